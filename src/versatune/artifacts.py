@@ -1,0 +1,259 @@
+"""Work that survives: folders that know what they were made from and whether they are whole.
+
+A long stage writes into a :class:`WorkFolder`. Opening it with the same inputs finds what is
+already there (the stage goes on, or is done); opening it with other inputs starts anew or
+refuses, naming the difference. The manifest is written last, so a folder with a valid
+manifest is complete, and it holds a checksum of every file, so damage is found.
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict
+
+from versatune.errors import VersatuneError
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "manifest.json"
+INPUTS = "inputs.json"
+
+
+def plain(value: Any) -> Any:
+    """``value`` as JSON types; pydantic models are dumped, paths become strings."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        items = [plain(v) for v in value]
+        return sorted(items) if isinstance(value, set | frozenset) else items
+    return str(value) if isinstance(value, Path) else value
+
+
+def fingerprint(value: Any) -> str:
+    """16 hex digits that stand for ``value`` (anything :func:`plain` can turn into JSON)."""
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content, read in blocks, as hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def folder_digest(path: Path) -> str:
+    """16 hex digits that stand for the names and content of every file below ``path``."""
+    return fingerprint({n: file_digest(path / n) for n in _files(path)})
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in one step: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; a damaged one is a VersatuneError that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise VersatuneError(
+            f"{path} can't be read ({error}); delete it and run again."
+        ) from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, what: str) -> Iterator[None]:
+    """Hold ``path`` (a lock file) while the block runs.
+
+    Raises VersatuneError at once when another process holds it. The lock is the operating
+    system's, so it ends with its holder, even one that was killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise VersatuneError(
+            f"another run is at work on {what} (lock {path}); wait for it or stop it."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class FolderRef(BaseModel):
+    """A reference to a finished folder: what passes between stages instead of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path
+    fingerprint: str
+    """Stands for the inputs the folder was made from."""
+    facts: dict[str, Any] = {}
+    """Small results noted by the maker: domain names, counts, the best step."""
+
+    @classmethod
+    def load(cls, path: Path | str, *, verify: bool = True) -> Self:
+        """Read the reference of a finished folder; see :func:`check` for what is verified."""
+        path = Path(path)
+        manifest = check(path) if verify else read_json(path / MANIFEST)
+        return cls(path=path, fingerprint=manifest["fingerprint"], facts=manifest["facts"])
+
+
+def check(path: Path) -> dict[str, Any]:
+    """The manifest of a finished folder, after comparing every file with its checksum.
+
+    Raises VersatuneError when the folder is unfinished, or a file is missing or altered.
+    """
+    if not (path / MANIFEST).is_file():
+        raise VersatuneError(f"{path} is not finished (no {MANIFEST}); run its stage again.")
+    manifest = read_json(path / MANIFEST)
+    try:
+        expected = manifest["files"].items()
+    except (TypeError, KeyError, AttributeError):
+        raise VersatuneError(
+            f"{path / MANIFEST} is damaged; delete {path} and run again."
+        ) from None
+    for name, digest in expected:
+        file = path / name
+        if not file.is_file() or file_digest(file) != digest:
+            state = "was changed or damaged" if file.is_file() else "is missing"
+            raise VersatuneError(
+                f"{file} {state} since it was written; delete {path} and run again."
+            )
+    return manifest
+
+
+class WorkFolder:
+    """A folder a stage works in; make it with :meth:`open`."""
+
+    def __init__(self, path: Path, inputs: Any, facts: dict[str, Any] | None) -> None:
+        self.path = path
+        self.inputs = inputs
+        self.fingerprint = fingerprint(inputs)
+        self._facts = facts
+
+    @property
+    def complete(self) -> bool:
+        """Whether the work was finished and sealed with these very inputs."""
+        return self._facts is not None
+
+    @property
+    def ref(self) -> FolderRef:
+        """The reference to hand on. Only after :meth:`seal`, or when ``complete``."""
+        if self._facts is None:
+            raise RuntimeError(f"{self.path} is not sealed")
+        return FolderRef(path=self.path, fingerprint=self.fingerprint, facts=self._facts)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        inputs: Mapping[str, Any],
+        on_change: Literal["replace", "refuse"] = "replace",
+    ) -> Self:
+        """Open ``path`` for work on ``inputs`` (parameters and fingerprints of what is read).
+
+        - the same inputs, finished and undamaged: ``complete`` is true, ``ref`` is ready;
+        - the same inputs, unfinished: what is there is kept, the caller goes on from it;
+        - other inputs: ``replace`` empties the folder, ``refuse`` raises VersatuneError with
+          the keys that differ;
+        - a folder that this function did not make and that is not empty is never touched:
+          VersatuneError.
+        """
+        path = Path(path)
+        wanted = plain(inputs)
+        if path.exists() and not (path / INPUTS).is_file():
+            if not path.is_dir() or any(path.iterdir()):
+                raise VersatuneError(
+                    f"{path} exists and was not made by versatune: move it or choose another path."
+                )
+        elif path.exists():
+            found = read_json(path / INPUTS)
+            if found != wanted:
+                if on_change == "refuse":
+                    raise VersatuneError(
+                        f"{path} was begun with other inputs: {difference(found, wanted)}. "
+                        "Set them back, choose another folder, or delete this one to start anew."
+                    )
+                _discard(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / INPUTS, wanted)
+        except OSError as error:
+            raise VersatuneError(f"{path} can't be written: {error.strerror}.") from error
+        facts = None
+        if (path / MANIFEST).is_file():
+            try:
+                facts = check(path)["facts"]
+            except VersatuneError as error:
+                logger.warning("%s Made again.", error)
+                _discard(path)
+                path.mkdir()
+                write_json(path / INPUTS, wanted)
+        return cls(path, wanted, facts)
+
+    def seal(self, **facts: Any) -> FolderRef:
+        """Write the manifest, last of all: the folder is finished. Returns its reference."""
+        self._facts = plain(facts)
+        names = [n for n in _files(self.path) if n not in (MANIFEST, INPUTS)]
+        files = {name: file_digest(self.path / name) for name in names}
+        write_json(
+            self.path / MANIFEST,
+            {"fingerprint": self.fingerprint, "facts": self._facts, "files": files},
+        )
+        return self.ref
+
+
+def difference(found: Any, wanted: Any, prefix: str = "") -> str:
+    """The keys in which two JSON values differ, as ``key: old -> new``, joined by commas."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        parts = [
+            difference(found.get(key), wanted.get(key), f"{prefix}{key}.")
+            for key in sorted(found.keys() | wanted.keys())
+            if found.get(key) != wanted.get(key)
+        ]
+        return ", ".join(parts)
+    return f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"
+
+
+def _discard(path: Path) -> None:
+    """Delete a folder of ours: out of the way in one step first, so that no half of it stays."""
+    doomed = path.with_name(f".{path.name}.discarded")
+    shutil.rmtree(doomed, ignore_errors=True)
+    path.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _files(path: Path) -> list[str]:
+    return sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())

@@ -1,0 +1,97 @@
+"""References to model checkpoints, and loading them safely."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict
+
+from versatune.artifacts import folder_digest
+from versatune.errors import VersatuneError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+
+PLAIN_CHAT_TEMPLATE = (
+    "{{ bos_token or '' }}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] }}{{ eos_token }}{% endgeneration %}"
+    "{% else %}"
+    "{{ message['content'] + '\n' }}"
+    "{% endif %}"
+    "{% endfor %}"
+)
+"""Given to tokenizers that bring no chat template: contents alone, answers ended by eos."""
+
+
+class CheckpointRef(BaseModel):
+    """A Hugging Face folder on this disk, with what stands for its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """How a person calls it: the hub id, the folder's name, or ``pretrained on the sample``."""
+    path: Path
+    fingerprint: str
+
+    @classmethod
+    def of_folder(cls, path: Path | str, name: str | None = None) -> Self:
+        """Refer to a local folder, refusing one that can't be loaded safely."""
+        path = Path(path)
+        if not (path / "config.json").is_file():
+            raise VersatuneError(f"{path} is not a model folder: it has no config.json.")
+        if not any(path.glob("*.safetensors")):
+            pickles = [f.name for f in path.iterdir() if f.suffix in PICKLES]
+            found = f" {pickles[0]} is a pickle, which can run code when loaded." if pickles else ""
+            raise VersatuneError(
+                f"{path} has no *.safetensors weights.{found} "
+                "Convert it with save_pretrained() where you trust it."
+            )
+        return cls(name=name or path.name, path=path, fingerprint=folder_digest(path))
+
+
+def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":
+    """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
+
+    ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in.
+    """
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(_path(ref), dtype=dtype, **_SAFE)
+    return model.eval()
+
+
+def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
+    """The tokenizer of a checkpoint, with a pad token and a chat template.
+
+    A missing pad token becomes the end token; a missing chat template becomes
+    :data:`PLAIN_CHAT_TEMPLATE`. Raises VersatuneError when there is no end token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
+    )
+    if tokenizer.eos_token_id is None:
+        raise VersatuneError(
+            f"the tokenizer in {_path(ref)} has no eos_token; set one in tokenizer_config.json: "
+            "without it the model can't learn where an answer ends."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    return tokenizer
+
+
+_SAFE: dict[str, Any] = {
+    "trust_remote_code": False,
+    "use_safetensors": True,
+    "local_files_only": True,
+}
+
+
+def _path(ref: CheckpointRef | Path) -> str:
+    return str(ref.path if isinstance(ref, CheckpointRef) else ref)
