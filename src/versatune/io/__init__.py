@@ -1,0 +1,5 @@
+"""Kedro datasets of our own."""
+
+from versatune.io.folder import FolderDataset
+
+__all__ = ["FolderDataset"]
