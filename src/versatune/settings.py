@@ -1,8 +1,16 @@
-"""Kedro settings."""
+"""Kedro settings: hooks, configuration merging, and no telemetry."""
 
 import os
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+from versatune.hooks import ProjectHook, TrackingHook
+
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+"""TrackingHook is kedro-mlflow's own hook, extended."""
+
+HOOKS = (ProjectHook(), TrackingHook())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -1,0 +1,78 @@
+"""``kedro run`` that tells people's mistakes in a sentence and ends its MLflow run truthfully."""
+
+import re
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import click
+from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
+from kedro.validation.exceptions import ParameterValidationError
+
+from versatune import tracking
+from versatune.errors import VersatuneError
+
+FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@click.group(name="versatune")
+def cli() -> None:
+    """Fine-tune on several domains at once without forgetting any."""
+
+
+def run(**options: Any) -> Any:
+    """Run a pipeline."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return kedro_run.callback(**options)  # type: ignore[misc]
+    except KeyboardInterrupt as stop:
+        _end_tracking()
+        click.secho("Stopped. Run the same command again to go on from here.", err=True)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise click.ClickException(message) from error
+
+
+cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence for a person's mistake; None for a fault of ours, which keeps its traceback."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in chain:
+        if isinstance(one, VersatuneError):
+            return str(one)
+    if isinstance(error, ParameterValidationError):
+        text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", str(error))
+        return text.replace("Parameter validation failed:\n", "wrong parameters:\n")
+    if isinstance(error, FOR_PEOPLE) or (
+        isinstance(error, ValueError) and "Failed to find the pipeline" in str(error)
+    ):
+        return str(error)
+    return None
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _end_tracking() -> None:
+    import mlflow
+
+    tracking.set_status("KILLED")
+    while mlflow.active_run():
+        mlflow.end_run("KILLED")

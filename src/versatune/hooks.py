@@ -1,0 +1,228 @@
+"""The edge to Kedro and MLflow: one run tracked, locked and timed from start to end."""
+
+import contextlib
+import datetime
+import logging
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+from kedro_mlflow.framework.hooks import MlflowHook
+
+from versatune import __version__, tracking
+from versatune.artifacts import exclusive, fingerprint, read_json, write_json
+from versatune.errors import VersatuneError
+
+logger = logging.getLogger(__name__)
+
+
+class TrackingHook(MlflowHook):
+    """kedro-mlflow's hook with readable parameters, useful tags, and no power to stop work.
+
+    Parameters are pydantic models; they are logged flattened, one MLflow parameter a value.
+    When the store can't be reached the run goes on and its records are kept (see
+    :mod:`versatune.tracking`).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._error: Exception | None = None
+        self._spool: tracking.Spool | None = None
+        self._project = Path()
+        self._run_name: str | None = None
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        self._project = context.project_path
+        paths = context.config_loader["globals"]["paths"]
+        self._spool = tracking.Spool(self._project / paths["reporting"] / "mlflow_spool.jsonl")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        try:
+            super().after_context_created(context)
+        except (VersatuneError, ValueError, TypeError):
+            raise  # a mistake in mlflow.yml, not a store that is away
+        except Exception as error:
+            self._error = error
+
+    @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        assert self._spool is not None
+        name = self._name(run_params)
+        if self._error is None:
+            try:
+                self.mlflow_config.tracking.run.name = name
+                super().before_pipeline_run(run_params, pipeline, catalog)
+            except Exception as error:
+                self._error = error
+        if self._error is not None:
+            local = f"local-{os.getpid()}-{time.time_ns()}"
+            self._spool.keep({"kind": "create", "run_id": local, "name": name}, self._error)
+            tracking.begin(local, self._spool)
+        elif self._is_mlflow_enabled:
+            self._spool.send()
+            tracking.begin(self.run_id, self._spool)
+            self._end_orphans()
+        tracking.set_tags(self._tags())
+
+    @hook_impl
+    def before_node_run(
+        self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool
+    ) -> None:
+        if self._error is None:
+            with contextlib.suppress(Exception):
+                super().before_node_run(node, catalog, {}, is_async)
+        values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
+        for name, value in values.items():
+            tracking.log_params({name: value})
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        if self._error is None:
+            try:
+                super().after_pipeline_run(run_params, pipeline, catalog)
+            except Exception as error:
+                logger.warning("MLflow could not close the run: %s", error)
+        else:
+            tracking.set_status("FINISHED")
+        tracking.end()
+
+    @hook_impl
+    def on_pipeline_error(
+        self,
+        error: Exception,
+        run_params: dict[str, Any],
+        pipeline: Pipeline,
+        catalog: DataCatalog,
+    ) -> None:
+        tracking.set_tags({"error": f"{type(error).__name__}: {error}"[:500]})
+        if self._error is None:
+            try:
+                super().on_pipeline_error(error, run_params, pipeline, catalog)
+            except Exception as failure:
+                logger.warning("MLflow could not close the run: %s", failure)
+        else:
+            tracking.set_status("FAILED")
+        tracking.end()
+
+    def _name(self, run_params: dict[str, Any]) -> str:
+        names = run_params.get("pipeline_names") or ["__default__"]
+        what = "+".join("all" if n == "__default__" else n for n in names)
+        env = run_params.get("env")
+        when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
+        return " · ".join(part for part in (what, env if env != "local" else None, when) if part)
+
+    def _tags(self) -> dict[str, str]:
+        return {
+            "versatune.version": __version__,
+            "versatune.process": f"{socket.gethostname()}:{os.getpid()}",
+            **_git(self._project),
+        }
+
+    def _end_orphans(self) -> None:
+        """Runs of this host that MLflow believes running, but whose process is gone: KILLED."""
+        import mlflow
+
+        host = socket.gethostname()
+        client = mlflow.MlflowClient()
+        experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        with contextlib.suppress(Exception):
+            for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+                owner, _, pid = run.data.tags.get("versatune.process", "").rpartition(":")
+                if owner == host and pid.isdigit() and not _alive(int(pid)):
+                    client.set_terminated(run.info.run_id, "KILLED")
+
+
+class ProjectHook:
+    """One run at a time in a data folder, and how long each node has taken."""
+
+    def __init__(self) -> None:
+        self._held = contextlib.ExitStack()
+        self._timings = Path()
+        self._started: dict[str, float] = {}
+        self._folder = Path()
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        settings = context.config_loader["globals"]
+        self._folder = context.project_path / settings["data"]
+        self._timings = context.project_path / settings["paths"]["reporting"] / "timings.json"
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        try:
+            self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
+        except OSError as error:
+            raise VersatuneError(
+                f"{self._folder} can't be written ({error.strerror}); choose another folder with "
+                "the key `data` in conf/local/globals.yml."
+            ) from error
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        self._started[node.name] = time.monotonic()
+
+    @hook_impl
+    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+        """Add up the time spent on a node under its present parameters, over all runs."""
+        seconds = time.monotonic() - self._started.pop(node.name)
+        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
+        stamp = fingerprint(parameters)
+        try:
+            timings = read_json(self._timings) if self._timings.is_file() else {}
+        except VersatuneError:
+            timings = {}
+        before = timings.get(node.name, {})
+        spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
+        timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
+        write_json(self._timings, timings)
+        tracking.log_metrics({f"seconds/{node.name}": seconds})
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._held.close()
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        self._held.close()
+
+
+def _git(folder: Path) -> dict[str, str]:
+    def ask(*words: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = ask("rev-parse", "HEAD")
+        changed = bool(ask("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return {"git.commit": commit, "git.changed": str(changed).lower()} if commit else {}
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,248 @@
+"""What nodes tell MLflow, and what happens when MLflow does not answer.
+
+Tracking never stops work: a call that fails is written to a spool file and sent when a later
+call, or a later run, finds the store answering again. Without a run (a library user, a test)
+every function does nothing.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from versatune.artifacts import plain
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+logger = logging.getLogger(__name__)
+
+MAX_PARAM_LENGTH = 500
+
+
+class Spool:
+    """Calls that MLflow did not take, kept in a JSON-lines file until it does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._warned = False
+
+    def keep(self, call: dict[str, Any], error: Exception) -> None:
+        """Append one call; the first of a run is said aloud."""
+        if not self._warned:
+            reason = str(error).split("\n", maxsplit=1)[0][:200]
+            logger.warning(
+                "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
+                "and sent when it answers again.",
+                reason,
+                self.path,
+            )
+            self._warned = True
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(plain(call)) + "\n")
+
+    def send(self) -> int:
+        """Replay what was kept, in order; returns how many calls went through.
+
+        Stops at the first that fails and keeps the rest. A line that was cut off by a crash is
+        left out.
+        """
+        if not self.path.is_file():
+            return 0
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        sent = 0
+        for line in lines:
+            with contextlib.suppress(json.JSONDecodeError):
+                try:
+                    _replay(json.loads(line))
+                except Exception:
+                    break
+            sent += 1
+        rest = lines[sent:]
+        if rest:
+            self.path.write_text("\n".join(rest) + "\n", encoding="utf-8")
+        else:
+            self.path.unlink()
+        if sent:
+            logger.info("MLflow answers again: %d kept records were sent.", sent)
+        return sent
+
+
+class Tracker:
+    """The run at work: its MLflow id, or a local id while MLflow can't be reached."""
+
+    def __init__(self, run_id: str, spool: Spool) -> None:
+        self.run_id = run_id
+        self.spool = spool
+
+    def call(self, kind: str, **arguments: Any) -> None:
+        """Make one tracking call, now or later."""
+        record = {
+            "run_id": self.run_id,
+            "kind": kind,
+            "time": int(time.time() * 1000),
+            **arguments,
+        }
+        try:
+            if self.spool.path.is_file():
+                raise ConnectionError("earlier records wait")
+            _replay(record)
+        except Exception as error:
+            self.spool.keep(record, error)
+            self.spool.send()
+
+
+_stack: list[Tracker] = []
+
+
+@contextlib.contextmanager
+def tracked(run_id: str, spool: Spool) -> Iterator[None]:
+    """Send what the block tracks to this run."""
+    begin(run_id, spool)
+    try:
+        yield
+    finally:
+        end()
+
+
+def begin(run_id: str, spool: Spool) -> None:
+    """From now on, track to this run (the hooks call it)."""
+    _stack.append(Tracker(run_id, spool))
+
+
+def end() -> None:
+    """Stop tracking to the innermost run."""
+    if _stack:
+        _stack.pop()
+
+
+def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
+    """Record metrics; names may hold a slash (``validation_loss/law``). NaN is left out."""
+    finite = {name: float(value) for name, value in values.items() if value == value}
+    if finite:
+        _each(lambda run: run.call("metrics", values=finite, step=step or 0))
+
+
+def log_params(values: Mapping[str, Any]) -> None:
+    """Record parameters; mappings and models are flattened, their keys joined by dots."""
+    flat = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in flatten(values).items()}
+    if flat:
+        _each(lambda run: run.call("params", values=flat))
+
+
+def set_tags(tags: Mapping[str, str]) -> None:
+    """Set tags on the run."""
+    _each(lambda run: run.call("tags", values=dict(tags)))
+
+
+def set_status(status: str) -> None:
+    """Close the run: FINISHED, FAILED or KILLED."""
+    _each(lambda run: run.call("status", status=status))
+
+
+def log_artifact(path: Path | str, folder: str | None = None) -> None:
+    """Copy a file to the run's artifacts (below ``folder``)."""
+    _each(lambda run: run.call("artifact", path=str(path), folder=folder))
+
+
+def log_text(text: str, name: str) -> None:
+    """Write ``text`` as the artifact ``name``."""
+    _each(lambda run: run.call("text", text=text, name=name))
+
+
+def log_figure(figure: "Figure", name: str) -> None:
+    """Write a plotly figure as an HTML artifact."""
+    if _stack:
+        log_text(figure.to_html(include_plotlyjs=True), name)
+
+
+@contextlib.contextmanager
+def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """A run below the current one, for the block: FINISHED, FAILED or KILLED as the block ends."""
+    if not _stack:
+        yield
+        return
+    parent = _stack[-1]
+    run_id = f"local-{os.getpid()}-{time.time_ns()}"
+    try:
+        run_id = _client_create(name, parent.run_id)
+    except Exception as error:
+        parent.spool.keep(
+            {"kind": "create", "run_id": run_id, "name": name, "parent": parent.run_id}, error
+        )
+    status = "KILLED"
+    with tracked(run_id, parent.spool):
+        try:
+            log_params(params or {})
+            yield
+            status = "FINISHED"
+        except Exception:
+            status = "FAILED"
+            raise
+        finally:
+            set_status(status)
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and models as one level, keys joined by dots."""
+    value = plain(value)
+    if isinstance(value, dict) and value:
+        flat: dict[str, Any] = {}
+        for key, inner in value.items():
+            flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
+        return flat
+    return {prefix: value}
+
+
+def _each(action: Callable[[Tracker], None]) -> None:
+    if _stack:
+        action(_stack[-1])
+
+
+_created: dict[str, str] = {}
+"""Local ids of runs that began without MLflow, and the ids it gave them later."""
+
+
+def _client_create(name: str, parent: str | None) -> str:
+    import mlflow
+
+    experiment = mlflow.tracking.fluent._get_experiment_id()
+    tags = {"mlflow.runName": name}
+    if parent:
+        tags["mlflow.parentRunId"] = _created.get(parent, parent)
+    return str(mlflow.MlflowClient().create_run(experiment, tags=tags).info.run_id)
+
+
+def _replay(call: Mapping[str, Any]) -> None:
+    """Make one call against MLflow; raises whatever it raises."""
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = mlflow.MlflowClient()
+    if call["kind"] == "create":
+        _created[call["run_id"]] = _client_create(call["name"], call.get("parent"))
+        return
+    run_id = _created.get(call["run_id"], call["run_id"])
+    match call["kind"]:
+        case "metrics":
+            metrics = [Metric(k, v, call["time"], call["step"]) for k, v in call["values"].items()]
+            client.log_batch(run_id, metrics=metrics)
+        case "params":
+            items = [Param(k, v) for k, v in call["values"].items()]
+            known = client.get_run(run_id).data.params
+            items = [p for p in items if known.get(p.key) != p.value]
+            for start in range(0, len(items), 100):
+                client.log_batch(run_id, params=items[start : start + 100])
+        case "tags":
+            client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in call["values"].items()])
+        case "artifact":
+            client.log_artifact(run_id, call["path"], call["folder"])
+        case "text":
+            client.log_text(run_id, call["text"], call["name"])
+        case "status":
+            client.set_terminated(run_id, call["status"])
