@@ -1,9 +1,11 @@
 """The base of every parameter model."""
 
 import difflib
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+
+T = TypeVar("T")
 
 
 class _Readable(BaseModel):
@@ -29,7 +31,7 @@ class Params(_Readable):
     )
 
 
-class RootParams[T](_Readable, RootModel[T]):
+class RootParams(_Readable, RootModel[T], Generic[T]):
     """A block of parameters that is a mapping or a list rather than fixed fields."""
 
     model_config = ConfigDict(frozen=True)

@@ -211,7 +211,7 @@ _created: dict[str, str] = {}
 def _client_create(name: str, parent: str | None) -> str:
     import mlflow
 
-    experiment = mlflow.tracking.fluent._get_experiment_id()
+    experiment = str(mlflow.tracking.fluent._get_experiment_id())
     tags = {"mlflow.runName": name}
     if parent:
         tags["mlflow.parentRunId"] = _created.get(parent, parent)
