@@ -1,0 +1,174 @@
+"""What a user says about the data: domains, their sources, how they are cleaned and tokenised."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+
+from versatune.domains import canonical
+from versatune.errors import VersatuneError
+from versatune.params import Params
+
+Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
+Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
+
+FIELDS: dict[str, tuple[str, ...]] = {
+    "alpaca": ("instruction", "output", "input", "system"),
+    "prompt_completion": ("prompt", "completion", "system"),
+    "messages": ("messages",),
+    "sharegpt": ("conversations", "system"),
+}
+"""The fields of each shape; ``input`` and ``system`` may be missing, the others may not."""
+
+
+class Source(Params):
+    """Rows of one domain that come from one place: a file, a glob, a saved dataset or the hub."""
+
+    path: str | None = None
+    """A file, a glob such as ``data/law/*.jsonl``, or a folder written by ``save_to_disk``."""
+    hub: str | None = None
+    """The id of a data set on the Hugging Face hub, instead of ``path``. No code of it is run."""
+    name: str | None = None
+    """The configuration of the hub data set, where it has several."""
+    split: str = "train"
+    """The split to read of a hub data set or of a saved folder with several splits."""
+    revision: str | None = None
+    """A commit or tag of the hub data set. Without it a later change there is not noticed."""
+    format: Format | None = None
+    """How the file is written; inferred from its suffix when left out."""
+    shape: Shape | None = None
+    """How a row is laid out; detected from the columns when left out."""
+    columns: dict[str, str] = {}
+    """Field of the shape -> column of the file, where the names differ."""
+    weight: float | None = Field(default=None, ge=0)
+    """Wanted proportion of this source's rows in its domain. All sources of a domain or none."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.path is None) == (self.hub is None):
+            raise ValueError("a source has either `path` or `hub`")
+        if self.hub is None and (self.name or self.revision):
+            raise ValueError("`name` and `revision` belong to a `hub` source, not to a `path`")
+        if self.hub is not None and self.format is not None:
+            raise ValueError("`format` belongs to a `path`, not to a `hub` source")
+        known = FIELDS[self.shape] if self.shape else {f for fs in FIELDS.values() for f in fs}
+        for field in self.columns:
+            if field not in known:
+                raise ValueError(
+                    f"`columns` has {field!r}, which is no field of "
+                    f"{self.shape or 'any shape'}; the fields are {', '.join(sorted(known))}"
+                )
+        return self
+
+    @property
+    def label(self) -> str:
+        """How messages and reports call this source."""
+        return self.path if self.path is not None else f"hub:{self.hub}"
+
+
+class EvaluationFile(Params):
+    """A local multiple-choice file: rows of ``question``, ``choices``, ``answer``."""
+
+    path: str
+    """The JSONL file."""
+    task: str
+    """How results call it; the file's name without suffix when left out."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_from_path(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("task") is None and data.get("path"):
+            return {**data, "task": Path(str(data["path"])).stem}
+        return data
+
+
+class DomainConfig(Params):
+    """One domain: what it is, and where its rows come from."""
+
+    description: str
+    """What belongs to the domain, in a sentence; shown to judges and in the report."""
+    sources: list[Source] = Field(min_length=1)
+    """Where training rows come from."""
+    evaluation: list[EvaluationFile] = []
+    """Multiple-choice files: held out of training data, and asked by the evaluate stage."""
+    validation_fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Overrides ``ingest.validation_fraction`` for this domain."""
+    max_rows: int | None = Field(default=None, ge=2)
+    """Overrides ``ingest.max_rows`` for this domain."""
+
+    @field_validator("sources")
+    @classmethod
+    def _weights(cls, sources: list[Source]) -> list[Source]:
+        given = [s.weight for s in sources if s.weight is not None]
+        if given and len(given) < len(sources):
+            raise ValueError("give every source of the domain a `weight`, or none")
+        if given and sum(given) <= 0:
+            raise ValueError("the weights of a domain's sources sum to zero")
+        return sources
+
+
+class Domains(RootModel[dict[str, DomainConfig | None]]):
+    """The domains in their order. An overlay removes one by setting it to null."""
+
+    model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="after")
+    def _names(self) -> Self:
+        seen: dict[str, str] = {}
+        for name, config in self.root.items():
+            if config is None:
+                continue
+            try:
+                key = canonical(name)
+            except VersatuneError as error:
+                raise ValueError(str(error)) from None
+            if key in seen:
+                raise ValueError(f"{seen[key]!r} and {name!r} are the same domain, {key!r}")
+            seen[key] = name
+        if len(seen) < 2:
+            raise ValueError("name at least two domains: there is nothing to mix otherwise")
+        return self
+
+    @property
+    def active(self) -> dict[str, DomainConfig]:
+        """Settled name -> config, without the removed ones, in order."""
+        return {canonical(n): c for n, c in self.root.items() if c is not None}
+
+
+class CleanParams(Params):
+    """How rows are checked, thinned and split. Top-level key ``ingest``."""
+
+    folder: Path
+    """Where the cleaned rows are written."""
+    seed: int
+    """Decides the split and which rows limits and weights leave out."""
+    max_reject_rate: float = Field(default=0.05, ge=0, le=1)
+    """The run stops when a larger share of a source's rows is broken."""
+    max_examples: int = Field(default=5, ge=1)
+    """How many rejected rows the report names for each domain and reason."""
+    max_line_bytes: int = Field(default=1 << 20, ge=1024)
+    """Longer lines (JSONL, CSV) and rows are rejected unread."""
+    near_duplicate_threshold: float | None = Field(default=0.85, ge=0.5, le=1)
+    """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
+    leak_words: int = Field(default=13, ge=5)
+    """A row that shares this many words in a row with an evaluation question is removed."""
+    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
+    """Share of the prompts held out for validation."""
+    min_validation_rows: int = Field(default=1, ge=1)
+    """Small domains hold out at least this many rows."""
+    max_rows: int | None = Field(default=None, ge=2)
+    """At most this many rows a domain (chosen by seed), training and validation together."""
+
+
+class TokenizeParams(Params):
+    """How cleaned rows become token sequences. Top-level key ``tokenize``."""
+
+    folder: Path
+    """Where the tokenised store is written."""
+    max_length: int = Field(default=512, ge=8)
+    """Longest sequence in tokens (the paper's code uses 512)."""
+    overflow: Literal["drop", "truncate"] = "drop"
+    """What happens to longer rows. A row whose prompt alone fills ``max_length`` is dropped."""
+    num_workers: int | None = Field(default=None, ge=1)
+    """Processes to tokenise with; null: as many as pay. Does not change the result."""
