@@ -39,7 +39,7 @@ class Source(Params):
     """How the file is written; inferred from its suffix when left out."""
     shape: Shape | None = None
     """How a row is laid out; detected from the columns when left out."""
-    columns: dict[str, str] = {}
+    columns: dict[str, str] = Field(default={})
     """Field of the shape -> column of the file, where the names differ."""
     weight: float | None = Field(default=None, ge=0)
     """Wanted proportion of this source's rows in its domain. All sources of a domain or none."""
@@ -90,7 +90,7 @@ class DomainConfig(Params):
     """What belongs to the domain, in a sentence; shown to judges and in the report."""
     sources: list[Source] = Field(min_length=1)
     """Where training rows come from."""
-    evaluation: list[EvaluationFile] = []
+    evaluation: list[EvaluationFile] = Field(default=[])
     """Multiple-choice files: held out of training data, and asked by the evaluate stage."""
     validation_fraction: float | None = Field(default=None, gt=0, lt=1)
     """Overrides ``ingest.validation_fraction`` for this domain."""
