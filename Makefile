@@ -1,0 +1,47 @@
+# make run   the whole pipeline on the embedded sample      make test   the tests
+# make lint  ruff, mypy, import-linter                      make bench  the benchmarks
+# make viz   the pipeline's lineage in a browser            make mlflow the tracked runs
+
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/.ready
+
+export DO_NOT_TRACK := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test lint bench viz mlflow
+.DELETE_ON_ERROR:
+
+run: $(READY)
+	$(BIN)/kedro run
+	@echo
+	@echo "The report: $(CURDIR)/data/08_reporting/report.html"
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+viz: $(READY)
+	$(BIN)/kedro viz run --host 127.0.0.1
+
+mlflow: $(READY)
+	$(BIN)/kedro mlflow ui --host 127.0.0.1
+
+# torch first, alone: the pins of everything else then find it in place.
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "versatune needs Python 3.11 or newer"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps -e .
+	@touch $@
+
