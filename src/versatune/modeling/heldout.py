@@ -1,0 +1,171 @@
+"""The held-out loss of a model, per domain, on a fixed stratified subset."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.losses import IGNORE, Targets, TokenLoss
+
+LossFunction = Callable[..., torch.Tensor]
+"""Called as ``f(input_ids=, positions=, targets=)`` -> nats per target, like TokenLoss."""
+
+
+class HeldOut(BaseModel):
+    """The loss of one domain."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nats_per_token: float
+    """Mean over the supervised tokens of the subset."""
+    bits_per_byte: float
+    """The same loss in bits per UTF-8 byte of the supervised text: compares over tokenizers."""
+    stderr: float
+    """Of nats_per_token, over rows (ratio estimator); 0 with a single row."""
+    n_rows: int
+    n_tokens: int
+    """Supervised tokens."""
+
+
+def chosen_rows(
+    split: TokenizedSplit, rows_per_domain: int | None, seed: int
+) -> list[npt.NDArray[np.int64]]:
+    """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
+
+    The same for the same split, count and seed, and a larger count holds the smaller one's rows.
+    """
+    chosen = []
+    for domain in range(len(split.domains)):
+        rows = np.asarray(split.rows(domain))
+        if rows_per_domain is not None and rows_per_domain < len(rows):
+            order = np.random.default_rng([seed, domain]).permutation(len(rows))
+            rows = np.sort(rows[order[:rows_per_domain]])
+        chosen.append(rows.astype(np.int64))
+    return chosen
+
+
+def batches(
+    lengths: npt.NDArray[np.integer[Any]], batch_tokens: int
+) -> list[npt.NDArray[np.int64]]:
+    """Indices into ``lengths`` in batches of like lengths, longest first.
+
+    A batch holds at most ``batch_tokens`` tokens with its padding, and at least one row.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    result, start = [], 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        result.append(order[start : start + size])
+        start += size
+    return result
+
+
+def pad(rows: list[dict[str, Any]]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """``input_ids`` and ``labels``, padded on the right to (rows, longest).
+
+    Causal attention never looks to the right, so no token sees the padding and no mask is needed.
+    """
+    width = max(len(row["input_ids"]) for row in rows)
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    labels = np.full((len(rows), width), IGNORE, dtype=np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row["input_ids"])] = row["input_ids"]
+        labels[i, : len(row["labels"])] = row["labels"]
+    return ids, labels
+
+
+def heldout_losses(
+    model: Any,
+    split: TokenizedSplit,
+    *,
+    rows_per_domain: int | None,
+    batch_tokens: int,
+    seed: int,
+    loss: LossFunction | None = None,
+    rank: int = 0,
+    world: int = 1,
+    progress: bool = True,
+) -> dict[str, HeldOut]:
+    """Measure ``model`` on a fixed subset of ``split``: a :class:`HeldOut` for each domain.
+
+    ``rows_per_domain`` None measures every row. ``loss`` replaces ``TokenLoss(model)`` (a model
+    wrapped for several processes); with ``world`` processes each measures its part of the
+    batches and all get the whole result. The model is measured in eval mode and left as it was.
+    Raises ValueError when a domain has nothing to measure.
+    """
+    chosen = chosen_rows(split, rows_per_domain, seed)
+    rows = np.concatenate(chosen)
+    sums = _row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
+    results, start = {}, 0
+    for name, part in zip(split.domains, chosen, strict=True):
+        stop = start + len(part)
+        n_bytes = int(split.n_bytes[part].sum())
+        results[name] = _summary(name, sums[start:stop, 0], sums[start:stop, 1], n_bytes)
+        start = stop
+    return results
+
+
+@torch.no_grad()
+def _row_losses(
+    model: Any,
+    split: TokenizedSplit,
+    rows: npt.NDArray[np.int64],
+    batch_tokens: int,
+    loss: LossFunction | None,
+    rank: int,
+    world: int,
+    progress: bool,
+) -> npt.NDArray[np.float64]:
+    """Shape (rows, 2): summed nats and supervised tokens of each row."""
+    device = next(model.parameters()).device
+    parts = batches(split.lengths[rows], batch_tokens)
+    sums = torch.zeros((len(rows), 2), dtype=torch.float64, device=device)
+    training = model.training
+    model.eval()
+    loss = loss or TokenLoss(model)
+    rounds = range(-(-len(parts) // world))
+    for i in tqdm(rounds, desc="held-out loss", leave=False, disable=not progress or rank > 0):
+        # Every process calls the model equally often, as a sharded model needs; a process
+        # without a batch of its own repeats the last one and doesn't count it.
+        index = i * world + rank
+        part = parts[min(index, len(parts) - 1)]
+        ids, labels = pad([split.dataset[int(rows[j])] for j in part])
+        targets = Targets.of(labels)
+        nats = loss(
+            input_ids=torch.from_numpy(ids).to(device),
+            positions=torch.from_numpy(targets.positions).to(device),
+            targets=torch.from_numpy(targets.tokens).to(device),
+        )
+        if index < len(parts):
+            owner = torch.from_numpy(part[targets.positions // ids.shape[1]]).to(device)
+            both = torch.stack([nats.double(), torch.ones_like(nats, dtype=torch.float64)], 1)
+            sums.index_add_(0, owner, both)
+    model.train(training)
+    if world > 1:
+        torch.distributed.all_reduce(sums)
+    result: npt.NDArray[np.float64] = sums.cpu().numpy()
+    return result
+
+
+def _summary(
+    name: str, nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.float64], n_bytes: int
+) -> HeldOut:
+    n, total = len(nats), tokens.sum()
+    if total == 0:
+        raise ValueError(f"domain {name!r} has no supervised token to measure")
+    mean = nats.sum() / total
+    spread = nats - mean * tokens
+    variance = n / (n - 1) * (spread**2).sum() if n > 1 else 0.0
+    return HeldOut(
+        nats_per_token=float(mean),
+        bits_per_byte=float(nats.sum() / math.log(2) / n_bytes),
+        stderr=float(math.sqrt(variance) / total),
+        n_rows=n,
+        n_tokens=int(total),
+    )

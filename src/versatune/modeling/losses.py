@@ -1,0 +1,162 @@
+"""Cross entropy of the next token, computed only where a token is supervised.
+
+With a vocabulary of 50,000 and more the logits are the largest thing a step makes, and most of
+them (prompt tokens, padding) are never read. :class:`TokenLoss` runs the decoder on everything,
+picks the hidden states that predict a supervised token, and applies the head to these alone.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+logger = logging.getLogger(__name__)
+
+IGNORE = -100
+"""The label of a token that is not supervised."""
+
+_BLOCK = 1 << 22
+"""Logits turned into float32 at a time (16 MB)."""
+
+_AT_ONCE = 1 << 28
+"""Logits kept for the backward pass; beyond this they are made again in chunks."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a batch of shape (rows, columns) is supervised on."""
+
+    positions: npt.NDArray[np.int64]
+    """Shape (n,): flat indices (row * columns + column) of the tokens that predict a target."""
+    tokens: npt.NDArray[np.int64]
+    """Shape (n,): the token to predict there."""
+
+    @classmethod
+    def of(cls, labels: npt.NDArray[np.integer[Any]]) -> "Targets":
+        """The targets of ``labels`` (rows, columns), aligned with the input: ``-100`` elsewhere.
+
+        The first column has no predecessor, so nothing predicts it.
+        """
+        rows, columns = np.nonzero(labels[:, 1:] != IGNORE)
+        positions = rows * labels.shape[1] + columns
+        return cls(positions.astype(np.int64), labels[rows, columns + 1].astype(np.int64))
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """-log softmax(logits)[target] per row in float32, without a float32 copy of all logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        step = max(1, _BLOCK // logits.shape[-1])
+        norms = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+        for start in range(0, len(logits), step):
+            block = logits[start : start + step].float()
+            norms[start : start + step] = block.logsumexp(-1)
+        chosen = logits.gather(-1, targets[:, None])[:, 0].float()
+        ctx.save_for_backward(logits, targets, norms)
+        return norms - chosen
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        logits, targets, norms = ctx.saved_tensors
+        out = torch.empty_like(logits)
+        step = max(1, _BLOCK // logits.shape[-1])
+        for start in range(0, len(logits), step):
+            part = slice(start, start + step)
+            block = logits[part].float().sub_(norms[part, None]).exp_()
+            block.scatter_add_(1, targets[part, None], block.new_full((len(block), 1), -1.0)).mul_(
+                gradients[0][part, None]
+            )
+            out[part] = block
+        return out, None
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats per row: logits (n, vocabulary) of any float type, targets (n,) -> float32 (n,)."""
+    losses: Tensor = _CrossEntropy.apply(logits, targets)
+    return losses
+
+
+class TokenLoss:
+    """The per-token losses of one causal model.
+
+    Whether decoder and head may be called apart is tried, not guessed: both ways are run once
+    on a few tokens. A model that does more to its logits than its head and the final softcap
+    (a scale, say) is called whole, with ``logits_to_keep`` at the columns needed.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from peft import PeftModel
+
+        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        self.model = base
+        self._softcap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
+        self.split = self._agrees()
+        if not self.split:
+            logger.info("%s: the loss goes through the whole model.", type(base).__name__)
+
+    def __call__(
+        self, input_ids: Tensor, positions: Tensor, targets: Tensor, **inputs: Any
+    ) -> Tensor:
+        """Nats per target, float32 (n,).
+
+        ``input_ids`` (rows, columns); ``positions`` and ``targets`` as in :class:`Targets`;
+        ``inputs`` go to the model (position_ids, attention_mask).
+        """
+        if not self.split:
+            return self._whole(input_ids, positions, targets, inputs)
+        hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **inputs)[0]
+        hidden = hidden.flatten(0, 1)[positions]
+        step = max(1, _AT_ONCE // self.model.get_output_embeddings().weight.shape[0])
+        if len(hidden) <= step or not torch.is_grad_enabled():
+            parts = [
+                self._head(hidden[i : i + step], targets[i : i + step])
+                for i in range(0, max(len(hidden), 1), step)
+            ]
+        else:
+            parts = [
+                checkpoint(
+                    self._head, hidden[i : i + step], targets[i : i + step], use_reentrant=False
+                )
+                for i in range(0, len(hidden), step)
+            ]
+        return torch.cat(parts)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self.model.get_output_embeddings()(hidden)
+        if self._softcap is not None:
+            logits = torch.tanh(logits / self._softcap) * self._softcap
+        return logits
+
+    def _head(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        return cross_entropy(self._logits(hidden), targets)
+
+    def _whole(
+        self, input_ids: Tensor, positions: Tensor, targets: Tensor, inputs: dict[str, Any]
+    ) -> Tensor:
+        columns = input_ids.shape[1]
+        kept, inverse = torch.unique(positions % columns, return_inverse=True)
+        forward = type(self.model).forward
+        logits = forward(
+            self.model, input_ids=input_ids, use_cache=False, logits_to_keep=kept, **inputs
+        ).logits
+        return cross_entropy(logits[positions // columns, inverse], targets)
+
+    @torch.no_grad()
+    def _agrees(self) -> bool:
+        """Whether head(decoder(x)) gives the model's own logits."""
+        if self.model.get_output_embeddings() is None or self.model.base_model is self.model:
+            return False
+        training = self.model.training
+        self.model.eval()
+        ids = torch.arange(8, device=self.model.device)[None] % self.model.config.vocab_size
+        own = type(self.model).forward(self.model, input_ids=ids, use_cache=False).logits
+        apart = self._logits(self.model.base_model(input_ids=ids, use_cache=False)[0])
+        self.model.train(training)
+        close = 1e-4 if own.dtype == torch.float32 else 2e-2
+        return own.shape == apart.shape and torch.allclose(own, apart, rtol=close, atol=close)
