@@ -32,15 +32,27 @@ def shares(weights: npt.ArrayLike) -> Array:
 def learnable_potential(loss: npt.ArrayLike, reference: npt.ArrayLike) -> Array:
     """gamma_j = max((l_j - r_j) / l_j, 0), the part of the loss that can still be learnt.
 
-    ``loss`` l_j > 0 is the current model's, ``reference`` r_j >= 0 what a model trained on the
-    domain alone reaches, both held-out and under one tokenizer. Range [0, 1], and below 1 for
-    r_j > 0; free of the losses' scale. Source: paper, Algorithm 2.
+    ``loss`` l_j > 0 is the current model's, ``reference`` r_j > 0 what a model trained on the
+    domain alone reaches, both held-out and under one tokenizer. Range [0, 1), free of the
+    losses' scale. A reference of 0 is refused: only training rows can be memorised so far.
+    Source: paper, Algorithm 2.
     """
     current = _losses("loss", loss)
     goal = _like(current, "reference", reference)
-    if (goal < 0).any():
-        raise ValueError(f"reference must not be negative, got {goal.tolist()}")
+    _losses("reference", goal)
     return np.maximum((current - goal) / current, 0.0)
+
+
+def recent_progress(loss: npt.ArrayLike, previous: npt.ArrayLike) -> Array:
+    """max((l_j(t-1) - l_j(t)) / l_j(t-1), 0): gamma without references, in [0, 1).
+
+    How much the held-out loss fell since the last measurement, as a part of it. This project's,
+    not the paper's: a domain that still falls fast still has something to learn.
+    """
+    current = _losses("loss", loss)
+    before = _like(current, "previous", previous)
+    _losses("previous", before)
+    return np.maximum((before - current) / before, 0.0)
 
 
 def foster_update(weights: npt.ArrayLike, potential: npt.ArrayLike, sigma: float) -> Array:

@@ -1,0 +1,180 @@
+"""The strategies that change shares: VersaTune's two, and two rivals by their published rules.
+
+The rules are those of :mod:`versatune.mixing.formulas`; here stand the choices around them:
+which loss counts, bounds on shares, what to say about it, when to stop.
+"""
+
+from abc import ABC
+from typing import Literal
+
+import numpy as np
+
+from versatune.domains import choose
+from versatune.errors import VersatuneError
+from versatune.mixing import formulas
+from versatune.mixing.config import (
+    AdaptiveParams,
+    DoremiParams,
+    ExpandParams,
+    FosterParams,
+    OdmParams,
+)
+from versatune.mixing.formulas import Array
+from versatune.mixing.interface import Context, Now, Stop, Strategy
+
+NO_PROGRESS = "first measurement: there is no progress to go by yet"
+
+
+class Adaptive(Strategy, ABC):
+    """Shares that change, kept between a floor and a cap."""
+
+    def __init__(self, params: AdaptiveParams, context: Context, start: Array) -> None:
+        self.smoothing = params.smoothing
+        self.against = params.against
+        self._floor, self._cap = params.floor, params.cap
+        try:
+            start = formulas.bounded_shares(start, self._floor, self._cap)
+        except ValueError as error:
+            raise VersatuneError(f"strategy.floor and strategy.cap: {error}.") from error
+        super().__init__(context, start)
+
+    def _bounded(self, weights: Array) -> Array:
+        return formulas.bounded_shares(weights, self._floor, self._cap)
+
+
+class Foster(Adaptive):
+    """Algorithm 2: every domain grows by what it can still learn."""
+
+    def __init__(self, params: FosterParams, context: Context, start: Array) -> None:
+        super().__init__(params, context, start)
+        self.potential = params.potential
+        self._sigma = params.sigma
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        weights, gamma = now.weights, now.gamma
+        if np.isnan(gamma).any():
+            return weights, NO_PROGRESS, None
+        new = self._bounded(formulas.foster_update(weights, gamma, self._sigma))
+        names = self.context.domains
+        up, down = int(np.argmax(new - weights)), int(np.argmin(new - weights))
+        reason = (
+            "every domain has the same potential"
+            if np.allclose(new, weights, atol=1e-9)
+            else f"most to learn in {names[up]} (gamma {gamma[up]:.3f}), "
+            f"least in {names[down]} ({gamma[down]:.3f})"
+        )
+        return new, reason, None
+
+
+class Expand(Adaptive):
+    """Algorithm 3 with a guard: raise the target while the others are not forgotten.
+
+    The guard looks at the mean rise of the other domains' losses above their lowest so far,
+    whatever phi is measured against: small rises that go on add up only there. The best round
+    is the one with the lowest loss on the target among those the guard does not object to.
+    """
+
+    def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:
+        super().__init__(params, context, start)
+        self.potential = params.potential
+        self._params = params
+        self._target = context.domains.index(
+            choose(params.target, context.domains, "strategy.target")
+        )
+        self._lost = 0.0
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        params, memory = self._params, self._memory
+        weights, gamma, phi = now.weights, now.gamma, now.phi
+        self._lost = self._mean_rise(now.loss)
+        memory.strikes = memory.strikes + 1 if self._lost > params.guard.threshold else 0
+        if params.guard.action != "none" and memory.strikes >= params.guard.patience:
+            return weights, *self._stopped(now.signals.round)
+        if np.isnan(gamma[self._target]):
+            return weights, NO_PROGRESS, None
+        new = formulas.expand_update(
+            weights,
+            gamma,
+            phi,
+            self._target,
+            sigma=params.sigma,
+            epsilon=params.epsilon,
+            delta=params.delta,
+            cap=params.target_cap,
+            hold=params.when_closed == "hold",
+        )
+        is_open = formulas.expansion_gate(phi, gamma, self._target, params.epsilon)
+        limit = params.epsilon * float(gamma[self._target])
+        mean = formulas.mean_forgetting(phi, self._target)
+        name = self.context.domains[self._target]
+        reason = (
+            f"gate {'open' if is_open else 'closed'}: mean forgetting of the others {mean:.4f} "
+            f"{'<' if is_open else '>='} epsilon x gamma of {name} {limit:.4f}"
+        )
+        return self._bounded(new), reason, None
+
+    def _stopped(self, round_: int) -> tuple[str, Stop]:
+        guard, memory = self._params.guard, self._memory
+        reason = (
+            f"guard: the other domains lie {self._lost:.4f} above their lowest losses on average "
+            f"(limit {guard.threshold}) for {memory.strikes} rounds running; "
+        )
+        if guard.action == "rollback" and memory.best_round is not None:
+            return reason + f"back to round {memory.best_round}, the best within it", "rollback"
+        return reason + f"training ends after round {round_}", "stop"
+
+    def _mean_rise(self, loss: Array) -> float:
+        """Mean rise of the other domains' losses above their lowest before this round."""
+        if self._memory.lowest is None:
+            return 0.0
+        rise = formulas.forgetting_degree(loss, self._memory.lowest)
+        return formulas.mean_forgetting(rise, self._target)
+
+    def _score(self, now: Now) -> float | None:
+        return float(now.loss[self._target]) if self._lost <= self._params.guard.threshold else None
+
+
+class Doremi(Adaptive):
+    """DoReMi's rule, applied to the model that is trained instead of to a proxy."""
+
+    def __init__(self, params: DoremiParams, context: Context, start: Array) -> None:
+        super().__init__(params, context, start)
+        self._params = params
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        measured = _published_signal(self._params.signal, now)
+        # A domain that was not drawn has no training loss: its held-out loss stands in.
+        measured = np.where(np.isnan(measured), now.loss, measured)
+        assert self.context.reference_loss is not None
+        excess = np.maximum(measured - self.context.reference_loss, 0.0)
+        new = formulas.doremi_update(
+            now.weights, excess, self._params.eta, self._params.share_smoothing
+        )
+        top = int(np.argmax(excess))
+        reason = f"largest excess loss {excess[top]:.3f} in {self.context.domains[top]}"
+        return self._bounded(new), reason, None
+
+
+class Odm(Adaptive):
+    """Online Data Mixing: an EXP3 bandit whose reward is the perplexity of a domain."""
+
+    def __init__(self, params: OdmParams, context: Context, start: Array) -> None:
+        super().__init__(params, context, start)
+        self._params = params
+        self._memory.reward = [0.0] * len(context.domains)
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        memory = self._memory
+        measured = _published_signal(self._params.signal, now)
+        reward = formulas.odm_reward(memory.reward, measured, self._params.decay)
+        memory.reward = reward.tolist()
+        new = formulas.odm_update(reward, memory.updates)
+        top = int(np.argmax(reward))
+        reason = f"largest reward {reward[top]:.2f} in {self.context.domains[top]}"
+        return self._bounded(new), reason, None
+
+
+def _published_signal(kind: Literal["train", "validation"], now: Now) -> Array:
+    if kind == "train" and now.signals.train_loss is not None:
+        return np.asarray(now.signals.train_loss, dtype=np.float64)
+    return now.loss

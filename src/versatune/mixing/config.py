@@ -1,0 +1,221 @@
+"""Parameters of the strategies and of the round planner."""
+
+import math
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from versatune.params import Params
+
+Unit = Literal["rows", "tokens", "supervised_tokens"]
+"""What a share is a share of: examples, tokens, or tokens that have a label."""
+
+
+class _Named(Params):
+    """What every strategy's parameters tell about themselves."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the shares change while training."""
+        return False
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return False
+
+
+class UniformParams(_Named):
+    """The same share for every domain."""
+
+    name: Literal["uniform"] = "uniform"
+
+
+class ProportionalParams(_Named):
+    """Shares by the amount of data, n_j^(1/T): the stratified mix for T = 1."""
+
+    name: Literal["proportional"] = "proportional"
+    temperature: float = Field(1.0, gt=0)
+    """T; 1 follows the data, larger values go towards uniform."""
+
+
+class InverseParams(_Named):
+    """The paper's baseline against the detected shares: w_j = (1 - P_j) / sum_i (1 - P_i)."""
+
+    name: Literal["inverse"] = "inverse"
+
+
+class ConstantParams(_Named):
+    """The shares training starts with (for the initial mixture: the detected ones), unchanged."""
+
+    name: Literal["constant"] = "constant"
+
+
+class CustomParams(_Named):
+    """Shares written down by the user."""
+
+    name: Literal["custom"] = "custom"
+    weights: dict[str, float] = Field(min_length=1)
+    """The share of every domain; not negative, sum 1."""
+
+    @model_validator(mode="after")
+    def _are_shares(self) -> Self:
+        total = math.fsum(self.weights.values())
+        if min(self.weights.values()) < 0 or abs(total - 1) > 1e-6:
+            raise ValueError(f"weights must be >= 0 and sum to 1, their sum is {total:.8g}")
+        return self
+
+
+class AdaptiveParams(_Named):
+    """What all strategies that change shares have in common."""
+
+    smoothing: float = Field(0.0, ge=0, lt=1)
+    """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
+    against: Literal["previous", "best"] = "best"
+    """What forgetting is measured against: the previous measurement (the paper's) or the lowest
+    so far. The first rounds lower every domain's loss because the format is learnt; a slow rise
+    after that shows only against the lowest."""
+    floor: float = Field(0.0, ge=0, lt=1)
+    """No domain's share falls below this (an open point of the paper; to be tuned)."""
+    cap: float = Field(1.0, gt=0, le=1)
+    """No domain's share rises above this."""
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the shares change while training."""
+        return True
+
+
+Potential = Literal["reference", "progress"]
+
+
+class _PotentialParams(AdaptiveParams):
+    """Strategies that need the learnable potential."""
+
+    potential: Potential = "reference"
+    """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
+    held-out loss since the last round, which needs no extra runs: what still falls fast is
+    still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
+    larger sigma."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return self.potential == "reference"
+
+
+class FosterParams(_PotentialParams):
+    """Algorithm 2: raise all abilities together."""
+
+    name: Literal["foster"] = "foster"
+    sigma: float = Field(0.5, ge=0)
+    """How far one update moves the shares. Open in the paper, which makes four updates; the
+    default suits ten or so, and is to be tuned on validation data."""
+
+
+class GuardParams(Params):
+    """When expansion ends because the other domains keep forgetting."""
+
+    action: Literal["none", "stop", "rollback"] = "rollback"
+    """``stop`` ends with the model as it is; ``rollback`` goes back to the best round, the one
+    with the lowest loss on the target while the others were within the threshold."""
+    threshold: float = Field(0.05, ge=0)
+    """Allowed mean rise of the other domains' losses above their lowest, as a part of these."""
+    patience: int = Field(2, ge=1)
+    """Rounds above the threshold, one after another, before the guard acts."""
+
+
+class ExpandParams(_PotentialParams):
+    """Algorithm 3: raise one domain and keep the others."""
+
+    name: Literal["expand"] = "expand"
+    target: str
+    """The domain to raise."""
+    sigma: float = Field(1.0, ge=0)
+    """How far a closed gate moves the shares towards what is being forgotten (open in the
+    paper; to be tuned)."""
+    epsilon: float = Field(0.25, ge=0)
+    """The gate is open while the others' mean forgetting is below epsilon times the target's
+    potential (open in the paper; to be tuned). 0 never opens it."""
+    delta: float = Field(0.05, ge=0, le=1)
+    """What an open gate adds to the target's share (open in the paper; to be tuned)."""
+    target_cap: float = Field(0.7, gt=0, le=1)
+    """The target's share is raised no further than this: some of every other domain must be
+    seen to be kept (the paper has no cap; to be tuned)."""
+    when_closed: Literal["yield", "hold"] = "yield"
+    """A closed gate: the target's share ``yield``s to what is being forgotten, or is ``hold``
+    and the others share the rest anew (the paper can be read both ways)."""
+    guard: GuardParams = GuardParams()
+    """When training ends because the others keep forgetting."""
+
+
+class DoremiParams(AdaptiveParams):
+    """DoReMi's update (arXiv 2305.10429) on the model itself, from uniform shares."""
+
+    name: Literal["doremi"] = "doremi"
+    eta: float = Field(1.0, ge=0)
+    """Step size; the paper's is 1."""
+    share_smoothing: float = Field(1e-3, ge=0, le=1)
+    """c: this part of all shares is spread evenly; the paper's is 0.001."""
+    signal: Literal["train", "validation"] = "train"
+    """Which loss the excess is taken of; the paper takes the training batches'."""
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return True
+
+
+class OdmParams(AdaptiveParams):
+    """Online Data Mixing (arXiv 2312.02406), an EXP3 bandit, from uniform shares."""
+
+    name: Literal["odm"] = "odm"
+    decay: float = Field(0.9, ge=0, le=1)
+    """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
+    signal: Literal["train", "validation"] = "train"
+    """Which loss the reward is taken of; the paper takes the training batches'."""
+
+
+StaticParams = Annotated[
+    UniformParams | ProportionalParams | InverseParams | ConstantParams | CustomParams,
+    Field(discriminator="name"),
+]
+"""Strategies whose shares never change: what a mixture can start with."""
+
+StrategyParams = Annotated[
+    UniformParams
+    | ProportionalParams
+    | InverseParams
+    | ConstantParams
+    | CustomParams
+    | FosterParams
+    | ExpandParams
+    | DoremiParams
+    | OdmParams,
+    Field(discriminator="name"),
+]
+"""All strategies, told apart by ``name``."""
+
+
+class PlanParams(Params):
+    """How a round's rows are chosen and packed."""
+
+    max_length: int = Field(1024, ge=1)
+    """Tokens in a packed row; no example may be longer."""
+    packing: bool = True
+    """Whether several examples share a row; else each row is one example."""
+    lookahead: int = Field(64, ge=1)
+    """How many rows of a domain are at hand to find one that fits; 1 keeps each pass's order."""
+    epoch_cap: float | dict[str, float] | None = None
+    """How many times a domain's rows may be seen in training: one number for all domains, a
+    number by domain (the others are free), or null for no limit."""
+    on_exhausted: Literal["repeat", "redistribute", "stop"] = "repeat"
+    """When a domain reaches its cap: ``repeat`` goes on with a warning, ``redistribute`` gives
+    its share to the others in proportion, ``stop`` ends with an error."""
+
+    @model_validator(mode="after")
+    def _caps_are_positive(self) -> Self:
+        caps = self.epoch_cap if isinstance(self.epoch_cap, dict) else {"": self.epoch_cap or 1.0}
+        if min(caps.values(), default=1.0) <= 0 or self.epoch_cap == 0:
+            raise ValueError("epoch_cap must be above 0")
+        return self

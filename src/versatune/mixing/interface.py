@@ -1,0 +1,180 @@
+"""The one interface of all strategies: measured losses in, shares out.
+
+A strategy gives the first shares by ``initial()`` and the next ones by ``update(Signals)``.
+What it must remember (last and lowest losses, rewards, the guard's count) is a small JSON-able
+dict, so that a resumed run goes on exactly.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from versatune.mixing import formulas
+from versatune.mixing.formulas import Array
+
+Stop = Literal["stop", "rollback"]
+"""End training: with the model as it is, or going back to the best one."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a strategy may know before training; arrays have shape (k,)."""
+
+    domains: tuple[str, ...]
+    initial: Array | None = None
+    """The shares training starts with, P(0)."""
+    detected: Array | None = None
+    """The shares of the knowledge distribution."""
+    counts: Array | None = None
+    """How much data each domain has, in the mixture's unit."""
+    reference_loss: Array | None = None
+    """r_j, held-out nats per token at the early-stopped minimum of a model of that domain."""
+    base_loss: Array | None = None
+    """l_j(0), the base model's held-out loss, measured before the first round."""
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What was measured at the end of a round; arrays have shape (k,)."""
+
+    round: int
+    step: int
+    weights: Array
+    """The shares of the round that has ended."""
+    validation_loss: Array
+    train_loss: Array | None = None
+    """Training loss of the round, NaN for a domain that was not drawn."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows from the signals; arrays have shape (k,)."""
+
+    weights: Array
+    """Shares of the next round."""
+    learnable_potential: Array
+    """gamma_j, NaN where nothing defines it yet."""
+    forgetting_degree: Array
+    """phi_j, 0 at the first measurement when there is no l(0)."""
+    reason: str
+    """One sentence for the log and the history."""
+    stop: Stop | None = None
+    """End training, with the model as it is or going back to the last one marked ``best``."""
+    best: bool = False
+    """Whether this round's model is the best so far: what a rollback goes back to."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """A round's signals, with what was worked out from them."""
+
+    signals: Signals
+    weights: Array
+    loss: Array
+    gamma: Array
+    phi: Array
+
+
+@dataclass
+class _Memory:
+    """What is kept between rounds; everything in it is JSON-able."""
+
+    previous: list[float] | None = None
+    lowest: list[float] | None = None
+    first: list[float] | None = None
+    best_score: float | None = None
+    best_round: int | None = None
+    updates: int = 0
+    strikes: int = 0
+    reward: list[float] = field(default_factory=list)
+
+
+class Strategy(ABC):
+    """The common part: remembers losses, measures gamma and phi, marks the best round.
+
+    The best round has the lowest mean over domains of l_j / l_j(first measured), so that no
+    domain counts more because its texts are harder.
+    """
+
+    smoothing = 0.0
+    against: Literal["previous", "best"] = "best"
+    potential: Literal["reference", "progress"] = "reference"
+
+    def __init__(self, context: Context, start: Array) -> None:
+        self.context = context
+        self._start = formulas.shares(start)
+        self._memory = _Memory()
+        if context.base_loss is not None:
+            self._remember(np.asarray(context.base_loss, dtype=np.float64))
+
+    def initial(self) -> Array:
+        """Shares of the first round, shape (k,), sum 1."""
+        return self._start.copy()
+
+    def update(self, signals: Signals) -> Decision:
+        """Shares of the next round. Raises ValueError on NaN, wrong shapes, bad shares."""
+        memory = self._memory
+        weights = formulas.shares(signals.weights)
+        loss = np.asarray(signals.validation_loss, dtype=np.float64)
+        if loss.shape != weights.shape or weights.shape != self._start.shape:
+            raise ValueError(f"expected {self._start.size} domains, got {loss.shape} losses")
+        if memory.previous is not None:
+            loss = formulas.smoothed(loss, memory.previous, self.smoothing)
+        gamma = self._potential(loss)
+        phi = self._forgetting(loss)
+        memory.updates += 1
+        now = Now(signals, weights, loss, gamma, phi)
+        new, reason, stop = self._next(now)
+        self._remember(loss)
+        score = self._score(now)
+        best = score is not None and (memory.best_score is None or score < memory.best_score)
+        if best:
+            memory.best_score, memory.best_round = score, signals.round
+        return Decision(new, gamma, phi, reason, stop, best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything remembered, as JSON types."""
+        return asdict(self._memory)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` gave."""
+        self._memory = _Memory(**state)
+
+    @abstractmethod
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        """The next shares, why, and whether training ends."""
+
+    def _score(self, now: Now) -> float | None:
+        """What the best round has least of; None when this round can't be the best."""
+        return float(np.mean(now.loss / np.asarray(self._memory.first)))
+
+    def _potential(self, loss: Array) -> Array:
+        if self.potential == "progress":
+            if self._memory.previous is None:
+                return np.full(loss.shape, np.nan)
+            return formulas.recent_progress(loss, self._memory.previous)
+        if self.context.reference_loss is None:
+            return np.full(loss.shape, np.nan)
+        return formulas.learnable_potential(loss, self.context.reference_loss)
+
+    def _forgetting(self, loss: Array) -> Array:
+        memory = self._memory
+        before = memory.previous if self.against == "previous" else memory.lowest
+        if before is None:
+            return np.zeros(loss.shape)
+        return formulas.forgetting_degree(loss, before)
+
+    def _remember(self, loss: Array) -> None:
+        memory = self._memory
+        lowest = loss if memory.lowest is None else np.minimum(loss, memory.lowest)
+        memory.previous, memory.lowest = loss.tolist(), lowest.tolist()
+        memory.first = memory.first or loss.tolist()
+
+
+class Static(Strategy):
+    """Shares that never change: uniform, proportional, inverse, constant, custom."""
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        return now.weights, "the shares are fixed", None

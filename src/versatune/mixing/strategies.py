@@ -1,0 +1,94 @@
+"""Making a strategy from its parameters and what is known before training."""
+
+from versatune.domains import canonical, choose
+from versatune.errors import VersatuneError
+from versatune.mixing import formulas
+from versatune.mixing.adaptive import Doremi, Expand, Foster, Odm
+from versatune.mixing.config import (
+    ConstantParams,
+    CustomParams,
+    DoremiParams,
+    ExpandParams,
+    FosterParams,
+    InverseParams,
+    OdmParams,
+    ProportionalParams,
+    StaticParams,
+    StrategyParams,
+    UniformParams,
+)
+from versatune.mixing.formulas import Array
+from versatune.mixing.interface import Context, Decision, Signals, Static, Strategy
+
+__all__ = [
+    "Context",
+    "Decision",
+    "Signals",
+    "StaticParams",
+    "Strategy",
+    "StrategyParams",
+    "make_strategy",
+]
+
+
+def make_strategy(params: StrategyParams, context: Context) -> Strategy:
+    """The strategy of ``params``. Raises VersatuneError when ``context`` lacks what it needs."""
+    if params.needs_reference and context.reference_loss is None:
+        raise VersatuneError(
+            f"strategy {params.name!r} needs reference losses: run the mixture pipeline with "
+            "references switched on, or choose potential: progress where the strategy has it."
+        )
+    start = _start(params, context)
+    match params:
+        case FosterParams():
+            return Foster(params, context, start)
+        case ExpandParams():
+            return Expand(params, context, start)
+        case DoremiParams():
+            return Doremi(params, context, start)
+        case OdmParams():
+            return Odm(params, context, start)
+        case _:
+            return Static(context, start)
+
+
+def _start(params: StrategyParams, context: Context) -> Array:
+    """The first shares: the strategy's own, or the ones training was told to start with."""
+    k = len(context.domains)
+    match params:
+        case UniformParams() | DoremiParams() | OdmParams():
+            return formulas.uniform_weights(k)
+        case ProportionalParams():
+            return formulas.temperature_proportional(
+                _needed(context.counts, params.name, "the counts of the tokenised store"),
+                params.temperature,
+            )
+        case InverseParams():
+            if k < 2:
+                raise VersatuneError("strategy 'inverse' needs at least two domains.")
+            return formulas.inverse_weights(
+                _needed(context.detected, params.name, "a knowledge distribution")
+            )
+        case CustomParams():
+            return _custom(params, context.domains)
+        case ConstantParams() | FosterParams() | ExpandParams():
+            given = context.initial if context.initial is not None else context.detected
+            return _needed(given, params.name, "an initial mixture or a knowledge distribution")
+
+
+def _needed(value: Array | None, name: str, what: str) -> Array:
+    if value is None:
+        raise VersatuneError(f"strategy {name!r} needs {what}, and there is none.")
+    return value
+
+
+def _custom(params: CustomParams, domains: tuple[str, ...]) -> Array:
+    given = {canonical(name): value for name, value in params.weights.items()}
+    for name in given:
+        choose(name, domains, "strategy.weights")
+    missing = [name for name in domains if name not in given]
+    if missing:
+        raise VersatuneError(
+            f"strategy.weights names no share for {', '.join(missing)}; give 0 to leave one out."
+        )
+    return formulas.shares([given[name] for name in domains])
