@@ -1,0 +1,5 @@
+"""Figures and the report, from artifacts alone."""
+
+from versatune.pipelines.report.pipeline import create_pipeline
+
+__all__ = ["create_pipeline"]

@@ -1,0 +1,117 @@
+"""Nodes of the report pipeline."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune import tracking
+from versatune.artifacts import read_json
+from versatune.data.config import Domains
+from versatune.pipelines.ingest.base_params import BaseModelParams
+from versatune.pipelines.report.params import ReportParams
+from versatune.reporting import configuration, figures, summary
+from versatune.reporting.report import Artifacts, render
+
+
+def tabulate_results(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Base and tuned model side by side: held-out losses first, then accuracies."""
+    return summary.results(evaluation)
+
+
+def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, go.Figure]:
+    """Held-out loss and accuracy of each domain, before and after."""
+    names = list(domains.active)
+    return _logged(
+        loss_before_after=figures.before_after(summary.only_losses(results), names, "loss"),
+        accuracy_before_after=figures.before_after(
+            summary.only_accuracies(results), names, "accuracy"
+        ),
+    )
+
+
+def draw_training(
+    mixture_history: pd.DataFrame,
+    initial_mixture: dict[str, Any],
+    reference_losses: dict[str, Any],
+    domains: Domains,
+) -> tuple[go.Figure, go.Figure, go.Figure]:
+    """Shares, held-out losses, learnable potential and forgetting over the rounds."""
+    names = list(domains.active)
+    return _logged(
+        shares=figures.shares(mixture_history, names, initial_mixture["unit"]),
+        held_out_losses=figures.held_out_losses(mixture_history, names, reference_losses),
+        potential_and_forgetting=figures.potential_and_forgetting(mixture_history, names),
+    )
+
+
+def draw_data(
+    ingest_report: dict[str, Any],
+    knowledge_distribution: dict[str, Any],
+    sample: dict[str, Any],
+    domains: Domains,
+    base_model: BaseModelParams,
+) -> tuple[go.Figure, go.Figure]:
+    """What ingest left out, and what the base model knows beside the data's own shares."""
+    names = list(domains.active)
+    return _logged(
+        rejects=figures.rejects(ingest_report, names),
+        knowledge=figures.knowledge(
+            knowledge_distribution,
+            names,
+            data_shares=summary.data_shares(ingest_report),
+            known_shares=sample["shares"] if base_model.kind == "pretrain" else None,
+        ),
+    )
+
+
+def write_report(
+    results: pd.DataFrame,
+    mixture_history: pd.DataFrame,
+    initial_mixture: dict[str, Any],
+    ingest_report: dict[str, Any],
+    knowledge_distribution: dict[str, Any],
+    judged_samples: pd.DataFrame,
+    base_model: dict[str, Any],
+    parameters: dict[str, Any],
+    domains: Domains,
+    params: ReportParams,
+    **drawn: go.Figure,
+) -> str:
+    """The whole page as text; ``drawn`` are the figures by name."""
+    page = render(
+        Artifacts(
+            domains=list(domains.active),
+            figures={name.removeprefix("figure_"): fig for name, fig in drawn.items()},
+            results=results,
+            history=mixture_history,
+            ingest=ingest_report,
+            knowledge=knowledge_distribution,
+            samples=judged_samples,
+            mixture=initial_mixture,
+            base_model=base_model,
+            parameters=parameters,
+            environment=configuration.environment(),
+            git_commit=configuration.git_commit(),
+            timings=read_timings(params.timings),
+        ),
+        samples=params.samples,
+        examples=params.reject_examples,
+    )
+    tracking.log_text(page, "report.html")
+    return page
+
+
+def read_timings(path: Path) -> list[dict[str, Any]]:
+    """``name`` and ``seconds`` of each step, in the order they first ran; [] without the file."""
+    if not path.is_file():
+        return []
+    return [{"name": n, "seconds": t["seconds"]} for n, t in read_json(path).items()]
+
+
+def _logged(**drawn: go.Figure) -> Any:
+    """Log the figures as artifacts of the run and hand them on in the order given."""
+    for name, fig in drawn.items():
+        tracking.log_figure(fig, f"figures/{name}.html")
+    return tuple(drawn.values())

@@ -1,0 +1,18 @@
+"""Parameters of the report."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from versatune.params import Params
+
+
+class ReportParams(Params):
+    """What the report shows. Top-level key ``report``."""
+
+    timings: Path
+    """The file in which each finished step's seconds are noted; may be missing."""
+    samples: int = Field(default=120, ge=0)
+    """How many sampled texts of the probe the page holds at most, evenly over the domains."""
+    reject_examples: int = Field(default=3, ge=0)
+    """How many places (file:line) the page names for each domain and reason of rejection."""

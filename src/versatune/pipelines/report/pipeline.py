@@ -1,0 +1,67 @@
+"""The report pipeline: artifacts -> figures -> one page."""
+
+from kedro.pipeline import Node, Pipeline
+
+from versatune.pipelines.report import nodes
+
+FIGURES = (
+    *("loss_before_after", "accuracy_before_after"),
+    *("shares", "held_out_losses", "potential_and_forgetting"),
+    *("rejects", "knowledge"),
+)
+"""Names of the figures; their catalog entries are these with ``figure_`` before."""
+
+
+def create_pipeline(**_kwargs: object) -> Pipeline:
+    """Draw every figure, then write the page that holds them."""
+    figure = {name: f"figure_{name}" for name in FIGURES}
+    return Pipeline(
+        [
+            Node(nodes.tabulate_results, "evaluation", "results", name="tabulate_results"),
+            Node(
+                nodes.draw_results,
+                ["results", "params:domains"],
+                [figure["loss_before_after"], figure["accuracy_before_after"]],
+                name="draw_results",
+            ),
+            Node(
+                nodes.draw_training,
+                ["mixture_history", "initial_mixture", "reference_losses", "params:domains"],
+                [
+                    figure["shares"],
+                    figure["held_out_losses"],
+                    figure["potential_and_forgetting"],
+                ],
+                name="draw_training",
+            ),
+            Node(
+                nodes.draw_data,
+                [
+                    "ingest_report",
+                    "knowledge_distribution",
+                    "sample",
+                    "params:domains",
+                    "params:base_model",
+                ],
+                [figure["rejects"], figure["knowledge"]],
+                name="draw_data",
+            ),
+            Node(
+                nodes.write_report,
+                {
+                    **{name: name for name in _TABLES},
+                    "domains": "params:domains",
+                    "params": "params:report",
+                    **{name: name for name in figure.values()},
+                },
+                "report",
+                name="write_report",
+            ),
+        ]
+    )
+
+
+_TABLES = (
+    *("results", "mixture_history", "initial_mixture", "ingest_report"),
+    *("knowledge_distribution", "judged_samples", "base_model", "parameters"),
+)

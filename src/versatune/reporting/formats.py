@@ -1,0 +1,56 @@
+"""Numbers and lists as a person reads them."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+
+def number(value: Any, digits: int = 3, signed: bool = False) -> str:
+    """A number with fixed digits; a dash when it is missing or not finite."""
+    if not finite(value):
+        return "–"
+    return f"{float(value):{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def percent(value: Any, digits: int = 1, signed: bool = False) -> str:
+    """A share as per cent, with a true minus sign."""
+    if not finite(value):
+        return "–"
+    text = f"{100 * float(value):{'+' if signed else ''}.{digits}f} %"
+    return text.replace("-", "−")
+
+
+def points(value: Any) -> str:
+    """A difference of two shares, in percentage points."""
+    return "–" if not finite(value) else f"{100 * float(value):+.1f}".replace("-", "−")
+
+
+def thousands(value: Any) -> str:
+    """A count with thin spaces between the thousands."""
+    return "–" if not finite(value) else f"{int(value):,}".replace(",", "\u202f")
+
+
+def duration(seconds: Any) -> str:
+    """Seconds in the unit a person would say."""
+    if not finite(seconds):
+        return "–"
+    seconds = float(seconds)
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def finite(value: Any) -> bool:
+    """Whether ``value`` is a number that can be shown."""
+    try:
+        return value is not None and math.isfinite(float(value))
+    except (TypeError, ValueError):
+        return False
+
+
+def comma(names: Iterable[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

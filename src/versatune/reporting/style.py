@@ -1,0 +1,196 @@
+"""How every figure looks: one colour per domain, one layout, grids that fit any width."""
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#AA4499",
+    "#B07F00",
+    "#4B5563",
+    "#56B4E9",
+    "#882255",
+    "#332288",
+    "#6B8E23",
+    "#CC6677",
+    "#117733",
+)
+"""Told apart with any of the common kinds of colour blindness (after Okabe-Ito and Tol); dark
+enough for lines and labels on white."""
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+"""Past twelve domains the colours come again with another dash."""
+
+INK = "#1f2933"
+MUTED = "#667085"
+RULE = "#e4e7ec"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+PAGE_WIDTH = 1000
+"""Plot width in pixels that grids are laid out for until a browser knows better."""
+
+GAP_X, GAP_Y = 62, 74
+"""Pixels between the panels of a grid: room for tick labels, and for the title above a panel."""
+
+
+@dataclass(frozen=True)
+class DomainStyle:
+    """How one domain is drawn, in every figure."""
+
+    colour: str
+    dash: str
+
+
+def domain_styles(domains: Iterable[str]) -> dict[str, DomainStyle]:
+    """Colour and dash of each domain, by its place in the list alone."""
+    n = len(COLOURS)
+    return {
+        name: DomainStyle(COLOURS[i % n], DASHES[i // n % len(DASHES)])
+        for i, name in enumerate(domains)
+    }
+
+
+def label(text: Any, width: int = 28) -> str:
+    """``text`` for use in a figure: shortened, and escaped (Plotly reads HTML in its texts)."""
+    text = str(text)
+    short = text if len(text) <= width else text[: width - 1] + "…"
+    return html.escape(short)
+
+
+def numbers(values: Iterable[Any]) -> list[float | None]:
+    """Values as plain floats, None where missing or not finite (drawn as a gap)."""
+    found = (float("nan") if v is None else float(v) for v in values)
+    return [v if abs(v) < float("inf") else None for v in found]
+
+
+def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) -> go.Figure:
+    """An empty figure of ours. ``caption`` says in plain words how to read it (kept in meta)."""
+    axis = {
+        "gridcolor": RULE,
+        "linecolor": RULE,
+        "zeroline": False,
+        "automargin": True,
+        "title": {"font": {"color": MUTED, "size": 12}, "standoff": 8},
+        "tickfont": {"color": MUTED, "size": 12},
+    }
+    template = go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 13, "color": INK},
+            "paper_bgcolor": "#ffffff",
+            "plot_bgcolor": "#ffffff",
+            "xaxis": axis,
+            "yaxis": axis,
+            "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": RULE, "font": {"color": INK}},
+            "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
+            "margin": {"l": 56, "r": 16, "t": 56, "b": 48},
+        }
+    )
+    made = go.Figure(list(traces))
+    made.update_layout(template=template, title_text=title, meta={"caption": caption})
+    made.update_layout(height=height)
+    return made
+
+
+def empty(title: str, why: str) -> go.Figure:
+    """A figure that says why there is nothing to draw; the page prints the sentence alone."""
+    fig = figure(title, why, 120)
+    fig.add_annotation(text=label(why, 120), showarrow=False, font={"color": MUTED})
+    fig.update_xaxes(visible=False)
+    fig.update_yaxes(visible=False)
+    set_meta(fig, empty=True)
+    return fig
+
+
+def legend_below(fig: go.Figure) -> None:
+    """Put the legend under the plot, where it can wrap on a narrow screen."""
+    fig.update_layout(
+        legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        margin_b=fig.layout.margin.b + 40 if fig.layout.margin.b else 92,
+    )
+
+
+def set_meta(fig: go.Figure, **values: Any) -> None:
+    """Add to the figure's notes for the page (``layout.meta``)."""
+    fig.update_layout(meta={**fig.layout.meta, **values})
+
+
+def lay_out_grid(
+    fig: go.Figure, titles: Sequence[str], row_height: int = 150, min_width: int = 250
+) -> None:
+    """Place the axes x1/y1 ... xn/yn in a grid, each with its title above it, left-aligned.
+
+    The page does the same again with the width it finds (``meta.grid``), down to one column.
+    ``row_height`` and ``min_width`` are pixels of one panel, without the gaps.
+    """
+    n = len(titles)
+    columns = max(1, min(n, PAGE_WIDTH // (min_width + GAP_X)))
+    rows = -(-n // columns)
+    inner = rows * row_height + (rows - 1) * GAP_Y
+    gap_x, gap_y = GAP_X / PAGE_WIDTH, GAP_Y / inner
+    width = (1 - (columns - 1) * gap_x) / columns
+    height = (1 - (rows - 1) * gap_y) / rows
+    for i, title in enumerate(titles):
+        row, column = divmod(i, columns)
+        left, top = column * (width + gap_x), 1 - row * (height + gap_y)
+        suffix = str(i + 1) if i else ""
+        fig.update_layout(
+            {
+                f"xaxis{suffix}": {"domain": [left, left + width], "anchor": f"y{suffix}"},
+                f"yaxis{suffix}": {
+                    "domain": [max(0.0, top - height), top],
+                    "anchor": f"x{suffix}",
+                },
+            }
+        )
+        fig.add_annotation(
+            text=f"<b>{title}</b>",
+            xref=f"x{suffix} domain",
+            yref=f"y{suffix} domain",
+            x=0,
+            y=1,
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+        )
+    margin = {"l": 48, "r": 16, "t": 84, "b": 48}
+    fig.update_layout(height=inner + margin["t"] + margin["b"], margin=margin)
+    set_meta(
+        fig,
+        grid={
+            "panels": n,
+            "row_height": row_height,
+            "min_width": min_width,
+            "gap_x": GAP_X,
+            "gap_y": GAP_Y,
+        },
+    )
+
+
+def spread(positions: Sequence[float], gap: float) -> list[float]:
+    """Positions moved apart until neighbours are ``gap`` away, their order and centre kept.
+
+    For labels at the ends of lines. Shape (k,) in and out.
+    """
+    order = sorted(range(len(positions)), key=positions.__getitem__)
+    groups: list[tuple[list[int], float]] = []  # members in order, centre
+    for i in order:
+        members, centre = [i], positions[i]
+        while groups and (
+            groups[-1][1] + gap * (len(groups[-1][0]) - 1) / 2 + gap
+            > centre - gap * (len(members) - 1) / 2
+        ):
+            before, _ = groups.pop()
+            members = before + members
+            centre = sum(positions[m] for m in members) / len(members)
+        groups.append((members, centre))
+    placed = list(positions)
+    for members, centre in groups:
+        for n, member in enumerate(members):
+            placed[member] = centre + gap * (n - (len(members) - 1) / 2)
+    return placed

@@ -1,0 +1,200 @@
+"""The verdict in words, and the few numbers that stand for the run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from versatune.reporting import formats, tables
+
+if TYPE_CHECKING:
+    from versatune.reporting.report import Artifacts
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure: what it is, its value, a word of context."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands at the top of the page."""
+
+    headline: str
+    details: list[str]
+    mood: str
+    """``good``, ``mixed``, ``bad`` or ``unknown``: the colour of the verdict."""
+    run: str
+    tiles: list[Tile]
+
+
+def results(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """Base and tuned model side by side: held-out losses first, then each task's accuracy.
+
+    Columns as of :func:`versatune.reporting.tables.before_after`.
+    """
+    losses = tables.before_after(evaluation, (tables.LOSS,))
+    accuracies = tables.before_after(evaluation, tables.ACCURACIES)
+    if losses.empty or accuracies.empty:
+        return accuracies if losses.empty else losses
+    return pd.concat([losses, accuracies], ignore_index=True)
+
+
+def only_losses(results: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of results (losses and accuracies) the held-out losses."""
+    return results[results["metric"] == tables.LOSS]
+
+
+def only_accuracies(results: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of results (losses and accuracies) the accuracies."""
+    return results[results["metric"].isin(list(tables.ACCURACIES))]
+
+
+def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:
+    """Share of each domain in the training tokens, by the ingest report; {} when unknown."""
+    table = tables.ingest_table(ingest_report)
+    total = table["train_tokens"].sum() if len(table) else 0
+    if not total:
+        return {}
+    return {str(d): float(n / total) for d, n in zip(table["domain"], table["train_tokens"])}
+
+
+def summarise(artifacts: "Artifacts") -> Summary:
+    """The top of the page, from what there is."""
+    loss, accuracy = only_losses(artifacts.results), only_accuracies(artifacts.results)
+    headline, mood, details = verdict(loss)
+    details += accuracy_sentence(accuracy)
+    return Summary(
+        headline=headline,
+        mood=mood,
+        details=details,
+        run=_run(artifacts),
+        tiles=[*_loss_tiles(loss), *_accuracy_tile(accuracy), *_training_tiles(artifacts)],
+    )
+
+
+def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
+    """One sentence on the held-out losses, its mood, and what to say about single domains."""
+    k = len(loss)
+    if not k:
+        return (
+            "No verdict: base and tuned model were not both evaluated.",
+            "unknown",
+            [],
+        )
+    named = {v: loss.loc[loss["verdict"] == v, "domain"].tolist() for v in set(loss["verdict"])}
+    better, worse = named.get("better", []), named.get("worse", [])
+    unclear, unknown = named.get("not distinguishable", []), named.get("unknown", [])
+    if unknown:
+        fell = loss.loc[loss["change"] < 0, "domain"].tolist()
+        text = f"Held-out loss fell in {_of(len(fell), k)}; without intervals this may be noise."
+        return text, "unknown", []
+    if len(better) == k:
+        return f"Every domain improved: held-out loss fell {_in_all(k)}.", "good", []
+    details = [_sentence(loss, name) for name in worse]
+    if unclear:
+        subject = formats.comma(unclear)
+        details.append(f"No clear change in {subject}: the 95 % interval includes zero.")
+    if worse:
+        verb = "got worse" if better else "got worse and none improved"
+        lead = f"{_of(len(better), k).capitalize()} improved, but " if better else ""
+        text = f"{lead}{formats.comma(worse)} {verb}, by more than noise."
+        return text[0].upper() + text[1:], "mixed" if better else "bad", details
+    if better:
+        return f"{_of(len(better), k)} improved, and none got worse.", "good", details
+    return "No domain changed by more than noise.", "unknown", details
+
+
+def accuracy_sentence(accuracy: pd.DataFrame) -> list[str]:
+    """One sentence on the tasks' accuracies, or none."""
+    if accuracy.empty:
+        return []
+    n = {v: int((accuracy["verdict"] == v).sum()) for v in ("better", "worse")}
+    rest = len(accuracy) - sum(n.values())
+    if rest == len(accuracy):
+        return ["On the benchmark tasks, no accuracy changed by more than noise."]
+    parts = [f"rose in {n['better']}"] if n["better"] else []
+    parts += [f"fell in {n['worse']}"] if n["worse"] else []
+    parts += [f"did not change clearly in {rest}"] if rest else []
+    tasks = "task" if len(accuracy) == 1 else "tasks"
+    return [f"Accuracy {formats.comma(parts)} of {len(accuracy)} benchmark {tasks}."]
+
+
+def _sentence(loss: pd.DataFrame, domain: str) -> str:
+    row = loss[loss["domain"] == domain].iloc[0]
+    low, high = row["change_low"] / row["base"], row["change_high"] / row["base"]
+    return (
+        f"{domain}: held-out loss {100 * row['relative']:+.1f} % "
+        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f} %)."
+    ).replace("-", "−")
+
+
+def _loss_tiles(loss: pd.DataFrame) -> list[Tile]:
+    if loss.empty:
+        return []
+    better = int((loss["verdict"] == "better").sum())
+    worse = int((loss["verdict"] == "worse").sum())
+    note = f"{worse} worse" if worse else "none worse"
+    mean = float(loss["relative"].mean())
+    return [
+        Tile("domains improved", f"{better} of {len(loss)}", note),
+        Tile("held-out loss", formats.percent(mean, signed=True), "mean change over domains"),
+    ]
+
+
+def _accuracy_tile(accuracy: pd.DataFrame) -> list[Tile]:
+    if accuracy.empty:
+        return []
+    means = accuracy.groupby("domain")[["base", "tuned"]].mean().mean()
+    value = f"{100 * means['base']:.0f} → {100 * means['tuned']:.0f} %"
+    return [Tile("accuracy", value, "mean over domains")]
+
+
+def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
+    tiles = []
+    if artifacts.history is not None and len(artifacts.history):
+        history = artifacts.history
+        rounds = history["round"].nunique()
+        tiles.append(Tile("training", f"{history['step'].max():,} steps", f"{rounds} rounds"))
+        tiles += _shift_tile(history)
+    seconds = [float(t["seconds"]) for t in artifacts.timings]
+    if seconds:
+        tiles.append(Tile("run time", formats.duration(sum(seconds)), "all stages"))
+    return tiles
+
+
+def _shift_tile(history: pd.DataFrame) -> list[Tile]:
+    wide = history.pivot_table(index="round", columns="domain", values="weight").sort_index()
+    if len(wide) < 2:
+        return []
+    shifts = (wide.iloc[-1] - wide.iloc[0]).abs()
+    if not shifts.max() >= 0.0005:
+        return [Tile("mixture", "constant", "shares never changed")]
+    shares = wide[shifts.idxmax()]
+    value = f"{100 * shares.iloc[0]:.0f} → {100 * shares.iloc[-1]:.0f} %"
+    return [Tile("largest shift", value, f"share of {shifts.idxmax()}")]
+
+
+def _run(artifacts: "Artifacts") -> str:
+    name = (artifacts.base_model or {}).get("name", "The base model")
+    parts = [f"{name}, fine-tuned on {len(artifacts.domains)} domains"]
+    train = artifacts.parameters.get("train")
+    mode = train.get("mode") if isinstance(train, dict) else None
+    if mode:
+        parts.append(f"mode {mode}")
+    if artifacts.mixture:
+        parts.append(f"starting shares: {artifacts.mixture.get('strategy', 'given')}")
+    return "; ".join(parts) + "."
+
+
+def _of(n: int, k: int) -> str:
+    return f"{n} of {k} domains"
+
+
+def _in_all(k: int) -> str:
+    return "in both" if k == 2 else f"in all {k}"

@@ -1,0 +1,170 @@
+"""Plausible artifacts of a whole run, after the contracts, for any number of domains."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+SIX = ("law", "medicine", "finance", "science", "code", "other")
+TEXTS = (
+    "The court held that the contract was void for want of consideration, and the appeal was",
+    "A dose of 5 mg of the drug lowers blood pressure within two hours.\n\nSide effects are rare.",
+    "The bond pays a coupon twice a year; its price falls when rates rise.",
+    "Carbon has the atomic number 6. Its isotopes are used to date organic remains. " * 9,
+    "def add(a, b):\n    return a + b\n\nprint(add(1, 2))",
+    "Paris lies on the Seine, and so does Rouen. The the the the the the",
+)
+
+
+def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) -> dict[str, Any]:
+    """Artifacts by catalog name. Domain 0 gets worse, domain 3 hardly changes, others improve."""
+    rng = np.random.default_rng(seed)
+    k = len(domains)
+    base = rng.uniform(1.2, 3.4, k)
+    gain = np.where(np.arange(k) == 0, 1.05, np.where(np.arange(k) == 3, 0.996, 0.78))
+    gain = gain * rng.uniform(0.98, 1.02, k)
+    gain[3 % k] = 0.996
+    reference = base * np.minimum(gain, 1) * 0.9
+    weights = rng.dirichlet(np.full(k, 4.0))
+    start = weights.copy()
+    history = []
+    for r in range(rounds):
+        loss = base * (gain + (1 - gain) * np.exp(-0.7 * (r + 1)))
+        before = base * (gain + (1 - gain) * np.exp(-0.7 * r))
+        gamma = np.maximum((loss - reference) / loss, 0)
+        for j, domain in enumerate(domains):
+            history.append(
+                {
+                    "round": r,
+                    "step": 25 * (r + 1),
+                    "domain": domain,
+                    "weight": weights[j],
+                    "realised_share_rows": weights[j] + rng.normal(0, 0.01),
+                    "realised_share_tokens": weights[j] + rng.normal(0, 0.004),
+                    "realised_share_supervised_tokens": weights[j] + rng.normal(0, 0.004),
+                    "epochs_seen": 0.2 * (r + 1),
+                    "train_loss": loss[j] * 0.97,
+                    "validation_loss": loss[j] + rng.normal(0, 0.005),
+                    "learnable_potential": gamma[j],
+                    "forgetting_degree": max((loss[j] - before[j]) / before[j], 0),
+                }
+            )
+        weights = weights * (1 + 0.6 * gamma)
+        weights /= weights.sum()
+    final = base * gain
+    return {
+        "mixture_history": pd.DataFrame(history),
+        "initial_mixture": {
+            "strategy": "constant",
+            "unit": "tokens",
+            "weights": dict(zip(domains, start.tolist(), strict=True)),
+        },
+        "reference_losses": {
+            "domains": {
+                d: {"nats_per_token": float(reference[j]), "bits_per_byte": 0.9, "step": 40}
+                for j, d in enumerate(domains)
+            }
+        },
+        "evaluation": _evaluation(domains, base, final, rng),
+        "knowledge_distribution": _knowledge(domains, start, rng),
+        "judged_samples": _samples(domains, rng),
+        "ingest_report": _ingest(domains, rng),
+        "sample": {"shares": dict(zip(domains, start.tolist(), strict=True))},
+        "base_model": {
+            "name": "pretrained on the sample",
+            "path": "data/06_models/base",
+            "fingerprint": "0123456789abcdef",
+        },
+    }
+
+
+def _evaluation(
+    domains: tuple[str, ...], base: np.ndarray, final: np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
+    rows = []
+    for j, domain in enumerate(domains):
+        accuracy = rng.uniform(0.25, 0.4)
+        for model, loss, acc in (
+            ("base", base[j], accuracy),
+            ("tuned", final[j], accuracy + (-0.03 if j == 0 else 0.16)),
+        ):
+            error = (acc * (1 - acc) / 150) ** 0.5
+            for task, metric, value, stderr, n in (
+                ("held_out", "nats_per_token", loss, 0.012 * base[j], 240),
+                ("held_out", "perplexity", float(np.exp(loss)), 0.02, 240),
+                (f"{domain}_choice", "acc", acc, error, 150),
+                (f"{domain}_choice", "acc_norm", acc + 0.01, error, 150),
+            ):
+                rows.append(
+                    {
+                        "model": model,
+                        "domain": domain,
+                        "task": task,
+                        "metric": metric,
+                        "value": value,
+                        "stderr": stderr,
+                        "low": value - 1.96 * stderr,
+                        "high": value + 1.96 * stderr,
+                        "n": n,
+                        "task_version": "1",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _knowledge(
+    domains: tuple[str, ...], shares: np.ndarray, rng: np.random.Generator
+) -> dict[str, Any]:
+    raw = 0.8 * shares + 0.2 / len(domains)
+    return {
+        "domains": {
+            d: {
+                "share": float(shares[j]),
+                "low": float(max(0, shares[j] - rng.uniform(0.01, 0.03))),
+                "high": float(shares[j] + rng.uniform(0.01, 0.03)),
+                "raw_share": float(raw[j]),
+            }
+            for j, d in enumerate(domains)
+        },
+        "n_samples": 2000,
+        "n_rejected": 37,
+        "judge": "classifier",
+        "base_model": "pretrained on the sample",
+        "seed": 0,
+        "rounds": 4,
+    }
+
+
+def _samples(domains: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame:
+    chosen = rng.integers(0, len(domains), 300)
+    return pd.DataFrame(
+        {
+            "sample": range(300),
+            "text": [TEXTS[j % len(TEXTS)] for j in chosen],
+            "domain": [domains[j] for j in chosen],
+            "confidence": rng.uniform(0.4, 1.0, 300),
+            "flags": ["degenerate" if i % 29 == 0 else "" for i in range(300)],
+        }
+    )
+
+
+def _ingest(domains: tuple[str, ...], rng: np.random.Generator) -> dict[str, Any]:
+    return {
+        "domains": {
+            d: {
+                "rows_read": 2400 + 50 * j,
+                "rejected": {
+                    "bad_json": {"count": 2 + j, "examples": [f"data/{d}.jsonl:{17 + j}"]},
+                    "empty_output": {
+                        "count": int(rng.integers(3, 40)),
+                        "examples": [f"data/{d}.jsonl:{n}" for n in (101, 240, 318, 900)],
+                    },
+                },
+                "duplicates": int(rng.integers(20, 130)),
+                "leaked": int(rng.integers(0, 9)),
+                "train": {"rows": 2000 + 10 * j, "tokens": 150_000 + 9_000 * j},
+                "validation": {"rows": 240, "tokens": 18_000},
+            }
+            for j, d in enumerate(domains)
+        }
+    }

@@ -1,0 +1,54 @@
+"""The report pipeline by itself, on a hand-filled catalog and on the project's own entries."""
+
+from pathlib import Path
+
+import yaml
+from example_run import SIX, artifacts
+from kedro.io import DataCatalog
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.runner import SequentialRunner
+from kedro_datasets.plotly import JSONDataset
+
+from versatune.data.config import Domains
+from versatune.modeling.base import BaseModelParams
+from versatune.pipelines.report import create_pipeline
+from versatune.pipelines.report.nodes import read_timings
+from versatune.pipelines.report.params import ReportParams
+from versatune.pipelines.report.pipeline import FIGURES
+
+
+def test_every_output_has_a_catalog_entry_in_the_reporting_layer(project_root: Path) -> None:
+    entries = yaml.safe_load((project_root / "conf/base/catalog_report.yml").read_text())
+    for name in create_pipeline().all_outputs():
+        assert entries[name]["metadata"]["kedro-viz"]["layer"] == "reporting", name
+
+
+def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> None:
+    timings = tmp_path / "timings.json"
+    timings.write_text('{"clean_domains": {"seconds": 12.5, "parameters": "ab"}}')
+    made = artifacts()
+    figures = {
+        f"figure_{name}": JSONDataset(filepath=str(tmp_path / f"{name}.json")) for name in FIGURES
+    }
+    values = {
+        **made,
+        "parameters": {"train": {"mode": "foster", "sigma": 0.5}, "seed": 7},
+        "params:domains": Domains.model_validate(
+            {d: {"description": f"About {d}.", "sources": [{"path": f"{d}.jsonl"}]} for d in SIX}
+        ),
+        "params:base_model": BaseModelParams(kind="pretrain"),
+        "params:report": ReportParams(timings=timings, samples=12),
+    }
+    catalog = DataCatalog({**{n: MemoryDataset(v) for n, v in values.items()}, **figures})
+    outputs = SequentialRunner().run(create_pipeline(), catalog)
+    page = outputs["report"].load()
+    assert page.count('class="plot"') == len(FIGURES)
+    assert "clean_domains" in page and "12 s" in page
+    assert all((tmp_path / f"{name}.json").is_file() for name in FIGURES)
+    drawn = catalog.load("figure_shares")
+    first = made["mixture_history"].query("domain == 'law'").sort_values("round")
+    assert list(drawn.data[0].y) == first["weight"].tolist()
+
+
+def test_timings_that_were_never_written_are_none(tmp_path: Path) -> None:
+    assert read_timings(tmp_path / "timings.json") == []
