@@ -57,11 +57,12 @@ class Spool:
         lines = self.path.read_text(encoding="utf-8").splitlines()
         sent = 0
         for line in lines:
-            with contextlib.suppress(json.JSONDecodeError):
-                try:
-                    _replay(json.loads(line))
-                except Exception:
+            try:
+                _replay(json.loads(line))
+            except Exception as error:
+                if not (isinstance(error, json.JSONDecodeError) or _refused(error)):
                     break
+                logger.warning("A kept record can't be sent and is left out: %s", error)
             sent += 1
         rest = lines[sent:]
         if rest:
@@ -93,6 +94,9 @@ class Tracker:
                 raise ConnectionError("earlier records wait")
             _replay(record)
         except Exception as error:
+            if _refused(error):
+                logger.warning("MLflow refused a record (%s): %s", kind, error)
+                return
             self.spool.keep(record, error)
             self.spool.send()
 
@@ -161,6 +165,56 @@ def log_figure(figure: "Figure", name: str) -> None:
         log_text(figure.to_html(include_plotlyjs=True), name)
 
 
+def log_model(path: Path, fingerprint: str, example: str) -> str | None:
+    """Log a checkpoint folder as an MLflow model with signature and example; its URI.
+
+    The same checkpoint is stored once per experiment: later runs get a tag that points to it.
+    None without a run, or when MLflow does not answer (nothing is spooled: the folder stays).
+    """
+    if not _stack:
+        return None
+    import mlflow
+
+    try:
+        uri = _logged(fingerprint) or _log_model(path, fingerprint, example)
+    except (mlflow.MlflowException, OSError) as error:
+        logger.warning("MLflow did not take the model (%s); it stays in %s.", error, path)
+        return None
+    set_tags({"model.uri": uri, "model.fingerprint": fingerprint})
+    return uri
+
+
+def _logged(fingerprint: str) -> str | None:
+    import mlflow
+
+    found = mlflow.search_logged_models(
+        experiment_ids=[str(mlflow.tracking.fluent._get_experiment_id())],
+        filter_string=f"tags.`fingerprint` = '{fingerprint}'",
+        max_results=1,
+        output_format="list",
+    )
+    return str(found[0].model_uri) if found else None
+
+
+def _log_model(path: Path, fingerprint: str, example: str) -> str:
+    import mlflow
+    from mlflow.models import infer_signature
+
+    from versatune.modeling.checkpoints import load_model, load_tokenizer
+
+    parts = {"model": load_model(path), "tokenizer": load_tokenizer(path)}
+    info = mlflow.transformers.log_model(
+        parts,
+        name="model",
+        task="text-generation",
+        signature=infer_signature([example], ["an answer"]),
+        input_example=[example],
+        pip_requirements=["transformers", "torch", "accelerate"],
+    )
+    mlflow.set_logged_model_tags(info.model_id, {"fingerprint": fingerprint})
+    return str(info.model_uri)
+
+
 @contextlib.contextmanager
 def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
     """A run below the current one, for the block: FINISHED, FAILED or KILLED as the block ends."""
@@ -191,12 +245,20 @@ def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[No
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and models as one level, keys joined by dots."""
     value = plain(value)
-    if isinstance(value, dict) and value:
+    if isinstance(value, dict) and (value or not prefix):
         flat: dict[str, Any] = {}
         for key, inner in value.items():
             flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
         return flat
     return {prefix: value}
+
+
+def _refused(error: Exception) -> bool:
+    """Whether MLflow answered, and won't take the record whenever it is sent."""
+    from mlflow.exceptions import MlflowException
+
+    final = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
+    return isinstance(error, MlflowException) and error.error_code in final
 
 
 def _each(action: Callable[[Tracker], None]) -> None:

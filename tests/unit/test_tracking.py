@@ -1,0 +1,109 @@
+"""Tracking against a real sqlite store: what arrives, and what is kept while it is away."""
+
+import json
+import logging
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow.exceptions import MlflowException
+
+from versatune import tracking
+from versatune.modeling.checkpoints import CheckpointRef
+
+
+@pytest.fixture
+def run_id(tmp_path: Path) -> str:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
+    mlflow.set_experiment("t")
+    yield mlflow.start_run().info.run_id
+    while mlflow.active_run():
+        mlflow.end_run()
+
+
+def test_without_a_run_nothing_happens(tmp_path: Path) -> None:
+    tracking.log_metrics({"x": 1.0})
+    tracking.log_artifact(tmp_path / "absent")
+    with tracking.child_run("child"):
+        tracking.set_tags({"a": "b"})
+
+
+def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> None:
+    (tmp_path / "file.txt").write_text("text")
+    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+        tracking.log_params({"train": {"strategy": {"name": "foster"}, "rounds": 3}})
+        tracking.log_metrics({"validation_loss/law": 2.0, "gone": float("nan")}, step=1)
+        tracking.log_metrics({"validation_loss/law": 1.5}, step=2)
+        tracking.log_artifact(tmp_path / "file.txt", "folder")
+    data = mlflow.get_run(run_id).data
+    assert data.params == {"train.strategy.name": "foster", "train.rounds": "3"}
+    assert set(data.metrics) == {"validation_loss/law"}
+    history = mlflow.MlflowClient().get_metric_history(run_id, "validation_loss/law")
+    assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.5)]
+    assert [f.path for f in mlflow.MlflowClient().list_artifacts(run_id, "folder")]
+    assert not (tmp_path / "spool.jsonl").exists()
+
+
+def test_records_wait_while_the_store_is_away_and_are_sent_in_order(
+    run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = mlflow.get_tracking_uri()
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked(run_id, spool), caplog.at_level(logging.WARNING):
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        tracking.log_metrics({"loss": 3.0}, step=1)
+        tracking.log_metrics({"loss": 2.0}, step=2)
+        assert len(spool.path.read_text().splitlines()) == 2
+        assert caplog.text.count("does not answer") == 1
+        mlflow.set_tracking_uri(uri)
+        tracking.log_metrics({"loss": 1.0}, step=3)
+    history = mlflow.MlflowClient().get_metric_history(run_id, "loss")
+    assert [(m.step, m.value) for m in history] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+    assert not spool.path.exists()
+
+
+@pytest.mark.usefixtures("run_id")
+def test_a_run_that_began_without_mlflow_is_made_afterwards(tmp_path: Path) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool.keep({"kind": "create", "run_id": "local-1", "name": "late"}, ConnectionError("down"))
+    spool.keep(
+        {"kind": "metrics", "run_id": "local-1", "time": 1, "step": 0, "values": {"a": 1.0}},
+        ConnectionError("down"),
+    )
+    with spool.path.open("a") as handle:
+        handle.write('{"kind": "metr')  # cut off by a crash
+    assert spool.send() == 3
+    runs = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'late'", output_format="list")
+    assert [r.data.metrics for r in runs] == [{"a": 1.0}]
+
+
+def test_child_runs_end_as_their_block_does(run_id: str, tmp_path: Path) -> None:
+    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+        with tracking.child_run("good", {"seed": 1}):
+            tracking.log_metrics({"m": 1.0})
+        with pytest.raises(RuntimeError), tracking.child_run("bad"):
+            raise RuntimeError
+    runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
+    assert runs["good"].info.status == "FINISHED" and runs["bad"].info.status == "FAILED"
+    assert runs["good"].data.tags["mlflow.parentRunId"] == run_id
+    assert runs["good"].data.params == {"seed": "1"}
+
+
+def test_a_model_is_stored_once_and_can_be_loaded(
+    run_id: str, tmp_path: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+        first = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
+        again = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
+    assert first is not None and first == again
+    loaded = mlflow.transformers.load_model(first)
+    assert loaded.model.config.hidden_size == 32
+    assert mlflow.get_run(run_id).data.tags["model.fingerprint"] == "f1"
+
+
+def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool.keep({"kind": "tags", "values": {"path": Path("x")}}, MlflowException("no"))
+    assert json.loads(spool.path.read_text()) == {"kind": "tags", "values": {"path": "x"}}
