@@ -1,0 +1,40 @@
+"""A project of one's own to run, and one that has run."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support import Kedro, command, copy_project, environment
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
+    """The copy lies below a path with a space and letters beyond ASCII."""
+    return copy_project(project_root, tmp_path_factory.mktemp("e2e") / "mein Projekt é")
+
+
+@pytest.fixture(scope="session")
+def kedro(project: Path) -> Kedro:
+    """Run ``kedro run --env test`` with more arguments in the project."""
+
+    def run(*arguments: str, env: str = "test") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command("--env", env, *arguments),
+            cwd=project,
+            env=environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def finished(project: Path, kedro: Kedro) -> Path:
+    """The project after one whole run."""
+    done = kedro()
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return project

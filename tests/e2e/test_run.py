@@ -1,0 +1,172 @@
+"""``kedro run`` from raw files to the report, again with nothing changed, and with mistakes."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+import pytest
+from mlflow.entities import Run
+
+from tests.support import Kedro, command, environment
+
+pytestmark = pytest.mark.slow
+
+DATA = Path("data/test")
+
+
+def runs(project: Path) -> list[Run]:
+    mlflow.set_tracking_uri(f"sqlite:///{project}/mlflow.db")
+    return mlflow.search_runs(
+        experiment_names=["versatune"], order_by=["start_time DESC"], output_format="list"
+    )
+
+
+def stamps(project: Path) -> dict[str, int]:
+    """When each expensive artifact was last written."""
+    heavy = ("*.arrow", "*.safetensors", "*.jsonl")
+    files = [f for pattern in heavy for f in (project / DATA).rglob(pattern)]
+    return {str(f.relative_to(project)): f.stat().st_mtime_ns for f in files}
+
+
+def test_every_contracted_file_is_there(finished: Path) -> None:
+    for name in (
+        "08_reporting/ingest_report.json",
+        "04_feature/knowledge_distribution.json",
+        "04_feature/reference_losses.json",
+        "05_model_input/initial_mixture.json",
+        "07_model_output/mixture_history.parquet",
+        "06_models/trained/manifest.json",
+        "06_models/trained/model.safetensors",
+        "07_model_output/evaluation.parquet",
+        "08_reporting/report.html",
+    ):
+        assert (finished / DATA / name).is_file(), name
+
+
+def test_shares_are_shares(finished: Path) -> None:
+    known = json.loads((finished / DATA / "04_feature/knowledge_distribution.json").read_text())
+    shares = [d["share"] for d in known["domains"].values()]
+    assert sum(shares) == pytest.approx(1) and min(shares) >= 0
+    assert all(d["low"] <= d["share"] <= d["high"] for d in known["domains"].values())
+    mixture = json.loads((finished / DATA / "05_model_input/initial_mixture.json").read_text())
+    assert sum(mixture["weights"].values()) == pytest.approx(1)
+    history = pd.read_parquet(finished / DATA / "07_model_output/mixture_history.parquet")
+    assert history.groupby("round")["weight"].sum().tolist() == pytest.approx(
+        [1.0] * history["round"].nunique()
+    )
+
+
+def test_evaluation_covers_both_models_and_every_domain(finished: Path) -> None:
+    table = pd.read_parquet(finished / DATA / "07_model_output/evaluation.parquet")
+    domains = {"law", "medicine", "finance", "science", "code", "other"}
+    for _, part in table.groupby("model"):
+        assert domains <= set(part["domain"])
+    assert table["model"].nunique() == 2
+    assert (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+
+
+def test_the_trained_folder_loads_with_plain_transformers(finished: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = finished / DATA / "06_models/trained"
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What?"}], return_tensors="pt", return_dict=True
+    )
+    assert model.generate(**prompt, max_new_tokens=2).shape[1] > prompt["input_ids"].shape[1]
+
+
+def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finished: Path) -> None:
+    run = runs(finished)[-1]
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.strategy.name"]
+    assert "validation_loss/law" in run.data.metrics
+    client = mlflow.MlflowClient()
+    history = client.get_metric_history(run.info.run_id, "validation_loss/law")
+    assert len({m.step for m in history}) > 1
+    names = [f.path for f in client.list_artifacts(run.info.run_id)]
+    assert "report.html" in names
+    for tag in ("data.fingerprint", "base_model", "model.uri", "versatune.version"):
+        assert run.data.tags.get(tag), tag
+
+
+def test_again_with_nothing_changed_does_no_work_twice(finished: Path, kedro: Kedro) -> None:
+    before = stamps(finished)
+    done = kedro()
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert stamps(finished) == before
+
+
+def test_a_changed_parameter_never_meets_a_stale_artifact(finished: Path, kedro: Kedro) -> None:
+    mixture = finished / DATA / "05_model_input/initial_mixture.json"
+    before = json.loads(mixture.read_text())
+    done = kedro("--pipeline", "mixture", "--params", "mixture.strategy.name=inverse")
+    assert done.returncode == 0, done.stdout[-3000:]
+    after = json.loads(mixture.read_text())
+    assert after["strategy"] == "inverse" and after["weights"] != before["weights"]
+    assert kedro("--pipeline", "mixture").returncode == 0
+    assert json.loads(mixture.read_text()) == before
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ("train.learning_rte=0.1", ["train.learning_rte", "learning_rate"]),
+        ("train.learning_rate=-1", ["train", "learning_rate", "-1"]),
+        ("train.strategy.name=fostr", ["strategy"]),
+        ("domains.law.sources=none", ["domains", "law"]),
+    ],
+)
+def test_a_typo_is_one_sentence(kedro: Kedro, parameters: str, words: list[str]) -> None:
+    done = kedro("--params", parameters)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    message = done.stderr[done.stderr.rfind("Error") :]
+    assert all(word in message for word in words), done.stderr
+
+
+def test_an_unknown_pipeline_is_one_sentence(kedro: Kedro) -> None:
+    done = kedro("--pipeline", "trian")
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert "trian" in done.stderr
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
+    finished: Path, kedro: Kedro, stop: signal.Signals
+) -> None:
+    changed = ("--pipeline", "train", "--params", f"train.seed={int(stop)},train.resume=restart")
+    with subprocess.Popen(
+        command("--env", "test", *changed),
+        cwd=finished,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if "train_model" in line:
+                break
+        time.sleep(1)
+        os.kill(child.pid, stop)
+        child.stdout.read()
+    assert child.returncode == 128 + stop
+    assert runs(finished)[0].info.status == "KILLED"
+    assert kedro(*changed).returncode == 0
+    assert runs(finished)[0].info.status == "FINISHED"
+
+
+def test_two_runs_at_once_in_one_folder(finished: Path, kedro: Kedro) -> None:
+    from versatune.artifacts import exclusive
+
+    with exclusive(finished / DATA / ".lock", "the data folder"):
+        done = kedro("--pipeline", "report")
+    assert done.returncode != 0
+    assert "another run is at work" in done.stderr and "Traceback" not in done.stderr
