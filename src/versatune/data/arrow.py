@@ -1,0 +1,86 @@
+"""Arrow shards that ``datasets.load_from_disk`` opens, written with little memory."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from versatune.artifacts import write_json
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write one shard in one step: after a crash there is a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
+            out.write_table(table)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_shard(path: Path) -> pa.Table:
+    """One shard, read into memory rather than mapped, so that it is freed after use."""
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        return stream.read_all()
+
+
+def batches(path: Path) -> Iterator[pa.RecordBatch]:
+    """The record batches of a stream, one at a time."""
+    with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as stream:
+        yield from stream
+
+
+class ShardWriter:
+    """Collects batches and writes a shard whenever ``rows`` rows are together."""
+
+    def __init__(self, folder: Path, schema: pa.Schema, rows: int) -> None:
+        self.folder = folder
+        self.schema = schema
+        self.rows = rows
+        self.names: list[str] = []
+        self._waiting: list[pa.RecordBatch] = []
+        self._count = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take the next rows."""
+        while batch.num_rows:
+            part = batch.slice(0, self.rows - self._count)
+            batch = batch.slice(part.num_rows)
+            self._waiting.append(part)
+            self._count += part.num_rows
+            if self._count == self.rows:
+                self._write()
+
+    def close(self) -> None:
+        """Write what is left, and the files that make the folder a data set."""
+        if self._count or not self.names:
+            self._write()
+        describe(self.folder, self.names, self.schema)
+
+    def _write(self) -> None:
+        name = f"data-{len(self.names):05d}.arrow"
+        write_shard(self.folder / name, pa.Table.from_batches(self._waiting, schema=self.schema))
+        self.names.append(name)
+        self._waiting, self._count = [], 0
+
+
+def describe(folder: Path, names: Sequence[str], schema: pa.Schema) -> None:
+    """Make a folder of shards one data set for ``datasets.load_from_disk``."""
+    import datasets
+
+    features = datasets.Features.from_arrow_schema(schema)
+    datasets.DatasetInfo(features=features).write_to_directory(str(folder))
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": name} for name in names],
+        "_fingerprint": folder.name,
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    write_json(folder / "state.json", state)

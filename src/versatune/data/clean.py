@@ -1,0 +1,154 @@
+"""Cleaning: from the sources of all domains to sound, single, unleaked rows in two splits.
+
+:func:`clean` checks every row (``collect``), removes rows that leak evaluation items, duplicates
+and near duplicates, keeps the wanted proportions and limits, divides prompts between training and
+validation (``selection``), and writes what stays. ``report.json`` accounts for each row read.
+
+Features and the keys that steer them (see ``config.CleanParams`` and ``config.Source``):
+broken rows ``max_reject_rate``, ``max_line_bytes``; duplicates ``near_duplicate_threshold``;
+leaks ``leak_words``; sources' proportions ``weight``; size ``max_rows``; split
+``validation_fraction``, ``min_validation_rows``, ``seed``.
+
+Raises VersatuneError: a file is missing, binary or of an unknown format; columns fit no shape; too
+many broken rows; a domain has no rows left, or too few prompts for two splits.
+"""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from versatune.artifacts import INPUTS, FolderRef, WorkFolder, exclusive, write_json
+from versatune.data.config import CleanParams, Domains
+from versatune.data.sources import DomainFiles, locate
+
+if TYPE_CHECKING:
+    from versatune.data.collect import Collected, Tally
+    from versatune.data.selection import Fates
+
+logger = logging.getLogger(__name__)
+
+SHARD_ROWS = 10_000
+"""Rows in one file of the result, which is also the unit in which tokenising goes on."""
+REPORT = "report.json"
+
+
+def clean(domains: Domains, params: CleanParams) -> FolderRef:
+    """Clean all domains into ``params.folder``; at once when that was done with the same inputs.
+
+    The folder holds ``train`` and ``validation`` (data sets with the columns ``domain``,
+    ``messages``, ``prompt``, ``row``, in the order of the domains) and ``report.json``. Facts:
+    ``domains``; ``rows`` per split and domain; ``data_fingerprint``, which stands for the kept
+    rows themselves, wherever they came from.
+    """
+    found = locate(domains.active)
+    inputs = {
+        "parameters": params.model_dump(mode="json", exclude={"folder"}),
+        "domains": [[name, files.inputs()] for name, files in found.items()],
+    }
+    with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
+        work = WorkFolder.open(params.folder, inputs)
+        return work.ref if work.complete else _clean(work, found, params)
+
+
+def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanParams) -> FolderRef:
+    from versatune.data.collect import Collector
+    from versatune.data.leaks import LeakIndex, read_questions
+    from versatune.data.selection import decide
+
+    _empty(work.path)
+    parts = work.path / "parts"
+    parts.mkdir()
+    items = [
+        q for files in found.values() for path in files.evaluation for q in read_questions(path)
+    ]
+    collector = Collector(parts, params, LeakIndex(items, params.leak_words))
+    for name, files in found.items():
+        collector.add(name, files.origins)
+    collected = collector.finish()
+    fates = decide(collected.keys, {n: f.config for n, f in found.items()}, params)
+    _write(work.path, collected.parts, fates)
+    report = {}
+    for d, name in enumerate(found):
+        report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
+        logger.info("%s", summary(name, report[name]))
+    write_json(work.path / REPORT, report)
+    shutil.rmtree(parts)
+    rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in ("train", "validation")}
+    return work.seal(
+        domains=list(found), rows=rows, data_fingerprint=_content(list(found), collected, fates)
+    )
+
+
+def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
+    """Where the rows read for one domain went; the counts add up to ``read``."""
+    from versatune.data.selection import Fate
+
+    count = {fate: int((fates == fate).sum()) for fate in Fate}
+    return {
+        "read": tally.read,
+        "rejected": {
+            reason: {"count": number, "examples": tally.examples[reason]}
+            for reason, number in tally.rejected.most_common()
+        },
+        "duplicates": {"exact": count[Fate.EXACT], "near": count[Fate.NEAR]},
+        "leaked": count[Fate.LEAKED],
+        "left_out_by_weight": count[Fate.WEIGHT],
+        "left_out_by_limit": count[Fate.LIMIT],
+        "train_rows": count[Fate.TRAIN],
+        "validation_rows": count[Fate.VALIDATION],
+    }
+
+
+def summary(name: str, entry: Mapping[str, Any]) -> str:
+    """One line for the log."""
+    rejected = sum(r["count"] for r in entry["rejected"].values())
+    return (
+        f"{name}: {entry['read']} rows read, {rejected} rejected, "
+        f"{entry['duplicates']['exact']} + {entry['duplicates']['near']} (near) duplicates, "
+        f"{entry['leaked']} leaked, "
+        f"{entry['left_out_by_weight'] + entry['left_out_by_limit']} left out; "
+        f"{entry['train_rows']} to train, {entry['validation_rows']} to validate"
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Begin anew what an interrupted run left: reading takes less care than going on would."""
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != INPUTS:
+            entry.unlink()
+
+
+def _write(folder: Path, parts: list[Path], fates: "Fates") -> None:
+    """Copy the rows that stay from the parts to the two splits, in their order."""
+    import pyarrow as pa
+
+    from versatune.data.arrow import ShardWriter, batches
+    from versatune.data.collect import SCHEMA
+    from versatune.data.selection import Fate
+
+    train = ShardWriter(folder / "train", SCHEMA, SHARD_ROWS)
+    validation = ShardWriter(folder / "validation", SCHEMA, SHARD_ROWS)
+    at = 0
+    for part in parts:
+        for batch in batches(part):
+            fate = fates[at : at + batch.num_rows]
+            train.add(batch.filter(pa.array(fate == Fate.TRAIN)))
+            validation.add(batch.filter(pa.array(fate == Fate.VALIDATION)))
+            at += batch.num_rows
+    train.close()
+    validation.close()
+
+
+def _content(names: list[str], collected: "Collected", fates: "Fates") -> str:
+    from versatune.data.selection import Fate
+
+    kept = fates <= Fate.VALIDATION
+    digest = hashlib.sha256("\n".join(names).encode())
+    for column in (collected.keys.domain, collected.keys.row, fates):
+        digest.update(column[kept].tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,215 @@
+"""The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from versatune.data.config import CleanParams, Shape, Source
+from versatune.data.conversations import Messages, RejectedError, conversation, detect_shape
+from versatune.data.duplicates import answer_key, signatures
+from versatune.data.leaks import LeakIndex
+from versatune.data.readers import Bad, Row, read, read_hub
+from versatune.data.selection import Keys
+from versatune.data.sources import Origin
+from versatune.data.text import Vocabulary, flatten, fold, key
+from versatune.errors import VersatuneError
+
+logger = logging.getLogger(__name__)
+
+BATCH = 2000
+
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+SCHEMA = pa.schema(
+    [("domain", pa.int32()), ("messages", MESSAGES), ("prompt", pa.uint64()), ("row", pa.string())]
+)
+"""Columns of cleaned rows; ``prompt`` stands for the normalised prompt, ``row`` is file:line."""
+
+
+@dataclass
+class Tally:
+    """What was read for one domain, and what was rejected and why."""
+
+    read: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+
+    def reject(self, bad: Bad, keep: int) -> None:
+        """Count one rejected row; the first ``keep`` of each reason are noted."""
+        self.rejected[bad.reason] += 1
+        noted = self.examples.setdefault(bad.reason, [])
+        if len(noted) < keep:
+            noted.append({"where": bad.where, "detail": _printable(bad.detail)})
+
+
+@dataclass(frozen=True)
+class Collected:
+    """What the first pass leaves: the keys of every sound row in memory, the rows on disk."""
+
+    keys: Keys
+    tallies: list[Tally]
+    parts: list[Path]
+    """One Arrow stream a domain."""
+
+
+class Collector:
+    """Reads domain after domain; see :meth:`add` and :meth:`finish`."""
+
+    def __init__(self, folder: Path, params: CleanParams, leaks: LeakIndex) -> None:
+        self.folder = folder
+        self.params = params
+        self.leaks = leaks
+        self.tallies: list[Tally] = []
+        self.parts: list[Path] = []
+        self._vocabulary = Vocabulary()
+        self._columns: dict[str, list[Any]] = {
+            n: [] for n in ("domain", "source", "row", "prompt", "leaked", "answer")
+        }
+        self._signatures = folder / "signatures.bin"
+
+    def add(self, name: str, origins: Iterable[Origin]) -> None:
+        """Read all sources of the next domain.
+
+        Raises VersatuneError when more of a source's rows are broken than the parameters allow.
+        """
+        domain, tally = len(self.tallies), Tally()
+        path = self.folder / f"{domain:03d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as out:
+            for number, origin in enumerate(origins):
+                of_source = Tally()
+                sound = self._sound(origin, of_source, f"Reading {name}")
+                while batch := list(itertools.islice(sound, BATCH)):
+                    out.write_batch(self._digest(domain, number, batch))
+                self._check_rate(origin.source, of_source)
+                tally.read += of_source.read
+                tally.rejected += of_source.rejected
+                for reason, noted in of_source.examples.items():
+                    kept = tally.examples.setdefault(reason, [])
+                    kept.extend(noted[: self.params.max_examples - len(kept)])
+        self.tallies.append(tally)
+        self.parts.append(path)
+
+    def finish(self) -> Collected:
+        """The keys of all rows, in the order in which they were read."""
+        columns = self._columns
+        sign = None
+        if self._signatures.exists():
+            sign = np.fromfile(self._signatures, dtype=np.uint16)
+            sign = sign.reshape(len(sign) // 128, 128)
+        keys = Keys(
+            domain=_joined(columns["domain"], np.int16),
+            source=_joined(columns["source"], np.int16),
+            row=_joined(columns["row"], np.uint64),
+            prompt=_joined(columns["prompt"], np.uint64),
+            leaked=_joined(columns["leaked"], np.bool_),
+            answer=_joined(columns["answer"], np.uint64),
+            signature=sign,
+        )
+        return Collected(keys, self.tallies, self.parts)
+
+    def _sound(self, origin: Origin, tally: Tally, title: str) -> Iterator[tuple[str, Messages]]:
+        shape = origin.source.shape
+        for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
+            tally.read += 1
+            if isinstance(raw, Bad):
+                tally.reject(raw, self.params.max_examples)
+                continue
+            if shape is None:
+                shape = detect_shape(raw.values, origin.source.columns, raw.where)
+            row = self._checked(raw, shape, origin.source)
+            if isinstance(row, Bad):
+                tally.reject(row, self.params.max_examples)
+            else:
+                yield row
+
+    def _checked(self, raw: Row, shape: Shape, source: Source) -> tuple[str, Messages] | Bad:
+        try:
+            messages = conversation(raw.values, shape, source.columns)
+        except RejectedError as error:
+            return Bad(raw.where, error.reason, error.detail)
+        if sum(len(m["content"]) for m in messages) > self.params.max_line_bytes:
+            limit = self.params.max_line_bytes
+            return Bad(raw.where, "line_too_long", f"more than {limit} characters")
+        return raw.where, messages
+
+    def _digest(
+        self, domain: int, source: int, batch: list[tuple[str, Messages]]
+    ) -> pa.RecordBatch:
+        """Note the keys of a batch, and give it as Arrow."""
+        rows, prompts, answers, ids, prompt_ids = [], [], [], [], []
+        for _, messages in batch:
+            turns = [(m["role"], fold(m["content"])) for m in messages]
+            prompt = next(text for role, text in turns if role == "user")
+            answer = "\n".join(text for role, text in turns if role == "assistant")
+            answer_ids = self._vocabulary.ids(answer)
+            other_ids = self._vocabulary.ids(
+                "\n".join(text for role, text in turns if role != "assistant")
+            )
+            rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns)))
+            prompts.append(key(prompt))
+            answers.append(answer_key(answer, len(answer_ids)))
+            ids.append(other_ids + answer_ids)
+            prompt_ids.append(other_ids)
+        flat, starts = flatten(ids)
+        leaked = self.leaks.leaking(flat, starts) | self.leaks.is_question(*flatten(prompt_ids))
+        if self.params.near_duplicate_threshold is not None:
+            with self._signatures.open("ab") as out:
+                signatures(flat, starts).tofile(out)
+        domains = [domain] * len(batch)
+        noted: dict[str, Any] = {"domain": domains, "source": [source] * len(batch), "row": rows}
+        noted |= {"prompt": prompts, "leaked": leaked, "answer": answers}
+        for name, values in noted.items():
+            self._columns[name].append(np.asarray(values, dtype=_TYPES[name]))
+        columns = [domains, [m for _, m in batch], prompts, [w for w, _ in batch]]
+        arrays = [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)]
+        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+    def _check_rate(self, source: Source, tally: Tally) -> None:
+        broken = tally.rejected.total()
+        if not tally.read:
+            logger.warning("%s holds no rows.", source.label)
+        elif broken > self.params.max_reject_rate * tally.read:
+            worst = "; ".join(
+                f"{reason} {count} times, first at {noted['where']} ({noted['detail']})"
+                for reason, count in tally.rejected.most_common(3)
+                for noted in tally.examples[reason][:1]
+            )
+            raise VersatuneError(
+                f"{source.label}: {broken} of {tally.read} rows are broken: {worst}. "
+                "Mend the file, or raise ingest.max_reject_rate "
+                f"(now {self.params.max_reject_rate:g}) to go on without them."
+            )
+
+
+_TYPES: dict[str, Any] = {
+    "domain": np.int16,
+    "source": np.int16,
+    "row": np.uint64,
+    "prompt": np.uint64,
+    "leaked": np.bool_,
+    "answer": np.uint64,
+}
+
+
+def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | Bad]:
+    if origin.source.hub is not None:
+        yield from read_hub(origin.source)
+    for path, kind in origin.files:
+        yield from read(path, kind, split=origin.source.split, limit=params.max_line_bytes)
+
+
+def _joined(parts: list[Any], dtype: Any) -> Any:
+    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+
+
+def _printable(text: str) -> str:
+    """``text`` fit for a report: short, and without half characters that no file can hold."""
+    text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
+    return text if len(text) <= 160 else text[:157] + "..."

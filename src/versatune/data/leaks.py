@@ -1,0 +1,109 @@
+"""Evaluation questions, and the training rows that give them away."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from versatune.data.text import U64, Ints, Vocabulary, flatten, fold, only_words, runs
+from versatune.errors import VersatuneError
+
+BOILERPLATE = 5
+"""A run of words that stands in this many questions is a form of asking, not a question."""
+SHORT = 5
+"""Questions of fewer words leak only when a whole prompt is the question."""
+
+
+class LeakIndex:
+    """Hashes of the questions' words, to be looked up for batches of rows.
+
+    A row leaks a question when it holds ``n`` of its words in a row, or all of them where it has
+    fewer (five at least; still shorter ones must be the whole prompt).
+    """
+
+    def __init__(self, questions: Iterable[str], n: int) -> None:
+        vocabulary = Vocabulary()
+        by_length: dict[int, list[U64]] = {}
+        short: set[int] = set()
+        for question in set(map(fold, questions)):
+            words, _ = only_words(*flatten([vocabulary.ids(question)]))
+            if len(words) < SHORT:
+                short.update(runs(words, len(words)).tolist() if len(words) else [])
+            else:
+                size = min(n, len(words))
+                by_length.setdefault(size, []).append(np.unique(runs(words, size)))
+        self._short = _Known(np.array(sorted(short), dtype=np.uint64))
+        self._runs = {size: _Known(_rare(found)) for size, found in sorted(by_length.items())}
+
+    def leaking(self, flat: U64, starts: Ints) -> npt.NDArray[np.bool_]:
+        """Which rows of a batch of token ids hold a question; shape (rows,)."""
+        words, starts = only_words(flat, starts)
+        found = np.zeros(len(starts) - 1, dtype=bool)
+        for size, known in self._runs.items():
+            hits = known.where(runs(words, size))
+            rows = np.searchsorted(starts, hits, side="right") - 1
+            found[rows[hits + size <= starts[rows + 1]]] = True
+        return found
+
+    def is_question(self, flat: U64, starts: Ints) -> npt.NDArray[np.bool_]:
+        """Which prompts are a short question as a whole; shape (rows,)."""
+        words, starts = only_words(flat, starts)
+        lengths = np.diff(starts)
+        found = np.zeros(len(lengths), dtype=bool)
+        for size in range(1, SHORT):
+            rows = np.flatnonzero(lengths == size)
+            if len(rows):
+                found[rows[self._short.where(runs(words, size)[starts[rows]])]] = True
+        return found
+
+
+def read_questions(path: Path) -> list[str]:
+    """The questions of a JSONL file of evaluation items.
+
+    Raises VersatuneError with the line when an item has no text under ``question``.
+    """
+    questions = []
+    try:
+        with path.open(encoding="utf-8-sig") as handle:
+            for number, line in enumerate(handle, start=1):
+                if line.strip():
+                    questions.append(_question(json.loads(line), f"{path}:{number}"))
+    except (ValueError, RecursionError) as error:
+        raise VersatuneError(f"{path}: not a JSONL file of questions: {error}") from error
+    return questions
+
+
+def _question(item: object, where: str) -> str:
+    value = item.get("question") if isinstance(item, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise VersatuneError(f"{where}: the evaluation item has no `question`.")
+    return value
+
+
+class _Known:
+    """A set of hashes, asked for many at a time: a table of their top bits rules most out."""
+
+    def __init__(self, values: U64) -> None:
+        self._values = values
+        self._table = np.zeros(1 << _TABLE_BITS, dtype=bool)
+        self._table[values >> _TOP] = True
+
+    def where(self, asked: U64) -> Ints:
+        """Positions in ``asked`` of the hashes that are in the set."""
+        maybe = np.flatnonzero(self._table[asked >> _TOP])
+        if not len(maybe):
+            return maybe
+        at = np.searchsorted(self._values, asked[maybe])
+        return maybe[self._values[np.minimum(at, len(self._values) - 1)] == asked[maybe]]
+
+
+_TABLE_BITS = 22
+_TOP = np.uint64(64 - _TABLE_BITS)
+
+
+def _rare(found: list[U64]) -> U64:
+    """The sorted hashes that stand in fewer than BOILERPLATE questions."""
+    values, counts = np.unique(np.concatenate(found), return_counts=True)
+    return values[counts < BOILERPLATE]

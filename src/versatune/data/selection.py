@@ -1,0 +1,158 @@
+"""Which rows stay and on which side of the split they fall: decisions on columns of keys.
+
+Every draw is a hash of the row (or prompt) and the seed, so it stays the same for a row when
+others are added or removed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from versatune.data.config import CleanParams, DomainConfig
+from versatune.data.duplicates import Signatures, near_duplicates
+from versatune.data.text import U64, uniform
+from versatune.errors import VersatuneError
+
+Mask = npt.NDArray[np.bool_]
+Small = npt.NDArray[np.int16]
+Fates = npt.NDArray[np.int8]
+
+
+class Fate(IntEnum):
+    """What becomes of a row that passed the checks."""
+
+    TRAIN = 0
+    VALIDATION = 1
+    EXACT = 2
+    NEAR = 3
+    LEAKED = 4
+    WEIGHT = 5
+    LIMIT = 6
+
+
+@dataclass(frozen=True)
+class Keys:
+    """One number a row for each thing decisions are made by; all of shape (rows,)."""
+
+    domain: Small
+    source: Small
+    """Index of the source within its domain."""
+    row: U64
+    """Stands for the normalised conversation."""
+    prompt: U64
+    """Stands for the normalised first prompt."""
+    leaked: Mask
+    answer: U64
+    """Stands for a short answer; 0 for all long ones."""
+    signature: Signatures | None
+    """MinHash signatures, shape (rows, 128); None when near duplicates stay."""
+
+
+def decide(keys: Keys, domains: Mapping[str, DomainConfig], params: CleanParams) -> Fates:
+    """The fate of every row; shape (rows,), values of :class:`Fate`.
+
+    Raises VersatuneError when a domain has no rows left or can't be split.
+    """
+    fates = np.full(len(keys.row), Fate.TRAIN, dtype=np.int8)
+    fates[keys.leaked] = Fate.LEAKED
+    fates[exact_duplicates(keys.row, fates == Fate.TRAIN)] = Fate.EXACT
+    if keys.signature is not None and params.near_duplicate_threshold is not None:
+        alive = fates == Fate.TRAIN
+        near = near_duplicates(keys.signature, keys.answer, alive, params.near_duplicate_threshold)
+        fates[near] = Fate.NEAR
+    draw = uniform(keys.row, params.seed)
+    for d, (name, config) in enumerate(domains.items()):
+        mine = keys.domain == d
+        weights = [source.weight for source in config.sources]
+        if None not in weights:
+            out = left_out_by_weight(
+                keys.source, draw, mine & (fates == Fate.TRAIN), [w or 0.0 for w in weights]
+            )
+            fates[out] = Fate.WEIGHT
+        limit = config.max_rows or params.max_rows
+        if limit is not None:
+            fates[left_out_by_limit(draw, mine & (fates == Fate.TRAIN), limit)] = Fate.LIMIT
+        if not (mine & (fates == Fate.TRAIN)).any():
+            raise VersatuneError(_nothing_left(name, fates[mine]))
+    fractions = [c.validation_fraction or params.validation_fraction for c in domains.values()]
+    alive = fates == Fate.TRAIN
+    validation = held_out(keys, alive, fractions, params.min_validation_rows, params.seed + 1)
+    fates[validation] = Fate.VALIDATION
+    for d, name in enumerate(domains):
+        mine = alive & (keys.domain == d)
+        if not (mine & validation).any() or not (mine & ~validation).any():
+            raise VersatuneError(
+                f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
+                "different prompts can't be divided between training and validation; "
+                "add rows, or lower ingest.min_validation_rows or validation_fraction."
+            )
+    return fates
+
+
+def _nothing_left(name: str, fates: Fates) -> str:
+    lost = ", ".join(
+        f"{(fates == fate).sum()} {fate.name.lower()}" for fate in Fate if (fates == fate).any()
+    )
+    return f"domains.{name}: no rows are left ({lost or 'none were sound'})."
+
+
+def exact_duplicates(rows: U64, alive: Mask) -> Mask:
+    """Rows that equal an earlier one among ``alive``, in this or in an earlier domain."""
+    where = np.flatnonzero(alive)
+    _, first = np.unique(rows[where], return_index=True)
+    doubles = alive.copy()
+    doubles[where[first]] = False
+    return doubles
+
+
+def left_out_by_weight(
+    source: Small, draw: npt.NDArray[np.float64], alive: Mask, weights: Sequence[float]
+) -> Mask:
+    """Rows of one domain to leave out so that its sources stand in exactly these proportions.
+
+    The largest subset is kept: with n_s rows and weights w_s of sum 1, source s keeps the
+    floor(w_s * min(n_s / w_s)) rows of smallest ``draw``.
+    """
+    share = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+    rows = [np.flatnonzero(alive & (source == s)) for s in range(len(share))]
+    total = min(len(r) / w for r, w in zip(rows, share, strict=True) if w > 0)
+    out = np.zeros(len(source), dtype=bool)
+    for r, w in zip(rows, share, strict=True):
+        kept = int(np.floor(w * total + 1e-9))
+        out[r[np.argsort(draw[r], kind="stable")[kept:]]] = True
+    return out
+
+
+def left_out_by_limit(draw: npt.NDArray[np.float64], alive: Mask, limit: int) -> Mask:
+    """All rows of one domain but the ``limit`` of smallest ``draw``."""
+    rows = np.flatnonzero(alive)
+    out = np.zeros(len(draw), dtype=bool)
+    out[rows[np.argsort(draw[rows], kind="stable")[limit:]]] = True
+    return out
+
+
+def held_out(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, seed: int) -> Mask:
+    """The rows of the validation split: whole prompts, in no case divided between the splits.
+
+    A prompt is held out when its draw lies below the fraction of its (first) domain. A domain
+    that comes out with fewer than ``at_least`` rows holds out further prompts, smallest draw
+    first.
+    """
+    prompts, first, inverse = np.unique(keys.prompt, return_index=True, return_inverse=True)
+    draw = uniform(prompts, seed)
+    chosen = draw < np.asarray(fractions)[keys.domain[first]]
+    for d in range(len(fractions)):
+        rows = np.flatnonzero(alive & (keys.domain == d))
+        count = np.bincount(inverse[rows], minlength=len(prompts))
+        mine = np.flatnonzero(count)
+        order = mine[np.argsort(draw[mine], kind="stable")]
+        missing = at_least - count[chosen].sum()
+        for prompt in order[~chosen[order]]:
+            if missing <= 0:
+                break
+            chosen[prompt] = True
+            missing -= count[prompt]
+    return alive & chosen[inverse]

@@ -1,0 +1,73 @@
+"""What the configuration names, found on the disk before any work starts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from versatune.artifacts import file_digest, folder_digest
+from versatune.data.config import DomainConfig, Format, Source
+from versatune.data.readers import files_of
+from versatune.errors import VersatuneError
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A source with the files it was resolved to (none for a hub source)."""
+
+    source: Source
+    files: tuple[tuple[Path, Format], ...]
+
+    def inputs(self) -> dict[str, Any]:
+        """What stands for the rows of this source: its settings and its files' content."""
+        return {
+            **self.source.model_dump(mode="json"),
+            "files": {str(path): _digest(path) for path, _ in self.files},
+        }
+
+
+@dataclass(frozen=True)
+class DomainFiles:
+    """All that is read for one domain."""
+
+    config: DomainConfig
+    origins: list[Origin]
+    evaluation: list[Path]
+
+    def inputs(self) -> dict[str, Any]:
+        """What stands for the domain's data: all but its description and its tasks' names."""
+        return {
+            "sources": [origin.inputs() for origin in self.origins],
+            "evaluation": [file_digest(path) for path in self.evaluation],
+            "validation_fraction": self.config.validation_fraction,
+            "max_rows": self.config.max_rows,
+        }
+
+
+def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
+    """Find every file of every domain. Raises one VersatuneError that names all faults."""
+    faults: list[str] = []
+    found = {}
+    for name, config in domains.items():
+        origins = []
+        for source in config.sources:
+            try:
+                files = files_of(source) if source.path is not None else []
+            except VersatuneError as error:
+                faults.append(f"domains.{name}.sources: {error}")
+            else:
+                origins.append(Origin(source, tuple(files)))
+        evaluation = [Path(item.path) for item in config.evaluation]
+        faults += [
+            f"domains.{name}.evaluation: {path}: there is no such file."
+            for path in evaluation
+            if not path.is_file()
+        ]
+        found[name] = DomainFiles(config, origins, evaluation)
+    if faults:
+        raise VersatuneError("\n".join(faults))
+    return found
+
+
+def _digest(path: Path) -> str:
+    return folder_digest(path) if path.is_dir() else file_digest(path)
