@@ -27,6 +27,16 @@ def cli() -> None:
     """Fine-tune on several domains at once without forgetting any."""
 
 
+@cli.command()
+def parameters() -> None:
+    """Print the reference of all parameters as Markdown."""
+    from kedro.framework.project import pipelines
+
+    from versatune.reference import markdown
+
+    click.echo(markdown(dict(pipelines)), nl=False)
+
+
 def run(**options: Any) -> Any:
     """Run a pipeline."""
     signal.signal(signal.SIGTERM, _terminate)
