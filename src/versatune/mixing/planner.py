@@ -1,0 +1,370 @@
+"""The round planner: which examples a round trains on, in what order, in which packed row.
+
+**The rule.** Let w_j be the shares, n_j what domain j has had of the round in the unit (rows,
+tokens or supervised tokens), N = sum n_j, and B the bound: what one packed row holds in the
+unit. A domain is *due* while n_j <= w_j N, and its *deadline* is the N at which it would lie B
+behind, (n_j + B) / w_j. A packed row begins with an example of the due domain with the earliest
+deadline, and goes on so. Where nothing of that domain fits the space left, the due domains after
+it are tried in the order of their deadlines, as long as that can make no domain late (see
+:meth:`_Round.slack`); when nothing fits, the row is closed.
+
+**Why it holds.** |n_j - w_j N| <= B after every example, whatever the lengths: an example of
+size s <= B is only given to a domain that is due, so it gets at most s (1 - w_j) ahead; that
+none gets further behind than B is the argument that earliest deadline first is optimal, with a
+single example as the only blocking (as for worst-case fair queueing, WF2Q). Taking the largest
+deficit w_j N - n_j instead, as Megatron's blend does, has no such bound: with many domains some
+fall further behind.
+
+**Cost.** Two heaps and a sorted window a domain: O(log k + log lookahead) an example, and no
+Python object for a row that is not drawn.
+"""
+
+import logging
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from versatune.errors import VersatuneError
+from versatune.mixing.config import PlanParams, Unit
+from versatune.mixing.draws import DrawState, Passes, Window
+from versatune.mixing.formulas import Array, shares
+
+logger = logging.getLogger(__name__)
+
+Counts = npt.NDArray[np.int64]
+
+TRIES = 16
+"""How many domains are asked for something that fits before a packed row is closed."""
+
+
+@dataclass(frozen=True)
+class RoundPlan:
+    """The rows of a round. Arrays a domain have shape (k,)."""
+
+    examples: Counts
+    """Rows of the store in the order of training, shape (m,)."""
+    offsets: Counts
+    """Packed row i is ``examples[offsets[i]:offsets[i + 1]]``; shape (n_rows + 1,)."""
+    state: DrawState
+    """Where drawing stands after the round."""
+    rows: Counts
+    """Examples of each domain."""
+    tokens: Counts
+    supervised: Counts
+    segments: tuple[tuple[int, Array], ...]
+    """(first example, shares from there on): one, but for domains used up within the round."""
+    bound: float
+    """B, how far counts may lie from their targets, in the unit."""
+    max_length: int
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens in the round, without padding."""
+        return int(self.tokens.sum())
+
+    @property
+    def efficiency(self) -> float:
+        """The part of the packed rows' room that is filled."""
+        return self.n_tokens / ((self.offsets.size - 1) * self.max_length)
+
+    def realised(self, unit: Unit) -> Array:
+        """Each domain's share of the round in ``unit``."""
+        counts = {"rows": self.rows, "tokens": self.tokens, "supervised_tokens": self.supervised}
+        return realised_shares(counts[unit])
+
+
+def realised_shares(counts: npt.ArrayLike) -> Array:
+    """``counts`` divided by their sum; all 0 where there is nothing."""
+    values = np.asarray(counts, dtype=np.float64)
+    total = values.sum()
+    return values / total if total else values
+
+
+class Planner:
+    """Plans rounds over the rows of a tokenised store.
+
+    Holds three arrays of the store and, for each domain, the order of its present pass; all
+    else is in the :class:`DrawState` that goes in and comes out.
+    """
+
+    def __init__(
+        self,
+        domains: tuple[str, ...],
+        starts: npt.NDArray[np.int64],
+        lengths: npt.NDArray[np.int32],
+        supervised: npt.NDArray[np.int32],
+        params: PlanParams,
+        *,
+        unit: Unit,
+        seed: int,
+    ) -> None:
+        """``starts`` (k + 1,): domain j has the rows from starts[j] up to starts[j + 1].
+
+        Raises VersatuneError when an example is longer than a packed row, ValueError on arrays
+        that do not fit together.
+        """
+        if starts.shape != (len(domains) + 1,) or not lengths.shape == supervised.shape == (
+            starts[-1],
+        ):
+            raise ValueError("starts, lengths and supervised do not fit together")
+        longest = int(lengths.max(initial=0))
+        if longest > params.max_length:
+            number = int((lengths > params.max_length).sum())
+            raise VersatuneError(
+                f"{number} examples are longer than max_length {params.max_length} (the longest "
+                f"has {longest} tokens): raise it, or tokenise again with this length."
+            )
+        self.domains, self.params, self.unit = domains, params, unit
+        self.starts, self.lengths, self.supervised = starts, lengths, supervised
+        self.sizes: Counts = np.diff(starts)
+        self._passes = Passes(starts, seed)
+        self._limits = self._row_limits()
+        self._tokens = _domain_sums(lengths, starts)
+        self._units = {
+            "rows": self.sizes,
+            "tokens": self._tokens,
+            "supervised_tokens": _domain_sums(supervised, starts),
+        }[unit]
+        largest = supervised if unit == "supervised_tokens" else lengths
+        self._largest = np.ones(len(domains)) if unit == "rows" else _domain_maxima(largest, starts)
+
+    def initial_state(self) -> DrawState:
+        """Nothing drawn yet."""
+        return DrawState.start(len(self.domains))
+
+    def epochs_seen(self, state: DrawState) -> Array:
+        """How many times each domain's rows were seen, shape (k,); 0 for an empty domain."""
+        return state.drawn(self.sizes) / np.maximum(self.sizes, 1)
+
+    def plan_round(self, weights: npt.ArrayLike, state: DrawState, n_rows: int) -> RoundPlan:
+        """Plan ``n_rows`` packed rows (examples, without packing) by ``weights`` from ``state``.
+
+        A pure function of its arguments and the seed: the same on every rank and after a
+        resume. Raises ValueError when the weights are not shares, VersatuneError when a domain
+        with a share has nothing to draw, or when a cap is reached and the rule is to stop.
+        """
+        target = shares(weights)
+        if target.size != len(self.domains) or n_rows < 1:
+            raise ValueError(
+                f"{target.size} weights for {len(self.domains)} domains, {n_rows} rows"
+            )
+        self._check(target, state)
+        plan = _Round(self, target, state)
+        for _ in range(n_rows):
+            plan.add_row()
+        return plan.finish()
+
+    def bound(self, weights: Array) -> float:
+        """B: what one packed row holds in the unit at these shares, at least one example."""
+        some = weights > 0
+        tokens_a_unit = float((weights[some] * self._tokens[some] / self._units[some]).sum())
+        room = self.params.max_length if self.params.packing else tokens_a_unit
+        return max(room / tokens_a_unit, float(self._largest[some].max()))
+
+    def limit(self, domain: int) -> int | None:
+        """How many draws the domain has in all; None without an effective cap."""
+        return None if self.params.on_exhausted == "repeat" else self._limits[domain]
+
+    def window(self, domain: int, state: DrawState) -> Window:
+        """The rows at hand of ``domain``."""
+        lookahead = self.params.lookahead if self.params.packing else 1
+        rows = slice(int(self.starts[domain]), int(self.starts[domain + 1]))
+        return Window(
+            domain, self._passes, self.lengths[rows], state, lookahead, self.limit(domain)
+        )
+
+    def warn_repeats(self, before: DrawState, after: DrawState) -> None:
+        """Say which domains have passed their cap between two states."""
+        counts = zip(before.drawn(self.sizes), after.drawn(self.sizes), strict=True)
+        for name, limit, (old, new) in zip(self.domains, self._limits, counts, strict=True):
+            if limit is not None and old <= limit < new:
+                logger.warning("%s has been seen %s times and is repeated.", name, self._cap(name))
+
+    def used_up(self, domain: int) -> VersatuneError:
+        """The error for a domain that has reached its cap."""
+        name = self.domains[domain]
+        return VersatuneError(
+            f"{name} has reached epoch_cap {self._cap(name)} ({self._limits[domain]} rows): train "
+            "for fewer rounds, raise the cap, or set on_exhausted to redistribute or repeat."
+        )
+
+    def _cap(self, name: str) -> float | None:
+        cap = self.params.epoch_cap
+        return cap.get(name) if isinstance(cap, dict) else cap
+
+    def _row_limits(self) -> list[int | None]:
+        caps = self.params.epoch_cap
+        if isinstance(caps, dict) and (unknown := sorted(caps.keys() - set(self.domains))):
+            raise VersatuneError(
+                f"epoch_cap: there is no domain {unknown[0]!r}; "
+                f"the domains are {', '.join(self.domains)}."
+            )
+        return [
+            None if (cap := self._cap(name)) is None else max(int(cap * size), 1)
+            for name, size in zip(self.domains, self.sizes, strict=True)
+        ]
+
+    def _check(self, target: Array, state: DrawState) -> None:
+        if len(state.cursors) != len(self.domains) or (np.array(state.cursors) > self.sizes).any():
+            raise ValueError("the draw state belongs to other data")
+        for j in np.flatnonzero((target > 0) & (self._units == 0)):
+            raise VersatuneError(
+                f"{self.domains[j]} has a share of {target[j]:.4g} but no training "
+                f"{self.unit.replace('_', ' ')}: add data or give it a share of 0."
+            )
+
+
+class _Round:
+    """A round in the making. Domains with a share are numbered i = 0, 1, ... within it."""
+
+    def __init__(self, planner: Planner, weights: Array, state: DrawState) -> None:
+        self._planner, self._before = planner, state
+        self._windows: dict[int, Window] = {}
+        self._examples: list[int] = []
+        self._offsets = [0]
+        self._segments: list[tuple[int, Array]] = []
+        self._bound = planner.bound(weights)
+        self._begin(weights)
+
+    def _begin(self, weights: Array) -> None:
+        """Count anew from here on by ``weights``; all domains are due."""
+        self._segments.append((len(self._examples), weights))
+        self._active: list[int] = np.flatnonzero(weights).tolist()
+        self._weights = weights[self._active]
+        self._share: list[float] = self._weights.tolist()
+        self._had = np.zeros(len(self._active))
+        self._total = 0.0
+        self._due = [(self._bound / share, i) for i, share in enumerate(self._share)]
+        heapify(self._due)
+        self._ahead: list[tuple[float, int]] = []
+
+    def add_row(self) -> None:
+        """Fill one packed row."""
+        params = self._planner.params
+        room = params.max_length
+        while room > 0:
+            length = self._place(room)
+            room -= length
+            if not length or not params.packing:
+                break
+        self._offsets.append(len(self._examples))
+
+    def _place(self, room: int) -> int:
+        """Put one example of at most ``room`` tokens into the row: its length, 0 if none fits."""
+        self._move_due()
+        passed: list[tuple[float, int]] = []
+        length = 0
+        while self._due and len(passed) < TRIES:
+            entry = heappop(self._due)
+            domain = self._active[entry[1]]
+            window = self._window(domain)
+            if window.used_up:
+                self._drop(domain)
+                return self._place(room)
+            found = window.find(room)
+            if found is None:
+                passed.append(entry)
+                continue
+            example = int(self._planner.starts[domain]) + found[0]
+            size = self._size(example, found[1])
+            if passed and size > self.slack():
+                passed.append(entry)
+                break
+            window.draw(room)
+            self._examples.append(example)
+            self._count(entry[1], size)
+            length = found[1]
+            break
+        for entry in passed:
+            heappush(self._due, entry)
+        return length
+
+    def _move_due(self) -> None:
+        """Let domains that are no longer ahead of their share be due again."""
+        while self._ahead and (self._ahead[0][0] <= self._total or not self._due):
+            i = heappop(self._ahead)[1]
+            heappush(self._due, ((float(self._had[i]) + self._bound) / self._share[i], i))
+
+    def _count(self, i: int, size: int) -> None:
+        self._had[i] += size
+        self._total += size
+        had = float(self._had[i])
+        heappush(self._ahead, (had / self._share[i], i))
+
+    def slack(self) -> float:
+        """What may be given out of turn, in the unit, so that no domain can become late.
+
+        For each future total t: the domains whose deadlines lie before t need at most
+        sum (w_i t - n_i) until then, and there are t - N to give, with B to spare. What is left
+        is least B - sum max(n_i - w_i d, 0), d being the earliest deadline of all.
+        """
+        first = float(((self._had + self._bound) / self._weights).min())
+        return self._bound - float(np.maximum(self._had - self._weights * first, 0.0).sum())
+
+    def _drop(self, domain: int) -> None:
+        """A domain has reached its cap: an error, or its share goes to the others."""
+        planner = self._planner
+        rest = self._segments[-1][1].copy()
+        rest[domain] = 0.0
+        if planner.params.on_exhausted == "stop" or not rest.any():
+            raise planner.used_up(domain)
+        logger.info("%s is used up; the other domains take its share.", planner.domains[domain])
+        self._begin(rest / rest.sum())
+
+    def _window(self, domain: int) -> Window:
+        window = self._windows.get(domain)
+        if window is None:
+            window = self._windows[domain] = self._planner.window(domain, self._before)
+        return window
+
+    def _size(self, example: int, length: int) -> int:
+        unit = self._planner.unit
+        if unit == "tokens":
+            return length
+        return 1 if unit == "rows" else int(self._planner.supervised[example])
+
+    def finish(self) -> RoundPlan:
+        """The plan of the rows added."""
+        planner, before = self._planner, self._before
+        k = len(planner.domains)
+        examples = np.array(self._examples, dtype=np.int64)
+        domain = np.searchsorted(planner.starts, examples, side="right") - 1
+        positions = [
+            self._windows[j].position()
+            if j in self._windows
+            else (before.passes[j], before.cursors[j], before.pending[j])
+            for j in range(k)
+        ]
+        passes, cursors, pending = zip(*positions, strict=True)
+        state = DrawState(passes, cursors, pending)
+        planner.warn_repeats(before, state)
+        return RoundPlan(
+            examples=examples,
+            offsets=np.array(self._offsets, dtype=np.int64),
+            state=state,
+            rows=np.bincount(domain, minlength=k),
+            tokens=_sums(domain, planner.lengths[examples], k),
+            supervised=_sums(domain, planner.supervised[examples], k),
+            segments=tuple(self._segments),
+            bound=self._bound,
+            max_length=planner.params.max_length,
+        )
+
+
+def _sums(domain: Counts, values: npt.NDArray[np.int32], k: int) -> Counts:
+    return np.bincount(domain, weights=values, minlength=k).astype(np.int64)
+
+
+def _domain_sums(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Counts:
+    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    return total[starts[1:]] - total[starts[:-1]]
+
+
+def _domain_maxima(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Array:
+    return np.array(
+        [values[a:b].max(initial=0) for a, b in pairwise(starts)],
+        dtype=np.float64,
+    )
