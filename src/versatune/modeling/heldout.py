@@ -101,28 +101,28 @@ def heldout_losses(
     """
     chosen = chosen_rows(split, rows_per_domain, seed)
     rows = np.concatenate(chosen)
-    sums = _row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
+    sums = row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
     results, start = {}, 0
     for name, part in zip(split.domains, chosen, strict=True):
         stop = start + len(part)
         n_bytes = int(split.n_bytes[part].sum())
-        results[name] = _summary(name, sums[start:stop, 0], sums[start:stop, 1], n_bytes)
+        results[name] = summary(name, sums[start:stop, 0], sums[start:stop, 1], n_bytes)
         start = stop
     return results
 
 
 @torch.no_grad()
-def _row_losses(
+def row_losses(
     model: Any,
     split: TokenizedSplit,
     rows: npt.NDArray[np.int64],
     batch_tokens: int,
-    loss: LossFunction | None,
-    rank: int,
-    world: int,
-    progress: bool,
+    loss: LossFunction | None = None,
+    rank: int = 0,
+    world: int = 1,
+    progress: bool = True,
 ) -> npt.NDArray[np.float64]:
-    """Shape (rows, 2): summed nats and supervised tokens of each row."""
+    """Shape (rows, 2): summed nats and supervised tokens of each of ``rows``, in that order."""
     device = next(model.parameters()).device
     parts = batches(split.lengths[rows], batch_tokens)
     sums = torch.zeros((len(rows), 2), dtype=torch.float64, device=device)
@@ -153,9 +153,10 @@ def _row_losses(
     return result
 
 
-def _summary(
+def summary(
     name: str, nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.float64], n_bytes: int
 ) -> HeldOut:
+    """The loss of one domain from its rows' sums; ``n_bytes`` is of all these rows together."""
     n, total = len(nats), tokens.sum()
     if total == 0:
         raise ValueError(f"domain {name!r} has no supervised token to measure")

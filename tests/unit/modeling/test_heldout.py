@@ -57,7 +57,7 @@ def test_processes_together_measure_what_one_does(
     whole = heldout_losses(model, split, **options)
     shares: list[torch.Tensor] = []
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda t: shares.append(t.clone()))
-    monkeypatch.setattr("versatune.modeling.heldout._summary", lambda *_: None)
+    monkeypatch.setattr("versatune.modeling.heldout.summary", lambda *_: None)
     for rank in range(2):
         heldout_losses(model, split, **options, rank=rank, world=2)
     total = sum(shares).sum(0)
@@ -102,18 +102,18 @@ def test_pad_by_hand() -> None:
 
 
 def test_standard_error_by_hand() -> None:
-    from versatune.modeling.heldout import _summary
+    from versatune.modeling.heldout import summary
 
     # Two rows: 2 tokens of 1 nat and 2 tokens of 3 nats: mean 2, residuals -2 and 2,
     # variance 2/1 * 8 = 16, stderr 4/4 = 1.
-    result = _summary("law", np.array([2.0, 6.0]), np.array([2.0, 2.0]), 8)
+    result = summary("law", np.array([2.0, 6.0]), np.array([2.0, 2.0]), 8)
     assert result.nats_per_token == 2.0
     assert result.stderr == 1.0
     assert result.bits_per_byte == pytest.approx(8 / math.log(2) / 8)
 
 
 def test_a_domain_with_nothing_to_measure_is_refused() -> None:
-    from versatune.modeling.heldout import _summary
+    from versatune.modeling.heldout import summary
 
     with pytest.raises(ValueError, match="law"):
-        _summary("law", np.zeros(2), np.zeros(2), 3)
+        summary("law", np.zeros(2), np.zeros(2), 3)

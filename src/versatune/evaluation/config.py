@@ -1,0 +1,80 @@
+"""What is measured, and how: the parameters of evaluation."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from versatune.params import Params
+
+
+class SandboxLimits(Params):
+    """What a program written by a model may use. Reaching a limit fails the item."""
+
+    wall_seconds: float = Field(default=10.0, gt=0)
+    """Time by the clock, for the program with all its children."""
+    cpu_seconds: int = Field(default=5, ge=1)
+    """Processor time of each process."""
+    memory_mb: int = Field(default=512, ge=64)
+    """Address space of each process, and the size of its folder (which lies in memory)."""
+    processes: int = Field(default=8, ge=1, le=256)
+    """Processes and threads at one time."""
+    file_mb: int = Field(default=16, ge=1)
+    """Size of one file."""
+    open_files: int = Field(default=64, ge=16)
+    """Files open at one time."""
+
+
+class CodeParams(Params):
+    """Programs written by the model and run against tests (pass@1)."""
+
+    run: bool = False
+    """Run programs the model wrote. Off, files of HumanEval and MBPP shape are left out."""
+    apply_chat_template: bool = False
+    """Ask in the chat format (the program is taken from the first code fence of the answer);
+    off, the model continues the file, as it was when these benchmarks were made."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Length of a program in tokens, at most."""
+    sandbox: SandboxLimits = SandboxLimits()
+    """Limits of the sandbox."""
+
+
+class HarnessParams(Params):
+    """Tasks of lm-evaluation-harness by the harness's own names."""
+
+    tasks: dict[str, tuple[str, ...]] = {}
+    """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
+    include_path: Path | None = None
+    """A folder with task files of your own, in the harness's YAML format."""
+    offline: bool = True
+    """Take the data of these tasks from the local cache alone. Off, the hub is asked."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Examples shown before each question; null leaves the task's own number."""
+
+
+class EvaluateParams(Params):
+    """Everything that changes what is measured; the same for every model that is compared."""
+
+    folder: Path
+    """Where results are kept, by checkpoint and task; what is there is not measured again."""
+    rows_per_domain: int | None = Field(default=None, ge=1)
+    """Held-out rows a domain; null takes all."""
+    batch_tokens: int = Field(default=4096, ge=1)
+    """Tokens in a batch of the held-out loss."""
+    limit: int | None = Field(default=None, ge=1)
+    """Items a task, the first ones; null takes all."""
+    apply_chat_template: bool = True
+    """Ask questions in the chat format, which is how the model was trained to be asked."""
+    batch_size: int | Literal["auto"] = "auto"
+    """Rows in a batch of the harness; ``auto`` derives it from the longest row of the task and
+    the vocabulary on a CPU (the same every time), and by trial on a GPU."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    """Length of an answer in tokens, at most, for files without choices."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    """Precision of the weights while measuring; ``auto`` takes the one they were saved in."""
+    harness: HarnessParams = HarnessParams()
+    """Tasks by the harness's names."""
+    code: CodeParams = CodeParams()
+    """Programs written by the model."""
+    seed: int = 0
+    """For the choice of held-out rows and of few-shot examples."""

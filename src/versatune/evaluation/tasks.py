@@ -1,0 +1,176 @@
+"""Evaluation files of the user's own: read, checked line by line, told apart by their fields.
+
+=================  =====================================================  ===========
+kind               fields of a line                                       metrics
+=================  =====================================================  ===========
+multiple_choice    ``question``, ``choices``, ``answer`` (0-based index)  acc, acc_norm
+generation         ``question``, ``answer`` (text)                        exact_match
+humaneval          ``prompt``, ``test``, ``entry_point``                  pass@1
+mbpp               ``text`` or ``prompt``, ``test_list``                  pass@1
+=================  =====================================================  ===========
+
+More fields are fine. A file holds one kind; its first line decides.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from versatune.artifacts import file_digest, fingerprint
+from versatune.errors import VersatuneError
+
+Kind = Literal["multiple_choice", "generation", "humaneval", "mbpp"]
+
+CODE_KINDS: tuple[Kind, ...] = ("humaneval", "mbpp")
+
+Item = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LocalTask:
+    """A checked evaluation file."""
+
+    domain: str
+    name: str
+    kind: Kind
+    path: Path
+    digest: str
+    """SHA-256 of the file."""
+    items: tuple[Item, ...]
+    """The lines, with ``item`` added: where each stands, as ``file:line``."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for what is asked and how it is scored."""
+        return fingerprint({"kind": self.kind, "file": self.digest, "scoring": SCORING})
+
+    @property
+    def runs_code(self) -> bool:
+        """Whether scoring it runs programs that the model wrote."""
+        return self.kind in CODE_KINDS
+
+
+SCORING = 1
+"""Raised when the same answers would be scored differently, so that kept results are not used."""
+
+
+def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
+    """Read one evaluation file (JSON lines).
+
+    Raises VersatuneError with file and line on the first fault: not JSON, a missing field, no
+    choices, an answer that is no index of them.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise VersatuneError(
+            f"domains.{domain}.evaluation: {path} can't be read: {error}."
+        ) from error
+    items: list[Item] = []
+    kind: Kind | None = None
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        item = _parse(line, where)
+        kind = kind or _kind(item, where)
+        problem = _CHECKS[kind](item)
+        if problem:
+            raise VersatuneError(f"{where}: {problem}.")
+        items.append({**item, "item": where})
+    if kind is None:
+        raise VersatuneError(f"domains.{domain}.evaluation: {path} holds no items.")
+    return LocalTask(domain, name, kind, path, file_digest(path), tuple(items))
+
+
+def read_tasks(files: Mapping[str, Iterable[tuple[str, Path]]]) -> list[LocalTask]:
+    """Read every ``(task, path)`` of every domain; task names must differ within a domain."""
+    tasks: list[LocalTask] = []
+    for domain, entries in files.items():
+        seen: set[str] = set()
+        for name, path in entries:
+            if name in seen:
+                raise VersatuneError(
+                    f"domains.{domain}.evaluation: two files are called {name!r}; name them apart."
+                )
+            seen.add(name)
+            tasks.append(read_task(domain, name, path))
+    return tasks
+
+
+def _parse(line: str, where: str) -> Item:
+    try:
+        item = json.loads(line)
+    except ValueError as error:
+        raise VersatuneError(f"{where}: not JSON ({error}).") from error
+    if not isinstance(item, dict):
+        raise VersatuneError(f"{where}: a JSON object is needed, this is {type(item).__name__}.")
+    return item
+
+
+def _kind(item: Item, where: str) -> Kind:
+    if "entry_point" in item:
+        return "humaneval"
+    if "test_list" in item:
+        return "mbpp"
+    if "choices" in item:
+        return "multiple_choice"
+    if "answer" in item and not isinstance(item["answer"], int):
+        return "generation"
+    if "answer" in item:
+        raise VersatuneError(
+            f"{where}: 'choices' is missing (or write the answer as text for a question without)."
+        )
+    raise VersatuneError(
+        f"{where}: can't tell what is asked from the fields {', '.join(sorted(item)) or 'none'}; "
+        "give question, choices, answer; or question, answer; or the fields of HumanEval or MBPP."
+    )
+
+
+def _missing(item: Item, *names: str) -> str | None:
+    """The first of ``names`` that is not a non-empty text."""
+    for name in names:
+        if not isinstance(item.get(name), str) or not item[name].strip():
+            return f"{name!r} must be a text that is not empty, found {item.get(name)!r}"
+    return None
+
+
+def _check_choice(item: Item) -> str | None:
+    choices, answer = item.get("choices"), item.get("answer")
+    if problem := _missing(item, "question"):
+        return problem
+    if not isinstance(choices, list) or len(choices) < 2:
+        return f"'choices' must be a list of at least two, found {choices!r}"
+    if not all(isinstance(c, str) and c.strip() for c in choices):
+        return f"'choices' must be texts that are not empty, found {choices!r}"
+    if not isinstance(answer, int) or isinstance(answer, bool):
+        return f"'answer' must be the index of the right choice, counted from 0, found {answer!r}"
+    if not 0 <= answer < len(choices):
+        return f"'answer' is {answer}, but the choices are 0 to {len(choices) - 1}"
+    return None
+
+
+def _check_generation(item: Item) -> str | None:
+    return _missing(item, "question", "answer")
+
+
+def _check_humaneval(item: Item) -> str | None:
+    return _missing(item, "prompt", "test", "entry_point")
+
+
+def _check_mbpp(item: Item) -> str | None:
+    tests = item.get("test_list")
+    if not isinstance(tests, list) or not tests or not all(isinstance(t, str) for t in tests):
+        return f"'test_list' must be a list of assertions, found {tests!r}"
+    return _missing(item, "text" if "text" in item else "prompt")
+
+
+_CHECKS: dict[Kind, Callable[[Item], str | None]] = {
+    "multiple_choice": _check_choice,
+    "generation": _check_generation,
+    "humaneval": _check_humaneval,
+    "mbpp": _check_mbpp,
+}
