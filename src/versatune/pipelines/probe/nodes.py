@@ -1,0 +1,91 @@
+"""Nodes of the probe: thin calls of versatune.probing."""
+
+import logging
+
+import pandas as pd
+from pydantic import SecretStr
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.probe.params import Domains, ProbeParams
+
+logger = logging.getLogger(__name__)
+
+
+def train_judge(
+    clean_data: FolderRef, domains: Domains, params: ProbeParams, judge_key: SecretStr
+) -> FolderRef:
+    """Make the judge ready and measure its errors on held-out rows."""
+    from versatune.probing import judges
+    from versatune.probing.probe import JUDGE, skipped
+
+    if params.known_distribution:
+        return skipped(params.folder / JUDGE)
+    descriptions = {name: config.description for name, config in domains.active.items()}
+    key = judge_key.get_secret_value()
+    ref = judges.train_judge(
+        params.folder / JUDGE, clean_data, params.judge, descriptions, params.seed, key
+    )
+    tracking.log_metrics({"probe/judge_accuracy": ref.facts["accuracy"]})
+    return ref
+
+
+def sample_and_judge(
+    base_model: dict, judge: FolderRef, params: ProbeParams, judge_key: SecretStr
+) -> tuple[FolderRef, FolderRef]:
+    """Draw samples from the base model and judge them, round by round, until it is enough."""
+    from versatune.probing import judges, probe
+
+    if params.known_distribution:
+        folders = (params.folder / probe.SAMPLES, params.folder / probe.JUDGEMENTS)
+        return probe.skipped(folders[0]), probe.skipped(folders[1])
+    names = judge.facts["domains"]
+
+    def on_round(number: int, found: probe.Estimate) -> None:
+        for name, share, half in zip(names, found.share, found.half_widths, strict=True):
+            tracking.log_metrics(
+                {f"probe/share/{name}": share, f"probe/half_width/{name}": half}, step=number
+            )
+
+    key = judge_key.get_secret_value()
+    return probe.run_probe(
+        CheckpointRef.model_validate(base_model),
+        judge,
+        params,
+        lambda keep: judges.open_judge(judge, params.judge, keep, key),
+        on_round,
+    )
+
+
+def estimate(
+    base_model: dict,
+    clean_data: FolderRef,
+    judge: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    domains: Domains,
+    params: ProbeParams,
+) -> tuple[dict, pd.DataFrame]:
+    """Shares with intervals, corrected for the judge's errors, and the table to browse."""
+    from versatune.probing import known, probe, result
+
+    if params.known_distribution:
+        shares = known.known_distribution(params.known_distribution, list(domains.active))
+        return shares, pd.DataFrame(columns=["index", "text", "domain", "confidence", "status"])
+    drawn, judged = probe.load_probe(samples, judgements)
+    rows = clean_data.facts["rows"]["train"]
+    distribution = result.knowledge_distribution(
+        drawn,
+        judged,
+        judge,
+        {**samples.facts, **judgements.facts},
+        params,
+        base_model["name"],
+        {name: count / sum(rows.values()) for name, count in rows.items()},
+    )
+    for warning in distribution["warnings"]:
+        logger.warning("probe: %s", warning)
+    final = {f"probe/final/{n}": d["share"] for n, d in distribution["domains"].items()}
+    tracking.log_metrics(final)
+    return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"]))

@@ -1,0 +1,189 @@
+"""Parameters of the probe."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from versatune.errors import VersatuneError
+from versatune.params import Params
+from versatune.probing.known import KNOWN
+
+
+class ServerParams(Params):
+    """How to reach an OpenAI-compatible server."""
+
+    url: str = "http://127.0.0.1:8000/v1"
+    """Base address, with ``/v1``."""
+    model: str = ""
+    """The model's name as the server knows it."""
+    concurrency: int = Field(default=8, ge=1, le=512)
+    """Requests on their way at the same time."""
+    requests_per_minute: float = Field(default=0.0, ge=0)
+    """Upper limit on requests started a minute; 0: none."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds until an unanswered request is given up (and tried again)."""
+    max_retries: int = Field(default=6, ge=0)
+    """Further tries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential
+    waits and jitter; a Retry-After of the server is honoured."""
+
+
+class SamplingParams(Params):
+    """How sequences are drawn from the base model."""
+
+    source: Literal["model", "server"] = "model"
+    """``model``: the base model's folder; ``server``: a served model (see ``server``)."""
+    server: ServerParams = ServerParams()
+    """Used when ``source`` is ``server``: its /completions is asked."""
+    prompt: str = ""
+    """What a server is given to begin with. Servers put the begin token before an empty prompt
+    when the tokenizer has one; name the token here when they don't."""
+    start: str | None = None
+    """Token that begins every sequence; by default the tokenizer's begin token, else the special
+    tokens it starts an empty text with, else its end token (the separator of its training)."""
+    max_new_tokens: int = Field(default=128, ge=1)
+    """Length limit of a sequence."""
+    temperature: float = Field(default=1.0, gt=0)
+    """1 samples the model's own distribution; anything else distorts what is measured."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k likeliest tokens; 0: all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the likeliest tokens up to this mass; 1: all."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """1: none. The paper's code used 1.1, which is not the model's distribution any more."""
+    batch_size: int = Field(default=256, ge=1)
+    """Sequences drawn at once (a wave). A killed probe loses at most the waves on their way."""
+    dtype: str = "auto"
+    """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
+
+
+class RoundsParams(Params):
+    """How many sequences are drawn."""
+
+    samples_per_round: int = Field(default=512, ge=2)
+    """Sequences in each of the T rounds; after each the intervals are looked at."""
+    min_rounds: int = Field(default=2, ge=1)
+    """Rounds before the first look."""
+    max_rounds: int = Field(default=20, ge=1)
+    """The limit."""
+    half_width: float = Field(default=0.02, gt=0, lt=0.5)
+    """Stop once every share's 95 % interval is no wider than this to either side."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min_rounds > self.max_rounds:
+            raise ValueError(
+                f"min_rounds ({self.min_rounds}) is above max_rounds ({self.max_rounds})"
+            )
+        return self
+
+
+class ClassifierParams(Params):
+    """TF-IDF of words and characters, logistic regression, calibrated."""
+
+    rows_per_domain: int = Field(default=2000, ge=10)
+    """Most ingested rows used of each domain, held-out ones included; drawn by seed."""
+    held_out: float = Field(default=0.3, gt=0, lt=1)
+    """Share of them kept for calibration and for measuring the judge's errors."""
+    max_features: int = Field(default=50_000, ge=100)
+    """Size of the word and of the character vocabulary, each."""
+    regularisation: float = Field(default=10.0, gt=0)
+    """scikit-learn's C: larger trusts the rows more."""
+    max_chars: int = Field(default=2000, ge=100)
+    """Characters of a text that are looked at."""
+    weak_evidence: float = Field(default=0.0, ge=0, lt=1)
+    """A text whose likeliest domain is below this probability goes to ``other`` wholly; 0: off."""
+
+
+class LikelihoodParams(Params):
+    """A local instruct model scores the domains' labels."""
+
+    name_or_path: str = ""
+    """Folder (or hub id in the local cache) of the model; empty: the base model is refused."""
+    labelled_per_domain: int = Field(default=100, ge=10)
+    """Ingested rows of each domain judged for calibration and correction."""
+    batch_size: int = Field(default=32, ge=1)
+    """Texts scored at once."""
+    max_text_tokens: int = Field(default=192, ge=16)
+    """Tokens of a text that are looked at."""
+    dtype: str = "auto"
+    """torch dtype the model is loaded in."""
+
+
+class EndpointParams(Params):
+    """A served chat model gives each text a probability per domain as JSON."""
+
+    server: ServerParams = ServerParams()
+    """Its /chat/completions is asked."""
+    labelled_per_domain: int = Field(default=50, ge=10)
+    """Ingested rows of each domain judged for calibration and correction."""
+    response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
+    """What structured form the server is asked for; ``text`` for servers that know none."""
+    temperature: float = Field(default=0.0, ge=0)
+    """Of the judge's own sampling."""
+    max_tokens: int = Field(default=256, ge=16)
+    """Length limit of an answer."""
+    max_chars: int = Field(default=4000, ge=100)
+    """Characters of a text that are sent."""
+    max_failed: float = Field(default=0.2, ge=0, le=1)
+    """Above this share of texts without any answer the probe stops; run it again to go on."""
+
+
+class JudgeParams(Params):
+    """Who says which domain a text belongs to."""
+
+    kind: Literal["classifier", "likelihood", "endpoint"] = "classifier"
+    """``classifier`` is trained on the ingested rows; ``likelihood`` is a local instruct model;
+    ``endpoint`` is a served chat model."""
+    classifier: ClassifierParams = ClassifierParams()
+    """Used by that kind."""
+    likelihood: LikelihoodParams = LikelihoodParams()
+    """Used by that kind."""
+    endpoint: EndpointParams = EndpointParams()
+    """Used by that kind."""
+
+
+class EstimateParams(Params):
+    """From judgements to shares."""
+
+    correction: Literal["pacc", "acc", "em", "none"] = "pacc"
+    """How the judge's errors are corrected: adjusted counts of probabilities or of hard labels,
+    expectation maximisation, or not at all."""
+    bootstrap: int = Field(default=1000, ge=100)
+    """Bootstrap replicates behind each interval."""
+    too_wide: float = Field(default=0.05, gt=0)
+    """Warn when a 95 % interval reaches further than this to either side."""
+
+
+class ProbeParams(Params):
+    """Detection: what share of the base model's knowledge lies in each domain."""
+
+    folder: Path
+    """Where samples and judgements are kept."""
+    seed: int = Field(ge=0)
+    """Of the samples, the judge's split and the bootstrap."""
+    known_distribution: str | None = None
+    """Name of a model whose counts the paper's code ships; skips the probe."""
+    sampling: SamplingParams = SamplingParams()
+    """How sequences are drawn."""
+    rounds: RoundsParams = RoundsParams()
+    """How many."""
+    judge: JudgeParams = JudgeParams()
+    """Who judges them."""
+    estimate: EstimateParams = EstimateParams()
+    """How shares are made of judgements."""
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.known_distribution is not None and self.known_distribution not in KNOWN:
+            raise ValueError(
+                f"known_distribution: there is none named {self.known_distribution!r}; "
+                f"there are {', '.join(KNOWN)}"
+            )
+        return self
+
+
+def require_server(params: ServerParams, key: str) -> None:
+    """Refuse a server block without a model's name, naming the key."""
+    if not params.model:
+        raise VersatuneError(f"{key}.model is empty: name the model as {params.url} knows it.")

@@ -1,0 +1,135 @@
+"""Shares with their intervals, and when to stop sampling.
+
+The interval of a share is the percentile bootstrap: texts are drawn again with replacement, and
+so are the labelled rows inside each domain, because the correction is only as sure as they are.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from versatune.probing.judges.base import Labelled
+from versatune.probing.quantification import (
+    Array,
+    Correction,
+    adjusted_shares,
+    correct,
+    em_shares,
+    hard,
+    response_matrix,
+)
+
+LEVEL = 0.95
+_EM_REPLICATES = 200
+"""Replicates for expectation maximisation at most: each is an optimisation of its own."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Shares of k domains; all fields have shape (k,)."""
+
+    share: Array
+    low: Array
+    high: Array
+    raw: Array
+    """Mean judgement, before the correction."""
+    raw_low: Array
+    raw_high: Array
+
+    @property
+    def half_widths(self) -> Array:
+        """How far each interval reaches from its share, the farther side."""
+        return np.maximum(self.high - self.share, self.share - self.low)
+
+
+def estimate_shares(
+    probabilities: Array,
+    labelled: Labelled,
+    correction: Correction,
+    replicates: int,
+    seed: int,
+    level: float = LEVEL,
+) -> Estimate:
+    """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged."""
+    known, labels = labelled.probabilities, labelled.labels
+    share = correct(probabilities, known, labels, correction)
+    raw = probabilities.mean(axis=0)
+    rng = np.random.default_rng(seed)
+    means, draws = _replicates(probabilities, labelled, correction, replicates, rng)
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(draws, tails, axis=0)
+    raw_low, raw_high = np.quantile(means, tails, axis=0)
+    return Estimate(
+        share=share,
+        low=np.minimum(low, share),
+        high=np.maximum(high, share),
+        raw=raw,
+        raw_low=raw_low,
+        raw_high=raw_high,
+    )
+
+
+def narrow_enough(estimate: Estimate, n: int, half_width: float) -> bool:
+    """Whether to stop: every half-width, Anscombe-corrected, is at most ``half_width``.
+
+    sqrt(h^2 + (1.96 / n)^2) <= d. Stopping when an interval of fixed width is reached keeps its
+    coverage as d falls (Chow & Robbins 1965), because the rule looks at widths and never at
+    where the shares lie; the term in 1/n keeps a share that has not been met yet, whose
+    estimated variance is 0, from stopping too early.
+    """
+    reach = np.sqrt(estimate.half_widths**2 + (1.96 / n) ** 2)
+    return bool((reach <= half_width).all())
+
+
+def bounds(low: float, high: float, missing: float) -> tuple[float, float]:
+    """The interval's ends if the ``missing`` part of the texts were all elsewhere, or all here."""
+    return (1 - missing) * low, (1 - missing) * high + missing
+
+
+def _replicates(
+    probabilities: Array,
+    labelled: Labelled,
+    correction: Correction,
+    replicates: int,
+    rng: np.random.Generator,
+) -> tuple[Array, Array]:
+    """Bootstrap replicates of raw means (R, k) and of corrected shares (R', k)."""
+    means = _resampled_means(probabilities, replicates, rng)
+    if correction == "none":
+        return means, means
+    if correction == "em":
+        n, k = probabilities.shape
+        prior = np.full(k, 1 / k)
+        weights = [_counts(n, rng) for _ in range(min(replicates, _EM_REPLICATES))]
+        return means, np.stack([em_shares(probabilities, prior, w) for w in weights])
+    known, counted = labelled.probabilities, means
+    if correction == "acc":
+        known = hard(known)
+        counted = _resampled_means(hard(probabilities), replicates, rng)
+    draws = [
+        adjusted_shares(mean, response_matrix(known, labelled.labels, w))
+        for mean, w in zip(counted, _labelled_weights(labelled, replicates, rng), strict=True)
+    ]
+    return means, np.stack(draws)
+
+
+def _counts(n: int, rng: np.random.Generator) -> Array:
+    """How often each of n items is drawn in n draws with replacement."""
+    return np.bincount(rng.integers(0, n, n), minlength=n).astype(np.float64)
+
+
+def _resampled_means(values: Array, replicates: int, rng: np.random.Generator) -> Array:
+    n = len(values)
+    return np.stack([_counts(n, rng) @ values for _ in range(replicates)]) / n
+
+
+def _labelled_weights(labelled: Labelled, replicates: int, rng: np.random.Generator) -> list[Array]:
+    """Rows drawn again inside each domain; a list of (m,) counts."""
+    groups = [np.flatnonzero(labelled.labels == d) for d in np.unique(labelled.labels)]
+    drawn = []
+    for _ in range(replicates):
+        weights = np.zeros(len(labelled.labels))
+        for rows in groups:
+            weights[rows] = _counts(len(rows), rng)
+        drawn.append(weights)
+    return drawn

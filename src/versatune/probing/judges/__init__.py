@@ -1,0 +1,52 @@
+"""Judges: who says which domain a text belongs to, behind one interface."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from versatune.artifacts import FolderRef
+from versatune.probing.config import JudgeParams
+
+if TYPE_CHECKING:
+    from versatune.probing.judges.base import Judge
+
+
+def train_judge(
+    folder: Path,
+    clean: FolderRef,
+    params: JudgeParams,
+    descriptions: dict[str, str],
+    seed: int,
+    api_key: str = "",
+) -> FolderRef:
+    """Make the judge ready, with its answers on labelled rows; the same inputs find it finished.
+
+    ``descriptions``: domain -> what belongs to it. Raises VersatuneError when the judge can't be
+    had: no model folder, no server.
+    """
+    if params.kind == "classifier":
+        from versatune.probing.judges import classifier
+
+        return classifier.train(folder, clean, params.classifier, seed)
+    if params.kind == "likelihood":
+        from versatune.probing.judges import likelihood
+
+        return likelihood.train(folder, clean, params.likelihood, descriptions, seed)
+    from versatune.probing.judges import endpoint
+
+    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, api_key)
+
+
+def open_judge(ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "") -> "Judge":
+    """The judge of a finished folder; an endpoint keeps its answers in the folder ``keep``."""
+    kind = ref.facts["kind"]
+    if kind == "classifier":
+        from versatune.probing.judges.classifier import Classifier
+
+        return Classifier.load(ref)
+    if kind == "likelihood":
+        from versatune.probing.judges.likelihood import Likelihood
+
+        return Likelihood.load(ref, params.likelihood)
+    from versatune.probing.judges.endpoint import Endpoint
+
+    return Endpoint.load(ref, params.endpoint, keep, api_key)

@@ -1,0 +1,105 @@
+"""What every judge gives, and the labelled rows that tell how far to believe it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.probing.quantification import Array, Labels
+
+Status = Literal["ok", "empty", "refused", "unparseable", "failed"]
+
+LABELLED = "labelled.safetensors"
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a judge says of n texts."""
+
+    probabilities: Array
+    """(n, k); rows sum to 1 where the status is ``ok``, NaN elsewhere."""
+    status: list[Status]
+    familiarity: Array
+    """(n,) share of a text's words the judge knows; NaN when the judge can't say."""
+    facts: dict[str, int] = field(default_factory=dict)
+    """Counts worth telling: tokens sent and received."""
+
+    @property
+    def ok(self) -> np.ndarray:
+        """(n,) bool: which texts were judged."""
+        return np.array([s == "ok" for s in self.status], dtype=bool)
+
+
+class Judge(Protocol):
+    """Gives each text a probability for each domain."""
+
+    def judge(self, texts: Sequence[str]) -> Judgement:
+        """Judge the texts, in order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Held-out rows of known domain, as the judge sees them."""
+
+    probabilities: Array
+    """(m, k)"""
+    labels: Labels
+    """(m,) index of the true domain"""
+    familiarity: Array
+    """(m,)"""
+
+    def save(self, folder: Path) -> None:
+        """Write to a judge's folder."""
+        save_file(
+            {
+                "probabilities": self.probabilities,
+                "labels": self.labels.astype(np.int64),
+                "familiarity": self.familiarity,
+            },
+            folder / LABELLED,
+        )
+
+    @classmethod
+    def load(cls, judge: FolderRef) -> "Labelled":
+        """Read from a finished judge's folder."""
+        return cls(**load_file(judge.path / LABELLED))
+
+
+def labelled_texts(
+    clean: FolderRef, per_domain: int, seed: int
+) -> tuple[list[str], Labels, tuple[str, ...]]:
+    """Texts of ingested rows with the index of their domain: at most ``per_domain`` each.
+
+    A text is the contents of the row's messages, joined by line ends. Rows are drawn by seed.
+    """
+    import datasets
+
+    domains = tuple(clean.facts["domains"])
+    rows = datasets.load_from_disk(str(clean.path / "train"))
+    numbers = rows.data.column("domain").to_numpy()
+    rng = np.random.default_rng(seed)
+    texts: list[str] = []
+    labels: list[int] = []
+    for number in range(len(domains)):
+        mine = np.flatnonzero(numbers == number)
+        if len(mine) > per_domain:
+            mine = np.sort(rng.choice(mine, per_domain, replace=False))
+        for messages in rows.select(mine)["messages"]:
+            text = "\n".join(m["content"] for m in messages).strip()
+            if text:
+                texts.append(text)
+                labels.append(number)
+    found = np.bincount(labels, minlength=len(domains))
+    for domain, count in zip(domains, found, strict=True):
+        if count < 5:
+            raise VersatuneError(
+                f"the judge needs at least 5 rows of each domain; {domain} has {count} after "
+                "cleaning. Add rows or remove the domain."
+            )
+    return texts, np.array(labels, dtype=np.int64), domains

@@ -1,0 +1,108 @@
+"""From a judge's probabilities to domain shares, corrected for the judge's own errors.
+
+Notation: k domains; P (n, k) the judge's probabilities for n sampled texts; Q (m, k) its
+probabilities for m labelled rows it was not trained on, with true domains y. The assumption of
+every correction is label shift: within a domain, sampled texts are judged as its labelled rows
+are. :mod:`versatune.probing.shift` tests it.
+"""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+Array = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+Correction = Literal["pacc", "acc", "em", "none"]
+
+_SUM_WEIGHT = 1e3
+"""Weight of the row that asks the shares to sum to one; large beside entries of at most 1."""
+
+
+def raw_shares(probabilities: Array) -> Array:
+    """P_j = mean over texts of p_ij (Algorithm 1); (n, k) -> (k,). ValueError if n = 0."""
+    if not len(probabilities):
+        raise ValueError("no judged text")
+    return probabilities.mean(axis=0)
+
+
+def hard(probabilities: Array) -> Array:
+    """All mass on the likeliest domain; (n, k) -> (n, k) of zeros and ones."""
+    one_hot: Array = np.eye(probabilities.shape[1])[probabilities.argmax(axis=1)]
+    return one_hot
+
+
+def response_matrix(probabilities: Array, labels: Labels, weights: Array | None = None) -> Array:
+    """M_ij = what the judge gives domain j, on average, for rows truly of domain i; (k, k).
+
+    Rows sum to 1. ``weights`` (m,) counts how often a row was drawn. ValueError when a domain has
+    no row: its errors can't be known.
+    """
+    k = probabilities.shape[1]
+    weights = np.ones(len(labels)) if weights is None else weights
+    counts = np.bincount(labels, weights=weights, minlength=k)
+    if (counts == 0).any():
+        raise ValueError(f"no labelled row of domain number {int(np.argmin(counts))}")
+    sums = np.zeros((k, k))
+    np.add.at(sums, labels, probabilities * weights[:, None])
+    matrix: Array = sums / counts[:, None]
+    return matrix
+
+
+def adjusted_shares(raw: Array, response: Array) -> Array:
+    """Adjusted counts: argmin over the simplex of |M^T s - raw|^2; (k,), (k, k) -> (k,).
+
+    With M invertible and the unconstrained solution inside the simplex this is M^-T raw
+    (Forman 2008 for hard labels, ACC; Bella et al. 2010 for probabilities, PACC).
+    """
+    k = len(raw)
+    system = np.vstack([response.T, np.full((1, k), _SUM_WEIGHT)])
+    solution, _ = nnls(system, np.append(raw, _SUM_WEIGHT))
+    shares: Array = solution / solution.sum()
+    return shares
+
+
+def em_shares(
+    probabilities: Array,
+    prior: Array,
+    weights: Array | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 500,
+) -> Array:
+    """Expectation maximisation of the shares (Saerens et al. 2002); (n, k), (k,) -> (k,).
+
+    s_j <- mean_i of p_ij s_j / prior_j, normalised within each text. ``prior``: the shares the
+    judge's probabilities were calibrated for, all above 0. The likelihood is concave in s.
+    """
+    ratio = probabilities / prior
+    weights = np.full(len(ratio), 1 / len(ratio)) if weights is None else weights / weights.sum()
+    shares = np.full(len(prior), 1 / len(prior))
+    for _ in range(max_steps):
+        mixed = np.maximum(ratio @ shares, 1e-300)
+        updated = shares * ((weights / mixed) @ ratio)
+        updated /= updated.sum()
+        if np.abs(updated - shares).max() < tolerance:
+            return updated
+        shares = updated
+    return shares
+
+
+def correct(
+    probabilities: Array,
+    labelled: Array,
+    labels: Labels,
+    correction: Correction,
+    sample_weights: Array | None = None,
+    labelled_weights: Array | None = None,
+) -> Array:
+    """Shares by the named correction; weights say how often each text and row was drawn."""
+    k = probabilities.shape[1]
+    if correction == "em":
+        return em_shares(probabilities, np.full(k, 1 / k), sample_weights)
+    if correction == "acc":
+        probabilities, labelled = hard(probabilities), hard(labelled)
+    raw = np.average(probabilities, axis=0, weights=sample_weights)
+    if correction == "none":
+        return np.asarray(raw, dtype=np.float64)
+    return adjusted_shares(raw, response_matrix(labelled, labels, labelled_weights))

@@ -1,0 +1,151 @@
+"""The probe's result: one JSON that says the shares, how sure they are, and why to doubt them."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from versatune.artifacts import FolderRef
+from versatune.probing.config import ProbeParams
+from versatune.probing.estimate import Estimate, bounds, estimate_shares
+from versatune.probing.judges.base import Judgement, Labelled
+from versatune.probing.probe import facts_of
+from versatune.probing.quantification import correct, response_matrix
+from versatune.probing.sampling import Sample
+from versatune.probing.shift import diagnose
+
+FIRST_LINE = 200
+"""Characters of a sampled text shown in the table."""
+
+
+def knowledge_distribution(
+    samples: list[Sample],
+    judgement: Judgement,
+    judge: FolderRef,
+    facts: dict[str, Any],
+    params: ProbeParams,
+    base_model: str,
+    data_shares: dict[str, float],
+) -> dict[str, Any]:
+    """Shares per domain with 95 % intervals, and everything a reader needs to judge them.
+
+    ``facts``: those of the samples' and the judgements' folders. Texts without a judgement are
+    left out of the mean; ``worst_low`` and ``worst_high`` bound the share if all of them were
+    elsewhere, or here.
+    """
+    domains = judge.facts["domains"]
+    labelled = Labelled.load(judge)
+    ok = judgement.ok
+    judged = judgement.probabilities[ok]
+    how = params.estimate
+    found = estimate_shares(judged, labelled, how.correction, how.bootstrap, params.seed)
+    missing = 1 - float(ok.mean())
+    shift = diagnose(judgement, labelled, found.share)
+    rounds = np.array_split(np.arange(len(ok)), facts["rounds"])
+    known = (labelled.probabilities, labelled.labels)
+    per_round = [
+        correct(judgement.probabilities[r][ok[r]], *known, how.correction)
+        for r in rounds
+        if ok[r].any()
+    ]
+    return {
+        "domains": {
+            name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
+            for j, name in enumerate(domains)
+        },
+        "n_samples": len(samples),
+        "n_rejected": int((~ok).sum()),
+        "rejected": dict(Counter(s for s in judgement.status if s != "ok")),
+        "judge": judge.facts["name"],
+        "base_model": base_model,
+        "seed": params.seed,
+        "rounds": facts["rounds"],
+        "round_shares": np.round(per_round, 6).tolist(),
+        "stopped": facts["stopped"],
+        "half_width": {
+            "asked": params.rounds.half_width,
+            "reached": float(found.half_widths.max()),
+        },
+        "correction": how.correction,
+        "labelled_rows": len(labelled.labels),
+        "judge_accuracy": judge.facts["accuracy"],
+        "response_matrix": np.round(response_matrix(*known), 4).tolist(),
+        "samples": facts_of(samples) | {"begin_with": facts["begins"]},
+        "shift": shift,
+        "warnings": warnings(found, shift, facts["stopped"], params, missing, domains),
+    }
+
+
+def warnings(
+    found: Estimate,
+    shift: dict[str, Any],
+    stopped: str,
+    params: ProbeParams,
+    missing: float,
+    domains: list[str],
+) -> list[str]:
+    """Sentences about what limits the result; empty when nothing does."""
+    said = []
+    wide = [
+        f"{d} +-{w:.3f}"
+        for d, w in zip(domains, found.half_widths, strict=True)
+        if w > params.estimate.too_wide
+    ]
+    if wide:
+        said.append(f"intervals too wide to decide on: {', '.join(wide)}.")
+    if stopped == "limit":
+        # with a correction, more samples can't help beyond what the labelled rows allow
+        sampling = (found.raw_high - found.raw_low).max() / 2
+        cause = "more labelled rows" if 2 * sampling < params.rounds.half_width else "more samples"
+        said.append(
+            f"stopped at probe.rounds.max_rounds with intervals up to "
+            f"+-{found.half_widths.max():.3f}, wider than asked; {cause} would narrow them."
+        )
+    if shift["doubtful"]:
+        said.append(
+            "sampled texts are judged unlike the labelled rows (confidence distance "
+            f"{shift['confidence_distance']:.2f}): the correction's assumption is doubtful; "
+            "compare with another judge."
+        )
+    if missing > 0.05:
+        said.append(f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high.")
+    return said
+
+
+def table(samples: list[Sample], judgement: Judgement, domains: list[str]) -> dict[str, list[Any]]:
+    """Columns of the table to browse, a row a sample: what it begins with and how it was judged."""
+    filled = np.nan_to_num(judgement.probabilities, nan=0.0)
+    best = filled.argmax(axis=1)
+    ok = judgement.ok
+    columns: dict[str, list[Any]] = {
+        "index": [s.index for s in samples],
+        "text": [_first_lines(s.text) for s in samples],
+        "domain": [domains[b] if o else None for b, o in zip(best, ok, strict=True)],
+        "confidence": [float(filled[i, b]) if ok[i] else None for i, b in enumerate(best.tolist())],
+        "status": list(judgement.status),
+        "flag": [s.flag for s in samples],
+        "ended": [s.ended for s in samples],
+        "n_tokens": [s.n_tokens for s in samples],
+    }
+    for j, domain in enumerate(domains):
+        columns[f"p_{domain}"] = filled[:, j].tolist()
+    return columns
+
+
+def _domain(found: Estimate, j: int, missing: float) -> dict[str, float]:
+    low, high = bounds(float(found.low[j]), float(found.high[j]), missing)
+    return {
+        "share": float(found.share[j]),
+        "low": float(found.low[j]),
+        "high": float(found.high[j]),
+        "raw_share": float(found.raw[j]),
+        "raw_low": float(found.raw_low[j]),
+        "raw_high": float(found.raw_high[j]),
+        "worst_low": low,
+        "worst_high": high,
+    }
+
+
+def _first_lines(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= FIRST_LINE else flat[: FIRST_LINE - 1] + "…"

@@ -1,0 +1,215 @@
+"""Sequences from a base model, kept on disk as they come.
+
+A :class:`SampleStore` is a folder that only grows: sample i depends on the model, the sampling
+parameters, the seed and i alone, so the first n samples are the same however many are drawn, in
+how many sittings. Each sample has its own stream of random numbers (Philox, keyed by seed and
+index). Waves of ``batch_size`` sequences are decoded together and written as one file at a time.
+On one machine a sample is made again bit for bit by drawing its wave again (:meth:`draw_wave`);
+another batch size or machine rounds differently, which may tip a token near a boundary.
+"""
+
+import functools
+import json
+import logging
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+from tqdm import tqdm
+
+from versatune.artifacts import FolderRef, WorkFolder, write_atomic
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.probing.config import SamplingParams, require_server
+
+logger = logging.getLogger(__name__)
+
+LOOP_RATIO = 0.12
+"""A text that zlib shrinks below this share of its length repeats itself."""
+LOOP_BYTES = 200
+"""Shorter texts are not called loops."""
+
+
+class Sample(BaseModel):
+    """One sequence drawn from the base model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int
+    text: str
+    n_tokens: int
+    ended: bool
+    """Whether the model ended it; otherwise the length limit did."""
+
+    @property
+    def flag(self) -> str:
+        """``empty``, ``loop`` or nothing: what is wrong with the text as evidence."""
+        if not any(c.isalnum() for c in self.text):
+            return "empty"
+        data = self.text.encode()
+        if len(data) >= LOOP_BYTES and len(zlib.compress(data)) < LOOP_RATIO * len(data):
+            return "loop"
+        return ""
+
+
+def stream(seed: int, index: int, n: int) -> np.ndarray:
+    """The ``n`` random numbers of sample ``index``: uniform on [0, 1), shape (n,)."""
+    key = np.array([seed, index], dtype=np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random(n)
+
+
+class Sampler(ABC):
+    """Where samples come from."""
+
+    about: dict[str, Any]
+    """What the samples depend on besides index and seed."""
+
+    @property
+    @abstractmethod
+    def begins(self) -> str:
+        """How every sequence begins, for the output."""
+
+    @abstractmethod
+    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+        """Draw these samples; they come in any order."""
+
+
+class ModelSampler(Sampler):
+    """Draws from a checkpoint on this machine; the model is loaded at the first wave."""
+
+    def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
+        self.base, self.params = base, params
+        drawing = params.model_dump(mode="json", exclude={"server", "prompt"})
+        self.about = {"model": base.fingerprint, **drawing}
+        self._decoder: Any = None
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.base)
+
+    @functools.cached_property
+    def start(self) -> list[int]:
+        return start_tokens(self.tokenizer, self.params.start)
+
+    @property
+    def begins(self) -> str:
+        return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
+
+    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+        from versatune.probing.decoding import Filters
+
+        limit = self.params.max_new_tokens
+        decoder = self._decoder or self._load()
+        uniforms = np.stack([stream(seed, i, limit) for i in indices])
+        filters = Filters(
+            temperature=self.params.temperature,
+            top_k=self.params.top_k,
+            top_p=self.params.top_p,
+            repetition_penalty=self.params.repetition_penalty,
+        )
+        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters):
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            yield Sample(index=indices[row], text=text, n_tokens=len(tokens), ended=ended)
+
+    def _load(self) -> Any:
+        import torch
+
+        from versatune.probing.decoding import Decoder
+
+        model = load_model(self.base, dtype=self.params.dtype)
+        if torch.cuda.is_available():
+            model = model.to("cuda")  # type: ignore[arg-type]
+        limit = getattr(model.config, "max_position_embeddings", None)
+        wanted = self.params.max_new_tokens + len(self.start)
+        if limit is not None and wanted > limit:
+            raise VersatuneError(
+                f"probe.sampling.max_new_tokens: {wanted} tokens with the start, but "
+                f"{self.base.name} reads {limit} at most."
+            )
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        ends = ends if isinstance(ends, list) else [ends]
+        self._ends = {e for e in [*ends, self.tokenizer.eos_token_id] if e is not None}
+        self._decoder = Decoder(model, self.start, self.params.max_new_tokens)
+        return self._decoder
+
+
+def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
+    """The tokens every sequence begins with; see ``probe.sampling.start``."""
+    if start is not None:
+        token = tokenizer.get_vocab().get(start)
+        if token is None:
+            raise VersatuneError(
+                f"probe.sampling.start: {start!r} is no token of the base model's tokenizer."
+            )
+        return [token]
+    if tokenizer.bos_token_id is not None:
+        return [tokenizer.bos_token_id]
+    own = tokenizer("")["input_ids"]
+    ends = {tokenizer.eos_token_id}
+    begins = own if own and not set(own) <= ends else []
+    return list(begins) or [tokenizer.eos_token_id]
+
+
+class SampleStore:
+    """The samples of one sampler and seed, drawn as far as anyone asked."""
+
+    def __init__(self, work: WorkFolder, sampler: Sampler, seed: int, size: int) -> None:
+        self.work, self.sampler, self.seed, self.size = work, sampler, seed, size
+
+    @classmethod
+    def open(cls, folder: Path, sampler: Sampler, seed: int, size: int) -> Self:
+        """Open the store of this sampler in ``folder``; another sampler's samples are replaced."""
+        work = WorkFolder.open(folder, {"sampler": sampler.about, "seed": seed, "wave": size})
+        return cls(work, sampler, seed, size)
+
+    def first(self, n: int, whole_waves: bool = False) -> list[Sample]:
+        """Samples 0 to n - 1 (or to the end of the last wave), drawing what is not there yet."""
+        waves = -(-n // self.size)
+        missing = [w for w in range(waves) if not self._file(w).is_file()]
+        if missing:
+            bar = tqdm(total=len(missing) * self.size, desc="sampling", unit="sample")
+            for wave in missing:
+                self._write(wave, bar)
+            bar.close()
+        samples = [s for w in range(waves) for s in self._read(w)]
+        return samples if whole_waves else samples[:n]
+
+    def seal(self) -> FolderRef:
+        """Close the store as it is; more can be drawn later."""
+        count = len(list(self.work.path.glob("wave_*.jsonl"))) * self.size
+        facts = {"drawn": count, "seed": self.seed, "begins": self.sampler.begins}
+        return self.work.seal(**facts, **self.sampler.about)
+
+    def draw_wave(self, wave: int, bar: tqdm | None = None) -> list[Sample]:
+        """The samples of one wave, drawn anew, in order; nothing is written."""
+        drawn = []
+        for sample in self.sampler.wave(range(wave * self.size, (wave + 1) * self.size), self.seed):
+            drawn.append(sample)
+            if bar is not None:
+                bar.update()
+        return sorted(drawn, key=lambda s: s.index)
+
+    def _write(self, wave: int, bar: tqdm) -> None:
+        lines = [s.model_dump_json() for s in self.draw_wave(wave, bar)]
+        write_atomic(self._file(wave), "\n".join(lines) + "\n")
+
+    def _read(self, wave: int) -> list[Sample]:
+        lines = self._file(wave).read_text(encoding="utf-8").split("\n")
+        return [Sample.model_validate(json.loads(line)) for line in lines if line]
+
+    def _file(self, wave: int) -> Path:
+        return self.work.path / f"wave_{wave:05d}.jsonl"
+
+
+def make_sampler(base: CheckpointRef, params: SamplingParams) -> Sampler:
+    """The sampler the parameters ask for."""
+    if params.source == "server":
+        from versatune.probing.served import ServerSampler
+
+        require_server(params.server, "probe.sampling.server")
+        return ServerSampler(params)
+    return ModelSampler(base, params)
