@@ -69,7 +69,7 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
         "knowledge_distribution": _knowledge(domains, start, rng),
         "judged_samples": _samples(domains, rng),
         "ingest_report": _ingest(domains, rng),
-        "sample": {"shares": dict(zip(domains, start.tolist(), strict=True))},
+        "sample": {"shares": dict(zip(domains, (start * 0.9 + 0.1 / k).tolist(), strict=True))},
         "base_model": {
             "name": "pretrained on the sample",
             "path": "data/06_models/base",
@@ -150,21 +150,31 @@ def _samples(domains: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame
 
 def _ingest(domains: tuple[str, ...], rng: np.random.Generator) -> dict[str, Any]:
     return {
-        "domains": {
-            d: {
-                "rows_read": 2400 + 50 * j,
-                "rejected": {
-                    "bad_json": {"count": 2 + j, "examples": [f"data/{d}.jsonl:{17 + j}"]},
-                    "empty_output": {
-                        "count": int(rng.integers(3, 40)),
-                        "examples": [f"data/{d}.jsonl:{n}" for n in (101, 240, 318, 900)],
-                    },
+        d: {
+            "read": 2400 + 50 * j,
+            "rejected": {
+                "bad_json": {
+                    "count": 2 + j,
+                    "examples": [
+                        {"where": f"data/{d}.jsonl:{17 + j}", "detail": "Expecting ',' delimiter"}
+                    ],
                 },
-                "duplicates": int(rng.integers(20, 130)),
-                "leaked": int(rng.integers(0, 9)),
-                "train": {"rows": 2000 + 10 * j, "tokens": 150_000 + 9_000 * j},
-                "validation": {"rows": 240, "tokens": 18_000},
-            }
-            for j, d in enumerate(domains)
+                "empty_output": {
+                    "count": int(rng.integers(4, 40)),
+                    "examples": [
+                        {"where": f"data/{d}.jsonl:{n}", "detail": "the answer is empty"}
+                        for n in (101, 240, 318, 900)
+                    ],
+                },
+            },
+            "duplicates": {"exact": int(rng.integers(20, 130)), "near": int(rng.integers(5, 60))},
+            "leaked": int(rng.integers(0, 9)),
+            "left_out_by_weight": 0,
+            "left_out_by_limit": 11 * (j % 2),
+            "train_rows": 2000 + 10 * j,
+            "train_tokens": 150_000 + 9_000 * j,
+            "validation_rows": 240,
+            "validation_tokens": 18_000,
         }
+        for j, d in enumerate(domains)
     }

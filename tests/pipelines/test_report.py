@@ -3,18 +3,19 @@
 from pathlib import Path
 
 import yaml
-from example_run import SIX, artifacts
 from kedro.io import DataCatalog
 from kedro.io.memory_dataset import MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.plotly import JSONDataset
 
+from tests.example_run import SIX, artifacts
 from versatune.data.config import Domains
 from versatune.modeling.base import BaseModelParams
 from versatune.pipelines.report import create_pipeline
 from versatune.pipelines.report.nodes import read_timings
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES
+from versatune.training.config import TrainParams
 
 
 def test_every_output_has_a_catalog_entry_in_the_reporting_layer(project_root: Path) -> None:
@@ -32,11 +33,12 @@ def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> No
     }
     values = {
         **made,
-        "parameters": {"train": {"mode": "foster", "sigma": 0.5}, "seed": 7},
+        "parameters": {"train": {"strategy": {"name": "expand", "target": "law"}}, "seed": 7},
         "params:domains": Domains.model_validate(
             {d: {"description": f"About {d}.", "sources": [{"path": f"{d}.jsonl"}]} for d in SIX}
         ),
         "params:base_model": BaseModelParams(kind="pretrain"),
+        "params:train": TrainParams(unit="supervised_tokens"),
         "params:report": ReportParams(timings=timings, samples=12),
     }
     catalog = DataCatalog({**{n: MemoryDataset(v) for n, v in values.items()}, **figures})

@@ -48,7 +48,6 @@ def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") 
         rounds, colour = rows["round"].tolist(), styles[domain].colour
         fig.add_scatter(
             name=label(domain),
-            legendgroup="asked",
             x=rounds,
             y=numbers(rows["weight"]),
             mode="lines",
@@ -69,10 +68,10 @@ def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") 
         )
     if panels:
         _panels(fig, history, domains, styles, row_height=110, min_width=180)
-        fig.update_yaxes(tickformat=".0%", rangemode="tozero")
+        fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         return fig
     _round_axis(fig, history)
-    fig.update_yaxes(tickformat=".0%", rangemode="tozero", title_text=f"share of {UNITS[unit]}")
+    fig.update_yaxes(tickformat=".1~%", rangemode="tozero", title_text=f"share of {UNITS[unit]}")
     _end_labels(fig, history, "weight", styles, from_zero=True)
     return fig
 
@@ -122,7 +121,8 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     """Learnable potential and forgetting degree over the rounds, beside each other."""
     caption = (
         "Learnable potential: how far the held-out loss still lies above the reference, as a part "
-        "of the loss. Forgetting: by how much the held-out loss rose in the round, 0 if it did not."
+        "of the loss. Forgetting: how far the held-out loss lies above its lowest so far (or above "
+        "the round before, if configured so), 0 if it does not."
     )
     fig = figure("What is left to learn, what is being forgotten", caption, 420)
     columns = {
@@ -138,7 +138,6 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
             rows = _of(history, domain)
             fig.add_scatter(
                 name=label(domain),
-                legendgroup=label(domain),
                 x=rows["round"].tolist(),
                 y=numbers(rows[column]),
                 mode="lines+markers",
@@ -156,7 +155,7 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
         fig.update_yaxes(autorange="reversed", showgrid=False)
         fig.update_xaxes(showgrid=False)
     else:
-        fig.update_yaxes(tickformat=".0%", rangemode="tozero")
+        fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         legend_below(fig)
     return fig
 
@@ -188,7 +187,7 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
             opacity=0.25,
             hoverinfo="skip",
         )
-        for model, offset in (("base", "circle-open"), ("tuned", "circle")):
+        for model, symbol in (("base", "circle-open"), ("tuned", "circle")):
             value, low, high = numbers(
                 [getattr(row, model), getattr(row, f"{model}_low"), getattr(row, f"{model}_high")]
             )
@@ -197,7 +196,12 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
                 x=[value],
                 y=[names[i]],
                 mode="markers",
-                marker={"color": colour, "symbol": offset, "size": 11, "line": {"width": 2}},
+                marker={
+                    "color": colour,
+                    "symbol": symbol,
+                    "size": 11,
+                    "line": {"color": colour, "width": 2},
+                },
                 error_x=_interval(value, low, high, colour),
                 hovertemplate=f"{names[i]}, {model}: %{{x:{'.3f' if loss else '.1%'}}}"
                 "<extra></extra>",
@@ -206,7 +210,7 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": INK, "size": 13})
     fig.update_xaxes(title_text="nats per token" if loss else "accuracy")
     if not loss:
-        fig.update_xaxes(tickformat=".0%")
+        fig.update_xaxes(tickformat=".1~%")
     return fig
 
 
@@ -273,7 +277,7 @@ def knowledge(
         categoryorder="array",
         categoryarray=names,
     )
-    fig.update_xaxes(tickformat=".0%", rangemode="tozero", title_text="share of the model's texts")
+    fig.update_xaxes(tickformat=".1~%", rangemode="tozero", title_text="share of the model's texts")
     set_meta(fig, caption=caption)
     return fig
 

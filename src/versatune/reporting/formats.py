@@ -25,6 +25,13 @@ def points(value: Any) -> str:
     return "–" if not finite(value) else f"{100 * float(value):+.1f}".replace("-", "−")
 
 
+def interval(low: Any, high: Any) -> str:
+    """An interval of relative changes in per cent, or nothing where it is not known."""
+    if low is None or high is None or not (finite(low) and finite(high)):
+        return ""
+    return f"{points(low)} to {points(high)}"
+
+
 def thousands(value: Any) -> str:
     """A count with thin spaces between the thousands."""
     return "–" if not finite(value) else f"{int(value):,}".replace(",", "\u202f")

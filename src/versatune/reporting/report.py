@@ -16,7 +16,7 @@ import plotly.offline
 from markupsafe import Markup
 
 from versatune.reporting import configuration, formats, summary, tables
-from versatune.reporting.style import domain_styles
+from versatune.reporting.style import AXIS_HEIGHT, domain_styles
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -75,11 +75,12 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         a=artifacts,
         losses=_records(summary.only_losses(artifacts.results)),
         accuracies=_records(summary.only_accuracies(artifacts.results)),
+        interval=formats.interval,
         interval_note=INTERVAL_NOTE,
         said=summary.summarise(artifacts),
         ingest_rows=_records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),
-        texts=sample_rows(artifacts.samples, artifacts.domains, samples),
+        texts=sample_rows(artifacts.samples, samples),
         colours={name: style.colour for name, style in styles.items()},
         parameters=configuration.masked(artifacts.parameters),
         seeds=configuration.seeds(artifacts.parameters),
@@ -97,21 +98,26 @@ def embedded(fig: go.Figure) -> dict[str, Any]:
     layout = drawing["layout"]
     title = layout.pop("title", {}).get("text", "")
     meta = layout.get("meta", {})
-    layout["margin"] = {**layout.get("margin", {}), "t": 40 if "grid" in meta else 12}
+    old = layout.get("margin", {})
+    margin = {"l": old.get("l", 56), "r": old.get("r", 16), "t": 28 if "grid" in meta else 8}
+    layout["margin"] = {**margin, "b": AXIS_HEIGHT}
+    before = {"t": 56, "b": AXIS_HEIGHT} | old
+    layout["height"] -= before["t"] + before["b"] - margin["t"] - AXIS_HEIGHT
+    if meta.get("legend"):
+        layout["showlegend"] = False
     text = json.dumps(drawing, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return {
         "title": title,
         "caption": meta.get("caption", ""),
+        "legend": meta.get("legend", False),
         "empty": meta.get("empty", False),
         "json": Markup(text),
     }
 
 
-def sample_rows(
-    samples: pd.DataFrame | None, domains: Sequence[str], limit: int
-) -> list[dict[str, Any]]:
+def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]]:
     """Up to ``limit`` judged texts, evenly over the judged domains, in their order of sampling."""
     if samples is None or samples.empty:
         return []
@@ -125,12 +131,15 @@ def sample_rows(
                 "domain": str(record["domain"]) if record["domain"] is not None else "none",
                 "confidence": record.get("confidence"),
                 "flags": _flags(record.get("flags")),
-                "head": " ".join(text[:220].split())[:160],
-                "text": text[:1500] + ("…" if len(text) > 1500 else ""),
+                "head": _cut(" ".join(text[:400].split()), 160),
+                "text": _cut(text, 1500),
             }
         )
-    place = {domain: i for i, domain in enumerate(domains)}
-    return sorted(rows, key=lambda row: place.get(row["domain"], len(place)))
+    return rows
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[:length].rstrip() + "…"
 
 
 def _flags(value: Any) -> str:

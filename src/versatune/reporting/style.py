@@ -35,6 +35,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 PAGE_WIDTH = 1000
 """Plot width in pixels that grids are laid out for until a browser knows better."""
 
+AXIS_HEIGHT, LEGEND_HEIGHT = 48, 40
+"""Pixels below a plot: tick labels and axis title, and a legend where there is one."""
+
 GAP_X, GAP_Y = 62, 74
 """Pixels between the panels of a grid: room for tick labels, and for the title above a panel."""
 
@@ -88,7 +91,7 @@ def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) ->
             "yaxis": axis,
             "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": RULE, "font": {"color": INK}},
             "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
-            "margin": {"l": 56, "r": 16, "t": 56, "b": 48},
+            "margin": {"l": 56, "r": 16, "t": 56, "b": AXIS_HEIGHT},
         }
     )
     made = go.Figure(list(traces))
@@ -108,11 +111,13 @@ def empty(title: str, why: str) -> go.Figure:
 
 
 def legend_below(fig: go.Figure) -> None:
-    """Put the legend under the plot, where it can wrap on a narrow screen."""
+    """Put the legend under the plot. The page replaces it by one of its own, which can wrap."""
     fig.update_layout(
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
-        margin_b=fig.layout.margin.b + 40 if fig.layout.margin.b else 92,
+        legend_traceorder="normal",
+        margin_b=LEGEND_HEIGHT + AXIS_HEIGHT,
     )
+    set_meta(fig, legend=True)
 
 
 def set_meta(fig: go.Figure, **values: Any) -> None:
@@ -158,7 +163,7 @@ def lay_out_grid(
             yanchor="bottom",
             showarrow=False,
         )
-    margin = {"l": 48, "r": 16, "t": 84, "b": 48}
+    margin = {"l": 48, "r": 16, "t": 84, "b": AXIS_HEIGHT}
     fig.update_layout(height=inner + margin["t"] + margin["b"], margin=margin)
     set_meta(
         fig,

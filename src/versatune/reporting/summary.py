@@ -56,12 +56,11 @@ def only_accuracies(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:
-    """Share of each domain in the training tokens, by the ingest report; {} when unknown."""
-    table = tables.ingest_table(ingest_report)
-    total = table["train_tokens"].sum() if len(table) else 0
-    if not total:
-        return {}
-    return {str(d): float(n / total) for d, n in zip(table["domain"], table["train_tokens"])}
+    """Share of each domain in the training tokens (in rows where tokens are not known)."""
+    found = tables.by_domain(ingest_report)
+    amounts = {d: entry.get("train_tokens") or entry["train_rows"] for d, entry in found.items()}
+    total = sum(amounts.values())
+    return {d: n / total for d, n in amounts.items()} if total else {}
 
 
 def summarise(artifacts: "Artifacts") -> Summary:
@@ -101,9 +100,9 @@ def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
         subject = formats.comma(unclear)
         details.append(f"No clear change in {subject}: the 95 % interval includes zero.")
     if worse:
-        verb = "got worse" if better else "got worse and none improved"
+        verb = "got worse" if better else "got worse and none improved,"
         lead = f"{_of(len(better), k).capitalize()} improved, but " if better else ""
-        text = f"{lead}{formats.comma(worse)} {verb}, by more than noise."
+        text = f"{lead}{formats.comma(worse)} {verb} by more than noise."
         return text[0].upper() + text[1:], "mixed" if better else "bad", details
     if better:
         return f"{_of(len(better), k)} improved, and none got worse.", "good", details
@@ -127,11 +126,11 @@ def accuracy_sentence(accuracy: pd.DataFrame) -> list[str]:
 
 def _sentence(loss: pd.DataFrame, domain: str) -> str:
     row = loss[loss["domain"] == domain].iloc[0]
-    low, high = row["change_low"] / row["base"], row["change_high"] / row["base"]
-    return (
-        f"{domain}: held-out loss {100 * row['relative']:+.1f} % "
-        f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f} %)."
-    ).replace("-", "−")
+    change, low, high = (
+        formats.percent(row[key] / row["base"], signed=True)
+        for key in ("change", "change_low", "change_high")
+    )
+    return f"{domain}: held-out loss {change} (95 % interval {low} to {high})."
 
 
 def _loss_tiles(loss: pd.DataFrame) -> list[Tile]:
@@ -143,7 +142,7 @@ def _loss_tiles(loss: pd.DataFrame) -> list[Tile]:
     mean = float(loss["relative"].mean())
     return [
         Tile("domains improved", f"{better} of {len(loss)}", note),
-        Tile("held-out loss", formats.percent(mean, signed=True), "mean change over domains"),
+        Tile("held-out loss", formats.percent(mean, signed=True), "mean change"),
     ]
 
 
@@ -152,7 +151,7 @@ def _accuracy_tile(accuracy: pd.DataFrame) -> list[Tile]:
         return []
     means = accuracy.groupby("domain")[["base", "tuned"]].mean().mean()
     value = f"{100 * means['base']:.0f} → {100 * means['tuned']:.0f} %"
-    return [Tile("accuracy", value, "mean over domains")]
+    return [Tile("accuracy", value, "mean of domains")]
 
 
 def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
@@ -183,12 +182,12 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
 def _run(artifacts: "Artifacts") -> str:
     name = (artifacts.base_model or {}).get("name", "The base model")
     parts = [f"{name}, fine-tuned on {len(artifacts.domains)} domains"]
-    train = artifacts.parameters.get("train")
-    mode = train.get("mode") if isinstance(train, dict) else None
-    if mode:
-        parts.append(f"mode {mode}")
+    strategy = (artifacts.parameters.get("train") or {}).get("strategy") or {}
+    if "name" in strategy:
+        target = f" towards {strategy['target']}" if "target" in strategy else ""
+        parts.append(f"strategy {strategy['name']}{target}")
     if artifacts.mixture:
-        parts.append(f"starting shares: {artifacts.mixture.get('strategy', 'given')}")
+        parts.append(f"starting shares: {artifacts.mixture['strategy']}")
     return "; ".join(parts) + "."
 
 

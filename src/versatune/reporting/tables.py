@@ -107,34 +107,36 @@ def judge_change(change: float, half: float, lower_is_better: bool) -> Verdict:
 
 
 def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """Rows at ingest, a row a domain: read, rejected, duplicates, leaked, train, validation."""
+    """Rows at ingest, a row a domain: read, rejected, duplicates, leaked, left out, used."""
     rows = []
     for domain, found in by_domain(report).items():
-        train, validation = found.get("train") or {}, found.get("validation") or {}
         rows.append(
             {
                 "domain": domain,
-                "read": count(found.get("rows_read")),
-                "rejected": sum(count(r) for r in (found.get("rejected") or {}).values()),
-                "duplicates": count(found.get("duplicates")),
-                "leaked": count(found.get("leaked")),
-                "train": count(train.get("rows")),
-                "train_tokens": count(train.get("tokens")),
-                "validation": count(validation.get("rows")),
-                "validation_tokens": count(validation.get("tokens")),
+                "read": found["read"],
+                "rejected": sum(r["count"] for r in found["rejected"].values()),
+                "duplicates": sum(found["duplicates"].values()),
+                "leaked": found["leaked"],
+                "left_out": found["left_out_by_weight"] + found["left_out_by_limit"],
+                "train_rows": found["train_rows"],
+                "train_tokens": found.get("train_tokens"),
+                "validation_rows": found["validation_rows"],
             }
         )
     return pd.DataFrame(rows)
 
 
 def reject_counts(report: Mapping[str, Any]) -> pd.DataFrame:
-    """Everything that ingest left out: ``domain, reason, rows``, duplicates and leaks too."""
+    """Every row that was read and is not used: ``domain, reason, rows``, a row a reason."""
     rows = []
     for domain, found in by_domain(report).items():
         reasons = {
-            **{reason: count(r) for reason, r in (found.get("rejected") or {}).items()},
-            "duplicate": count(found.get("duplicates")),
-            "leaks an evaluation item": count(found.get("leaked")),
+            **{reason: entry["count"] for reason, entry in found["rejected"].items()},
+            "exact duplicate": found["duplicates"]["exact"],
+            "near duplicate": found["duplicates"]["near"],
+            "leaks an evaluation item": found["leaked"],
+            "beyond its source's weight": found["left_out_by_weight"],
+            "beyond the row limit": found["left_out_by_limit"],
         }
         rows += [
             {"domain": domain, "reason": reason.replace("_", " "), "rows": n}
@@ -144,29 +146,10 @@ def reject_counts(report: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def reject_examples(report: Mapping[str, Any], limit: int) -> list[dict[str, str]]:
-    """Where rejected rows stand: up to ``limit`` places (file:line) a domain and reason."""
-    found = []
-    for domain, entry in by_domain(report).items():
-        for reason, rejected in (entry.get("rejected") or {}).items():
-            places = rejected.get("examples", []) if isinstance(rejected, Mapping) else []
-            for place in places[:limit]:
-                found.append(
-                    {"domain": domain, "reason": reason.replace("_", " "), "where": _place(place)}
-                )
-    return found
-
-
-def count(value: Any) -> int:
-    """A count that may be a number, a mapping with ``count``, or missing."""
-    if isinstance(value, Mapping):
-        if "count" in value:
-            return count(value["count"])
-        return sum(count(v) for v in value.values())
-    return 0 if value is None else int(value)
-
-
-def _place(example: Any) -> str:
-    if isinstance(example, Mapping):
-        where = f"{example.get('file', '')}:{example.get('line', '')}"
-        return where.strip(":") or str(dict(example))
-    return str(example)
+    """Where rejected rows stand: up to ``limit`` a domain and reason, with file:line and detail."""
+    return [
+        {"domain": domain, "reason": reason.replace("_", " "), **example}
+        for domain, found in by_domain(report).items()
+        for reason, entry in found["rejected"].items()
+        for example in entry["examples"][:limit]
+    ]

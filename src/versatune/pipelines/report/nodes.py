@@ -13,6 +13,7 @@ from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.reporting import configuration, figures, summary
 from versatune.reporting.report import Artifacts, render
+from versatune.training.config import TrainParams
 
 
 def tabulate_results(evaluation: pd.DataFrame) -> pd.DataFrame:
@@ -33,14 +34,14 @@ def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, go
 
 def draw_training(
     mixture_history: pd.DataFrame,
-    initial_mixture: dict[str, Any],
     reference_losses: dict[str, Any],
     domains: Domains,
+    train: TrainParams,
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """Shares, held-out losses, learnable potential and forgetting over the rounds."""
     names = list(domains.active)
     return _logged(
-        shares=figures.shares(mixture_history, names, initial_mixture["unit"]),
+        shares=figures.shares(mixture_history, names, train.unit),
         held_out_losses=figures.held_out_losses(mixture_history, names, reference_losses),
         potential_and_forgetting=figures.potential_and_forgetting(mixture_history, names),
     )

@@ -26,7 +26,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.draw_training,
-                ["mixture_history", "initial_mixture", "reference_losses", "params:domains"],
+                ["mixture_history", "reference_losses", "params:domains", "params:train"],
                 [
                     figure["shares"],
                     figure["held_out_losses"],
