@@ -94,7 +94,7 @@ class TokenLoss:
         from peft import PeftModel
 
         base = model.get_base_model() if isinstance(model, PeftModel) else model
-        self.model = base
+        self.model: Any = base
         self._softcap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
         self.split = self._agrees()
         if not self.split:

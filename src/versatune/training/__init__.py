@@ -1,0 +1,13 @@
+"""Training in rounds: transformers' Trainer, with a mixture that changes as it goes."""
+
+from versatune.training.api import TrainResult, train
+from versatune.training.config import LauncherParams, LoraParams, ReferenceParams, TrainParams
+
+__all__ = [
+    "LauncherParams",
+    "LoraParams",
+    "ReferenceParams",
+    "TrainParams",
+    "TrainResult",
+    "train",
+]

@@ -1,0 +1,51 @@
+"""Nodes of the train pipeline."""
+
+from typing import Any
+
+import pandas as pd
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.api import train
+from versatune.training.config import TrainParams
+
+
+def train_model(
+    tokenized: FolderRef,
+    base_model: dict[str, Any],
+    initial_mixture: dict[str, Any],
+    reference_losses: dict[str, Any],
+    knowledge_distribution: dict[str, Any],
+    params: TrainParams,
+) -> tuple[FolderRef, pd.DataFrame]:
+    """Fine-tune the base model in rounds, the mixture following its held-out losses."""
+    result = train(
+        tokenized,
+        CheckpointRef.model_validate(base_model),
+        params,
+        initial_weights=initial_mixture["weights"],
+        reference_losses=known_references(reference_losses),
+        detected_shares={
+            name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
+        },
+        folder=params.folder,
+        on_round=_log,
+    )
+    if result.model_ref.facts["ended"]:
+        tracking.set_tags({"train.ended": result.model_ref.facts["ended"]})
+    return result.model_ref, result.history
+
+
+def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | None:
+    """Nats per token by domain; None when references were switched off."""
+    measured = {
+        name: entry["nats_per_token"]
+        for name, entry in reference_losses["domains"].items()
+        if entry["nats_per_token"] is not None
+    }
+    return measured or None
+
+
+def _log(event: dict[str, Any]) -> None:
+    tracking.log_metrics(event["metrics"], step=event["step"])

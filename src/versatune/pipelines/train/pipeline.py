@@ -1,0 +1,29 @@
+"""The train pipeline."""
+
+from typing import Any
+
+from kedro.pipeline import Pipeline, node
+
+from versatune.pipelines.train.nodes import train_model
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """From the tokenised store and the initial mixture to the trained model and its history."""
+    return Pipeline(
+        [
+            node(
+                train_model,
+                [
+                    "tokenized",
+                    "base_model",
+                    "initial_mixture",
+                    "reference_losses",
+                    "knowledge_distribution",
+                    "params:train",
+                ],
+                ["trained_model", "mixture_history"],
+                name="train_model",
+                tags=["train"],
+            )
+        ]
+    )

@@ -1,0 +1,41 @@
+"""One process of a training that a launcher started: `python -m versatune.training JOB.json`."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from versatune.artifacts import read_json, write_atomic
+from versatune.errors import VersatuneError
+from versatune.training.job import FAILURE, Job
+
+
+def _end_with_parent() -> None:
+    """Nobody writes to standard input: it ends when the process that watches us does."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> int:
+    """Take part in the job; the exit code is 1 after a VersatuneError, told in a file."""
+    first = os.environ.get("RANK", "0") == "0"
+    logging.basicConfig(
+        level=logging.INFO if first else logging.WARNING, format="%(message)s", stream=sys.stderr
+    )
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = Job.model_validate(read_json(Path(sys.argv[1])))
+    from versatune.training.run import run
+
+    try:
+        run(job)
+    except VersatuneError as error:
+        if first:
+            write_atomic(job.folder / FAILURE, str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

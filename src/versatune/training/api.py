@@ -1,0 +1,103 @@
+"""Training as a library call: `train` opens its folder, trains in it and seals it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from versatune.artifacts import FolderRef, WorkFolder, exclusive, read_json
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.config import TrainParams
+from versatune.training.job import HISTORY, Job, OnRound
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished training."""
+
+    model_ref: FolderRef
+    """The Hugging Face folder; facts: rounds, steps, why it ended, the last losses."""
+    history: "pd.DataFrame"
+    """A row a round and domain: the columns of `mixture_history`."""
+
+
+def train(
+    store: FolderRef,
+    base: CheckpointRef,
+    params: TrainParams,
+    *,
+    initial_weights: Mapping[str, float] | None = None,
+    reference_losses: Mapping[str, float] | None = None,
+    detected_shares: Mapping[str, float] | None = None,
+    folder: Path,
+    on_round: OnRound | None = None,
+) -> TrainResult:
+    """Train ``base`` on ``store`` in ``folder``, or go on with what was begun there.
+
+    ``initial_weights`` P(0), ``detected_shares`` and ``reference_losses`` (held-out nats per
+    token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
+    ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``validation_loss/law``
+    and so on); those of rounds an earlier run finished come first.
+
+    A finished folder with the same inputs is returned at once; an unfinished one is gone on
+    with, exactly where its last checkpoint was. Raises VersatuneError when the folder was begun
+    with other inputs (unless ``params.resume`` is ``restart``), when another process works in
+    it, when the disk is too small, and when the loss is not finite or explodes.
+    """
+    job = Job(
+        store=store,
+        base=base,
+        params=params,
+        folder=Path(folder),
+        initial_weights=_plain(initial_weights),
+        reference_losses=_plain(reference_losses),
+        detected_shares=_plain(detected_shares),
+    )
+    return run_job(job, on_round)
+
+
+def run_job(job: Job, on_round: OnRound | None = None) -> TrainResult:
+    """Do a job in this process, or in as many as it asks for."""
+    folder = job.folder
+    with exclusive(folder.with_name(f".{folder.name}.lock"), f"training in {folder}"):
+        restart = job.params.resume == "restart"
+        work = WorkFolder.open(folder, job.inputs(), on_change="replace" if restart else "refuse")
+        if not work.complete:
+            if job.params.launcher.processes > 1 or job.params.launcher.config_file:
+                from versatune.training.launch import launch
+
+                launch(job, on_round)
+            else:
+                from versatune.training.run import run
+
+                run(job, on_round)
+            work.seal(**_facts(read_json(folder / HISTORY)))
+    return TrainResult(work.ref, history(work.ref.path))
+
+
+def history(folder: Path) -> "pd.DataFrame":
+    """The `mixture_history` of a finished training."""
+    import pandas as pd
+
+    return pd.DataFrame(read_json(folder / HISTORY)["rows"])
+
+
+def _facts(record: dict[str, Any]) -> dict[str, Any]:
+    last = record["rows"][-1]
+    return {
+        "rounds": last["round"],
+        "steps": last["step"],
+        "ended": record["ended"],
+        "validation_loss": {
+            row["domain"]: row["validation_loss"]
+            for row in record["rows"]
+            if row["round"] == last["round"]
+        },
+    }
+
+
+def _plain(values: Mapping[str, float] | None) -> dict[str, float] | None:
+    return None if values is None else {name: float(value) for name, value in values.items()}

@@ -1,0 +1,114 @@
+"""From a round's plan to the tensors of a batch."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.losses import IGNORE, Targets
+from versatune.training.attention import Layout
+
+Row = tuple[int, ...]
+"""The examples (row numbers of the store) that share a packed row."""
+
+
+class PackedRows(torch.utils.data.Dataset[dict[str, Any]]):
+    """Rows on demand: indexed by the examples they hold, so that workers need no plan."""
+
+    def __init__(self, split: TokenizedSplit) -> None:
+        self._split = split
+
+    def __getitem__(self, row: Row) -> dict[str, Any]:
+        examples = [self._split.dataset[int(i)] for i in row]
+        return {
+            "input_ids": [e["input_ids"] for e in examples],
+            "labels": [_without_first(e["labels"]) for e in examples],
+            "domains": np.searchsorted(self._split.starts, np.asarray(row), side="right") - 1,
+        }
+
+    def __len__(self) -> int:
+        return len(self._split.lengths)
+
+
+def _without_first(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Nothing in the example predicts its first token, and what lies before it is another's."""
+    labels = np.array(labels)
+    labels[:1] = IGNORE
+    return labels
+
+
+class Collator:
+    """Lays packed rows out as a batch.
+
+    The batch holds ``input_ids`` (rows, columns); ``positions``, ``targets`` and ``domains``, one
+    entry a supervised token (see :class:`Targets`); and by layout ``position_ids`` and
+    ``segments`` (flat), ``position_ids`` (rows) or ``attention_mask`` (padded).
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        if self.layout == "flat":
+            rows = [{k: [x for row in rows for x in row[k]] for k in rows[0]}]
+        width = max(sum(map(len, row["input_ids"])) for row in rows)
+        shape = (len(rows), width)
+        ids, labels = np.zeros(shape, np.int64), np.full(shape, IGNORE, np.int64)
+        places, domains = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for i, row in enumerate(rows):
+            at = 0
+            for tokens, marks, domain in zip(
+                row["input_ids"], row["labels"], row["domains"], strict=True
+            ):
+                part = slice(at, at + len(tokens))
+                ids[i, part], labels[i, part] = tokens, marks
+                places[i, part], domains[i, part] = np.arange(len(tokens)), domain
+                at += len(tokens)
+            places[i, at:] = np.arange(width - at)
+        target = Targets.of(labels)
+        batch: dict[str, Any] = {
+            "input_ids": torch.from_numpy(ids),
+            "positions": torch.from_numpy(target.positions),
+            "targets": torch.from_numpy(target.tokens),
+            "domains": torch.from_numpy(domains.ravel()[target.positions + 1]),
+        }
+        if self.layout == "padded":
+            lengths = [sum(map(len, row["input_ids"])) for row in rows]
+            mask = np.arange(width)[None, :] < np.asarray(lengths)[:, None]
+            batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+            return batch
+        batch["position_ids"] = torch.from_numpy(places)
+        if self.layout == "flat":
+            batch["segments"] = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+        return batch
+
+
+class RoundSampler(torch.utils.data.Sampler[list[Row]]):
+    """The batches of the current round, in the one global order that ranks then divide.
+
+    ``batch_size`` rows a batch, the same number of batches each round, so that ``len`` is
+    constant for the schedule. ``plan`` is called at the start of each pass.
+    """
+
+    drop_last = True
+
+    def __init__(self, plan: Callable[[int], list[Row]], batch_size: int, n_batches: int) -> None:
+        self._plan = plan
+        self._round = 0
+        self.batch_size = batch_size
+        self._n_batches = n_batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Trainer's epoch is our round."""
+        self._round = epoch
+
+    def __iter__(self) -> Iterator[list[Row]]:
+        rows = self._plan(self._round)
+        for start in range(0, self._n_batches * self.batch_size, self.batch_size):
+            yield rows[start : start + self.batch_size]
+
+    def __len__(self) -> int:
+        return self._n_batches

@@ -1,0 +1,238 @@
+"""What happens at the end of a round, and the guards between."""
+
+# ruff: noqa: ARG002 - the names of the arguments are the superclass's.
+
+import json
+import logging
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from versatune.artifacts import write_atomic
+from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
+from versatune.mixing.strategies import Decision
+from versatune.modeling.heldout import HeldOut, heldout_losses
+from versatune.training.config import TrainParams
+from versatune.training.job import EVENTS, Event, OnRound
+from versatune.training.rounds import Mixture
+from versatune.training.trainer import MixtureTrainer, not_finite
+
+logger = logging.getLogger(__name__)
+
+
+class RoundCallback(TrainerCallback):
+    """Measures, updates, writes the history and asks for checkpoints; stops what goes wrong."""
+
+    def __init__(
+        self,
+        trainer: MixtureTrainer,
+        mixture: Mixture,
+        validation: TokenizedSplit,
+        *,
+        saves: bool,
+        patience: int | None,
+        on_round: OnRound | None,
+    ) -> None:
+        """``patience``: rounds without a new best after which training ends."""
+        self._trainer, self._mixture, self._validation = trainer, mixture, validation
+        self._saves, self._patience = saves, patience
+        self._on_round = on_round
+        self._folder = trainer.folder
+        self._params: TrainParams = mixture.params
+        self._began = time.monotonic()
+        self._round_began = self._began
+        self._rounds_before = mixture.round
+        # Time a killed run had already spent on the round at hand.
+        self._seconds_before = 0.0
+        self.keeps_best = _may_roll_back(self._params)
+
+    def within_round(self) -> dict[str, Any]:
+        """What a checkpoint holds of the round at hand; every process must call it."""
+        return {
+            "sums": self._trainer.summed().tolist(),
+            "seconds": self._seconds_before + time.monotonic() - self._round_began,
+            "best_step": self._trainer.best_step,
+            "step": self._trainer.state.global_step,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`within_round`; the sums are the first process's from here on."""
+        if self._trainer.is_world_process_zero():
+            self._trainer.sums.copy_(torch.tensor(state["sums"]))
+        self._trainer.best_step = state["best_step"]
+        within = state["step"] % self._params.steps_per_round != 0
+        self._seconds_before = state["seconds"] if within else 0.0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Measure the base model, unless a checkpoint brought its losses."""
+        if not self._mixture.begun:
+            losses, seconds = self._measure()
+            self._mixture.begin(losses, seconds)
+            self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
+            self._report("the base model")
+        self._rounds_before, self._began = self._mixture.round, time.monotonic()
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """A round begins."""
+        self._round_began = time.monotonic()
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """A round has ended: measure, decide, note, save."""
+        sums = self._trainer.summed().numpy()
+        self._check_finite(sums[:, 0].tolist(), "training loss")
+        with np.errstate(invalid="ignore"):
+            train_loss = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], math.nan)
+        losses, measuring = self._measure()
+        self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
+        seconds = self._seconds_before + time.monotonic() - self._round_began
+        decision = self._mixture.finish(state.global_step, losses, train_loss, seconds, measuring)
+        self._trainer.sums.zero_()
+        self._seconds_before = 0.0
+        self._end_early(decision, control)
+        if decision.best and self.keeps_best:
+            self._trainer.best_step = state.global_step
+        last = control.should_training_stop or self._mixture.round == self._params.rounds
+        due = last or self._mixture.round % self._params.save_every_rounds == 0
+        control.should_save = self._saves and (due or (decision.best and self.keeps_best))
+        self._report(decision.reason)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Ask for checkpoints within a round; its last step is saved after the update."""
+        every, step = self._params.save_steps, state.global_step
+        within = step % self._params.steps_per_round != 0
+        if self._saves and every and within and step % every == 0:
+            control.should_save = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        """Stop on a loss that is not finite or explodes (mean of the last logging_steps)."""
+        loss = (logs or {}).get("loss")
+        if loss is None:
+            return
+        self._check_finite([loss], "training loss")
+        guard, limit = self._params.loss_guard, max(self._mixture.base_losses, default=math.inf)
+        if guard is not None and loss > guard * limit:
+            raise VersatuneError(
+                not_finite(
+                    self._folder,
+                    f"the training loss is {loss:.3g}, more than {guard:g} times the base model's "
+                    f"largest held-out loss {limit:.3g} (train.loss_guard)",
+                )
+            )
+
+    def _measure(self) -> tuple[dict[str, HeldOut], float]:
+        started = time.monotonic()
+        args = self._trainer.args
+        losses = heldout_losses(
+            self._trainer.model_wrapped,
+            self._validation,
+            rows_per_domain=self._params.heldout_rows_per_domain,
+            batch_tokens=self._params.heldout_batch_tokens,
+            seed=self._params.seed,
+            loss=self._trainer.model_wrapped,
+            rank=args.process_index,
+            world=args.world_size,
+        )
+        return losses, time.monotonic() - started
+
+    def _check_finite(self, losses: list[float], what: str) -> None:
+        if not all(map(math.isfinite, losses)):
+            raise VersatuneError(not_finite(self._folder, f"the {what} is NaN or infinite"))
+
+    def _end_early(self, decision: Decision, control: TrainerControl) -> None:
+        mixture = self._mixture
+        waited = mixture.round - (mixture.best_round or 0)
+        if decision.stop is not None:
+            logger.warning("Training ends: %s.", decision.reason)
+            control.should_training_stop = True
+        elif self._patience is not None and waited >= self._patience:
+            mixture.ended = f"no new minimum for {waited} rounds"
+            control.should_training_stop = True
+
+    def _report(self, reason: str) -> None:
+        """Log one line, append to metrics.jsonl, tell the listener; the first process alone."""
+        if not self._trainer.is_world_process_zero():
+            return
+        mixture = self._mixture
+        rows = [row for row in mixture.history if row["round"] == mixture.round]
+        loss = sum(row["validation_loss"] for row in rows) / len(rows)
+        shares = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
+        done = mixture.round - self._rounds_before
+        left = (
+            (time.monotonic() - self._began) / max(done, 1) * (self._params.rounds - mixture.round)
+        )
+        logger.info(
+            "round %d/%d: held-out loss %.4f; shares %s; %.0f tokens/s; %s left; %s",
+            mixture.round,
+            self._params.rounds,
+            loss,
+            shares,
+            rows[0]["tokens_per_second"],
+            f"{left / 60:.0f} min" if done else "unknown time",
+            reason,
+        )
+        event = as_event(rows)
+        with (self._folder.parent / EVENTS).open("a") as handle:
+            handle.write(json.dumps(event) + "\n")
+        if self._on_round is not None:
+            self._on_round(event)
+
+
+_METRICS = (
+    "weight",
+    "validation_loss",
+    "train_loss",
+    "learnable_potential",
+    "forgetting_degree",
+    "realised_share_tokens",
+    "epochs_seen",
+)
+
+
+def as_event(rows: list[dict[str, Any]]) -> Event:
+    """The rows of a round as one event: a metric a column and domain, and the round's own."""
+    metrics = {
+        f"{name}/{row['domain']}": row[name]
+        for name in _METRICS
+        for row in rows
+        if row[name] is not None
+    }
+    metrics |= {
+        key: rows[0][key] for key in ("seconds", "measurement_seconds", "tokens_per_second")
+    }
+    metrics["validation_loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
+    return {"round": rows[0]["round"], "step": rows[0]["step"], "metrics": metrics}
+
+
+def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
+    """Make metrics.jsonl agree with the history a run goes on from; returns its events."""
+    rounds = sorted({row["round"] for row in history})
+    events = [as_event([row for row in history if row["round"] == r]) for r in rounds]
+    write_atomic(path, "".join(json.dumps(event) + "\n" for event in events))
+    return events
+
+
+def _may_roll_back(params: TrainParams) -> bool:
+    from versatune.mixing.config import ExpandParams
+
+    return isinstance(params.strategy, ExpandParams) and params.strategy.guard.action == "rollback"

@@ -1,0 +1,173 @@
+"""Parameters of training. Names are those of transformers' TrainingArguments where one exists."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from versatune.mixing.config import PlanParams, StrategyParams, UniformParams, Unit
+from versatune.params import Params
+
+
+class LoraParams(Params):
+    """Low-rank adapters instead of training every weight."""
+
+    r: int = Field(16, ge=1)
+    """Rank of the adapters."""
+    alpha: int = Field(32, ge=1)
+    """Scale: the adapters' product is multiplied by alpha / r."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout before the adapters."""
+    target_modules: str | list[str] = "all-linear"
+    """Names of the layers that get an adapter; `all-linear` for every linear layer but the head."""
+    merge: bool = True
+    """Save the model with the adapters merged into it; else the folder holds the adapter alone
+    beside the name of its base model, and loading it needs the base model's folder."""
+
+
+class LauncherParams(Params):
+    """More than one process."""
+
+    processes: int = Field(1, ge=1)
+    """Processes on this machine. Above 1 the trainer is started as a child of a launcher."""
+    config_file: Path | None = None
+    """A configuration of `accelerate launch` (deploy/accelerate/*.yaml: FSDP, several nodes).
+    Without one, `torch.distributed.run` starts plain data parallelism."""
+
+
+class TrainParams(PlanParams):
+    """How a model is trained and how its mixture adapts."""
+
+    folder: Path = Path("data/06_models/trained")
+    """Where the trained model, its history and, while it trains, its checkpoints lie."""
+    resume: Literal["continue", "restart"] = "continue"
+    """What to do with training that was begun in `folder`: `continue` goes on from its last
+    checkpoint and refuses changed parameters; `restart` starts anew when they changed."""
+    seed: int = 0
+    """Decides the order of rows, adapters and dropout."""
+
+    rounds: int = Field(8, ge=1)
+    """Rounds; at the end of each, held-out losses are measured and the weights updated."""
+    steps_per_round: int = Field(50, ge=1)
+    """Optimiser steps in a round."""
+    strategy: StrategyParams = UniformParams()
+    """How the weights follow the losses."""
+    unit: Unit = "tokens"
+    """What a weight is a share of."""
+
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate of AdamW."""
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """Schedule over all rounds; it is never restarted."""
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    """Part of all steps over which the learning rate rises from 0."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay of AdamW."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's first moment decay."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's second moment decay."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are clipped to this norm; 0 does not clip."""
+    per_device_train_batch_size: int = Field(4, ge=1)
+    """Rows of `max_length` tokens a process takes at a time."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Batches before each optimiser step."""
+    bf16: bool = False
+    """Compute in bfloat16 (the weights the optimiser updates are float32 unless `dtype` says
+    otherwise)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the weights while they are trained. bfloat16 halves the memory and rounds away
+    updates below 1/256 of a weight."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    lora: LoraParams | None = None
+    """Train adapters instead of all weights."""
+    dataloader_num_workers: int = Field(0, ge=0)
+    """Processes that read rows; does not change what is trained."""
+    attn_implementation: str | None = None
+    """transformers' name of an attention; null chooses by the device."""
+
+    heldout_rows_per_domain: int | None = Field(64, ge=1)
+    """Validation rows a domain measured at the end of each round; null measures all."""
+    heldout_batch_tokens: int = Field(8192, ge=1)
+    """Tokens measured at a time; does not change the result."""
+
+    save_every_rounds: int = Field(1, ge=1)
+    """Rounds between checkpoints; the last round always has one."""
+    save_steps: int | None = Field(None, ge=1)
+    """Checkpoints inside a round too, every so many steps."""
+    save_total_limit: int = Field(2, ge=1)
+    """Checkpoints kept while training (the best one is kept besides when a rule may return to
+    it). They are deleted when training is done."""
+    logging_steps: int = Field(10, ge=1)
+    """Steps between checks that the loss is finite and not exploding."""
+    loss_guard: float | None = Field(3.0, gt=1)
+    """Stop when the training loss exceeds so many times the base model's largest held-out loss;
+    null stops on NaN alone."""
+    launcher: LauncherParams = LauncherParams()
+    """More than one process."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if self.lora is not None and self.dtype == "bfloat16" and not self.bf16:
+            raise ValueError("lora with dtype bfloat16 needs bf16: true")
+        return self
+
+    def deciding(self) -> dict[str, object]:
+        """The parameters that change what is trained: all but those of place, speed and safety."""
+        return self.model_dump(mode="json", exclude=_NOT_DECIDING)
+
+
+_NOT_DECIDING = {
+    "folder",
+    "resume",
+    "dataloader_num_workers",
+    "heldout_batch_tokens",
+    "save_every_rounds",
+    "save_steps",
+    "save_total_limit",
+    "logging_steps",
+    "loss_guard",
+}
+
+
+class ReferenceParams(Params):
+    """How the reference losses are measured: a model of each domain alone, stopped early."""
+
+    folder: Path = Path("data/04_feature/references")
+    """Where each domain's result is kept; a killed run loses one domain at most."""
+    mode: Literal["measure", "none"] = "measure"
+    """`measure` trains a model on each domain; `none` needs no runs and gives no references, for
+    strategies that go without."""
+    proxy: Path | None = None
+    """A smaller model's folder to measure with instead of the base model. With another tokenizer
+    its losses are compared in bits per byte."""
+    eval_steps: int = Field(10, ge=1)
+    """Optimiser steps between held-out measurements."""
+    max_steps: int = Field(200, ge=1)
+    """Optimiser steps at most."""
+    patience: int = Field(3, ge=1)
+    """Measurements without a new minimum before the run ends."""
+    heldout_rows: int | None = Field(256, ge=1)
+    """Validation rows measured; null measures all."""
+    seed: int = 0
+    """Order of rows."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate; afterwards constant, since the end is not known beforehand."""
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    """Part of `max_steps` over which the learning rate rises."""
+    per_device_train_batch_size: int = Field(4, ge=1)
+    """Rows of `max_length` tokens at a time."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Batches before each optimiser step."""
+    max_length: int = Field(1024, ge=8)
+    """Tokens of a packed row."""
+    packing: bool = True
+    """As in training."""
+    bf16: bool = False
+    """As in training."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """As in training."""
+    gradient_checkpointing: bool = False
+    """As in training."""

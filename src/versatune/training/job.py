@@ -1,0 +1,55 @@
+"""What one training is: everything a process needs to know to take part in it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.config import TrainParams
+
+CHECKPOINTS = "checkpoints"
+HISTORY = "history.json"
+EVENTS = "metrics.jsonl"
+FAILURE = "failure.txt"
+
+Event = dict[str, Any]
+"""``round``, ``step`` and ``metrics``: names such as ``validation_loss/law`` to numbers."""
+
+OnRound = Callable[[Event], None]
+"""Told of each round as it ends."""
+
+
+class Job(BaseModel):
+    """A training in a folder; travels to other processes as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    store: FolderRef
+    base: CheckpointRef
+    params: TrainParams
+    folder: Path
+    initial_weights: dict[str, float] | None = None
+    reference_losses: dict[str, float] | None = None
+    detected_shares: dict[str, float] | None = None
+    only: str | None = None
+    """Train and measure on this domain alone, as if the store had no other."""
+    patience: int | None = None
+    """End after so many rounds without a new best."""
+    keeps: bool = True
+    """Whether there are checkpoints and a trained model, or the history alone."""
+
+    def inputs(self) -> dict[str, Any]:
+        """All that decides the result."""
+        return {
+            "store": self.store.fingerprint,
+            "base": self.base.fingerprint,
+            "train": self.params.deciding(),
+            "initial_weights": self.initial_weights,
+            "reference_losses": self.reference_losses,
+            "detected_shares": self.detected_shares,
+            "only": self.only,
+            "patience": self.patience,
+        }

@@ -1,0 +1,127 @@
+"""Training in several processes: a child of the launcher, watched by this one.
+
+The child is `torch.distributed.run` (data parallelism) or `accelerate launch` with its
+configuration file (FSDP, DeepSpeed, several nodes), each process of which runs
+`python -m versatune.training JOB.json`. This process passes on what they log and measure, and
+none of them outlives it: they hold the other end of a pipe and end when it closes.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from versatune.artifacts import write_json
+from versatune.errors import VersatuneError
+from versatune.training.config import LauncherParams
+from versatune.training.job import EVENTS, FAILURE, Job, OnRound
+
+logger = logging.getLogger(__name__)
+
+JOB = "job.json"
+
+
+def launch(job: Job, on_round: OnRound | None = None) -> None:
+    """Run ``job`` in the processes it asks for; returns when all have ended well.
+
+    Raises VersatuneError with the first process's own message, or the end of what the child
+    wrote when it died without one.
+    """
+    for name in (EVENTS, FAILURE):
+        (job.folder / name).unlink(missing_ok=True)
+    path = job.folder / JOB
+    write_json(path, job)
+    child = subprocess.Popen(
+        command(job.params.launcher, path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=_environment(),
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    tail: deque[str] = deque(maxlen=20)
+    reader = threading.Thread(target=_pass_on, args=(child.stdout, tail), daemon=True)
+    reader.start()
+    events = _follow(job.folder / EVENTS)
+    try:
+        while child.poll() is None:
+            _tell(events, on_round)
+            time.sleep(0.2)
+    finally:
+        _end(child)
+        reader.join(timeout=5)
+    _tell(events, on_round)
+    if child.returncode:
+        failure = job.folder / FAILURE
+        if failure.is_file():
+            raise VersatuneError(failure.read_text(encoding="utf-8"))
+        raise VersatuneError(
+            f"the training processes ended with code {child.returncode}: {''.join(tail)}"
+        )
+    path.unlink()
+
+
+def command(launcher: LauncherParams, job: Path) -> list[str]:
+    """How the processes are started."""
+    if launcher.config_file is not None:
+        return [
+            *(sys.executable, "-m", "accelerate.commands.launch"),
+            *("--config_file", str(launcher.config_file)),
+            *("-m", "versatune.training", str(job)),
+        ]
+    return [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *("--nproc_per_node", str(launcher.processes)),
+        *("-m", "versatune.training", str(job)),
+    ]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the cores divided as the launcher would not say silently."""
+    return {"OMP_NUM_THREADS": "1", **os.environ}
+
+
+def _pass_on(lines: IO[str], tail: deque[str]) -> None:
+    for line in lines:
+        tail.append(line)
+        logger.info("%s", line.rstrip())
+
+
+def _follow(path: Path) -> Iterator[str | None]:
+    """Lines of a growing file as they are finished; None when there is none just now."""
+    at = 0
+    while True:
+        text = path.read_bytes()[at:] if path.is_file() else b""
+        end = text.rfind(b"\n") + 1
+        yield from text[:end].decode().splitlines()
+        at += end
+        yield None
+
+
+def _tell(events: Iterator[str | None], on_round: OnRound | None) -> None:
+    for line in iter(events.__next__, None):
+        if on_round is not None:
+            on_round(json.loads(line))
+
+
+def _end(child: "subprocess.Popen[str]") -> None:
+    """Stop what still runs: asked first, made to after ten seconds."""
+    if child.poll() is None:
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    if child.stdin is not None:
+        child.stdin.close()

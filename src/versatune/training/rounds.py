@@ -1,0 +1,289 @@
+"""The state of a mixture from round to round: weights, cursors, history."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
+from versatune.mixing.draws import DrawState
+from versatune.mixing.formulas import Array
+from versatune.mixing.planner import Planner, RoundPlan
+from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
+from versatune.modeling.heldout import HeldOut
+from versatune.training.batches import Row
+from versatune.training.config import TrainParams
+
+GROUP = 8
+"""Steps within which padded rows are sorted by length."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before training, by domain name; None where nothing is."""
+
+    initial_weights: Mapping[str, float] | None = None
+    detected_shares: Mapping[str, float] | None = None
+    reference_losses: Mapping[str, float] | None = None
+    """Held-out nats per token, in tokens of the model that is trained."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Where the seconds of a round went, and what they were spent on."""
+
+    seconds: float
+    measurement_seconds: float
+    tokens: int
+
+
+class Mixture:
+    """Plans rounds and takes their results.
+
+    All of :meth:`state` is JSON; a mixture that loads it plans the same rows again.
+    """
+
+    def __init__(
+        self, params: TrainParams, train: TokenizedSplit, known: Known, rows_per_step: int
+    ) -> None:
+        """``rows_per_step``: packed rows of a step, over accumulation and processes."""
+        self.params, self.domains = params, train.domains
+        self._known, self._train = known, train
+        self._rows_per_step = rows_per_step
+        self.planner = Planner(
+            train.domains,
+            train.starts,
+            train.lengths,
+            train.supervised,
+            params,
+            unit=params.unit,
+            seed=params.seed,
+        )
+        self.round = 0
+        """Rounds finished."""
+        self.history: list[dict[str, Any]] = []
+        self.ended: str | None = None
+        """Why training ended before its last round."""
+        self.rolls_back = False
+        """Whether the trained model is the best round's, not the last one's."""
+        self.best_round: int | None = None
+        self.planning_seconds = 0.0
+        self._draws = self.planner.initial_state()
+        self._plan: RoundPlan | None = None
+        self._strategy: Strategy | None = None
+        self._weights: Array = np.zeros(len(train.domains))
+        self._base: list[float] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether l(0) is there."""
+        return self._strategy is not None
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The shares of the round at hand."""
+        return dict(zip(self.domains, self._weights.tolist(), strict=True))
+
+    @property
+    def base_losses(self) -> list[float]:
+        """l(0), in the order of the domains."""
+        return self._base
+
+    def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
+        """Start from the base model's losses l(0): round 0 of the history."""
+        self._make_strategy([base[name].nats_per_token for name in self.domains])
+        assert self._strategy is not None
+        self._weights = self._strategy.initial()
+        nothing = [math.nan] * len(self.domains)
+        self._note(
+            base,
+            {"learnable_potential": nothing, "forgetting_degree": nothing},
+            "the base model",
+            Spent(seconds, seconds, 0),
+            {},
+        )
+
+    def rows(self, round_: int) -> list[Row]:
+        """The packed rows of the round at hand in their order, planned once."""
+        if round_ != self.round:
+            raise RuntimeError(f"asked for the rows of round {round_} in round {self.round}")
+        plan = self._planned()
+        ends = plan.offsets.tolist()
+        examples = plan.examples.tolist()
+        rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
+        return rows if self.params.packing else self._grouped(rows)
+
+    def finish(
+        self,
+        step: int,
+        heldout: Mapping[str, HeldOut],
+        train_loss: Array,
+        seconds: float,
+        measurement_seconds: float,
+    ) -> Decision:
+        """Take a round's results, choose the next round's weights, write the history.
+
+        ``train_loss`` has shape (k,), NaN where a domain was not drawn.
+        """
+        assert self._strategy is not None
+        plan = self._planned()
+        started = time.monotonic()
+        losses = np.array([heldout[name].nats_per_token for name in self.domains])
+        self.round += 1
+        decision = self._strategy.update(
+            Signals(self.round, step, self._weights, losses, train_loss)
+        )
+        if decision.best:
+            self.best_round = self.round
+        spent = Spent(
+            seconds,
+            measurement_seconds + self.planning_seconds + time.monotonic() - started,
+            plan.n_tokens,
+        )
+        realised = {
+            "realised_share_rows": plan.realised("rows"),
+            "realised_share_tokens": plan.realised("tokens"),
+            "realised_share_supervised_tokens": plan.realised("supervised_tokens"),
+            "epochs_seen": self.planner.epochs_seen(plan.state),
+            "train_loss": train_loss,
+        }
+        signals = {
+            "learnable_potential": decision.learnable_potential,
+            "forgetting_degree": decision.forgetting_degree,
+        }
+        self._note(heldout, signals, decision.reason, spent, realised, step)
+        self.planner.warn_repeats(self._draws, plan.state)
+        self._draws, self._plan, self.planning_seconds = plan.state, None, 0.0
+        self._weights = decision.weights
+        if decision.stop is not None:
+            self.ended, self.rolls_back = decision.reason, decision.stop == "rollback"
+        return decision
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds, at a round's end or within a round."""
+        assert self._strategy is not None
+        return {
+            "round": self.round,
+            "weights": self._weights.tolist(),
+            "draws": self._draws.to_json(),
+            "strategy": self._strategy.state_dict(),
+            "base_losses": self._base,
+            "history": self.history,
+            "ended": self.ended,
+            "rolls_back": self.rolls_back,
+            "best_round": self.best_round,
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self._make_strategy(state["base_losses"])
+        assert self._strategy is not None
+        self._strategy.load_state_dict(state["strategy"])
+        self.round, self._weights = state["round"], np.array(state["weights"])
+        self._draws = DrawState.from_json(state["draws"])
+        self.history = list(state["history"])
+        self.ended, self.rolls_back = state["ended"], state["rolls_back"]
+        self.best_round = state["best_round"]
+
+    def _planned(self) -> RoundPlan:
+        if self._plan is None:
+            started = time.monotonic()
+            self._plan = self.planner.plan_round(
+                self._weights, self._draws, self.params.steps_per_round * self._rows_per_step
+            )
+            self.planning_seconds += time.monotonic() - started
+        return self._plan
+
+    def _make_strategy(self, base: list[float]) -> None:
+        self._base = list(base)
+        split, unit = self._train, self.params.unit
+        sizes = {
+            "rows": np.ones_like(split.lengths),
+            "tokens": split.lengths,
+            "supervised_tokens": split.supervised,
+        }[unit]
+        counts = [sizes[r.start : r.stop].sum() for r in map(split.rows, range(len(self.domains)))]
+        self._strategy = make_strategy(
+            self.params.strategy,
+            Context(
+                domains=self.domains,
+                initial=self._by_domain(self._known.initial_weights, "the initial mixture"),
+                detected=self._by_domain(self._known.detected_shares, "the detected shares"),
+                counts=np.array(counts, dtype=np.float64),
+                reference_loss=self._by_domain(self._known.reference_losses, "the references"),
+                base_loss=np.array(base),
+            ),
+        )
+
+    def _by_domain(self, values: Mapping[str, float] | None, what: str) -> Array | None:
+        if values is None:
+            return None
+        missing = [name for name in self.domains if name not in values]
+        if missing:
+            raise VersatuneError(
+                f"{what} name no value for {', '.join(missing)}, which the tokenised store has: "
+                "run the stage that makes them again."
+            )
+        return np.array([values[name] for name in self.domains], dtype=np.float64)
+
+    def _grouped(self, rows: list[Row]) -> list[Row]:
+        """Rows of like lengths side by side, within :data:`GROUP` steps, batches shuffled."""
+        size, rng = (
+            self.params.per_device_train_batch_size,
+            np.random.default_rng([self.params.seed, self.round]),
+        )
+        result: list[Row] = []
+        for start in range(0, len(rows), GROUP * self._rows_per_step):
+            group = rows[start : start + GROUP * self._rows_per_step]
+            group.sort(key=lambda row: int(self._train.lengths[row[0]]))
+            batches = [group[i : i + size] for i in range(0, len(group), size)]
+            result += [row for i in rng.permutation(len(batches)) for row in batches[i]]
+        return result
+
+    def _note(
+        self,
+        heldout: Mapping[str, HeldOut],
+        signals: Mapping[str, Any],
+        reason: str,
+        spent: Spent,
+        realised: Mapping[str, Any],
+        step: int = 0,
+    ) -> None:
+        """Add a row a domain to the history: the contract's columns and where the time went."""
+        columns = {
+            "realised_share_rows": None,
+            "realised_share_tokens": None,
+            "realised_share_supervised_tokens": None,
+            "epochs_seen": [0.0] * len(self.domains),
+            "train_loss": None,
+            **realised,
+            **signals,
+        }
+        for j, name in enumerate(self.domains):
+            measured = heldout[name]
+            self.history.append(
+                {
+                    "round": self.round,
+                    "step": step,
+                    "domain": name,
+                    "weight": float(self._weights[j]),
+                    **{key: _number(v[j]) if v is not None else None for key, v in columns.items()},
+                    "validation_loss": measured.nats_per_token,
+                    "validation_stderr": measured.stderr,
+                    "validation_bits_per_byte": measured.bits_per_byte,
+                    "seconds": spent.seconds,
+                    "measurement_seconds": spent.measurement_seconds,
+                    "tokens_per_second": spent.tokens / max(spent.seconds, 1e-9),
+                    "reason": reason,
+                }
+            )
+
+
+def _number(value: Any) -> float | None:
+    """NaN has no place in JSON."""
+    return None if math.isnan(value) else float(value)

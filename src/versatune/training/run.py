@@ -1,0 +1,168 @@
+"""One process of a training: load, go on from the last checkpoint, train, save."""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import PrinterCallback, set_seed
+
+from versatune.artifacts import write_json
+from versatune.data.store import Split, TokenizedSplit
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import load_model, load_tokenizer
+from versatune.training import checkpoints
+from versatune.training.attention import choose_layout
+from versatune.training.batches import Collator
+from versatune.training.callback import RoundCallback, rewrite_events
+from versatune.training.config import LoraParams, TrainParams
+from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound
+from versatune.training.rounds import Known, Mixture
+from versatune.training.trainer import MixtureTrainer, arguments
+
+logger = logging.getLogger(__name__)
+
+
+def run(job: Job, on_round: OnRound | None = None) -> None:
+    """Train as ``job`` says; afterwards its folder holds history.json and the model.
+
+    Called in every process of the training; the first one writes. Raises VersatuneError when
+    the loss is not finite or explodes, naming the last good checkpoint, and before training
+    when the disk is too small or a strategy lacks what it needs.
+    """
+    params, folder = job.params, job.folder / CHECKPOINTS
+    args = arguments(params, folder)
+    set_seed(params.seed)
+    model = prepared_model(job)
+    layout = choose_layout(model, params.packing)
+    if layout == "padded":
+        params = params.model_copy(update={"packing": False})
+    train, validation = _split(job, "train"), _split(job, "validation")
+    known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
+    rows_per_step = (
+        params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
+    )
+    mixture = Mixture(params, train, known, rows_per_step)
+    trainer = MixtureTrainer(model, args, params, folder, train, Collator(layout), mixture.rows)
+    callback = RoundCallback(
+        trainer, mixture, validation, saves=job.keeps, patience=job.patience, on_round=on_round
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(callback)
+    trainer.state_to_save = lambda: {**mixture.state(), **callback.within_round()}
+    if job.keeps and trainer.args.should_save:
+        checkpoints.discard_incomplete(folder)
+        checkpoints.check_space(job.folder, needed_bytes(model, params))
+    trainer.accelerator.wait_for_everyone()
+    last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
+    _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
+    if mixture.ended is None:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    _finish(job, trainer, mixture, last)
+
+
+def prepared_model(job: Job) -> Any:
+    """The base model as it is trained: in the training dtype, with adapters when asked for."""
+    params = job.params
+    model: Any = load_model(job.base, dtype=params.dtype)
+    if params.attn_implementation:
+        model.set_attn_implementation(params.attn_implementation)
+    if params.lora:
+        model = with_adapters(model, params.lora)
+    model.train()
+    return model
+
+
+def with_adapters(model: Any, lora: LoraParams) -> Any:
+    """``model`` with fresh low-rank adapters, all else frozen."""
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        return get_peft_model(model, config)
+    except ValueError as error:
+        raise VersatuneError(f"train.lora.target_modules: {error}") from error
+
+
+def needed_bytes(model: Any, params: TrainParams) -> int:
+    """Disk that checkpoints and the trained model take at most, in bytes."""
+    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    whole = sum(p.numel() * p.element_size() for p in model.parameters())
+    # Weights and AdamW's two moments; one checkpoint more than the limit while it is written,
+    # and the best one; then the model, staged and final.
+    return 3 * trained * (params.save_total_limit + 2) + 2 * whole
+
+
+def _split(job: Job, name: Split) -> TokenizedSplit:
+    split = TokenizedSplit.load(job.store, name)
+    if job.only is None:
+        return split
+    at = split.domains.index(job.only)
+    return dataclasses.replace(split, domains=(job.only,), starts=split.starts[at : at + 2])
+
+
+def _go_on(
+    last: Path | None,
+    mixture: Mixture,
+    callback: RoundCallback,
+    job: Job,
+    on_round: OnRound | None,
+) -> None:
+    """Restore what the last checkpoint holds and tell the listener of the rounds before."""
+    if last is not None:
+        state = checkpoints.state_of(last)
+        mixture.load(state)
+        callback.load(state)
+        logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
+    events = rewrite_events(job.folder / EVENTS, mixture.history)
+    if on_round is not None:
+        for event in events:
+            on_round(event)
+
+
+def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | None) -> None:
+    """Write the trained model and the history, and delete the checkpoints."""
+    folder = job.folder / CHECKPOINTS
+    if job.keeps:
+        if mixture.ended is not None:
+            step = trainer.best_step if mixture.rolls_back else None
+            chosen = folder / f"checkpoint-{step}" if step else last
+            if chosen is not None:
+                logger.info("The trained model is that of %s.", chosen)
+                trainer._load_from_checkpoint(str(chosen), trainer.model_wrapped)
+        staged = job.folder / "staged"
+        trainer.save_model(str(staged))
+        trainer.accelerator.wait_for_everyone()
+    if trainer.args.should_save:
+        if job.keeps:
+            save_final(job, staged)
+            shutil.rmtree(folder, ignore_errors=True)
+        write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})
+    trainer.accelerator.wait_for_everyone()
+
+
+def save_final(job: Job, staged: Path) -> None:
+    """From weights in training dtype, or an adapter, to the folder a user loads."""
+    own = load_model(job.base)
+    lora = job.params.lora
+    if lora is None:
+        load_model(staged, dtype=str(own.dtype).removeprefix("torch.")).save_pretrained(job.folder)
+    elif lora.merge:
+        from peft import PeftModel
+
+        merged: Any = PeftModel.from_pretrained(own, str(staged)).merge_and_unload()
+        merged.save_pretrained(job.folder)
+        shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
+    else:
+        own.config.save_pretrained(job.folder)
+        for file in staged.glob("adapter_*"):
+            shutil.copy(file, job.folder / file.name)
+    load_tokenizer(job.base).save_pretrained(job.folder)
+    shutil.rmtree(staged)
