@@ -85,16 +85,17 @@ def run_probe(
     params: ProbeParams,
     open_judge: Callable[[Path], Judge],
     on_round: OnRound | None = None,
+    api_key: str = "",
 ) -> tuple[FolderRef, FolderRef]:
     """Sample and judge in rounds; returns the samples' and the judgements' folders.
 
     What was drawn or judged before, in this run or an earlier one, is used again. The facts of
     the judgements say how many samples count (``n``), after how many ``rounds`` it stopped and
     why (``stopped``: ``half_width`` or ``limit``). ``open_judge`` gets the folder it may keep
-    things in.
+    things in; ``api_key`` is for a served base model.
     """
     size = min(params.sampling.batch_size, params.rounds.samples_per_round)
-    sampler = make_sampler(base, params.sampling)
+    sampler = make_sampler(base, params.sampling, api_key)
     store = SampleStore.open(params.folder / SAMPLES, sampler, params.seed, size)
     work = WorkFolder.open(
         params.folder / JUDGEMENTS,

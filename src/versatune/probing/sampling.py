@@ -205,11 +205,11 @@ class SampleStore:
         return self.work.path / f"wave_{wave:05d}.jsonl"
 
 
-def make_sampler(base: CheckpointRef, params: SamplingParams) -> Sampler:
-    """The sampler the parameters ask for."""
+def make_sampler(base: CheckpointRef, params: SamplingParams, api_key: str = "") -> Sampler:
+    """The sampler the parameters ask for; ``api_key`` is for a server."""
     if params.source == "server":
         from versatune.probing.served import ServerSampler
 
         require_server(params.server, "probe.sampling.server")
-        return ServerSampler(params)
+        return ServerSampler(params, api_key)
     return ModelSampler(base, params)

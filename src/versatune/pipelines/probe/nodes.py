@@ -55,6 +55,7 @@ def sample_and_judge(
         params,
         lambda keep: judges.open_judge(judge, params.judge, keep, key),
         on_round,
+        key,
     )
 
 

@@ -1,0 +1,161 @@
+"""A local instruct model as judge: it scores the domains' labels, generating nothing.
+
+The model reads the text, the domains with their descriptions and the question; the judge takes
+the scores it gives the first token of each label as the next token. Small models lean towards
+some labels whatever they read, so a temperature and one offset a domain are fitted on half of
+the labelled rows; the other half measures the errors that remain.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+from tqdm import tqdm
+
+from versatune.artifacts import FolderRef, WorkFolder
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.probing.config import LikelihoodParams
+from versatune.probing.judges import calibration
+from versatune.probing.judges.base import Judgement, Labelled, labelled_texts
+from versatune.probing.judges.classifier import split
+from versatune.probing.quantification import Array
+
+logger = logging.getLogger(__name__)
+
+CALIBRATION = "calibration.safetensors"
+
+
+class Scorer:
+    """Scores of the labels as next token after a text, not calibrated yet."""
+
+    def __init__(
+        self, model: CheckpointRef, descriptions: dict[str, str], params: LikelihoodParams
+    ) -> None:
+        self.params = params
+        self.tokenizer = load_tokenizer(model)
+        self.tokenizer.padding_side = "left"
+        self.model = load_model(model, dtype=params.dtype)
+        labels, ids = label_tokens(self.tokenizer, list(descriptions))
+        self.ids = ids
+        self.options = "\n".join(
+            f"{label}: {text}" for label, text in zip(labels, descriptions.values(), strict=True)
+        )
+
+    def scores(self, texts: Sequence[str]) -> Array:
+        """Log-probabilities of the labels, (n, k); texts of like length are read together."""
+        import torch
+
+        prompts = [self.prompt(t) for t in texts]
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
+        scores = np.zeros((len(texts), len(self.ids)))
+        size = self.params.batch_size
+        for at in tqdm(range(0, len(order), size), desc="judging", unit="batch", leave=False):
+            rows = order[at : at + size]
+            batch = self.tokenizer(
+                [prompts[i] for i in rows],
+                return_tensors="pt",
+                padding=True,
+                add_special_tokens=False,
+            ).to(self.model.device)
+            with torch.inference_mode():
+                logits = self.model(**batch, logits_to_keep=1).logits[:, -1].float()
+            scores[rows] = logits.log_softmax(-1)[:, self.ids].double().cpu().numpy()
+        return scores
+
+    def prompt(self, text: str) -> str:
+        """What the model reads, ending where its answer begins."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        cut = self.tokenizer.decode(ids[: self.params.max_text_tokens])
+        question = (
+            f"Text:\n{cut}\n\nTopics:\n{self.options}\n\n"
+            "Which topic is the text about? Answer with the topic's name only."
+        )
+        messages = [{"role": "user", "content": question}]
+        return str(
+            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        )
+
+
+class Likelihood:
+    """Judges texts by the calibrated scores of a local model."""
+
+    def __init__(self, scorer: Scorer, temperature: float, offsets: Array) -> None:
+        self.scorer, self.temperature, self.offsets = scorer, temperature, offsets
+
+    def judge(self, texts: Sequence[str]) -> Judgement:
+        """Probabilities for every text; none is refused."""
+        scores = self.scorer.scores(texts)
+        probabilities = calibration.apply(scores, self.temperature, self.offsets)
+        return Judgement(probabilities, ["ok"] * len(texts), np.full(len(texts), np.nan))
+
+    @classmethod
+    def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
+        """From a finished judge's folder; the model is loaded anew."""
+        kept = load_file(ref.path / CALIBRATION)
+        scorer = Scorer(find_model(params), ref.facts["descriptions"], params)
+        return cls(scorer, float(kept["temperature"][0]), kept["offsets"])
+
+
+def find_model(params: LikelihoodParams) -> CheckpointRef:
+    """The judging model's folder."""
+    if not params.name_or_path:
+        raise VersatuneError(
+            "probe.judge.likelihood.name_or_path is empty: give the folder of an instruct model."
+        )
+    return CheckpointRef.of_folder(params.name_or_path)
+
+
+def label_tokens(tokenizer: Any, names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Labels to offer and the first token of each as an answer.
+
+    The domains' names if their first tokens differ, else the letters A, B, C and so on.
+    """
+    for labels in (list(names), [chr(ord("A") + i) for i in range(len(names))]):
+        ids = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in labels]
+        if len(set(ids)) == len(names):
+            return labels, ids
+    raise VersatuneError(
+        "the judging model's tokenizer can't tell the domains' names apart by their first token."
+    )
+
+
+def train(
+    folder: Path,
+    clean: FolderRef,
+    params: LikelihoodParams,
+    descriptions: dict[str, str],
+    seed: int,
+) -> FolderRef:
+    """Calibrate on half of the labelled rows, measure the errors on the other half."""
+    model = find_model(params)
+    inputs = {
+        "kind": "likelihood",
+        "rows": clean.fingerprint,
+        "model": model.fingerprint,
+        "descriptions": list(descriptions.items()),
+        "params": params.model_dump(mode="json", exclude={"name_or_path", "batch_size"}),
+        "seed": seed,
+    }
+    work = WorkFolder.open(folder, inputs)
+    if work.complete:
+        return work.ref
+    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
+    ordered = {name: descriptions[name] for name in domains}
+    scores = Scorer(model, ordered, params).scores(texts)
+    fitted, held = split(labels, 0.5, seed)
+    temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=True)
+    save_file({"temperature": np.array([temperature]), "offsets": offsets}, work.path / CALIBRATION)
+    probabilities = calibration.apply(scores[held], temperature, offsets)
+    Labelled(probabilities, labels[held], np.full(len(held), np.nan)).save(work.path)
+    return work.seal(
+        kind="likelihood",
+        name=f"likelihood of labels under {model.name}",
+        domains=domains,
+        descriptions=ordered,
+        labelled_rows=len(held),
+        accuracy=float((probabilities.argmax(axis=1) == labels[held]).mean()),
+    )

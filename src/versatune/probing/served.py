@@ -1,0 +1,171 @@
+"""Talking to OpenAI-compatible servers: many requests at once, at a limited rate.
+
+Retries (timeouts, broken connections, 408, 409, 429, 5xx), exponential waits with jitter and the
+server's Retry-After are the openai client's own.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, TypeVar
+
+import openai
+
+from versatune.errors import VersatuneError
+from versatune.probing.config import SamplingParams, ServerParams
+from versatune.probing.sampling import Sample, Sampler, stream
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+NO_KEY = "none"
+"""Sent where no key is set: the client insists on one, local servers ignore it."""
+HOPELESS = (
+    openai.AuthenticationError,
+    openai.PermissionDeniedError,
+    openai.NotFoundError,
+    openai.BadRequestError,
+    openai.UnprocessableEntityError,
+)
+"""Answers that trying again can't change."""
+
+
+class Server:
+    """A server and how fast it may be asked. Safe to use from several threads."""
+
+    def __init__(self, params: ServerParams, key: str, api_key: str = "") -> None:
+        self.params = params
+        self._key = key
+        self._client = openai.OpenAI(
+            base_url=params.url,
+            api_key=api_key or NO_KEY,
+            timeout=params.timeout,
+            max_retries=params.max_retries,
+        )
+        self._pause = 60 / params.requests_per_minute if params.requests_per_minute else 0.0
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def complete(self, prompt: str, **how: Any) -> Any:
+        """One /completions request."""
+        return self._ask(self._client.completions.create, prompt=prompt, **how)
+
+    def chat(self, messages: list[dict[str, str]], **how: Any) -> Any:
+        """One /chat/completions request."""
+        return self._ask(self._client.chat.completions.create, messages=messages, **how)
+
+    def each(
+        self, ask: Callable[[T], Any], items: Sequence[T]
+    ) -> Iterator[tuple[T, Any, Exception | None]]:
+        """Ask for all items, ``concurrency`` at a time; yields (item, answer, error) as they come.
+
+        Errors that trying again can't change stop everything with a VersatuneError.
+        """
+        pool = ThreadPoolExecutor(self.params.concurrency)
+        try:
+            waiting = {pool.submit(ask, item): item for item in items}
+            for done in as_completed(waiting):
+                error = done.exception()
+                if isinstance(error, VersatuneError):
+                    raise error
+                if error is not None and not isinstance(error, openai.OpenAIError | ValueError):
+                    raise error
+                answer = None if error else done.result()
+                yield waiting[done], answer, error if isinstance(error, Exception) else None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, request: Callable[..., Any], **how: Any) -> Any:
+        self._take_turn()
+        try:
+            return request(model=self.params.model, **how)
+        except HOPELESS as error:
+            raise VersatuneError(
+                f"{self._key}: {self.params.url} refuses model {self.params.model!r}: "
+                f"{error.status_code} {str(error)[:300]}"
+            ) from error
+
+    def _take_turn(self) -> None:
+        if not self._pause:
+            return
+        with self._lock:
+            turn = max(self._next, time.monotonic())
+            self._next = turn + self._pause
+        time.sleep(max(0.0, turn - time.monotonic()))
+
+
+class ServerSampler(Sampler):
+    """Draws from a served model: for models this machine can't hold.
+
+    Each sample asks with a seed of its own; whether the same seed gives the same text again is
+    up to the server. A sample that can't be had stops the probe rather than being left out, since
+    what fails may not fail at random; run it again to go on.
+    """
+
+    PASSES = 3
+
+    def __init__(self, params: SamplingParams, api_key: str = "") -> None:
+        self.params = params
+        self.server = Server(params.server, "probe.sampling.server", api_key)
+        drawing = params.model_dump(mode="json", exclude={"server", "start", "dtype"})
+        where = {"url": params.server.url, "model": params.server.model}
+        self.about = {**where, **drawing}
+
+    @property
+    def begins(self) -> str:
+        return f"the server's own start, then {self.params.prompt!r}"
+
+    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+        left = list(indices)
+        trouble: Exception | None = None
+        for _ in range(self.PASSES):
+            failed = []
+            for index, sample, error in self.server.each(lambda i: self._ask(i, seed), left):
+                if error is None:
+                    yield sample
+                else:
+                    failed.append(index)
+                    trouble = error
+            if not failed:
+                return
+            left = failed
+        raise VersatuneError(
+            f"{self.params.server.url} gave no answer to {len(left)} of {len(indices)} requests, "
+            f"tried {self.PASSES} times (last: {type(trouble).__name__}: {str(trouble)[:200]}). "
+            "What was drawn before is kept: run again to go on."
+        )
+
+    def _ask(self, index: int, seed: int) -> Sample:
+        extra: dict[str, Any] = {}
+        if self.params.top_k:
+            extra["top_k"] = self.params.top_k
+        if self.params.repetition_penalty != 1:
+            extra["repetition_penalty"] = self.params.repetition_penalty
+        answer = self.server.complete(
+            self.params.prompt,
+            max_tokens=self.params.max_new_tokens,
+            temperature=self.params.temperature,
+            top_p=self.params.top_p,
+            seed=int(stream(seed, index, 1)[0] * 2**31),
+            extra_body=extra or None,
+        )
+        choice = first_choice(answer)
+        if not isinstance(choice.text, str):
+            raise ValueError("the answer holds no text")
+        used = answer.usage.completion_tokens if answer.usage else 0
+        ended = choice.finish_reason == "stop"
+        return Sample(index=index, text=choice.text, n_tokens=used or 0, ended=ended)
+
+
+def first_choice(answer: Any) -> Any:
+    """The first choice of an answer; ValueError when what came is no such answer.
+
+    The client checks no types: a server that sends something else yields a string or an object
+    without choices.
+    """
+    choices = getattr(answer, "choices", None)
+    if not choices:
+        raise ValueError(f"the server's answer has no choices: {str(answer)[:100]!r}")
+    return choices[0]
