@@ -1,0 +1,86 @@
+"""Parameters of scheduled retraining."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from versatune.mixing.config import StrategyParams
+from versatune.params import Params
+
+Metric = Literal["heldout_loss", "accuracy"]
+Evidence = Literal["interval", "estimate"]
+
+
+class LimitParams(Params):
+    """How far a domain may fall in one metric."""
+
+    tolerance: float = Field(ge=0)
+    """Largest allowed fall of a domain: a part of the loss (0.02: two per cent), or points of
+    accuracy (0.05: five of a hundred items)."""
+    evidence: Evidence = "interval"
+    """`interval`: the 95 % interval must rule out a larger fall; `estimate`: the measured value
+    decides, for files with too few items to rule anything out."""
+    domains: dict[str, float] = Field(default={})
+    """Other tolerances for single domains."""
+
+
+class PromotionParams(Params):
+    """When a challenger becomes champion."""
+
+    improve: Metric = "heldout_loss"
+    """The mean of this over the domains must improve: `heldout_loss` by part of the champion's
+    loss, `accuracy` by points."""
+    evidence: Evidence = "interval"
+    """`interval`: the 95 % interval of the improvement must lie above 0; `estimate`: the
+    measured value must."""
+    limits: dict[Metric, LimitParams] = Field(
+        default={
+            "heldout_loss": LimitParams(tolerance=0.02),
+            "accuracy": LimitParams(tolerance=0.1, evidence="estimate"),
+        }
+    )
+    """How far no domain may fall, by metric. A metric that is left out is measured and told,
+    and blocks nothing."""
+
+
+class RetrainParams(Params):
+    """Scheduled retraining: a challenger from new data, and the rule it is judged by."""
+
+    folder: Path
+    """One folder a retraining, and `state.json`: what the last one saw and what is still to do."""
+    cleaned: Path
+    """Where retraining keeps its cleaned rows."""
+    tokenized: Path
+    """Where retraining keeps its tokenised rows."""
+    knowledge: Path
+    """The probe's knowledge distribution, for `initial: detected`."""
+    model_name: str = Field(default="versatune", pattern=r"^[^/:]+$")
+    """The model's name in the MLflow Model Registry."""
+    start_from: Literal["champion", "base"] = "champion"
+    """What a challenger is trained from. Without a champion it is the base model."""
+    initial: Literal["detected", "proportional", "uniform"] = "proportional"
+    """Shares of the first round: `detected` takes the probe's, `proportional` follows the amount
+    of data."""
+    strategy: StrategyParams | None = None
+    """How the shares follow the losses; null takes that of `train`."""
+    rounds: int | None = Field(default=None, ge=1)
+    """Rounds of a retraining; null takes that of `train`."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Peak learning rate; null takes that of `train`."""
+    heldout_rows_per_domain: int | None = Field(default=256, ge=2)
+    """Held-out rows a domain on which both models are measured; null takes all."""
+    promotion: PromotionParams = PromotionParams()
+    """When a challenger becomes champion."""
+    keep_last: int = Field(default=2, ge=0)
+    """Challengers whose files are kept besides those of the champion and the previous champion.
+    Numbers and reasons of all are kept."""
+    example: str = "What is the boiling point of water?"
+    """The input example stored with the model."""
+
+    @model_validator(mode="after")
+    def _folders_differ(self) -> Self:
+        folders = [self.folder, self.cleaned, self.tokenized]
+        if len(set(folders)) < len(folders):
+            raise ValueError("folder, cleaned and tokenized must differ")
+        return self

@@ -1,0 +1,208 @@
+"""The promotion rule: pure functions of two models' results on the same rows and items.
+
+A change is positive when the challenger is better. Because both models answer the same rows, the
+error of a change is that of the paired differences, far smaller than that of either model.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from versatune.retraining.config import Metric, PromotionParams
+
+Array = npt.NDArray[np.float64]
+
+
+class Change(BaseModel):
+    """How one metric of one domain (or the mean of all) moves from champion to challenger."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metric: Metric
+    domain: str
+    value: float
+    """Part of the champion's loss, or points of accuracy (0 to 1)."""
+    low: float
+    high: float
+    """The 95 % interval."""
+    stderr: float
+    n: int
+    """Rows or items."""
+    champion: float
+    challenger: float
+    """What each model reached: mean nats a row, or accuracy."""
+
+
+class Verdict(BaseModel):
+    """What the rule says, and why, a sentence a reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    promote: bool
+    mean: dict[Metric, Change]
+    reasons: list[str]
+
+
+def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
+    """1 - sum(challenger) / sum(champion): the part of the champion's loss that is gone.
+
+    ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows. The error is
+    that of a ratio of paired sums; the interval is Student's with n - 1 degrees of freedom, and
+    unbounded for n < 2. A challenger whose loss is not finite falls without bound. Raises
+    ValueError on different shapes, no rows, or a champion's loss that is not finite and above 0.
+    """
+    _same(champion, challenger)
+    total, n = float(champion.sum()), len(champion)
+    if not (math.isfinite(total) and total > 0):
+        raise ValueError(f"the champion's loss on {domain!r} is {total}")
+    if not np.isfinite(challenger).all():
+        return _lost("heldout_loss", domain, n, total / n, math.inf)
+    ratio = float(challenger.sum()) / total
+    spread = challenger - ratio * champion
+    stderr = math.sqrt(n / (n - 1) * float((spread**2).sum())) / total if n > 1 else math.inf
+    half = _half_width(stderr, n - 1)
+    return Change(
+        metric="heldout_loss", domain=domain, value=1 - ratio,
+        low=1 - ratio - half, high=1 - ratio + half, stderr=stderr, n=n,
+        champion=total / n, challenger=float(challenger.sum()) / n,
+    )  # fmt: skip
+
+
+def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
+    """Accuracy of the challenger minus the champion's; both (n,) of 0 and 1, the same items.
+
+    The interval is Bonett and Price's for paired shares (2012): with b items only the challenger
+    got right and c only the champion, p = (b + 1) / (n + 2), q = (c + 1) / (n + 2), it is p - q
+    -+ 1.96 sqrt((p + q - (p - q)^2) / (n + 2)), which does not shrink to nothing when the models
+    agree on a few items. Raises ValueError on different shapes, no items, values but 0 and 1.
+    """
+    _same(champion, challenger)
+    if not np.isin(np.concatenate([champion, challenger]), (0.0, 1.0)).all():
+        raise ValueError("accuracy is made of zeros and ones")
+    n = len(champion)
+    gained = (float((challenger > champion).sum()) + 1) / (n + 2)
+    lost = (float((challenger < champion).sum()) + 1) / (n + 2)
+    stderr = math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))
+    half = _half_width(stderr, math.inf)
+    return Change(
+        metric="accuracy", domain=domain, value=float((challenger - champion).mean()),
+        low=max(-1.0, gained - lost - half), high=min(1.0, gained - lost + half),
+        stderr=stderr, n=n,
+        champion=float(champion.mean()), challenger=float(challenger.mean()),
+    )  # fmt: skip
+
+
+def mean_change(changes: Sequence[Change]) -> Change:
+    """The mean of one metric's changes over the domains, every domain counting alike.
+
+    stderr = sqrt(sum se_j^2) / k; Student's interval with Welch and Satterthwaite's degrees of
+    freedom. Raises ValueError on no changes, or on changes of two metrics.
+    """
+    metrics = {change.metric for change in changes}
+    if len(metrics) != 1:
+        raise ValueError(f"one metric is needed, these are {sorted(metrics)}")
+    k, n = len(changes), sum(change.n for change in changes)
+    champion = float(np.mean([change.champion for change in changes]))
+    challenger = float(np.mean([change.challenger for change in changes]))
+    if not all(math.isfinite(change.value) for change in changes):
+        return _lost(metrics.pop(), "mean", n, champion, challenger)
+    variances = np.array([change.stderr**2 for change in changes])
+    value, stderr = float(np.mean([c.value for c in changes])), math.sqrt(variances.sum()) / k
+    freedom = math.inf
+    if 0 < variances.sum() < math.inf:
+        parts = variances / variances.sum()
+        freedom = float(1 / sum(p**2 / (c.n - 1) for p, c in zip(parts, changes, strict=True)))
+    half = _half_width(stderr, freedom)
+    return Change(
+        metric=metrics.pop(), domain="mean", value=value, low=value - half, high=value + half,
+        stderr=stderr, n=n, champion=champion, challenger=challenger,
+    )  # fmt: skip
+
+
+def judge(changes: Sequence[Change], rule: PromotionParams) -> Verdict:
+    """Promote when the mean improves and no domain falls by more than its tolerance.
+
+    Every condition must hold, so asking many of them at 95 % each does not make a wrong
+    promotion likelier. Raises ValueError when ``rule.improve`` was not measured.
+    """
+    by_metric: dict[Metric, list[Change]] = {}
+    for change in changes:
+        by_metric.setdefault(change.metric, []).append(change)
+    if rule.improve not in by_metric:
+        raise ValueError(f"{rule.improve} was not measured")
+    mean = {metric: mean_change(of_metric) for metric, of_metric in by_metric.items()}
+    target = mean[rule.improve]
+    better = (target.low if rule.evidence == "interval" else target.value) > 0
+    reasons = [_tell_mean(target, better)]
+    falls = []
+    for metric, limit in rule.limits.items():
+        for change in by_metric.get(metric, []):
+            allowed = limit.domains.get(change.domain, limit.tolerance)
+            certain = limit.evidence == "interval"
+            if (change.low if certain else change.value) < -allowed:
+                falls.append(_tell_fall(change, allowed))
+    reasons += falls or ["no domain falls by more than its tolerance"]
+    return Verdict(promote=better and not falls, mean=mean, reasons=reasons)
+
+
+def measured(results: Mapping[tuple[str, Metric], tuple[Array, Array]]) -> list[Change]:
+    """The changes of all domains and metrics from ``(champion, challenger)`` values by row."""
+    make = {"heldout_loss": loss_change, "accuracy": accuracy_change}
+    return [
+        make[metric](domain, champion, challenger)
+        for (domain, metric), (champion, challenger) in results.items()
+    ]
+
+
+def _tell_mean(change: Change, better: bool) -> str:
+    doubt = "" if better or change.value <= 0 else ", which is not certain"
+    return f"mean {_name(change)}: {_words(change)}{doubt}"
+
+
+def _tell_fall(change: Change, allowed: float) -> str:
+    certain = change.value < -allowed
+    what = "falls by more than" if certain else "may fall by more than"
+    return f"{change.domain} {what} {_number(change, allowed)}: {_name(change)} {_words(change)}"
+
+
+def _name(change: Change) -> str:
+    return "held-out loss" if change.metric == "heldout_loss" else change.metric
+
+
+def _words(change: Change) -> str:
+    if not math.isfinite(change.value):
+        return "not finite"
+    direction = "better" if change.value > 0 else "worse" if change.value < 0 else "changed"
+    low, high = (_number(change, end) for end in (change.low, change.high))
+    return f"{direction} by {_number(change, abs(change.value))} (95 %: {low} to {high})"
+
+
+def _number(change: Change, value: float) -> str:
+    unit = " points" if change.metric == "accuracy" else " %"
+    return f"{100 * value:.2f}{unit}" if math.isfinite(value) else f"{value}"
+
+
+def _lost(metric: Metric, domain: str, n: int, champion: float, challenger: float) -> Change:
+    worst = -math.inf
+    return Change(
+        metric=metric, domain=domain, value=worst, low=worst, high=worst, stderr=math.inf, n=n,
+        champion=champion, challenger=challenger,
+    )  # fmt: skip
+
+
+def _half_width(stderr: float, freedom: float) -> float:
+    """Half of a 95 % interval; unbounded where nothing is known of the spread."""
+    if freedom < 1 or not math.isfinite(stderr):
+        return math.inf
+    from scipy.stats import norm, t
+
+    quantile = norm.ppf(0.975) if math.isinf(freedom) else t.ppf(0.975, freedom)
+    return float(quantile) * stderr
+
+
+def _same(champion: Array, challenger: Array) -> None:
+    if champion.shape != challenger.shape or champion.ndim != 1 or not len(champion):
+        raise ValueError(f"shapes {champion.shape} and {challenger.shape}: the same rows needed")
