@@ -27,11 +27,13 @@ class DrawState:
     """Positions of the present pass that were looked at."""
     pending: tuple[tuple[int, ...], ...]
     """Positions before the cursor that were not drawn."""
+    ahead: tuple[float, ...]
+    """How much more than its shares each domain has had so far, in the unit of the shares."""
 
     @classmethod
     def start(cls, k: int) -> Self:
         """Nothing drawn from any of ``k`` domains."""
-        return cls((0,) * k, (0,) * k, ((),) * k)
+        return cls((0,) * k, (0,) * k, ((),) * k, (0.0,) * k)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types; :meth:`from_json` turns it back."""
@@ -44,6 +46,7 @@ class DrawState:
             tuple(value["passes"]),
             tuple(value["cursors"]),
             tuple(tuple(positions) for positions in value["pending"]),
+            tuple(value["ahead"]),
         )
 
     def drawn(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

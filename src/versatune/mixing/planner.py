@@ -1,27 +1,15 @@
 """The round planner: which examples a round trains on, in what order, in which packed row.
 
-**The rule.** Let w_j be the shares, n_j what domain j has had of the round in the unit (rows,
-tokens or supervised tokens), N = sum n_j, and B the bound: what one packed row holds in the
-unit. A domain is *due* while n_j <= w_j N, and its *deadline* is the N at which it would lie B
-behind, (n_j + B) / w_j. A packed row begins with an example of the due domain with the earliest
-deadline, and goes on so. Where nothing of that domain fits the space left, the due domains after
-it are tried in the order of their deadlines, as long as that can make no domain late (see
-:meth:`_Round.slack`); when nothing fits, the row is closed.
+Rows are filled one by one. Whose turn it is says :mod:`versatune.mixing.schedule`, which holds
+the shares at every example; the domain gives the longest of the rows it has at hand that fits
+what is left of the packed row (:mod:`versatune.mixing.draws`), or, when none does, the next due
+domain is asked, and when none of these has anything, the row is closed.
 
-**Why it holds.** |n_j - w_j N| <= B after every example, whatever the lengths: an example of
-size s <= B is only given to a domain that is due, so it gets at most s (1 - w_j) ahead; that
-none gets further behind than B is the argument that earliest deadline first is optimal, with a
-single example as the only blocking (as for worst-case fair queueing, WF2Q). Taking the largest
-deficit w_j N - n_j instead, as Megatron's blend does, has no such bound: with many domains some
-fall further behind.
-
-**Cost.** Two heaps and a sorted window a domain: O(log k + log lookahead) an example, and no
-Python object for a row that is not drawn.
+Cost: O(log k + log lookahead) an example, and no Python object for a row that is not looked at.
 """
 
 import logging
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 from itertools import pairwise
 
 import numpy as np
@@ -31,6 +19,7 @@ from versatune.errors import VersatuneError
 from versatune.mixing.config import PlanParams, Unit
 from versatune.mixing.draws import DrawState, Passes, Window
 from versatune.mixing.formulas import Array, shares
+from versatune.mixing.schedule import Schedule
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +46,8 @@ class RoundPlan:
     segments: tuple[tuple[int, Array], ...]
     """(first example, shares from there on): one, but for domains used up within the round."""
     bound: float
-    """B, how far counts may lie from their targets, in the unit."""
+    """B, one packed row in the unit: the domains' counts lie no further than this from their
+    shares of the total, after every example."""
     max_length: int
 
     @property
@@ -218,7 +208,7 @@ class Planner:
 
 
 class _Round:
-    """A round in the making. Domains with a share are numbered i = 0, 1, ... within it."""
+    """A round in the making."""
 
     def __init__(self, planner: Planner, weights: Array, state: DrawState) -> None:
         self._planner, self._before = planner, state
@@ -227,19 +217,14 @@ class _Round:
         self._offsets = [0]
         self._segments: list[tuple[int, Array]] = []
         self._bound = planner.bound(weights)
+        self._ahead = np.array(state.ahead)
         self._begin(weights)
 
     def _begin(self, weights: Array) -> None:
-        """Count anew from here on by ``weights``; all domains are due."""
+        """Count anew from here on by ``weights``."""
         self._segments.append((len(self._examples), weights))
         self._active: list[int] = np.flatnonzero(weights).tolist()
-        self._weights = weights[self._active]
-        self._share: list[float] = self._weights.tolist()
-        self._had = np.zeros(len(self._active))
-        self._total = 0.0
-        self._due = [(self._bound / share, i) for i, share in enumerate(self._share)]
-        heapify(self._due)
-        self._ahead: list[tuple[float, int]] = []
+        self._schedule = Schedule(weights[self._active], self._bound, self._ahead[self._active])
 
     def add_row(self) -> None:
         """Fill one packed row."""
@@ -254,59 +239,32 @@ class _Round:
 
     def _place(self, room: int) -> int:
         """Put one example of at most ``room`` tokens into the row: its length, 0 if none fits."""
-        self._move_due()
-        passed: list[tuple[float, int]] = []
-        length = 0
-        while self._due and len(passed) < TRIES:
-            entry = heappop(self._due)
-            domain = self._active[entry[1]]
+        while self._schedule.asked < TRIES and (turn := self._schedule.turn()) is not None:
+            domain = self._active[turn]
             window = self._window(domain)
             if window.used_up:
                 self._drop(domain)
-                return self._place(room)
+                continue
             found = window.find(room)
             if found is None:
-                passed.append(entry)
                 continue
-            example = int(self._planner.starts[domain]) + found[0]
-            size = self._size(example, found[1])
-            if passed and size > self.slack():
-                passed.append(entry)
+            example, length = int(self._planner.starts[domain]) + found[0], found[1]
+            size = self._size(example, length)
+            if self._schedule.allows(size):
+                window.draw(room)
+                self._examples.append(example)
+                self._schedule.give(size)
+                return length
+            if self._schedule.asked:
                 break
-            window.draw(room)
-            self._examples.append(example)
-            self._count(entry[1], size)
-            length = found[1]
-            break
-        for entry in passed:
-            heappush(self._due, entry)
-        return length
-
-    def _move_due(self) -> None:
-        """Let domains that are no longer ahead of their share be due again."""
-        while self._ahead and (self._ahead[0][0] <= self._total or not self._due):
-            i = heappop(self._ahead)[1]
-            heappush(self._due, ((float(self._had[i]) + self._bound) / self._share[i], i))
-
-    def _count(self, i: int, size: int) -> None:
-        self._had[i] += size
-        self._total += size
-        had = float(self._had[i])
-        heappush(self._ahead, (had / self._share[i], i))
-
-    def slack(self) -> float:
-        """What may be given out of turn, in the unit, so that no domain can become late.
-
-        For each future total t: the domains whose deadlines lie before t need at most
-        sum (w_i t - n_i) until then, and there are t - N to give, with B to spare. What is left
-        is least B - sum max(n_i - w_i d, 0), d being the earliest deadline of all.
-        """
-        first = float(((self._had + self._bound) / self._weights).min())
-        return self._bound - float(np.maximum(self._had - self._weights * first, 0.0).sum())
+        self._schedule.end()
+        return 0
 
     def _drop(self, domain: int) -> None:
         """A domain has reached its cap: an error, or its share goes to the others."""
         planner = self._planner
+        self._ahead[self._active] = self._schedule.ahead
+        self._ahead[domain] = 0.0
         rest = self._segments[-1][1].copy()
         rest[domain] = 0.0
         if planner.params.on_exhausted == "stop" or not rest.any():
@@ -339,8 +297,8 @@ class _Round:
             for j in range(k)
         ]
         passes, cursors, pending = zip(*positions, strict=True)
-        state = DrawState(passes, cursors, pending)
-        planner.warn_repeats(before, state)
+        self._ahead[self._active] = self._schedule.ahead
+        state = DrawState(passes, cursors, pending, tuple(self._ahead.tolist()))
         return RoundPlan(
             examples=examples,
             offsets=np.array(self._offsets, dtype=np.int64),

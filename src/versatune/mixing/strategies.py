@@ -27,6 +27,7 @@ __all__ = [
     "StaticParams",
     "Strategy",
     "StrategyParams",
+    "initial_shares",
     "make_strategy",
 ]
 
@@ -50,6 +51,22 @@ def make_strategy(params: StrategyParams, context: Context) -> Strategy:
             return Odm(params, context, start)
         case _:
             return Static(context, start)
+
+
+def initial_shares(params: StaticParams, context: Context, floor: float) -> Array:
+    """The shares training starts with, shape (k,); none below ``floor`` but custom ones.
+
+    Raises VersatuneError when ``context`` lacks what is needed or the floor leaves no room.
+    """
+    start = formulas.shares(_start(params, context))
+    if isinstance(params, CustomParams):
+        return start
+    k = len(context.domains)
+    if floor * k > 1:
+        raise VersatuneError(
+            f"a floor of {floor} is too much for {k} domains: at most {1 / k:.4g}."
+        )
+    return formulas.bounded_shares(start, floor, 1.0)
 
 
 def _start(params: StrategyParams, context: Context) -> Array:

@@ -1,0 +1,146 @@
+"""Whose turn it is: shares held at every step, for examples of any size.
+
+Let w_i be the shares, n_i what domain i has had, N = sum n_i, and B the bound; all but the
+shares in one unit (rows, tokens, supervised tokens). No example is larger than B.
+
+**The rule.** A domain is *due* while n_i + c_i <= w_i N, c_i being what it was ahead of its
+share when the round began. Its *deadline* is the N at which it would lie B behind,
+(n_i + B) / w_i. The due domain with the earliest deadline has its turn; the due ones after it
+may be served out of turn when that can make none late.
+
+**Why |n_i - w_i N| <= B holds after every example.** Ahead: checked before an example is given.
+Behind: for a future total t, the domains whose deadlines lie before t need at most
+sum (w_i t - n_i) until then, and t - N is there to give, so
+
+    slack(t) = t - N + B - sum (w_i t - n_i)   over i with (n_i + B) / w_i <= t
+
+must not fall below 0: a domain more than B behind at t would mean a slack below 0 there. Giving
+s to a domain lowers slack(t) by s at the t before its deadline and nowhere else. With no c_i,
+the domains that precede it then are not due, n_i > w_i N, hence slack(t) >= B >= s, and its turn
+is always safe; in all other cases the slack is compared with s before. This is the argument that
+earliest deadline first is optimal, with one example as the only blocking (as in worst-case fair
+queueing, WF2Q). Taking the largest deficit w_i N - n_i, as Megatron's blend does, has no such
+bound: with many domains some fall further behind.
+
+**Why c_i.** Without it every round would round the same way: over many short rounds a domain
+with a small share ends far from it. Where c_i can't be honoured safely, the round goes on
+without.
+"""
+
+from heapq import heapify, heappop, heappush
+
+import numpy as np
+
+from versatune.mixing.formulas import Array
+
+
+class Schedule:
+    """Turns among domains with positive shares, numbered 0, 1, ...
+
+    One example after another: :meth:`turn` names a domain, again :meth:`turn` the next one if
+    that has nothing that fits, until :meth:`give` or :meth:`end`.
+    """
+
+    def __init__(self, weights: Array, bound: float, ahead: Array) -> None:
+        """``weights`` shape (k,), positive, sum 1; ``ahead`` c_i, taken up to half the bound."""
+        self._weights, self._bound = weights, bound
+        self._share: list[float] = weights.tolist()
+        self._n = np.zeros(weights.size)
+        self._total = 0.0
+        self._carried = ahead
+        self._used: list[float] = np.clip(ahead, -bound / 2, bound / 2).tolist()
+        self._carries = any(self._used)
+        self._slack = bound
+        self._passed: list[tuple[float, int]] = []
+        self._rank()
+
+    @property
+    def ahead(self) -> Array:
+        """How far each domain is ahead of its share, with what it brought, shape (k,)."""
+        return self._carried + self._n - self._weights * self._total
+
+    def turn(self) -> int | None:
+        """The due domain with the earliest deadline that was not yet asked; None after the last."""
+        if not self._passed:
+            while self._early and (self._early[0][0] <= self._total or not self._due):
+                i = heappop(self._early)[1]
+                heappush(self._due, (self._deadline(i), i))
+        if not self._due:
+            return None
+        self._passed.append(heappop(self._due))
+        return self._passed[-1][1]
+
+    @property
+    def asked(self) -> int:
+        """How many domains were asked since the last example."""
+        return len(self._passed)
+
+    def allows(self, size: int) -> bool:
+        """Whether the domain whose turn it is may have an example of this size.
+
+        An example in turn is always allowed in the end: if what was carried stands against it,
+        that is dropped, and :meth:`turn` is to be asked anew (this returns False with nobody
+        asked). Out of turn, False means that the row should be closed.
+        """
+        in_turn = len(self._passed) == 1
+        if in_turn and not self._carries:
+            return True
+        i = self._passed[-1][1]
+        lead = float(self._n[i]) + size - self._share[i] * (self._total + size)
+        if lead <= self._bound and self._has_slack(size, i):
+            return True
+        if in_turn:
+            self._passed.clear()
+            self._carries, self._used = False, [0.0] * len(self._share)
+            self._rank()
+        return False
+
+    def give(self, size: int) -> None:
+        """The domain whose turn it is gets an example of this size."""
+        i = self._passed.pop()[1]
+        self._n[i] += size
+        self._total += size
+        self._slack -= size
+        heappush(self._early, ((float(self._n[i]) + self._used[i]) / self._share[i], i))
+        self.end()
+
+    def end(self) -> None:
+        """Nobody (else) gets anything: those who were asked wait on."""
+        for entry in self._passed:
+            heappush(self._due, entry)
+        self._passed.clear()
+
+    def _deadline(self, i: int) -> float:
+        return (float(self._n[i]) + self._bound) / self._share[i]
+
+    def _rank(self) -> None:
+        n: list[float] = self._n.tolist()
+        self._early = [
+            ((had + used) / share, i)
+            for i, (had, used, share) in enumerate(zip(n, self._used, self._share, strict=True))
+        ]
+        heapify(self._early)
+        self._due: list[tuple[float, int]] = []
+
+    def _has_slack(self, size: int, i: int) -> bool:
+        """Whether slack(t) >= size at every t before the deadline of ``i``.
+
+        Tried in the order of cost: a lower limit kept from before, a new one in O(k), all t. The
+        lower limit: slack(t) is at least B before the earliest deadline d of all, and from there
+        on at least B - sum max(n_i - w_i t, 0), which is least at d.
+        """
+        if size <= self._slack:
+            return True
+        deadlines = (self._n + self._bound) / self._weights
+        early = self._n - self._weights * deadlines.min()
+        self._slack = self._bound - float(np.maximum(early, 0.0).sum())
+        if size <= self._slack:
+            return True
+        # Between deadlines slack(t) rises, so that it is least at one of them.
+        order = np.argsort(deadlines, kind="stable")
+        t = deadlines[order]
+        needs = np.cumsum(self._weights[order]) * t - np.cumsum(self._n[order])
+        slack = t - self._total + self._bound - needs
+        self._slack = max(self._slack, float(slack.min()))
+        before = slack[t < deadlines[i]]
+        return bool((before >= size).all())

@@ -1,0 +1,58 @@
+"""Nodes of the mixture pipeline."""
+
+import logging
+from typing import Any
+
+import numpy as np
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.mixing.formulas import Array
+from versatune.mixing.strategies import Context, initial_shares
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+
+logger = logging.getLogger(__name__)
+
+
+def reference_losses(
+    tokenized: FolderRef, base_model: dict[str, Any], params: ReferenceParams
+) -> dict[str, Any]:
+    """Measure what a model reaches on each domain alone, stopped early on held-out rows."""
+    from versatune.training.reference import measure_references
+
+    return measure_references(tokenized, CheckpointRef.model_validate(base_model), params)
+
+
+def compute_mixture(
+    knowledge_distribution: dict[str, Any], tokenized: FolderRef, params: MixtureParams
+) -> dict[str, Any]:
+    """Turn the detected distribution into the shares training starts with."""
+    domains = tuple(tokenized.facts["domains"])
+    rows = tokenized.facts["train"]
+    context = Context(
+        domains=domains,
+        detected=_detected(knowledge_distribution, domains),
+        counts=np.array([rows[name][params.unit] for name in domains], dtype=np.float64),
+    )
+    weights = initial_shares(params.strategy, context, params.floor)
+    by_domain = dict(zip(domains, weights.tolist(), strict=True))
+    logger.info(
+        "%s in %s: %s",
+        params.strategy.name,
+        params.unit,
+        ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
+    )
+    tracking.log_metrics({f"mixture/initial/{name}": w for name, w in by_domain.items()})
+    return {"strategy": params.strategy.name, "unit": params.unit, "weights": by_domain}
+
+
+def _detected(distribution: dict[str, Any], domains: tuple[str, ...]) -> Array:
+    found = distribution["domains"]
+    if set(found) != set(domains):
+        raise VersatuneError(
+            f"knowledge_distribution is about {', '.join(found)}, but the tokenised rows about "
+            f"{', '.join(domains)}: run the probe again with the same domains."
+        )
+    return np.array([found[name]["share"] for name in domains], dtype=np.float64)

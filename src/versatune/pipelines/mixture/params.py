@@ -1,0 +1,21 @@
+"""Parameters of the mixture pipeline."""
+
+from pydantic import Field
+
+from versatune.mixing.config import ConstantParams, StaticParams, Unit
+from versatune.params import Params
+from versatune.training.config import ReferenceParams
+
+__all__ = ["MixtureParams", "ReferenceParams"]
+
+
+class MixtureParams(Params):
+    """The shares training starts with. Top-level key ``mixture``."""
+
+    strategy: StaticParams = ConstantParams()
+    """How they are found; ``constant`` takes the detected shares as they are."""
+    unit: Unit = "tokens"
+    """What a share is a share of."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain starts with less, unless custom weights say so: a share that is 0 stays 0 under
+    every rule that multiplies, and a small sample can detect 0 of what is there."""

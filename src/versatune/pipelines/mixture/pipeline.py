@@ -1,0 +1,25 @@
+"""The mixture pipeline: knowledge distribution -> shares; base model -> reference losses."""
+
+from kedro.pipeline import Node, Pipeline
+
+from versatune.pipelines.mixture import nodes
+
+
+def create_pipeline(**_kwargs: object) -> Pipeline:
+    """Measure the references and compute the shares training starts with."""
+    return Pipeline(
+        [
+            Node(
+                nodes.reference_losses,
+                ["tokenized", "base_model", "params:references"],
+                "reference_losses",
+                name="reference_losses",
+            ),
+            Node(
+                nodes.compute_mixture,
+                ["knowledge_distribution", "tokenized", "params:mixture"],
+                "initial_mixture",
+                name="compute_mixture",
+            ),
+        ]
+    )
