@@ -42,7 +42,7 @@ class CodeParams(Params):
 class HarnessParams(Params):
     """Tasks of lm-evaluation-harness by the harness's own names."""
 
-    tasks: dict[str, tuple[str, ...]] = {}
+    tasks: dict[str, tuple[str, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
     """A folder with task files of your own, in the harness's YAML format."""

@@ -88,7 +88,12 @@ def _run(program: str, limits: SandboxLimits) -> dict[str, Any]:
         "word": secrets.token_hex(16),
     }
     with subprocess.Popen(
-        [str(Path(sys.executable).resolve()), "-I", "-S", str(Path(__file__).with_name("_jail.py"))],
+        [
+            str(Path(sys.executable).resolve()),
+            "-I",
+            "-S",
+            str(Path(__file__).with_name("_jail.py")),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,146 @@
+"""What was learnt and what was forgotten: changes against the base, and the paper's summaries."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from versatune.evaluation.intervals import mean_stderr, paired_ratio_change, t_interval, wilson
+from versatune.evaluation.results import LOSS
+
+Array = npt.NDArray[np.float64]
+
+Verdict = Literal["better", "worse", "not distinguishable"]
+
+LOWER_IS_BETTER = frozenset({LOSS, "bits_per_byte", "perplexity", "word_perplexity", "brier_score"})
+"""Metrics that fall as a model gets better; all others rise."""
+
+CHANGE_COLUMNS = (
+    *("domain", "task", "metric", "base", "tuned", "change", "low", "high", "relative"),
+    *("verdict", "n", "became_wrong", "became_wrong_low", "became_wrong_high"),
+    *("became_right", "became_right_low", "became_right_high"),
+)
+"""The ``forgetting`` table. ``low``, ``high``: 95 % interval of ``change``, paired by item;
+``became_wrong``: share of all items that were right and are wrong now."""
+
+
+def mean_relative_gain(values: Sequence[float], baseline: Sequence[float]) -> float:
+    """mean_i (v_i - b_i) / b_i: how the paper makes its headline (method section 2).
+
+    Raises ValueError on lengths that differ, none, or a baseline that is not positive.
+    """
+    v, b = np.asarray(values, np.float64), np.asarray(baseline, np.float64)
+    if v.shape != b.shape or v.size == 0:
+        raise ValueError(f"{v.size} values against {b.size} of the baseline")
+    if not (b > 0).all():
+        raise ValueError("a relative gain needs a baseline above zero")
+    return float(np.mean((v - b) / b))
+
+
+def expansion_summary(changes: Mapping[str, float], target: str) -> dict[str, float]:
+    """``target_gain`` and ``others_change``, the sum of the changes of the other domains.
+
+    ``changes``: by domain, in a metric where more is better. Raises KeyError without the target.
+    """
+    others = sum(change for domain, change in changes.items() if domain != target)
+    return {"target_gain": float(changes[target]), "others_change": float(others)}
+
+
+def less_degradation(others_change: float, baseline: float) -> float:
+    """The share of the baseline's degradation of the other domains that was avoided.
+
+    1 - others / baseline; NaN where the baseline did not degrade them at all.
+    """
+    return 1 - others_change / baseline if baseline < 0 else math.nan
+
+
+def transitions(before: Array, after: Array) -> dict[str, float]:
+    """Shares of items that ``became_wrong`` and ``became_right``, with Wilson's 95 % intervals.
+
+    Scores 0 or 1, shape (n,), the same items in the same order. Raises ValueError otherwise.
+    """
+    if before.shape != after.shape or before.size == 0:
+        raise ValueError(f"{before.size} items before, {after.size} after")
+    result: dict[str, float] = {}
+    for name, event in (
+        ("became_wrong", (before == 1) & (after == 0)),
+        ("became_right", (before == 0) & (after == 1)),
+    ):
+        share = float(event.mean())
+        low, high = wilson(share, event.size)
+        result |= {name: share, f"{name}_low": low, f"{name}_high": high}
+    return result
+
+
+def verdict(low: float, high: float, *, lower_is_better: bool = False) -> Verdict:
+    """``better`` or ``worse`` only when the whole interval of the change says so."""
+    if not (low > 0 or high < 0):
+        return "not distinguishable"
+    return "better" if (high < 0) == lower_is_better else "worse"
+
+
+def changes(rows: pd.DataFrame, items: pd.DataFrame, base: str, tuned: str) -> pd.DataFrame:
+    """The ``forgetting`` table: the model called ``tuned`` against the one called ``base``.
+
+    ``rows`` and ``items`` are the ``evaluation`` and ``evaluation_items`` tables with both.
+    Where items of a metric are known for both models the interval is of paired differences;
+    where not (a group of the harness) it is that of two independent measurements.
+    """
+    keys = ["domain", "task", "metric"]
+    before = rows[rows["model"] == base].set_index(keys)
+    after = rows[rows["model"] == tuned].set_index(keys)
+    pairs = items[items["model"] == base].merge(
+        items[items["model"] == tuned], on=[*keys, "item"], suffixes=("_before", "_after")
+    )
+    by_metric = dict(list(pairs.groupby(keys, sort=False)))
+    found = []
+    for key in after.index:
+        if key in before.index:
+            row = _change(key, before.loc[key], after.loc[key], by_metric.get(key))
+            found.append(row)
+    return pd.DataFrame(found, columns=list(CHANGE_COLUMNS))
+
+
+def _change(
+    key: tuple[str, str, str], before: pd.Series, after: pd.Series, pairs: pd.DataFrame | None
+) -> dict[str, Any]:
+    domain, task, metric = key
+    base, tuned = float(before["value"]), float(after["value"])
+    change = tuned - base
+    moved: dict[str, float] = {}
+    if pairs is None:
+        half = 1.96 * math.hypot(float(before["stderr"]), float(after["stderr"]))
+        low, high = change - half, change + half
+    else:
+        first, second = (pairs[f"score_{when}"].to_numpy(np.float64) for when in _WHEN)
+        low, high = _paired(first, second, pairs["weight_after"].to_numpy(np.float64))
+        if np.isin([first, second], (0.0, 1.0)).all():
+            moved = transitions(first, second)
+    return {
+        "domain": domain,
+        "task": task,
+        "metric": metric,
+        "base": base,
+        "tuned": tuned,
+        "change": change,
+        "low": low,
+        "high": high,
+        "relative": change / base if base else math.nan,
+        "verdict": verdict(low, high, lower_is_better=metric in LOWER_IS_BETTER),
+        "n": int(after["n"]),
+        **moved,
+    }
+
+
+_WHEN = ("before", "after")
+
+
+def _paired(before: Array, after: Array, weight: Array) -> tuple[float, float]:
+    if (weight == 1).all():
+        change, stderr = mean_stderr(after - before)
+    else:
+        change, stderr = paired_ratio_change(before, after, weight)
+    return t_interval(change, stderr, len(weight))

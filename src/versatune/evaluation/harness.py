@@ -1,0 +1,305 @@
+"""Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
+
+A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
+scores choices; texts and programs are scored by functions of ours that it calls.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from versatune.errors import VersatuneError
+from versatune.evaluation import programs
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.intervals import Z95
+from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, score_row, table
+from versatune.evaluation.sandbox import run_program
+from versatune.evaluation.tasks import LocalTask
+
+logger = logging.getLogger(__name__)
+
+CPU_LOGITS = 2 * 10**8
+"""Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
+
+MAX_BATCH = 64
+
+
+def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any) -> Measured:
+    """Ask ``model`` the items of a checked file (the first ``params.limit``)."""
+    items = list(task.items[: params.limit])
+    chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
+    config = local_config(task, items, params)
+    longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
+    with _harness(offline=True):
+        found = _evaluate(model, tokenizer, [config], params, longest, chat, include_defaults=False)
+    samples = found["samples"][task.name]
+    rows, scores = [], []
+    for metric in METRICS[task.kind]:
+        values = [float(sample[metric]) for sample in samples]
+        about = {"domain": task.domain, "task": task.name, "metric": metric}
+        rows.append({**about, **score_row(values), "task_version": task.fingerprint})
+        scores += [
+            {**about, "item": sample["doc"]["item"], "score": value, "weight": 1.0}
+            for sample, value in zip(samples, values, strict=True)
+        ]
+    return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
+
+
+def measure_named(
+    domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
+) -> Measured:
+    """Measure a task or group of the harness; a group gives its members' rows and its own.
+
+    Raises VersatuneError when the task's data is not there (``harness.offline``).
+    """
+    try:
+        with _harness(offline=params.harness.offline):
+            found = _evaluate(
+                model, tokenizer, [name], params, 1024, params.apply_chat_template, True
+            )
+    except (OSError, ValueError) as error:
+        hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
+        raise VersatuneError(
+            f"evaluate.harness.tasks.{domain}: the harness can't run {name!r}: {error}.{hint}"
+        ) from error
+    rows, scores = [], []
+    for task, metrics in found["results"].items():
+        about = {"domain": domain, "task": task}
+        samples = found["samples"].get(task, [])
+        task_version = str(found["versions"].get(task))
+        for key, value in metrics.items():
+            metric, comma, chain = key.partition(",")
+            if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
+                continue
+            stderr = metrics.get(f"{metric}_stderr,{chain}")
+            values = _item_scores(samples, metric, chain)
+            label = metric if chain == "none" else f"{metric} ({chain})"
+            row = _named_row(float(value), stderr, values, found["n-samples"].get(task))
+            rows.append({**about, "metric": label, **row, "task_version": task_version})
+            scores += [
+                {**about, "metric": label, "item": f"{task}:{i}", "score": s, "weight": 1.0}
+                for i, s in values.items()
+            ]
+    return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
+
+
+def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> None:
+    """Raise VersatuneError for a task the harness does not know, before any model is loaded."""
+    if not any(names.values()):
+        return
+    import difflib
+
+    with _harness(offline=True):
+        manager = _task_manager(params, include_defaults=True)
+        known = manager.all_tasks
+    for domain, tasks in names.items():
+        for task in tasks:
+            if task not in known:
+                close = difflib.get_close_matches(task, known, n=3)
+                hint = f" Did you mean {' or '.join(close)}?" if close else ""
+                raise VersatuneError(
+                    f"evaluate.harness.tasks.{domain}: the harness has no task {task!r}.{hint}"
+                )
+
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "multiple_choice": ("acc", "acc_norm"),
+    "generation": ("exact_match",),
+    "humaneval": ("pass@1",),
+    "mbpp": ("pass@1",),
+}
+
+
+def local_config(
+    task: LocalTask, items: list[dict[str, Any]], params: EvaluateParams
+) -> dict[str, Any]:
+    """The harness's configuration of a local file."""
+    metrics = [
+        {"metric": m, "aggregation": "mean", "higher_is_better": True} for m in METRICS[task.kind]
+    ]
+    config: dict[str, Any] = {
+        "task": task.name,
+        "test_split": "test",
+        "num_fewshot": 0,
+        "metric_list": metrics,
+        "metadata": {"version": task.fingerprint},
+    }
+    if task.kind == "multiple_choice":
+        fields = ("item", "question", "choices", "answer")
+        documents = [{name: item[name] for name in fields} for item in items]
+        return config | {
+            "custom_dataset": _dataset(documents),
+            "output_type": "multiple_choice",
+            "doc_to_text": lambda doc: doc["question"],
+            "doc_to_choice": lambda doc: doc["choices"],
+            "doc_to_target": lambda doc: doc["answer"],
+        }
+    chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
+    if task.runs_code:
+        stops, length = programs.stops(task.kind, chat), params.code.max_new_tokens
+        score = _score_program(task, params)
+    else:
+        stops, length, score = [] if chat else ["\n"], params.max_new_tokens, _score_text
+    documents = [
+        {
+            "item": item["item"],
+            "question": _question(task, item, chat),
+            "data": json.dumps(item),
+        }
+        for item in items
+    ]
+    return config | {
+        "custom_dataset": _dataset(documents),
+        "output_type": "generate_until",
+        "doc_to_text": lambda doc: doc["question"],
+        "doc_to_target": lambda doc: doc["item"],
+        "process_results": score,
+        "generation_kwargs": {"until": stops, "max_gen_toks": length, "do_sample": False},
+    }
+
+
+def _question(task: LocalTask, item: dict[str, Any], chat: bool) -> str:
+    if task.runs_code:
+        return programs.question(task.kind, item, chat)
+    return str(item["question"])
+
+
+def _score_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+    """Whether the answer is the expected text, up to white space."""
+    wanted = json.loads(doc["data"])["answer"]
+    return {"exact_match": float(results[0].split() == wanted.split())}
+
+
+def _score_program(
+    task: LocalTask, params: EvaluateParams
+) -> Callable[[dict[str, Any], list[str]], dict[str, float]]:
+    def score(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
+        text = programs.program(
+            task.kind, json.loads(doc["data"]), results[0], params.code.apply_chat_template
+        )
+        verdict = run_program(text, params.code.sandbox)
+        logger.debug("%s: %s", doc["item"], verdict.reason)
+        return {"pass@1": float(verdict.passed)}
+
+    return score
+
+
+def _texts(task: LocalTask, items: list[dict[str, Any]], chat: bool) -> Iterator[str]:
+    """The longest row of each item."""
+    for item in items:
+        longest = max(item["choices"], key=len) if task.kind == "multiple_choice" else ""
+        yield f"{_question(task, item, chat)} {longest}"
+
+
+def _dataset(documents: list[dict[str, Any]]) -> Callable[..., Any]:
+    def load(**_: Any) -> Any:
+        import datasets
+
+        return datasets.DatasetDict(test=datasets.Dataset.from_list(documents))
+
+    return load
+
+
+def batch_size(vocabulary: int, longest: int) -> int:
+    """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
+
+    A rule and not a trial: a trial on a CPU ends in the machine's memory being used up, and gives
+    another number each time.
+    """
+    return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))
+
+
+def _evaluate(
+    model: Any,
+    tokenizer: Any,
+    tasks: list[Any],
+    params: EvaluateParams,
+    longest: int,
+    chat: bool,
+    include_defaults: bool,
+) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    size: int | str = params.batch_size
+    if size == "auto" and model.device.type == "cpu":
+        limit = getattr(model.config, "max_position_embeddings", longest)
+        size = batch_size(model.config.vocab_size, min(longest, limit))
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
+    result: dict[str, Any] = simple_evaluate(
+        model=lm,
+        tasks=tasks,
+        limit=params.limit,
+        num_fewshot=params.harness.num_fewshot if include_defaults else None,
+        apply_chat_template=chat,
+        bootstrap_iters=0 if not include_defaults else 1000,
+        task_manager=_task_manager(params, include_defaults),
+        random_seed=params.seed,
+        numpy_random_seed=params.seed,
+        torch_random_seed=params.seed,
+        fewshot_random_seed=params.seed,
+    )
+    return result
+
+
+def _task_manager(params: EvaluateParams, include_defaults: bool) -> Any:
+    from lm_eval.tasks import TaskManager
+
+    folder = params.harness.include_path if include_defaults else None
+    return TaskManager(
+        include_path=None if folder is None else str(folder), include_defaults=include_defaults
+    )
+
+
+def _item_scores(samples: list[dict[str, Any]], metric: str, chain: str) -> dict[int, float]:
+    """Scores of single items by number; empty for metrics that only exist for the whole task."""
+    mine = [s for s in samples if s["filter"] == chain and metric in s["metrics"]]
+    if not all(isinstance(s[metric], int | float) for s in mine):
+        return {}
+    return {int(s["doc_id"]): float(s[metric]) for s in mine}
+
+
+def _named_row(
+    value: float, stderr: Any, values: Mapping[int, float], counts: Mapping[str, int] | None
+) -> dict[str, Any]:
+    """The harness's own number with its error; Wilson's interval where items are 0 or 1."""
+    error = float(stderr) if isinstance(stderr, int | float) else math.nan
+    if values:
+        row = score_row(list(values.values()))
+        if math.isclose(row["value"], value, abs_tol=1e-9):
+            return row
+    n = counts["effective"] if counts else len(values)
+    low, high = value - Z95 * error, value + Z95 * error
+    return {"value": value, "stderr": error, "low": low, "high": high, "n": n}
+
+
+@contextlib.contextmanager
+def _harness(offline: bool) -> Iterator[None]:
+    """The harness at work: its chatter held back, the hub not asked when ``offline``."""
+    before = os.environ.get("HF_HUB_OFFLINE")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    import datasets
+    import huggingface_hub.constants as hub
+
+    flags = (hub, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")
+    kept = [getattr(module, name) for module, name in flags]
+    chatter = logging.getLogger("lm_eval")
+    level = chatter.level
+    try:
+        for module, name in flags:
+            setattr(module, name, offline)
+        chatter.setLevel(logging.ERROR)
+        yield
+    finally:
+        chatter.setLevel(level)
+        for (module, name), value in zip(flags, kept, strict=True):
+            setattr(module, name, value)
+        if before is None:
+            os.environ.pop("HF_HUB_OFFLINE", None)
+        else:
+            os.environ["HF_HUB_OFFLINE"] = before

@@ -1,0 +1,79 @@
+"""Nodes of the evaluate pipeline."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.evaluation import forgetting
+from versatune.evaluation.tasks import LocalTask, read_tasks
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.evaluate.params import EvaluateParams
+
+BASE, TUNED = "base", "tuned"
+"""What the tables call the two models."""
+
+
+def evaluate_base(
+    base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure the model before training."""
+    return evaluate(CheckpointRef.model_validate(base_model), BASE, tokenized, domains, params)
+
+
+def evaluate_tuned(
+    trained_model: FolderRef, tokenized: FolderRef, domains: Domains, params: EvaluateParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure the model after training, by the same code on the same items."""
+    return evaluate(as_checkpoint(trained_model, TUNED), TUNED, tokenized, domains, params)
+
+
+def summarise(
+    base: pd.DataFrame, base_items: pd.DataFrame, tuned: pd.DataFrame, tuned_items: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Both models in one table, item by item in another, and what changed in a third."""
+    rows = pd.concat([base, tuned], ignore_index=True)
+    items = pd.concat([base_items, tuned_items], ignore_index=True)
+    changes = forgetting.changes(rows, items, BASE, TUNED)
+    tracking.log_metrics(metric_values(rows))
+    return rows, items, changes
+
+
+def evaluate(
+    checkpoint: CheckpointRef, name: str, store: FolderRef, domains: Domains, params: EvaluateParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows and items of one model."""
+    tasks = local_tasks(domains)
+    from versatune.evaluation.run import evaluate_checkpoint
+
+    found = evaluate_checkpoint(checkpoint, model=name, store=store, tasks=tasks, params=params)
+    return found.rows, found.items
+
+
+def local_tasks(domains: Domains) -> list[LocalTask]:
+    """Every evaluation file of every domain, checked line by line."""
+    return read_tasks(
+        {
+            domain: [(file.task, Path(file.path)) for file in config.evaluation]
+            for domain, config in domains.active.items()
+        }
+    )
+
+
+def as_checkpoint(folder: FolderRef, name: str) -> CheckpointRef:
+    """A trained model's folder as a checkpoint; its inputs' fingerprint stands for it."""
+    return CheckpointRef(name=name, path=folder.path, fingerprint=folder.fingerprint)
+
+
+def metric_values(rows: pd.DataFrame) -> dict[str, float]:
+    """Rows as MLflow metrics, ``tuned/law/held_out/nats_per_token``."""
+    names = rows[["model", "domain", "task", "metric"]].astype(str).agg("/".join, axis=1)
+    values = rows["value"].to_numpy(float)
+    return {
+        re.sub(r"[^\w\-./ ]", "_", name): float(value)
+        for name, value in zip(names, values, strict=True)
+    }

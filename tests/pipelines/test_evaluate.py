@@ -1,0 +1,119 @@
+"""The evaluate pipeline on tiny real models, with a hand-filled catalog."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from versatune.artifacts import FolderRef, WorkFolder
+from versatune.data.config import Domains
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.evaluate import create_pipeline
+from versatune.pipelines.evaluate.nodes import metric_values
+
+OUTPUTS = ("evaluation", "evaluation_items", "forgetting")
+
+
+@pytest.fixture
+def questions(tmp_path: Path) -> Path:
+    path = tmp_path / "law.jsonl"
+    rows = [
+        {"question": f"what is a court {i}", "choices": ["a judge", "loan", "x"], "answer": i % 3}
+        for i in range(6)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> FolderRef:
+    """The tiny model with one matrix changed, as training leaves it."""
+    import torch
+
+    from versatune.modeling.checkpoints import load_model, load_tokenizer
+
+    model = load_model(tiny_checkpoint, dtype="float32")
+    torch.manual_seed(1)
+    with torch.no_grad():
+        weight = model.get_input_embeddings().weight
+        weight.add_(torch.randn_like(weight) * 0.5)
+    work = WorkFolder.open(tmp_path / "trained", {"seed": 1})
+    model.save_pretrained(work.path)
+    load_tokenizer(tiny_checkpoint).save_pretrained(work.path)
+    return work.seal()
+
+
+def run(
+    base: CheckpointRef, trained: FolderRef, store: FolderRef, questions: Path, folder: Path
+) -> dict[str, Any]:
+    domains = Domains.model_validate(
+        {
+            name: {
+                "description": name,
+                "sources": [{"path": "unused.jsonl"}],
+                "evaluation": [{"path": str(questions), "task": "courts"}] if name == "law" else [],
+            }
+            for name in ("law", "medicine", "code")
+        }
+    )
+    catalog = DataCatalog(
+        {
+            "base_model": MemoryDataset(base.model_dump(mode="json")),
+            "trained_model": MemoryDataset(trained),
+            "tokenized": MemoryDataset(store),
+            "params:domains": MemoryDataset(domains),
+            "params:evaluate": MemoryDataset(EvaluateParams(folder=folder)),
+        }
+    )
+    found = SequentialRunner().run(create_pipeline(), catalog)
+    return {name: found[name].load() for name in OUTPUTS}
+
+
+def test_both_models_are_measured_alike_and_once(
+    tiny_checkpoint: CheckpointRef,
+    trained: FolderRef,
+    tiny_store: FolderRef,
+    questions: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    arguments = (tiny_checkpoint, trained, tiny_store, questions, tmp_path / "evaluations")
+    found = run(*arguments)
+    rows = found["evaluation"]
+    assert set(rows["model"]) == {"base", "tuned"}
+    assert set(rows.loc[rows["task"] == "held_out", "domain"]) == {"law", "medicine", "code"}
+    for model in ("base", "tuned"):
+        mine = rows[rows["model"] == model].set_index(["domain", "task", "metric"])
+        assert mine.loc[("law", "courts", "acc"), "n"] == 6
+        loss = mine.loc[("code", "held_out", "nats_per_token")]
+        assert loss["low"] < loss["value"] < loss["high"] and loss["n"] == 12
+    losses = rows[rows["metric"] == "nats_per_token"].set_index(["model", "domain"])["value"]
+    change = found["forgetting"].set_index(["domain", "metric"]).loc[("law", "nats_per_token")]
+    assert change["change"] == pytest.approx(losses["tuned", "law"] - losses["base", "law"])
+    assert change["verdict"] == "worse"
+    kept = metric_values(rows)
+    assert kept["tuned/law/held_out/nats_per_token"] == losses["tuned", "law"]
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model was loaded again")
+
+    monkeypatch.setattr("versatune.evaluation.run.load_model", refuse)
+    again = run(*arguments)
+    for name in OUTPUTS:
+        assert again[name].equals(found[name])
+
+
+def test_a_wrong_file_is_refused_before_a_model_is_loaded(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, questions: Path, tmp_path: Path
+) -> None:
+    with questions.open("a", encoding="utf-8") as handle:
+        handle.write('\n{"question": "q", "choices": ["a", "b"], "answer": 2}')
+    nowhere = CheckpointRef(name="none", path=tmp_path / "none", fingerprint="0")
+    folder = FolderRef(path=tmp_path / "none", fingerprint="0")
+    with pytest.raises(VersatuneError, match=r"law\.jsonl:7: 'answer' is 2, but the choices are"):
+        run(nowhere, folder, tiny_store, questions, tmp_path / "evaluations")
