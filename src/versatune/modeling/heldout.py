@@ -39,12 +39,14 @@ def chosen_rows(
     """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
 
     The same for the same split, count and seed, and a larger count holds the smaller one's rows.
+    A domain's rows do not depend on which other domains the split is restricted to.
     """
     chosen = []
     for domain in range(len(split.domains)):
         rows = np.asarray(split.rows(domain))
         if rows_per_domain is not None and rows_per_domain < len(rows):
-            order = np.random.default_rng([seed, domain]).permutation(len(rows))
+            rng = np.random.default_rng([seed, int(split.starts[domain])])
+            order = rng.permutation(len(rows))
             rows = np.sort(rows[order[:rows_per_domain]])
         chosen.append(rows.astype(np.int64))
     return chosen

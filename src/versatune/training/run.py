@@ -105,7 +105,15 @@ def _split(job: Job, name: Split) -> TokenizedSplit:
     if job.only is None:
         return split
     at = split.domains.index(job.only)
-    return dataclasses.replace(split, domains=(job.only,), starts=split.starts[at : at + 2])
+    stop = int(split.starts[at + 1])
+    return dataclasses.replace(
+        split,
+        domains=(job.only,),
+        starts=split.starts[at : at + 2],
+        lengths=split.lengths[:stop],
+        supervised=split.supervised[:stop],
+        n_bytes=split.n_bytes[:stop],
+    )
 
 
 def _go_on(

@@ -1,0 +1,125 @@
+"""Reference losses r_j: what a model reaches on one domain alone, held out and stopped early.
+
+The paper's public code took training losses after memorising, which are near 0 and make every
+learnable potential about 1. Here each domain has a run of its own with a held-out measurement
+every few steps; the reference is the minimum, the base model's own loss included.
+"""
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.api import run_job
+from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.job import Job
+
+logger = logging.getLogger(__name__)
+
+
+def measure_references(
+    store: FolderRef, base: CheckpointRef, params: ReferenceParams
+) -> dict[str, Any]:
+    """The ``reference_losses`` of the contract: ``domains``, each with its minimum.
+
+    ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
+    bits per byte are turned into them by the bytes and tokens of the rows measured. Each domain
+    is kept in a folder of its own below ``params.folder`` by the fingerprint of what made it.
+    With ``mode: none`` all values are None and nothing is run.
+    """
+    names: list[str] = store.facts["domains"]
+    if params.mode == "none":
+        nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
+        return {"mode": "none", "split": "validation", "domains": dict.fromkeys(names, nothing)}
+    model, data = base, store
+    if params.proxy is not None:
+        model = CheckpointRef.of_folder(params.proxy)
+        data = store_for(store, base, model, params.folder / "tokenized")
+    domains = {}
+    for name in names:
+        found = _measure(data, model, params, name)
+        if data is not store:
+            found |= _in_tokens_of(store, name, params, found["bits_per_byte"])
+        domains[name] = {**found, "model": model.name, "split": "validation"}
+        logger.info(
+            "reference of %s: %.4f nats per token at step %d",
+            name,
+            found["nats_per_token"],
+            found["step"],
+        )
+    return {"mode": "measure", "model": model.name, "split": "validation", "domains": domains}
+
+
+def store_for(
+    store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
+) -> FolderRef:
+    """``store`` in tokens of the proxy: itself when both tokenizers have the same vocabulary."""
+    from versatune.modeling.checkpoints import load_tokenizer
+    from versatune.training.retokenize import retokenize
+
+    own, other = load_tokenizer(base), load_tokenizer(proxy)
+    if own.get_vocab() == other.get_vocab():
+        return store
+    logger.info("%s has another tokenizer: losses are compared in bits per byte.", proxy.name)
+    return retokenize(store, base, proxy, folder)
+
+
+def _measure(
+    store: FolderRef, model: CheckpointRef, params: ReferenceParams, name: str
+) -> dict[str, Any]:
+    """The minimum of one domain's run."""
+    train = TrainParams(
+        folder=params.folder / name,
+        resume="restart",
+        seed=params.seed,
+        rounds=math.ceil(params.max_steps / params.eval_steps),
+        steps_per_round=params.eval_steps,
+        max_length=max(params.max_length, store.facts["max_length"]),
+        packing=params.packing,
+        learning_rate=params.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_ratio=params.warmup_ratio,
+        per_device_train_batch_size=params.per_device_train_batch_size,
+        gradient_accumulation_steps=params.gradient_accumulation_steps,
+        bf16=params.bf16,
+        dtype=params.dtype,
+        gradient_checkpointing=params.gradient_checkpointing,
+        heldout_rows_per_domain=params.heldout_rows,
+    )
+    job = Job(
+        store=store,
+        base=model,
+        params=train,
+        folder=train.folder,
+        only=name,
+        patience=params.patience,
+        keeps=False,
+    )
+    history = run_job(job).history
+    best = history.sort_values("validation_loss", kind="stable").iloc[0]
+    return {
+        "nats_per_token": float(best["validation_loss"]),
+        "bits_per_byte": float(best["validation_bits_per_byte"]),
+        "stderr": float(best["validation_stderr"]),
+        "step": int(best["step"]),
+        "steps_run": int(history["step"].max()),
+    }
+
+
+def _in_tokens_of(
+    store: FolderRef, name: str, params: ReferenceParams, bits_per_byte: float
+) -> dict[str, Any]:
+    """Bits per byte as nats per token of the rows the base model is measured on."""
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.heldout import chosen_rows
+
+    split = TokenizedSplit.load(store, "validation")
+    at = split.domains.index(name)
+    rows = chosen_rows(split, params.heldout_rows, params.seed)[at]
+    bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()
+    return {
+        "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),
+        "proxy_bits_per_byte": bits_per_byte,
+    }

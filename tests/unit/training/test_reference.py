@@ -1,0 +1,164 @@
+"""Reference losses: minima of held-out curves, cached by domain, and without any run."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.heldout import chosen_rows, heldout_losses
+from versatune.training import ReferenceParams, reference
+from versatune.training.api import history
+from versatune.training.reference import measure_references
+from versatune.training.retokenize import retokenize
+
+TINY = {
+    "eval_steps": 2,
+    "max_steps": 8,
+    "patience": 2,
+    "heldout_rows": 6,
+    "learning_rate": 1e-2,
+    "max_length": 64,
+    "per_device_train_batch_size": 2,
+}
+
+
+def test_is_the_minimum_of_a_run_on_the_domain_alone(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    params = ReferenceParams(folder=tmp_path / "r", **TINY)
+    found = measure_references(tiny_store, tiny_checkpoint, params)
+    base = heldout_losses(
+        load_model(tiny_checkpoint),
+        TokenizedSplit.load(tiny_store, "validation"),
+        rows_per_domain=6,
+        batch_tokens=500,
+        seed=0,
+        progress=False,
+    )
+    assert list(found["domains"]) == ["law", "medicine", "code"]
+    for name, entry in found["domains"].items():
+        curve = history(tmp_path / "r" / name)
+        assert set(curve["domain"]) == {name}
+        assert (curve["weight"] == 1).all()
+        assert entry["nats_per_token"] == curve["validation_loss"].min()
+        assert (
+            entry["step"] == curve.set_index("validation_loss")["step"].loc[entry["nats_per_token"]]
+        )
+        # The base model on the same rows is where the curve begins.
+        assert curve["validation_loss"].iloc[0] == pytest.approx(base[name].nats_per_token)
+        assert entry["nats_per_token"] < base[name].nats_per_token
+        assert not list((tmp_path / "r" / name).glob("*.safetensors"))
+
+
+def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = ReferenceParams(folder=tmp_path / "r", **TINY)
+    first = measure_references(tiny_store, tiny_checkpoint, params)
+    ran: list[str] = []
+    import versatune.training.run as run_module
+
+    real = run_module.run
+    monkeypatch.setattr(
+        run_module, "run", lambda job, on_round: (ran.append(job.only), real(job, on_round))
+    )
+    assert measure_references(tiny_store, tiny_checkpoint, params) == first
+    assert ran == []
+    (tmp_path / "r" / "medicine" / "manifest.json").unlink()
+    assert measure_references(tiny_store, tiny_checkpoint, params) == first
+    assert ran == ["medicine"]
+    changed = params.model_copy(update={"learning_rate": 5e-3})
+    assert measure_references(tiny_store, tiny_checkpoint, changed) != first
+    assert ran == ["medicine", "law", "medicine", "code"]
+
+
+def test_stops_early_when_nothing_improves(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    params = ReferenceParams(
+        folder=tmp_path / "r", **{**TINY, "learning_rate": 1e-30, "max_steps": 40}
+    )
+    found = measure_references(tiny_store, tiny_checkpoint, params)
+    for entry in found["domains"].values():
+        assert entry["steps_run"] < 40
+
+
+def test_mode_none_runs_nothing(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(reference, "run_job", None)
+    found = measure_references(
+        tiny_store, tiny_checkpoint, ReferenceParams(folder=tmp_path / "r", mode="none")
+    )
+    assert found["mode"] == "none"
+    assert [e["nats_per_token"] for e in found["domains"].values()] == [None, None, None]
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> CheckpointRef:
+    """A smaller model whose tokenizer knows bytes alone."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    vocabulary = {token: i for i, token in enumerate(["<e>", *sorted(alphabet)])}
+    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<e>")
+    torch.manual_seed(1)
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=32,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+        )
+    )
+    model.save_pretrained(tmp_path / "proxy")
+    tokenizer.save_pretrained(tmp_path / "proxy")
+    return CheckpointRef.of_folder(tmp_path / "proxy")
+
+
+def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
+) -> None:
+    params = ReferenceParams(folder=tmp_path / "r", proxy=proxy.path, **TINY)
+    found = measure_references(tiny_store, tiny_checkpoint, params)
+    split = TokenizedSplit.load(tiny_store, "validation")
+    rows = chosen_rows(split, 6, 0)
+    for j, entry in enumerate(found["domains"].values()):
+        a_token = split.n_bytes[rows[j]].sum() / split.supervised[rows[j]].sum()
+        expected = entry["bits_per_byte"] * math.log(2) * a_token
+        assert entry["nats_per_token"] == pytest.approx(expected)
+        assert entry["model"] == "proxy"
+
+
+def test_retokenized_labels_keep_their_text(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
+) -> None:
+    turned = TokenizedSplit.load(
+        retokenize(tiny_store, tiny_checkpoint, proxy, tmp_path / "t"), "validation"
+    )
+    own = TokenizedSplit.load(tiny_store, "validation")
+    old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
+    assert turned.n_bytes.tolist() == own.n_bytes.tolist()
+    for i in (0, 13, 30):
+        before, after = own.dataset[i], turned.dataset[i]
+        wanted = old.decode([t for t in before["labels"] if t >= 0], skip_special_tokens=True)
+        kept = [t for t in after["labels"] if t >= 0]
+        got = new.decode(kept, skip_special_tokens=True)
+        assert got == wanted
+        assert kept[-1] == new.eos_token_id
