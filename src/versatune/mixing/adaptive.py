@@ -11,7 +11,7 @@ import numpy as np
 
 from versatune.domains import choose
 from versatune.errors import VersatuneError
-from versatune.mixing import formulas
+from versatune.mixing import formulas, rivals
 from versatune.mixing.config import (
     AdaptiveParams,
     DoremiParams,
@@ -19,8 +19,8 @@ from versatune.mixing.config import (
     FosterParams,
     OdmParams,
 )
-from versatune.mixing.formulas import Array
 from versatune.mixing.interface import Context, Now, Stop, Strategy
+from versatune.mixing.shares import Array, bounded_shares
 
 NO_PROGRESS = "first measurement: there is no progress to go by yet"
 
@@ -33,13 +33,13 @@ class Adaptive(Strategy, ABC):
         self.against = params.against
         self._floor, self._cap = params.floor, params.cap
         try:
-            start = formulas.bounded_shares(start, self._floor, self._cap)
+            start = bounded_shares(start, self._floor, self._cap)
         except ValueError as error:
             raise VersatuneError(f"strategy.floor and strategy.cap: {error}.") from error
         super().__init__(context, start)
 
     def _bounded(self, weights: Array) -> Array:
-        return formulas.bounded_shares(weights, self._floor, self._cap)
+        return bounded_shares(weights, self._floor, self._cap)
 
 
 class Foster(Adaptive):
@@ -147,7 +147,7 @@ class Doremi(Adaptive):
         measured = np.where(np.isnan(measured), now.loss, measured)
         assert self.context.reference_loss is not None
         excess = np.maximum(measured - self.context.reference_loss, 0.0)
-        new = formulas.doremi_update(
+        new = rivals.doremi_update(
             now.weights, excess, self._params.eta, self._params.share_smoothing
         )
         top = int(np.argmax(excess))
@@ -166,9 +166,9 @@ class Odm(Adaptive):
     def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
         memory = self._memory
         measured = _published_signal(self._params.signal, now)
-        reward = formulas.odm_reward(memory.reward, measured, self._params.decay)
+        reward = rivals.odm_reward(memory.reward, measured, self._params.decay)
         memory.reward = reward.tolist()
-        new = formulas.odm_update(reward, max(now.signals.step, 1))
+        new = rivals.odm_update(reward, max(now.signals.step, 1))
         top = int(np.argmax(reward))
         reason = f"largest reward {reward[top]:.2f} in {self.context.domains[top]}"
         return self._bounded(new), reason, None

@@ -29,12 +29,14 @@ class UniformParams(_Named):
     """The same share for every domain."""
 
     name: Literal["uniform"] = "uniform"
+    """Which strategy this is."""
 
 
 class ProportionalParams(_Named):
     """Shares by the amount of data, n_j^(1/T): the stratified mix for T = 1."""
 
     name: Literal["proportional"] = "proportional"
+    """Which strategy this is."""
     temperature: float = Field(1.0, gt=0)
     """T; 1 follows the data, larger values go towards uniform."""
 
@@ -43,18 +45,21 @@ class InverseParams(_Named):
     """The paper's baseline against the detected shares: w_j = (1 - P_j) / sum_i (1 - P_i)."""
 
     name: Literal["inverse"] = "inverse"
+    """Which strategy this is."""
 
 
 class ConstantParams(_Named):
     """The shares training starts with (for the initial mixture: the detected ones), unchanged."""
 
     name: Literal["constant"] = "constant"
+    """Which strategy this is."""
 
 
 class CustomParams(_Named):
     """Shares written down by the user."""
 
     name: Literal["custom"] = "custom"
+    """Which strategy this is."""
     weights: dict[str, float] = Field(min_length=1)
     """The share of every domain; not negative, sum 1."""
 
@@ -108,6 +113,7 @@ class FosterParams(_PotentialParams):
     """Algorithm 2: raise all abilities together."""
 
     name: Literal["foster"] = "foster"
+    """Which strategy this is."""
     sigma: float = Field(0.5, ge=0)
     """How far one update moves the shares. Open in the paper, which makes four updates; the
     default suits ten or so, and is to be tuned on validation data."""
@@ -129,6 +135,7 @@ class ExpandParams(_PotentialParams):
     """Algorithm 3: raise one domain and keep the others."""
 
     name: Literal["expand"] = "expand"
+    """Which strategy this is."""
     target: str
     """The domain to raise."""
     sigma: float = Field(1.0, ge=0)
@@ -153,6 +160,7 @@ class DoremiParams(AdaptiveParams):
     """DoReMi's update (arXiv 2305.10429) on the model itself, from uniform shares."""
 
     name: Literal["doremi"] = "doremi"
+    """Which strategy this is."""
     eta: float = Field(1.0, ge=0)
     """Step size; the paper's is 1."""
     share_smoothing: float = Field(1e-3, ge=0, le=1)
@@ -170,6 +178,7 @@ class OdmParams(AdaptiveParams):
     """Online Data Mixing (arXiv 2312.02406), an EXP3 bandit, from uniform shares."""
 
     name: Literal["odm"] = "odm"
+    """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
     signal: Literal["train", "validation"] = "train"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from versatune.mixing import formulas
-from versatune.mixing.formulas import Array
+from versatune.mixing.shares import Array, shares
 
 Stop = Literal["stop", "rollback"]
 """End training: with the model as it is, or going back to the best one."""
@@ -104,7 +104,7 @@ class Strategy(ABC):
 
     def __init__(self, context: Context, start: Array) -> None:
         self.context = context
-        self._start = formulas.shares(start)
+        self._start = shares(start)
         self._memory = _Memory()
         if context.base_loss is not None:
             self._remember(np.asarray(context.base_loss, dtype=np.float64))
@@ -116,7 +116,7 @@ class Strategy(ABC):
     def update(self, signals: Signals) -> Decision:
         """Shares of the next round. Raises ValueError on NaN, wrong shapes, bad shares."""
         memory = self._memory
-        weights = formulas.shares(signals.weights)
+        weights = shares(signals.weights)
         loss = np.asarray(signals.validation_loss, dtype=np.float64)
         if loss.shape != weights.shape or weights.shape != self._start.shape:
             raise ValueError(f"expected {self._start.size} domains, got {loss.shape} losses")

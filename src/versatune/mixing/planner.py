@@ -18,8 +18,8 @@ import numpy.typing as npt
 from versatune.errors import VersatuneError
 from versatune.mixing.config import PlanParams, Unit
 from versatune.mixing.draws import DrawState, Passes, Window
-from versatune.mixing.formulas import Array, shares
 from versatune.mixing.schedule import Schedule
+from versatune.mixing.shares import Array, shares
 
 logger = logging.getLogger(__name__)
 

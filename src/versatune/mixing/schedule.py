@@ -31,7 +31,7 @@ from heapq import heapify, heappop, heappush
 
 import numpy as np
 
-from versatune.mixing.formulas import Array
+from versatune.mixing.shares import Array
 
 
 class Schedule:

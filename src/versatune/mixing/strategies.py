@@ -17,8 +17,8 @@ from versatune.mixing.config import (
     StrategyParams,
     UniformParams,
 )
-from versatune.mixing.formulas import Array
 from versatune.mixing.interface import Context, Decision, Signals, Static, Strategy
+from versatune.mixing.shares import Array, bounded_shares, shares
 
 __all__ = [
     "Context",
@@ -58,7 +58,7 @@ def initial_shares(params: StaticParams, context: Context, floor: float) -> Arra
 
     Raises VersatuneError when ``context`` lacks what is needed or the floor leaves no room.
     """
-    start = formulas.shares(_start(params, context))
+    start = shares(_start(params, context))
     if isinstance(params, CustomParams):
         return start
     k = len(context.domains)
@@ -66,7 +66,7 @@ def initial_shares(params: StaticParams, context: Context, floor: float) -> Arra
         raise VersatuneError(
             f"a floor of {floor} is too much for {k} domains: at most {1 / k:.4g}."
         )
-    return formulas.bounded_shares(start, floor, 1.0)
+    return bounded_shares(start, floor, 1.0)
 
 
 def _start(params: StrategyParams, context: Context) -> Array:
@@ -108,4 +108,4 @@ def _custom(params: CustomParams, domains: tuple[str, ...]) -> Array:
         raise VersatuneError(
             f"strategy.weights names no share for {', '.join(missing)}; give 0 to leave one out."
         )
-    return formulas.shares([given[name] for name in domains])
+    return shares([given[name] for name in domains])

@@ -8,7 +8,7 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.mixing.formulas import Array
+from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
