@@ -10,7 +10,7 @@ TEXTS = (
     "The court held that the contract was void for want of consideration, and the appeal was",
     "A dose of 5 mg of the drug lowers blood pressure within two hours.\n\nSide effects are rare.",
     "The bond pays a coupon twice a year; its price falls when rates rise.",
-    "Carbon has the atomic number 6. Its isotopes are used to date organic remains. " * 9,
+    "Carbon has the atomic number 6. Its isotopes are used to date organic remains. " * 2,
     "def add(a, b):\n    return a + b\n\nprint(add(1, 2))",
     "Paris lies on the Seine, and so does Rouen. The the the the the the",
 )
@@ -28,30 +28,34 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
     weights = rng.dirichlet(np.full(k, 4.0))
     start = weights.copy()
     history = []
-    for r in range(rounds):
-        loss = base * (gain + (1 - gain) * np.exp(-0.7 * (r + 1)))
-        before = base * (gain + (1 - gain) * np.exp(-0.7 * r))
+    for r in range(rounds + 1):
+        loss = base * (gain + (1 - gain) * np.exp(-0.7 * r))
         gamma = np.maximum((loss - reference) / loss, 0)
         for j, domain in enumerate(domains):
+            realised = weights[j] + rng.normal(0, 0.004, 3) if r else [None] * 3
             history.append(
                 {
                     "round": r,
-                    "step": 25 * (r + 1),
+                    "step": 25 * r,
                     "domain": domain,
                     "weight": weights[j],
-                    "realised_share_rows": weights[j] + rng.normal(0, 0.01),
-                    "realised_share_tokens": weights[j] + rng.normal(0, 0.004),
-                    "realised_share_supervised_tokens": weights[j] + rng.normal(0, 0.004),
-                    "epochs_seen": 0.2 * (r + 1),
-                    "train_loss": loss[j] * 0.97,
+                    "realised_share_rows": realised[0],
+                    "realised_share_tokens": realised[1],
+                    "realised_share_supervised_tokens": realised[2],
+                    "epochs_seen": 0.2 * r,
+                    "train_loss": loss[j] * 0.97 if r else None,
+                    "learnable_potential": gamma[j] if r else None,
+                    "forgetting_degree": max(loss[j] / base[j] - 1, 0) if r else None,
                     "validation_loss": loss[j] + rng.normal(0, 0.005),
-                    "learnable_potential": gamma[j],
-                    "forgetting_degree": max((loss[j] - before[j]) / before[j], 0),
+                    "validation_stderr": 0.02,
+                    "tokens_per_second": 5000.0 if r else 0.0,
+                    "reason": "shares follow the potential" if r else "the base model",
                 }
             )
-        weights = weights * (1 + 0.6 * gamma)
-        weights /= weights.sum()
-    final = base * gain
+        if r:
+            weights = weights * (1 + 0.6 * gamma)
+            weights /= weights.sum()
+    evaluation = _evaluation(domains, base, base * gain, rng)
     return {
         "mixture_history": pd.DataFrame(history),
         "initial_mixture": {
@@ -65,7 +69,8 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
                 for j, d in enumerate(domains)
             }
         },
-        "evaluation": _evaluation(domains, base, final, rng),
+        "evaluation": evaluation,
+        "forgetting": _forgetting(evaluation),
         "knowledge_distribution": _knowledge(domains, start, rng),
         "judged_samples": _samples(domains, rng),
         "ingest_report": _ingest(domains, rng),
@@ -112,6 +117,35 @@ def _evaluation(
     return pd.DataFrame(rows)
 
 
+def _forgetting(evaluation: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    keys = ["domain", "task", "metric"]
+    models = [evaluation[evaluation["model"] == m].set_index(keys) for m in ("base", "tuned")]
+    for key in models[0].index:
+        base, tuned = (m.loc[key] for m in models)
+        change = tuned["value"] - base["value"]
+        half = 0.03 * base["value"] if key[2] in ("nats_per_token", "perplexity") else 0.09
+        low, high = change - half, change + half
+        better = change < 0 if key[2] in ("nats_per_token", "perplexity") else change > 0
+        sure = low > 0 or high < 0
+        wrong = None if key[1] == "held_out" else 0.06
+        rows.append(
+            {
+                **dict(zip(keys, key, strict=True)),
+                "base": base["value"],
+                "tuned": tuned["value"],
+                "change": change,
+                "low": low,
+                "high": high,
+                "relative": change / base["value"],
+                "verdict": ("better" if better else "worse") if sure else "not distinguishable",
+                "n": tuned["n"],
+                "became_wrong": wrong,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _knowledge(
     domains: tuple[str, ...], shares: np.ndarray, rng: np.random.Generator
 ) -> dict[str, Any]:
@@ -128,6 +162,7 @@ def _knowledge(
         },
         "n_samples": 2000,
         "n_rejected": 37,
+        "warnings": ["intervals too wide to decide on: law +-0.060."],
         "judge": "classifier",
         "base_model": "pretrained on the sample",
         "seed": 0,
@@ -139,11 +174,12 @@ def _samples(domains: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame
     chosen = rng.integers(0, len(domains), 300)
     return pd.DataFrame(
         {
-            "sample": range(300),
+            "index": range(300),
             "text": [TEXTS[j % len(TEXTS)] for j in chosen],
             "domain": [domains[j] for j in chosen],
             "confidence": rng.uniform(0.4, 1.0, 300),
-            "flags": ["degenerate" if i % 29 == 0 else "" for i in range(300)],
+            "status": ["ok"] * 300,
+            "flag": ["degenerate" if i % 29 == 0 else "" for i in range(300)],
         }
     )
 

@@ -20,11 +20,6 @@ from versatune.reporting.style import AXIS_HEIGHT, domain_styles
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-INTERVAL_NOTE = (
-    "taken as if the two models had been given different examples. They were given the same "
-    "ones, so it is rather too wide than too narrow."
-)
-
 
 @dataclass(frozen=True)
 class Artifacts:
@@ -35,7 +30,7 @@ class Artifacts:
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """By the names used in the template: ``loss_before_after``, ``shares`` and so on."""
     results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["metric"]))
-    """From :func:`versatune.reporting.summary.results`."""
+    """From :func:`versatune.reporting.tables.results`."""
     history: pd.DataFrame | None = None
     ingest: Mapping[str, Any] | None = None
     knowledge: Mapping[str, Any] | None = None
@@ -73,11 +68,11 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     scripts = [plotly.offline.get_plotlyjs(), (TEMPLATES / "report.js").read_text("utf-8")]
     page = environment.get_template("report.html").render(
         a=artifacts,
-        losses=_records(summary.only_losses(artifacts.results)),
-        accuracies=_records(summary.only_accuracies(artifacts.results)),
+        losses=_records(tables.only_losses(artifacts.results)),
+        accuracies=_records(tables.only_accuracies(artifacts.results)),
         interval=formats.interval,
-        interval_note=INTERVAL_NOTE,
         said=summary.summarise(artifacts),
+        log=_records(tables.round_log(artifacts.history)),
         ingest_rows=_records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),
         texts=sample_rows(artifacts.samples, samples),
@@ -118,35 +113,23 @@ def embedded(fig: go.Figure) -> dict[str, Any]:
 
 
 def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]]:
-    """Up to ``limit`` judged texts, evenly over the judged domains, in their order of sampling."""
+    """Up to ``limit`` judged texts, evenly over the judged domains, in their order of sampling.
+
+    Texts without a judgement count as a group of their own; their ``note`` says why.
+    """
     if samples is None or samples.empty:
         return []
-    each = max(1, limit // max(1, samples["domain"].nunique(dropna=False)))
+    each = max(1, limit // samples["domain"].nunique(dropna=False))
     shown = samples.groupby("domain", sort=False, dropna=False).head(each).head(limit)
-    rows = []
-    for record in _records(shown):
-        text = str(record.get("text") or "").strip()
-        rows.append(
-            {
-                "domain": str(record["domain"]) if record["domain"] is not None else "none",
-                "confidence": record.get("confidence"),
-                "flags": _flags(record.get("flags")),
-                "head": _cut(" ".join(text[:400].split()), 160),
-                "text": _cut(text, 1500),
-            }
-        )
-    return rows
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[:length].rstrip() + "…"
-
-
-def _flags(value: Any) -> str:
-    """Flags as one text: they may come as a text, a list or an array."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    return ", ".join(str(v) for v in value) if hasattr(value, "__iter__") else ""
+    return [
+        {
+            "domain": row["domain"] or "not judged",
+            "confidence": row["confidence"],
+            "text": row["text"],
+            "notes": [n for n in (row["status"], row["flag"]) if n and n != "ok"],
+        }
+        for row in _records(shown)
+    ]
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -126,18 +126,23 @@ def set_meta(fig: go.Figure, **values: Any) -> None:
 
 
 def lay_out_grid(
-    fig: go.Figure, titles: Sequence[str], row_height: int = 150, min_width: int = 250
+    fig: go.Figure,
+    titles: Sequence[str],
+    row_height: int,
+    min_width: int,
+    gap: int = GAP_X,
 ) -> None:
     """Place the axes x1/y1 ... xn/yn in a grid, each with its title above it, left-aligned.
 
     The page does the same again with the width it finds (``meta.grid``), down to one column.
-    ``row_height`` and ``min_width`` are pixels of one panel, without the gaps.
+    ``row_height`` and ``min_width`` are pixels of one panel, without the gaps; ``gap`` is what
+    the tick labels of the panel to the right need.
     """
     n = len(titles)
-    columns = max(1, min(n, PAGE_WIDTH // (min_width + GAP_X)))
+    columns = max(1, min(n, PAGE_WIDTH // (min_width + gap)))
     rows = -(-n // columns)
     inner = rows * row_height + (rows - 1) * GAP_Y
-    gap_x, gap_y = GAP_X / PAGE_WIDTH, GAP_Y / inner
+    gap_x, gap_y = gap / PAGE_WIDTH, GAP_Y / inner
     width = (1 - (columns - 1) * gap_x) / columns
     height = (1 - (rows - 1) * gap_y) / rows
     for i, title in enumerate(titles):
@@ -171,7 +176,7 @@ def lay_out_grid(
             "panels": n,
             "row_height": row_height,
             "min_width": min_width,
-            "gap_x": GAP_X,
+            "gap_x": gap,
             "gap_y": GAP_Y,
         },
     )
@@ -199,3 +204,26 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
         for n, member in enumerate(members):
             placed[member] = centre + gap * (n - (len(members) - 1) / 2)
     return placed
+
+
+def axes_of(i: int) -> dict[str, str]:
+    """The axes of panel ``i`` (from 0), as arguments of a trace."""
+    suffix = str(i + 1) if i else ""
+    return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
+
+
+def interval(
+    value: float | None, low: float | None, high: float | None, colour: str
+) -> dict[str, Any] | None:
+    """Error bars of one point in x, from the ends of its interval; None when not all are known."""
+    if value is None or low is None or high is None:
+        return None
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - value],
+        "arrayminus": [value - low],
+        "color": colour,
+        "thickness": 1.5,
+        "width": 4,
+    }

@@ -33,28 +33,6 @@ class Summary:
     tiles: list[Tile]
 
 
-def results(evaluation: pd.DataFrame) -> pd.DataFrame:
-    """Base and tuned model side by side: held-out losses first, then each task's accuracy.
-
-    Columns as of :func:`versatune.reporting.tables.before_after`.
-    """
-    losses = tables.before_after(evaluation, (tables.LOSS,))
-    accuracies = tables.before_after(evaluation, tables.ACCURACIES)
-    if losses.empty or accuracies.empty:
-        return accuracies if losses.empty else losses
-    return pd.concat([losses, accuracies], ignore_index=True)
-
-
-def only_losses(results: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of results (losses and accuracies) the held-out losses."""
-    return results[results["metric"] == tables.LOSS]
-
-
-def only_accuracies(results: pd.DataFrame) -> pd.DataFrame:
-    """Of a table of results (losses and accuracies) the accuracies."""
-    return results[results["metric"].isin(list(tables.ACCURACIES))]
-
-
 def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:
     """Share of each domain in the training tokens (in rows where tokens are not known)."""
     found = tables.by_domain(ingest_report)
@@ -65,7 +43,10 @@ def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:
 
 def summarise(artifacts: "Artifacts") -> Summary:
     """The top of the page, from what there is."""
-    loss, accuracy = only_losses(artifacts.results), only_accuracies(artifacts.results)
+    loss, accuracy = (
+        tables.only_losses(artifacts.results),
+        tables.only_accuracies(artifacts.results),
+    )
     headline, mood, details = verdict(loss)
     details += accuracy_sentence(accuracy)
     return Summary(
@@ -88,11 +69,7 @@ def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
         )
     named = {v: loss.loc[loss["verdict"] == v, "domain"].tolist() for v in set(loss["verdict"])}
     better, worse = named.get("better", []), named.get("worse", [])
-    unclear, unknown = named.get("not distinguishable", []), named.get("unknown", [])
-    if unknown:
-        fell = loss.loc[loss["change"] < 0, "domain"].tolist()
-        text = f"Held-out loss fell in {_of(len(fell), k)}; without intervals this may be noise."
-        return text, "unknown", []
+    unclear = named.get("not distinguishable", [])
     if len(better) == k:
         return f"Every domain improved: held-out loss fell {_in_all(k)}.", "good", []
     details = [_sentence(loss, name) for name in worse]
@@ -127,8 +104,7 @@ def accuracy_sentence(accuracy: pd.DataFrame) -> list[str]:
 def _sentence(loss: pd.DataFrame, domain: str) -> str:
     row = loss[loss["domain"] == domain].iloc[0]
     change, low, high = (
-        formats.percent(row[key] / row["base"], signed=True)
-        for key in ("change", "change_low", "change_high")
+        formats.percent(row[key] / row["base"], signed=True) for key in ("change", "low", "high")
     )
     return f"{domain}: held-out loss {change} (95 % interval {low} to {high})."
 
@@ -158,7 +134,7 @@ def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
     tiles = []
     if artifacts.history is not None and len(artifacts.history):
         history = artifacts.history
-        rounds = history["round"].nunique()
+        rounds = history["round"].max()
         tiles.append(Tile("training", f"{history['step'].max():,} steps", f"{rounds} rounds"))
         tiles += _shift_tile(history)
     seconds = [float(t["seconds"]) for t in artifacts.timings]
@@ -168,7 +144,11 @@ def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
 
 
 def _shift_tile(history: pd.DataFrame) -> list[Tile]:
-    wide = history.pivot_table(index="round", columns="domain", values="weight").sort_index()
+    wide = (
+        history[history["round"] > 0]
+        .pivot_table(index="round", columns="domain", values="weight")
+        .sort_index()
+    )
     if len(wide) < 2:
         return []
     shifts = (wide.iloc[-1] - wide.iloc[0]).abs()

@@ -1,33 +1,13 @@
 """What the report says in numbers: small pure functions from artifacts to tables."""
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 LOSS = "nats_per_token"
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
-"""Metrics where more is better, the first one present counts as a task's accuracy."""
-
-Z95 = 1.959963984540054
-"""Half-width of a 95 % normal interval in standard errors."""
-
-Verdict = Literal["better", "worse", "not distinguishable", "unknown"]
-
-
-def domain_order(*sources: Any) -> list[str]:
-    """Domain names in the order of the first source, then what only later ones know.
-
-    A source is a mapping by domain, a list of names, a table with a ``domain`` column, or None.
-    """
-    names: dict[str, None] = {}
-    for source in sources:
-        if source is None:
-            continue
-        found = source["domain"] if isinstance(source, pd.DataFrame) else source
-        names.update(dict.fromkeys(str(name) for name in found))
-    return list(names)
+"""Metrics where more is better; the first one present counts as a task's accuracy."""
 
 
 def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -37,73 +17,60 @@ def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(artifact.get("domains", artifact))
 
 
-def before_after(evaluation: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Base and tuned model side by side, a row a domain and task, with the change between them.
+def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
+    """Base and tuned model side by side: held-out losses first, then each task's accuracy.
 
-    Of ``metrics`` the first that a task has is used. Columns: domain, task, metric, base,
-    base_low, base_high, tuned, tuned_low, tuned_high, n, change, change_low, change_high,
-    relative, verdict. The interval of the change is change ± 1.96 sqrt(se_base² + se_tuned²):
-    as if the models had answered different items. They answer the same ones, so it is rather
-    too wide than too narrow.
+    The rows of ``forgetting`` (changes, their paired 95 % intervals ``low`` and ``high``, and
+    verdicts) that the report shows: of each domain and task the loss in nats, or the first of
+    :data:`ACCURACIES` it has; with ``base_low, base_high, tuned_low, tuned_high`` added, the
+    intervals of each measurement, from ``evaluation``.
     """
-    found = evaluation[evaluation["metric"].isin(list(metrics))]
-    rows = []
-    for (domain, task), group in found.groupby(["domain", "task"], sort=False, dropna=False):
-        metric = next(m for m in metrics if (group["metric"] == m).any())
-        group = group[group["metric"] == metric]
-        models = {model: part.iloc[-1] for model, part in group.groupby("model")}
-        if "base" not in models or "tuned" not in models:
-            continue
-        rows.append(
-            {
-                "domain": str(domain),
-                "task": str(task),
-                "metric": metric,
-                **_change(models["base"], models["tuned"], lower_is_better=metric == LOSS),
-            }
+    name = forgetting["metric"].map(_plain)
+    rank = {metric: i for i, metric in enumerate((LOSS, *ACCURACIES))}
+    shown = forgetting[name.isin(list(rank))].copy()
+    shown["metric"] = name
+    shown["rank"] = shown["metric"].map(rank)
+    shown = shown.sort_values("rank", kind="stable").drop_duplicates(["domain", "task"])
+    losses = shown["metric"] == LOSS
+    shown = pd.concat([shown[losses], shown[~losses].sort_index()]).drop(columns="rank")
+    for model in ("base", "tuned"):
+        ends = evaluation.loc[evaluation["model"] == model, [*_KEYS, "low", "high"]].copy()
+        ends["metric"] = ends["metric"].map(_plain)
+        ends = ends.drop_duplicates(list(_KEYS)).rename(
+            columns={"low": f"{model}_low", "high": f"{model}_high"}
         )
-    columns = ["domain", "task", "metric", *_CHANGE_COLUMNS]
-    return pd.DataFrame(rows, columns=columns)
+        shown = shown.merge(ends, how="left", on=list(_KEYS))
+    return shown
 
 
-_CHANGE_COLUMNS = (
-    *("base", "base_low", "base_high", "tuned", "tuned_low", "tuned_high", "n"),
-    *("change", "change_low", "change_high", "relative", "verdict"),
-)
+def only_losses(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of :func:`results` the held-out losses."""
+    return table[table["metric"] == LOSS]
 
 
-def _change(base: pd.Series, tuned: pd.Series, lower_is_better: bool) -> dict[str, Any]:
-    before, after = float(base["value"]), float(tuned["value"])
-    change = after - before
-    half = Z95 * math.hypot(_error(base), _error(tuned))
-    return {
-        "base": before,
-        "base_low": base["low"],
-        "base_high": base["high"],
-        "tuned": after,
-        "tuned_low": tuned["low"],
-        "tuned_high": tuned["high"],
-        "n": tuned["n"],
-        "change": change,
-        "change_low": change - half,
-        "change_high": change + half,
-        "relative": change / before if before else float("nan"),
-        "verdict": judge_change(change, half, lower_is_better),
-    }
+def only_accuracies(table: pd.DataFrame) -> pd.DataFrame:
+    """Of a table of :func:`results` the accuracies."""
+    return table[table["metric"] != LOSS]
 
 
-def _error(row: pd.Series) -> float:
-    value = row["stderr"]
-    return float("nan") if value is None else float(value)
+_KEYS = ("domain", "task", "metric")
 
 
-def judge_change(change: float, half: float, lower_is_better: bool) -> Verdict:
-    """Better or worse only when the interval ``change`` ± ``half`` leaves out zero."""
-    if not math.isfinite(change) or not math.isfinite(half):
-        return "unknown"
-    if abs(change) <= half:
-        return "not distinguishable"
-    return "better" if (change < 0) == lower_is_better else "worse"
+def _plain(metric: str) -> str:
+    """``exact_match (flexible-extract)`` and the like without what the harness adds."""
+    return str(metric).split(" (")[0]
+
+
+def round_log(history: pd.DataFrame | None) -> pd.DataFrame:
+    """A row a round: step, mean held-out loss over the domains, speed, why the shares moved."""
+    if history is None:
+        return pd.DataFrame()
+    return history.groupby("round", as_index=False).agg(
+        step=("step", "first"),
+        validation_loss=("validation_loss", "mean"),
+        tokens_per_second=("tokens_per_second", "first"),
+        reason=("reason", "first"),
+    )
 
 
 def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:

@@ -11,23 +11,23 @@ from versatune.artifacts import read_json
 from versatune.data.config import Domains
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
-from versatune.reporting import configuration, figures, summary
+from versatune.reporting import configuration, figures, summary, tables
 from versatune.reporting.report import Artifacts, render
 from versatune.training.config import TrainParams
 
 
-def tabulate_results(evaluation: pd.DataFrame) -> pd.DataFrame:
+def tabulate_results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
     """Base and tuned model side by side: held-out losses first, then accuracies."""
-    return summary.results(evaluation)
+    return tables.results(evaluation, forgetting)
 
 
 def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, go.Figure]:
     """Held-out loss and accuracy of each domain, before and after."""
     names = list(domains.active)
     return _logged(
-        loss_before_after=figures.before_after(summary.only_losses(results), names, "loss"),
+        loss_before_after=figures.before_after(tables.only_losses(results), names, "loss"),
         accuracy_before_after=figures.before_after(
-            summary.only_accuracies(results), names, "accuracy"
+            tables.only_accuracies(results), names, "accuracy"
         ),
     )
 

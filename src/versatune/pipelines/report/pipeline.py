@@ -17,7 +17,12 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     figure = {name: f"figure_{name}" for name in FIGURES}
     return Pipeline(
         [
-            Node(nodes.tabulate_results, "evaluation", "results", name="tabulate_results"),
+            Node(
+                nodes.tabulate_results,
+                ["evaluation", "forgetting"],
+                "results",
+                name="tabulate_results",
+            ),
             Node(
                 nodes.draw_results,
                 ["results", "params:domains"],

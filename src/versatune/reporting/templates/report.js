@@ -40,8 +40,15 @@
   fit();
   let waiting;
   window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(fit, 100); });
-  window.addEventListener("beforeprint", () => fit(PRINT_WIDTH));
-  window.addEventListener("afterprint", () => fit());
+  const blocks = [...document.querySelectorAll("details.block")];
+  window.addEventListener("beforeprint", () => {
+    fit(PRINT_WIDTH);
+    for (const block of blocks) [block.wasOpen, block.open] = [block.open, true];
+  });
+  window.addEventListener("afterprint", () => {
+    fit();
+    for (const block of blocks) block.open = block.wasOpen;
+  });
 
   /* Tables sort by a click on a column's head: first up, then down. */
   const key = (row, column) => {

@@ -1,0 +1,246 @@
+"""What happened over the rounds of training. Round 0 is the base model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune.reporting import tables
+from versatune.reporting.style import (
+    GAP_X,
+    MUTED,
+    DomainStyle,
+    axes_of,
+    domain_styles,
+    figure,
+    label,
+    lay_out_grid,
+    legend_below,
+    numbers,
+    spread,
+)
+
+MANY = 8
+"""Up to so many domains share one chart of lines; with more, each gets a panel or a row."""
+
+UNITS = {"rows": "rows", "tokens": "tokens", "supervised_tokens": "supervised tokens"}
+
+
+def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") -> go.Figure:
+    """Share of each domain asked for, and realised in ``unit``, over the rounds."""
+    caption = (
+        f"Share of {UNITS.get(unit, unit)}. The line is what the mixture asked for, a ring is "
+        "what the round was really made of: a ring on its line means it got what it asked for."
+    )
+    fig = figure("Mixture over rounds", caption, 400)
+    history = history[history["round"] > 0]
+    styles = domain_styles(domains)
+    panels = len(domains) > MANY
+    for i, domain in enumerate(domains):
+        rows = _of(history, domain)
+        axes = axes_of(i) if panels else {}
+        rounds, colour = rows["round"].tolist(), styles[domain].colour
+        fig.add_scatter(
+            name=label(domain),
+            x=rounds,
+            y=numbers(rows["weight"]),
+            mode="lines",
+            line={"color": colour, "dash": styles[domain].dash, "width": 2},
+            hovertemplate="%{y:.1%} asked for",
+            showlegend=False,
+            **axes,
+        )
+        fig.add_scatter(
+            name=label(domain),
+            x=rounds,
+            y=numbers(rows[f"realised_share_{unit}"]),
+            mode="markers",
+            marker={"color": colour, "symbol": "circle-open", "size": 8, "line": {"width": 1.5}},
+            hovertemplate="%{y:.1%} realised",
+            showlegend=False,
+            **axes,
+        )
+    if panels:
+        _panels(fig, history, domains, styles, row_height=110, min_width=180)
+        fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
+        return fig
+    _round_axis(fig, history)
+    fig.update_yaxes(tickformat=".1~%", rangemode="tozero", title_text=f"share of {UNITS[unit]}")
+    _end_labels(fig, history, "weight", styles, from_zero=True)
+    return fig
+
+
+def held_out_losses(
+    history: pd.DataFrame, domains: Sequence[str], reference: Mapping[str, Any] | None = None
+) -> go.Figure:
+    """Held-out loss of each domain over the rounds, a panel a domain, reference line dashed."""
+    known = {
+        domain: level
+        for domain, entry in tables.by_domain(reference).items()
+        if (level := numbers([entry["nats_per_token"]])[0]) is not None
+    }
+    caption = (
+        "Held-out loss in nats per token, each domain on its own scale; lower is better. "
+        "Round 0 is the base model."
+    )
+    if known:
+        caption += (
+            " The dashed line is the reference: what a model reaches that learns this domain alone."
+        )
+    fig = figure("Held-out loss over rounds", caption, 400)
+    styles = domain_styles(domains)
+    for i, domain in enumerate(domains):
+        rows = _of(history, domain)
+        fig.add_scatter(
+            name=label(domain),
+            x=rows["round"].tolist(),
+            y=numbers(rows["validation_loss"]),
+            mode="lines+markers",
+            line={"color": styles[domain].colour, "width": 2},
+            marker={"size": 5},
+            hovertemplate="round %{x}: %{y:.3f}<extra></extra>",
+            showlegend=False,
+            **axes_of(i),
+        )
+        if domain in known and len(rows):
+            fig.add_scatter(
+                name=f"{label(domain)} reference",
+                x=[rows["round"].min(), rows["round"].max()],
+                y=[known[domain]] * 2,
+                mode="lines",
+                line={"color": MUTED, "dash": "dash", "width": 1.5},
+                hovertemplate="reference: %{y:.3f}<extra></extra>",
+                showlegend=False,
+                **axes_of(i),
+            )
+    _panels(fig, history, domains, styles, row_height=130, min_width=230)
+    return fig
+
+
+def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
+    """Learnable potential and forgetting degree over the rounds, beside each other."""
+    caption = (
+        "Learnable potential: how far the held-out loss still lies above the reference, as a part "
+        "of the loss. Forgetting: how far the held-out loss lies above its lowest so far (or above "
+        "the round before, if configured so), 0 if it does not."
+    )
+    fig = figure("What is left to learn, what is being forgotten", caption, 420)
+    history = history[history["round"] > 0]
+    columns = {
+        "learnable_potential": "Learnable potential",
+        "forgetting_degree": "Forgetting degree",
+    }
+    styles = domain_styles(domains)
+    for i, (column, title) in enumerate(columns.items()):
+        if len(domains) > MANY:
+            _heatmap(fig, history, domains, column, title, axes_of(i), first=i == 0)
+            continue
+        for domain in domains:
+            rows = _of(history, domain)
+            fig.add_scatter(
+                name=label(domain),
+                x=rows["round"].tolist(),
+                y=numbers(rows[column]),
+                mode="lines+markers",
+                line={"color": styles[domain].colour, "width": 2},
+                marker={"size": 5},
+                hovertemplate="%{y:.1%}",
+                showlegend=i == 0,
+                **axes_of(i),
+            )
+    many = len(domains) > MANY
+    height = 26 * len(domains) if many else 240
+    gap = 40 + 7 * max(len(label(d, 20)) for d in domains) if many else GAP_X
+    lay_out_grid(fig, list(columns.values()), row_height=height, min_width=290, gap=gap)
+    _round_axis(fig, history)
+    if many:
+        fig.update_yaxes(autorange="reversed", showgrid=False)
+        fig.update_xaxes(showgrid=False)
+    else:
+        fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
+        legend_below(fig)
+    return fig
+
+
+def _of(history: pd.DataFrame, domain: str) -> pd.DataFrame:
+    return history[history["domain"] == domain].sort_values("round")
+
+
+def _round_axis(fig: go.Figure, history: pd.DataFrame) -> None:
+    rounds = sorted(history["round"].unique())
+    few = len(rounds) <= 12
+    fig.update_xaxes(title_text="round", tickformat="d", **({"dtick": 1} if few else {"nticks": 8}))
+    fig.update_layout(hovermode="x unified")
+
+
+def _panels(
+    fig: go.Figure,
+    history: pd.DataFrame,
+    domains: Sequence[str],
+    styles: Mapping[str, DomainStyle],
+    row_height: int,
+    min_width: int,
+) -> None:
+    titles = [f'<span style="color:{styles[d].colour}">{label(d, 24)}</span>' for d in domains]
+    lay_out_grid(fig, titles, row_height=row_height, min_width=min_width)
+    _round_axis(fig, history)
+    fig.update_xaxes(dtick=None, nticks=5)
+    fig.update_yaxes(nticks=5)
+
+
+def _end_labels(
+    fig: go.Figure,
+    history: pd.DataFrame,
+    column: str,
+    styles: Mapping[str, DomainStyle],
+    from_zero: bool = False,
+) -> None:
+    """The domains' names at the right end of their lines, moved apart where they would touch."""
+    last = {d: numbers(_of(history, d)[column].tail(1)) for d in styles}
+    ends = {d: found[0] for d, found in last.items() if found and found[0] is not None}
+    values = [v for trace in fig.data for v in trace.y if v is not None]
+    if not ends or not values:
+        return
+    bottom, top = (0.0 if from_zero else min(values)), max(values)
+    margin = (top - bottom) * 0.06 or 0.05
+    top, bottom = top + margin, bottom if from_zero else bottom - margin
+    gap = (top - bottom) * 17 / (fig.layout.height - 104)
+    for domain, y in zip(ends, spread(list(ends.values()), gap), strict=True):
+        fig.add_annotation(
+            text=f"<b>{label(domain, 14)}</b>",
+            font={"color": styles[domain].colour, "size": 13},
+            xref="paper",
+            x=1,
+            y=y,
+            xanchor="left",
+            xshift=8,
+            showarrow=False,
+        )
+    width = 12 + 8 * max(len(label(d, 14)) for d in ends)
+    fig.update_yaxes(range=[bottom, top])
+    fig.update_layout(margin_r=width)
+
+
+def _heatmap(
+    fig: go.Figure,
+    history: pd.DataFrame,
+    domains: Sequence[str],
+    column: str,
+    title: str,
+    axes: dict[str, str],
+    first: bool,
+) -> None:
+    rounds = sorted(history["round"].unique())
+    wide = history.pivot_table(index="domain", columns="round", values=column, dropna=False)
+    wide = wide.reindex(index=list(domains), columns=rounds)
+    fig.add_heatmap(
+        name=title,
+        x=[int(r) for r in rounds],
+        y=[label(d, 20) for d in domains],
+        z=[numbers(row) for row in wide.to_numpy()],
+        colorscale="Blues" if first else "Reds",
+        showscale=False,
+        hovertemplate="%{y}, round %{x}: %{z:.1%}<extra></extra>",
+        **axes,
+    )
