@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from versatune.mixing import formulas
-from versatune.mixing.shares import Array, shares
+from versatune.mixing.shares import Array, losses, shares
 
 Stop = Literal["stop", "rollback"]
 """End training: with the model as it is, or going back to the best one."""
@@ -117,7 +117,7 @@ class Strategy(ABC):
         """Shares of the next round. Raises ValueError on NaN, wrong shapes, bad shares."""
         memory = self._memory
         weights = shares(signals.weights)
-        loss = np.asarray(signals.validation_loss, dtype=np.float64)
+        loss = losses("validation_loss", signals.validation_loss)
         if loss.shape != weights.shape or weights.shape != self._start.shape:
             raise ValueError(f"expected {self._start.size} domains, got {loss.shape} losses")
         if memory.previous is not None:
