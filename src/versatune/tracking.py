@@ -176,12 +176,22 @@ def log_model(path: Path, fingerprint: str, example: str) -> str | None:
     import mlflow
 
     try:
-        uri = _logged(fingerprint) or _log_model(path, fingerprint, example)
+        uri = store_model(path, fingerprint, example)
     except (mlflow.MlflowException, OSError) as error:
         logger.warning("MLflow did not take the model (%s); it stays in %s.", error, path)
         return None
     set_tags({"model.uri": uri, "model.fingerprint": fingerprint})
     return uri
+
+
+def store_model(path: Path, fingerprint: str, example: str) -> str:
+    """The URI of a checkpoint folder in MLflow, put there unless it is; raises what MLflow does."""
+    return _logged(fingerprint) or _log_model(path, fingerprint, example)
+
+
+def away() -> bool:
+    """Whether the run at work began without MLflow: its records wait for a later run."""
+    return bool(_stack) and _stack[-1].run_id.startswith("local-")
 
 
 def _logged(fingerprint: str) -> str | None:

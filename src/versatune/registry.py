@@ -1,0 +1,278 @@
+"""The MLflow Model Registry: versions of a model, and which of them serves.
+
+Aliases: ``champion`` serves, ``previous_champion`` is what :func:`rollback` goes back to,
+``challenger`` is the newest version that was not promoted. A version carries the reasons as
+tags; the tags this module reads itself begin with ``versatune.``. Moving ``champion`` is one
+call and the last of its kind, so an interruption leaves the old champion or the new one.
+"""
+
+import datetime
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+from versatune import tracking
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+logger = logging.getLogger(__name__)
+
+CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous_champion", "challenger"
+
+KEY = "versatune.key"
+PATH = "versatune.checkpoint.path"
+FINGERPRINT = "versatune.checkpoint.fingerprint"
+REPLACED = "versatune.replaced"
+PRUNED = "versatune.files_deleted"
+
+
+class RegistryAwayError(VersatuneError):
+    """MLflow does not answer; nothing was changed."""
+
+
+class Version(BaseModel):
+    """A registered version."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    number: int
+    source: str
+    """MLflow's URI of the model's files."""
+    tags: dict[str, str]
+
+    @property
+    def label(self) -> str:
+        """How messages call it."""
+        return f"{self.name} version {self.number}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Stands for the checkpoint it was made from; None for one registered by hand."""
+        return self.tags.get(FINGERPRINT)
+
+
+def champion(name: str) -> Version | None:
+    """The version that serves, if there is one. Raises RegistryAwayError."""
+    return _by_alias(name, CHAMPION)
+
+
+def register(
+    name: str, key: str, checkpoint: CheckpointRef, tags: Mapping[str, str], example: str
+) -> Version:
+    """Store a checkpoint in MLflow and make a version of it, aliased ``challenger``.
+
+    ``key`` stands for the one time it is registered: the same key again finds that version.
+    Raises RegistryAwayError.
+    """
+    with _client() as client:
+        found = [v for v in _versions(client, name) if v.tags.get(KEY) == key]
+        if found:
+            version = found[0]
+        else:
+            import mlflow
+
+            uri = tracking.store_model(checkpoint.path, checkpoint.fingerprint, example)
+            own = {KEY: key, PATH: str(checkpoint.path), FINGERPRINT: checkpoint.fingerprint}
+            version = _version(mlflow.register_model(uri, name, tags={**tags, **own}))
+            logger.info("Registered %s.", version.label)
+        client.set_registered_model_alias(name, CHALLENGER, str(version.number))
+        return version
+
+
+def promote(version: Version, over: str | None) -> bool:
+    """Make ``version`` the champion, if the champion still is the one it was measured against.
+
+    ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
+    nothing moved, when another serves by now. Doing it again does nothing. Raises
+    RegistryAwayError.
+    """
+    with _client() as client:
+        serving = _by_alias(version.name, CHAMPION)
+        if serving is not None and serving.number == version.number:
+            _drop_alias(client, version.name, CHALLENGER, version.number)
+            return True
+        if (serving and fingerprint_of(serving)) != over:
+            return False
+        if serving is not None:
+            client.set_model_version_tag(
+                version.name, str(version.number), REPLACED, str(serving.number)
+            )
+            client.set_registered_model_alias(version.name, PREVIOUS, str(serving.number))
+        client.set_registered_model_alias(version.name, CHAMPION, str(version.number))
+        _drop_alias(client, version.name, CHALLENGER, version.number)
+        return True
+
+
+def rollback(name: str) -> tuple[Version, Version]:
+    """Give ``champion`` back to the version it was taken from: (the old one, the new one).
+
+    Raises VersatuneError when there is none, or its files were deleted.
+    """
+    with _client() as client:
+        serving, previous = _by_alias(name, CHAMPION), _by_alias(name, PREVIOUS)
+        if serving is None:
+            raise VersatuneError(f"{name} has no champion in the registry: nothing to roll back.")
+        if previous is None or previous.number == serving.number:
+            raise VersatuneError(f"{serving.label} has no previous champion to go back to.")
+        if PRUNED in previous.tags:
+            raise VersatuneError(f"the files of {previous.label} were deleted; it can't serve.")
+        client.set_model_version_tag(name, str(serving.number), "versatune.rolled_back", _now())
+        client.set_registered_model_alias(name, CHAMPION, str(previous.number))
+        before = {v.number: v for v in _versions(client, name)}.get(
+            int(previous.tags.get(REPLACED, 0))
+        )
+        if before is not None and PRUNED not in before.tags:
+            client.set_registered_model_alias(name, PREVIOUS, str(before.number))
+        else:
+            client.delete_registered_model_alias(name, PREVIOUS)
+        return serving, previous
+
+
+def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
+    """The checkpoint of a version: where it was made if it is still there, else from MLflow.
+
+    In that case it is written to ``folder``. Raises RegistryAwayError.
+    """
+    path = Path(version.tags.get(PATH, ""))
+    if version.fingerprint is not None and (path / "config.json").is_file():
+        found = CheckpointRef.of_folder(path, name=version.label)
+        if found.fingerprint == version.fingerprint:
+            return found
+        logger.warning("%s was changed since it was registered; taken from MLflow.", path)
+    target = folder / f"version-{version.number}"
+    if not (target / "config.json").is_file():
+        _download(version, target)
+    return CheckpointRef.of_folder(target, name=version.label)
+
+
+def fingerprint_of(version: Version) -> str:
+    """What tells a version from others: its checkpoint's fingerprint, or its MLflow URI."""
+    return version.fingerprint or version.source
+
+
+def serving_numbers(name: str) -> set[int]:
+    """The versions that champion and previous champion point to. Raises RegistryAwayError."""
+    with _client() as client:
+        aliases = _aliases(client, name)
+    return {aliases[alias] for alias in (CHAMPION, PREVIOUS) if alias in aliases}
+
+
+def prune(name: str, keep_last: int) -> list[Version]:
+    """Delete the files of versions that neither serve nor did last, but for the newest few.
+
+    Versions, tags and reasons stay. ``keep_last`` counts versions that are not aliased champion
+    or previous champion. Returns all versions whose files are deleted by now. Raises
+    RegistryAwayError.
+    """
+    with _client() as client:
+        aliases = _aliases(client, name)
+        safe = {aliases[a] for a in (CHAMPION, PREVIOUS) if a in aliases}
+        versions = sorted(_versions(client, name), key=lambda v: -v.number)
+        others = [v for v in versions if v.number not in safe and KEY in v.tags]
+        kept = {v.source for v in versions if v.number in safe} | {
+            v.source for v in [v for v in others if PRUNED not in v.tags][:keep_last]
+        }
+        for version in others:
+            if PRUNED not in version.tags and version.source not in kept:
+                _delete_files(client, version)
+        return [v for v in _versions(client, name) if PRUNED in v.tags]
+
+
+def _delete_files(client: "MlflowClient", version: Version) -> None:
+    from mlflow.exceptions import MlflowException
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # First the mark, then the files: a version without the mark is whole.
+    client.set_model_version_tag(version.name, str(version.number), PRUNED, _now())
+    model_id = version.source.removeprefix("models:/")
+    try:
+        model = client.get_logged_model(model_id)
+        get_artifact_repository(str(model.artifact_location)).delete_artifacts()
+        client.delete_logged_model(model_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    logger.info("Deleted the files of %s.", version.label)
+
+
+def _download(version: Version, target: Path) -> None:
+    import mlflow
+
+    with _client():
+        parts = mlflow.transformers.load_model(
+            f"models:/{version.name}/{version.number}", return_type="components"
+        )
+    half = target.with_name(f".{target.name}.part")
+    parts["model"].save_pretrained(half)
+    parts["tokenizer"].save_pretrained(half)
+    half.rename(target)
+
+
+@contextmanager
+def _client() -> "Iterator[MlflowClient]":
+    """A client; what goes wrong with the store inside the block becomes RegistryAwayError."""
+    from mlflow import MlflowClient, MlflowException
+
+    if tracking.away():
+        raise RegistryAwayError("MLflow did not answer when this run began.")
+    try:
+        yield MlflowClient()
+    except (MlflowException, OSError) as error:
+        raise RegistryAwayError(f"the MLflow registry does not answer: {error}") from error
+
+
+def _by_alias(name: str, alias: str) -> Version | None:
+    with _client() as client:
+        number = _aliases(client, name).get(alias)
+        return None if number is None else _version(client.get_model_version(name, str(number)))
+
+
+def _aliases(client: "MlflowClient", name: str) -> dict[str, int]:
+    found = _unless_missing(lambda: client.get_registered_model(name))
+    return {} if found is None else {a: int(v) for a, v in found.aliases.items()}
+
+
+def _versions(client: "MlflowClient", name: str) -> list[Version]:
+    found: list[Version] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
+        found += [_version(v) for v in page]
+        token = page.token
+        if not token:
+            return found
+
+
+def _unless_missing(ask: Callable[[], "RegisteredModel"]) -> "RegisteredModel | None":
+    from mlflow import MlflowException
+
+    try:
+        return ask()
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def _drop_alias(client: "MlflowClient", name: str, alias: str, number: int) -> None:
+    if _aliases(client, name).get(alias) == number:
+        client.delete_registered_model_alias(name, alias)
+
+
+def _version(found: "ModelVersion") -> Version:
+    return Version(
+        name=found.name, number=int(found.version), source=found.source, tags=dict(found.tags)
+    )
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
