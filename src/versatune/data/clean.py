@@ -89,10 +89,7 @@ def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
     count = {fate: int((fates == fate).sum()) for fate in Fate}
     return {
         "read": tally.read,
-        "rejected": {
-            reason: {"count": number, "examples": tally.examples[reason]}
-            for reason, number in tally.rejected.most_common()
-        },
+        "rejected": tally.rejects.as_dict(),
         "duplicates": {"exact": count[Fate.EXACT], "near": count[Fate.NEAR]},
         "leaked": count[Fate.LEAKED],
         "left_out_by_weight": count[Fate.WEIGHT],

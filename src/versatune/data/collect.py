@@ -2,9 +2,8 @@
 
 import itertools
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
+from versatune.data.accounts import Rejects
 from versatune.data.config import CleanParams, Shape, Source
 from versatune.data.conversations import Messages, RejectedError, conversation, detect_shape
 from versatune.data.duplicates import answer_key, signatures
@@ -37,16 +37,8 @@ SCHEMA = pa.schema(
 class Tally:
     """What was read for one domain, and what was rejected and why."""
 
+    rejects: Rejects
     read: int = 0
-    rejected: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-
-    def reject(self, bad: Bad, keep: int) -> None:
-        """Count one rejected row; the first ``keep`` of each reason are noted."""
-        self.rejected[bad.reason] += 1
-        noted = self.examples.setdefault(bad.reason, [])
-        if len(noted) < keep:
-            noted.append({"where": bad.where, "detail": _printable(bad.detail)})
 
 
 @dataclass(frozen=True)
@@ -79,20 +71,17 @@ class Collector:
 
         Raises VersatuneError when more of a source's rows are broken than the parameters allow.
         """
-        domain, tally = len(self.tallies), Tally()
+        domain, tally = len(self.tallies), Tally(Rejects(self.params.max_examples))
         path = self.folder / f"{domain:03d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, SCHEMA) as out:
             for number, origin in enumerate(origins):
-                of_source = Tally()
+                of_source = Tally(Rejects(self.params.max_examples))
                 sound = self._sound(origin, of_source, f"Reading {name}")
                 while batch := list(itertools.islice(sound, BATCH)):
                     out.write_batch(self._digest(domain, number, batch))
                 self._check_rate(origin.source, of_source)
                 tally.read += of_source.read
-                tally.rejected += of_source.rejected
-                for reason, noted in of_source.examples.items():
-                    kept = tally.examples.setdefault(reason, [])
-                    kept.extend(noted[: self.params.max_examples - len(kept)])
+                tally.rejects.merge(of_source.rejects.as_dict())
         self.tallies.append(tally)
         self.parts.append(path)
 
@@ -119,13 +108,13 @@ class Collector:
         for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
             tally.read += 1
             if isinstance(raw, Bad):
-                tally.reject(raw, self.params.max_examples)
+                tally.rejects.add(raw.reason, raw.where, raw.detail)
                 continue
             if shape is None:
                 shape = detect_shape(raw.values, origin.source.columns, raw.where)
             row = self._checked(raw, shape, origin.source)
             if isinstance(row, Bad):
-                tally.reject(row, self.params.max_examples)
+                tally.rejects.add(row.reason, row.where, row.detail)
             else:
                 yield row
 
@@ -172,18 +161,13 @@ class Collector:
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
     def _check_rate(self, source: Source, tally: Tally) -> None:
-        broken = tally.rejected.total()
+        broken = tally.rejects.total
         if not tally.read:
             logger.warning("%s holds no rows.", source.label)
         elif broken > self.params.max_reject_rate * tally.read:
-            worst = "; ".join(
-                f"{reason} {count} times, first at {noted['where']} ({noted['detail']})"
-                for reason, count in tally.rejected.most_common(3)
-                for noted in tally.examples[reason][:1]
-            )
             raise VersatuneError(
-                f"{source.label}: {broken} of {tally.read} rows are broken: {worst}. "
-                "Mend the file, or raise ingest.max_reject_rate "
+                f"{source.label}: {broken} of {tally.read} rows are broken: "
+                f"{tally.rejects.worst()}. Mend the file, or raise ingest.max_reject_rate "
                 f"(now {self.params.max_reject_rate:g}) to go on without them."
             )
 
@@ -207,9 +191,3 @@ def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | Bad]:
 
 def _joined(parts: list[Any], dtype: Any) -> Any:
     return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
-
-
-def _printable(text: str) -> str:
-    """``text`` fit for a report: short, and without half characters that no file can hold."""
-    text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
-    return text if len(text) <= 160 else text[:157] + "..."

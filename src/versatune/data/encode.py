@@ -1,0 +1,242 @@
+"""From conversations to token ids and labels, a batch at a time."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from tokenizers import Encoding, Tokenizer
+
+from versatune.data.conversations import Messages, RejectedError
+from versatune.data.templates import LITERAL, ChatTemplate, Span
+from versatune.errors import VersatuneError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_LISTS = pa.list_(pa.int32())
+SCHEMA = pa.schema(
+    [("input_ids", _LISTS), ("labels", _LISTS)]
+    + [(name, pa.int32()) for name in ("domain", "length", "n_supervised", "n_bytes")]
+    + [("row", pa.string())]
+)
+"""The columns of a store; see ``store``."""
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """All that encoding needs of a tokenizer, as plain data that passes between processes."""
+
+    tokenizer: str
+    """The fast tokenizer as JSON."""
+    template: str
+    special_tokens: dict[str, str]
+    control: tuple[str, ...]
+    """The texts of its special tokens."""
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "EncoderSpec":
+        """Raises VersatuneError for a tokenizer that is not a fast one."""
+        if not tokenizer.is_fast:
+            raise VersatuneError(
+                f"{tokenizer.name_or_path}: its tokenizer has no fast form (tokenizer.json); "
+                "save it once with transformers' AutoTokenizer(...).save_pretrained()."
+            )
+        added = tokenizer.added_tokens_decoder.values()
+        return cls(
+            tokenizer=tokenizer.backend_tokenizer.to_str(),
+            template=str(tokenizer.chat_template),
+            special_tokens={k: str(v) for k, v in tokenizer.special_tokens_map.items()},
+            control=tuple(sorted(token.content for token in added if token.special)),
+        )
+
+
+@dataclass
+class Example:
+    """One tokenised conversation; ``spans`` are (first, end) token positions of the answers."""
+
+    ids: list[int]
+    spans: list[tuple[int, int]]
+    n_bytes: int
+    truncated: bool = False
+
+    @property
+    def n_supervised(self) -> int:
+        return sum(end - first for first, end in self.spans)
+
+
+class Encoder:
+    """Applies a tokenizer and its chat template.
+
+    A token is supervised when any character of it belongs to an answer or to the control token
+    that ends the answer. Control tokens that a user typed are encoded as plain text.
+    """
+
+    def __init__(
+        self, spec: EncoderSpec, max_length: int, overflow: Literal["drop", "truncate"]
+    ) -> None:
+        self.template = ChatTemplate(spec.template, spec.special_tokens, spec.control)
+        self.max_length = max_length
+        self.overflow = overflow
+        self._tokenizer = _plain(spec.tokenizer)
+        self._literal = _plain(spec.tokenizer)
+        self._literal.encode_special_tokens = True
+
+    def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
+        """One result a conversation, in order."""
+        results: list[Example | RejectedError] = []
+        rendered: list[tuple[int, str, list[Span]]] = []
+        for messages in conversations:
+            try:
+                text, spans = self.template.render(messages)
+            except RejectedError as error:
+                results.append(error)
+            else:
+                rendered.append((len(results), text, spans))
+                results.append(Example([], [], 0))
+        plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
+        encodings = self._tokenizer.encode_batch(plain, add_special_tokens=False)
+        for (place, text, spans), encoding in zip(rendered, encodings, strict=True):
+            try:
+                if LITERAL[0] in text:
+                    example = self._example_with_literals(text, spans)
+                else:
+                    example = _example(text, spans, encoding)
+                results[place] = self._fit(example, text, spans)
+            except RejectedError as error:
+                results[place] = error
+        return results
+
+    def _example_with_literals(self, text: str, spans: list[Span]) -> "_Located":
+        """Encode in pieces: the template's control tokens as such, what a user typed as text."""
+        ids: list[int] = []
+        offsets: list[tuple[int, int]] = []
+        at = 0
+        for number, piece in enumerate(_pieces(text)):
+            tokenizer = self._literal if number % 2 else self._tokenizer
+            piece_ids, piece_offsets = _encode_piece(tokenizer, piece, first=number == 0)
+            ids += piece_ids
+            offsets += [(at + start, at + end) for start, end in piece_offsets]
+            at += len(piece) + 1
+        return _Located(ids, [_locate(offsets, span) for span in spans], offsets)
+
+    def _fit(self, located: "_Located", text: str, spans: list[Span]) -> Example:
+        ids, places, limit = located.ids, located.places, self.max_length
+        truncated = len(ids) > limit
+        if truncated:
+            if places and places[0][0] >= limit:
+                detail = f"the prompt alone has {places[0][0]} tokens, the limit is {limit}"
+                raise RejectedError("prompt_too_long", detail)
+            if self.overflow == "drop":
+                raise RejectedError("too_long", f"{len(ids)} tokens, the limit is {limit}")
+            cut = located.offset(limit - 1)[1]
+            ids = ids[:limit]
+            places = [(first, min(end, limit)) for first, end in places if first < limit]
+            spans = [Span(s.start, min(s.stop, cut), s.end) for s in spans if s.start < cut]
+        example = Example(ids, places, sum(_n_bytes(text, s) for s in spans), truncated)
+        if not example.n_supervised:
+            raise RejectedError("no_supervised_tokens", "its answers have no tokens")
+        return example
+
+
+@dataclass
+class _Located:
+    """Token ids, the token positions of the answers, and where tokens stand in the text."""
+
+    ids: list[int]
+    places: list[tuple[int, int]]
+    offsets: Encoding | list[tuple[int, int]]
+
+    def offset(self, token: int) -> tuple[int, int]:
+        found = self.offsets
+        return found[token] if isinstance(found, list) else found.offsets[token]
+
+
+def to_arrow(examples: Sequence[Example], domains: Sequence[int], rows: Sequence[str]) -> pa.Table:
+    """Examples as rows of a store."""
+    lengths = np.array([len(e.ids) for e in examples], dtype=np.int32)
+    borders = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    flat = np.fromiter(
+        itertools.chain.from_iterable(e.ids for e in examples), np.int32, int(borders[-1])
+    )
+    labels = np.full_like(flat, -100)
+    for border, example in zip(borders.tolist(), examples, strict=False):
+        for first, end in example.spans:
+            labels[border + first : border + end] = flat[border + first : border + end]
+    columns: list[Any] = [
+        pa.ListArray.from_arrays(borders, flat),
+        pa.ListArray.from_arrays(borders, labels),
+        pa.array(domains, pa.int32()),
+        pa.array(lengths),
+        pa.array([e.n_supervised for e in examples], pa.int32()),
+        pa.array([e.n_bytes for e in examples], pa.int32()),
+        pa.array(rows, pa.string()),
+    ]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def _plain(tokenizer: str) -> Tokenizer:
+    found = Tokenizer.from_str(tokenizer)
+    found.no_truncation()
+    found.no_padding()
+    return found
+
+
+def _pieces(text: str) -> list[str]:
+    """Pieces by turns outside and inside the LITERAL marks; each mark stood between two."""
+    start, end = LITERAL
+    before, *rest = text.split(start)
+    pieces = [before]
+    for piece in rest:
+        if piece.count(end) != 1:
+            raise RejectedError("template", "the chat template tears a typed control token apart")
+        pieces += piece.split(end)
+    return pieces
+
+
+def _encode_piece(
+    tokenizer: Tokenizer, piece: str, *, first: bool
+) -> tuple[list[int], list[tuple[int, int]]]:
+    """Ids and offsets of a piece; one that is not the first is encoded as going on a text.
+
+    It is encoded after a line break, which is then cut off: many tokenizers put a blank before
+    the beginning of a text, but not after a line break.
+    """
+    if not first:
+        lead = tokenizer.encode("\n", add_special_tokens=False).ids
+        found = tokenizer.encode("\n" + piece, add_special_tokens=False)
+        if found.ids[: len(lead)] == lead:
+            offsets = found.offsets[len(lead) :]
+            return found.ids[len(lead) :], [(start - 1, end - 1) for start, end in offsets]
+    found = tokenizer.encode(piece, add_special_tokens=False)
+    return found.ids, found.offsets
+
+
+def _example(text: str, spans: list[Span], encoding: Encoding) -> _Located:
+    ids = encoding.ids
+    places = []
+    for span in spans:
+        first = encoding.char_to_token(span.start)
+        end = encoding.char_to_token(span.end) if span.end < len(text) else len(ids)
+        if first is None or end is None:
+            places.append(_locate(encoding.offsets, span))
+        else:
+            # A token that begins in the answer and ends after it belongs to the answer.
+            begins = encoding.token_to_chars(end) if end < len(ids) else None
+            places.append((first, end + (begins is not None and begins[0] < span.end)))
+    return _Located(ids, places, encoding)
+
+
+def _locate(offsets: list[tuple[int, int]], span: Span) -> tuple[int, int]:
+    """The tokens that share a character with the span, where characters may have no token."""
+    inside = [i for i, (start, end) in enumerate(offsets) if start < span.end and end > span.start]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def _n_bytes(text: str, span: Span) -> int:
+    said = text[span.start : span.stop]
+    for mark in LITERAL:
+        said = said.replace(mark, "")
+    return len(said.encode())

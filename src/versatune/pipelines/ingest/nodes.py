@@ -1,0 +1,43 @@
+"""Nodes of ingest: thin calls of versatune.data."""
+
+from typing import Any
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
+
+
+def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> FolderRef:
+    """Check, deduplicate and split every domain's rows. ``sample`` orders it after its files."""
+    from versatune.data.clean import clean
+
+    del sample
+    return clean(domains, params)
+
+
+def tokenize_rows(
+    clean_data: FolderRef, base_model: dict[str, Any], params: TokenizeParams
+) -> FolderRef:
+    """Apply the base model's chat template and tokenizer; labels on assistant turns alone."""
+    from versatune.data.tokenize import tokenize
+
+    checkpoint = CheckpointRef.model_validate(base_model)
+    return tokenize(clean_data, checkpoint.path, load_tokenizer, params)
+
+
+def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
+    """Account for every row that was read, and tell MLflow which data this is."""
+    from versatune.data.report import ingest_report
+
+    report = ingest_report(clean_data, tokenized)
+    tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})
+    units = ("read", "train_rows", "train_tokens", "validation_rows")
+    tracking.log_metrics(
+        {
+            f"ingest/{unit}/{d}": entry[unit]
+            for d, entry in report["domains"].items()
+            for unit in units
+        }
+    )
+    return report
