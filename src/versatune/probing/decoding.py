@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 ATTENTION = "versatune_decode"
@@ -59,6 +59,7 @@ class Filters:
         return logits
 
 
+@torch.inference_mode()
 def draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """One token a row by the inverse of the distribution function, in the vocabulary's order.
 
@@ -242,5 +243,6 @@ class Decoder:
 def _plain_attention(model: PreTrainedModel) -> bool:
     """Whether all layers attend to all that came before, by transformers' SDPA."""
     config = model.config.get_text_config(decoder=True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    return kinds == {"full_attention"} and config._attn_implementation == "sdpa"
+    layers = DynamicCache(config=config).layers
+    plain = bool(layers) and all(type(layer) is DynamicLayer for layer in layers)
+    return plain and config._attn_implementation == "sdpa"

@@ -1,0 +1,84 @@
+"""Intervals, stopping, bounds."""
+
+import numpy as np
+import pytest
+
+from versatune.probing.estimate import Estimate, bounds, estimate_shares, narrow_enough
+from versatune.probing.judges.base import Labelled
+
+
+def certain(counts: list[int]) -> np.ndarray:
+    return np.eye(len(counts))[np.repeat(np.arange(len(counts)), counts)]
+
+
+def perfect_rows(k: int, n: int = 20) -> Labelled:
+    labels = np.repeat(np.arange(k), n)
+    return Labelled(np.eye(k)[labels], labels, np.full(len(labels), np.nan))
+
+
+def test_a_perfect_judge_leaves_the_binomial_interval():
+    # 300 of 1000: +-1.96 sqrt(0.3 * 0.7 / 1000) = +-0.0284
+    found = estimate_shares(certain([300, 700]), perfect_rows(2), "pacc", 2000, 0)
+    assert found.share == pytest.approx([0.3, 0.7])
+    assert found.raw == pytest.approx([0.3, 0.7])
+    assert found.low[0] == pytest.approx(0.3 - 0.0284, abs=0.003)
+    assert found.high[0] == pytest.approx(0.3 + 0.0284, abs=0.003)
+
+
+def test_few_labelled_rows_widen_the_interval():
+    rng = np.random.default_rng(0)
+    samples = rng.dirichlet([2, 1], 2000)
+
+    def rows(n: int) -> Labelled:
+        labels = np.repeat([0, 1], n)
+        q = np.where(
+            labels[:, None] == 0, rng.dirichlet([4, 1], 2 * n), rng.dirichlet([1, 4], 2 * n)
+        )
+        return Labelled(q, labels, np.full(2 * n, np.nan))
+
+    few = estimate_shares(samples, rows(15), "pacc", 300, 0)
+    many = estimate_shares(samples, rows(1500), "pacc", 300, 0)
+    assert few.half_widths.max() > 2 * many.half_widths.max()
+
+
+def test_the_same_seed_gives_the_same_interval():
+    p = np.random.default_rng(1).dirichlet([1, 2, 3], 200)
+    first, again = (estimate_shares(p, perfect_rows(3), "pacc", 100, 7) for _ in range(2))
+    assert (first.low == again.low).all()
+    assert (first.high == again.high).all()
+
+
+def test_a_share_lies_in_its_interval_even_on_the_edge():
+    found = estimate_shares(certain([50, 0, 0]), perfect_rows(3), "pacc", 100, 0)
+    assert (found.low <= found.share).all()
+    assert (found.share <= found.high).all()
+
+
+@pytest.mark.parametrize("correction", ["acc", "em", "none"])
+def test_other_corrections_have_intervals_too(correction):
+    p = np.random.default_rng(1).dirichlet([1, 2, 3], 200)
+    found = estimate_shares(p, perfect_rows(3), correction, 100, 7)
+    assert (found.high - found.low).max() > 0.01
+    assert (found.low <= found.share).all()
+    assert (found.share <= found.high).all()
+
+
+def estimate(share: list[float], half: float) -> Estimate:
+    s = np.array(share)
+    return Estimate(s, s - half, s + half, s, s - half, s + half)
+
+
+def test_stops_when_every_interval_is_narrow():
+    assert narrow_enough(estimate([0.5, 0.5], 0.019), 2400, 0.02)
+    assert not narrow_enough(estimate([0.5, 0.5], 0.021), 2400, 0.02)
+
+
+def test_few_samples_never_stop_however_narrow():
+    # 1.96 / 50 = 0.039 > 0.02: a share not met in 50 samples is not known to +-0.02
+    assert not narrow_enough(estimate([1.0, 0.0], 0.0), 50, 0.02)
+
+
+def test_missing_judgements_bound_the_share_from_both_sides():
+    # a tenth unjudged: 0.9 * [0.2, 0.3], and a tenth more at most
+    assert bounds(0.2, 0.3, 0.1) == pytest.approx((0.18, 0.37))
+    assert bounds(0.2, 0.3, 0.0) == (0.2, 0.3)

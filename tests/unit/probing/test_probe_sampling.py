@@ -1,0 +1,130 @@
+"""Samples on disk: resumable, repeatable, flagged."""
+
+import json
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing.config import SamplingParams
+from versatune.probing.sampling import ModelSampler, Sample, SampleStore, start_tokens, stream
+
+PARAMS = SamplingParams(max_new_tokens=12, batch_size=8, dtype="float32")
+
+
+def store(folder, checkpoint: CheckpointRef, seed: int = 0, **changed) -> SampleStore:
+    params = PARAMS.model_copy(update=changed)
+    return SampleStore.open(folder, ModelSampler(checkpoint, params), seed, params.batch_size)
+
+
+def test_the_first_samples_are_the_same_however_many_are_drawn(tmp_path, tiny_checkpoint):
+    few = store(tmp_path / "a", tiny_checkpoint).first(5)
+    many = store(tmp_path / "b", tiny_checkpoint).first(20)
+    assert len(many) == 20
+    assert few == many[:5]
+    assert [s.index for s in many] == list(range(20))
+
+
+def test_a_killed_probe_goes_on_and_yields_the_same_set(tmp_path, tiny_checkpoint, monkeypatch):
+    whole = store(tmp_path / "whole", tiny_checkpoint).first(24)
+    broken = store(tmp_path / "broken", tiny_checkpoint)
+    wave, calls = ModelSampler.wave, []
+
+    def dies(self, indices, seed):
+        calls.append(indices)
+        for number, sample in enumerate(wave(self, indices, seed)):
+            if len(calls) == 2 and number == 3:
+                raise KeyboardInterrupt
+            yield sample
+
+    monkeypatch.setattr(ModelSampler, "wave", dies)
+    with pytest.raises(KeyboardInterrupt):
+        broken.first(24)
+    calls.clear()
+    calls.append(range(0))
+    monkeypatch.setattr(
+        ModelSampler, "wave", lambda s, i, seed: (calls.append(i), wave(s, i, seed))[1]
+    )
+    assert store(tmp_path / "broken", tiny_checkpoint).first(24) == whole
+    assert calls[1:] == [range(8, 16), range(16, 24)]
+
+
+def test_any_sample_can_be_made_again(tmp_path, tiny_checkpoint):
+    kept = store(tmp_path / "a", tiny_checkpoint)
+    samples = kept.first(24)
+    assert kept.draw_wave(2) == samples[16:24]
+
+
+def test_a_finished_store_grows(tmp_path, tiny_checkpoint):
+    first = store(tmp_path / "a", tiny_checkpoint)
+    first.first(8)
+    assert first.seal().facts["drawn"] == 8
+    again = store(tmp_path / "a", tiny_checkpoint)
+    assert again.work.complete
+    again.first(16)
+    ref = again.seal()
+    assert ref.facts["drawn"] == 16
+    assert ref.facts["begins"] == "<s>"
+
+
+@pytest.mark.parametrize("changed", [{"temperature": 0.5}, {"max_new_tokens": 6}])
+def test_other_parameters_never_meet_old_samples(tmp_path, tiny_checkpoint, changed):
+    before = store(tmp_path / "a", tiny_checkpoint).first(8)
+    after = store(tmp_path / "a", tiny_checkpoint, **changed).first(8)
+    assert before != after
+
+
+def test_seeds_differ(tmp_path, tiny_checkpoint):
+    one = store(tmp_path / "a", tiny_checkpoint, seed=1).first(8)
+    two = store(tmp_path / "b", tiny_checkpoint, seed=2).first(8)
+    assert one != two
+
+
+def test_streams_are_uniform_and_unlike():
+    numbers = np.stack([stream(0, i, 50) for i in range(200)])
+    assert 0 <= numbers.min() < 0.01
+    assert 0.99 < numbers.max() < 1
+    assert abs(np.corrcoef(numbers[0], numbers[1])[0, 1]) < 0.5
+    assert (stream(3, 4, 5) == stream(3, 4, 9)[:5]).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "flag"),
+    [
+        ("The court ruled.", ""),
+        ("", "empty"),
+        (" \n...!", "empty"),
+        ("no no " * 100, "loop"),
+        ("no no " * 5, ""),
+    ],
+)
+def test_degenerate_samples_are_flagged(text, flag):
+    assert Sample(index=0, text=text, n_tokens=3, ended=True).flag == flag
+
+
+def tokenizer(**special) -> PreTrainedTokenizerFast:
+    raw = Tokenizer(models.WordLevel({"<b>": 0, "<e>": 1, "<doc>": 2, "a": 3}, unk_token="a"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, **special)
+
+
+def test_sequences_begin_with_the_begin_token_else_the_end_token():
+    assert start_tokens(tokenizer(bos_token="<b>", eos_token="<e>"), None) == [0]
+    assert start_tokens(tokenizer(eos_token="<e>"), None) == [1]
+    assert start_tokens(tokenizer(bos_token="<b>", eos_token="<e>"), "<doc>") == [2]
+    with pytest.raises(VersatuneError, match=r"probe.sampling.start.*'<x>'"):
+        start_tokens(tokenizer(eos_token="<e>"), "<x>")
+
+
+def test_a_limit_the_model_can_not_read_is_refused(tmp_path, tiny_checkpoint):
+    with pytest.raises(VersatuneError, match="reads 256 at most"):
+        store(tmp_path / "a", tiny_checkpoint, max_new_tokens=256).first(1)
+
+
+def test_shards_are_json_lines(tmp_path, tiny_checkpoint):
+    store(tmp_path / "a", tiny_checkpoint).first(8)
+    lines = (tmp_path / "a" / "wave_00000.jsonl").read_text().splitlines()
+    assert [json.loads(line)["index"] for line in lines] == list(range(8))

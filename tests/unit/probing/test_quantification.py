@@ -1,0 +1,120 @@
+"""Adjusted counts and expectation maximisation: hand-worked numbers and properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from versatune.probing.quantification import (
+    adjusted_shares,
+    correct,
+    em_shares,
+    hard,
+    raw_shares,
+    response_matrix,
+)
+
+
+def test_raw_share_is_the_mean_judgement():
+    p = np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 1.0], [0.9, 0.1]])
+    assert raw_shares(p) == pytest.approx([0.6, 0.4])
+
+
+def test_no_judged_text_is_refused():
+    with pytest.raises(ValueError, match="no judged text"):
+        raw_shares(np.zeros((0, 3)))
+
+
+def test_hard_labels_put_all_mass_on_the_likeliest():
+    assert hard(np.array([[0.2, 0.5, 0.3]])).tolist() == [[0, 1, 0]]
+
+
+def test_response_matrix_by_hand():
+    q = np.array([[0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    matrix = response_matrix(q, np.array([0, 0, 1]))
+    assert matrix == pytest.approx(np.array([[0.8, 0.2], [0.2, 0.8]]))
+
+
+def test_response_matrix_counts_rows_as_often_as_drawn():
+    q = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    matrix = response_matrix(q, np.array([0, 0, 1]), np.array([2.0, 1.0, 1.0]))
+    assert matrix[0] == pytest.approx([0.8, 0.2])
+
+
+def test_a_domain_without_labelled_rows_is_refused():
+    with pytest.raises(ValueError, match="domain number 1"):
+        response_matrix(np.array([[0.9, 0.1]]), np.array([0]))
+
+
+def test_adjusted_shares_by_hand():
+    # s = (0.25, 0.75): raw_0 = 0.25 * 0.9 + 0.75 * 0.2 = 0.375
+    response = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert adjusted_shares(np.array([0.375, 0.625]), response) == pytest.approx([0.25, 0.75])
+
+
+def test_adjusted_shares_stay_on_the_simplex():
+    # raw_0 = 0.95 is more than a world of domain 0 alone (0.9) would give
+    response = np.array([[0.9, 0.1], [0.2, 0.8]])
+    assert adjusted_shares(np.array([0.95, 0.05]), response) == pytest.approx([1, 0], abs=1e-9)
+
+
+def test_em_of_certain_judgements_counts_them():
+    p = np.array([[1.0, 0.0]] * 3 + [[0.0, 1.0]])
+    assert em_shares(p, np.array([0.5, 0.5])) == pytest.approx([0.75, 0.25])
+
+
+def test_em_by_hand():
+    # two kinds of texts, likelihood ratios 4:1 and 1:4, seen 11 and 9 times of 20:
+    # the share whose mixture has them so is s with 0.8 s + 0.2 (1 - s) = 0.55
+    p = np.array([[0.8, 0.2]] * 11 + [[0.2, 0.8]] * 9)
+    found = em_shares(p, np.array([0.5, 0.5]), tolerance=1e-10)
+    assert found == pytest.approx([0.35 / 0.6, 0.25 / 0.6], abs=1e-5)
+
+
+def test_em_takes_the_prior_into_account():
+    # posteriors made with prior (0.8, 0.2) for uninformative texts stay where the mass was
+    p = np.tile([0.8, 0.2], (5, 1))
+    assert em_shares(p, np.array([0.8, 0.2])) == pytest.approx([0.5, 0.5])
+
+
+def test_em_weights_are_repetitions():
+    p = np.array([[0.7, 0.3], [0.1, 0.9], [0.6, 0.4]])
+    prior = np.array([0.5, 0.5])
+    repeated = em_shares(p[[0, 0, 0, 1, 2]], prior)
+    weighted = em_shares(p, prior, np.array([3.0, 1.0, 1.0]))
+    assert weighted == pytest.approx(repeated)
+
+
+def simplex(k: int) -> st.SearchStrategy[np.ndarray]:
+    return arrays(float, k, elements=st.floats(0.01, 1)).map(lambda a: a / a.sum())
+
+
+@given(simplex(4), st.floats(0.0, 0.6), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_adjusted_shares_undo_any_invertible_judge(shares, noise, random):
+    rng = np.random.default_rng(random.randint(0, 2**32))
+    response = (1 - noise) * np.eye(4) + noise * rng.dirichlet(np.ones(4), size=4)
+    assert adjusted_shares(response.T @ shares, response) == pytest.approx(shares, abs=1e-4)
+
+
+@given(st.integers(2, 7), st.integers(1, 40), st.integers(0, 2**31))
+@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("correction", ["pacc", "acc", "em", "none"])
+def test_every_correction_gives_shares(correction, k, n, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(k), 3)
+    found = correct(
+        rng.dirichlet(np.ones(k), n), rng.dirichlet(np.ones(k), 3 * k), labels, correction
+    )
+    assert found.shape == (k,)
+    assert (found >= 0).all()
+    assert found.sum() == pytest.approx(1)
+
+
+def test_a_perfect_judge_needs_no_correction():
+    labels = np.repeat([0, 1, 2], 4)
+    perfect = np.eye(3)[labels]
+    samples = np.eye(3)[[0, 0, 1, 2, 2, 2]]
+    for how in ("pacc", "acc", "em", "none"):
+        assert correct(samples, perfect, labels, how) == pytest.approx([2 / 6, 1 / 6, 3 / 6])
