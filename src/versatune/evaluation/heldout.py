@@ -1,7 +1,7 @@
 """Held-out loss as rows of the ``evaluation`` table."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from versatune.artifacts import FolderRef
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.intervals import t_interval
 from versatune.evaluation.results import HELD_OUT, ITEM_COLUMNS, LOSS, ROW_COLUMNS, Measured, table
-from versatune.modeling.heldout import HeldOut
+
+if TYPE_CHECKING:
+    from versatune.modeling.heldout import HeldOut
 
 
 def measure_heldout(
@@ -41,7 +43,7 @@ def measure_heldout(
     return Measured(table(rows, ROW_COLUMNS), table(items, ITEM_COLUMNS[1:]))
 
 
-def loss_rows(loss: HeldOut) -> list[dict[str, Any]]:
+def loss_rows(loss: "HeldOut") -> list[dict[str, Any]]:
     """The three metrics of one domain's loss.
 
     Bits per byte is the loss times a constant of the text (tokens over bytes and ln 2), so its

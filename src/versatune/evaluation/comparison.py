@@ -1,0 +1,215 @@
+"""Strategies against a baseline, seed by seed: paired differences, intervals, a plain verdict."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from versatune.evaluation.forgetting import (
+    expansion_summary,
+    less_degradation,
+    mean_relative_gain,
+    verdict,
+)
+from versatune.evaluation.intervals import bootstrap_mean, mean_stderr, t_interval
+from versatune.evaluation.results import HELD_OUT, LOSS
+
+Array = npt.NDArray[np.float64]
+
+COMPARISON_COLUMNS = (
+    *("strategy", "kind", "seed", "domain", "task", "metric", "value", "stderr", "low", "high"),
+    *("n", "task_version", "base", "change", "change_low", "change_high"),
+    *("became_wrong", "became_right"),
+)
+"""The ``comparison`` table, a row a strategy, seed, domain, task and metric. ``base``: the same
+number of the model all of them began from; ``change``: since then, paired by item."""
+
+SUMMARY_COLUMNS = (
+    *("metric", "measure", "domain", "strategy", "baseline", "value", "difference", "low", "high"),
+    *("bootstrap_low", "bootstrap_high", "n_seeds", "verdict"),
+)
+"""The ``comparison_summary`` table. ``value``: mean over seeds; ``difference``: mean over seeds of
+the paired difference from the baseline, with its t-interval and its bootstrap interval."""
+
+ACCURACY = "accuracy"
+"""A domain's mean over its tasks of the first of :data:`ACCURACIES` each task has."""
+
+ACCURACIES = ("acc", "exact_match", "pass@1")
+
+ALL = "all"
+"""The ``domain`` of a measure over all domains."""
+
+Scores = dict[tuple[str, int], dict[str, float]]
+"""(strategy, seed) -> domain -> number."""
+
+
+def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scores:
+    """One number a strategy, seed and domain, of ``nats_per_token`` or :data:`ACCURACY`.
+
+    ``column``: ``value``, or ``base`` for that of the model all began from. Empty when nothing
+    of the kind was measured.
+    """
+    if metric == LOSS:
+        found = comparison[(comparison["metric"] == LOSS) & (comparison["task"] == HELD_OUT)]
+    else:
+        found = comparison[comparison["metric"].isin(ACCURACIES)]
+    result: Scores = {}
+    keys = ["strategy", "seed", "domain"]
+    means = found.groupby(keys, sort=False)[column].mean().reset_index()
+    for row in means.to_dict("records"):
+        key = str(row["strategy"]), int(row["seed"])
+        result.setdefault(key, {})[str(row["domain"])] = float(row[column])
+    return result
+
+
+def summarise(
+    comparison: pd.DataFrame, baseline: str, target: str | None = None, seed: int = 0
+) -> pd.DataFrame:
+    """The ``comparison_summary`` table.
+
+    Measures, for held-out loss and for accuracy where it was measured:
+
+    - ``value``: each domain, and the mean over ``all``;
+    - ``relative_gain``: of the mean over domains over the baseline's, seed by seed (for losses
+      the relative fall); its ``value`` is the paper's mean relative gain;
+    - with ``target``: ``target_gain`` and ``others_change`` since the base (for losses the fall
+      counts as gain), and ``less_degradation`` than the baseline's (a ratio of means: no interval).
+
+    Only seeds that both have are paired. ``seed`` is the bootstrap's.
+    """
+    rows: list[dict[str, Any]] = []
+    for metric in (LOSS, ACCURACY):
+        found = scores(comparison, metric)
+        base = scores(comparison, metric, "base")
+        strategies = list(dict.fromkeys(strategy for strategy, _ in found))
+        for measure, domain, values in _measures(metric, found, base, target):
+            for strategy in strategies:
+                row = _paired(values, strategy, baseline, seed, _falls(metric, measure))
+                if row:
+                    rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
+        rows += _relative_gains(metric, found, strategies, baseline, seed)
+        if target is not None:
+            rows += _less_degradation(metric, found, base, strategies, baseline, target)
+    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+Series = dict[tuple[str, int], float]
+"""(strategy, seed) -> number."""
+
+
+def _measures(
+    metric: str, found: Scores, base: Scores, target: str | None
+) -> Iterator[tuple[str, str, Series]]:
+    domains = dict.fromkeys(name for by_domain in found.values() for name in by_domain)
+    for domain in domains:
+        yield "value", domain, {k: v[domain] for k, v in found.items() if domain in v}
+    yield "value", ALL, {k: _mean(v) for k, v in found.items()}
+    if target is not None and target in domains:
+        sums = {k: expansion_summary(gains(metric, v, base[k]), target) for k, v in found.items()}
+        for name, where in (("target_gain", target), ("others_change", ALL)):
+            yield name, where, {k: s[name] for k, s in sums.items()}
+
+
+def gains(metric: str, after: Mapping[str, float], before: Mapping[str, float]) -> dict[str, float]:
+    """By domain how much better ``after`` is; a loss that falls is a gain."""
+    sign = -1 if metric == LOSS else 1
+    return {domain: sign * (value - before[domain]) for domain, value in after.items()}
+
+
+def _falls(metric: str, measure: str) -> bool:
+    """Whether less is better."""
+    return metric == LOSS and measure == "value"
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return math.fsum(values.values()) / len(values)
+
+
+def _paired(
+    values: Series, strategy: str, baseline: str, seed: int, lower_is_better: bool
+) -> dict[str, Any] | None:
+    mine = {s: v for (name, s), v in values.items() if name == strategy}
+    theirs = {s: v for (name, s), v in values.items() if name == baseline}
+    both = sorted(mine.keys() & theirs.keys())
+    if not both:
+        return None
+    value = float(np.mean([mine[s] for s in both]))
+    row: dict[str, Any] = {"strategy": strategy, "baseline": baseline, "value": value}
+    if strategy == baseline:
+        return row | {"n_seeds": len(both)}
+    differences = np.array([mine[s] - theirs[s] for s in both])
+    return row | difference_row(differences, seed, lower_is_better)
+
+
+def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict[str, Any]:
+    """Mean of paired differences, shape (seeds,), its two intervals and the verdict.
+
+    The verdict follows the t-interval over seeds; one seed distinguishes nothing.
+    """
+    mean, stderr = mean_stderr(differences)
+    low, high = t_interval(mean, stderr, len(differences))
+    bootstrap_low, bootstrap_high = bootstrap_mean(differences, seed)
+    return {
+        "difference": mean,
+        "low": low,
+        "high": high,
+        "bootstrap_low": bootstrap_low,
+        "bootstrap_high": bootstrap_high,
+        "n_seeds": len(differences),
+        "verdict": verdict(low, high, lower_is_better=lower_is_better),
+    }
+
+
+def _relative_gains(
+    metric: str, found: Scores, strategies: Sequence[str], baseline: str, seed: int
+) -> Iterator[dict[str, Any]]:
+    sign = -1 if metric == LOSS else 1
+    means = {key: _mean(by_domain) for key, by_domain in found.items()}
+    for strategy in strategies:
+        seeds = [s for name, s in means if name == strategy and means.get((baseline, s), 0) > 0]
+        if strategy == baseline or not seeds:
+            continue
+        mine = [means[strategy, s] for s in seeds]
+        theirs = [means[baseline, s] for s in seeds]
+        each = sign * (np.array(mine) - np.array(theirs)) / np.array(theirs)
+        yield {
+            "metric": metric,
+            "measure": "relative_gain",
+            "domain": ALL,
+            "strategy": strategy,
+            "baseline": baseline,
+            "value": sign * mean_relative_gain(mine, theirs),
+            **difference_row(each, seed, lower_is_better=False),
+        }
+
+
+def _less_degradation(
+    metric: str,
+    found: Scores,
+    base: Scores,
+    strategies: Sequence[str],
+    baseline: str,
+    target: str,
+) -> Iterator[dict[str, Any]]:
+    others: dict[str, list[float]] = {}
+    for (strategy, s), by_domain in found.items():
+        if target in by_domain:
+            change = expansion_summary(gains(metric, by_domain, base[strategy, s]), target)
+            others.setdefault(strategy, []).append(change["others_change"])
+    if baseline not in others:
+        return
+    reference = float(np.mean(others[baseline]))
+    for strategy in strategies:
+        if strategy != baseline:
+            yield {
+                "metric": metric,
+                "measure": "less_degradation",
+                "domain": ALL,
+                "strategy": strategy,
+                "baseline": baseline,
+                "value": less_degradation(float(np.mean(others[strategy])), reference),
+                "n_seeds": len(others[strategy]),
+            }

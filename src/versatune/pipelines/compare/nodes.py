@@ -1,0 +1,142 @@
+"""Nodes of the compare pipeline."""
+
+import logging
+from typing import Any, get_args
+
+import pandas as pd
+
+from versatune import tracking
+from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.domains import choose
+from versatune.errors import VersatuneError
+from versatune.evaluation import comparison as against
+from versatune.evaluation.config import EvaluateParams
+from versatune.mixing.config import StrategyParams
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.compare.params import CompareParams
+from versatune.pipelines.evaluate.nodes import local_tasks
+from versatune.pipelines.train.nodes import known_references
+from versatune.training.config import TrainParams
+
+logger = logging.getLogger(__name__)
+
+KINDS: tuple[str, ...] = tuple(
+    kind.model_fields["name"].default for kind in get_args(get_args(StrategyParams)[0])
+)
+"""Every kind of strategy there is: the instances of the train-and-evaluate template."""
+
+
+def plan_runs(
+    tokenized: FolderRef,
+    initial_mixture: dict[str, Any],
+    reference_losses: dict[str, Any],
+    knowledge_distribution: dict[str, Any],
+    params: CompareParams,
+    train: TrainParams,
+) -> tuple[dict[str, Any], ...]:
+    """The runs of each kind of strategy, in the order of :data:`KINDS` (none where not asked)."""
+    references = known_references(reference_losses)
+    if params.target is not None:
+        choose(params.target, tokenized.facts["domains"], "compare.target")
+    for label, strategy in params.strategies.items():
+        if strategy.needs_reference and references is None:
+            raise VersatuneError(
+                f"compare.strategies.{label} needs reference losses, and references.mode is none."
+            )
+    shares = {name: entry["share"] for name, entry in knowledge_distribution["domains"].items()}
+    start = {
+        "initial_weights": initial_mixture["weights"],
+        "reference_losses": references,
+        "detected_shares": shares,
+    }
+    return tuple(
+        {
+            "runs": [
+                {
+                    "strategy": label,
+                    "seed": seed,
+                    "train": _train_params(label, seed, params, train),
+                }
+                for seed in params.seeds
+                for label, strategy in params.strategies.items()
+                if strategy.name == kind
+            ],
+            "start": start,
+        }
+        for kind in KINDS
+    )
+
+
+def _train_params(
+    label: str, seed: int, params: CompareParams, train: TrainParams
+) -> dict[str, Any]:
+    own = {
+        "strategy": params.strategies[label].model_dump(),
+        "seed": seed,
+        "folder": params.folder / label / f"seed_{seed}" / "model",
+        "resume": "restart",
+    }
+    merged = {**train.model_dump(), **params.train, **own}
+    return TrainParams.model_validate(merged).model_dump(mode="json")
+
+
+def train_and_evaluate(
+    plan: dict[str, Any],
+    tokenized: FolderRef,
+    base_model: dict[str, Any],
+    domains: Domains,
+    evaluate: EvaluateParams,
+    params: CompareParams,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Every run of one kind of strategy; finished ones are read, interrupted ones go on."""
+    from versatune.pipelines.compare.contest import Field, Plan, contest
+
+    field = Field(
+        store=tokenized,
+        base=CheckpointRef.model_validate(base_model),
+        tasks=tuple(local_tasks(domains)),
+        evaluate=evaluate,
+        keep_models=params.keep_models,
+    )
+    return contest(Plan.model_validate(plan), field)
+
+
+def compare(
+    params: CompareParams, *tables: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All runs in one table, their mixtures' history in another, and the verdicts.
+
+    ``tables``: the rows of each kind, then the histories of each kind.
+    """
+    order = {label: i for i, label in enumerate(params.strategies)}
+    rows, histories = (
+        pd.concat([t for t in part if len(t)], ignore_index=True).sort_values(
+            ["strategy", "seed"], key=lambda c: c.map(order).fillna(c), kind="stable"
+        )
+        for part in (tables[: len(KINDS)], tables[len(KINDS) :])
+    )
+    summary = against.summarise(rows, params.baseline, params.target, params.seed)
+    for line in spoken(summary):
+        logger.info(line)
+    tracking.log_metrics(_headline(summary))
+    return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
+
+
+def spoken(summary: pd.DataFrame) -> list[str]:
+    """The verdicts over all domains in words, a line a strategy and metric."""
+    found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
+    return [
+        f"{row['strategy']}, {row['metric']}: {row['value']:+.2%} against {row['baseline']} "
+        f"({row['low']:+.2%} to {row['high']:+.2%}, {row['n_seeds']} seeds): {row['verdict']}"
+        for row in found.to_dict("records")
+    ]
+
+
+def _headline(summary: pd.DataFrame) -> dict[str, float]:
+    """Measures over all domains as MLflow metrics of the parent run."""
+    found = summary[summary["measure"] != "value"]
+    return {
+        f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
+        for row in found.to_dict("records")
+    }

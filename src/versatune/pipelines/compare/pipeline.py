@@ -1,0 +1,73 @@
+"""The compare pipeline: one train-and-evaluate template, an instance a kind of strategy."""
+
+from typing import Any
+
+from kedro.pipeline import Pipeline, node
+
+from versatune.pipelines.compare import nodes
+
+PARAMETERS = ["params:domains", "params:evaluate", "params:compare"]
+
+
+def template() -> Pipeline:
+    """Train with every planned run of a kind of strategy, and evaluate."""
+    return Pipeline(
+        [
+            node(
+                nodes.train_and_evaluate,
+                ["plan", "tokenized", "base_model", *PARAMETERS],
+                ["runs", "history"],
+                name="train_and_evaluate",
+                tags=["compare"],
+            )
+        ]
+    )
+
+
+def instance(kind: str) -> Pipeline:
+    """The template for one kind of strategy."""
+    return Pipeline(
+        template(),
+        inputs={
+            "plan": f"runs_planned_{kind}",
+            "tokenized": "tokenized",
+            "base_model": "base_model",
+        },
+        outputs={"runs": f"runs_{kind}", "history": f"runs_history_{kind}"},
+        parameters=set(PARAMETERS),
+        namespace=kind,
+    )
+
+
+def create_pipeline(**_: Any) -> Pipeline:
+    """Plan -> an instance a kind of strategy -> ``comparison`` and ``comparison_summary``.
+
+    Which strategies run is data (``compare.strategies``); which kinds there are is fixed, so the
+    pipeline is static, and an instance nothing was planned for costs nothing.
+    """
+    plan = node(
+        nodes.plan_runs,
+        [
+            "tokenized",
+            "initial_mixture",
+            "reference_losses",
+            "knowledge_distribution",
+            "params:compare",
+            "params:train",
+        ],
+        [f"runs_planned_{kind}" for kind in nodes.KINDS],
+        name="plan_runs",
+        tags=["compare"],
+    )
+    together = node(
+        nodes.compare,
+        [
+            "params:compare",
+            *(f"runs_{kind}" for kind in nodes.KINDS),
+            *(f"runs_history_{kind}" for kind in nodes.KINDS),
+        ],
+        ["comparison", "comparison_history", "comparison_summary"],
+        name="compare",
+        tags=["compare"],
+    )
+    return sum((instance(kind) for kind in nodes.KINDS), Pipeline([plan, together]))

@@ -1,0 +1,188 @@
+"""The compare pipeline on tiny real models, with a hand-filled catalog."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.compare import create_pipeline
+from versatune.pipelines.compare.nodes import KINDS, plan_runs
+from versatune.pipelines.compare.params import CompareParams
+from versatune.training.config import TrainParams
+
+DOMAINS = ("law", "medicine", "code")
+
+START: dict[str, Any] = {
+    "initial_mixture": {"weights": {"law": 0.5, "medicine": 0.3, "code": 0.2}},
+    "reference_losses": {"domains": {d: {"nats_per_token": 4.0} for d in DOMAINS}},
+    "knowledge_distribution": {
+        "domains": {"law": {"share": 0.5}, "medicine": {"share": 0.3}, "code": {"share": 0.2}}
+    },
+}
+
+
+def settings(tmp_path: Path, **changes: Any) -> CompareParams:
+    values: dict[str, Any] = {
+        "folder": tmp_path / "compare",
+        "strategies": {"uniform": {}, "foster": {"sigma": 0.5}},
+        "seeds": (0, 1),
+        "train": {"rounds": 2, "steps_per_round": 2},
+    }
+    return CompareParams.model_validate(values | changes)
+
+
+def run(
+    base: CheckpointRef, store: FolderRef, params: CompareParams, tmp_path: Path
+) -> dict[str, pd.DataFrame]:
+    domains = Domains.model_validate(
+        {name: {"description": name, "sources": [{"path": "unused.jsonl"}]} for name in DOMAINS}
+    )
+    train = TrainParams(max_length=64, per_device_train_batch_size=2, learning_rate=1e-2)
+    inputs = {
+        **START,
+        "base_model": base.model_dump(mode="json"),
+        "tokenized": store,
+        "params:domains": domains,
+        "params:evaluate": EvaluateParams(folder=tmp_path / "evaluations"),
+        "params:train": train,
+        "params:compare": params,
+    }
+    catalog = DataCatalog({name: MemoryDataset(value) for name, value in inputs.items()})
+    found = SequentialRunner().run(create_pipeline(), catalog)
+    names = ("comparison", "comparison_history", "comparison_summary")
+    return {name: found[name].load() for name in names}
+
+
+@pytest.mark.slow
+def test_strategies_times_seeds_are_paired_and_done_once(
+    tiny_checkpoint: CheckpointRef,
+    tiny_store: FolderRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    params = settings(tmp_path)
+    found = run(tiny_checkpoint, tiny_store, params, tmp_path)
+    rows = found["comparison"]
+    runs = rows[["strategy", "seed"]].drop_duplicates().to_records(index=False).tolist()
+    assert runs == [(s, n) for s in ("uniform", "foster", "proportional") for n in (0, 1)]
+    losses = rows[rows["metric"] == "nats_per_token"]
+    assert len(losses) == len(runs) * len(DOMAINS)
+    assert (losses["change"] == losses["value"] - losses["base"]).all()
+    assert losses.groupby("domain")["base"].nunique().eq(1).all()
+
+    summary = found["comparison_summary"].set_index(["metric", "measure", "domain", "strategy"])
+    law = losses[losses["domain"] == "law"].set_index(["strategy", "seed"])["value"]
+    by_hand = (law["foster", 0] - law["uniform", 0] + law["foster", 1] - law["uniform", 1]) / 2
+    line = summary.loc[("nats_per_token", "value", "law", "foster")]
+    assert line["difference"] == pytest.approx(by_hand) and line["n_seeds"] == 2
+    assert line["low"] <= by_hand <= line["high"]
+    history = found["comparison_history"]
+    uniform = history[(history["strategy"] == "uniform")]
+    assert uniform["weight"].dropna().sub(1 / 3).abs().max() < 1e-9
+
+    assert not list((tmp_path / "compare").rglob("*.safetensors"))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr("versatune.pipelines.compare.contest.train", refuse)
+    monkeypatch.setattr("versatune.evaluation.run.load_model", refuse)
+    again = run(tiny_checkpoint, tiny_store, params, tmp_path)
+    for name, table in found.items():
+        pd.testing.assert_frame_equal(again[name], table)
+
+
+@pytest.mark.slow
+def test_an_interrupted_comparison_goes_on(
+    tiny_checkpoint: CheckpointRef,
+    tiny_store: FolderRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second training is killed; the next run does that one and keeps the first."""
+    import versatune.pipelines.compare.contest as contest
+
+    real, calls = contest.train, []
+
+    def dies_at_the_second(*args: Any, **kwargs: Any) -> Any:
+        calls.append(kwargs["folder"])
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(contest, "train", dies_at_the_second)
+    params = settings(tmp_path, strategies={"proportional": {}}, baseline="proportional")
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_checkpoint, tiny_store, params, tmp_path)
+    found = run(tiny_checkpoint, tiny_store, params, tmp_path)
+    assert [folder.parent.name for folder in calls] == ["seed_0", "seed_1", "seed_1"]
+    assert sorted(found["comparison"]["seed"].unique()) == [0, 1]
+
+
+def plan(tiny_store: FolderRef, params: CompareParams, **changes: Any) -> dict[str, Any]:
+    start = START | changes
+    found = plan_runs(tiny_store, *start.values(), params, TrainParams(rounds=7, learning_rate=0.5))
+    return dict(zip(KINDS, found, strict=True))
+
+
+def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef, tmp_path: Path) -> None:
+    variants = {"uniform": {}, "slow": {"name": "foster", "sigma": 0.1}, "foster": {}}
+    planned = plan(tiny_store, settings(tmp_path, strategies=variants))
+    assert [r["strategy"] for r in planned["foster"]["runs"]] == ["slow", "foster"] * 2
+    assert planned["expand"]["runs"] == []
+    budgets = {
+        (run["train"]["rounds"], run["train"]["steps_per_round"], run["train"]["learning_rate"])
+        for kind in planned.values()
+        for run in kind["runs"]
+    }
+    assert budgets == {(2, 2, 0.5)}
+    folders = [run["train"]["folder"] for kind in planned.values() for run in kind["runs"]]
+    assert len(set(folders)) == len(folders) == 8
+
+
+def test_a_strategy_without_its_references_is_refused_before_training(
+    tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    nothing = {"domains": {d: {"nats_per_token": None} for d in DOMAINS}}
+    with pytest.raises(VersatuneError, match=r"compare\.strategies\.foster needs reference losses"):
+        plan(tiny_store, settings(tmp_path), reference_losses=nothing)
+
+
+def test_an_unknown_target_is_refused(tiny_store: FolderRef, tmp_path: Path) -> None:
+    with pytest.raises(VersatuneError, match=r"compare\.target: there is no domain 'medicne'"):
+        plan(tiny_store, settings(tmp_path, target="medicne"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"baseline": "constant"}, "baseline 'constant' is none of the strategies"),
+        ({"seeds": (1, 1)}, "a seed is given twice"),
+        ({"strategies": {"a/b": {"name": "uniform"}}}, "names a folder"),
+        ({"train": {"seed": 3}}, "seed: set by the comparison"),
+        ({"train": {"learnin_rate": 1e-3}}, "learnin_rate"),
+        ({"strategies": {"uniform": {}, "fostr": {}}}, "fostr"),
+    ],
+)
+def test_parameters_that_make_no_comparison(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        settings(tmp_path, **changes)
+
+
+def test_the_stratified_mix_is_always_in_it(tmp_path: Path) -> None:
+    assert "proportional" in settings(tmp_path).strategies
+    named = settings(tmp_path, strategies={"uniform": {}, "strata": {"name": "proportional"}})
+    assert list(named.strategies) == ["uniform", "strata"]
+    assert "foster" not in settings(tmp_path, strategies={"uniform": {}, "foster": None}).strategies
+    assert math.isclose(settings(tmp_path).strategies["foster"].sigma, 0.5)  # type: ignore[union-attr]
