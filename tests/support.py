@@ -11,13 +11,13 @@ Kedro = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def copy_project(root: Path, target: Path) -> Path:
-    """What a checkout holds, without what runs left behind; the package is the installed one."""
+    """What a checkout holds, without what runs left behind."""
     target.mkdir(parents=True)
     shutil.copy(root / "pyproject.toml", target)
     shutil.copytree(root / "conf", target / "conf", ignore=shutil.ignore_patterns("local"))
     (target / "conf" / "local").mkdir()
     shutil.copytree(root / "data" / "01_raw", target / "data" / "01_raw")
-    (target / "src").symlink_to(root / "src")
+    shutil.copytree(root / "src", target / "src", ignore=shutil.ignore_patterns("*.egg-info"))
     return target
 
 
