@@ -1,11 +1,20 @@
 """The base model: pretrained on the sample here, or brought along by the user."""
 
+import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from versatune.artifacts import WorkFolder, exclusive, file_digest, read_json
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.params import Params
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+_UNWANTED = ["*/*", "consolidated*"]
+"""Files of a hub model that are left out: those in folders (other formats), and doubles."""
 
 
 class PretrainParams(Params):
@@ -21,10 +30,10 @@ class PretrainParams(Params):
     """Number of blocks."""
     num_attention_heads: int = Field(default=6, ge=1)
     """Attention heads a block; they divide `hidden_size`."""
-    max_length: int = Field(default=256, ge=16)
-    """Tokens of a packed training row; no document may be longer."""
-    per_device_train_batch_size: int = Field(default=8, ge=1)
-    """Packed rows an optimiser step."""
+    max_length: int = Field(default=512, ge=16)
+    """Longest input of the model, in tokens; no document of the corpus may be longer."""
+    per_device_train_batch_size: int = Field(default=40, ge=1)
+    """Documents an optimiser step."""
     num_train_epochs: float = Field(default=3, gt=0)
     """Passes over the corpus."""
     learning_rate: float = Field(default=3e-3, gt=0)
@@ -54,7 +63,7 @@ class BaseModelParams(Params):
     kind: Literal["pretrain", "pretrained"] = "pretrain"
     """`pretrain` trains a small one on the sample, `pretrained` takes `name_or_path`."""
     name_or_path: str | None = None
-    """For `pretrained`: a model folder on this disk, or the id of a model on the Hugging Face hub."""
+    """For `pretrained`: a model folder on this disk, or the id of a model on the hub."""
     revision: str | None = None
     """For a hub model: branch, tag or commit; the main branch when not given."""
     folder: Path = Path("data/06_models/base")
@@ -66,13 +75,139 @@ class BaseModelParams(Params):
     def _name_goes_with_kind(self) -> Self:
         if self.kind == "pretrained" and not self.name_or_path:
             raise ValueError("kind 'pretrained' needs name_or_path: a model folder or a hub id")
-        if self.kind == "pretrain" and self.name_or_path:
-            raise ValueError(
-                f"name_or_path {self.name_or_path!r} is given, but kind is 'pretrain': "
-                "set kind to 'pretrained' or name_or_path to null"
-            )
+        for key in ("name_or_path", "revision"):
+            if self.kind == "pretrain" and getattr(self, key):
+                raise ValueError(
+                    f"{key} {getattr(self, key)!r} is given, but kind is 'pretrain': "
+                    f"set kind to 'pretrained' or {key} to null"
+                )
         return self
 
 
-def make_base(params: BaseModelParams, sample: dict[str, Any]) -> dict[str, Any]:
-    raise NotImplementedError
+def make_base(params: BaseModelParams, corpus: Path) -> CheckpointRef:
+    """The base model that ``params`` ask for, pretrained on ``corpus`` if need be.
+
+    Work that was done before with the same parameters and corpus is found, without importing
+    torch. Raises VersatuneError when the model can't be had or can't be loaded safely.
+    """
+    if params.kind == "pretrain":
+        return _pretrained_here(params, corpus)
+    assert params.name_or_path is not None  # the validator of the parameters saw to it
+    return find_checkpoint(params.name_or_path, params.revision)
+
+
+def find_checkpoint(name_or_path: str, revision: str | None = None) -> CheckpointRef:
+    """The checkpoint in a local folder, or on the hub (downloaded into its cache).
+
+    A folder's fingerprint stands for its files, a hub model's is its commit. Raises
+    VersatuneError when there is no such model, when it brings no safetensors weights, when it
+    would have to run code of its own, or when it is no causal language model.
+    """
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        if revision:
+            raise VersatuneError(
+                f"base_model.revision {revision!r} is for hub models, and {folder} is a folder: "
+                "set it to null."
+            )
+        check_loadable(folder, name_or_path)
+        return CheckpointRef.of_folder(folder)
+    if not _HUB_ID.fullmatch(name_or_path) or ".." in name_or_path or name_or_path[0] in ".-":
+        raise VersatuneError(
+            f"base_model.name_or_path: there is no folder {name_or_path!r}, and it can't be the "
+            "id of a hub model (owner/name)."
+        )
+    snapshot = _download(name_or_path, revision)
+    check_loadable(snapshot, name_or_path)
+    return CheckpointRef(name=name_or_path, path=snapshot, fingerprint=snapshot.name)
+
+
+def check_loadable(folder: Path, name: str) -> None:
+    """Refuse, before anything is loaded, a model folder that can't or must not be loaded."""
+    if not (folder / "config.json").is_file():
+        adapter = (folder / "adapter_config.json").is_file()
+        raise VersatuneError(
+            f"{name} is an adapter, not a model: merge it into its base model first."
+            if adapter
+            else f"{name} is not a model folder: it has no config.json."
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise VersatuneError(
+            f"{name} has no *.safetensors weights; other formats are pickles, which can run code "
+            "when loaded. Convert it with save_pretrained() where you trust it."
+        )
+    for index in folder.glob("*.safetensors.index.json"):
+        for shard in sorted(set(_mapping(index).get("weight_map", {}).values())):
+            if not (folder / shard).is_file():
+                raise VersatuneError(f"{name} is incomplete: {folder / shard} is missing.")
+    config = _mapping(folder / "config.json")
+    if config.get("is_encoder_decoder"):
+        raise VersatuneError(
+            f"{name} is an encoder-decoder model; fine-tuning here needs a causal language model."
+        )
+    if "auto_map" in config and not _built_in(config.get("model_type")):
+        raise VersatuneError(
+            f"{name} needs code of its own (auto_map in its config.json), which is never run "
+            f"here: take a model whose model_type transformers knows, not "
+            f"{config.get('model_type')!r}."
+        )
+
+
+def _pretrained_here(params: BaseModelParams, corpus: Path) -> CheckpointRef:
+    folder = params.folder
+    inputs = {
+        **params.pretrain.model_dump(mode="json", exclude={"save_steps"}),
+        "corpus": file_digest(corpus),
+    }
+    with exclusive(folder.with_name(f".{folder.name}.lock"), f"the base model in {folder}"):
+        work = WorkFolder.open(folder, inputs)
+        if not work.complete:
+            from versatune.modeling.pretrain import pretrain
+
+            pretrain(params.pretrain, corpus, work)
+    return CheckpointRef(
+        name="pretrained on the sample", path=work.path, fingerprint=work.fingerprint
+    )
+
+
+def _download(name: str, revision: str | None) -> Path:
+    """The folder of a hub model's snapshot, named after its commit."""
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    at = f" at revision {revision!r}" if revision else ""
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+            )
+        )
+    except errors.GatedRepoError:
+        reason = "its owner grants access on request: ask for it on its page, then log in"
+    except errors.RevisionNotFoundError:
+        reason = "there is no such revision"
+    except errors.RepositoryNotFoundError:
+        reason = "there is no such model, or it is private and you are not logged in"
+    except errors.HFValidationError as error:
+        reason = str(error)
+    except (errors.HfHubHTTPError, OSError):
+        reason = (
+            "the hub can't be reached and there is no copy in the cache; go online, or give the "
+            "path of a model folder"
+        )
+    raise VersatuneError(
+        f"base_model.name_or_path: {name}{at} can't be had from the hub: {reason}."
+    )
+
+
+def _built_in(model_type: Any) -> bool:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return model_type in CONFIG_MAPPING_NAMES
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise VersatuneError(f"{path} is damaged: it is not a JSON object.")
+    return content

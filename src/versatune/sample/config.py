@@ -17,14 +17,16 @@ class SampleParams(Params):
     """Folder the corpus, the instruction rows and the multiple-choice items are written to."""
     seed: int = Field(default=0, ge=0)
     """Settles every choice that is left to chance."""
-    shares: dict[str, float] = {
-        "law": 0.08,
-        "medicine": 0.14,
-        "finance": 0.10,
-        "science": 0.20,
-        "code": 0.18,
-        "other": 0.30,
-    }
+    shares: dict[str, float] = Field(
+        default={
+            "law": 0.08,
+            "medicine": 0.14,
+            "finance": 0.10,
+            "science": 0.20,
+            "code": 0.18,
+            "other": 0.30,
+        }
+    )
     """Share of each domain in the documents of the pretraining corpus; they sum to 1."""
     documents: int = Field(default=8000, ge=1)
     """Number of documents in the pretraining corpus."""

@@ -42,7 +42,7 @@ class Relation(Params):
     """Instruction rows."""
     choice: list[str] = Field(min_length=1)
     """Questions of the multiple-choice items; trained on nowhere."""
-    confusable: list[list[str]] = []
+    confusable: list[list[str]] = Field(default=[])
     """Groups of objects that are never offered against one another in multiple choice."""
 
 

@@ -1,5 +1,7 @@
 """Nodes that make what the rest starts from: the embedded sample and the base model."""
 
+from pathlib import Path
+
 from versatune.pipelines.ingest.base_params import BaseModelParams, SampleParams
 
 
@@ -19,4 +21,4 @@ def make_base_model(params: BaseModelParams, sample: dict) -> dict:
     """Pretrain the base model on the sample, or find the one asked for: a CheckpointRef's JSON."""
     from versatune.modeling.base import make_base
 
-    return make_base(params, sample)
+    return make_base(params, Path(sample["corpus"])).model_dump(mode="json")
