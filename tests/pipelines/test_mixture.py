@@ -1,0 +1,110 @@
+"""The mixture pipeline on a hand-filled catalog, and its parameters in every environment."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.runner import SequentialRunner
+
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.mixture import create_pipeline
+from versatune.pipelines.mixture.nodes import compute_mixture
+from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+
+KNOWN = {
+    "domains": {
+        "code": {"share": 0.5, "low": 0.4, "high": 0.6},
+        "law": {"share": 0.3, "low": 0.2, "high": 0.4},
+        "medicine": {"share": 0.2, "low": 0.1, "high": 0.3},
+    }
+}
+
+
+def mixture(store: FolderRef, **params: Any) -> dict[str, Any]:
+    return compute_mixture(KNOWN, store, MixtureParams(**params))
+
+
+def test_a_run_measures_references_and_makes_the_mixture(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
+) -> None:
+    references = ReferenceParams(
+        folder=tmp_path / "references",
+        max_length=64,
+        max_steps=2,
+        eval_steps=1,
+        per_device_train_batch_size=1,
+        heldout_rows=4,
+        learning_rate=1e-2,
+    )
+    values = {
+        "tokenized": tiny_store,
+        "base_model": tiny_checkpoint.model_dump(mode="json"),
+        "knowledge_distribution": KNOWN,
+        "params:references": references,
+        "params:mixture": MixtureParams(),
+    }
+    catalog = DataCatalog({name: MemoryDataset(value) for name, value in values.items()})
+    outputs = SequentialRunner().run(create_pipeline(), catalog)
+    losses = outputs["reference_losses"].load()["domains"]
+    assert list(losses) == ["law", "medicine", "code"]
+    assert all(0 < d["nats_per_token"] < 7 and d["bits_per_byte"] > 0 for d in losses.values())
+    made = outputs["initial_mixture"].load()
+    assert (made["strategy"], made["unit"]) == ("constant", "tokens")
+    assert made["weights"] == pytest.approx({"law": 0.3, "medicine": 0.2, "code": 0.5})
+    assert list(made["weights"]) == ["law", "medicine", "code"]
+
+
+def test_references_can_be_switched_off(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    from versatune.pipelines.mixture.nodes import reference_losses
+
+    params = ReferenceParams(folder=tmp_path / "references", mode="none")
+    found = reference_losses(tiny_store, tiny_checkpoint.model_dump(mode="json"), params)
+    assert {d["nats_per_token"] for d in found["domains"].values()} == {None}
+    assert not params.folder.exists()
+
+
+def test_static_starts_by_hand(tiny_store: FolderRef) -> None:
+    even = dict.fromkeys(["law", "medicine", "code"], 1 / 3)
+    assert mixture(tiny_store, strategy={"name": "uniform"})["weights"] == pytest.approx(even)
+    inverse = mixture(tiny_store, strategy={"name": "inverse"})["weights"]
+    assert inverse == pytest.approx({"law": 0.35, "medicine": 0.4, "code": 0.25})
+    rows = mixture(tiny_store, strategy={"name": "proportional"}, unit="rows")["weights"]
+    assert rows == pytest.approx({"law": 40 / 125, "medicine": 25 / 125, "code": 60 / 125})
+    tokens = mixture(tiny_store, strategy={"name": "proportional"})["weights"]
+    counts = {name: tiny_store.facts["train"][name]["tokens"] for name in tokens}
+    total = sum(counts.values())
+    assert tokens == pytest.approx({name: n / total for name, n in counts.items()})
+    custom = {"legal": 0.2, "medicine": 0.8, "code": 0.0}
+    found = mixture(tiny_store, strategy={"name": "custom", "weights": custom})["weights"]
+    assert found == pytest.approx({"law": 0.2, "medicine": 0.8, "code": 0.0})
+
+
+def test_a_domain_that_was_not_detected_still_starts_with_the_floor(tiny_store: FolderRef) -> None:
+    known = {"domains": {"law": {"share": 1.0}, "medicine": {"share": 0.0}, "code": {"share": 0.0}}}
+    made = compute_mixture(known, tiny_store, MixtureParams(floor=0.05))
+    assert made["weights"] == pytest.approx({"law": 0.9, "medicine": 0.05, "code": 0.05})
+
+
+def test_a_distribution_of_other_domains_is_refused(tiny_store: FolderRef) -> None:
+    known = {"domains": {"law": {"share": 0.5}, "art": {"share": 0.5}}}
+    with pytest.raises(VersatuneError, match=r"law, art.*law, medicine, code.*run the probe again"):
+        compute_mixture(known, tiny_store, MixtureParams())
+
+
+def test_adaptive_strategies_are_no_way_to_start() -> None:
+    with pytest.raises(ValueError, match="foster"):
+        MixtureParams.model_validate({"strategy": {"name": "foster"}})
+
+
+def test_catalog_has_the_outputs(project_root: Path) -> None:
+    entries = yaml.safe_load((project_root / "conf/base/catalog_mixture.yml").read_text())
+    layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries.items()}
+    assert layers == {"reference_losses": "feature", "initial_mixture": "model_input"}
+    assert create_pipeline().all_outputs() == set(entries)
