@@ -64,7 +64,7 @@ class RoundCallback(TrainerCallback):
     def load(self, state: dict[str, Any]) -> None:
         """Go on from :meth:`within_round`; the sums are the first process's from here on."""
         if self._trainer.is_world_process_zero():
-            self._trainer.sums.copy_(torch.tensor(state["sums"]))
+            self._trainer.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
         self._trainer.best_step = state["best_step"]
         within = state["step"] % self._params.steps_per_round != 0
         self._seconds_before = state["seconds"] if within else 0.0

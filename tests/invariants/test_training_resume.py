@@ -1,0 +1,68 @@
+"""kill -9 at any moment, run again: the same model, weights and history, bit for bit."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import killed_training
+from tests.killed_training import SCENARIOS
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.api import history
+
+TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second"]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    out = tmp_path_factory.mktemp("killed")
+    done = subprocess.run(
+        [
+            *(sys.executable, str(Path(killed_training.__file__))),
+            *(str(tiny_store.path), str(tiny_checkpoint.path), str(out)),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return out
+
+
+def _folder(out: Path, name: str) -> Path:
+    return out / name.replace(" ", "_").replace(",", "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [n for n in SCENARIOS if "undisturbed" not in n])
+def test_ends_as_if_undisturbed(trained: Path, name: str) -> None:
+    plain = _folder(trained, "lora undisturbed" if "lora" in name else "undisturbed")
+    killed = _folder(trained, name)
+    FolderRef.load(killed)
+    assert (killed / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+    pd.testing.assert_frame_equal(
+        history(killed).drop(columns=TIMINGS),
+        history(plain).drop(columns=TIMINGS),
+        check_exact=True,
+    )
+    assert len((killed / "metrics.jsonl").read_text().splitlines()) == 4
+    assert not (killed / "checkpoints").exists() and not (killed / "staged").exists()
+
+
+@pytest.mark.slow
+def test_the_scenario_is_worth_something(trained: Path) -> None:
+    """Weights really change, and the seed of dropout really matters."""
+    frame = history(_folder(trained, "undisturbed"))
+    law = frame[frame["domain"] == "law"]["weight"]
+    assert law.nunique() == 3
+    assert (_folder(trained, "lora undisturbed") / "model.safetensors").read_bytes() != (
+        _folder(trained, "undisturbed") / "model.safetensors"
+    ).read_bytes()
