@@ -204,7 +204,11 @@ class Endpoint:
         """Kept answers by key; a line cut off by a crash is left out."""
         known: dict[str, Answer] = {}
         if self._file.is_file():
-            for line in self._file.read_text(encoding="utf-8").split("\n"):
+            text = self._file.read_text(encoding="utf-8")
+            if not text.endswith("\n"):
+                with self._file.open("a", encoding="utf-8") as handle:
+                    handle.write("\n")  # so that the next answer has a line of its own
+            for line in text.split("\n"):
                 try:
                     answer = Answer.model_validate_json(line)
                 except ValidationError:

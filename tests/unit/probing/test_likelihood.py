@@ -1,0 +1,78 @@
+"""The likelihood judge on a tiny random model: scores, batching, calibration, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.probing.config import LikelihoodParams
+from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.likelihood import Likelihood, Scorer, label_tokens, train
+
+DESCRIPTIONS = {"law": "Courts.", "medicine": "Health.", "other": "All else."}
+
+
+def params(checkpoint: CheckpointRef, **changed) -> LikelihoodParams:
+    given = {"dtype": "float32", "max_text_tokens": 16, "batch_size": 5, **changed}
+    return LikelihoodParams(name_or_path=str(checkpoint.path), **given)
+
+
+@pytest.fixture(scope="module")
+def roomy(tmp_path_factory, tiny_checkpoint: CheckpointRef) -> CheckpointRef:
+    """The tiny model with room for the question."""
+    from transformers import AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("roomy") / "checkpoint"
+    model = load_model(tiny_checkpoint, dtype="float32")
+    model.config.max_position_embeddings = 1024
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_checkpoint.path).save_pretrained(folder)
+    return CheckpointRef.of_folder(folder)
+
+
+def test_scores_are_the_models_own_whatever_the_batch(roomy, texts):
+    scorer = Scorer(roomy, DESCRIPTIONS, params(roomy))
+    scores = scorer.scores(texts)
+    model = load_model(roomy, dtype="float32")
+    for text, row in zip(texts, scores, strict=True):
+        ids = scorer.tokenizer(scorer.prompt(text), add_special_tokens=False)["input_ids"]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
+        assert row == pytest.approx(logits.log_softmax(-1)[scorer.ids].numpy(), abs=1e-4)
+
+
+def test_the_question_holds_text_and_domains(roomy):
+    prompt = Scorer(roomy, DESCRIPTIONS, params(roomy)).prompt("the court rules")
+    assert "the court rules" in prompt
+    assert "other: All else." in prompt
+
+
+def test_long_texts_are_cut(roomy):
+    scorer = Scorer(roomy, DESCRIPTIONS, params(roomy))
+    assert scorer.prompt("court " * 500) == scorer.prompt("court " * 900)
+
+
+def test_labels_are_names_unless_they_begin_alike(roomy):
+    tokenizer = Scorer(roomy, DESCRIPTIONS, params(roomy)).tokenizer
+    labels, ids = label_tokens(tokenizer, ["law", "medicine"])
+    assert labels == ["law", "medicine"]
+    assert len(set(ids)) == 2
+    assert label_tokens(tokenizer, ["court", "court_of_law"])[0] == ["A", "B"]
+
+
+def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, texts):
+    settings = params(roomy, labelled_per_domain=20)
+    ref = train(tmp_path / "j", clean, settings, DESCRIPTIONS, 0)
+    labelled = Labelled.load(ref)
+    assert np.bincount(labelled.labels).tolist() == [10, 10, 10]
+    assert labelled.probabilities.mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
+    found = Likelihood.load(ref, settings).judge(texts)
+    assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(12))
+    assert found.ok.all()
+    assert train(tmp_path / "j", clean, settings, DESCRIPTIONS, 0) == ref
+
+
+def test_a_model_must_be_named(tmp_path, clean):
+    with pytest.raises(VersatuneError, match=r"likelihood.name_or_path is empty"):
+        train(tmp_path / "j", clean, LikelihoodParams(), DESCRIPTIONS, 0)

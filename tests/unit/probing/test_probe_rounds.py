@@ -1,0 +1,172 @@
+"""The probe as a whole: rounds, stopping, resuming, the result's keys."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing import judges, result
+from versatune.probing.config import ProbeParams
+from versatune.probing.judges.base import Judgement
+from versatune.probing.judges.classifier import Classifier
+from versatune.probing.probe import judge_samples, load_probe, run_probe, skipped
+from versatune.probing.sampling import ModelSampler, Sample
+
+
+def params(folder: Path, **rounds) -> ProbeParams:
+    given = {"samples_per_round": 32, "min_rounds": 1, "max_rounds": 3, "half_width": 0.001}
+    return ProbeParams(
+        folder=folder,
+        seed=0,
+        sampling={"max_new_tokens": 8, "batch_size": 16, "dtype": "float32"},
+        rounds={**given, **rounds},
+        estimate={"bootstrap": 100},
+    )
+
+
+def run(base: CheckpointRef, judge: FolderRef, wanted: ProbeParams, on_round=None):
+    return run_probe(
+        base, judge, wanted, lambda keep: judges.open_judge(judge, wanted.judge, keep), on_round
+    )
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """From now on any sampling or judging fails."""
+
+    def forbid():
+        def fail(*_, **__):
+            raise AssertionError("expensive work was done again")
+
+        monkeypatch.setattr(ModelSampler, "wave", fail)
+        monkeypatch.setattr(Classifier, "judge", fail)
+
+    return forbid
+
+
+def test_it_stops_at_the_limit_and_says_so(tmp_path, tiny_checkpoint, judge):
+    looks = []
+    samples, judged = run(
+        tiny_checkpoint, judge, params(tmp_path), lambda n, e: looks.append((n, e.share))
+    )
+    assert judged.facts["stopped"] == "limit"
+    assert (judged.facts["n"], judged.facts["rounds"]) == (96, 3)
+    assert [n for n, _ in looks] == [1, 2, 3]
+    assert samples.facts["drawn"] == 96
+
+
+def test_it_stops_when_intervals_are_narrow(tmp_path, tiny_checkpoint, judge):
+    _, judged = run(tiny_checkpoint, judge, params(tmp_path, half_width=0.4, min_rounds=2))
+    assert judged.facts["stopped"] == "half_width"
+    assert judged.facts["rounds"] == 2
+
+
+def test_nothing_is_done_twice(tmp_path, tiny_checkpoint, judge, no_work):
+    first = run(tiny_checkpoint, judge, params(tmp_path))
+    no_work()
+    assert run(tiny_checkpoint, judge, params(tmp_path)) == first
+    # fewer rounds are a part of what is there
+    _, judged = run(tiny_checkpoint, judge, params(tmp_path, max_rounds=2))
+    assert judged.facts["n"] == 64
+    assert [len(x) for x in map(list, load_probe(first[0], judged)[:1])] == [64]
+
+
+def test_more_rounds_go_on_from_what_is_there(tmp_path, tiny_checkpoint, judge, monkeypatch):
+    run(tiny_checkpoint, judge, params(tmp_path / "a", max_rounds=1))
+    waves, draw = [], ModelSampler.wave
+    monkeypatch.setattr(
+        ModelSampler, "wave", lambda self, i, s: (waves.append(i), draw(self, i, s))[1]
+    )
+    grown = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "a", max_rounds=2)))
+    assert waves == [range(32, 48), range(48, 64)]
+    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "b", max_rounds=2)))
+    assert grown[0] == whole[0]
+    assert grown[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
+
+
+def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, monkeypatch):
+    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "whole")))
+    calls, judging = [], Classifier.judge
+
+    def dies(self, texts):
+        calls.append(len(texts))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return judging(self, texts)
+
+    monkeypatch.setattr(Classifier, "judge", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_checkpoint, judge, params(tmp_path / "broken"))
+    calls.clear()
+    calls += [0, 0, 0]
+    again = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))
+    assert len(calls) - 3 == 4  # six waves, two of them judged before
+    assert again[0] == whole[0]
+    assert again[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
+
+
+def test_empty_samples_are_not_judged(judge):
+    samples = [
+        Sample(index=i, text=t, n_tokens=1, ended=True)
+        for i, t in enumerate(["court judge", " ", "nurse fever"])
+    ]
+    found = judge_samples(Classifier.load(judge), samples)
+    assert found.status == ["ok", "empty", "ok"]
+    assert np.isnan(found.probabilities[1]).all()
+    assert found.probabilities[[0, 2]].argmax(axis=1).tolist() == [0, 1]
+
+
+def made_up(n: int) -> tuple[list[Sample], Judgement]:
+    samples = [Sample(index=i, text="court " * 80, n_tokens=9, ended=i > 3) for i in range(n)]
+    rng = np.random.default_rng(0)
+    p = np.eye(3)[rng.choice(3, n, p=[0.5, 0.3, 0.2])]
+    p[-2:] = np.nan
+    status = ["ok"] * (n - 2) + ["refused", "unparseable"]
+    return samples, Judgement(p, status, np.full(n, np.nan))
+
+
+def test_the_result_says_all_it_knows(tmp_path, judge):
+    samples, judgement = made_up(20)
+    facts = {"rounds": 2, "stopped": "limit", "begins": "<s>"}
+    found = result.knowledge_distribution(
+        samples, judgement, judge, facts, params(tmp_path), "tiny", {"law": 0.2}
+    )
+    json.dumps(found)
+    assert list(found["domains"]) == ["law", "medicine", "other"]
+    law = found["domains"]["law"]
+    assert law["low"] <= law["share"] <= law["high"]
+    assert law["worst_low"] == pytest.approx(0.9 * law["low"])
+    assert law["worst_high"] == pytest.approx(0.9 * law["high"] + 0.1)
+    assert law["data_share"] == 0.2
+    assert sum(d["share"] for d in found["domains"].values()) == pytest.approx(1)
+    assert found["n_samples"] == 20
+    assert found["n_rejected"] == 2
+    assert found["rejected"] == {"refused": 1, "unparseable": 1}
+    assert found["samples"]["loop"] == 20
+    assert found["samples"]["cut_at_limit"] == 4
+    assert len(found["round_shares"]) == 2
+    said = " ".join(found["warnings"])
+    assert "too wide" in said
+    assert "more samples would narrow" in said
+    assert "10.0% of the samples have no judgement" in said
+
+
+def test_the_table_shows_first_lines_and_judgements(judge):
+    samples, judgement = made_up(20)
+    table = result.table(samples, judgement, judge.facts["domains"])
+    assert {len(column) for column in table.values()} == {20}
+    assert len(table["text"][0]) == result.FIRST_LINE
+    assert table["domain"][-1] is None
+    assert table["confidence"][-1] is None
+    assert table["flag"][0] == "loop"
+    assert table["p_law"][-1] == 0
+
+
+def test_a_skipped_stage_leaves_what_is_there(tmp_path, judge):
+    assert skipped(judge.path) == judge
+    fresh = skipped(tmp_path / "new")
+    assert fresh.facts == {"skipped": True}
+    assert skipped(tmp_path / "new") == fresh
