@@ -88,6 +88,13 @@ def register(
         return version
 
 
+def tag(version: Version, tags: Mapping[str, str]) -> None:
+    """Set tags on a version. Raises RegistryAwayError."""
+    with _client() as client:
+        for name, value in tags.items():
+            client.set_model_version_tag(version.name, str(version.number), name, value)
+
+
 def promote(version: Version, over: str | None) -> bool:
     """Make ``version`` the champion, if the champion still is the one it was measured against.
 
@@ -159,11 +166,10 @@ def fingerprint_of(version: Version) -> str:
     return version.fingerprint or version.source
 
 
-def serving_numbers(name: str) -> set[int]:
-    """The versions that champion and previous champion point to. Raises RegistryAwayError."""
-    with _client() as client:
-        aliases = _aliases(client, name)
-    return {aliases[alias] for alias in (CHAMPION, PREVIOUS) if alias in aliases}
+def serving_paths(name: str) -> list[Path]:
+    """Where champion and previous champion were made. Raises RegistryAwayError."""
+    found = [_by_alias(name, alias) for alias in (CHAMPION, PREVIOUS)]
+    return [Path(v.tags[PATH]) for v in found if v is not None and PATH in v.tags]
 
 
 def prune(name: str, keep_last: int) -> list[Version]:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from versatune.mixing.config import StrategyParams
+from versatune.mixing.config import FosterParams, StrategyParams
 from versatune.params import Params
 
 Metric = Literal["heldout_loss", "accuracy"]
@@ -62,8 +62,9 @@ class RetrainParams(Params):
     initial: Literal["detected", "proportional", "uniform"] = "proportional"
     """Shares of the first round: `detected` takes the probe's, `proportional` follows the amount
     of data."""
-    strategy: StrategyParams | None = None
-    """How the shares follow the losses; null takes that of `train`."""
+    strategy: StrategyParams = FosterParams(potential="progress", sigma=2.0)
+    """How the shares follow the losses. The default needs no reference losses, which would have
+    to be measured anew for every night's data."""
     rounds: int | None = Field(default=None, ge=1)
     """Rounds of a retraining; null takes that of `train`."""
     learning_rate: float | None = Field(default=None, gt=0)

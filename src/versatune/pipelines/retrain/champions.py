@@ -1,0 +1,113 @@
+"""Between the nights' diary and the MLflow registry, which may be away."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from versatune import registry, tracking
+from versatune.registry import RegistryAwayError
+from versatune.retraining.config import RetrainParams
+from versatune.retraining.nights import Diary, Registration, Serving
+
+logger = logging.getLogger(__name__)
+
+MAX_TAG = 4000
+"""Characters of a tag; MLflow takes 5,000."""
+
+
+def serving(diary: Diary, params: RetrainParams) -> Serving | None:
+    """The champion. While MLflow is away: the one that waits to become it, else the last known."""
+    try:
+        version = registry.champion(params.model_name)
+        found = None
+        if version is not None:
+            checkpoint = registry.checkpoint_of(version, params.folder / "champions")
+            found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
+    except RegistryAwayError as error:
+        state = diary.state
+        waiting = [w.checkpoint for w in state.waiting if w.promote]
+        if waiting:
+            found = Serving(checkpoint=waiting[-1], key=waiting[-1].fingerprint)
+        else:
+            found = state.champion
+        logger.warning("%s Taken as champion: %s.", error, found.checkpoint.name if found else None)
+        return found
+    diary.update(champion=found)
+    return found
+
+
+def hand_in(diary: Diary, params: RetrainParams) -> bool:
+    """Register what waits, oldest first; False when MLflow is away and something still waits."""
+    for waiting in diary.state.waiting:
+        try:
+            outcome = _register(waiting, params)
+        except RegistryAwayError as error:
+            logger.warning(
+                "%s Retraining %d is registered by the next run of this pipeline.",
+                error,
+                waiting.night,
+            )
+            return False
+        logger.info("Retraining %d: %s.", waiting.night, outcome["decision"])
+        diary.keep(waiting.night, "outcome", outcome)
+        diary.update(waiting=[w for w in diary.state.waiting if w.key != waiting.key])
+    return True
+
+
+def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> None:
+    """End a night: note what is to be registered, register it, finish, delete what is old.
+
+    Killed anywhere in between, the same night again comes to the same end.
+    """
+    others = [w for w in diary.state.waiting if w.key != waiting.key]
+    diary.update(waiting=[*others, waiting])
+    diary.keep(waiting.night, "outcome", not_yet(waiting, params))
+    hand_in(diary, params)
+    diary.finish(diary.current)
+    prune(diary, params)
+
+
+def mean_changes(verdict: dict[str, Any]) -> dict[str, str]:
+    """The mean change of each metric as tags."""
+    return {f"change.{metric}": f"{mean['value']:.6g}" for metric, mean in verdict["mean"].items()}
+
+
+def tell(tags: Mapping[str, str]) -> None:
+    """Set ``retraining.*`` tags on the MLflow run."""
+    tracking.set_tags({f"retraining.{name}": value[:MAX_TAG] for name, value in tags.items()})
+
+
+def prune(diary: Diary, params: RetrainParams) -> None:
+    """Delete old challengers' files here and in MLflow; nothing while MLflow is away."""
+    try:
+        registry.prune(params.model_name, params.keep_last)
+        diary.prune(registry.serving_paths(params.model_name), params.keep_last)
+    except RegistryAwayError as error:
+        logger.warning("%s Old challengers are deleted another time.", error)
+
+
+def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
+    """The outcome of a night while MLflow is away."""
+    decision = "promotion postponed" if waiting.promote else "not promoted; registered later"
+    return {
+        "night": waiting.night,
+        "name": params.model_name,
+        "version": None,
+        "decision": f"{decision}: MLflow does not answer",
+    }
+
+
+def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
+    common = {"night": waiting.night, "name": params.model_name, "version": None}
+    if not (waiting.checkpoint.path / "config.json").is_file():
+        return {**common, "decision": f"lost: {waiting.checkpoint.path} is gone"}
+    tags = {name: value[:MAX_TAG] for name, value in waiting.tags.items()}
+    version = registry.register(
+        params.model_name, waiting.key, waiting.checkpoint, tags, params.example
+    )
+    decision = "not promoted"
+    if waiting.promote:
+        promoted = registry.promote(version, waiting.over)
+        decision = "promoted" if promoted else "not promoted: the champion changed meanwhile"
+    registry.tag(version, {"decision": decision})
+    return {**common, "version": version.number, "decision": decision}

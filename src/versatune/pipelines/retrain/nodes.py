@@ -1,0 +1,192 @@
+"""Nodes of the retrain pipeline. With nothing new each hands on what the last night made."""
+
+import logging
+from typing import Any
+
+import pandas as pd
+
+from versatune import tracking
+from versatune.artifacts import FolderRef, plain
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.evaluate.nodes import local_tasks
+from versatune.pipelines.retrain import champions
+from versatune.pipelines.retrain.params import (
+    CleanParams,
+    Domains,
+    EvaluateParams,
+    RetrainParams,
+    TokenizeParams,
+    TrainParams,
+)
+from versatune.retraining import challenger, news, promotion
+from versatune.retraining.nights import Diary, Registration
+
+logger = logging.getLogger(__name__)
+
+
+def look_for_news(
+    sample: dict[str, Any],
+    base_model: dict[str, Any],
+    domains: Domains,
+    clean: CleanParams,
+    tokenize: TokenizeParams,
+    train: TrainParams,
+    evaluate: EvaluateParams,
+    params: RetrainParams,
+) -> dict[str, Any]:
+    """Compare data and parameters with what the last finished retraining saw."""
+    del sample  # orders this after the files the embedded sample's domains name
+    diary = Diary(params.folder)
+    digests = news.Digests(params.folder / "digests.json")
+    base = CheckpointRef.model_validate(base_model)
+    saw = {
+        "data": news.data_state(domains, digests),
+        "parameters": challenger.what_matters(params, clean, tokenize, train, evaluate, base),
+    }
+    digests.save()
+    night, new = diary.open(plain(saw))
+    reasons = night.new if new else []
+    if new:
+        logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))
+    else:
+        logger.info("Nothing new since retraining %d (%s).", night.number, night.finished)
+    champions.tell({"night": str(night.number), "new": "; ".join(reasons) or "nothing"})
+    return {"night": night.number, "new": new, "reasons": reasons}
+
+
+def choose_models(
+    retrain_news: dict[str, Any], base_model: dict[str, Any], params: RetrainParams
+) -> dict[str, Any]:
+    """Hand in what waits for the registry; pin the night's champion and where it starts from."""
+    diary = Diary(params.folder)
+    champions.hand_in(diary, params)
+
+    def choose() -> dict[str, Any]:
+        base = CheckpointRef.model_validate(base_model)
+        found = champions.serving(diary, params)
+        opponent = found.checkpoint if found else base
+        start = opponent if params.start_from == "champion" else base
+        return {"champion": plain(found), "opponent": plain(opponent), "start": plain(start)}
+
+    models: dict[str, Any] = diary.pinned(retrain_news["night"], "models", choose)
+    return models
+
+
+def prepare_data(
+    retrain_news: dict[str, Any],
+    base_model: dict[str, Any],
+    domains: Domains,
+    clean: CleanParams,
+    tokenize: TokenizeParams,
+    params: RetrainParams,
+) -> dict[str, Any]:
+    """Clean and tokenise what the domains hold now."""
+
+    def prepare() -> dict[str, Any]:
+        base = CheckpointRef.model_validate(base_model)
+        return challenger.prepare(domains, clean, tokenize, base, params).model_dump(mode="json")
+
+    data: dict[str, Any] = Diary(params.folder).result(retrain_news["night"], "data", prepare)
+    tracking.set_tags({"data_fingerprint": data["facts"]["data_fingerprint"]})
+    return data
+
+
+def train_challenger(
+    retrain_news: dict[str, Any],
+    retrain_models: dict[str, Any],
+    retrain_data: dict[str, Any],
+    train: TrainParams,
+    params: RetrainParams,
+) -> dict[str, Any]:
+    """Train a challenger from the champion or the base model."""
+    diary, night = Diary(params.folder), retrain_news["night"]
+
+    def make() -> dict[str, Any]:
+        return challenger.train_challenger(
+            FolderRef.model_validate(retrain_data),
+            CheckpointRef.model_validate(retrain_models["start"]),
+            train,
+            params,
+            diary.folder_of(night),
+            lambda event: tracking.log_metrics(event["metrics"], step=event["step"]),
+        ).model_dump(mode="json")
+
+    made: dict[str, Any] = diary.result(night, "challenger", make)
+    return made
+
+
+def measure(
+    retrain_news: dict[str, Any],
+    retrain_models: dict[str, Any],
+    retrain_data: dict[str, Any],
+    retrain_challenger: dict[str, Any],
+    domains: Domains,
+    evaluate: EvaluateParams,
+    params: RetrainParams,
+) -> pd.DataFrame:
+    """Champion and challenger on the same held-out rows and evaluation items."""
+    diary, night = Diary(params.folder), retrain_news["night"]
+
+    def make() -> list[Any]:
+        changes = challenger.compare(
+            CheckpointRef.model_validate(retrain_models["opponent"]),
+            CheckpointRef.model_validate(retrain_challenger),
+            FolderRef.model_validate(retrain_data),
+            local_tasks(domains),
+            evaluate,
+            params,
+            diary.folder_of(night),
+        )
+        return [change.model_dump() for change in changes]
+
+    return pd.DataFrame(diary.result(night, "changes", make))
+
+
+def decide(
+    retrain_news: dict[str, Any], retrain_changes: pd.DataFrame, params: RetrainParams
+) -> dict[str, Any]:
+    """The promotion rule: does the challenger take over, and why."""
+
+    def make() -> dict[str, Any]:
+        records = retrain_changes.to_dict("records")
+        changes = [promotion.Change.model_validate(record) for record in records]
+        tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
+        return promotion.judge(changes, params.promotion).model_dump()
+
+    verdict: dict[str, Any] = Diary(params.folder).result(retrain_news["night"], "verdict", make)
+    return verdict
+
+
+def register_challenger(
+    retrain_news: dict[str, Any],
+    retrain_models: dict[str, Any],
+    retrain_data: dict[str, Any],
+    retrain_challenger: dict[str, Any],
+    retrain_verdict: dict[str, Any],
+    params: RetrainParams,
+) -> dict[str, Any]:
+    """Register the challenger, move `champion` if it won, and delete old challengers' files."""
+    diary, night = Diary(params.folder), retrain_news["night"]
+    reasons = retrain_verdict["reasons"]
+    if retrain_news["new"]:
+        waiting = Registration(
+            key=f"{night}:{retrain_challenger['fingerprint']}",
+            night=night,
+            checkpoint=CheckpointRef.model_validate(retrain_challenger),
+            tags={
+                "retraining": str(night),
+                "new": "; ".join(retrain_news["reasons"]),
+                "reasons": "; ".join(reasons),
+                "data_fingerprint": retrain_data["facts"]["data_fingerprint"],
+                "started_from": retrain_models["start"]["name"],
+                "measured_against": retrain_models["opponent"]["name"],
+                **champions.mean_changes(retrain_verdict),
+            },
+            promote=retrain_verdict["promote"],
+            over=retrain_models["champion"] and retrain_models["champion"]["key"],
+        )
+        champions.conclude(diary, waiting, params)
+    outcome: dict[str, Any] = diary.kept(night, "outcome")
+    logger.info("Retraining %d: %s. %s.", night, outcome["decision"], "; ".join(reasons))
+    champions.tell({"decision": outcome["decision"], "reasons": "; ".join(reasons)})
+    return {**outcome, "reasons": reasons}

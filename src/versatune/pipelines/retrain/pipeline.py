@@ -1,0 +1,78 @@
+"""The retrain pipeline: news -> data -> challenger -> comparison -> registry."""
+
+from kedro.pipeline import Node, Pipeline
+
+from versatune.pipelines.ingest import base_nodes
+from versatune.pipelines.retrain import nodes
+
+
+def create_pipeline(**_kwargs: object) -> Pipeline:
+    """One night of retraining; seconds when nothing is new."""
+    return Pipeline(
+        [
+            Node(base_nodes.build_sample, "params:sample", "sample", name="build_sample"),
+            Node(
+                base_nodes.make_base_model,
+                ["params:base_model", "sample"],
+                "base_model",
+                name="make_base_model",
+            ),
+            Node(
+                nodes.look_for_news,
+                [
+                    *("sample", "base_model", "params:domains", "params:ingest"),
+                    *("params:tokenize", "params:train", "params:evaluate", "params:retrain"),
+                ],
+                "retrain_news",
+                name="look_for_news",
+            ),
+            Node(
+                nodes.choose_models,
+                ["retrain_news", "base_model", "params:retrain"],
+                "retrain_models",
+                name="choose_models",
+            ),
+            Node(
+                nodes.prepare_data,
+                [
+                    *("retrain_news", "base_model", "params:domains", "params:ingest"),
+                    *("params:tokenize", "params:retrain"),
+                ],
+                "retrain_data",
+                name="prepare_data",
+            ),
+            Node(
+                nodes.train_challenger,
+                [
+                    *("retrain_news", "retrain_models", "retrain_data"),
+                    *("params:train", "params:retrain"),
+                ],
+                "retrain_challenger",
+                name="train_challenger",
+            ),
+            Node(
+                nodes.measure,
+                [
+                    *("retrain_news", "retrain_models", "retrain_data", "retrain_challenger"),
+                    *("params:domains", "params:evaluate", "params:retrain"),
+                ],
+                "retrain_changes",
+                name="measure_champion_and_challenger",
+            ),
+            Node(
+                nodes.decide,
+                ["retrain_news", "retrain_changes", "params:retrain"],
+                "retrain_verdict",
+                name="decide_promotion",
+            ),
+            Node(
+                nodes.register_challenger,
+                [
+                    *("retrain_news", "retrain_models", "retrain_data", "retrain_challenger"),
+                    *("retrain_verdict", "params:retrain"),
+                ],
+                "retrain_outcome",
+                name="register_challenger",
+            ),
+        ]
+    )

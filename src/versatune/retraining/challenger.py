@@ -1,0 +1,191 @@
+"""The work of a night: data, a challenger, and both models measured on the same rows and items."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from versatune.artifacts import FolderRef, file_digest, read_json
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.tasks import LocalTask
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.retraining.config import Metric, RetrainParams
+from versatune.retraining.nights import CHALLENGER, EVALUATIONS
+from versatune.retraining.promotion import Array, Change, measured
+from versatune.training.api import OnRound, train
+from versatune.training.config import TrainParams
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+
+def what_matters(
+    params: RetrainParams,
+    clean: CleanParams,
+    tokenize: TokenizeParams,
+    training: TrainParams,
+    evaluate: EvaluateParams,
+    base: CheckpointRef,
+) -> dict[str, Any]:
+    """The parameters whose change is a reason to retrain, by block, as JSON.
+
+    Left out: places, speeds, what is merely told, and the blocks' keys that ``params`` replaces.
+    """
+    own = {"folder", "cleaned", "tokenized", "knowledge", "keep_last", "example", "model_name"}
+    matters = {
+        "retrain": params.model_dump(mode="json", exclude=own),
+        "ingest": clean.model_dump(mode="json", exclude={"folder", "max_examples"}),
+        "tokenize": tokenize.model_dump(mode="json", exclude={"folder", "num_workers"}),
+        "train": training_params(training, params, Path()).deciding(),
+        "evaluate": evaluate.model_dump(
+            mode="json", exclude={"folder", "rows_per_domain", "batch_tokens", "batch_size"}
+        ),
+        "base_model": base.fingerprint,
+    }
+    if params.initial == "detected" and params.knowledge.is_file():
+        matters["knowledge"] = file_digest(params.knowledge)
+    return matters
+
+
+def training_params(training: TrainParams, params: RetrainParams, folder: Path) -> TrainParams:
+    """The parameters of ``train`` as a night uses them, in the night's ``folder``."""
+    return training.model_copy(
+        update={
+            "folder": folder / CHALLENGER,
+            "resume": "restart",
+            "strategy": params.strategy,
+            "rounds": params.rounds or training.rounds,
+            "learning_rate": params.learning_rate or training.learning_rate,
+        }
+    )
+
+
+def prepare(
+    domains: Domains,
+    clean_params: CleanParams,
+    tokenize_params: TokenizeParams,
+    base: CheckpointRef,
+    params: RetrainParams,
+) -> FolderRef:
+    """Clean and tokenise what the domains hold now, into folders of retraining's own."""
+    from versatune.data.clean import clean
+    from versatune.data.tokenize import tokenize
+
+    cleaned = clean(domains, clean_params.model_copy(update={"folder": params.cleaned}))
+    return tokenize(
+        cleaned,
+        base.path,
+        load_tokenizer,
+        tokenize_params.model_copy(update={"folder": params.tokenized}),
+    )
+
+
+def train_challenger(
+    store: FolderRef,
+    start: CheckpointRef,
+    training: TrainParams,
+    params: RetrainParams,
+    folder: Path,
+    on_round: OnRound,
+) -> CheckpointRef:
+    """Train from ``start`` in the night's ``folder``, or go on with what was begun there."""
+    shares = first_shares(store, params)
+    result = train(
+        store,
+        start,
+        training_params(training, params, folder),
+        initial_weights=shares,
+        detected_shares=shares,
+        folder=folder / CHALLENGER,
+        on_round=on_round,
+    )
+    return CheckpointRef.of_folder(result.model_ref.path, name=f"challenger {folder.name}")
+
+
+def first_shares(store: FolderRef, params: RetrainParams) -> dict[str, float]:
+    """The shares of the first round, by domain; their sum is 1.
+
+    Raises VersatuneError when detected shares are asked for and are not there, or are those of
+    other domains.
+    """
+    domains = store.facts["domains"]
+    if params.initial == "uniform":
+        return {name: 1 / len(domains) for name in domains}
+    if params.initial == "proportional":
+        tokens = {name: store.facts["train"][name]["tokens"] for name in domains}
+        total = sum(tokens.values())
+        return {name: number / total for name, number in tokens.items()}
+    if not params.knowledge.is_file():
+        raise VersatuneError(
+            f"retrain.initial is 'detected', but there is no {params.knowledge}: run the probe "
+            "pipeline once, or set retrain.initial to proportional."
+        )
+    known = read_json(params.knowledge)["domains"]
+    if set(known) != set(domains):
+        raise VersatuneError(
+            f"{params.knowledge} is about {', '.join(known)}, but the data about "
+            f"{', '.join(domains)}: run the probe pipeline again, or set retrain.initial to "
+            "proportional."
+        )
+    return {name: float(known[name]["share"]) for name in domains}
+
+
+def compare(
+    champion: CheckpointRef,
+    challenger: CheckpointRef,
+    store: FolderRef,
+    tasks: Sequence[LocalTask],
+    evaluate_params: EvaluateParams,
+    params: RetrainParams,
+    folder: Path,
+) -> list[Change]:
+    """Measure both models on the same held-out rows and items; the change of each domain."""
+    from versatune.evaluation.run import evaluate_checkpoint
+
+    settings = evaluate_params.model_copy(
+        update={
+            "folder": folder / EVALUATIONS,
+            "rows_per_domain": params.heldout_rows_per_domain,
+        }
+    )
+    items = {
+        name: evaluate_checkpoint(
+            checkpoint, model=name, store=store, tasks=tasks, params=settings
+        ).items
+        for name, checkpoint in (("champion", champion), ("challenger", challenger))
+    }
+    return measured(pair(items["champion"], items["challenger"]))
+
+
+def pair(
+    champion: "pd.DataFrame", challenger: "pd.DataFrame"
+) -> dict[tuple[str, Metric], tuple[Array, Array]]:
+    """Scores of both models on the same rows and items, by domain and metric.
+
+    Both: the ``evaluation_items`` table of one model. Every evaluation file of a domain counts by
+    its number of items. Raises ValueError when the models were not asked the same.
+    """
+    from versatune.evaluation.comparison import ACCURACIES
+    from versatune.evaluation.results import HELD_OUT, LOSS
+
+    keys = ["domain", "task", "metric", "item"]
+    both = champion.merge(challenger, on=keys, suffixes=("_before", "_after"), validate="1:1")
+    if not len(both) == len(champion) == len(challenger):
+        raise ValueError("the two models were measured on different items")
+    losses = both[(both["task"] == HELD_OUT) & (both["metric"] == LOSS)]
+    answers = both[(both["task"] != HELD_OUT) & both["metric"].isin(ACCURACIES)]
+    parts: dict[Metric, pd.DataFrame] = {"heldout_loss": losses, "accuracy": answers}
+    return {
+        (str(domain), metric): (
+            of_domain["score_before"].to_numpy(np.float64),
+            of_domain["score_after"].to_numpy(np.float64),
+        )
+        for metric, part in parts.items()
+        for domain, of_domain in part.groupby("domain", sort=False)
+    }

@@ -1,0 +1,193 @@
+"""What retraining remembers between nights: ``state.json``, and a folder for each retraining.
+
+A night is begun when something is new and pinned to what it saw and to the models it compares, so
+a night that was killed is gone on with, not begun anew, as long as nothing changes. A promotion
+that MLflow could not take waits in ``waiting`` until a later run hands it in.
+"""
+
+import datetime
+import logging
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from versatune.artifacts import MANIFEST, read_json, write_json
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.retraining import news
+
+logger = logging.getLogger(__name__)
+
+CHALLENGER = "challenger"
+EVALUATIONS = "evaluations"
+
+
+class Registration(BaseModel):
+    """A challenger on its way into the registry."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    key: str
+    night: int
+    checkpoint: CheckpointRef
+    tags: dict[str, str]
+    promote: bool
+    over: str | None
+    """The fingerprint of the champion it was measured against; None when there was none."""
+
+
+class Serving(BaseModel):
+    """The champion as the registry last told it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    checkpoint: CheckpointRef
+    key: str
+    """What tells it from other versions in the registry."""
+
+
+class Night(BaseModel):
+    """One retraining."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    number: int
+    saw: dict[str, Any]
+    """Data and parameters, as :func:`versatune.retraining.news.what_is_new` compares them."""
+    new: list[str]
+    began: str
+    finished: str | None = None
+
+
+class State(BaseModel):
+    """The content of ``state.json``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    night: Night | None = None
+    """The last retraining, finished or not."""
+    finished: Night | None = None
+    """The last that was finished."""
+    champion: Serving | None = None
+    """The champion when the registry last answered."""
+    waiting: list[Registration] = []
+
+
+class Diary:
+    """Reads and writes the state and the nights' folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def state(self) -> State:
+        """The state as it is on the disk. A damaged file is a VersatuneError that names it."""
+        path = self.folder / "state.json"
+        if not path.is_file():
+            return State()
+        try:
+            return State.model_validate(read_json(path))
+        except ValidationError as error:
+            raise VersatuneError(
+                f"{path} is damaged ({error.error_count()} faults); delete it to begin anew: the "
+                "champion stays as it is."
+            ) from error
+
+    def update(self, **values: Any) -> State:
+        """Replace parts of the state, in one step."""
+        state = self.state.model_copy(update=values)
+        write_json(self.folder / "state.json", state)
+        return state
+
+    def open(self, saw: Mapping[str, Any]) -> tuple[Night, bool]:
+        """The night for what is seen now, and whether there is anything to do in it.
+
+        Nothing to do: the last finished one. An unfinished one that saw the same is gone on with.
+        """
+        state = self.state
+        last, done = state.night, state.finished
+        new = news.what_is_new(done.saw if done else None, saw)
+        if done is not None and not new:
+            return done, False
+        if last is not None and last.finished is None and last.saw == saw:
+            logger.info("Going on with retraining %d, begun %s.", last.number, last.began)
+            return last, True
+        night = Night(number=last.number + 1 if last else 1, saw=dict(saw), new=new, began=_now())
+        self.update(night=night)
+        return night, True
+
+    def finish(self, night: Night) -> None:
+        """The night is through: the same data is not new any more."""
+        done = night.model_copy(update={"finished": _now()})
+        self.update(night=done, finished=done)
+
+    @property
+    def current(self) -> Night:
+        """The night at work, or the last one. Only after :meth:`open`."""
+        night = self.state.night
+        if night is None:
+            raise RuntimeError("no retraining was begun")
+        return night
+
+    def folder_of(self, number: int) -> Path:
+        """Where a night keeps its challenger and its results."""
+        return self.folder / f"{number:04d}"
+
+    def result(self, number: int, name: str, make: Callable[[], Any]) -> Any:
+        """The result ``name`` of a night: kept from before when it is finished, else made now."""
+        path = self.folder_of(number) / f"{name}.json"
+        done = self.state.finished
+        if done is not None and done.number == number and path.is_file():
+            return read_json(path)
+        value = make()
+        write_json(path, value)
+        return value
+
+    def kept(self, number: int, name: str) -> Any:
+        """A result that was kept before."""
+        return read_json(self.folder_of(number) / f"{name}.json")
+
+    def keep(self, number: int, name: str, value: Any) -> None:
+        """Write a result of a night."""
+        write_json(self.folder_of(number) / f"{name}.json", value)
+
+    def pinned(self, number: int, name: str, make: Callable[[], Any]) -> Any:
+        """Like :meth:`result`, but made once and never again in the same night."""
+        path = self.folder_of(number) / f"{name}.json"
+        if path.is_file():
+            return read_json(path)
+        value = make()
+        write_json(path, value)
+        return value
+
+    def prune(self, keep: Collection[Path], keep_last: int) -> list[Path]:
+        """Delete the models of old nights; their results stay. Returns what was deleted.
+
+        Kept: the folders in ``keep``, those still waiting for the registry, and the newest
+        ``keep_last`` besides. Models of nights that were given up half-way are not kept.
+        """
+        waiting = {w.checkpoint.path.resolve() for w in self.state.waiting}
+        safe = {path.resolve() for path in keep} | waiting
+        models = sorted(self.folder.glob(f"[0-9]*/{CHALLENGER}"), reverse=True)
+        others = [path for path in models if path.resolve() not in safe]
+        whole = [path for path in others if (path / MANIFEST).is_file()]
+        deleted = [path for path in others if path not in whole[:keep_last]]
+        for path in deleted:
+            # Out of the way in one step, so that no half of a model looks like one.
+            doomed = path.with_name(f".{path.name}.discarded")
+            path.rename(doomed)
+        for doomed in self.folder.glob(f"[0-9]*/.{CHALLENGER}.discarded"):
+            shutil.rmtree(doomed)
+        for measured in self.folder.glob(f"[0-9]*/{EVALUATIONS}"):
+            if measured.parent != self.folder_of(self.current.number):
+                shutil.rmtree(measured)
+        if deleted:
+            logger.info("Deleted the models of %d old retrainings.", len(deleted))
+        return deleted
+
+
+def _now() -> str:
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
