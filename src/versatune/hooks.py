@@ -76,12 +76,8 @@ class TrackingHook(MlflowHook):
         tracking.set_tags(self._tags())
 
     @hook_impl
-    def before_node_run(
-        self, node: Node, catalog: DataCatalog, inputs: dict[str, Any], is_async: bool
-    ) -> None:
-        if self._error is None:
-            with contextlib.suppress(Exception):
-                super().before_node_run(node, catalog, {}, is_async)
+    def before_node_run(self, inputs: dict[str, Any]) -> None:
+        """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
         for name, value in values.items():
             tracking.log_params({name: value})
@@ -172,6 +168,7 @@ class ProjectHook:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
+        logger.info("── %s", node.name)
         self._started[node.name] = time.monotonic()
 
     @hook_impl

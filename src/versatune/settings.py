@@ -5,9 +5,9 @@ import os
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from versatune.hooks import ProjectHook, TrackingHook
+from versatune.hooks import ProjectHook, TrackingHook  # noqa: E402
 
-DISABLE_HOOKS_FOR_PLUGINS = ("kedro-mlflow",)
+DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
 
 HOOKS = (ProjectHook(), TrackingHook())

@@ -86,6 +86,6 @@ def _git(*arguments: str, folder: Path | None) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(v) for v in value)
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         return "; ".join(f"{k}: {v}" for k, v in masked(value).items())
-    return "" if value is None else str(value)
+    return "" if value is None or value == {} else str(value)
