@@ -1,7 +1,8 @@
 """From conversations to token ids and labels, a batch at a time."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +68,10 @@ class Example:
         return sum(end - first for first, end in self.spans)
 
 
+_Rendered = tuple[int, str, list[Span]]
+"""Place in the batch, text, answers."""
+
+
 class Encoder:
     """Applies a tokenizer and its chat template.
 
@@ -86,8 +91,34 @@ class Encoder:
 
     def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
         """One result a conversation, in order."""
+        return next(self.encode_batches([conversations]))
+
+    def encode_batches(
+        self, batches: Iterable[Sequence[Messages]]
+    ) -> Iterator[list[Example | RejectedError]]:
+        """One list of results a batch, in order.
+
+        A batch is encoded in another thread (the tokenizer holds no Python lock) while this one
+        renders the next and labels the last.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            waiting = None
+            for conversations in batches:
+                results, rendered = self._render(conversations)
+                plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
+                future = pool.submit(self._tokenizer.encode_batch, plain, add_special_tokens=False)
+                if waiting is not None:
+                    yield self._label(*waiting)
+                waiting = results, rendered, future
+            if waiting is not None:
+                yield self._label(*waiting)
+
+    def _render(
+        self, conversations: Sequence[Messages]
+    ) -> tuple[list[Example | RejectedError], list[_Rendered]]:
+        """Results with the rejected rows filled in, and the others' texts and answers."""
         results: list[Example | RejectedError] = []
-        rendered: list[tuple[int, str, list[Span]]] = []
+        rendered: list[_Rendered] = []
         for messages in conversations:
             try:
                 text, spans = self.template.render(messages)
@@ -96,20 +127,26 @@ class Encoder:
             else:
                 rendered.append((len(results), text, spans))
                 results.append(Example([], [], 0))
-        plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
-        encodings = self._tokenizer.encode_batch(plain, add_special_tokens=False)
-        for (place, text, spans), encoding in zip(rendered, encodings, strict=True):
+        return results, rendered
+
+    def _label(
+        self,
+        results: list[Example | RejectedError],
+        rendered: list[_Rendered],
+        encodings: "Future[list[Encoding]]",
+    ) -> list[Example | RejectedError]:
+        for (place, text, spans), encoding in zip(rendered, encodings.result(), strict=True):
             try:
                 if LITERAL[0] in text:
-                    example = self._example_with_literals(text, spans)
+                    located = self._locate_literals(text, spans)
                 else:
-                    example = _example(text, spans, encoding)
-                results[place] = self._fit(example, text, spans)
+                    located = _locate_spans(text, spans, encoding)
+                results[place] = self._fit(located, text, spans)
             except RejectedError as error:
                 results[place] = error
         return results
 
-    def _example_with_literals(self, text: str, spans: list[Span]) -> "_Located":
+    def _locate_literals(self, text: str, spans: list[Span]) -> "_Located":
         """Encode in pieces: the template's control tokens as such, what a user typed as text."""
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
@@ -214,7 +251,7 @@ def _encode_piece(
     return found.ids, found.offsets
 
 
-def _example(text: str, spans: list[Span], encoding: Encoding) -> _Located:
+def _locate_spans(text: str, spans: list[Span], encoding: Encoding) -> _Located:
     ids = encoding.ids
     places = []
     for span in spans:

@@ -206,10 +206,12 @@ def _make(task: _Task, encoder: "Encoder") -> None:
 
     notes: dict[int, TokenNotes] = {}
     tables = [SCHEMA.empty_table()]
-    for batch in read_shard(task.source).to_batches(max_chunksize=BATCH):
-        columns = batch.to_pydict()
+    read = [b.to_pydict() for b in read_shard(task.source).to_batches(max_chunksize=BATCH)]
+    for columns, results in zip(
+        read, encoder.encode_batches(columns["messages"] for columns in read), strict=True
+    ):
         kept: dict[int, Example] = {}
-        for number, result in enumerate(encoder.encode(columns["messages"])):
+        for number, result in enumerate(results):
             noted = notes.setdefault(columns["domain"][number], TokenNotes())
             if isinstance(result, RejectedError):
                 noted.dropped.add(result.reason, columns["row"][number], result.detail)
