@@ -14,7 +14,8 @@ from versatune.training.job import FAILURE, Job
 
 def _end_with_parent() -> None:
     """Nobody writes to standard input: it ends when the process that watches us does."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1):
+        pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 
