@@ -5,7 +5,7 @@ import os
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-from versatune.hooks import ProjectHook, TrackingHook  # noqa: E402
+from versatune.hooks import ProjectHook, TrackingHook
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
