@@ -1,54 +1,17 @@
 """Rows of three invented domains, and a judge trained on them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from versatune.artifacts import FolderRef, WorkFolder
+from tests.probe_rows import WORDS, clean_rows, sentence
+from versatune.artifacts import FolderRef
 from versatune.probing.config import ClassifierParams
-
-WORDS = {
-    "law": ["court", "judge", "contract", "statute", "plaintiff", "appeal", "clause", "tort"],
-    "medicine": ["dose", "drug", "patient", "fever", "heart", "tumour", "nurse", "artery"],
-    "other": ["river", "poem", "bread", "holiday", "garden", "mountain", "song", "window"],
-}
-
-
-def sentence(rng: np.random.Generator, domain: str, purity: float = 0.8) -> str:
-    """Ten words, mostly of the domain, the rest of any."""
-    pool = [w for words in WORDS.values() for w in words]
-    own = WORDS[domain]
-    return " ".join(
-        str(rng.choice(own)) if rng.random() < purity else str(rng.choice(pool)) for _ in range(10)
-    )
 
 
 @pytest.fixture(scope="session")
 def clean(tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
     """120 cleaned rows a domain."""
-    import datasets
-
-    rng = np.random.default_rng(0)
-    work = WorkFolder.open(tmp_path_factory.mktemp("clean") / "clean", {"made": "up"})
-    rows: dict[str, list] = {"domain": [], "messages": []}
-    for number, domain in enumerate(WORDS):
-        for _ in range(120):
-            rows["domain"].append(number)
-            rows["messages"].append(
-                [
-                    {"role": "user", "content": sentence(rng, domain)},
-                    {"role": "assistant", "content": sentence(rng, domain)},
-                ]
-            )
-    features = datasets.Features(
-        domain=datasets.Value("int32"),
-        messages=datasets.List(
-            {"role": datasets.Value("string"), "content": datasets.Value("string")}
-        ),
-    )
-    datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(work.path / "train"))
-    return work.seal(domains=list(WORDS), rows={"train": dict.fromkeys(WORDS, 120)})
+    return clean_rows(tmp_path_factory.mktemp("clean") / "clean")
 
 
 @pytest.fixture(scope="session")
@@ -70,10 +33,6 @@ def judge(
 
 @pytest.fixture
 def texts() -> list[str]:
+    """Four of each domain, in order."""
     rng = np.random.default_rng(5)
     return [sentence(rng, domain) for domain in WORDS for _ in range(4)]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "folder"

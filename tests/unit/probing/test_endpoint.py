@@ -2,20 +2,17 @@
 
 import json
 import logging
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.hostile_server import chat, garbage, half, late, serving, status
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, SamplingParams, ServerParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
 from versatune.probing.sampling import SampleStore
 from versatune.probing.served import ServerSampler
-
-sys.path.insert(0, str(Path(__file__).parent))
-from hostile import chat, garbage, half, late, serving, status
 
 DOMAINS = {"law": "Courts and contracts.", "medicine": "Health.", "other": "All else."}
 GOOD = chat('{"law": 0.7, "medicine": 0.2, "other": 0.1}')

@@ -1,0 +1,131 @@
+"""The probe pipeline as a slice: project parameters, the project's catalog entries, tiny model."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.runner import SequentialRunner
+from kedro_datasets.json import JSONDataset
+from kedro_datasets.pandas import ParquetDataset
+
+from tests.probe_rows import WORDS, clean_rows
+from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.io import FolderDataset
+from versatune.io.secret import SecretDataset
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.probe import create_pipeline
+from versatune.probing.config import ProbeParams
+from versatune.probing.sampling import ModelSampler
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
+    return clean_rows(tmp_path_factory.mktemp("rows") / "clean")
+
+
+def settings(root: Path, folder: Path, **changed) -> ProbeParams:
+    """The values of conf/base under those of conf/test, as Kedro merges them."""
+    merged: dict = {}
+    for environment in ("base", "test"):
+        text = (root / f"conf/{environment}/parameters_probe.yml").read_text()
+        merge(merged, yaml.safe_load(text)["probe"])
+    merge(merged, {"folder": str(folder), "seed": 0, "sampling": {"dtype": "float32"}, **changed})
+    return ProbeParams.model_validate(merged)
+
+
+def merge(into: dict, given: dict) -> None:
+    for key, value in given.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value
+
+
+def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbeParams) -> DataCatalog:
+    domains = Domains.model_validate(
+        {d: {"description": f"About {d}.", "sources": [{"path": f"{d}.jsonl"}]} for d in WORDS}
+    )
+    values = {
+        "base_model": base.model_dump(mode="json"),
+        "clean_data": rows,
+        "params:domains": domains,
+        "params:probe": params,
+    }
+    probe = params.folder
+    return DataCatalog(
+        {
+            **{name: MemoryDataset(value) for name, value in values.items()},
+            "judge_key": SecretDataset(credentials={"api_key": "k"}),
+            **{n: FolderDataset(filepath=str(probe / n)) for n in FOLDERS},
+            "knowledge_distribution": JSONDataset(filepath=str(folder / "knowledge.json")),
+            "judged_samples": ParquetDataset(filepath=str(folder / "judged.parquet")),
+        }
+    )
+
+
+FOLDERS = ("judge", "samples", "judgements")
+
+
+def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
+    entries = yaml.safe_load((project_root / "conf/base/catalog_probe.yml").read_text())
+    for name in {*create_pipeline().all_outputs(), "judge_key"}:
+        assert entries[name]["metadata"]["kedro-viz"]["layer"], name
+
+
+def test_the_pipeline_detects_and_a_second_run_does_no_work(
+    tmp_path, project_root, tiny_checkpoint, rows, monkeypatch
+):
+    params = settings(project_root, tmp_path / "probe")
+    datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+    SequentialRunner().run(create_pipeline(), datasets)
+    found = datasets.load("knowledge_distribution")
+    assert list(found["domains"]) == list(WORDS)
+    assert sum(d["share"] for d in found["domains"].values()) == pytest.approx(1)
+    assert found["n_samples"] == 64
+    assert found["base_model"] == "tiny"
+    assert found["samples"]["begin_with"] == "<s>"
+    assert found["domains"]["law"]["data_share"] == pytest.approx(1 / 3)
+    table = datasets.load("judged_samples")
+    assert isinstance(table, pd.DataFrame)
+    assert len(table) == 64
+    assert {"text", "domain", "confidence", "flag"} <= set(table)
+    monkeypatch.setattr(ModelSampler, "wave", None)
+    SequentialRunner().run(create_pipeline(), datasets)
+    assert datasets.load("knowledge_distribution") == found
+
+
+def test_a_known_distribution_is_refused_for_other_domains(
+    tmp_path, project_root, tiny_checkpoint, rows
+):
+    params = settings(project_root, tmp_path / "probe", known_distribution="LLaMA-2-7B")
+    datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+    with pytest.raises(Exception, match="set it to null"):
+        SequentialRunner().run(create_pipeline(), datasets)
+
+
+def test_a_known_distribution_skips_the_probe_and_keeps_what_was_sampled(
+    tmp_path, project_root, tiny_checkpoint, rows, monkeypatch
+):
+    from versatune.probing import known
+
+    monkeypatch.setattr(known, "DOMAINS", tuple(WORDS))
+    monkeypatch.setitem(known.KNOWN, "LLaMA-2-7B", (50, 30, 20))
+    params = settings(project_root, tmp_path / "probe", known_distribution="LLaMA-2-7B")
+    datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+    monkeypatch.setattr(ModelSampler, "wave", None)
+    SequentialRunner().run(create_pipeline(), datasets)
+    found = datasets.load("knowledge_distribution")
+    assert found["domains"]["law"]["share"] == 0.5
+    assert found["base_model"] == "LLaMA-2-7B"
+    assert len(datasets.load("judged_samples")) == 0
+
+
+def test_the_key_shows_nowhere(capsys):
+    dataset = SecretDataset(credentials={"api_key": "sk-secret-7"})
+    print(dataset, dataset._describe(), dataset.load(), repr(dataset.load()))  # noqa: T201
+    assert "sk-secret-7" not in capsys.readouterr().out
+    assert dataset.load().get_secret_value() == "sk-secret-7"
