@@ -5,6 +5,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
+from versatune.domains import canonical
 from versatune.params import Params
 
 
@@ -41,6 +42,8 @@ class SampleParams(Params):
     def _shares_sum_to_one(self) -> Self:
         if any(share <= 0 for share in self.shares.values()):
             raise ValueError(f"every share must be above 0: {self.shares}")
+        if len({canonical(name) for name in self.shares}) < len(self.shares):
+            raise ValueError(f"a domain is given twice: {', '.join(self.shares)}")
         total = sum(self.shares.values())
         if abs(total - 1) > 1e-6:
             raise ValueError(f"the shares sum to {total:.6g} and not to 1: {self.shares}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from versatune.errors import VersatuneError
 from versatune.params import Params
@@ -101,15 +101,15 @@ def load_templates(source: Path) -> Templates:
         raise VersatuneError(f"the sample's templates can't be read: {path} ({error}).") from error
     except yaml.YAMLError as error:
         raise VersatuneError(f"{path} is not valid YAML: {error}") from error
+    if not (isinstance(raw, dict) and all(isinstance(r, dict) for r in raw.values())):
+        raise VersatuneError(f"{path} must map domains to relations, and those to phrasings.")
     templates: Templates = {}
     for domain, relations in raw.items():
         for name, body in relations.items():
             try:
                 relation = Relation.model_validate(body)
-            except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(map(str, (domain, name, *first["loc"])))
-                raise VersatuneError(f"{path}: {key}: {first['msg']}") from error
+            except ValueError as error:
+                raise VersatuneError(f"{path}: {domain}.{name}: {error}") from error
             for text in phrasings(relation):
                 _check_placeholders(text, f"{path}: {domain}.{name}")
             templates.setdefault(domain, {})[name] = relation

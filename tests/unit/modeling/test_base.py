@@ -1,0 +1,246 @@
+"""Finding the base model: what is taken, what is refused, and that it costs nothing twice."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from versatune.artifacts import exclusive
+from versatune.errors import VersatuneError
+from versatune.modeling.base import (
+    BaseModelParams,
+    PretrainParams,
+    check_loadable,
+    find_checkpoint,
+    make_base,
+)
+from versatune.modeling.checkpoints import CheckpointRef
+
+TINY = PretrainParams(
+    vocab_size=300,
+    hidden_size=16,
+    intermediate_size=32,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    max_length=64,
+    per_device_train_batch_size=4,
+    num_train_epochs=1,
+)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.jsonl"
+    rows = [{"domain": "d", "text": f"The number {n} is followed by {n + 1}."} for n in range(12)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def model(tiny_checkpoint: CheckpointRef, tmp_path: Path) -> Path:
+    """A copy of a real model folder, to be spoilt."""
+    return Path(shutil.copytree(tiny_checkpoint.path, tmp_path / "model"))
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_pretraining_is_done_once(corpus: Path, tmp_path: Path) -> None:
+    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    first = make_base(params, corpus)
+    assert first.name == "pretrained on the sample"
+    written = (first.path / "model.safetensors").stat().st_mtime_ns
+    assert make_base(params, corpus) == first
+    assert (first.path / "model.safetensors").stat().st_mtime_ns == written
+    often = params.model_copy(update={"pretrain": TINY.model_copy(update={"save_steps": 1})})
+    assert make_base(often, corpus) == first  # how often it saves changes no result
+
+
+def test_other_parameters_or_another_corpus_pretrain_anew(corpus: Path, tmp_path: Path) -> None:
+    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    first = make_base(params, corpus)
+    seeded = params.model_copy(update={"pretrain": TINY.model_copy(update={"seed": 1})})
+    second = make_base(seeded, corpus)
+    with corpus.open("a") as handle:
+        handle.write('{"domain": "d", "text": "One more."}\n')
+    third = make_base(seeded, corpus)
+    assert len({ref.fingerprint for ref in (first, second, third)}) == 3
+
+
+def test_finding_what_is_done_imports_no_torch(corpus: Path, tmp_path: Path) -> None:
+    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    ref = make_base(params, corpus)
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from versatune.pipelines.ingest.base_nodes import make_base_model\n"
+        "from versatune.pipelines.ingest.base_params import BaseModelParams\n"
+        "params = BaseModelParams.model_validate_json(sys.argv[1])\n"
+        "print(make_base_model(params, {'corpus': sys.argv[2]})['fingerprint'])\n"
+        "assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, params.model_dump_json(), str(corpus)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ref.fingerprint
+
+
+def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
+    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    with (
+        exclusive(tmp_path / ".base.lock", "the base model"),
+        pytest.raises(VersatuneError, match="another run is at work on the base model"),
+    ):
+        make_base(params, corpus)
+
+
+def test_a_folder_of_the_user(model: Path, corpus: Path) -> None:
+    params = BaseModelParams(kind="pretrained", name_or_path=str(model))
+    ref = make_base(params, corpus)
+    assert ref == CheckpointRef.of_folder(model)
+    assert CheckpointRef.model_validate(ref.model_dump(mode="json")) == ref
+    edit_config(model, comment="changed")
+    assert make_base(params, corpus).fingerprint != ref.fingerprint
+
+
+def test_pickled_weights_are_refused(model: Path) -> None:
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(b"\x80\x04.")
+    with pytest.raises(VersatuneError, match=r"no \*\.safetensors weights.*run code"):
+        find_checkpoint(str(model))
+
+
+def test_code_of_its_own_is_refused(model: Path) -> None:
+    edit_config(
+        model, model_type="homemade", auto_map={"AutoModelForCausalLM": "modeling.HomeMade"}
+    )
+    (model / "modeling.py").write_text("raise SystemExit('this ran')")
+    with pytest.raises(VersatuneError, match=r"needs code of its own.*'homemade'"):
+        find_checkpoint(str(model))
+
+
+def test_auto_map_beside_a_class_of_transformers_is_fine(model: Path) -> None:
+    edit_config(model, auto_map={"AutoModelForCausalLM": "modeling.Llama"})
+    assert find_checkpoint(str(model)).path == model
+
+
+def test_an_encoder_decoder_is_refused(model: Path) -> None:
+    edit_config(model, is_encoder_decoder=True)
+    with pytest.raises(VersatuneError, match="encoder-decoder"):
+        find_checkpoint(str(model))
+
+
+def test_an_adapter_is_refused(model: Path) -> None:
+    (model / "config.json").rename(model / "adapter_config.json")
+    with pytest.raises(VersatuneError, match="is an adapter, not a model: merge it"):
+        find_checkpoint(str(model))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VersatuneError, match=r"not a model folder: it has no config\.json"):
+        find_checkpoint(str(tmp_path))
+
+
+def test_a_missing_shard_is_named(model: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(VersatuneError, match=r"incomplete: .*model-00002-of-00002\.safetensors"):
+        check_loadable(model, "model")
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_a_damaged_config_is_named(model: Path, text: str) -> None:
+    (model / "config.json").write_text(text)
+    with pytest.raises(VersatuneError, match=r"config\.json"):
+        find_checkpoint(str(model))
+
+
+def test_a_revision_is_for_the_hub(model: Path) -> None:
+    with pytest.raises(VersatuneError, match=r"revision 'main' is for hub models"):
+        find_checkpoint(str(model), "main")
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "/nowhere/at/all", "a/b/c", "../up", "a b"])
+def test_what_is_neither_folder_nor_id_is_refused(name: str) -> None:
+    with pytest.raises(VersatuneError, match=r"there is no folder .* hub model"):
+        find_checkpoint(name)
+
+
+def test_an_unreachable_hub_is_one_clear_sentence() -> None:
+    """The tests run with HF_HUB_OFFLINE=1, so this asks nobody."""
+    with pytest.raises(VersatuneError) as caught:
+        find_checkpoint("nobody-at-all/none-such-model", "v9")
+    message = str(caught.value)
+    assert "nobody-at-all/none-such-model at revision 'v9'" in message
+    assert "can't be reached" in message
+    assert "\n" not in message and "http" not in message
+
+
+def hub_cache(root: Path, source: Path, name: str, commit: str) -> None:
+    """Lay a model folder into a hub cache as a download of its main branch would."""
+    repository = root / f"models--{name.replace('/', '--')}"
+    shutil.copytree(source, repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+
+
+def test_a_downloaded_model_is_found_offline_by_its_commit(
+    tiny_checkpoint: CheckpointRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    hub_cache(tmp_path, tiny_checkpoint.path, "somebody/tiny", commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    ref = find_checkpoint("somebody/tiny")
+    assert (ref.name, ref.fingerprint) == ("somebody/tiny", commit)
+    assert (ref.path / "model.safetensors").is_file()
+    assert find_checkpoint("somebody/tiny", commit) == ref
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        ("RepositoryNotFoundError", "there is no such model"),
+        ("GatedRepoError", "grants access on request"),
+        ("RevisionNotFoundError", "no such revision"),
+    ],
+)
+def test_answers_of_the_hub_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch, error: str, message: str
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    kind = getattr(errors, error)
+
+    def refuse(*_: Any, **__: Any) -> str:
+        raise kind.__new__(kind)  # without the answer it was made from
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(VersatuneError, match=message):
+        find_checkpoint("somebody/model")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "pretrained"}, "needs name_or_path"),
+        ({"name_or_path": "a/b"}, "kind is 'pretrain'"),
+        ({"revision": "main"}, "kind is 'pretrain'"),
+        ({"kind": "download"}, "kind"),
+        ({"pretrain": {"hidden_size": 30, "num_attention_heads": 4}}, "even multiple"),
+        ({"pretrain": {"learning_rate": -1}}, "learning_rate"),
+        ({"pretrain": {"hiden_size": 30}}, "hiden_size"),
+    ],
+)
+def test_bad_parameters_are_refused(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BaseModelParams.model_validate(values)
