@@ -102,15 +102,15 @@ class Window:
 
         The row is relative to the domain's first.
         """
-        at = bisect_right(self._keys, (room + 1) << _POSITION_BITS)
-        if not at:
+        self._found = bisect_right(self._keys, (room + 1) << _POSITION_BITS) - 1
+        if self._found < 0:
             return None
-        key = self._keys[at - 1]
+        key = self._keys[self._found]
         return int(self._order[_POSITION_MASK - (key & _POSITION_MASK)]), key >> _POSITION_BITS
 
-    def draw(self, room: int) -> None:
-        """Take the row that :meth:`find` gave for this ``room`` out."""
-        del self._keys[bisect_right(self._keys, (room + 1) << _POSITION_BITS) - 1]
+    def draw(self) -> None:
+        """Take the row out that :meth:`find` gave last."""
+        del self._keys[self._found]
         if self._cursor < self._end:
             insort(self._keys, self._next_key())
         elif not self._keys and self._end == self._order.size:

@@ -166,6 +166,14 @@ class Planner:
             domain, self._passes, self.lengths[rows], state, lookahead, self.limit(domain)
         )
 
+    def sizes_in_unit(self) -> npt.NDArray[np.int32] | None:
+        """The size of each row of the store in the unit; None where it is the length."""
+        if self.unit == "tokens":
+            return None
+        if self.unit == "supervised_tokens":
+            return self.supervised
+        return np.broadcast_to(np.int32(1), self.lengths.shape)
+
     def warn_repeats(self, before: DrawState, after: DrawState) -> None:
         """Say which domains have passed their cap between two states."""
         counts = zip(before.drawn(self.sizes), after.drawn(self.sizes), strict=True)
@@ -212,7 +220,9 @@ class _Round:
 
     def __init__(self, planner: Planner, weights: Array, state: DrawState) -> None:
         self._planner, self._before = planner, state
-        self._windows: dict[int, Window] = {}
+        self._windows: list[Window | None] = [None] * weights.size
+        self._starts: list[int] = planner.starts.tolist()
+        self._sizes = planner.sizes_in_unit()
         self._examples: list[int] = []
         self._offsets = [0]
         self._segments: list[tuple[int, Array]] = []
@@ -239,25 +249,28 @@ class _Round:
 
     def _place(self, room: int) -> int:
         """Put one example of at most ``room`` tokens into the row: its length, 0 if none fits."""
-        while self._schedule.asked < TRIES and (turn := self._schedule.turn()) is not None:
+        schedule = self._schedule
+        while schedule.asked < TRIES and (turn := schedule.turn()) is not None:
             domain = self._active[turn]
-            window = self._window(domain)
-            if window.used_up:
-                self._drop(domain)
-                continue
+            window = self._windows[domain]
+            if window is None:
+                window = self._windows[domain] = self._planner.window(domain, self._before)
             found = window.find(room)
             if found is None:
+                if window.used_up:
+                    self._drop(domain)
+                    schedule = self._schedule
                 continue
-            example, length = int(self._planner.starts[domain]) + found[0], found[1]
-            size = self._size(example, length)
-            if self._schedule.allows(size):
-                window.draw(room)
+            example, length = self._starts[domain] + found[0], found[1]
+            size = length if self._sizes is None else int(self._sizes[example])
+            if schedule.allows(size):
+                window.draw()
+                schedule.give(size)
                 self._examples.append(example)
-                self._schedule.give(size)
                 return length
-            if self._schedule.asked:
+            if schedule.asked:
                 break
-        self._schedule.end()
+        schedule.end()
         return 0
 
     def _drop(self, domain: int) -> None:
@@ -272,18 +285,6 @@ class _Round:
         logger.info("%s is used up; the other domains take its share.", planner.domains[domain])
         self._begin(rest / rest.sum())
 
-    def _window(self, domain: int) -> Window:
-        window = self._windows.get(domain)
-        if window is None:
-            window = self._windows[domain] = self._planner.window(domain, self._before)
-        return window
-
-    def _size(self, example: int, length: int) -> int:
-        unit = self._planner.unit
-        if unit == "tokens":
-            return length
-        return 1 if unit == "rows" else int(self._planner.supervised[example])
-
     def finish(self) -> RoundPlan:
         """The plan of the rows added."""
         planner, before = self._planner, self._before
@@ -291,10 +292,10 @@ class _Round:
         examples = np.array(self._examples, dtype=np.int64)
         domain = np.searchsorted(planner.starts, examples, side="right") - 1
         positions = [
-            self._windows[j].position()
-            if j in self._windows
+            window.position()
+            if window is not None
             else (before.passes[j], before.cursors[j], before.pending[j])
-            for j in range(k)
+            for j, window in enumerate(self._windows)
         ]
         passes, cursors, pending = zip(*positions, strict=True)
         self._ahead[self._active] = self._schedule.ahead

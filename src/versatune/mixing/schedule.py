@@ -45,35 +45,35 @@ class Schedule:
         """``weights`` shape (k,), positive, sum 1; ``ahead`` c_i, taken up to half the bound."""
         self._weights, self._bound = weights, bound
         self._share: list[float] = weights.tolist()
-        self._n = np.zeros(weights.size)
+        self._n = [0.0] * weights.size
         self._total = 0.0
         self._carried = ahead
         self._used: list[float] = np.clip(ahead, -bound / 2, bound / 2).tolist()
         self._carries = any(self._used)
-        self._slack = bound
         self._passed: list[tuple[float, int]] = []
+        self.asked = 0
+        """How many domains were asked since the last example."""
         self._rank()
+        self._measure_slack()
 
     @property
     def ahead(self) -> Array:
         """How far each domain is ahead of its share, with what it brought, shape (k,)."""
-        return self._carried + self._n - self._weights * self._total
+        return self._carried + np.array(self._n) - self._weights * self._total
 
     def turn(self) -> int | None:
         """The due domain with the earliest deadline that was not yet asked; None after the last."""
-        if not self._passed:
-            while self._early and (self._early[0][0] <= self._total or not self._due):
-                i = heappop(self._early)[1]
-                heappush(self._due, (self._deadline(i), i))
+        if not self.asked:
+            early, total = self._early, self._total
+            while early and (early[0][0] <= total or not self._due):
+                i = heappop(early)[1]
+                heappush(self._due, ((self._n[i] + self._bound) / self._share[i], i))
         if not self._due:
             return None
-        self._passed.append(heappop(self._due))
-        return self._passed[-1][1]
-
-    @property
-    def asked(self) -> int:
-        """How many domains were asked since the last example."""
-        return len(self._passed)
+        entry = heappop(self._due)
+        self._passed.append(entry)
+        self.asked += 1
+        return entry[1]
 
     def allows(self, size: int) -> bool:
         """Whether the domain whose turn it is may have an example of this size.
@@ -82,15 +82,14 @@ class Schedule:
         that is dropped, and :meth:`turn` is to be asked anew (this returns False with nobody
         asked). Out of turn, False means that the row should be closed.
         """
-        in_turn = len(self._passed) == 1
-        if in_turn and not self._carries:
+        if self.asked == 1 and not self._carries:
             return True
-        i = self._passed[-1][1]
-        lead = float(self._n[i]) + size - self._share[i] * (self._total + size)
-        if lead <= self._bound and self._has_slack(size, i):
+        deadline, i = self._passed[-1]
+        lead = self._n[i] + size - self._share[i] * (self._total + size)
+        if lead <= self._bound and self._has_slack(size, deadline):
             return True
-        if in_turn:
-            self._passed.clear()
+        if self.asked == 1:
+            self.end()
             self._carries, self._used = False, [0.0] * len(self._share)
             self._rank()
         return False
@@ -98,10 +97,10 @@ class Schedule:
     def give(self, size: int) -> None:
         """The domain whose turn it is gets an example of this size."""
         i = self._passed.pop()[1]
-        self._n[i] += size
         self._total += size
-        self._slack -= size
-        heappush(self._early, ((float(self._n[i]) + self._used[i]) / self._share[i], i))
+        self._spent += size
+        self._n[i] += size
+        heappush(self._early, ((self._n[i] + self._used[i]) / self._share[i], i))
         self.end()
 
     def end(self) -> None:
@@ -109,38 +108,35 @@ class Schedule:
         for entry in self._passed:
             heappush(self._due, entry)
         self._passed.clear()
-
-    def _deadline(self, i: int) -> float:
-        return (float(self._n[i]) + self._bound) / self._share[i]
+        self.asked = 0
 
     def _rank(self) -> None:
-        n: list[float] = self._n.tolist()
-        self._early = [
-            ((had + used) / share, i)
-            for i, (had, used, share) in enumerate(zip(n, self._used, self._share, strict=True))
-        ]
+        ranked = zip(self._n, self._used, self._share, strict=True)
+        self._early = [((had + used) / share, i) for i, (had, used, share) in enumerate(ranked)]
         heapify(self._early)
         self._due: list[tuple[float, int]] = []
 
-    def _has_slack(self, size: int, i: int) -> bool:
-        """Whether slack(t) >= size at every t before the deadline of ``i``.
+    def _has_slack(self, size: int, deadline: float) -> bool:
+        """Whether slack(t) >= size at every t before ``deadline``.
 
-        Tried in the order of cost: a lower limit kept from before, a new one in O(k), all t. The
-        lower limit: slack(t) is at least B before the earliest deadline d of all, and from there
-        on at least B - sum max(n_i - w_i t, 0), which is least at d.
+        Since slack was measured it has fallen by no more than what was given; it is measured
+        again when that is not enough to say yes.
         """
-        if size <= self._slack:
+        if size <= self._slack_before(deadline):
             return True
-        deadlines = (self._n + self._bound) / self._weights
-        early = self._n - self._weights * deadlines.min()
-        self._slack = self._bound - float(np.maximum(early, 0.0).sum())
-        if size <= self._slack:
-            return True
-        # Between deadlines slack(t) rises, so that it is least at one of them.
-        order = np.argsort(deadlines, kind="stable")
-        t = deadlines[order]
-        needs = np.cumsum(self._weights[order]) * t - np.cumsum(self._n[order])
-        slack = t - self._total + self._bound - needs
-        self._slack = max(self._slack, float(slack.min()))
-        before = slack[t < deadlines[i]]
-        return bool((before >= size).all())
+        self._measure_slack()
+        return size <= self._slack_before(deadline)
+
+    def _slack_before(self, deadline: float) -> float:
+        after = int(self._deadlines.searchsorted(deadline))
+        return float(self._least[after - 1]) - self._spent if after else np.inf
+
+    def _measure_slack(self) -> None:
+        """Sort the deadlines: slack(t) rises between them, so that it is least at one of them."""
+        n = np.array(self._n)
+        deadlines = (n + self._bound) / self._weights
+        order = np.argsort(deadlines)
+        t = self._deadlines = deadlines[order]
+        needs = np.cumsum(self._weights[order]) * t - np.cumsum(n[order])
+        self._least = np.minimum.accumulate(t - self._total + self._bound - needs)
+        self._spent = 0.0
