@@ -109,7 +109,7 @@ def test_both_models_are_measured_alike_and_once(
 
 
 def test_a_wrong_file_is_refused_before_a_model_is_loaded(
-    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, questions: Path, tmp_path: Path
+    tiny_store: FolderRef, questions: Path, tmp_path: Path
 ) -> None:
     with questions.open("a", encoding="utf-8") as handle:
         handle.write('\n{"question": "q", "choices": ["a", "b"], "answer": 2}')

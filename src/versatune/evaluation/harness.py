@@ -10,6 +10,8 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from versatune.errors import VersatuneError
@@ -35,7 +37,8 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with _harness(offline=True):
-        found = _evaluate(model, tokenizer, [config], params, longest, chat, include_defaults=False)
+        manager = _index(None, include_defaults=False)
+        found = _evaluate(model, tokenizer, config, manager, params, longest, chat)
     samples = found["samples"][task.name]
     rows, scores = [], []
     for metric in METRICS[task.kind]:
@@ -58,8 +61,9 @@ def measure_named(
     """
     try:
         with _harness(offline=params.harness.offline):
+            manager = _task_manager([name], params)
             found = _evaluate(
-                model, tokenizer, [name], params, 1024, params.apply_chat_template, True
+                model, tokenizer, name, manager, params, 1024, params.apply_chat_template
             )
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
@@ -94,8 +98,7 @@ def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> N
     import difflib
 
     with _harness(offline=True):
-        manager = _task_manager(params, include_defaults=True)
-        known = manager.all_tasks
+        known = _task_manager([n for tasks in names.values() for n in tasks], params).all_tasks
     for domain, tasks in names.items():
         for task in tasks:
             if task not in known:
@@ -216,11 +219,11 @@ def batch_size(vocabulary: int, longest: int) -> int:
 def _evaluate(
     model: Any,
     tokenizer: Any,
-    tasks: list[Any],
+    task: str | dict[str, Any],
+    manager: Any,
     params: EvaluateParams,
     longest: int,
     chat: bool,
-    include_defaults: bool,
 ) -> dict[str, Any]:
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
@@ -232,12 +235,12 @@ def _evaluate(
     lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
     result: dict[str, Any] = simple_evaluate(
         model=lm,
-        tasks=tasks,
+        tasks=[task],
         limit=params.limit,
-        num_fewshot=params.harness.num_fewshot if include_defaults else None,
+        num_fewshot=params.harness.num_fewshot if isinstance(task, str) else None,
         apply_chat_template=chat,
-        bootstrap_iters=0 if not include_defaults else 1000,
-        task_manager=_task_manager(params, include_defaults),
+        bootstrap_iters=1000,
+        task_manager=manager,
         random_seed=params.seed,
         numpy_random_seed=params.seed,
         torch_random_seed=params.seed,
@@ -246,10 +249,18 @@ def _evaluate(
     return result
 
 
-def _task_manager(params: EvaluateParams, include_defaults: bool) -> Any:
+def _task_manager(names: Sequence[str], params: EvaluateParams) -> Any:
+    """The harness's index of tasks; of the user's own folder alone when that has all ``names``."""
+    folder = params.harness.include_path
+    own = _index(folder, include_defaults=False)
+    return own if set(names) <= set(own.all_tasks) else _index(folder, include_defaults=True)
+
+
+@cache
+def _index(folder: Path | None, *, include_defaults: bool) -> Any:
+    """Reading the harness's thousands of task files takes seconds: once is enough."""
     from lm_eval.tasks import TaskManager
 
-    folder = params.harness.include_path if include_defaults else None
     return TaskManager(
         include_path=None if folder is None else str(folder), include_defaults=include_defaults
     )

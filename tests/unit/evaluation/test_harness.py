@@ -1,0 +1,178 @@
+"""lm-evaluation-harness at work on a tiny real model, checked against the model itself."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from versatune.errors import VersatuneError
+from versatune.evaluation import harness
+from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
+from versatune.evaluation.sandbox import refusal
+from versatune.evaluation.tasks import LocalTask, read_task
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+
+QUESTIONS = [
+    {"question": "what is a court", "choices": ["a judge", "drug dose and heart"], "answer": 0},
+    {"question": "why", "choices": ["loan", "bank", "river and map"], "answer": 2},
+    {"question": "how does light treat", "choices": ["a", "cell", "of", "poem the"], "answer": 1},
+    {"question": "what is the mean of a share", "choices": ["loop", "list"], "answer": 1},
+    {"question": "return", "choices": ["string", "map", "to in"], "answer": 0},
+]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_checkpoint: CheckpointRef) -> tuple[Any, Any]:
+    return load_model(tiny_checkpoint, dtype="float32"), load_tokenizer(tiny_checkpoint)
+
+
+def params(**changes: Any) -> EvaluateParams:
+    return EvaluateParams(folder=Path("unused"), **changes)
+
+
+def written(tmp_path: Path, items: list[dict[str, Any]], name: str = "task") -> LocalTask:
+    path = tmp_path / f"{name}.jsonl"
+    path.write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    return read_task("law", name, path)
+
+
+def logprob(model: Any, tokenizer: Any, context: str, continuation: str) -> float:
+    ids = tokenizer(context, add_special_tokens=False).input_ids
+    more = tokenizer(continuation, add_special_tokens=False).input_ids
+    with torch.no_grad():
+        logits = model(torch.tensor([ids + more])).logits[0].log_softmax(-1)
+    return sum(float(logits[len(ids) + i - 1, t]) for i, t in enumerate(more))
+
+
+@pytest.mark.parametrize("size", ["auto", 2])
+def test_choices_are_scored_as_the_model_scores_them(
+    loaded: tuple[Any, Any], tmp_path: Path, size: Any
+) -> None:
+    """Any number of choices; acc by the sum of log-probabilities, acc_norm by the same a letter.
+
+    The harness scores white space at the end of the question as part of each choice.
+    """
+    model, tokenizer = loaded
+    found = harness.measure_local(
+        written(tmp_path, QUESTIONS), params(batch_size=size), model, tokenizer
+    )
+    expected: dict[str, list[float]] = {"acc": [], "acc_norm": []}
+    for item in QUESTIONS:
+        context = tokenizer.apply_chat_template(
+            [{"role": "user", "content": item["question"]}],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        choices, space = item["choices"], context[len(context.rstrip()) :]
+        scores = [logprob(model, tokenizer, context.rstrip(), space + c) for c in choices]
+        by_letter = [s / len(c) for s, c in zip(scores, choices, strict=True)]
+        expected["acc"].append(float(scores.index(max(scores)) == item["answer"]))
+        expected["acc_norm"].append(float(by_letter.index(max(by_letter)) == item["answer"]))
+    scores_of = found.items.groupby("metric", sort=False)["score"].apply(list)
+    assert scores_of.to_dict() == expected
+    row = found.rows.set_index("metric").loc["acc"]
+    assert row["n"] == 5 and row["value"] == sum(expected["acc"]) / 5
+    assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_the_chat_format_changes_the_question(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    config = harness.local_config(written(tmp_path, QUESTIONS), QUESTIONS[:0], params())
+    assert config["doc_to_text"]({"question": "q"}) == "q"
+    found = harness.measure_local(
+        written(tmp_path, QUESTIONS), params(apply_chat_template=False, limit=3), *loaded
+    )
+    assert list(found.rows["n"]) == [3, 3]
+    assert [i.rpartition(":")[2] for i in found.items["item"][:3]] == ["1", "2", "3"]
+
+
+def test_texts_match_exactly_up_to_white_space(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    """The model's own greedy answer, found beforehand, is right; another is not."""
+    model, tokenizer = loaded
+    ids = torch.tensor([tokenizer("why is the judge").input_ids])
+    said = model.generate(ids, max_new_tokens=6, do_sample=False)[0, ids.shape[1] :]
+    answer = tokenizer.decode(said, skip_special_tokens=True)
+    items = [
+        {"question": "why is the judge", "answer": f"  {answer}\n"},
+        {"question": "why is the judge", "answer": f"{answer} and more"},
+    ]
+    settings = params(max_new_tokens=6, apply_chat_template=False)
+    found = harness.measure_local(written(tmp_path, items), settings, *loaded)
+    assert list(found.items["score"]) == [1.0, 0.0]
+    assert list(found.rows["metric"]) == ["exact_match"]
+
+
+@pytest.mark.skipif(refusal() is not None, reason=f"no isolation here: {refusal()}")
+def test_programs_are_run_and_counted(loaded: tuple[Any, Any], tmp_path: Path) -> None:
+    """A random model solves nothing, but a task whose tests ask for nothing is passed."""
+    items = [
+        {"text": "Write f.", "test_list": ["assert f() == 1"]},
+        {"text": "Write f.", "test_list": ["assert f() == 2"]},
+    ]
+    code = CodeParams(run=True, max_new_tokens=4)
+    found = harness.measure_local(written(tmp_path, items), params(code=code), *loaded)
+    assert list(found.items["score"]) == [0.0, 0.0]
+    assert found.rows["metric"].item() == "pass@1"
+    empty = {"prompt": "f = 1  #", "test": "def check(f): pass", "entry_point": "f"}
+    found = harness.measure_local(written(tmp_path, [empty], "h"), params(code=code), *loaded)
+    assert list(found.items["score"]) == [1.0]
+
+
+@pytest.fixture(scope="module")
+def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> HarnessParams:
+    """A task in the harness's own YAML, with its data beside it."""
+    tmp_path = tmp_path_factory.mktemp("harness")
+    data = tmp_path / "items.jsonl"
+    data.write_text("\n".join(map(json.dumps, QUESTIONS)), encoding="utf-8")
+    folder = tmp_path / "yaml"
+    folder.mkdir()
+    (folder / "courts.yaml").write_text(
+        f"""
+task: versatune_courts
+dataset_path: json
+dataset_kwargs: {{data_files: {{test: "{data}"}}, cache_dir: "{tmp_path / "cache"}"}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{{{question}}}}"
+doc_to_choice: choices
+doc_to_target: answer
+metric_list:
+  - {{metric: acc, aggregation: mean, higher_is_better: true}}
+metadata: {{version: 3}}
+""",
+        encoding="utf-8",
+    )
+    return HarnessParams(tasks={"law": ("versatune_courts",)}, include_path=folder)
+
+
+def test_a_task_by_its_name_in_the_harness(
+    loaded: tuple[Any, Any], own_tasks: HarnessParams
+) -> None:
+    settings = params(harness=own_tasks, apply_chat_template=False)
+    harness.check_names(own_tasks.tasks, settings)
+    found = harness.measure_named("law", "versatune_courts", settings, *loaded)
+    row = found.rows.set_index("metric").loc["acc"]
+    assert (row["n"], row["task_version"], row["domain"]) == (5, "3", "law")
+    assert math.isclose(row["value"], found.items["score"].mean())
+
+
+@pytest.mark.slow
+def test_a_task_nobody_knows_is_refused_with_a_hint(own_tasks: HarnessParams) -> None:
+    settings = params(harness=own_tasks)
+    with pytest.raises(VersatuneError, match=r"tasks\.law: .*'versatune_cour'.*versatune_courts"):
+        harness.check_names({"law": ("versatune_cour",)}, settings)
+
+
+@pytest.mark.slow
+def test_a_task_without_its_data_says_so(loaded: tuple[Any, Any], own_tasks: HarnessParams) -> None:
+    settings = params(harness=own_tasks)
+    with pytest.raises(VersatuneError, match=r"can't run 'sciq'.*harness\.offline: false"):
+        harness.measure_named("science", "sciq", settings, *loaded)
+
+
+def test_batch_size_is_a_rule() -> None:
+    assert harness.batch_size(vocabulary=49_152, longest=256) == 15
+    assert harness.batch_size(vocabulary=400, longest=100) == harness.MAX_BATCH
+    assert harness.batch_size(vocabulary=250_000, longest=8192) == 1

@@ -1,0 +1,52 @@
+"""Held-out loss as rows: the three metrics are one number in three units."""
+
+import math
+
+import numpy as np
+import pytest
+
+from versatune.artifacts import FolderRef
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.heldout import loss_rows, measure_heldout
+from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.heldout import HeldOut
+
+
+def test_three_units_by_hand() -> None:
+    """2 nats a token, 4 bytes a token: 2 / (4 ln 2) bits a byte, perplexity e^2."""
+    loss = HeldOut(
+        nats_per_token=2.0,
+        bits_per_byte=2 / (4 * math.log(2)),
+        stderr=0.1,
+        n_rows=3,
+        n_tokens=30,
+    )
+    nats, bits, perplexity = loss_rows(loss)
+    assert (nats["low"], nats["high"]) == pytest.approx((2 - 0.43027, 2 + 0.43027), abs=1e-5)
+    assert bits["stderr"] == pytest.approx(0.1 / (4 * math.log(2)))
+    assert perplexity["value"] == pytest.approx(math.e**2)
+    assert perplexity["stderr"] == pytest.approx(0.1 * math.e**2)
+    assert perplexity["high"] == pytest.approx(math.exp(nats["high"]))
+    assert {row["n"] for row in (nats, bits, perplexity)} == {3}
+
+
+def test_extreme_losses_stay_numbers() -> None:
+    huge = HeldOut(nats_per_token=1e4, bits_per_byte=1.0, stderr=1.0, n_rows=2, n_tokens=2)
+    assert loss_rows(huge)[2]["value"] == math.inf
+    one = HeldOut(nats_per_token=1.0, bits_per_byte=1.0, stderr=0.0, n_rows=1, n_tokens=2)
+    assert (loss_rows(one)[0]["low"], loss_rows(one)[0]["high"]) == (0.0, math.inf)
+
+
+def test_items_add_up_to_the_loss(tiny_checkpoint: CheckpointRef, tiny_store: FolderRef) -> None:
+    params = EvaluateParams(folder="unused", rows_per_domain=5)
+    model = load_model(tiny_checkpoint, dtype="float32")
+    found = measure_heldout(tiny_store, params, model)
+    for domain in tiny_store.facts["domains"]:
+        mine = found.items[found.items["domain"] == domain]
+        rows = found.rows[found.rows["domain"] == domain].set_index("metric")["value"]
+        assert len(mine) == 5
+        nats = mine["score"].sum() / mine["weight"].sum()
+        assert rows["nats_per_token"] == pytest.approx(nats)
+        # In the store of the tests each supervised token is three bytes.
+        assert rows["bits_per_byte"] == pytest.approx(nats / (3 * math.log(2)))
+    assert np.isfinite(found.rows["stderr"]).all()

@@ -1,0 +1,110 @@
+"""Evaluation files: every fault is named with file and line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from versatune.errors import VersatuneError
+from versatune.evaluation.tasks import read_task, read_tasks
+
+CHOICE = {"question": "q", "choices": ["a", "b", "c"], "answer": 2}
+HUMANEVAL = {"prompt": "def f():\n", "test": "def check(f): pass", "entry_point": "f"}
+MBPP = {"text": "Write f.", "test_list": ["assert f() == 1"]}
+
+
+def write(path: Path, *items: Any) -> Path:
+    lines = [item if isinstance(item, str) else json.dumps(item) for item in items]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("item", "kind"),
+    [
+        (CHOICE, "multiple_choice"),
+        ({"question": "q", "answer": "text"}, "generation"),
+        (HUMANEVAL, "humaneval"),
+        (MBPP, "mbpp"),
+        ({"prompt": "Write f.", "test_list": ["assert f()"], "test_imports": []}, "mbpp"),
+    ],
+)
+def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> None:
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", item, "", item))
+    assert task.kind == kind
+    assert [i["item"] for i in task.items] == [f"{tmp_path}/t.jsonl:1", f"{tmp_path}/t.jsonl:3"]
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (CHOICE | {"answer": 3}, "'answer' is 3, but the choices are 0 to 2"),
+        (CHOICE | {"answer": -1}, "'answer' is -1"),
+        (CHOICE | {"answer": "2"}, "must be the index of the right choice"),
+        (CHOICE | {"answer": True}, "must be the index of the right choice"),
+        (CHOICE | {"choices": []}, "a list of at least two, found []"),
+        (CHOICE | {"choices": ["only"]}, "at least two"),
+        (CHOICE | {"choices": ["a", " "]}, "texts that are not empty"),
+        (CHOICE | {"question": ""}, "'question' must be a text"),
+        ({"choices": ["a", "b"], "answer": 0}, "'question' must be a text"),
+        ({"question": "q", "choices": ["a", "b"]}, "'answer' must be the index"),
+        ("{not json", "not JSON"),
+        ("[1, 2]", "a JSON object is needed"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path: Path, item: Any, message: str) -> None:
+    path = write(tmp_path / "t.jsonl", CHOICE, item)
+    with pytest.raises(VersatuneError) as error:
+        read_task("law", "t", path)
+    assert f"{path}:2: " in str(error.value) and message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"question": "q", "answer": 1}, "'choices' is missing"),
+        ({"question": "q"}, "can't tell what is asked from the fields question"),
+        ({"question": "q", "answer": " "}, "'answer' must be a text"),
+        (HUMANEVAL | {"test": ""}, "'test' must be a text"),
+        (MBPP | {"test_list": []}, "a list of assertions"),
+        ({"test_list": ["assert 1"]}, "'prompt' must be a text"),
+    ],
+)
+def test_a_first_line_that_is_no_item(tmp_path: Path, item: Any, message: str) -> None:
+    with pytest.raises(VersatuneError, match=r"t\.jsonl:1: ") as error:
+        read_task("law", "t", write(tmp_path / "t.jsonl", item))
+    assert message in str(error.value)
+
+
+def test_a_file_that_is_empty_missing_or_not_text(tmp_path: Path) -> None:
+    with pytest.raises(VersatuneError, match="holds no items"):
+        read_task("law", "t", write(tmp_path / "t.jsonl", "", ""))
+    with pytest.raises(VersatuneError, match=r"domains\.law\.evaluation: .*can't be read"):
+        read_task("law", "t", tmp_path / "none.jsonl")
+    (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(VersatuneError, match="can't be read"):
+        read_task("law", "t", tmp_path / "bytes.jsonl")
+
+
+def test_line_separators_inside_a_text_are_no_new_line(tmp_path: Path) -> None:
+    text = json.dumps(CHOICE | {"question": "one\u2028two\u0085three"}, ensure_ascii=False)
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", text, {**CHOICE, "answer": 0}))
+    assert [item["item"].rpartition(":")[2] for item in task.items] == ["1", "2"]
+
+
+def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -> None:
+    one = read_task("law", "t", write(tmp_path / "a.jsonl", CHOICE))
+    moved = read_task("law", "t", write(tmp_path / "b.jsonl", CHOICE))
+    other = read_task("law", "t", write(tmp_path / "c.jsonl", CHOICE | {"answer": 0}))
+    assert one.fingerprint == moved.fingerprint != other.fingerprint
+
+
+def test_two_files_of_a_domain_need_two_names(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", CHOICE)
+    with pytest.raises(VersatuneError, match="two files are called 'a'"):
+        read_tasks({"law": [("a", path), ("a", path)]})
+    assert [t.domain for t in read_tasks({"law": [("a", path)], "code": [("a", path)]})] == [
+        "law",
+        "code",
+    ]
