@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import ConfigDict, Field, RootModel, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
-from versatune.params import Params
+from versatune.params import Params, RootParams
 
 Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
 Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
@@ -108,10 +108,8 @@ class DomainConfig(Params):
         return sources
 
 
-class Domains(RootModel[dict[str, DomainConfig | None]]):
+class Domains(RootParams[dict[str, DomainConfig | None]]):
     """The domains in their order. An overlay removes one by setting it to null."""
-
-    model_config = ConfigDict(frozen=True)
 
     @model_validator(mode="after")
     def _names(self) -> Self:

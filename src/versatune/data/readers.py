@@ -224,8 +224,9 @@ def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
     """
     decoder = json.JSONDecoder(object_pairs_hook=_no_doubles)
     reader = codecs.getreader("utf-8")(handle)
-    buffer, at, line, ended = reader.read(1 << 16).lstrip()[1:], 0, 1, False
-    opened = False
+    head = _text(reader, path)
+    buffer, at, ended, opened = head.lstrip()[1:], 0, False, False
+    line = 1 + head[: len(head) - len(buffer)].count("\n")
     while True:
         while at < len(buffer) and (buffer[at].isspace() or (opened and buffer[at] == ",")):
             line += buffer[at] == "\n"
@@ -255,11 +256,15 @@ def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
             else:
                 yield Bad(where, "bad_json", f"a JSON {type(values).__name__}, not an object")
         else:
-            try:
-                more = reader.read(1 << 16)
-            except UnicodeDecodeError as error:
-                raise VersatuneError(f"{where}: not UTF-8 from here on ({error}).") from None
+            more = _text(reader, where)
             buffer, at, ended = buffer[at:] + more, 0, not more
+
+
+def _text(reader: codecs.StreamReader, where: object) -> str:
+    try:
+        return reader.read(1 << 16)
+    except UnicodeDecodeError as error:
+        raise VersatuneError(f"{where}: not UTF-8 from about here on ({error}).") from None
 
 
 def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
@@ -279,7 +284,10 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
 
     csv.field_size_limit(limit)
     reader = csv.reader(lines(), strict=True)
-    header = next(reader, None)
+    try:
+        header = next(reader, None)
+    except csv.Error as error:
+        raise VersatuneError(f"{path}: its header line can't be read: {error}.") from None
     if not header:
         return
     before = reader.line_num

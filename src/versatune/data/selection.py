@@ -83,7 +83,8 @@ def decide(keys: Keys, domains: Mapping[str, DomainConfig], params: CleanParams)
     fates[validation] = Fate.VALIDATION
     for d, name in enumerate(domains):
         mine = alive & (keys.domain == d)
-        if not (mine & validation).any() or not (mine & ~validation).any():
+        held = (mine & validation).sum()
+        if held < params.min_validation_rows or held == mine.sum():
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided between training and validation; "
@@ -139,7 +140,7 @@ def held_out(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int,
 
     A prompt is held out when its draw lies below the fraction of its (first) domain. A domain
     that comes out with fewer than ``at_least`` rows holds out further prompts, smallest draw
-    first.
+    first; one that comes out with nothing else keeps its prompt of largest draw to train on.
     """
     prompts, first, inverse = np.unique(keys.prompt, return_index=True, return_inverse=True)
     draw = uniform(prompts, seed)
@@ -155,4 +156,6 @@ def held_out(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int,
                 break
             chosen[prompt] = True
             missing -= count[prompt]
+        if chosen[order].all() and len(order) > 1:
+            chosen[order[-1]] = False
     return alive & chosen[inverse]
