@@ -1,0 +1,215 @@
+"""Settings that must not change the objective: they give one loss and one gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MambaConfig, MistralConfig
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.losses import TokenLoss
+from versatune.training import TrainParams, train
+from versatune.training.api import TrainResult
+from versatune.training.attention import NAME, choose_layout, keeps_apart
+from versatune.training.batches import Collator, PackedRows
+
+START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
+PARAMS: dict[str, Any] = {
+    "rounds": 2,
+    "steps_per_round": 2,
+    "max_length": 64,
+    "per_device_train_batch_size": 4,
+    "heldout_rows_per_domain": 4,
+    "learning_rate": 1e-2,
+    "logging_steps": 2,
+    "strategy": {"name": "foster", "potential": "progress", "sigma": 20.0},
+}
+
+
+def trained(
+    store: FolderRef, base: CheckpointRef, folder: Path, **changes: Any
+) -> tuple[TrainResult, dict[str, torch.Tensor]]:
+    params = TrainParams.model_validate({**PARAMS, **changes})
+    result = train(store, base, params, initial_weights=START, folder=folder)
+    return result, load_file(folder / "model.safetensors")
+
+
+def gradients(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    model.zero_grad()
+    inputs = {k: v for k, v in batch.items() if k != "domains"}
+    nats = TokenLoss(model)(**inputs)
+    nats.sum().backward()
+    return nats.detach(), [p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("layout", ["flat", "rows", "padded"])
+def test_packed_is_unpacked(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, layout: Any
+) -> None:
+    """Each layout gives every example the losses and gradients it has alone."""
+    rows = PackedRows(TokenizedSplit.load(tiny_store, "train"))
+    packed = [(3, 50), (70,), (41, 4, 90)]
+    if layout == "padded":
+        packed = [(i,) for row in packed for i in row]
+    model = load_model(tiny_checkpoint, dtype="float32")
+    alone = [gradients(model, Collator("padded")([rows[(i,)]])) for r in packed for i in r]
+    if layout == "flat":
+        assert choose_layout(model, True) == "flat"
+        assert model.config._attn_implementation == NAME
+    nats, found = gradients(model, Collator(layout)([rows[row] for row in packed]))
+    torch.testing.assert_close(nats, torch.cat([n for n, _ in alone]), rtol=1e-5, atol=1e-5)
+    for i, gradient in enumerate(found):
+        expected = sum(g[i] for _, g in alone)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-5)
+
+
+SMALL = {
+    "vocab_size": 60,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "pad_token_id": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "layout"),
+    [
+        (MistralConfig(**SMALL, sliding_window=4), "flat"),
+        (Gemma2Config(**SMALL, head_dim=8, attn_logit_softcapping=2.0), "rows"),
+        (GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2), "flat"),
+        (MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1, state_size=4), "padded"),
+    ],
+    ids=["mistral", "gemma2", "gpt2", "mamba"],
+)
+def test_each_architecture_gets_a_layout_that_keeps_examples_apart(
+    config: Any, layout: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    found = choose_layout(model, True)
+    assert found == layout
+    assert ("padded rows" in caplog.text) == (layout == "padded")
+    if layout != "padded":
+        assert keeps_apart(model, found)
+
+
+def test_the_check_finds_examples_that_leak() -> None:
+    """A model that ignores segments (a plain causal mask) is not taken for one that packs."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+
+    from versatune.training.attention import _no_mask, segment_attention
+
+    def leaking(*args: Any, **kwargs: Any) -> Any:
+        return segment_attention(*args, **{**kwargs, "segments": None})
+
+    AttentionInterface.register("leaking", leaking)
+    AttentionMaskInterface.register("leaking", _no_mask)
+    model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=None))
+    model.set_attn_implementation("leaking")
+    assert not keeps_apart(model, "flat")
+
+
+def test_sliding_window_in_a_long_example() -> None:
+    """An example longer than the window is masked as transformers masks it."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=4)).eval()
+    ids = torch.randint(1, 60, (1, 15))
+    expected = model(input_ids=ids).logits
+    choose_layout(model, True)
+    found = model(input_ids=ids, segments=(15,), use_cache=False).logits
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_accumulation_is_a_larger_batch(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    whole, a = trained(tiny_store, tiny_checkpoint, tmp_path / "a")
+    parts, b = trained(
+        tiny_store,
+        tiny_checkpoint,
+        tmp_path / "b",
+        per_device_train_batch_size=1,
+        gradient_accumulation_steps=4,
+    )
+    assert parts.history["train_loss"].tolist() == pytest.approx(
+        whole.history["train_loss"].tolist(), rel=1e-5, nan_ok=True
+    )
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataloader_num_workers": 2},
+        {"save_steps": 1, "save_total_limit": 5},
+        {"heldout_batch_tokens": 50},
+    ],
+    ids=lambda c: next(iter(c)),
+)
+def test_what_decides_nothing_changes_nothing(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    plain, a = trained(tiny_store, tiny_checkpoint, tmp_path / "a")
+    other, b = trained(tiny_store, tiny_checkpoint, tmp_path / "b", **changes)
+    assert plain.model_ref.fingerprint == other.model_ref.fingerprint
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-6, atol=1e-6)
+
+
+def test_gradient_checkpointing_changes_nothing(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    _, a = trained(tiny_store, tiny_checkpoint, tmp_path / "a")
+    _, b = trained(tiny_store, tiny_checkpoint, tmp_path / "b", gradient_checkpointing=True)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-6)
+
+
+def test_padded_rows_train_too_and_group_lengths(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    result, _ = trained(
+        tiny_store, tiny_checkpoint, tmp_path / "a", packing=False, steps_per_round=8, rounds=3
+    )
+    last = result.history.groupby("round")["validation_loss"].mean()
+    assert last.iloc[-1] < last.iloc[0]
+
+
+def test_labels_and_domains_keep_their_place(tiny_store: FolderRef) -> None:
+    split = TokenizedSplit.load(tiny_store, "train")
+    row = (2, 45, 110)
+    batch = Collator("flat")([PackedRows(split)[row]])
+    examples = [split.dataset[i] for i in row]
+    assert batch["input_ids"][0].tolist() == [t for e in examples for t in e["input_ids"]]
+    assert batch["segments"] == tuple(int(split.lengths[i]) for i in row)
+    assert batch["position_ids"][0].tolist() == [p for n in batch["segments"] for p in range(n)]
+    assert "attention_mask" not in batch
+    # Every supervised token is predicted from the place before it, and knows its domain.
+    expected = [(int(t), j) for j, e in enumerate(examples) for t in e["labels"] if t != -100]
+    found = list(zip(batch["targets"].tolist(), batch["domains"].tolist(), strict=True))
+    assert found == expected
+    ids = batch["input_ids"].flatten()
+    assert ids[batch["positions"] + 1].tolist() == batch["targets"].tolist()
+
+
+def test_a_supervised_first_token_is_not_learnt_from_its_neighbour() -> None:
+    row = {
+        "input_ids": [np.array([5, 6]), np.array([7, 8])],
+        "labels": [np.array([5, 6]), np.array([7, 8])],
+        "domains": np.array([0, 1]),
+    }
+    from versatune.training.batches import _without_first
+
+    row["labels"] = [_without_first(x) for x in row["labels"]]
+    batch = Collator("flat")([row])
+    assert batch["targets"].tolist() == [6, 8]
+    assert batch["positions"].tolist() == [0, 2]
