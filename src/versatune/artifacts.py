@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -80,9 +81,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise VersatuneError(
-            f"{path} can't be read ({error}); delete it and run again."
-        ) from error
+        raise VersatuneError(f"{path} can't be read ({error}); delete it and run again.") from error
 
 
 @contextlib.contextmanager
@@ -92,14 +91,16 @@ def exclusive(path: Path, what: str) -> Iterator[None]:
     Raises VersatuneError at once when another process holds it. The lock is the operating
     system's, so it ends with its holder, even one that was killed.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         lock.acquire(timeout=0)
     except Timeout:
         raise VersatuneError(
             f"another run is at work on {what} (lock {path}); wait for it or stop it."
         ) from None
+    except OSError as error:
+        raise VersatuneError(f"{path} can't be written: {error.strerror}.") from error
     try:
         yield
     finally:
@@ -121,7 +122,7 @@ class FolderRef(BaseModel):
     def load(cls, path: Path | str, *, verify: bool = True) -> Self:
         """Read the reference of a finished folder; see :func:`check` for what is verified."""
         path = Path(path)
-        manifest = check(path) if verify else read_json(path / MANIFEST)
+        manifest = check(path) if verify else _manifest(path)
         return cls(path=path, fingerprint=manifest["fingerprint"], facts=manifest["facts"])
 
 
@@ -130,22 +131,29 @@ def check(path: Path) -> dict[str, Any]:
 
     Raises VersatuneError when the folder is unfinished, or a file is missing or altered.
     """
-    if not (path / MANIFEST).is_file():
-        raise VersatuneError(f"{path} is not finished (no {MANIFEST}); run its stage again.")
-    manifest = read_json(path / MANIFEST)
-    try:
-        expected = manifest["files"].items()
-    except (TypeError, KeyError, AttributeError):
-        raise VersatuneError(
-            f"{path / MANIFEST} is damaged; delete {path} and run again."
-        ) from None
-    for name, digest in expected:
+    manifest = _manifest(path)
+    for name, digest in manifest["files"].items():
         file = path / name
         if not file.is_file() or file_digest(file) != digest:
             state = "was changed or damaged" if file.is_file() else "is missing"
             raise VersatuneError(
                 f"{file} {state} since it was written; delete {path} and run again."
             )
+    return manifest
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    if not (path / MANIFEST).is_file():
+        raise VersatuneError(f"{path} is not finished (no {MANIFEST}); run its stage again.")
+    manifest = read_json(path / MANIFEST)
+    try:
+        sound = isinstance(manifest["fingerprint"], str) and all(
+            isinstance(manifest[key], dict) for key in ("files", "facts")
+        )
+    except (TypeError, KeyError):
+        sound = False
+    if not sound:
+        raise VersatuneError(f"{path / MANIFEST} is damaged; delete {path} and run again.")
     return manifest
 
 
@@ -189,12 +197,18 @@ class WorkFolder:
         path = Path(path)
         wanted = plain(inputs)
         if path.exists() and not (path / INPUTS).is_file():
-            if not path.is_dir() or any(path.iterdir()):
+            # A process killed while it wrote its first file leaves that file's beginning.
+            if not path.is_dir() or any(not _is_temporary(f) for f in path.iterdir()):
                 raise VersatuneError(
                     f"{path} exists and was not made by versatune: move it or choose another path."
                 )
         elif path.exists():
-            found = read_json(path / INPUTS)
+            try:
+                found = read_json(path / INPUTS)
+            except VersatuneError as error:
+                raise VersatuneError(
+                    f"{path / INPUTS} is damaged; delete {path} and run again."
+                ) from error
             if found != wanted:
                 if on_change == "refuse":
                     raise VersatuneError(
@@ -221,6 +235,8 @@ class WorkFolder:
     def seal(self, **facts: Any) -> FolderRef:
         """Write the manifest, last of all: the folder is finished. Returns its reference."""
         self._facts = plain(facts)
+        for left_over in filter(_is_temporary, list(self.path.rglob("*"))):
+            left_over.unlink()
         names = [n for n in _files(self.path) if n not in (MANIFEST, INPUTS)]
         files = {name: file_digest(self.path / name) for name in names}
         write_json(
@@ -234,9 +250,9 @@ def difference(found: Any, wanted: Any, prefix: str = "") -> str:
     """The keys in which two JSON values differ, as ``key: old -> new``, joined by commas."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         parts = [
-            difference(found.get(key), wanted.get(key), f"{prefix}{key}.")
+            difference(found.get(key, _ABSENT), wanted.get(key, _ABSENT), f"{prefix}{key}.")
             for key in sorted(found.keys() | wanted.keys())
-            if found.get(key) != wanted.get(key)
+            if found.get(key, _ABSENT) != wanted.get(key, _ABSENT)
         ]
         return ", ".join(parts)
     return f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"
@@ -250,9 +266,20 @@ def _discard(path: Path) -> None:
     shutil.rmtree(doomed)
 
 
+_ABSENT = object()
+"""Stands for a key that isn't there, which is not the same as one that is null."""
+
+
 def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "(not given)"
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _is_temporary(path: Path) -> bool:
+    """Whether this is what :func:`write_atomic` leaves when its process is killed."""
+    return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
 def _files(path: Path) -> list[str]:

@@ -1,5 +1,7 @@
 """References to model checkpoints, and loading them safely."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,17 +51,19 @@ class CheckpointRef(BaseModel):
                 f"{path} has no *.safetensors weights.{found} "
                 "Convert it with save_pretrained() where you trust it."
             )
-        return cls(name=name or path.name, path=path, fingerprint=folder_digest(path))
+        return cls(name=name or path.resolve().name, path=path, fingerprint=folder_digest(path))
 
 
 def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
-    ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in.
+    ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in. Raises
+    VersatuneError when the folder is missing, damaged, or holds no such model.
     """
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(_path(ref), dtype=dtype, **_SAFE)
+    with _told("model", ref):
+        model = AutoModelForCausalLM.from_pretrained(_path(ref), dtype=dtype, **_SAFE)
     return model.eval()
 
 
@@ -67,13 +71,15 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a checkpoint, with a pad token and a chat template.
 
     A missing pad token becomes the end token; a missing chat template becomes
-    :data:`PLAIN_CHAT_TEMPLATE`. Raises VersatuneError when there is no end token.
+    :data:`PLAIN_CHAT_TEMPLATE`. Raises VersatuneError when there is no end token, or no
+    tokenizer that can be loaded.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
-    )
+    with _told("tokenizer", ref):
+        tokenizer = AutoTokenizer.from_pretrained(
+            _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
+        )
     if tokenizer.eos_token_id is None:
         raise VersatuneError(
             f"the tokenizer in {_path(ref)} has no eos_token; set one in tokenizer_config.json: "
@@ -91,6 +97,18 @@ _SAFE: dict[str, Any] = {
     "use_safetensors": True,
     "local_files_only": True,
 }
+
+
+@contextlib.contextmanager
+def _told(what: str, ref: CheckpointRef | Path) -> Iterator[None]:
+    """What transformers raises on a folder it can't load, as one sentence."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise VersatuneError(f"the {what} in {_path(ref)} can't be loaded: {reason}") from error
 
 
 def _path(ref: CheckpointRef | Path) -> str:

@@ -116,7 +116,7 @@ def test_resume_ends_bit_for_bit_where_no_interruption_ends(
 
 
 def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path) -> None:
-    params = PARAMS.model_copy(update={"num_train_epochs": 40.0})
+    params = PARAMS.model_copy(update={"num_train_epochs": 15.0})
     script = (
         "import sys; from pathlib import Path\n"
         "from versatune.artifacts import WorkFolder\n"
