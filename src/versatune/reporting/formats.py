@@ -42,7 +42,7 @@ def duration(seconds: Any) -> str:
     if not finite(seconds):
         return "–"
     seconds = float(seconds)
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -6,11 +6,12 @@ says why.
 """
 
 from versatune.reporting.figures.data import knowledge, rejects
-from versatune.reporting.figures.results import before_after
+from versatune.reporting.figures.results import before_after, comparison
 from versatune.reporting.figures.rounds import held_out_losses, potential_and_forgetting, shares
 
 __all__ = [
     "before_after",
+    "comparison",
     "held_out_losses",
     "knowledge",
     "potential_and_forgetting",

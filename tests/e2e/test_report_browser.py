@@ -1,0 +1,214 @@
+"""The report in a real headless Chromium: it draws, says what the parquet says, reads anywhere."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.example_run import SIX, artifacts
+from versatune.reporting import figures, tables
+from versatune.reporting.report import Artifacts, render
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine"),
+]
+
+HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror="console.error(1)">'
+
+PROBE = """
+<script>
+{actions}
+const result = {{
+  charts: Object.fromEntries([...document.querySelectorAll(".plot")].map((plot) => [
+    plot.id, plot.data.map((t) => ({{type: t.type, name: t.name, x: t.x, y: t.y, z: t.z}}))])),
+  svgs: [...document.querySelectorAll(".plot")]
+    .map((plot) => plot.querySelectorAll("svg.main-svg").length),
+  points: document.querySelectorAll(".plot .scatterlayer .trace").length,
+  overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+  wide: [...document.querySelectorAll(".plot svg.main-svg")]
+    .filter((s) => s.getBoundingClientRect().right > window.innerWidth + 1).length,
+  panels: Object.keys(document.getElementById("plot-held_out_losses")._fullLayout)
+    .filter((k) => /^xaxis/.test(k))
+    .map((k) => document.getElementById("plot-held_out_losses")._fullLayout[k].domain),
+  losses: [...document.querySelectorAll("#result table")[0].tBodies[0].rows]
+    .map((r) => [r.cells[0].textContent, ...[1, 2].map((i) => Number(r.cells[i].dataset.value))]),
+  shown: [...document.querySelectorAll("#samples tbody tr")].filter((r) => !r.hidden).length,
+  requests: performance.getEntriesByType("resource").map((e) => e.name),
+  title: document.title,
+}};
+const note = document.createElement("pre");
+note.id = "probe-result";
+note.textContent = JSON.stringify(result);
+document.body.append(note);
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Artifacts as they come back from their files."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    made = artifacts()
+    made["judged_samples"].loc[:2, "text"] = HOSTILE
+    for name in ("mixture_history", "evaluation", "forgetting", "judged_samples"):
+        made[name].to_parquet(folder / f"{name}.parquet")
+        made[name] = pd.read_parquet(folder / f"{name}.parquet")
+    return made
+
+
+@pytest.fixture(scope="module")
+def page(stored: dict[str, Any]) -> str:
+    history = stored["mixture_history"]
+    results = tables.results(stored["evaluation"], stored["forgetting"])
+    losses, accuracies = tables.only_losses(results), tables.only_accuracies(results)
+    return render(
+        Artifacts(
+            domains=SIX,
+            figures={
+                "loss_before_after": figures.before_after(losses, SIX, "loss"),
+                "accuracy_before_after": figures.before_after(accuracies, SIX, "accuracy"),
+                "shares": figures.shares(history, SIX, "tokens"),
+                "held_out_losses": figures.held_out_losses(
+                    history, SIX, stored["reference_losses"]
+                ),
+                "potential_and_forgetting": figures.potential_and_forgetting(history, SIX),
+                "knowledge": figures.knowledge(stored["knowledge_distribution"], SIX),
+                "rejects": figures.rejects(stored["ingest_report"], SIX),
+            },
+            results=results,
+            history=history,
+            ingest=stored["ingest_report"],
+            knowledge=stored["knowledge_distribution"],
+            samples=stored["judged_samples"],
+            mixture=stored["initial_mixture"],
+            base_model=stored["base_model"],
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def wide(page: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return look(page, tmp_path_factory.mktemp("wide"))
+
+
+def look(page: str, folder: Path, width: int = 1280, actions: str = "") -> dict[str, Any]:
+    """Open the page in a frame of ``width`` pixels, act in it, and hand back what is seen there.
+
+    A frame, because Chromium's own window has a least width. The console must stay empty.
+    """
+    assert CHROMIUM is not None
+    inside = page.replace("</body>", PROBE.format(actions=actions) + "</body>")
+    inside = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", inside)
+    (folder / "page.html").write_text(inside, encoding="utf-8")
+    outer = (
+        f'<iframe id="f" src="page.html" style="width:{width}px;height:5000px;border:0"></iframe>'
+        '<script>document.getElementById("f").onload = (e) => document.body.append('
+        'e.target.contentDocument.getElementById("probe-result").cloneNode(true));</script>'
+    )
+    (folder / "outer.html").write_text(outer, encoding="utf-8")
+    done = chromium(
+        folder, "--allow-file-access-from-files", "--dump-dom", f"file://{folder / 'outer.html'}"
+    )
+    assert "CONSOLE" not in done.stderr, console(done.stderr)
+    found = re.search(r'<pre id="probe-result">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return json.loads(html.unescape(found[1]))
+
+
+def chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    assert CHROMIUM is not None
+    return subprocess.run(
+        [
+            CHROMIUM,
+            *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+            *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+            *("--enable-logging=stderr", "--v=0", "--virtual-time-budget=10000"),
+            *(f"--user-data-dir={folder / 'profile'}", "--window-size=1300,5000"),
+            *arguments,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=True,
+    )
+
+
+def console(log: str) -> str:
+    return "\n".join(line for line in log.splitlines() if "CONSOLE" in line)
+
+
+def test_every_chart_is_drawn(wide: dict[str, Any]) -> None:
+    assert len(wide["charts"]) == 7
+    assert all(n >= 1 for n in wide["svgs"])
+    assert wide["points"] > 60
+
+
+def test_the_drawn_numbers_are_those_of_the_parquet(
+    wide: dict[str, Any], stored: dict[str, Any]
+) -> None:
+    history = stored["mixture_history"]
+    shares, losses = wide["charts"]["plot-shares"], wide["charts"]["plot-held_out_losses"]
+    for i, domain in enumerate(SIX):
+        rows = history[history["domain"] == domain]
+        trained = rows[rows["round"] > 0]
+        assert shares[2 * i]["y"] == trained["weight"].tolist()
+        assert shares[2 * i + 1]["y"] == trained["realised_share_tokens"].tolist()
+        assert losses[2 * i]["y"] == rows["validation_loss"].tolist()
+    forgetting = stored["forgetting"].query("metric == 'nats_per_token'")
+    expected = forgetting[["domain", "base", "tuned"]].to_numpy().tolist()
+    assert [[row[0].strip(), *row[1:]] for row in wide["losses"]] == expected
+
+
+def test_nothing_is_fetched_and_nothing_foreign_runs(wide: dict[str, Any]) -> None:
+    assert wide["requests"] == []
+    assert wide["title"].startswith("versatune report")
+
+
+def test_the_page_as_written_draws_under_its_own_policy(page: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    file.write_text(page, encoding="utf-8")
+    done = chromium(tmp_path, "--dump-dom", f"file://{file}")
+    assert "CONSOLE" not in done.stderr, console(done.stderr)
+    assert done.stdout.count('class="main-svg"') >= 7
+
+
+def test_a_phone_gets_one_column_and_no_sideways_scrolling(page: str, tmp_path: Path) -> None:
+    seen = look(page, tmp_path, width=390)
+    assert seen["overflow"] == 0 and seen["wide"] == 0
+    assert all(panel[0] == 0 and panel[1] == pytest.approx(1) for panel in seen["panels"])
+
+
+def test_tables_sort_and_texts_are_filtered(page: str, tmp_path: Path) -> None:
+    seen = look(
+        page,
+        tmp_path,
+        actions="""
+        const tuned = document.querySelectorAll("#result table")[0].tHead.rows[0].cells[2];
+        tuned.querySelector("button").click();
+        tuned.querySelector("button").click();
+        const choice = document.getElementById("sample-domain");
+        choice.value = "code";
+        choice.dispatchEvent(new Event("change"));
+        """,
+    )
+    values = [row[2] for row in seen["losses"]]
+    assert values == sorted(values, reverse=True) and len(values) == 6
+    assert 0 < seen["shown"] <= 20
+
+
+def test_it_prints_within_the_paper(page: str, tmp_path: Path) -> None:
+    file, target = tmp_path / "report.html", tmp_path / "report.pdf"
+    file.write_text(page, encoding="utf-8")
+    chromium(tmp_path, f"--print-to-pdf={target}", f"file://{file}")
+    content = target.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert 4 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 14

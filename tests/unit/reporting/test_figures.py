@@ -1,0 +1,161 @@
+"""Figures carry exactly the numbers they were given."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.example_run import SIX, artifacts
+from versatune.reporting import figures, tables
+
+MANY = tuple(f"domain_{i:02d}" for i in range(30))
+RUN = artifacts()
+
+
+def results(made: dict = RUN) -> pd.DataFrame:
+    return tables.results(made["evaluation"], made["forgetting"])
+
+
+@pytest.mark.parametrize("unit", ["rows", "tokens", "supervised_tokens"])
+def test_shares_are_those_asked_for_and_realised(unit: str) -> None:
+    history = RUN["mixture_history"]
+    fig = figures.shares(history, SIX, unit)
+    assert len(fig.data) == 2 * len(SIX)
+    for i, domain in enumerate(SIX):
+        rows = history[(history["domain"] == domain) & (history["round"] > 0)]
+        asked, realised = fig.data[2 * i : 2 * i + 2]
+        assert list(asked.x) == list(realised.x) == rows["round"].tolist()
+        assert list(asked.y) == rows["weight"].tolist()
+        assert list(realised.y) == rows[f"realised_share_{unit}"].tolist()
+
+
+@pytest.mark.parametrize("domains", [SIX[:2], SIX, MANY])
+def test_losses_begin_with_the_base_model_and_show_the_reference(domains: tuple[str, ...]) -> None:
+    made = artifacts(domains)
+    history = made["mixture_history"]
+    fig = figures.held_out_losses(history, domains, made["reference_losses"])
+    for domain, (loss, reference) in zip(
+        domains, zip(fig.data[::2], fig.data[1::2], strict=True), strict=True
+    ):
+        rows = history[history["domain"] == domain]
+        assert list(loss.x) == list(range(9))
+        assert list(loss.y) == rows["validation_loss"].tolist()
+        level = made["reference_losses"]["domains"][domain]["nats_per_token"]
+        assert list(reference.y) == [level, level]
+
+
+def test_without_references_there_is_no_line_and_no_word_of_it() -> None:
+    nothing = {"domains": {d: {"nats_per_token": None} for d in SIX}}
+    fig = figures.held_out_losses(RUN["mixture_history"], SIX, nothing)
+    assert len(fig.data) == len(SIX)
+    assert "reference" not in fig.layout.meta["caption"]
+
+
+def test_potential_and_forgetting_as_lines_or_for_many_domains_as_maps() -> None:
+    history = RUN["mixture_history"]
+    lines = figures.potential_and_forgetting(history, SIX)
+    rows = history[(history["domain"] == "code") & (history["round"] > 0)]
+    assert list(lines.data[4].y) == rows["learnable_potential"].tolist()
+    assert list(lines.data[10].y) == rows["forgetting_degree"].tolist()
+
+    made = artifacts(MANY)["mixture_history"]
+    maps = figures.potential_and_forgetting(made, MANY)
+    wide = made[made["round"] > 0].pivot(
+        index="domain", columns="round", values="forgetting_degree"
+    )
+    assert [trace.type for trace in maps.data] == ["heatmap", "heatmap"]
+    np.testing.assert_array_equal(np.array(maps.data[1].z, float), wide.to_numpy(float))
+
+
+@pytest.mark.parametrize("kind", ["loss", "accuracy"])
+def test_before_and_after_with_the_ends_of_the_intervals(kind: str) -> None:
+    pick = tables.only_losses if kind == "loss" else tables.only_accuracies
+    table = pick(results())
+    fig = figures.before_after(table, SIX, kind)
+    for i, row in enumerate(table.itertuples()):
+        line, base, tuned = fig.data[3 * i : 3 * i + 3]
+        assert list(line.x) == [row.base, row.tuned]
+        assert list(base.x) == [row.base] and list(tuned.x) == [row.tuned]
+        assert tuned.x[0] + tuned.error_x.array[0] == pytest.approx(row.tuned_high)
+        assert tuned.x[0] - tuned.error_x.arrayminus[0] == pytest.approx(row.tuned_low)
+
+
+def test_knowledge_raw_corrected_and_beside_what_it_is_compared_with() -> None:
+    found = RUN["knowledge_distribution"]["domains"]
+    data = dict.fromkeys(SIX, 1 / 6)
+    fig = figures.knowledge(RUN["knowledge_distribution"], SIX, data, RUN["sample"]["shares"])
+    given, known, raw, *corrected = fig.data
+    assert list(given.x) == list(data.values())
+    assert list(known.x) == list(RUN["sample"]["shares"].values())
+    assert list(raw.x) == [found[d]["raw_share"] for d in SIX]
+    for domain, point in zip(SIX, corrected, strict=True):
+        assert point.x[0] == found[domain]["share"]
+        assert point.x[0] + point.error_x.array[0] == pytest.approx(found[domain]["high"])
+
+
+def test_rejects_are_counted_by_reason_and_domain() -> None:
+    report = RUN["ingest_report"]
+    fig = figures.rejects(report, SIX)
+    for domain, bars in zip(SIX, fig.data, strict=True):
+        drawn = dict(zip(bars.y, bars.x, strict=True))
+        assert drawn["bad json"] == report[domain]["rejected"]["bad_json"]["count"]
+        assert drawn["near duplicate"] == report[domain]["duplicates"]["near"]
+        assert drawn["leaks an evaluation item"] == report[domain]["leaked"]
+        assert "beyond its source's weight".replace("'", "&#x27;") not in drawn
+
+
+def test_comparison_shows_every_seed_and_the_mean_with_its_t_interval() -> None:
+    rows = [
+        {"strategy": s, "seed": i, "domain": "law", "metric": "nats_per_token", "value": v}
+        for s, values in {"uniform": (2.0, 2.2, 2.4), "foster": (1.9, 2.0, 2.1)}.items()
+        for i, v in enumerate(values)
+    ]
+    fig = figures.comparison(pd.DataFrame(rows), SIX)
+    seeds, mean = fig.data[:2]
+    assert list(seeds.x) == [2.0, 2.2, 2.4]
+    assert mean.x[0] == pytest.approx(2.2)
+    # t(2) = 4.3027, standard error 0.2 / sqrt(3)
+    assert mean.error_x.array[0] == pytest.approx(4.3027 * 0.2 / math.sqrt(3), rel=1e-4)
+    assert fig.data[3].x[0] == pytest.approx(2.0)
+
+
+def test_a_single_seed_has_no_interval() -> None:
+    row = {"strategy": "a", "seed": 0, "domain": "law", "metric": "nats_per_token", "value": 2.0}
+    fig = figures.comparison(pd.DataFrame([row]), SIX)
+    assert fig.data[1].error_x.array is None
+
+
+def test_a_domain_has_one_colour_in_every_figure() -> None:
+    table = tables.only_losses(results())
+    colour = figures.shares(RUN["mixture_history"], SIX).data[8].line.color
+    assert figures.before_after(table, SIX).data[13].marker.color == colour
+    assert figures.rejects(RUN["ingest_report"], SIX).data[4].marker.color == colour
+    assert figures.knowledge(RUN["knowledge_distribution"], SIX).data[5].marker.color == colour
+
+
+def test_numbers_that_are_missing_or_not_finite_are_gaps() -> None:
+    history = RUN["mixture_history"].copy()
+    history.loc[history["round"] == 3, "validation_loss"] = math.inf
+    history.loc[history["round"] == 4, ["validation_loss", "weight"]] = math.nan
+    fig = figures.held_out_losses(history, SIX, None)
+    assert fig.data[0].y[3] is None and fig.data[0].y[4] is None
+    assert figures.shares(history, SIX).data[0].y[3] is None
+
+
+def test_nothing_to_draw_is_said() -> None:
+    nothing = pd.DataFrame(columns=["domain", "metric"])
+    for fig in (
+        figures.before_after(nothing, SIX, "accuracy"),
+        figures.knowledge({"domains": {}}, SIX),
+        figures.rejects({}, SIX),
+        figures.comparison(nothing, SIX),
+    ):
+        assert fig.layout.meta["empty"] and fig.layout.meta["caption"].endswith(".")
+
+
+def test_html_in_names_is_text_in_figures() -> None:
+    name = '<a href="https://example.org">law</a>'
+    made = artifacts((name, "code"))
+    fig = figures.held_out_losses(made["mixture_history"], (name, "code"), None)
+    assert "<a" not in fig.to_json() and "&lt;a" in fig.data[0].name

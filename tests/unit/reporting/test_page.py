@@ -1,0 +1,180 @@
+"""The page: self-contained, safe with hostile text, and honest about what is missing."""
+
+import html
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+
+from tests.example_run import SIX, artifacts
+from versatune.reporting import figures, formats, tables
+from versatune.reporting.report import Artifacts, render, sample_rows
+
+RUN = artifacts()
+
+
+def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
+    made = artifacts(domains)
+    values: dict = {
+        "domains": domains,
+        "figures": {
+            "shares": figures.shares(made["mixture_history"], domains),
+            "rejects": figures.rejects(made["ingest_report"], domains),
+        },
+        "results": tables.results(made["evaluation"], made["forgetting"]),
+        "history": made["mixture_history"],
+        "ingest": made["ingest_report"],
+        "knowledge": made["knowledge_distribution"],
+        "samples": made["judged_samples"],
+        "mixture": made["initial_mixture"],
+        "base_model": made["base_model"],
+        "parameters": {"seed": 3, "probe": {"api_key": "sk-1234567890abcdef"}},
+        "timings": [{"name": "train_model", "seconds": 75.0}],
+    }
+    return render(Artifacts(**values | changes))
+
+
+class Outline(HTMLParser):
+    """Tags, attributes and text outside of scripts."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.scripts: list[str] = []
+        self._inside = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_endtag(self, _tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        (self.scripts if self._inside == "script" else self.text).append(data)
+
+
+PAGE = page_of()
+OUTLINE = Outline(PAGE)
+
+
+def test_nothing_is_loaded_from_anywhere() -> None:
+    for tag, attributes in OUTLINE.tags:
+        assert tag not in {"link", "iframe", "img", "object", "base"}, tag
+        for name in ("src", "href", "action", "data"):
+            assert (attributes.get(name) or "#").startswith("#"), (tag, attributes)
+    styles = re.findall(r"<style>(.*?)</style>", PAGE, re.DOTALL)
+    assert styles and not re.search(r"url\(|@import", "".join(styles))
+    policy = next(a["content"] for t, a in OUTLINE.tags if "http-equiv" in a)
+    assert policy is not None and policy.startswith("default-src 'none'; script-src 'sha256-")
+
+
+def test_plotly_is_embedded_once() -> None:
+    assert PAGE.count("plotly.js v") == 1
+    assert len(PAGE) < 6_000_000
+
+
+def test_a_reader_sees_the_verdict_first() -> None:
+    heading = re.search(r"<h1[^>]*>(.*?)</h1>", PAGE)
+    assert heading is not None
+    assert heading[1] == "4 of 6 domains improved, but law got worse by more than noise."
+
+
+def test_tables_hold_the_numbers_of_the_artifacts() -> None:
+    values = [a["data-value"] for t, a in OUTLINE.tags if t == "td" and "data-value" in a]
+    for row in tables.results(RUN["evaluation"], RUN["forgetting"]).itertuples():
+        assert str(row.base) in values and str(row.tuned) in values
+    assert str(RUN["ingest_report"]["code"]["train_tokens"]) in values
+
+
+def test_credentials_do_not_appear() -> None:
+    assert "sk-1234567890abcdef" not in PAGE and "probe.api_key" in PAGE
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</script><img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "{{ 7 * 7 }}",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_stays_text(text: str) -> None:
+    samples = RUN["judged_samples"].head(3).assign(text=text, flag=text)
+    report = json.loads(json.dumps(RUN["ingest_report"]))
+    report["law"]["rejected"] = {text: {"count": 1, "examples": [{"where": text, "detail": text}]}}
+    parameters = {text: text, "train": {"strategy": {"name": text, "target": text}}}
+    page = page_of(
+        (text, "code"),
+        samples=samples,
+        ingest=report,
+        parameters=parameters,
+        base_model={"name": text, "fingerprint": text},
+        timings=[{"name": text, "seconds": 1.0}],
+    )
+    outline = Outline(page)
+    assert len([t for t, _ in outline.tags if t == "script"]) == 4  # two figures, two programs
+    assert not [t for t, _ in outline.tags if t in {"img", "svg"}]
+    assert not [a for _, a in outline.tags if {"onerror", "onload"} & set(a)]
+    assert html.escape("7 * 7") in page or text != HOSTILE[3]
+    for script in outline.scripts[:2]:
+        json.loads(script)
+
+
+def test_what_is_missing_is_said() -> None:
+    text = " ".join(Outline(render(Artifacts(domains=SIX))).text)
+    for words in (
+        "No verdict: base and tuned model were not both evaluated.",
+        "Held-out loss was not measured for both models.",
+        "There is no history of the mixture: nothing was trained.",
+        "There is no ingest report.",
+        "No stage timings were recorded.",
+    ):
+        assert words in text
+
+
+def test_a_known_distribution_has_no_texts_and_needs_none() -> None:
+    nothing = pd.DataFrame(columns=["index", "text", "domain", "confidence", "status"])
+    assert "No sampled texts were kept." in page_of(samples=nothing)
+
+
+def test_numbers_that_are_not_finite_become_a_dash() -> None:
+    results = tables.results(RUN["evaluation"], RUN["forgetting"])
+    results.loc[0, ["tuned", "relative", "low"]] = [math.nan, math.inf, -math.inf]
+    page = page_of(results=results)
+    assert "nan" not in " ".join(Outline(page).text).lower().split()
+    assert "–" in page
+
+
+def test_texts_are_chosen_evenly_and_those_without_a_judgement_shown() -> None:
+    samples = RUN["judged_samples"].copy()
+    samples.loc[:40, "domain"] = None
+    samples.loc[:40, ["confidence", "status"]] = [None, "refused"]
+    rows = sample_rows(samples, 14)
+    counts = pd.Series([row["domain"] for row in rows]).value_counts()
+    assert set(counts) == {2} and len(counts) == 7
+    assert [r["notes"][0] for r in rows if r["domain"] == "not judged"] == ["refused", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.23, "0.2 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (75, "1 min 15 s"), (7260, "2 h 1 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert formats.duration(seconds) == text
+
+
+def test_formats() -> None:
+    assert formats.percent(-0.1234, signed=True) == "−12.3 %"
+    assert formats.points(0.05) == "+5.0"
+    assert formats.thousands(1234567) == "1\u202f234\u202f567"
+    assert formats.number(None) == formats.percent(math.inf) == formats.thousands("x") == "–"
+    assert formats.interval(-0.1, 0.2) == "−10.0 to +20.0"
+    assert formats.interval(-math.inf, 0.2) == ""
+    assert [formats.comma(["a", "b", "c"][:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
