@@ -77,19 +77,21 @@ def scale(domains: int, rows: int) -> None:
         state = planner.plan_round(weights, planner.initial_state(), 4096).state
         setup = time.perf_counter() - began
         seconds: dict[int, list[float]] = {1024: [], 4096: []}
+        busy = []
         for _ in range(5):
             for n_rows, times in seconds.items():
-                began = time.perf_counter()
+                began, worked = time.perf_counter(), time.process_time()
                 plan = planner.plan_round(weights, state, n_rows)
                 times.append(time.perf_counter() - began)
+                busy.append(time.process_time() - worked)
                 state = plan.state
         short, long = (statistics.median(times) for times in seconds.values())
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         far = furthest(planner, plan, weights)
         print(
             f"  {unit:18s} set-up with the first round {setup:.2f} s; 4096 packed rows "
-            f"({plan.examples.size:,} examples) {long:.2f} s, {long / short:.1f} times the time "
-            f"of 1024; filled {plan.efficiency:.3f}; furthest {far:.2f} packed rows; "
+            f"({plan.examples.size:,} examples) {long:.2f} s (processor "
+            f"{statistics.median(busy[1::2]):.2f} s), {long / short:.1f} times the time of 1024; filled {plan.efficiency:.3f}; furthest {far:.2f} packed rows; "
             f"memory + {grown:.0f} MiB ({grown * 2**20 / starts[-1]:.0f} B a row)"
         )
 

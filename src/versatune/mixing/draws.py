@@ -1,6 +1,7 @@
 """Drawing rows of a domain without replacement: passes, and a window of rows at hand."""
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
+from collections import deque
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
@@ -97,20 +98,32 @@ class Window:
         self._keys: list[int] = []
         self._open(state.pending[domain])
 
-    def find(self, room: int) -> tuple[int, int] | None:
-        """The longest row at hand of at most ``room`` tokens as (row, length), or None.
+    def find(self, room: int, *, begins: bool) -> tuple[int, int] | None:
+        """A row at hand of at most ``room`` tokens as (row, length), or None.
 
-        The row is relative to the domain's first.
+        The earliest of the pass where it ``begins`` a packed row or leaves room for another (of
+        median length), else the longest that fits: always the longest would sort the passes of
+        small domains by length. The row is relative to the domain's first.
         """
-        self._found = bisect_right(self._keys, (room + 1) << _POSITION_BITS) - 1
-        if self._found < 0:
+        at = bisect_right(self._keys, (room + 1) << _POSITION_BITS)
+        if not at:
             return None
-        key = self._keys[self._found]
-        return int(self._order[_POSITION_MASK - (key & _POSITION_MASK)]), key >> _POSITION_BITS
+        while self._queue[0] in self._gone:
+            self._gone.remove(self._queue.popleft())
+        first, longest = self._queue[0], self._keys[at - 1]
+        left = room - (first >> _POSITION_BITS)
+        median = self._keys[len(self._keys) // 2] >> _POSITION_BITS
+        self._found = first if begins or left >= median else longest
+        position = _POSITION_MASK - (self._found & _POSITION_MASK)
+        return int(self._order[position]), self._found >> _POSITION_BITS
 
     def draw(self) -> None:
         """Take the row out that :meth:`find` gave last."""
-        del self._keys[self._found]
+        del self._keys[bisect_left(self._keys, self._found)]
+        if self._queue[0] == self._found:
+            self._queue.popleft()
+        else:
+            self._gone.add(self._found)
         if self._cursor < self._end:
             insort(self._keys, self._next_key())
         elif not self._keys and self._end == self._order.size:
@@ -143,6 +156,7 @@ class Window:
         self._chunk: list[int] = []
         self._chunk_from = self._cursor
         self._keys = [self._key(p, int(self._lengths[self._order[p]])) for p in pending]
+        self._queue, self._gone = deque(self._keys), set[int]()
         while len(self._keys) < self._lookahead and self._cursor < self._end:
             self._keys.append(self._next_key())
         self._keys.sort()
@@ -156,6 +170,7 @@ class Window:
             self._chunk = self._lengths[rows].tolist()
         key = self._key(self._cursor, self._chunk[at])
         self._cursor += 1
+        self._queue.append(key)
         return key
 
     @staticmethod

@@ -1,8 +1,8 @@
 """The round planner: which examples a round trains on, in what order, in which packed row.
 
 Rows are filled one by one. Whose turn it is says :mod:`versatune.mixing.schedule`, which holds
-the shares at every example; the domain gives the longest of the rows it has at hand that fits
-what is left of the packed row (:mod:`versatune.mixing.draws`), or, when none does, the next due
+the shares at every example; the domain gives its next row, or towards the end of the packed row
+the longest it has at hand that fits (:mod:`versatune.mixing.draws`); when none fits, the next due
 domain is asked, and when none of these has anything, the row is closed.
 
 Cost: O(log k + log lookahead) an example, and no Python object for a row that is not looked at.
@@ -255,7 +255,7 @@ class _Round:
             window = self._windows[domain]
             if window is None:
                 window = self._windows[domain] = self._planner.window(domain, self._before)
-            found = window.find(room)
+            found = window.find(room, begins=room == self._planner.params.max_length)
             if found is None:
                 if window.used_up:
                     self._drop(domain)

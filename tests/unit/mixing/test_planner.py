@@ -1,6 +1,7 @@
 """The round planner: shares at every packed row, passes, packing, caps, refusals."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -182,6 +183,18 @@ def test_passes_are_reshuffled_and_small_states_stay_small() -> None:
     assert sorted(first) == sorted(second) and first != second
     far = planner([5000], lookahead=64).plan_round([1.0], DrawState.start(1), 100).state
     assert len(far.pending[0]) < 64
+
+
+def test_passes_of_small_domains_are_not_sorted_by_length() -> None:
+    """With every row at hand, best fit alone would give each pass the same order."""
+    plans = planner([40, 40], lookahead=64)
+    plan = plans.plan_round([0.5, 0.5], plans.initial_state(), 300)
+    rows = plan.examples[domains_of(plan, plans) == 0]
+    passes = rows[: rows.size // 40 * 40].reshape(-1, 40)
+    by_length = [np.corrcoef(np.arange(40), plans.lengths[p])[0, 1] for p in passes]
+    same_order = [np.corrcoef(np.argsort(a), np.argsort(b))[0, 1] for a, b in pairwise(passes)]
+    assert len(passes) > 5
+    assert abs(np.mean(by_length)) < 0.3 and abs(np.mean(same_order)) < 0.3
 
 
 def test_long_run_shares_of_small_domains_are_right() -> None:
