@@ -37,6 +37,23 @@ def parameters() -> None:
     click.echo(markdown(dict(pipelines)), nl=False)
 
 
+@cli.command()
+@click.option("--env", "-e", default=None, help="The configuration environment.")
+def rollback(env: str | None) -> None:
+    """Give the alias `champion` back to the champion before."""
+    from kedro.framework.session import KedroSession
+
+    from versatune import registry
+
+    with KedroSession.create(env=env) as session:
+        context = session.load_context()  # type: ignore[attr-defined]
+        try:
+            old, new = registry.rollback(context.params["retrain"]["model_name"])
+        except VersatuneError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(f"{new.label} serves again as champion, instead of version {old.number}.")
+
+
 def run(**options: Any) -> Any:
     """Run a pipeline."""
     signal.signal(signal.SIGTERM, _terminate)

@@ -114,7 +114,8 @@ def mean_change(changes: Sequence[Change]) -> Change:
     freedom = math.inf
     if 0 < variances.sum() < math.inf:
         parts = variances / variances.sum()
-        freedom = float(1 / sum(p**2 / (c.n - 1) for p, c in zip(parts, changes, strict=True)))
+        terms = [p**2 / max(c.n - 1, 1) for p, c in zip(parts, changes, strict=True)]
+        freedom = float(1 / sum(terms))
     half = _half_width(stderr, freedom)
     return Change(
         metric=metrics.pop(), domain="mean", value=value, low=value - half, high=value + half,

@@ -11,6 +11,7 @@ from versatune.retraining.nights import Diary, Registration, Serving
 
 logger = logging.getLogger(__name__)
 
+PROMOTED = "promoted"
 MAX_TAG = 4000
 """Characters of a tag; MLflow takes 5,000."""
 
@@ -48,16 +49,20 @@ def hand_in(diary: Diary, params: RetrainParams) -> bool:
                 waiting.night,
             )
             return False
-        logger.info("Retraining %d: %s.", waiting.night, outcome["decision"])
         diary.keep(waiting.night, "outcome", outcome)
-        diary.update(waiting=[w for w in diary.state.waiting if w.key != waiting.key])
+        rest = [w for w in diary.state.waiting if w.key != waiting.key]
+        if outcome["decision"] == PROMOTED:
+            found = Serving(checkpoint=waiting.checkpoint, key=waiting.checkpoint.fingerprint)
+            diary.update(waiting=rest, champion=found)
+        else:
+            diary.update(waiting=rest)
     return True
 
 
-def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> None:
+def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
     """End a night: note what is to be registered, register it, finish, delete what is old.
 
-    Killed anywhere in between, the same night again comes to the same end.
+    Returns the decision. Killed anywhere in between, the same night again comes to the same end.
     """
     others = [w for w in diary.state.waiting if w.key != waiting.key]
     diary.update(waiting=[*others, waiting])
@@ -65,6 +70,7 @@ def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> None
     hand_in(diary, params)
     diary.finish(diary.current)
     prune(diary, params)
+    return str(diary.kept(waiting.night, "outcome")["decision"])
 
 
 def mean_changes(verdict: dict[str, Any]) -> dict[str, str]:
@@ -108,6 +114,6 @@ def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
     decision = "not promoted"
     if waiting.promote:
         promoted = registry.promote(version, waiting.over)
-        decision = "promoted" if promoted else "not promoted: the champion changed meanwhile"
+        decision = PROMOTED if promoted else "not promoted: the champion changed meanwhile"
     registry.tag(version, {"decision": decision})
     return {**common, "version": version.number, "decision": decision}

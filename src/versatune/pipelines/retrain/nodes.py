@@ -167,7 +167,7 @@ def register_challenger(
 ) -> dict[str, Any]:
     """Register the challenger, move `champion` if it won, and delete old challengers' files."""
     diary, night = Diary(params.folder), retrain_news["night"]
-    reasons = retrain_verdict["reasons"]
+    reasons, decision = retrain_verdict["reasons"], "nothing new"
     if retrain_news["new"]:
         waiting = Registration(
             key=f"{night}:{retrain_challenger['fingerprint']}",
@@ -185,8 +185,8 @@ def register_challenger(
             promote=retrain_verdict["promote"],
             over=retrain_models["champion"] and retrain_models["champion"]["key"],
         )
-        champions.conclude(diary, waiting, params)
-    outcome: dict[str, Any] = diary.kept(night, "outcome")
-    logger.info("Retraining %d: %s. %s.", night, outcome["decision"], "; ".join(reasons))
-    champions.tell({"decision": outcome["decision"], "reasons": "; ".join(reasons)})
-    return {**outcome, "reasons": reasons}
+        decision = champions.conclude(diary, waiting, params)
+        logger.info("Retraining %d: %s. %s.", night, decision, "; ".join(reasons))
+        champions.tell({"reasons": "; ".join(reasons)})
+    champions.tell({"decision": decision})
+    return {**diary.kept(night, "outcome"), "reasons": reasons}

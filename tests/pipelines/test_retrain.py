@@ -1,0 +1,317 @@
+"""Nights of retraining on a tiny real model, a real registry, and every interruption."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+from versatune import registry, tracking
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.retrain import champions, create_pipeline
+from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
+from versatune.retraining.nights import Diary
+from versatune.training.config import TrainParams
+
+NAME = "nightly"
+WORDS = {
+    "law": "court contract judge treat return of why",
+    "medicine": "drug dose heart what is treat",
+    "code": "loop list string map return in to",
+}
+LOOSE = PromotionParams(
+    evidence="estimate",
+    limits={"heldout_loss": LimitParams(tolerance=0.9, evidence="estimate")},
+)
+
+
+@dataclass
+class House:
+    """A project's folders and parameters, and a night in them."""
+
+    root: Path
+    base: CheckpointRef
+    retrain: dict[str, Any] = field(default_factory=dict)
+    items: bool = False
+    """Whether there are evaluation files."""
+
+    def add(self, domain: str, name: str, seed: int, rows: int = 30) -> Path:
+        """A file of instruction rows made of the domain's words."""
+        rng, words = np.random.default_rng(seed), WORDS[domain].split()
+        path = self.root / "raw" / domain / f"{name}.jsonl"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            {
+                "prompt": f"why {' '.join(rng.choice(words, 3))} {seed} {row}",
+                "completion": " ".join(words),
+            }
+            for row in range(rows)
+        ]
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return path
+
+    def catalog(self) -> DataCatalog:
+        domains = Domains.model_validate(
+            {
+                name: {
+                    "description": name,
+                    "sources": [{"path": str(self.root / "raw" / name / "*.jsonl")}],
+                    "evaluation": [{"path": str(self.root / f"{name}-items.jsonl")}]
+                    if self.items
+                    else [],
+                }
+                for name in WORDS
+            }
+        )
+        blocks = {
+            "domains": domains,
+            "ingest": CleanParams(
+                folder=self.root / "unused", seed=0, validation_fraction=0.2,
+                near_duplicate_threshold=None, min_validation_rows=4,
+            ),
+            "tokenize": TokenizeParams(folder=self.root / "unused", max_length=64, num_workers=1),
+            "train": TrainParams(
+                rounds=1, steps_per_round=4, max_length=64, per_device_train_batch_size=2,
+                learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None,
+            ),
+            "evaluate": EvaluateParams(folder=self.root / "unused"),
+            "retrain": RetrainParams(
+                folder=self.diary.folder, cleaned=self.root / "cleaned",
+                tokenized=self.root / "tokenized", knowledge=self.root / "knowledge.json",
+                model_name=NAME, example="a", **{"promotion": LOOSE, **self.retrain},
+            ),
+        }  # fmt: skip
+        return DataCatalog(
+            {
+                "sample": MemoryDataset({}),
+                "base_model": MemoryDataset(self.base.model_dump(mode="json")),
+                **{f"params:{name}": MemoryDataset(value) for name, value in blocks.items()},
+            }
+        )
+
+    def night(self) -> dict[str, Any]:
+        """One run of the pipeline; its outcome."""
+        whole = create_pipeline()
+        night = whole - whole.only_nodes("build_sample", "make_base_model")
+        outputs = SequentialRunner().run(night, self.catalog())
+        return outputs["retrain_outcome"].load()
+
+    @property
+    def diary(self) -> Diary:
+        return Diary(self.root / "retrain")
+
+    def models(self) -> list[str]:
+        """Nights whose challenger's weights are on the disk."""
+        found = self.diary.folder.glob("*/challenger/model.safetensors")
+        return sorted(path.parts[-3] for path in found)
+
+
+@pytest.fixture
+def house(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> Iterator[House]:
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
+    mlflow.set_experiment("t")
+    house = House(tmp_path, tiny_checkpoint)
+    for seed, domain in enumerate(WORDS):
+        house.add(domain, "first", seed)
+        item = {"question": "what is heart", "choices": ["drug", "loop"], "answer": 0}
+        (tmp_path / f"{domain}-items.jsonl").write_text(json.dumps(item) + "\n")
+    yield house
+    mlflow.set_tracking_uri(before)
+
+
+def aliases() -> dict[str, int]:
+    found = mlflow.MlflowClient().get_registered_model(NAME).aliases
+    return {alias: int(number) for alias, number in found.items()}
+
+
+def test_nights_with_and_without_news(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    house.items = True
+    first = house.night()
+    assert (first["decision"], first["version"], first["night"]) == ("promoted", 1, 1)
+    assert any("held-out loss: better by" in reason for reason in first["reasons"])
+
+    def work(*_: Any, **__: Any) -> None:
+        pytest.fail("nothing was new")
+
+    with monkeypatch.context() as patch:
+        for name in ("prepare", "train_challenger", "compare"):
+            patch.setattr(f"versatune.retraining.challenger.{name}", work)
+        assert house.night() == first
+
+    house.add("law", "second", 7)
+    second = house.night()
+    assert second["night"] == 2 and second["version"] == 2
+    tags = registry.champion(NAME).tags
+    assert tags["new"] == "law: 1 file new (second.jsonl)"
+    assert tags["started_from"] == tags["measured_against"] == "nightly version 1"
+    assert tags["decision"] == "promoted" and float(tags["change.heldout_loss"]) > 0
+    assert tags["data_fingerprint"] and "change.accuracy" in tags
+    assert aliases() == {"champion": 2, "previous_champion": 1}
+
+
+def test_a_worse_challenger_stays_challenger_and_says_why(house: House) -> None:
+    house.night()
+    house.retrain = {"learning_rate": 1.0}
+    outcome = house.night()
+    assert outcome["decision"] == "not promoted"
+    assert any("worse by" in reason for reason in outcome["reasons"])
+    assert aliases() == {"champion": 1, "challenger": 2}
+    version = mlflow.MlflowClient().get_model_version_by_alias(NAME, "challenger")
+    assert "worse by" in version.tags["reasons"]
+    assert "retrain.learning_rate: null -> 1.0" in version.tags["new"]
+
+
+def test_from_the_base_model_when_asked(house: House) -> None:
+    house.night()
+    house.retrain = {"start_from": "base"}
+    house.night()
+    tags = mlflow.MlflowClient().get_model_version(NAME, "2").tags
+    assert tags["started_from"] == "tiny" and tags["measured_against"] == "nightly version 1"
+
+
+def test_bad_data_fails_the_night_and_the_next_good_one_goes_on(house: House) -> None:
+    house.night()
+    path = house.add("law", "second", 7)
+    path.write_text("no JSON\n" * 40)
+    with pytest.raises(Exception, match=r"second\.jsonl"):
+        house.night()
+    assert aliases() == {"champion": 1}
+    house.add("law", "second", 7)
+    assert house.night()["decision"] == "promoted"
+    path.unlink()
+    path.write_text("no JSON\n" * 40)
+    with pytest.raises(Exception, match=r"second\.jsonl"):
+        house.night()
+    house.add("law", "second", 7)
+    assert house.night()["version"] == 2, "back to what the last finished night saw: nothing new"
+
+
+def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
+    house: House, tmp_path: Path
+) -> None:
+    house.night()
+    house.add("law", "second", 7)
+    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+        away = house.night()
+        assert away["decision"].startswith("promotion postponed")
+        house.add("code", "second", 8)
+        assert house.night()["decision"].startswith("promotion postponed")
+    assert aliases() == {"champion": 1}
+    assert [w.night for w in house.diary.state.waiting] == [2, 3]
+    outcome = house.night()
+    assert outcome["decision"] == "promoted" and outcome["night"] == 3
+    assert not house.diary.state.waiting
+    assert aliases() == {"champion": 3, "previous_champion": 2}
+    assert house.diary.kept(2, "outcome")["decision"] == "promoted"
+
+
+def test_a_rollback_is_respected(house: House) -> None:
+    house.night()
+    house.add("law", "second", 7)
+    house.night()
+    registry.rollback(NAME)
+    assert aliases() == {"champion": 1}
+    house.add("law", "third", 8)
+    house.night()
+    assert registry.champion(NAME).tags["measured_against"] == "nightly version 1"
+
+
+def test_old_challengers_are_deleted_and_what_serves_is_kept(house: House) -> None:
+    house.night()
+    house.retrain = {"keep_last": 1}
+    house.add("law", "second", 7)
+    house.night()
+    for rate in (1.0, 1.1, 1.2):
+        house.retrain = {"keep_last": 1, "learning_rate": rate}
+        assert house.night()["decision"] == "not promoted"
+    assert aliases() == {"champion": 2, "previous_champion": 1, "challenger": 5}
+    assert house.models() == ["0001", "0002", "0005"]
+    assert len(list((house.root / "artifacts").rglob("model.safetensors"))) == 3
+    assert len(list(house.diary.folder.glob("*/verdict.json"))) == 5
+    assert len(list(house.diary.folder.glob("*/evaluations"))) == 1
+    shutil.rmtree(house.diary.folder / "0002" / "challenger")
+    house.retrain = {"keep_last": 1}
+    house.add("law", "third", 9)
+    assert house.night()["version"] == 6, "the champion's files come from MLflow"
+
+
+class KilledError(BaseException):
+    """Stands for a process that ends here: no handler of ours catches it."""
+
+
+POINTS = [
+    ("versatune.retraining.challenger", "prepare", "after"),
+    ("versatune.retraining.challenger", "train", "before"),
+    ("versatune.retraining.challenger", "train", "after"),
+    ("versatune.evaluation.run", "evaluate_checkpoint", "after"),
+    ("versatune.registry", "register", "before"),
+    ("mlflow.MlflowClient", "set_registered_model_alias", "before"),
+    ("mlflow.MlflowClient", "set_registered_model_alias", "after"),
+    ("versatune.registry", "promote", "after"),
+    ("versatune.retraining.nights.Diary", "finish", "before"),
+    ("versatune.retraining.nights.Diary", "finish", "after"),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "when"), POINTS, ids=[f"{w} {n}" for _, n, w in POINTS])
+def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
+    house: House, monkeypatch: pytest.MonkeyPatch, owner: str, name: str, when: str
+) -> None:
+    """The champion before is the base model itself, registered by hand."""
+    assert registry.promote(registry.register(NAME, "by hand", house.base, {}, "a"), over=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{owner}.{name}", dying(resolve(owner, name), when))
+        with pytest.raises(KilledError):
+            house.night()
+    mlflow.transformers.load_model(f"models:/{NAME}@champion", return_type="components")
+    outcome = house.night()
+    assert outcome["version"] == 2 and outcome["decision"] == "promoted"
+    assert aliases() == {"champion": 2, "previous_champion": 1}
+    assert not house.diary.state.waiting
+
+
+def resolve(owner: str, name: str) -> Callable[..., Any]:
+    import pkgutil
+
+    found: Callable[..., Any] = getattr(pkgutil.resolve_name(owner), name)
+    return found
+
+
+def dying(function: Callable[..., Any], when: str) -> Callable[..., Any]:
+    def call(*arguments: Any, **options: Any) -> Any:
+        if when == "after":
+            function(*arguments, **options)
+        raise KilledError
+
+    return call
+
+
+def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(
+    house: House, tmp_path: Path
+) -> None:
+    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+        house.night()
+    shutil.rmtree(house.diary.folder / "0001" / "challenger")
+    assert house.night()["decision"].startswith("lost:")
+    assert champions.hand_in(house.diary, RetrainParams.model_validate(
+        {"folder": "a", "cleaned": "b", "tokenized": "c", "knowledge": "d"}
+    ))  # fmt: skip
+
+
+def test_a_damaged_state_is_named(house: House) -> None:
+    house.night()
+    (house.diary.folder / "state.json").write_text('{"night": 3}')
+    with pytest.raises(VersatuneError, match=r"state\.json is damaged"):
+        house.night()
