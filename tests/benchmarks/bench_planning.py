@@ -90,8 +90,9 @@ def scale(domains: int, rows: int) -> None:
         far = furthest(planner, plan, weights)
         print(
             f"  {unit:18s} set-up with the first round {setup:.2f} s; 4096 packed rows "
-            f"({plan.examples.size:,} examples) {long:.2f} s (processor "
-            f"{statistics.median(busy[1::2]):.2f} s), {long / short:.1f} times the time of 1024; filled {plan.efficiency:.3f}; furthest {far:.2f} packed rows; "
+            f"({plan.examples.size:,} examples) {long:.2f} s "
+            f"(processor {statistics.median(busy[1::2]):.2f} s), {long / short:.1f} times the time "
+            f"of 1024; filled {plan.efficiency:.3f}; furthest {far:.2f} packed rows; "
             f"memory + {grown:.0f} MiB ({grown * 2**20 / starts[-1]:.0f} B a row)"
         )
 
