@@ -1,0 +1,159 @@
+"""Speed of the probe, as ratios in one run.
+
+    python tests/benchmarks/bench_probe.py MODEL_DIR [--data DATA_DIR] [--tokens 128 --rows 256]
+
+Samples a second of: batch-1 ``generate`` called as the paper's public code calls it (temperature
+1, top-p 1, repetition penalty 1.1), plain batched ``generate`` at several batch sizes (the best
+one counts), and this project's sampler. Throughput of the judges with ``--data``, a folder of one
+JSONL file a domain. And the samples needed for a half-width of 0.02.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from versatune.data.clean import clean
+from versatune.data.config import CleanParams, Domains
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.probing import judges
+from versatune.probing.config import JudgeParams
+from versatune.probing.decoding import Decoder, Filters
+from versatune.probing.estimate import estimate_shares, narrow_enough
+from versatune.probing.judges.base import Labelled
+from versatune.probing.sampling import stream
+
+DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def generate(model: torch.nn.Module, start: int, rows: int, tokens: int, penalty: float) -> float:
+    """Samples a second of transformers' own ``generate``."""
+    ids = torch.full((rows, 1), start)
+    how = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+    how |= {"repetition_penalty": penalty, "max_new_tokens": tokens, "pad_token_id": 0}
+
+    def work() -> object:
+        with torch.inference_mode():
+            return model.generate(ids, attention_mask=torch.ones_like(ids), **how)
+
+    return rows / seconds(work)
+
+
+def ours(model: torch.nn.Module, start: int, rows: int, tokens: int, ends: set[int]) -> float:
+    """Samples a second of the probe's decoding loop."""
+    decoder = Decoder(model, [start], tokens)
+    uniforms = np.stack([stream(0, i, tokens) for i in range(rows)])
+    return rows / seconds(lambda: list(decoder.sample(uniforms, ends, Filters())))
+
+
+def sampling(args: argparse.Namespace) -> None:
+    """Ratios of samples a second; the pieces are interleaved and the medians taken."""
+    tokenizer = load_tokenizer(args.model)
+    start, ends = tokenizer.bos_token_id, {tokenizer.eos_token_id}
+    plain = load_model(args.model, dtype="bfloat16")
+    fast = load_model(args.model, dtype="bfloat16")
+    generate(plain, start, 8, 4, 1.0)
+    ours(fast, start, 8, 4, ends)
+    names = ["batch 1 as the public code", *(f"generate, batch {b}" for b in args.batches), "ours"]
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(args.repeats):
+        one = np.mean([generate(plain, start, 1, args.tokens, 1.1) for _ in range(args.singles)])
+        rates[names[0]].append(float(one))
+        for batch in args.batches:
+            rates[f"generate, batch {batch}"].append(
+                generate(plain, start, batch, args.tokens, 1.0)
+            )
+        rates["ours"].append(ours(fast, start, args.rows, args.tokens, ends))
+    middle = {name: float(np.median(r)) for name, r in rates.items()}
+    for name, rate in middle.items():
+        print(f"{name}: {rate:.2f} samples/s")
+    best = max(middle[f"generate, batch {b}"] for b in args.batches)
+    print(f"ours / batch 1: {middle['ours'] / middle[names[0]]:.1f} (wanted: 15, aim 25)")
+    print(f"ours / best batched generate: {middle['ours'] / best:.2f} (wanted: 1.2)")
+
+
+def judging(args: argparse.Namespace) -> None:
+    """Texts a second of the judges that run here."""
+    texts = [
+        json.loads(line)["output"]
+        for d in DOMAINS
+        for line in (args.data / f"{d}.jsonl").read_text(encoding="utf-8").splitlines()[:100]
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {
+            d: {"description": d, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
+            for d in DOMAINS
+        }
+        rows = clean(Domains(sources), CleanParams(folder=Path(folder) / "clean", seed=0))
+        for kind, n in (("classifier", 600), ("likelihood", 64)):
+            likelihood = {"name_or_path": str(args.model), "labelled_per_domain": 10}
+            params = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
+            target = Path(folder) / kind
+            trained = seconds(
+                lambda target=target, params=params: judges.train_judge(
+                    target, rows, params, dict.fromkeys(DOMAINS, ""), 0
+                )
+            )
+            ref = judges.train_judge(target, rows, params, dict.fromkeys(DOMAINS, ""), 0)
+            judge = judges.open_judge(ref, params, target)
+            rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))
+            print(f"judge {kind}: {rate:.0f} texts/s, made ready in {trained:.0f} s")
+
+
+def needed(half_width: float = 0.02) -> None:
+    """Samples until every interval is narrow, for three share vectors and two judges."""
+    vectors = {
+        "even": np.full(6, 1 / 6),
+        "sample": np.array([0.08, 0.14, 0.10, 0.20, 0.18, 0.30]),
+        "LLaMA-2-7B": np.array([571, 866, 653, 595, 813, 6489]) / 9987,
+    }
+    for name, shares in vectors.items():
+        for accuracy in (0.97, 0.85):
+            rng = np.random.default_rng(0)
+            response = np.full((6, 6), (1 - accuracy) / 5) + np.eye(6) * (
+                accuracy - (1 - accuracy) / 5
+            )
+            labels = np.repeat(np.arange(6), 600)
+            rows = np.eye(6)[[rng.choice(6, p=response[y]) for y in labels]]
+            labelled = Labelled(rows, labels, np.full(len(labels), np.nan))
+            truth = rng.choice(6, 20_480, p=shares)
+            judged = np.eye(6)[[rng.choice(6, p=response[y]) for y in truth]]
+            for n in range(1024, 20_481, 512):
+                found = estimate_shares(judged[:n], labelled, "pacc", 300, 0)
+                if narrow_enough(found, n, half_width):
+                    break
+            print(f"shares {name}, judge right in {accuracy:.0%}: {n} samples for +-{half_width}")
+    print("the public code draws 10000 whatever they say, and gives no interval")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rows", type=int, default=256)
+    parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256])
+    parser.add_argument("--singles", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    CheckpointRef.of_folder(args.model)
+    sampling(args)
+    if args.data:
+        judging(args)
+    needed()
+
+
+if __name__ == "__main__":
+    main()

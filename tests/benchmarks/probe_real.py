@@ -1,0 +1,104 @@
+"""A real model probed with two judges: shares, intervals, agreement.
+
+    python tests/benchmarks/probe_real.py MODEL_DIR DATA_DIR OUT_DIR [--n 2048 --tokens 128]
+
+DATA_DIR holds a JSONL file a domain (alpaca columns). There is no known truth here: what can be
+checked is whether two judges that share no part, a classifier trained on the rows and the
+model's own likelihood of the domains' names, say the same of the same samples. Everything is
+kept in OUT_DIR; a run that was stopped goes on.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from versatune.data.clean import clean
+from versatune.data.config import CleanParams, Domains
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing import judges
+from versatune.probing.config import JudgeParams, ProbeParams
+from versatune.probing.probe import load_probe, run_probe
+from versatune.probing.result import knowledge_distribution
+
+DESCRIPTIONS = {
+    "law": "Law, courts, contracts, legal rights.",
+    "medicine": "Medicine, health, diseases, drugs.",
+    "finance": "Finance, banking, markets, accounting.",
+    "science": "Physics, chemistry, biology, mathematics and other sciences.",
+    "code": "Programs and programming.",
+    "other": "Everything else: daily life, stories, sport, news, chat.",
+}
+
+
+def kappa(a: np.ndarray, b: np.ndarray, k: int) -> float:
+    """Cohen's kappa of two vectors of labels."""
+    both = np.bincount(a * k + b, minlength=k * k).reshape(k, k) / len(a)
+    chance = both.sum(1) @ both.sum(0)
+    return float((np.trace(both) - chance) / (1 - chance))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--n", type=int, default=2048)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--labelled", type=int, default=100)
+    parser.add_argument("--start", default=None)
+    args = parser.parse_args()
+    sources = {
+        d: {"description": text, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
+        for d, text in DESCRIPTIONS.items()
+    }
+    rows = clean(Domains(sources), CleanParams(folder=args.out / "clean", seed=0))
+    base = CheckpointRef.of_folder(args.model)
+    said = {}
+    for kind in ("classifier", "likelihood"):
+        likelihood = {"name_or_path": str(args.model), "labelled_per_domain": args.labelled}
+        judge = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
+        ref = judges.train_judge(args.out / f"judge-{kind}", rows, judge, DESCRIPTIONS, 0)
+        params = ProbeParams(
+            folder=args.out,
+            seed=0,
+            sampling={"max_new_tokens": args.tokens, "start": args.start},
+            rounds={"samples_per_round": args.n, "min_rounds": 1, "max_rounds": 1},
+            judge=judge,
+        )
+        made = run_probe(
+            base,
+            ref,
+            params,
+            lambda keep, ref=ref, judge=judge: judges.open_judge(ref, judge, keep),
+        )
+        samples, judgement = load_probe(*made)
+        facts = {**made[0].facts, **made[1].facts}
+        found = knowledge_distribution(samples, judgement, ref, facts, params, base.name, {})
+        said[kind] = judgement
+        print(
+            f"\n{found['judge']}: accuracy {found['judge_accuracy']:.3f} on "
+            f"{found['labelled_rows']} held-out rows; {found['n_samples']} samples, "
+            f"{found['n_rejected']} without judgement; {found['samples']}"
+        )
+        print("| domain | share | 95 % interval | raw share |\n| --- | --- | --- | --- |")
+        for name, d in found["domains"].items():
+            low_high = f"{d['low']:.3f} to {d['high']:.3f}"
+            print(f"| {name} | {d['share']:.3f} | {low_high} | {d['raw_share']:.3f} |")
+        print("shift:", found["shift"])
+        for warning in found["warnings"]:
+            print("warning:", warning)
+    both = said["classifier"].ok & said["likelihood"].ok
+    first, second = (j.probabilities[both].argmax(axis=1) for j in said.values())
+    print(
+        f"\nagreement of the likeliest domain: {(first == second).mean():.3f}, "
+        f"kappa {kappa(first, second, len(DESCRIPTIONS)):.3f}"
+    )
+    raw = [j.probabilities[both].mean(axis=0) for j in said.values()]
+    print(
+        f"total variation between the judges' raw shares: {np.abs(raw[0] - raw[1]).sum() / 2:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
