@@ -37,8 +37,7 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with _harness(offline=True):
-        manager = _index(None, include_defaults=False)
-        found = _evaluate(model, tokenizer, config, manager, params, longest, chat)
+        found = _evaluate_local(model, tokenizer, config, params, longest, chat)
     samples = found["samples"][task.name]
     rows, scores = [], []
     for metric in METRICS[task.kind]:
@@ -61,10 +60,7 @@ def measure_named(
     """
     try:
         with _harness(offline=params.harness.offline):
-            manager = _task_manager([name], params)
-            found = _evaluate(
-                model, tokenizer, name, manager, params, 1024, params.apply_chat_template
-            )
+            found = _evaluate_named(model, tokenizer, name, params)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
         raise VersatuneError(
@@ -216,37 +212,57 @@ def batch_size(vocabulary: int, longest: int) -> int:
     return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))
 
 
-def _evaluate(
+def _evaluate_local(
     model: Any,
     tokenizer: Any,
-    task: str | dict[str, Any],
-    manager: Any,
+    config: dict[str, Any],
     params: EvaluateParams,
     longest: int,
     chat: bool,
 ) -> dict[str, Any]:
-    from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
+    """``evaluate`` and not ``simple_evaluate``: that one describes the machine each time (by
+    running git and pip), which takes longer than most local files."""
+    from lm_eval import evaluate
 
-    size: int | str = params.batch_size
-    if size == "auto" and model.device.type == "cpu":
-        limit = getattr(model.config, "max_position_embeddings", longest)
-        size = batch_size(model.config.vocab_size, min(longest, limit))
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
-    result: dict[str, Any] = simple_evaluate(
-        model=lm,
-        tasks=[task],
-        limit=params.limit,
-        num_fewshot=params.harness.num_fewshot if isinstance(task, str) else None,
+    loaded = _index(None, include_defaults=False).load([config])
+    result: dict[str, Any] = evaluate(
+        lm=_language_model(model, tokenizer, params, longest),
+        task_dict=loaded,
         apply_chat_template=chat,
+        bootstrap_iters=0,
+    )
+    return result
+
+
+def _evaluate_named(
+    model: Any, tokenizer: Any, name: str, params: EvaluateParams
+) -> dict[str, Any]:
+    from lm_eval import simple_evaluate
+
+    result: dict[str, Any] = simple_evaluate(
+        model=_language_model(model, tokenizer, params, longest=1024),
+        tasks=[name],
+        limit=params.limit,
+        num_fewshot=params.harness.num_fewshot,
+        apply_chat_template=params.apply_chat_template,
         bootstrap_iters=1000,
-        task_manager=manager,
+        task_manager=_task_manager([name], params),
         random_seed=params.seed,
         numpy_random_seed=params.seed,
         torch_random_seed=params.seed,
         fewshot_random_seed=params.seed,
     )
     return result
+
+
+def _language_model(model: Any, tokenizer: Any, params: EvaluateParams, longest: int) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    size: int | str = params.batch_size
+    if size == "auto" and model.device.type == "cpu":
+        limit = getattr(model.config, "max_position_embeddings", longest)
+        size = batch_size(model.config.vocab_size, min(longest, limit))
+    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
 
 
 def _task_manager(names: Sequence[str], params: EvaluateParams) -> Any:
