@@ -1,0 +1,286 @@
+"""The schedulers' files: the child they start, what they watch, and their definitions."""
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def deploy(project_root: Path) -> Path:
+    return project_root / "deploy"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def runner(deploy: Path) -> ModuleType:
+    return load(deploy / "run_pipeline.py")
+
+
+@pytest.fixture
+def child(runner: ModuleType, tmp_path: Path) -> Callable[..., tuple[int, list[str]]]:
+    """Run a Python program as the child; its exit code and its log."""
+
+    def run(program: str, **options: Any) -> tuple[int, list[str]]:
+        lines: list[str] = []
+        command = [sys.executable, "-c", program]
+        code = runner.run(command, cwd=tmp_path, log=lines.append, **options)
+        return code, lines
+
+    return run
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (one that waits to be collected does not)."""
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_log_and_exit_code_come_through(child: Callable[..., tuple[int, list[str]]]) -> None:
+    program = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(3)"
+    code, lines = child(program)
+    assert code == 3 and sorted(lines) == ["err", "out"]
+    assert child("pass") == (0, [])
+    assert child("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")[0] == 137
+
+
+def test_the_child_runs_in_the_project_and_bytes_are_no_stumbling_block(
+    child: Callable[..., tuple[int, list[str]]], tmp_path: Path
+) -> None:
+    program = "import os, sys; sys.stdout.buffer.write(b'\\xff ' + os.getcwd().encode() + b'\\n')"
+    _, lines = child(program)
+    assert lines == [f"\ufffd {tmp_path}"]
+
+
+GRANDCHILD = """
+import subprocess, sys, time
+other = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(100)'])
+print(other.pid, flush=True)
+time.sleep(100)
+"""
+
+
+def test_when_the_time_is_over_the_whole_family_ends(
+    child: Callable[..., tuple[int, list[str]]], runner: ModuleType
+) -> None:
+    code, lines = child(GRANDCHILD, timeout=3, grace=1)
+    assert code == runner.TIMED_OUT and "not done after 3 seconds" in lines[-1]
+    assert not alive(int(lines[0]))
+
+
+def test_a_child_that_ignores_sigterm_is_made_to_end(
+    child: Callable[..., tuple[int, list[str]]], runner: ModuleType
+) -> None:
+    program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(100)"
+    assert child(program, timeout=2, grace=0.5)[0] == runner.TIMED_OUT
+
+
+def test_what_is_raised_meanwhile_ends_the_child(runner: ModuleType, tmp_path: Path) -> None:
+    class CancelledError(BaseException):
+        pass
+
+    pids: list[int] = []
+
+    def log(line: str) -> None:
+        pids.append(int(line))
+        raise CancelledError
+
+    command = [sys.executable, "-c", GRANDCHILD]
+    with pytest.raises(CancelledError):
+        runner.run(command, cwd=tmp_path, log=log, grace=1)
+    assert not alive(pids[0])
+
+
+def stand_in(folder: Path, body: str) -> Path:
+    """A program in kedro's place."""
+    path = folder / "kedro"
+    path.write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
+    path.chmod(0o755)
+    return path
+
+
+def start(deploy: Path, kedro: Path, *arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [
+            sys.executable,
+            str(deploy / "run_pipeline.py"),
+            "--project",
+            str(kedro.parent),
+            *arguments,
+        ],
+        env={**os.environ, "VERSATUNE_KEDRO": str(kedro)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_command_line_as_cron_starts_it(deploy: Path, tmp_path: Path) -> None:
+    kedro = stand_in(tmp_path, "print(sys.argv[1:]); sys.exit(7)")
+    done = start(deploy, kedro, "--env", "night")
+    out, _ = done.communicate(timeout=60)
+    assert done.returncode == 7
+    assert ast.literal_eval(out) == ["run", "--pipeline", "retrain", "--env", "night"]
+
+
+@pytest.mark.parametrize("name", ["--params=x", "a;b", "$(id)", "a b", ""])
+def test_no_name_becomes_an_option_or_a_command(deploy: Path, tmp_path: Path, name: str) -> None:
+    kedro = stand_in(tmp_path, "print('started')")
+    done = start(deploy, kedro, f"--pipeline={name}")
+    out, err = done.communicate(timeout=60)
+    assert done.returncode == 2 and out == "" and "no name of a pipeline" in err
+
+
+def test_sigterm_reaches_the_pipeline(deploy: Path, tmp_path: Path) -> None:
+    body = (
+        "import signal, time\n"
+        "def end(*_):\n    print('ended', flush=True); sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, end)\nprint('ready', flush=True)\ntime.sleep(100)"
+    )
+    parent = start(deploy, stand_in(tmp_path, body))
+    assert parent.stdout and parent.stdout.readline() == "ready\n"
+    parent.send_signal(signal.SIGTERM)
+    parent.communicate(timeout=60)
+    assert parent.returncode == 143
+
+
+def test_a_missing_kedro_is_one_sentence(deploy: Path, tmp_path: Path) -> None:
+    done = start(deploy, tmp_path / "absent")
+    _, err = done.communicate(timeout=60)
+    assert done.returncode == 2 and "absent" in err and "Traceback" not in err
+
+
+def test_the_watch_sees_every_kind_of_change(deploy: Path, tmp_path: Path) -> None:
+    watch = load(deploy / "dagster" / "watch.py")
+    raw = tmp_path / "ein [Ordner] é" / "raw"
+    raw.mkdir(parents=True)
+    project = raw.parent
+
+    def look() -> str:
+        state: str = watch.state(project, ["raw", "more/*.jsonl", str(tmp_path / "abs")])[0]
+        return state
+
+    states = [look()]
+    (raw / "a.jsonl").write_text("1\n")
+    states.append(look())
+    (raw / "a.jsonl").write_text("12\n")
+    states.append(look())
+    os.utime(raw / "a.jsonl", ns=(1, 1))
+    states.append(look())
+    (project / "more").mkdir()
+    (project / "more" / "b.txt").write_text("not watched")
+    assert look() == states[-1]
+    (project / "more" / "b.jsonl").write_text("x")
+    states.append(look())
+    (tmp_path / "abs").write_text("x")
+    states.append(look())
+    (raw / "a.jsonl").unlink()
+    states.append(look())
+    assert len(set(states)) == len(states)
+
+
+def test_dagsters_pins_are_exact(deploy: Path) -> None:
+    lines = (deploy / "dagster" / "requirements.txt").read_text().splitlines()
+    names = [line for line in lines if line and not line.startswith("#")]
+    assert {"dagster", "dagster-webserver"} <= {line.split("==")[0] for line in names}
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in names)
+
+
+def test_airflows_command_is_a_constant(deploy: Path) -> None:
+    tree = ast.parse((deploy / "airflow" / "versatune_retraining.py").read_text())
+    values = [
+        keyword.value
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg == "bash_command"
+    ]
+    assert len(values) == 1 and isinstance(values[0], ast.Constant)
+    assert "{{" not in values[0].value
+
+
+@pytest.fixture(scope="module")
+def dagster_python(deploy: Path) -> str:
+    """The interpreter of Dagster's own environment."""
+    default = deploy / "dagster" / ".venv" / "bin" / "python"
+    path = Path(os.environ.get("VERSATUNE_DAGSTER_VENV", default.parents[1])) / "bin" / "python"
+    if not path.is_file():
+        pytest.skip(
+            f"Dagster's environment is not there ({path}); deploy/dagster/start.sh makes it"
+        )
+    return str(path)
+
+
+RUN_JOB = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import dagster as dg, definitions
+job = definitions.defs.resolve_job_def("retraining")
+with dg.DagsterInstance.ephemeral() as instance:
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+    failures = [e.event_specific_data.error.message for e in result.all_events if e.is_step_failure]
+    sensor = definitions.defs.resolve_sensor_def("new_data")
+    first = dg.build_sensor_context(instance=instance, cursor=None)
+    skipped = list(sensor._raw_fn(first))
+    again = dg.build_sensor_context(instance=instance, cursor="something else")
+    asked = list(sensor._raw_fn(again))
+    print("RESULT" + json.dumps({
+        "success": result.success,
+        "failures": failures,
+        "cron": definitions.defs.resolve_schedule_def("nightly").cron_schedule,
+        "first": type(skipped[0]).__name__, "again": type(asked[0]).__name__,
+    }))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [0, 5])
+def test_dagsters_job_ends_as_the_pipeline_does(
+    dagster_python: str, deploy: Path, tmp_path: Path, code: int
+) -> None:
+    raw = tmp_path / "data" / "01_raw"
+    raw.mkdir(parents=True)
+    (raw / "a.jsonl").write_text("x")
+    kedro = stand_in(tmp_path, f"print('a line of the pipeline'); sys.exit({code})")
+    done = subprocess.run(
+        [dagster_python, "-c", RUN_JOB, str(deploy / "dagster")],
+        env={
+            **os.environ,
+            "VERSATUNE_PROJECT": str(tmp_path),
+            "VERSATUNE_KEDRO": str(kedro),
+            "VERSATUNE_CRON": "5 4 * * *",
+            "VERSATUNE_SETTLE": "0",
+            "DAGSTER_DISABLE_TELEMETRY": "1",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert "RESULT" in done.stdout, done.stderr[-3000:]
+    found = json.loads(done.stdout.split("RESULT")[1])
+    assert found["success"] == (code == 0)
+    assert "a line of the pipeline" in done.stderr
+    assert found["cron"] == "5 4 * * *"
+    assert (found["first"], found["again"]) == ("SkipReason", "RunRequest")
+    if code:
+        assert "exit code 5" in found["failures"][0]
