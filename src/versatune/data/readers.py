@@ -184,7 +184,7 @@ def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
         if line is None:
             yield Bad(where, "line_too_long", f"longer than {limit} bytes")
         elif line.strip():
-            yield parse(where, line)
+            yield parse(where, line.rstrip(b"\r\n"))
 
 
 def parse(where: str, line: bytes) -> Row | Bad:

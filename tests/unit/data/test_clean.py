@@ -1,0 +1,248 @@
+"""Cleaning as a whole: every row accounted for, faults named, results repeatable."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from versatune.artifacts import FolderRef
+from versatune.data.clean import clean
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.report import ingest_report
+from versatune.data.tokenize import tokenize
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+
+Clean = Callable[..., FolderRef]
+
+
+def row(prompt: str, answer: str = "yes") -> str:
+    return json.dumps({"instruction": prompt, "input": "", "output": answer})
+
+
+def lines(name: str, count: int = 20) -> list[str]:
+    return [row(f"{name} question {n}", f"answer {n}") for n in range(count)]
+
+
+@pytest.fixture
+def cleaner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clean:
+    """Write the files, clean two domains made of them; paths are relative to the test's folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(
+        law: list[str], code: list[str] | None = None, evaluation: list[str] = (), **params: Any
+    ) -> FolderRef:
+        config: dict[str, Any] = {}
+        for name, content in (("law", law), ("code", code or lines("code"))):
+            path = Path(f"{name} ünder.jsonl")
+            path.write_text("\n".join(content) + "\n", encoding="utf-8", errors="surrogateescape")
+            config[name] = {"description": name, "sources": [{"path": str(path)}]}
+        if evaluation:
+            items = [{"question": q, "choices": ["a", "b"], "answer": 7} for q in evaluation]
+            Path("eval.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
+            config["code"]["evaluation"] = [{"path": "eval.jsonl"}]
+        return clean(
+            Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0, **params)
+        )
+
+    return run
+
+
+def report(ref: FolderRef) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ref.path / "report.json").read_text(encoding="utf-8"))
+    return found
+
+
+def rows(ref: FolderRef, split: str = "train") -> list[dict[str, Any]]:
+    return datasets.load_from_disk(str(ref.path / split)).to_list()
+
+
+def used(entry: dict[str, Any]) -> int:
+    return (
+        sum(r["count"] for r in entry["rejected"].values())
+        + sum(entry["duplicates"].values())
+        + sum(entry[k] for k in ("leaked", "left_out_by_weight", "left_out_by_limit"))
+        + sum(entry[k] for k in ("train_rows", "validation_rows"))
+    )
+
+
+def test_each_fault_is_counted_where_it_stands(cleaner: Clean) -> None:
+    law = [
+        *lines("law"),
+        '{"instruction": "cut off',
+        row("no answer", ""),
+        row("law question 3", "answer 3"),
+        row("LAW  question 3", "Answer 3"),
+        row("so which bird is on the coat of arms of Peru, tell", "none"),
+        row("code question 5", "answer 5"),
+    ]
+    question = "Which bird is on the coat of arms of Peru?"
+    found = report(cleaner(law, evaluation=[question], max_reject_rate=0.1))
+    assert found["law"]["rejected"] == {
+        "bad_json": {
+            "count": 1,
+            "examples": [
+                {
+                    "where": "law ünder.jsonl:21",
+                    "detail": "Unterminated string starting at: line 1 column 17 (char 16)",
+                }
+            ],
+        },
+        "empty_output": {
+            "count": 1,
+            "examples": [
+                {"where": "law ünder.jsonl:22", "detail": "a turn of the assistant is empty"}
+            ],
+        },
+    }
+    assert found["law"]["duplicates"] == {"exact": 2, "near": 0}
+    assert found["law"]["leaked"] == 1
+    assert found["code"]["duplicates"] == {"exact": 1, "near": 0}
+    assert {name: used(e) for name, e in found.items()} == {"law": 26, "code": 20}
+
+
+def test_rows_keep_their_place_and_order(cleaner: Clean) -> None:
+    ref = cleaner(lines("law"))
+    kept = rows(ref) + rows(ref, "validation")
+    assert [r["domain"] for r in rows(ref)] == sorted(r["domain"] for r in rows(ref))
+    first = next(r for r in kept if r["row"] == "law ünder.jsonl:4")
+    assert first["messages"] == [
+        {"role": "user", "content": "law question 3"},
+        {"role": "assistant", "content": "answer 3"},
+    ]
+    assert len(kept) == 40
+    assert not {r["prompt"] for r in rows(ref)} & {r["prompt"] for r in rows(ref, "validation")}
+
+
+def test_too_many_broken_rows_stop_the_run(cleaner: Clean) -> None:
+    law = [*lines("law", 17), "{", "{", row("x", "")]
+    with pytest.raises(VersatuneError) as caught:
+        cleaner(law)
+    message = str(caught.value)
+    assert "3 of 20 rows are broken" in message
+    assert "2 x bad_json, first law ünder.jsonl:18" in message
+    assert "1 x empty_output, first law ünder.jsonl:20" in message
+    assert "ingest.max_reject_rate (now 0.05)" in message
+    assert cleaner(law, max_reject_rate=0.15).facts["domains"] == ["law", "code"]
+
+
+def test_lines_in_another_encoding_are_rejected_one_by_one(cleaner: Clean) -> None:
+    law = [*lines("law"), row("x", "caf\udce9").replace("\\udce9", "\udce9")]
+    found = report(cleaner(law))
+    assert found["law"]["rejected"]["not_utf8"]["examples"][0]["where"] == "law ünder.jsonl:21"
+
+
+def test_files_are_missing_before_any_work(tmp_path: Path) -> None:
+    config = {
+        name: {
+            "description": "",
+            "sources": [{"path": f"none/{name}.jsonl"}],
+            "evaluation": [{"path": f"none/{name}_eval.jsonl"}],
+        }
+        for name in ("law", "code")
+    }
+    params = CleanParams(folder=tmp_path / "clean", seed=0)
+    with pytest.raises(VersatuneError) as caught:
+        clean(Domains.model_validate(config), params)
+    for name in ("law", "code"):
+        assert f"domains.{name}.sources: none/{name}.jsonl" in str(caught.value)
+        assert f"domains.{name}.evaluation: none/{name}_eval.jsonl" in str(caught.value)
+    assert not params.folder.exists()
+
+
+@pytest.mark.parametrize(
+    "law", [[], [""], ["\ufeff"], lines("law", 1), [row("a", "b"), row("a", "c")]]
+)
+def test_domains_too_small_to_split_are_named(cleaner: Clean, law: list[str]) -> None:
+    with pytest.raises(VersatuneError, match=r"domains\.law: |law ünder\.jsonl: "):
+        cleaner(law)
+
+
+def test_columns_of_no_shape_are_named(cleaner: Clean) -> None:
+    with pytest.raises(VersatuneError, match=r"law ünder\.jsonl:1: the columns foo fit no known"):
+        cleaner(['{"foo": 1}'] * 9)
+
+
+@pytest.mark.parametrize("items", ["not json", '{"choices": []}', '{"question": " "}', "[1]"])
+def test_evaluation_files_without_questions_are_named(cleaner: Clean, items: str) -> None:
+    cleaner(lines("law"), evaluation=["Which is which?"])
+    Path("eval.jsonl").write_text(items)
+    config = {
+        n: {"description": n, "sources": [{"path": f"{n} ünder.jsonl"}]} for n in ("law", "code")
+    }
+    config["law"]["evaluation"] = [{"path": "eval.jsonl"}]  # type: ignore[list-item]
+    with pytest.raises(VersatuneError, match=r"eval\.jsonl"):
+        clean(Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0))
+
+
+def test_sources_stand_in_their_proportions(tmp_path: Path) -> None:
+    config: dict[str, Any] = {}
+    for name, weights in (("law", [3.0, 1.0]), ("code", [None, None])):
+        sources = []
+        for part, (count, weight) in enumerate(zip((30, 20), weights, strict=True)):
+            path = tmp_path / f"{name}{part}.jsonl"
+            path.write_text("\n".join(lines(f"{name}{part}", count)))
+            sources.append({"path": str(path), "weight": weight})
+        config[name] = {"description": name, "sources": sources}
+    ref = clean(Domains.model_validate(config), CleanParams(folder=tmp_path / "clean", seed=0))
+    kept = rows(ref) + rows(ref, "validation")
+    counts = {
+        f"{n}{p}": sum(f"{n}{p}.jsonl" in r["row"] for r in kept)
+        for n in ("law", "code")
+        for p in (0, 1)
+    }
+    assert counts == {"law0": 30, "law1": 10, "code0": 30, "code1": 20}
+    assert report(ref)["law"]["left_out_by_weight"] == 10
+
+
+def test_limits_and_other_seeds(cleaner: Clean) -> None:
+    first = cleaner(lines("law", 60), max_rows=30)
+    assert report(first)["law"]["left_out_by_limit"] == 30
+    kept = {r["row"] for r in rows(first)}
+    other = cleaner(lines("law", 60), max_rows=30, near_duplicate_threshold=None)
+    assert {r["row"] for r in rows(other)} == kept
+    assert other.facts["data_fingerprint"] == first.facts["data_fingerprint"]
+    assert other.fingerprint != first.fingerprint
+
+
+def test_unchanged_data_is_not_read_again_and_changed_data_is(
+    cleaner: Clean, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = cleaner(lines("law"))
+    with monkeypatch.context() as patch:
+        patch.setattr("versatune.data.clean._clean", None)
+        assert cleaner(lines("law")) == first
+    assert cleaner(lines("law", 21)).fingerprint != first.fingerprint
+
+
+BROKEN = st.sampled_from(
+    ["{", "[]", row("x", ""), row("", "x"), '{"instruction": "x"}', '{"output": NaN}', "\udcff"]
+)
+SOUND = st.builds(row, st.sampled_from([f"what {n}" for n in range(9)]), st.sampled_from("abc"))
+LONG = st.builds(row, st.just("the court " * 40), st.sampled_from("abc"))
+
+
+@given(law=st.lists(SOUND | BROKEN | LONG, max_size=30), code=st.lists(SOUND, max_size=10))
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_every_row_read_is_accounted_for(
+    cleaner: Clean, tiny_checkpoint: CheckpointRef, law: list[str], code: list[str]
+) -> None:
+    law, code = law + lines("law", 8), code + lines("code", 8)
+    cleaned = cleaner(law, code, evaluation=["what 3"], max_reject_rate=1, max_rows=25)
+    params = TokenizeParams(folder=Path("tokenized"), max_length=64)
+    tokenized = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    found = ingest_report(cleaned, tokenized)
+    for name, written in (("law", law), ("code", code)):
+        entry = found["domains"][name]
+        assert entry["read"] == len(written)
+        assert used(entry) == entry["read"]
+        assert tokenized.facts["train"][name]["tokens"] == entry["train_tokens"]
+        assert entry["validation_rows"] >= 1
+    json.dumps(found, allow_nan=False)
