@@ -39,6 +39,10 @@ ACCURACY = "accuracy"
 
 ACCURACIES = ("acc", "exact_match", "pass@1")
 
+MIN_SEEDS = 3
+"""Fewer seeds distinguish nothing: two that happen to agree (as shares of few items do) would have
+an interval of no width."""
+
 ALL = "all"
 """The ``domain`` of a measure over all domains."""
 
@@ -147,11 +151,14 @@ def _paired(
 def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict[str, Any]:
     """Mean of paired differences, shape (seeds,), its two intervals and the verdict.
 
-    The verdict follows the t-interval over seeds; one seed distinguishes nothing.
+    The verdict follows the t-interval over seeds, from :data:`MIN_SEEDS` on. The interval is about
+    other seeds on these very items; how far the items stand for the domain, each row's own
+    interval in ``comparison`` says.
     """
     mean, stderr = mean_stderr(differences)
     low, high = t_interval(mean, stderr, len(differences))
     bootstrap_low, bootstrap_high = bootstrap_mean(differences, seed)
+    enough = len(differences) >= MIN_SEEDS
     return {
         "difference": mean,
         "low": low,
@@ -159,7 +166,9 @@ def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict
         "bootstrap_low": bootstrap_low,
         "bootstrap_high": bootstrap_high,
         "n_seeds": len(differences),
-        "verdict": verdict(low, high, lower_is_better=lower_is_better),
+        "verdict": (
+            verdict(low, high, lower_is_better=lower_is_better) if enough else "not distinguishable"
+        ),
     }
 
 

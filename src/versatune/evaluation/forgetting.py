@@ -96,12 +96,30 @@ def changes(rows: pd.DataFrame, items: pd.DataFrame, base: str, tuned: str) -> p
         items[items["model"] == tuned], on=[*keys, "item"], suffixes=("_before", "_after")
     )
     by_metric = dict(list(pairs.groupby(keys, sort=False)))
-    found = []
-    for key in after.index:
-        if key in before.index:
-            row = _change(key, before.loc[key], after.loc[key], by_metric.get(key))
-            found.append(row)
-    return pd.DataFrame(found, columns=list(CHANGE_COLUMNS))
+    found = {
+        key: _change(key, before.loc[key], after.loc[key], by_metric.get(key))
+        for key in after.index
+        if key in before.index
+    }
+    for (domain, task, metric), row in found.items():
+        loss = found.get((domain, task, LOSS))
+        if loss is not None and metric in _SAME_LOSS:
+            found[domain, task, metric] = row | _in_other_units(metric, row["base"], loss)
+    return pd.DataFrame(list(found.values()), columns=list(CHANGE_COLUMNS))
+
+
+_SAME_LOSS = ("bits_per_byte", "perplexity")
+
+
+def _in_other_units(metric: str, base: float, loss: dict[str, Any]) -> dict[str, Any]:
+    """The loss's paired interval in bits per byte (a constant times it) or perplexity (its exp):
+    one change has one verdict, whatever the unit."""
+    if metric == "perplexity":
+        low, high = (base * math.expm1(min(loss[end], 700.0)) for end in ("low", "high"))
+    else:
+        scale = base / loss["base"] if loss["base"] else 0.0
+        low, high = scale * loss["low"], scale * loss["high"]
+    return {"low": low, "high": high, "verdict": loss["verdict"]}
 
 
 def _change(

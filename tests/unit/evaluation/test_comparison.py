@@ -94,10 +94,10 @@ def test_the_relative_gain_is_a_mean_of_gains_and_a_falling_loss_is_one() -> Non
 
 
 def test_expansion_counts_target_and_others_apart() -> None:
-    """Target law: uniform 3.0 -> 2.1, code 1.2 -> 1.0333; a falling loss is a gain."""
+    """From law 3.0, code 1.2, with the target law; a falling loss is a gain."""
     worse = {
-        "target_only": [{"law": 1.0, "code": 2.2}, {"law": 1.0, "code": 2.2}],
-        "expand": [{"law": 1.2, "code": 1.4}, {"law": 1.2, "code": 1.5}],
+        "target_only": [{"law": 1.0, "code": 2.2}] * 3,
+        "expand": [{"law": 1.2, "code": code} for code in (1.4, 1.5, 1.45)],
     }
     summary = summarise(table(worse, BASE), baseline="target_only", target="law")
     gain = line(summary, measure="target_gain", strategy="expand")
@@ -110,13 +110,16 @@ def test_expansion_counts_target_and_others_apart() -> None:
     assert spared["value"] == pytest.approx(1 - 0.25 / 1.0)
 
 
-def test_one_seed_distinguishes_nothing() -> None:
-    one = {name: seeds[:1] for name, seeds in LOSSES.items()}
-    found = line(
-        summarise(table(one, BASE), "uniform"), measure="value", domain="law", strategy="foster"
-    )
-    assert found["verdict"] == "not distinguishable"
-    assert (found["low"], found["high"]) == (-math.inf, math.inf)
+def test_fewer_than_three_seeds_distinguish_nothing() -> None:
+    """Two seeds that agree to the last digit would have an interval of no width."""
+    for n in (1, 2):
+        few = {name: seeds[:n] for name, seeds in LOSSES.items()}
+        summary = summarise(table(few, BASE), "uniform")
+        found = line(summary, measure="value", domain="law", strategy="foster")
+        assert found["verdict"] == "not distinguishable"
+        assert found["difference"] == pytest.approx(-0.2)
+    one = difference_row(np.array([-0.2]), seed=0, lower_is_better=True)
+    assert (one["low"], one["high"]) == (-math.inf, math.inf)
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:

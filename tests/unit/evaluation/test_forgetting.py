@@ -114,6 +114,36 @@ def test_a_loss_that_rises_is_worse_and_weighted_by_tokens() -> None:
     assert math.isnan(found["became_wrong"])
 
 
+def test_one_change_has_one_verdict_in_every_unit() -> None:
+    """4 bytes a token: bits per byte are nats / (4 ln 2), perplexity exp(nats)."""
+    nats, bits = {"base": 2.0, "tuned": 3.0}, 1 / (4 * math.log(2))
+    table = pd.DataFrame(
+        [
+            rows(model, metric, value, 3)
+            for model, loss in nats.items()
+            for metric, value in (
+                ("nats_per_token", loss),
+                ("bits_per_byte", loss * bits),
+                ("perplexity", math.exp(loss)),
+            )
+        ]
+    )
+    tokens = [10.0, 20.0, 30.0]
+    scores = pd.concat(
+        [
+            items("base", "nats_per_token", [20, 40, 60.0], tokens),
+            items("tuned", "nats_per_token", [30, 61, 89.0], tokens),
+        ]
+    )
+    found = changes(table, scores, "base", "tuned").set_index("metric")
+    assert set(found["verdict"]) == {"worse"}
+    loss = found.loc["nats_per_token"]
+    assert found.loc["bits_per_byte", "low"] == pytest.approx(loss["low"] * bits)
+    assert found.loc["perplexity", "high"] == pytest.approx(
+        math.exp(2.0 + loss["high"]) - math.exp(2.0)
+    )
+
+
 def test_without_items_the_models_count_as_independent() -> None:
     table = pd.DataFrame([rows("base", "acc", 0.5, 4), rows("tuned", "acc", 0.75, 4)])
     nothing = pd.DataFrame(columns=list(ITEM_COLUMNS))
