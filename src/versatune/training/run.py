@@ -169,7 +169,7 @@ def save_final(job: Job, staged: Path) -> None:
         merged.save_pretrained(job.folder)
         shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
     else:
-        own.config.save_pretrained(job.folder)
+        # No config.json: with one beside the adapter, transformers looks for whole weights.
         for file in staged.glob("adapter_*"):
             shutil.copy(file, job.folder / file.name)
     load_tokenizer(job.base).save_pretrained(job.folder)

@@ -1,0 +1,81 @@
+"""The train pipeline by itself, on a hand-filled catalog and on the project's own entries."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from kedro.io.memory_dataset import MemoryDataset
+from kedro.runner import SequentialRunner
+from kedro_datasets.pandas import ParquetDataset
+
+from versatune.artifacts import FolderRef
+from versatune.io import FolderDataset
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.train import create_pipeline
+from versatune.pipelines.train.nodes import known_references
+from versatune.training.config import TrainParams
+
+CONTRACT = {
+    *("round", "step", "domain", "weight", "realised_share_rows", "realised_share_tokens"),
+    *("realised_share_supervised_tokens", "epochs_seen", "train_loss", "validation_loss"),
+    *("learnable_potential", "forgetting_degree"),
+}
+
+
+def test_every_output_has_a_catalog_entry_with_a_layer(project_root: Path) -> None:
+    entries = yaml.safe_load((project_root / "conf/base/catalog_train.yml").read_text())
+    for name in create_pipeline().all_outputs():
+        assert entries[name]["metadata"]["kedro-viz"]["layer"], name
+
+
+def test_shipped_parameters_are_valid(project_root: Path) -> None:
+    for env in ("base", "test", "paper"):
+        text = (project_root / f"conf/{env}/parameters_train.yml").read_text()
+        values = yaml.safe_load(text.replace("${globals:seed}", "0"))["train"]
+        TrainParams.model_validate(values)
+
+
+def test_a_slice_run_trains_and_writes_the_contract(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    share = {"law": 0.2, "medicine": 0.3, "code": 0.5}
+    params = TrainParams.model_validate(
+        {
+            "folder": tmp_path / "trained",
+            "rounds": 2,
+            "steps_per_round": 2,
+            "max_length": 64,
+            "per_device_train_batch_size": 2,
+            "heldout_rows_per_domain": 3,
+            "strategy": {"name": "foster"},
+        }
+    )
+    catalog = DataCatalog(
+        {
+            "tokenized": MemoryDataset(tiny_store),
+            "base_model": MemoryDataset(tiny_checkpoint.model_dump(mode="json")),
+            "initial_mixture": MemoryDataset({"weights": share}),
+            "reference_losses": MemoryDataset(
+                {"domains": {name: {"nats_per_token": 3.0} for name in share}}
+            ),
+            "knowledge_distribution": MemoryDataset(
+                {"domains": {name: {"share": s} for name, s in share.items()}}
+            ),
+            "params:train": MemoryDataset(params),
+            "trained_model": FolderDataset(filepath=str(tmp_path / "trained")),
+            "mixture_history": ParquetDataset(filepath=str(tmp_path / "history.parquet")),
+        }
+    )
+    SequentialRunner().run(create_pipeline(), catalog)
+    written = pd.read_parquet(tmp_path / "history.parquet")
+    assert written.columns.is_unique and set(written.columns) >= CONTRACT
+    assert written.groupby("round")["weight"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
+    assert list(written["domain"][:3]) == ["law", "medicine", "code"]
+    assert catalog.load("trained_model").facts["rounds"] == 2
+
+
+def test_references_that_were_switched_off_are_none() -> None:
+    assert known_references({"domains": {"law": {"nats_per_token": None}}}) is None
+    assert known_references({"domains": {"law": {"nats_per_token": 2.0}}}) == {"law": 2.0}

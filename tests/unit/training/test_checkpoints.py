@@ -1,0 +1,54 @@
+"""Whole checkpoints and what is done with the others."""
+
+from pathlib import Path
+
+import pytest
+
+from versatune.errors import VersatuneError
+from versatune.training import checkpoints
+
+
+def make(folder: Path, step: int, whole: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    (path / "model.safetensors").write_bytes(b"weights")
+    if whole:
+        checkpoints.mark(path, {"round": step})
+    return path
+
+
+def test_only_marked_ones_count_in_the_order_of_steps(tmp_path: Path) -> None:
+    for step in (100, 20, 3):
+        make(tmp_path, step)
+    make(tmp_path, 200, whole=False)
+    (tmp_path / "checkpoint-best").mkdir()
+    assert [checkpoints.step_of(p) for p in checkpoints.complete(tmp_path)] == [3, 20, 100]
+    assert checkpoints.state_of(tmp_path / "checkpoint-20") == {"round": 20}
+
+
+def test_interrupted_ones_are_deleted(tmp_path: Path) -> None:
+    make(tmp_path, 1)
+    half = make(tmp_path, 2, whole=False)
+    checkpoints.discard_incomplete(tmp_path)
+    assert not half.exists()
+    assert len(checkpoints.complete(tmp_path)) == 1
+
+
+def test_the_limit_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        make(tmp_path, step)
+    checkpoints.rotate(tmp_path, limit=2, keep=1)
+    assert [checkpoints.step_of(p) for p in checkpoints.complete(tmp_path)] == [1, 3, 4]
+    checkpoints.rotate(tmp_path, limit=1, keep=None)
+    assert [checkpoints.step_of(p) for p in checkpoints.complete(tmp_path)] == [4]
+
+
+def test_room_is_asked_for_in_words(tmp_path: Path) -> None:
+    checkpoints.check_space(tmp_path, 1)
+    with pytest.raises(VersatuneError, match="save_total_limit"):
+        checkpoints.check_space(tmp_path, 10**18)
+
+
+def test_another_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="best"):
+        checkpoints.step_of(tmp_path / "best")

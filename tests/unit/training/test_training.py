@@ -1,0 +1,311 @@
+"""Training on a tiny store: signals, guards, adapters, refusals."""
+
+import json
+import math
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
+from versatune.mixing.interface import Decision
+from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.heldout import heldout_losses, row_losses
+from versatune.training import TrainParams, TrainResult, checkpoints, train
+from versatune.training.callback import RoundCallback
+from versatune.training.rounds import Mixture
+from versatune.training.trainer import MixtureTrainer
+
+START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
+REFERENCE = {"law": 5.0, "medicine": 2.0, "code": 4.0}
+PARAMS: dict[str, Any] = {
+    "rounds": 2,
+    "steps_per_round": 3,
+    "max_length": 64,
+    "per_device_train_batch_size": 2,
+    "heldout_rows_per_domain": 4,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "strategy": {"name": "foster", "sigma": 2.0},
+}
+
+
+@pytest.fixture
+def run(tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path) -> Any:
+    def start(name: str = "t", **changes: Any) -> TrainResult:
+        options = {k: changes.pop(k) for k in ("on_round",) if k in changes}
+        return train(
+            tiny_store,
+            tiny_checkpoint,
+            TrainParams.model_validate({**PARAMS, **changes}),
+            initial_weights=START,
+            reference_losses=REFERENCE,
+            detected_shares=START,
+            folder=tmp_path / name,
+            **options,
+        )
+
+    return start
+
+
+def by_round(result: TrainResult, column: str) -> np.ndarray:
+    return result.history.pivot(index="round", columns="domain", values=column)[
+        ["law", "medicine", "code"]
+    ].to_numpy(dtype=float)
+
+
+def test_foster_shifts_weights_as_the_formula_says(run: Any) -> None:
+    result = run(rounds=3)
+    losses, weights = by_round(result, "validation_loss"), by_round(result, "weight")
+    reference = np.array([REFERENCE[d] for d in ("law", "medicine", "code")])
+    assert weights[1].tolist() == [0.2, 0.3, 0.5]
+    for t in (1, 2):
+        gamma = np.maximum((losses[t] - reference) / losses[t], 0)
+        raised = weights[t] * (1 + 2.0 * gamma)
+        np.testing.assert_allclose(weights[t + 1], raised / raised.sum(), rtol=1e-12)
+        np.testing.assert_allclose(by_round(result, "learnable_potential")[t], gamma, rtol=1e-12)
+    assert weights[3, 1] > weights[1, 1]
+
+
+def test_round_0_is_the_base_model(
+    run: Any, tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
+) -> None:
+    measured = heldout_losses(
+        load_model(tiny_checkpoint),
+        TokenizedSplit.load(tiny_store, "validation"),
+        rows_per_domain=4,
+        batch_tokens=100,
+        seed=0,
+        progress=False,
+    )
+    first = run().history.query("round == 0").set_index("domain")["validation_loss"]
+    for name, entry in measured.items():
+        assert first[name] == pytest.approx(entry.nats_per_token, rel=1e-6)
+
+
+def test_train_loss_by_domain_is_that_of_a_recomputation(
+    run: Any,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With a learning rate of nothing the model is the base, whose losses are known by row."""
+    drawn: list[tuple[int, ...]] = []
+    real = Mixture.rows
+
+    def noting(self: Mixture, round_: int) -> Any:
+        rows = real(self, round_)
+        drawn.extend(rows)
+        return rows
+
+    monkeypatch.setattr(Mixture, "rows", noting)
+    result = run(learning_rate=1e-30, rounds=1)
+    split = TokenizedSplit.load(tiny_store, "train")
+    examples = np.array([i for row in drawn for i in row])
+    sums = row_losses(load_model(tiny_checkpoint), split, examples, 500, progress=False)
+    domain = np.searchsorted(split.starts, examples, side="right") - 1
+    for j in range(3):
+        part = sums[domain == j].sum(0)
+        assert by_round(result, "train_loss")[1, j] == pytest.approx(part[0] / part[1], rel=1e-5)
+
+
+def test_realised_shares_follow_the_weights(run: Any) -> None:
+    result = run(rounds=1, steps_per_round=20, unit="supervised_tokens")
+    realised = by_round(result, "realised_share_supervised_tokens")[1]
+    np.testing.assert_allclose(realised, [0.2, 0.3, 0.5], atol=0.05)
+
+
+def test_the_folder_is_a_model_with_its_tokenizer(run: Any, tiny_checkpoint: CheckpointRef) -> None:
+    result = run()
+    folder = result.model_ref.path
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert tokenizer.chat_template
+    assert model.dtype == load_model(tiny_checkpoint).dtype
+    assert FolderRef.load(folder).facts["steps"] == 6
+    assert model.config._attn_implementation == "sdpa"
+    assert not (folder / "checkpoints").exists()
+
+
+def test_a_finished_training_is_not_done_again(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run()
+    monkeypatch.setattr("versatune.training.run.run", None)
+    assert run().model_ref == first.model_ref
+
+
+def test_changed_parameters_are_refused_by_name_unless_told_to_start_anew(run: Any) -> None:
+    run()
+    with pytest.raises(VersatuneError, match=r"train\.learning_rate: 0\.01 -> 0\.02"):
+        run(learning_rate=2e-2)
+    again = run(learning_rate=2e-2, resume="restart")
+    assert again.model_ref.facts["steps"] == 6
+
+
+def test_events_name_their_metrics(run: Any) -> None:
+    events: list[dict[str, Any]] = []
+    result = run(on_round=events.append)
+    assert [(e["round"], e["step"]) for e in events] == [(0, 0), (1, 3), (2, 6)]
+    last = result.history.query("round == 2 and domain == 'law'").iloc[0]
+    assert events[2]["metrics"]["validation_loss/law"] == last["validation_loss"]
+    assert {"weight/code", "train_loss/medicine", "tokens_per_second"} <= events[2][
+        "metrics"
+    ].keys()
+    kept = (result.model_ref.path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept] == events
+
+
+def test_adapters_train_alone_and_are_merged(run: Any, tiny_checkpoint: CheckpointRef) -> None:
+    merged = run("merged", lora={"r": 4}).model_ref.path
+    apart = run("apart", lora={"r": 4, "merge": False}).model_ref.path
+    assert (merged / "adapter" / "adapter_model.safetensors").is_file()
+    assert not (apart / "model.safetensors").exists()
+    base, trained = load_model(tiny_checkpoint), load_model(merged)
+    before, after = base.state_dict(), trained.state_dict()
+    assert torch.equal(before["model.embed_tokens.weight"], after["model.embed_tokens.weight"])
+    name = "model.layers.0.mlp.up_proj.weight"
+    assert not torch.equal(before[name], after[name])
+    ids = torch.arange(3, 20)[None]
+    both = AutoModelForCausalLM.from_pretrained(apart)
+    torch.testing.assert_close(
+        both(input_ids=ids).logits, trained(input_ids=ids).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+def test_unknown_target_modules_are_told(run: Any) -> None:
+    with pytest.raises(VersatuneError, match="target_modules"):
+        run(lora={"r": 4, "target_modules": ["nonsense"]})
+
+
+def test_bfloat16_both_ways(run: Any) -> None:
+    for name, changes in {
+        "mixed": {"bf16": True},
+        "pure": {"dtype": "bfloat16"},
+    }.items():
+        losses = by_round(run(name, steps_per_round=6, **changes), "validation_loss").mean(1)
+        assert losses[-1] < losses[0] - 0.05
+
+
+def test_nan_stops_with_the_last_good_checkpoint_named(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MixtureTrainer.compute_loss
+
+    def breaking(self: Any, *args: Any, **kwargs: Any) -> Any:
+        loss = real(self, *args, **kwargs)
+        return loss * math.nan if self.state.global_step >= 4 else loss
+
+    monkeypatch.setattr(MixtureTrainer, "compute_loss", breaking)
+    with pytest.raises(VersatuneError, match=r"NaN.*last good checkpoint is .*checkpoint-3"):
+        run()
+    assert [p.name for p in checkpoints.complete(tmp_path / "t" / "checkpoints")] == [
+        "checkpoint-3"
+    ]
+
+
+def test_an_exploding_loss_stops(run: Any) -> None:
+    with pytest.raises(VersatuneError, match=r"loss_guard.*no checkpoint yet"):
+        run(
+            learning_rate=300.0,
+            lr_scheduler_type="constant",
+            warmup_ratio=0.0,
+            rounds=1,
+            steps_per_round=30,
+            loss_guard=1.5,
+        )
+
+
+def test_weights_that_are_not_finite_are_never_saved(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RoundCallback.on_step_end
+
+    def spoil(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        real(self, args, state, control, **rest)
+        if state.global_step == 5:
+            next(rest["model"].parameters()).data[0] = math.inf
+
+    monkeypatch.setattr(RoundCallback, "on_step_end", spoil)
+    with pytest.raises(VersatuneError, match=r"weights hold NaN.*checkpoint-4"):
+        run(save_steps=1)
+    kept = checkpoints.complete(tmp_path / "t" / "checkpoints")
+    assert [checkpoints.step_of(path) for path in kept] == [3, 4]
+
+
+def test_a_full_disk_is_found_before_training(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(checkpoints.shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1000))
+    monkeypatch.setattr(MixtureTrainer, "train", None)
+    with pytest.raises(VersatuneError, match=r"GB free.*save_total_limit"):
+        run()
+
+
+def test_an_unwritable_folder_is_found_before_training(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "t").write_text("a file in the way")
+    with pytest.raises(VersatuneError, match="was not made by versatune"):
+        run()
+
+
+def test_a_strategy_without_its_references_is_refused(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    with pytest.raises(VersatuneError, match="needs reference losses"):
+        train(
+            tiny_store,
+            tiny_checkpoint,
+            TrainParams.model_validate(PARAMS),
+            initial_weights=START,
+            folder=tmp_path / "t",
+        )
+
+
+def test_weights_for_other_domains_are_refused(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    with pytest.raises(VersatuneError, match=r"the initial mixture.*medicine"):
+        train(
+            tiny_store,
+            tiny_checkpoint,
+            TrainParams.model_validate({**PARAMS, "strategy": {"name": "constant"}}),
+            initial_weights={"law": 0.5, "code": 0.5},
+            folder=tmp_path / "t",
+        )
+
+
+@pytest.mark.parametrize("stop", ["stop", "rollback"])
+def test_the_guard_ends_training_and_a_rollback_takes_the_best_round(
+    run: Any, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    """Round 1 is called the best, round 3 ends it: the model is round 1's, or round 3's."""
+    from versatune.mixing.adaptive import Expand
+
+    def decided(_: Any, signals: Any) -> Decision:
+        none = np.zeros(3)
+        ends = stop if signals.round == 3 else None
+        return Decision(signals.weights, none, none, "it forgets", ends, signals.round == 1)
+
+    monkeypatch.setattr(Expand, "update", decided)
+    strategy = {"name": "expand", "target": "law", "guard": {"action": stop}}
+    options = {"strategy": strategy, "rounds": 6, "lr_scheduler_type": "constant"}
+    ended = run("ended", save_total_limit=1, **options)
+    assert ended.model_ref.facts["ended"] == "it forgets"
+    assert ended.history["round"].max() == 3
+    assert set(ended.history.query("round == 3")["reason"]) == {"it forgets"}
+    monkeypatch.setattr(
+        Expand,
+        "update",
+        lambda _, s: Decision(
+            s.weights, np.zeros(3), np.zeros(3), "", "stop" if s.round == rounds else None, False
+        ),
+    )
+    rounds = 1 if stop == "rollback" else 3
+    plain = run("plain", **options)
+    a, b = (load_file(r.model_ref.path / "model.safetensors") for r in (ended, plain))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name])
