@@ -92,7 +92,7 @@ def test_every_dataset_is_in_the_catalog_with_a_layer(
     patterns = [re.compile(re.sub(r"\\\{\w+\\\}", "[^.]+", re.escape(name))) for name in entries]
     for pipeline in registered.values():
         for dataset in pipeline.datasets():
-            if dataset.startswith("params:"):
+            if dataset == "parameters" or dataset.startswith("params:"):
                 continue
             assert any(p.fullmatch(dataset) for p in patterns), f"{dataset} is not in the catalog"
     for name, entry in ((n, e) for n, e in entries.items() if not n.startswith("_")):
@@ -139,8 +139,10 @@ def test_yaml_has_no_duplicate_keys(project_root: Path) -> None:
         pass
 
     def no_duplicates(loader: Strict, node: Any, deep: bool = False) -> dict[Any, Any]:
-        keys = [loader.construct_object(key, deep=deep) for key, _ in node.value]
+        written = [key for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        keys = [loader.construct_object(key, deep=deep) for key in written]
         assert len(keys) == len(set(keys)), f"duplicate key in {loader.name}: {keys}"
+        loader.flatten_mapping(node)
         return loader.construct_mapping(node, deep)
 
     Strict.add_constructor("tag:yaml.org,2002:map", no_duplicates)
