@@ -126,7 +126,7 @@ def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]
             "domain": row["domain"] or "not judged",
             "confidence": row["confidence"],
             "text": row["text"],
-            "notes": [n for n in (row["status"], row["flag"]) if n and n != "ok"],
+            "notes": [n for n in dict.fromkeys((row["status"], row["flag"])) if n and n != "ok"],
         }
         for row in _records(shown)
     ]

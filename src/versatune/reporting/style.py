@@ -71,6 +71,7 @@ def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) ->
         "automargin": True,
         "title": {"font": {"color": MUTED, "size": 12}, "standoff": 8},
         "tickfont": {"color": MUTED, "size": 12},
+        "ticklabelstandoff": 3,
     }
     template = go.layout.Template(
         layout={

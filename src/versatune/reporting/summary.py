@@ -139,7 +139,7 @@ def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
         tiles += _shift_tile(history)
     seconds = [float(t["seconds"]) for t in artifacts.timings]
     if seconds:
-        tiles.append(Tile("run time", formats.duration(sum(seconds)), "all stages"))
+        tiles.append(Tile("run time", formats.duration(sum(seconds)), "all steps"))
     return tiles
 
 

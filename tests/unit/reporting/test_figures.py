@@ -143,6 +143,18 @@ def test_numbers_that_are_missing_or_not_finite_are_gaps() -> None:
     assert figures.shares(history, SIX).data[0].y[3] is None
 
 
+def test_ticks_are_whole_rounds_and_few() -> None:
+    assert figures.held_out_losses(RUN["mixture_history"], SIX, None).layout.xaxis.dtick == 2
+    short = RUN["mixture_history"].query("round <= 2")
+    assert figures.held_out_losses(short, SIX, None).layout.xaxis.dtick == 1
+
+
+def test_forgetting_of_nothing_is_a_flat_line_on_a_small_scale() -> None:
+    history = RUN["mixture_history"].assign(forgetting_degree=0.0)
+    fig = figures.potential_and_forgetting(history, SIX)
+    assert list(fig.layout.yaxis2.range) == [0, 0.05]
+
+
 def test_nothing_to_draw_is_said() -> None:
     nothing = pd.DataFrame(columns=["domain", "metric"])
     for fig in (

@@ -159,6 +159,8 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
         fig.update_xaxes(showgrid=False)
     else:
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
+        if not history["forgetting_degree"].gt(0).any():
+            fig.update_layout(yaxis2_range=[0, 0.05])
         legend_below(fig)
     return fig
 
@@ -167,10 +169,11 @@ def _of(history: pd.DataFrame, domain: str) -> pd.DataFrame:
     return history[history["domain"] == domain].sort_values("round")
 
 
-def _round_axis(fig: go.Figure, history: pd.DataFrame) -> None:
-    rounds = sorted(history["round"].unique())
-    few = len(rounds) <= 12
-    fig.update_xaxes(title_text="round", tickformat="d", **({"dtick": 1} if few else {"nticks": 8}))
+def _round_axis(fig: go.Figure, history: pd.DataFrame, ticks: int = 12) -> None:
+    """Whole rounds below the plot, about ``ticks`` of them at most."""
+    last = int(history["round"].max()) if len(history) else 1
+    step = max(1, -(-last // ticks))
+    fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=step)
     fig.update_layout(hovermode="x unified")
 
 
@@ -184,8 +187,7 @@ def _panels(
 ) -> None:
     titles = [f'<span style="color:{styles[d].colour}">{label(d, 24)}</span>' for d in domains]
     lay_out_grid(fig, titles, row_height=row_height, min_width=min_width)
-    _round_axis(fig, history)
-    fig.update_xaxes(dtick=None, nticks=5)
+    _round_axis(fig, history, ticks=5)
     fig.update_yaxes(nticks=5)
 
 
