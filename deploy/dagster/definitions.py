@@ -60,7 +60,10 @@ def run_kedro(context: dg.OpExecutionContext) -> None:
         )
 
 
-@dg.job(description="Scheduled retraining; ends in seconds when nothing is new.")
+@dg.job(
+    executor_def=dg.in_process_executor,
+    description="Scheduled retraining; ends in seconds when nothing is new.",
+)
 def retraining() -> None:
     run_kedro()
 
