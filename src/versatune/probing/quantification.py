@@ -44,9 +44,8 @@ def response_matrix(probabilities: Array, labels: Labels, weights: Array | None 
     counts = np.bincount(labels, weights=weights, minlength=k)
     if (counts == 0).any():
         raise ValueError(f"no labelled row of domain number {int(np.argmin(counts))}")
-    sums = np.zeros((k, k))
-    np.add.at(sums, labels, probabilities * weights[:, None])
-    matrix: Array = sums / counts[:, None]
+    member = np.eye(k)[labels]
+    matrix: Array = (member.T @ (probabilities * weights[:, None])) / counts[:, None]
     return matrix
 
 
