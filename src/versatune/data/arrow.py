@@ -8,16 +8,22 @@ from typing import Any
 import pyarrow as pa
 
 from versatune.artifacts import write_json
+from versatune.errors import VersatuneError
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
-    """Write one shard in one step: after a crash there is a whole file or none."""
+    """Write one shard in one step: after a crash there is a whole file or none.
+
+    Raises VersatuneError when the disk does not take it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
             out.write_table(table)
         temporary.replace(path)
+    except OSError as error:
+        raise VersatuneError(f"{path} can't be written: {error}.") from error
     finally:
         temporary.unlink(missing_ok=True)
 

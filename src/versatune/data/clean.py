@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from versatune.artifacts import INPUTS, FolderRef, WorkFolder, exclusive, write_json
 from versatune.data.config import CleanParams, Domains
 from versatune.data.sources import DomainFiles, locate
+from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
     from versatune.data.collect import Collected, Tally
@@ -50,7 +51,14 @@ def clean(domains: Domains, params: CleanParams) -> FolderRef:
     }
     with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
         work = WorkFolder.open(params.folder, inputs)
-        return work.ref if work.complete else _clean(work, found, params)
+        if work.complete:
+            return work.ref
+        try:
+            return _clean(work, found, params)
+        except OSError as error:
+            raise VersatuneError(
+                f"cleaning into {params.folder} failed: {error}. Mend that and run again."
+            ) from error
 
 
 def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanParams) -> FolderRef:

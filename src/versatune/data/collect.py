@@ -150,7 +150,7 @@ class Collector:
         leaked = self.leaks.leaking(flat, starts) | self.leaks.is_question(*flatten(prompt_ids))
         if self.params.near_duplicate_threshold is not None:
             with self._signatures.open("ab") as out:
-                signatures(flat, starts).tofile(out)
+                out.write(signatures(flat, starts).tobytes())
         domains = [domain] * len(batch)
         noted: dict[str, Any] = {"domain": domains, "source": [source] * len(batch), "row": rows}
         noted |= {"prompt": prompts, "leaked": leaked, "answer": answers}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -388,6 +389,27 @@ def test_domains_that_are_too_long_are_named(
     params = TokenizeParams(folder=tmp_path / "store", max_length=8)
     with pytest.raises(VersatuneError, match=r"domains\.law: no train rows .* prompt_too_long"):
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+
+
+def test_a_full_disk_is_told_and_survived(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> None:
+    """No file may grow beyond 8 kB: what writing does on a full disk, without filling one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    params = TokenizeParams(folder=tmp_path / "store", max_length=64, num_workers=1)
+    load_tokenizer(tiny_checkpoint)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(VersatuneError, match=r"clean.* failed: .*File too large"):
+            make_clean(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        cleaned = make_clean(tmp_path)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+        with pytest.raises(
+            VersatuneError, match=r"data-00000.* can't be written: .*File too large"
+        ):
+            tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params).facts["domains"]
 
 
 KILLED = """
