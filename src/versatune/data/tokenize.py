@@ -10,7 +10,8 @@ a domain has no rows left in a split; a worker process died.
 
 import logging
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
-BATCH = 1000
+BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
@@ -201,15 +202,20 @@ def _make(task: _Task, encoder: "Encoder") -> None:
     import pyarrow as pa
 
     from versatune.data.arrow import read_shard, write_shard
-    from versatune.data.conversations import RejectedError
+    from versatune.data.conversations import Messages, RejectedError
     from versatune.data.encode import SCHEMA, Example, to_arrow
 
     notes: dict[int, TokenNotes] = {}
     tables = [SCHEMA.empty_table()]
-    read = [b.to_pydict() for b in read_shard(task.source).to_batches(max_chunksize=BATCH)]
-    for columns, results in zip(
-        read, encoder.encode_batches(columns["messages"] for columns in read), strict=True
-    ):
+    waiting: deque[dict[str, list[Any]]] = deque()
+
+    def conversations() -> Iterator[list[Messages]]:
+        for batch in read_shard(task.source).to_batches(max_chunksize=BATCH):
+            waiting.append(batch.to_pydict())
+            yield waiting[-1]["messages"]
+
+    for results in encoder.encode_batches(conversations()):
+        columns = waiting.popleft()
         kept: dict[int, Example] = {}
         for number, result in enumerate(results):
             noted = notes.setdefault(columns["domain"][number], TokenNotes())
