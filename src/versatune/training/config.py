@@ -48,7 +48,7 @@ class TrainParams(PlanParams):
 
     rounds: int = Field(8, ge=1)
     """Rounds; at the end of each, held-out losses are measured and the weights updated."""
-    steps_per_round: int = Field(50, ge=1)
+    steps_per_round: int = Field(100, ge=1)
     """Optimiser steps in a round."""
     strategy: StrategyParams = UniformParams()
     """How the weights follow the losses."""
@@ -88,7 +88,7 @@ class TrainParams(PlanParams):
     attn_implementation: str | None = None
     """transformers' name of an attention; null chooses by the device."""
 
-    heldout_rows_per_domain: int | None = Field(64, ge=1)
+    heldout_rows_per_domain: int | None = Field(32, ge=1)
     """Validation rows a domain measured at the end of each round; null measures all."""
     heldout_batch_tokens: int = Field(8192, ge=1)
     """Tokens measured at a time; does not change the result."""
@@ -149,7 +149,7 @@ class ReferenceParams(Params):
     """Optimiser steps at most."""
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
-    heldout_rows: int | None = Field(64, ge=1)
+    heldout_rows: int | None = Field(32, ge=1)
     """Validation rows measured; null measures all. With the same number and seed as in training
     references and losses are of the same rows."""
     seed: int = 0

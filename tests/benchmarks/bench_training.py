@@ -1,0 +1,264 @@
+"""How fast training is: real (non-pad) tokens a second, as ratios in one run.
+
+    python -m tests.benchmarks.bench_training --model FOLDER --data FOLDER [--steps N --repeats N]
+
+``--model`` is a Hugging Face folder (SmolLM2-135M in the README), ``--data`` a folder of JSONL
+instruction rows, a file a domain. In turns, ``--repeats`` times, each contender trains the same
+examples in bfloat16 for ``--steps`` steps, the first of which is not counted:
+
+* ours: packed rows, loss at supervised positions;
+* bare: forward, backward and AdamW with full logits on full rows of the same shape;
+* trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`), if it can be imported.
+
+Then what adaptivity adds to a round at the default settings: held-out measurement, planning and
+the update, as a share of the round's time. Medians over the repeats are printed.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from versatune.artifacts import FolderRef
+from versatune.data.clean import clean
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.store import TokenizedSplit
+from versatune.data.tokenize import tokenize
+from versatune.modeling.checkpoints import load_model, load_tokenizer
+from versatune.modeling.heldout import HeldOut, heldout_losses
+from versatune.training.attention import choose_layout
+from versatune.training.batches import Collator
+from versatune.training.config import TrainParams
+from versatune.training.rounds import Known, Mixture
+from versatune.training.trainer import MixtureTrainer, arguments
+
+Speed = tuple[int, float]
+"""Real tokens, seconds."""
+
+
+class Watch(TrainerCallback):
+    """Times the steps after the first and counts the tokens fed to them."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.times: list[float] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    def counting(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """``collate`` that notes the tokens of its examples (before any padding)."""
+
+        def counted(examples: list[dict[str, Any]]) -> Any:
+            self.tokens.append(sum(_tokens(e["input_ids"]) for e in examples))
+            return collate(examples)
+
+        return counted
+
+    def speed(self) -> Speed:
+        return sum(self.tokens[1 : len(self.times)]), self.times[-1] - self.times[0]
+
+
+def _tokens(ids: Any) -> int:
+    return sum(map(len, ids)) if len(ids) and not isinstance(ids[0], int) else len(ids)
+
+
+def make_store(model: Path, data: Path, out: Path, max_length: int) -> FolderRef:
+    """The rows as this project reads them."""
+    domains = Domains.model_validate(
+        {
+            path.stem: {"description": path.stem, "sources": [{"path": str(path)}]}
+            for path in sorted(data.glob("*.jsonl"))
+        }
+    )
+    cleaned = clean(domains, CleanParams(folder=out / "clean", seed=0, max_rows=1500))
+    params = TokenizeParams(folder=out / "store", max_length=max_length)
+    return tokenize(cleaned, model, load_tokenizer, params)
+
+
+def mixture_of(params: TrainParams, train: TokenizedSplit) -> Mixture:
+    mixture = Mixture(params, train, Known(), params.per_device_train_batch_size)
+    same = HeldOut(nats_per_token=2.0, bits_per_byte=1.0, stderr=0.0, n_rows=1, n_tokens=1)
+    mixture.begin(dict.fromkeys(train.domains, same), 0.0)
+    return mixture
+
+
+def ours(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+    watch = Watch()
+    net: Any = load_model(model, dtype=params.dtype)
+    layout = choose_layout(net, params.packing)
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = MixtureTrainer(
+            net,
+            arguments(params, Path(folder)),
+            params,
+            Path(folder),
+            train,
+            watch.counting(Collator(layout)),  # type: ignore[arg-type]
+            mixture_of(params, train).rows,
+        )
+        trainer.add_callback(watch)
+        trainer.train()
+    return watch.speed()
+
+
+def bare(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+    """Full rows of real tokens, every logit, nothing else."""
+    net: Any = load_model(model, dtype=params.dtype).train()
+    optimizer = torch.optim.AdamW(net.parameters(), lr=params.learning_rate, fused=True)
+    shape = (params.per_device_train_batch_size, params.max_length)
+    batches = full_rows(train, shape)
+    watch = Watch()
+    for _ in range(params.steps_per_round):
+        ids = next(batches)
+        net(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        watch.tokens.append(ids.numel())
+        watch.on_step_end()
+    return watch.speed()
+
+
+def full_rows(train: TokenizedSplit, shape: tuple[int, int]) -> Iterator[torch.Tensor]:
+    pool: list[int] = []
+    for i in torch.randperm(len(train.lengths), generator=torch.Generator().manual_seed(0)):
+        pool += train.dataset[int(i)]["input_ids"].tolist()
+        while len(pool) >= shape[0] * shape[1]:
+            yield torch.tensor(pool[: shape[0] * shape[1]]).view(shape)
+            del pool[: shape[0] * shape[1]]
+
+
+def trl(packing: bool) -> Callable[[Path, TokenizedSplit, TrainParams], Speed]:
+    def train_it(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+        import datasets
+        from trl import SFTConfig, SFTTrainer
+
+        rows = [
+            {
+                "input_ids": row["input_ids"].tolist(),
+                "completion_mask": [int(x) for x in row["labels"] != -100],
+            }
+            for row in (train.dataset[i] for i in range(0, len(train.lengths), 3))
+        ]
+        watch = Watch()
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = SFTTrainer(
+                model=load_model(model, dtype=params.dtype),
+                processing_class=load_tokenizer(model),
+                train_dataset=datasets.Dataset.from_list(rows).shuffle(seed=0),
+                args=SFTConfig(
+                    output_dir=folder,
+                    packing=packing,
+                    max_length=params.max_length,
+                    per_device_train_batch_size=params.per_device_train_batch_size,
+                    max_steps=params.steps_per_round,
+                    learning_rate=params.learning_rate,
+                    completion_only_loss=True,
+                    gradient_checkpointing=False,
+                    bf16=False,
+                    use_cpu=True,
+                    save_strategy="no",
+                    report_to=[],
+                    disable_tqdm=True,
+                ),
+            )
+            trainer.data_collator = watch.counting(trainer.data_collator)
+            trainer.add_callback(watch)
+            trainer.train()
+        return watch.speed()
+
+    return train_it
+
+
+def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) -> dict[str, float]:
+    """Seconds that a round at the default settings spends on adapting, and on its steps."""
+    defaults = TrainParams()
+    train = TokenizedSplit.load(store, "train")
+    full = params.model_copy(update={"steps_per_round": defaults.steps_per_round})
+    mixture = mixture_of(full, train)
+    net: Any = load_model(model, dtype=params.dtype)
+    choose_layout(net, True)
+    started = time.perf_counter()
+    measured = heldout_losses(
+        net,
+        TokenizedSplit.load(store, "validation"),
+        rows_per_domain=defaults.heldout_rows_per_domain,
+        batch_tokens=defaults.heldout_batch_tokens,
+        seed=0,
+        progress=False,
+    )
+    measuring = time.perf_counter() - started
+    started = time.perf_counter()
+    mixture.rows(0)
+    losses = torch.tensor([entry.nats_per_token for entry in measured.values()]).numpy()
+    mixture.finish(defaults.steps_per_round, measured, losses, 0.0, 0.0)
+    return {
+        "measuring": measuring,
+        "planning and update": time.perf_counter() - started,
+        "steps": step * defaults.steps_per_round,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=4)
+    options = parser.parse_args()
+    params = TrainParams(
+        rounds=1,
+        steps_per_round=options.steps,
+        max_length=options.max_length,
+        per_device_train_batch_size=options.batch,
+        dtype="bfloat16",
+        loss_guard=None,
+        strategy={"name": "proportional"},  # type: ignore[arg-type]
+    )
+    contenders: dict[str, Callable[[Path, TokenizedSplit, TrainParams], Speed]] = {
+        "ours": ours,
+        "bare": bare,
+    }
+    if importlib.util.find_spec("trl"):
+        contenders |= {"trl packed": trl(True), "trl padded": trl(False)}
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(options.model, options.data, Path(folder), options.max_length)
+        train = TokenizedSplit.load(store, "train")
+        found: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(options.repeats):
+            for name, contender in contenders.items():
+                tokens, seconds = contender(options.model, train, params)
+                found[name].append(tokens / seconds)
+                print(f"{name:>12}: {tokens / seconds:7.1f} tokens/s", flush=True)
+        print(
+            f"\nreal tokens/s, median of {options.repeats}, {options.batch} x {options.max_length}"
+        )
+        for name, speeds in found.items():
+            ratios = [a / b for a, b in zip(found["ours"], speeds, strict=True)]
+            print(
+                f"{name:>12}: {statistics.median(speeds):7.1f}  "
+                f"ours / it = {statistics.median(ratios):.2f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f})"
+            )
+        tokens_a_step = options.batch * options.max_length
+        step = tokens_a_step / statistics.median(found["ours"])
+        parts = adaptivity(options.model, store, params, step)
+        added = parts["measuring"] + parts["planning and update"]
+        print(
+            f"\na round at the default settings: {parts['steps']:.0f} s of steps, "
+            f"{parts['measuring']:.1f} s measuring, {parts['planning and update']:.2f} s planning "
+            f"and update: adaptivity takes {added / (added + parts['steps']):.1%} of the time"
+        )
+
+
+if __name__ == "__main__":
+    main()
