@@ -1,0 +1,143 @@
+"""The state of a mixture: plans that are functions of it, and files that hold it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.heldout import HeldOut
+from versatune.training import TrainParams
+from versatune.training.batches import RoundSampler
+from versatune.training.rounds import Known, Mixture
+
+START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
+PARAMS = {
+    "rounds": 3,
+    "steps_per_round": 4,
+    "max_length": 64,
+    "per_device_train_batch_size": 2,
+    "strategy": {"name": "foster", "potential": "progress", "sigma": 5.0},
+}
+
+
+def losses(*values: float) -> dict[str, HeldOut]:
+    return {
+        name: HeldOut(nats_per_token=v, bits_per_byte=v, stderr=0.1, n_rows=2, n_tokens=9)
+        for name, v in zip(START, values, strict=True)
+    }
+
+
+def begun(train: TokenizedSplit, rows_per_step: int = 2, **changes: object) -> Mixture:
+    params = TrainParams.model_validate({**PARAMS, **changes})
+    mixture = Mixture(params, train, Known(initial_weights=START), rows_per_step)
+    mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+    return mixture
+
+
+@pytest.fixture(scope="module")
+def split(tiny_store: FolderRef) -> TokenizedSplit:
+    return TokenizedSplit.load(tiny_store, "train")
+
+
+def finish(mixture: Mixture, *values: float) -> None:
+    mixture.finish(4, losses(*values), np.array([2.9, np.nan, 2.8]), 10.0, 1.0)
+
+
+def test_a_loaded_state_plans_the_same_rows(split: TokenizedSplit) -> None:
+    one = begun(split)
+    one.rows(0)
+    finish(one, 2.9, 2.5, 2.0)
+    other = Mixture(one.params, split, Known(initial_weights=START), 2)
+    other.load(json.loads(json.dumps(one.state())))
+    assert other.rows(1) == one.rows(1)
+    assert other.weights == one.weights
+    finish(one, 2.8, 2.4, 1.9)
+    finish(other, 2.8, 2.4, 1.9)
+    assert other.rows(2) == one.rows(2)
+    assert other.weights == one.weights
+
+
+def test_rows_do_not_depend_on_how_a_step_is_divided(split: TokenizedSplit) -> None:
+    """2 processes of 2 rows, or 4 accumulated batches of 1: the same global order."""
+    a = begun(split, rows_per_step=4)
+    b = begun(split, rows_per_step=4, per_device_train_batch_size=1)
+    assert a.rows(0) == b.rows(0)
+
+
+def test_without_packing_like_lengths_stand_together_and_every_row_is_there(
+    split: TokenizedSplit,
+) -> None:
+    mixture = begun(split, packing=False, steps_per_round=16)
+    rows = mixture.rows(0)
+    assert all(len(row) == 1 for row in rows) and len(rows) == 32
+    spread = [
+        abs(int(split.lengths[a[0]]) - int(split.lengths[b[0]]))
+        for a, b in zip(rows[::2], rows[1::2], strict=True)
+    ]
+    assert np.mean(spread) < 6  # lengths run from 5 to 59
+    assert sorted(rows) == sorted(
+        (int(i),)
+        for i in mixture.planner.plan_round(
+            list(START.values()), mixture.planner.initial_state(), 32
+        ).examples
+    )
+
+
+def test_rows_of_another_round_are_a_mistake(split: TokenizedSplit) -> None:
+    with pytest.raises(RuntimeError, match="round 1 in round 0"):
+        begun(split).rows(1)
+
+
+def test_the_history_counts_by_hand(split: TokenizedSplit) -> None:
+    mixture = begun(split)
+    examples = [i for row in mixture.rows(0) for i in row]
+    finish(mixture, 2.9, 2.5, 2.0)
+    rows = mixture.history[3:]
+    assert [row["domain"] for row in rows] == list(START)
+    for j, row in enumerate(rows):
+        own = [i for i in examples if split.starts[j] <= i < split.starts[j + 1]]
+        assert row["realised_share_rows"] == pytest.approx(len(own) / len(examples))
+        tokens = split.lengths[own].sum() / split.lengths[examples].sum()
+        assert row["realised_share_tokens"] == pytest.approx(tokens)
+        assert row["epochs_seen"] == pytest.approx(len(own) / len(split.rows(j)))
+        assert row["weight"] == START[row["domain"]]
+        assert row["tokens_per_second"] == pytest.approx(split.lengths[examples].sum() / 10)
+    assert [row["train_loss"] for row in rows] == [2.9, None, 2.8]
+
+
+def test_the_sampler_divides_rows_into_batches() -> None:
+    asked: list[int] = []
+
+    def plan(round_: int) -> list[tuple[int, ...]]:
+        asked.append(round_)
+        return [(i,) for i in range(6)]
+
+    sampler = RoundSampler(plan, batch_size=2, n_batches=3)
+    sampler.set_epoch(4)
+    assert list(sampler) == [[(0,), (1,)], [(2,), (3,)], [(4,), (5,)]]
+    assert (len(sampler), asked) == (3, [4])
+
+
+def test_places_and_speed_do_not_decide() -> None:
+    plain = TrainParams()
+    moved = TrainParams(folder=Path("elsewhere"), save_total_limit=9, dataloader_num_workers=3)
+    assert plain.deciding() == moved.deciding()
+    assert plain.deciding() != TrainParams(seed=1).deciding()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"rounds": 0}, "rounds"),
+        ({"learning_rate": -1}, "learning_rate"),
+        ({"strategy": {"name": "nonsense"}}, "strategy"),
+        ({"lora": {"r": 4}, "dtype": "bfloat16"}, "lora with dtype bfloat16"),
+        ({"batch_size": 4}, "batch_size"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(wrong: dict, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        TrainParams.model_validate(wrong)
