@@ -25,6 +25,8 @@ from versatune.errors import VersatuneError
 logger = logging.getLogger(__name__)
 
 BATCH = 2000
+UNKNOWN = 50
+"""So many first rows of no known shape are no accident."""
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema(
@@ -105,18 +107,28 @@ class Collector:
 
     def _sound(self, origin: Origin, tally: Tally, title: str) -> Iterator[tuple[str, Messages]]:
         shape = origin.source.shape
+        unknown: list[VersatuneError] = []
         for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
             tally.read += 1
             if isinstance(raw, Bad):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)
                 continue
             if shape is None:
-                shape = detect_shape(raw.values, origin.source.columns, raw.where)
+                try:
+                    shape = detect_shape(raw.values, origin.source.columns, raw.where)
+                except VersatuneError as error:
+                    unknown.append(error)
+                    if len(unknown) == UNKNOWN:
+                        raise unknown[0] from None
+                    tally.rejects.add("missing_column", raw.where, "its columns fit no shape")
+                    continue
             row = self._checked(raw, shape, origin.source)
             if isinstance(row, Bad):
                 tally.rejects.add(row.reason, row.where, row.detail)
             else:
                 yield row
+        if shape is None and unknown:
+            raise unknown[0]
 
     def _checked(self, raw: Row, shape: Shape, source: Source) -> tuple[str, Messages] | Bad:
         try:
