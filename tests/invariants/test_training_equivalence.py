@@ -15,7 +15,7 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.losses import TokenLoss
 from versatune.training import TrainParams, train
 from versatune.training.api import TrainResult
-from versatune.training.attention import NAME, choose_layout, keeps_apart
+from versatune.training.attention import NAME, choose_layout, keeps_apart, segment_attention
 from versatune.training.batches import Collator, PackedRows
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
@@ -105,7 +105,7 @@ def test_the_check_finds_examples_that_leak() -> None:
     """A model that ignores segments (a plain causal mask) is not taken for one that packs."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
-    from versatune.training.attention import _no_mask, segment_attention
+    from versatune.training.attention import _no_mask
 
     def leaking(*args: Any, **kwargs: Any) -> Any:
         return segment_attention(*args, **{**kwargs, "segments": None})
@@ -126,6 +126,24 @@ def test_sliding_window_in_a_long_example() -> None:
     choose_layout(model, True)
     found = model(input_ids=ids, segments=(15,), use_cache=False).logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [None, 5])
+def test_attention_written_out_is_the_fused_one(window: int | None) -> None:
+    """bfloat16 on a CPU takes another way in training; against float32, to bfloat16's digits."""
+    torch.manual_seed(0)
+    made = [torch.randn(1, heads, 20, 8) for heads in (4, 2, 2)]
+    exact = [x.bfloat16().float().requires_grad_() for x in made]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    found, wanted = (
+        segment_attention(None, *x, None, segments=(13, 7), sliding_window=window)[0]
+        for x in (rounded, exact)
+    )
+    torch.testing.assert_close(found.float(), wanted, rtol=3e-2, atol=3e-2)
+    found.float().square().sum().backward()
+    wanted.square().sum().backward()
+    for a, b in zip(rounded, exact, strict=True):
+        torch.testing.assert_close(a.grad.float(), b.grad, rtol=5e-2, atol=1e-1)
 
 
 def test_accumulation_is_a_larger_batch(
