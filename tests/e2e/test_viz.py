@@ -1,0 +1,64 @@
+"""The lineage as kedro-viz shows it: layers in order, names for people, previews."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import environment
+
+pytestmark = pytest.mark.slow
+
+ORDER = ["raw", "intermediate", "primary", "feature", "model_input", "models", "model_output",
+         "reporting"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site(finished: Path) -> Path:
+    """The static site with previews."""
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "kedro"), "viz", "build", "--include-previews"],
+        cwd=finished,
+        env={**environment(), "KEDRO_ENV": "test"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "circular" not in done.stdout + done.stderr
+    return finished / "build"
+
+
+@pytest.fixture(scope="module")
+def graph(site: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((site / "api" / "main").read_text())
+    return found
+
+
+def test_layers_are_shown_in_the_order_in_which_data_flows(graph: dict[str, Any]) -> None:
+    shown = graph["layers"]
+    assert shown == [layer for layer in ORDER if layer in shown] and len(shown) >= 6
+
+
+def test_every_pipeline_is_there_and_every_dataset_has_a_layer(graph: dict[str, Any]) -> None:
+    names = {pipeline["id"] for pipeline in graph["pipelines"]}
+    stages = {"ingest", "probe", "mixture", "train", "evaluate", "report", "compare", "retrain"}
+    assert {"__default__", *stages} <= names
+    assert all(node["layer"] for node in graph["nodes"] if node["type"] == "data")
+    assert any(node["type"] == "parameters" for node in graph["nodes"])
+
+
+def test_tables_and_figures_have_previews(site: Path) -> None:
+    previews: dict[str, str] = {}
+    for path in (site / "api" / "nodes").iterdir():
+        node = json.loads(path.read_text())
+        if node.get("preview"):
+            previews[os.path.basename(node["filepath"])] = node["preview_type"]  # noqa: PTH119
+    assert previews["evaluation.parquet"] == "TablePreview"
+    assert previews["knowledge_distribution.json"] == "JSONPreview"
+    assert previews["shares.json"] == "PlotlyPreview"
