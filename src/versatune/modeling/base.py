@@ -32,7 +32,7 @@ class PretrainParams(Params):
     """Attention heads a block; they divide `hidden_size`."""
     max_length: int = Field(default=512, ge=16)
     """Longest input of the model, in tokens; no document of the corpus may be longer."""
-    per_device_train_batch_size: int = Field(default=40, ge=1)
+    per_device_train_batch_size: int = Field(default=16, ge=1)
     """Documents an optimiser step."""
     num_train_epochs: float = Field(default=3, gt=0)
     """Passes over the corpus."""
@@ -42,7 +42,7 @@ class PretrainParams(Params):
     """Part of the steps over which the learning rate rises."""
     weight_decay: float = Field(default=0.1, ge=0)
     """AdamW weight decay, on matrices alone."""
-    save_steps: int = Field(default=50, ge=1)
+    save_steps: int = Field(default=100, ge=1)
     """Steps between two checkpoints to resume from."""
     seed: int = Field(default=0, ge=0)
     """Settles the initial weights and the order of the documents."""
