@@ -48,7 +48,8 @@ def rollback(env: str | None) -> None:
     with KedroSession.create(env=env) as session:
         context = session.load_context()  # type: ignore[attr-defined]
         try:
-            old, new = registry.rollback(context.params["retrain"]["model_name"])
+            parameters = context.config_loader["parameters"]
+            old, new = registry.rollback(parameters["retrain"]["model_name"])
         except VersatuneError as error:
             raise click.ClickException(str(error)) from error
     click.echo(f"{new.label} serves again as champion, instead of version {old.number}.")

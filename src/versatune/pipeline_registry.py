@@ -8,9 +8,25 @@ STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every pipeline by name; ``__default__`` joins the stages from ingest to report."""
+    """Every pipeline by name; ``__default__`` joins the stages from ingest to report.
+
+    A stage's nodes carry its name as namespace, by which kedro-viz folds them into one box.
+    """
     pipelines = find_pipelines(raise_errors=True)
+    for stage in (*STAGES, "retrain"):
+        if stage in pipelines:
+            pipelines[stage] = folded(pipelines[stage], stage)
     pipelines["__default__"] = sum(
         (pipelines[stage] for stage in STAGES if stage in pipelines), Pipeline([])
     )
+    if "retrain" in pipelines:
+        # Kedro may have looked for the asked pipeline alone: ingest is made here.
+        from versatune.pipelines import ingest
+
+        pipelines["retrain"] += folded(ingest.create_pipeline(), "ingest").to_outputs("base_model")
     return pipelines
+
+
+def folded(pipeline: Pipeline, stage: str) -> Pipeline:
+    """The pipeline with its nodes named ``stage.node``, its datasets as they were."""
+    return Pipeline(pipeline, namespace=stage, prefix_datasets_with_namespace=False)

@@ -14,6 +14,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.retraining.config import Metric, RetrainParams
+from versatune.retraining.news import Digests, data_state
 from versatune.retraining.nights import CHALLENGER, EVALUATIONS
 from versatune.retraining.promotion import Array, Change, measured
 from versatune.training.api import OnRound, train
@@ -23,6 +24,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+
+
+def seen(
+    domains: Domains,
+    params: RetrainParams,
+    clean: CleanParams,
+    tokenize: TokenizeParams,
+    training: TrainParams,
+    evaluate: EvaluateParams,
+    base: CheckpointRef,
+) -> dict[str, Any]:
+    """What a night is compared with the last by: all data by content, all parameters by value."""
+    digests = Digests(params.folder / "digests.json")
+    data = data_state(domains, digests)
+    digests.save()
+    matters = what_matters(params, clean, tokenize, training, evaluate, base)
+    return {"data": data, "parameters": matters}
 
 
 def what_matters(

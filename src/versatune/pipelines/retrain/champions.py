@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from versatune import registry, tracking
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import Diary, Registration, Serving
@@ -73,9 +74,31 @@ def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
     return str(diary.kept(waiting.night, "outcome")["decision"])
 
 
-def mean_changes(verdict: dict[str, Any]) -> dict[str, str]:
-    """The mean change of each metric as tags."""
-    return {f"change.{metric}": f"{mean['value']:.6g}" for metric, mean in verdict["mean"].items()}
+def registration(
+    news: dict[str, Any],
+    models: dict[str, Any],
+    data: dict[str, Any],
+    challenger: dict[str, Any],
+    verdict: dict[str, Any],
+) -> Registration:
+    """What the registry is told of a night, from its nodes' results."""
+    changes = {f"change.{name}": f"{mean['value']:.6g}" for name, mean in verdict["mean"].items()}
+    return Registration(
+        key=f"{news['night']}:{challenger['fingerprint']}",
+        night=news["night"],
+        checkpoint=CheckpointRef.model_validate(challenger),
+        tags={
+            "retraining": str(news["night"]),
+            "new": "; ".join(news["reasons"]),
+            "reasons": "; ".join(verdict["reasons"]),
+            "data_fingerprint": data["facts"]["data_fingerprint"],
+            "started_from": models["start"]["name"],
+            "measured_against": models["opponent"]["name"],
+            **changes,
+        },
+        promote=verdict["promote"],
+        over=models["champion"] and models["champion"]["key"],
+    )
 
 
 def tell(tags: Mapping[str, str]) -> None:

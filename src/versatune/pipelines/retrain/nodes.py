@@ -18,8 +18,8 @@ from versatune.pipelines.retrain.params import (
     TokenizeParams,
     TrainParams,
 )
-from versatune.retraining import challenger, news, promotion
-from versatune.retraining.nights import Diary, Registration
+from versatune.retraining import challenger, promotion
+from versatune.retraining.nights import Diary
 
 logger = logging.getLogger(__name__)
 
@@ -36,15 +36,9 @@ def look_for_news(
 ) -> dict[str, Any]:
     """Compare data and parameters with what the last finished retraining saw."""
     del sample  # orders this after the files the embedded sample's domains name
-    diary = Diary(params.folder)
-    digests = news.Digests(params.folder / "digests.json")
     base = CheckpointRef.model_validate(base_model)
-    saw = {
-        "data": news.data_state(domains, digests),
-        "parameters": challenger.what_matters(params, clean, tokenize, train, evaluate, base),
-    }
-    digests.save()
-    night, new = diary.open(plain(saw))
+    saw = challenger.seen(domains, params, clean, tokenize, train, evaluate, base)
+    night, new = Diary(params.folder).open(plain(saw))
     reasons = night.new if new else []
     if new:
         logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))
@@ -169,21 +163,8 @@ def register_challenger(
     diary, night = Diary(params.folder), retrain_news["night"]
     reasons, decision = retrain_verdict["reasons"], "nothing new"
     if retrain_news["new"]:
-        waiting = Registration(
-            key=f"{night}:{retrain_challenger['fingerprint']}",
-            night=night,
-            checkpoint=CheckpointRef.model_validate(retrain_challenger),
-            tags={
-                "retraining": str(night),
-                "new": "; ".join(retrain_news["reasons"]),
-                "reasons": "; ".join(reasons),
-                "data_fingerprint": retrain_data["facts"]["data_fingerprint"],
-                "started_from": retrain_models["start"]["name"],
-                "measured_against": retrain_models["opponent"]["name"],
-                **champions.mean_changes(retrain_verdict),
-            },
-            promote=retrain_verdict["promote"],
-            over=retrain_models["champion"] and retrain_models["champion"]["key"],
+        waiting = champions.registration(
+            retrain_news, retrain_models, retrain_data, retrain_challenger, retrain_verdict
         )
         decision = champions.conclude(diary, waiting, params)
         logger.info("Retraining %d: %s. %s.", night, decision, "; ".join(reasons))

@@ -2,21 +2,13 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from versatune.pipelines.ingest import base_nodes
 from versatune.pipelines.retrain import nodes
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
-    """One night of retraining; seconds when nothing is new."""
+    """One night of retraining, from `sample` and `base_model`; seconds when nothing is new."""
     return Pipeline(
         [
-            Node(base_nodes.build_sample, "params:sample", "sample", name="build_sample"),
-            Node(
-                base_nodes.make_base_model,
-                ["params:base_model", "sample"],
-                "base_model",
-                name="make_base_model",
-            ),
             Node(
                 nodes.look_for_news,
                 [
