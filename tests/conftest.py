@@ -13,7 +13,7 @@ import pytest
 from versatune.artifacts import FolderRef, WorkFolder
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE, CheckpointRef
 
-WORDS = (
+WORDS = (  # noqa: SIM905
     "the a court contract judge drug dose heart loan bank share atom cell light loop list "
     "string map river poem what is why how does mean treat return of in to and not for"
 ).split()
@@ -63,7 +63,9 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointRef:
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: CheckpointRef) -> FolderRef:
+def tiny_store(
+    tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: CheckpointRef
+) -> FolderRef:
     """A tokenised store: 40 / 25 / 60 training rows and 12 validation rows a domain."""
     import datasets
 

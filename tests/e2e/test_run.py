@@ -92,7 +92,7 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert len({m.step for m in history}) > 1
     names = [f.path for f in client.list_artifacts(run.info.run_id)]
     assert "report.html" in names
-    for tag in ("data.fingerprint", "base_model", "model.uri", "versatune.version"):
+    for tag in ("data_fingerprint", "base_model", "model.uri", "strategy", "versatune.version"):
         assert run.data.tags.get(tag), tag
 
 

@@ -1,8 +1,7 @@
 """Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
 
 A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
-scores choices; texts and programs are scored by functions of ours that it calls.
-"""
+scores choices; functions of ours that it calls score texts and programs."""
 
 import contextlib
 import json
@@ -69,17 +68,16 @@ def measure_named(
     rows, scores = [], []
     for task, metrics in found["results"].items():
         about = {"domain": domain, "task": task}
-        samples = found["samples"].get(task, [])
-        task_version = str(found["versions"].get(task))
+        version = {"task_version": str(found["versions"].get(task))}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             stderr = metrics.get(f"{metric}_stderr,{chain}")
-            values = _item_scores(samples, metric, chain)
+            values = _item_scores(found["samples"].get(task, []), metric, chain)
             label = metric if chain == "none" else f"{metric} ({chain})"
             row = _named_row(float(value), stderr, values, found["n-samples"].get(task))
-            rows.append({**about, "metric": label, **row, "task_version": task_version})
+            rows.append({**about, "metric": label, **row, **version})
             scores += [
                 {**about, "metric": label, "item": f"{task}:{i}", "score": s, "weight": 1.0}
                 for i, s in values.items()

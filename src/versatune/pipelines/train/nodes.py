@@ -6,7 +6,9 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 
@@ -20,6 +22,12 @@ def train_model(
     params: TrainParams,
 ) -> tuple[FolderRef, pd.DataFrame]:
     """Fine-tune the base model in rounds, the mixture following its held-out losses."""
+    if initial_mixture["unit"] != params.unit:
+        raise VersatuneError(
+            f"mixture.unit is {initial_mixture['unit']!r} and train.unit {params.unit!r}: a share "
+            "of one is no share of the other. Give both the same value."
+        )
+    tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     result = train(
         tokenized,
         CheckpointRef.model_validate(base_model),
@@ -35,6 +43,13 @@ def train_model(
     if result.model_ref.facts["ended"]:
         tracking.set_tags({"train.ended": result.model_ref.facts["ended"]})
     return result.model_ref, result.history
+
+
+def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
+    """Put the trained model beside the run's numbers."""
+    adapter_alone = not (trained_model.path / "config.json").is_file()
+    if params.log_model and not adapter_alone:
+        tracking.log_model(trained_model.path, trained_model.fingerprint, "What is a contract?")
 
 
 def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | None:

@@ -1,5 +1,14 @@
-"""Parameters of the train pipeline: the library's own."""
+"""Parameters of the train pipeline that the library does not know."""
 
-from versatune.training.config import TrainParams
+from versatune.params import Params
+from versatune.training.config import LauncherParams, LoraParams, TrainParams
 
-__all__ = ["TrainParams"]
+__all__ = ["LauncherParams", "LoraParams", "TrackingParams", "TrainParams"]
+
+
+class TrackingParams(Params):
+    """What MLflow keeps besides numbers."""
+
+    log_model: bool = True
+    """Store the trained model in MLflow, once for each checkpoint; its size on disk is the
+    model's. Off for large models that should stay where training left them."""

@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.train.nodes import train_model
+from versatune.pipelines.train.nodes import log_trained_model, train_model
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -24,6 +24,13 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ["trained_model", "mixture_history"],
                 name="train_model",
                 tags=["train"],
-            )
+            ),
+            node(
+                log_trained_model,
+                ["trained_model", "params:tracking"],
+                None,
+                name="log_trained_model",
+                tags=["train"],
+            ),
         ]
     )
