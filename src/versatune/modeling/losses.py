@@ -93,7 +93,7 @@ class TokenLoss:
     def __init__(self, model: Any) -> None:
         from peft import PeftModel
 
-        base = model.get_base_model() if isinstance(model, PeftModel) else model
+        base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.model: Any = base
         self._softcap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
         self.split = self._agrees()
