@@ -62,8 +62,7 @@ def choose_models(
         start = opponent if params.start_from == "champion" else base
         return {"champion": plain(found), "opponent": plain(opponent), "start": plain(start)}
 
-    models: dict[str, Any] = diary.pinned(retrain_news["night"], "models", choose)
-    return models
+    return dict(diary.pinned(retrain_news["night"], "models", choose))
 
 
 def prepare_data(
@@ -105,8 +104,7 @@ def train_challenger(
             lambda event: tracking.log_metrics(event["metrics"], step=event["step"]),
         ).model_dump(mode="json")
 
-    made: dict[str, Any] = diary.result(night, "challenger", make)
-    return made
+    return dict(diary.result(night, "challenger", make))
 
 
 def measure(
@@ -147,8 +145,7 @@ def decide(
         tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
         return promotion.judge(changes, params.promotion).model_dump()
 
-    verdict: dict[str, Any] = Diary(params.folder).result(retrain_news["night"], "verdict", make)
-    return verdict
+    return dict(Diary(params.folder).result(retrain_news["night"], "verdict", make))
 
 
 def register_challenger(
