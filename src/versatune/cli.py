@@ -85,8 +85,9 @@ def explain(error: BaseException) -> str | None:
         if isinstance(one, VersatuneError):
             return str(one)
     if isinstance(error, ParameterValidationError):
-        text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", str(error))
-        return text.replace("Parameter validation failed:\n", "wrong parameters:\n")
+        text = str(error).replace("Parameter validation failed:\n", "wrong parameters:\n")
+        text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", text)
+        return re.sub(r"Parameter '([^']*)': (?=[\w.]+: )", r"\1.", text)
     if isinstance(error, FOR_PEOPLE) or (
         isinstance(error, ValueError) and "Failed to find the pipeline" in str(error)
     ):
