@@ -45,7 +45,7 @@ def test_changed_shares_alone_are_no_shift():
 
 def test_texts_judged_unlike_the_rows_are_doubtful():
     rng = np.random.default_rng(0)
-    q, labels = rows(400, rng)
+    q, labels = rows(400, rng, sharp=12)
     p, _ = rows(400, rng, sharp=1)
     labelled = Labelled(q, labels, np.linspace(0, 1, len(q)))
     judged = Judgement(p, ["ok"] * len(p), np.full(len(p), 0.01))

@@ -1,0 +1,72 @@
+"""The endpoint judge and the served sampler against a real server: ``transformers serve``."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing.config import EndpointParams, SamplingParams
+from versatune.probing.judges.endpoint import ANSWERS, Endpoint
+from versatune.probing.sampling import SampleStore
+from versatune.probing.served import ServerSampler
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    pytest.importorskip("uvicorn", reason="needs the extra `serving`")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log.txt"
+    program = str(Path(sys.executable).parent / "transformers")
+    with log.open("w") as out:
+        server = subprocess.Popen(
+            [program, "serve", "--host", "127.0.0.1", "--port", str(port)],
+            stdout=out,
+            stderr=out,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        )
+    try:
+        for _ in range(600):
+            if server.poll() is not None:
+                pytest.fail(f"the server ended: {log.read_text()[-2000:]}")
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2)
+                break
+            except OSError:
+                time.sleep(0.5)
+        else:
+            pytest.fail(f"the server did not come up: {log.read_text()[-2000:]}")
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: CheckpointRef):
+    # this server refuses an empty prompt and adds no begin token: it is named here
+    server = {"url": url, "model": str(tiny_checkpoint.path), "concurrency": 2, "timeout": 60}
+    params = SamplingParams(source="server", server=server, prompt="<s>", max_new_tokens=6)
+    samples = SampleStore.open(tmp_path / "s", ServerSampler(params), 0, 4).first(4)
+    assert [s.index for s in samples] == [0, 1, 2, 3]
+    assert all(0 <= s.n_tokens <= 6 for s in samples)
+    assert len({s.text for s in samples}) > 1
+
+
+def test_a_model_that_babbles_is_counted_unparseable(url, tmp_path, tiny_checkpoint: CheckpointRef):
+    server = {"url": url, "model": str(tiny_checkpoint.path), "concurrency": 2, "timeout": 60}
+    params = EndpointParams(server=server, response_format="text", max_tokens=16)
+    judge = Endpoint({"law": "Courts.", "code": "Programs."}, params, tmp_path, "")
+    found = judge.judge(["the court", "the loop", "a list"])
+    assert set(found.status) <= {"unparseable", "refused"}
+    assert found.facts["prompt_tokens"] > 0
+    assert len((tmp_path / ANSWERS).read_text().splitlines()) == 3
