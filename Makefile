@@ -1,6 +1,7 @@
 # make run   the whole pipeline on the embedded sample      make test   the tests
 # make lint  ruff, mypy, import-linter                      make bench  the benchmarks
 # make viz   the pipeline's lineage in a browser            make mlflow the tracked runs
+# make schedule   retraining every night, with Dagster
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +11,7 @@ READY := .venv/.ready
 export DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench viz mlflow
+.PHONY: run test lint bench viz schedule mlflow
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -32,6 +33,9 @@ bench: $(READY)
 
 viz: $(READY)
 	$(BIN)/kedro viz run --host 127.0.0.1
+
+schedule: $(READY)
+	deploy/dagster/start.sh
 
 mlflow: $(READY)
 	$(BIN)/kedro mlflow ui --host 127.0.0.1

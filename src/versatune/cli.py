@@ -1,8 +1,11 @@
 """``kedro run`` that tells people's mistakes in a sentence and ends its MLflow run truthfully."""
 
+import difflib
+import pkgutil
 import re
 import signal
 import sys
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -12,7 +15,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
 
-from versatune import tracking
+from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
@@ -58,6 +61,7 @@ def rollback(env: str | None) -> None:
 def run(**options: Any) -> Any:
     """Run a pipeline."""
     signal.signal(signal.SIGTERM, _terminate)
+    _check_pipelines([options["pipeline"], *options["pipelines"]])
     try:
         return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
@@ -72,6 +76,18 @@ def run(**options: Any) -> Any:
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
+
+
+def _check_pipelines(names: Iterable[str | None]) -> None:
+    """Kedro would try to import a mistyped pipeline and show the traceback."""
+    known = ["__default__", *(module.name for module in pkgutil.iter_modules(pipelines.__path__))]
+    for name in names:
+        if name and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.ClickException(
+                f"there is no pipeline {name!r}; the pipelines are {', '.join(known)}.{hint}"
+            )
 
 
 def explain(error: BaseException) -> str | None:
