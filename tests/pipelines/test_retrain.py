@@ -250,16 +250,10 @@ class KilledError(BaseException):
 
 
 POINTS = [
-    ("versatune.retraining.challenger", "prepare", "after"),
-    ("versatune.retraining.challenger", "train", "before"),
     ("versatune.retraining.challenger", "train", "after"),
-    ("versatune.evaluation.run", "evaluate_checkpoint", "after"),
     ("versatune.registry", "register", "before"),
     ("mlflow.MlflowClient", "set_registered_model_alias", "before"),
-    ("mlflow.MlflowClient", "set_registered_model_alias", "after"),
     ("versatune.registry", "promote", "after"),
-    ("versatune.retraining.nights.Diary", "finish", "before"),
-    ("versatune.retraining.nights.Diary", "finish", "after"),
 ]
 
 
