@@ -20,7 +20,7 @@ run: $(READY)
 	@echo "The report: $(CURDIR)/data/08_reporting/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
