@@ -53,12 +53,12 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: CheckpointRef):
-    # this server refuses an empty prompt and adds no begin token: it is named here
+    # the random model answers its own begin token with nothing but begin tokens
     server = {"url": url, "model": str(tiny_checkpoint.path), "concurrency": 2, "timeout": 60}
-    params = SamplingParams(source="server", server=server, prompt="<s>", max_new_tokens=6)
+    params = SamplingParams(source="server", server=server, prompt="the court", max_new_tokens=12)
     samples = SampleStore.open(tmp_path / "s", ServerSampler(params), 0, 4).first(4)
     assert [s.index for s in samples] == [0, 1, 2, 3]
-    assert all(0 <= s.n_tokens <= 6 for s in samples)
+    assert all(0 < s.n_tokens <= 12 for s in samples)
     assert len({s.text for s in samples}) > 1
 
 

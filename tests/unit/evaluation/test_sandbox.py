@@ -16,7 +16,7 @@ from versatune.evaluation import sandbox
 from versatune.evaluation.config import SandboxLimits
 from versatune.evaluation.sandbox import Verdict, check_isolation, refusal, run_program
 
-LIMITS = SandboxLimits(wall_seconds=5, cpu_seconds=1, memory_mb=256, processes=4)
+LIMITS = SandboxLimits(wall_seconds=30, cpu_seconds=1, memory_mb=256, processes=4)
 SHORT = LIMITS.model_copy(update={"wall_seconds": 1.0})
 
 REASON = refusal()
