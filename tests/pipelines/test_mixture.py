@@ -106,5 +106,5 @@ def test_adaptive_strategies_are_no_way_to_start() -> None:
 def test_catalog_has_the_outputs(project_root: Path) -> None:
     entries = yaml.safe_load((project_root / "conf/base/catalog_mixture.yml").read_text())
     layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries.items()}
-    assert layers == {"reference_losses": "feature", "initial_mixture": "model_input"}
+    assert layers == {"reference_losses": "model_input", "initial_mixture": "model_input"}
     assert create_pipeline().all_outputs() == set(entries)

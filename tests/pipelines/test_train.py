@@ -11,10 +11,12 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 
 from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train import create_pipeline
-from versatune.pipelines.train.nodes import known_references
+from versatune.pipelines.train.nodes import known_references, train_model
+from versatune.pipelines.train.params import TrackingParams
 from versatune.training.config import TrainParams
 
 CONTRACT = {
@@ -56,7 +58,7 @@ def test_a_slice_run_trains_and_writes_the_contract(
         {
             "tokenized": MemoryDataset(tiny_store),
             "base_model": MemoryDataset(tiny_checkpoint.model_dump(mode="json")),
-            "initial_mixture": MemoryDataset({"weights": share}),
+            "initial_mixture": MemoryDataset({"weights": share, "unit": "tokens"}),
             "reference_losses": MemoryDataset(
                 {"domains": {name: {"nats_per_token": 3.0} for name in share}}
             ),
@@ -64,6 +66,7 @@ def test_a_slice_run_trains_and_writes_the_contract(
                 {"domains": {name: {"share": s} for name, s in share.items()}}
             ),
             "params:train": MemoryDataset(params),
+            "params:tracking": MemoryDataset(TrackingParams()),
             "trained_model": FolderDataset(filepath=str(tmp_path / "trained")),
             "mixture_history": ParquetDataset(filepath=str(tmp_path / "history.parquet")),
         }
@@ -74,6 +77,20 @@ def test_a_slice_run_trains_and_writes_the_contract(
     assert written.groupby("round")["weight"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert list(written["domain"][:3]) == ["law", "medicine", "code"]
     assert catalog.load("trained_model").facts["rounds"] == 2
+
+
+def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
+) -> None:
+    with pytest.raises(VersatuneError, match=r"mixture\.unit is 'rows' and train\.unit 'tokens'"):
+        train_model(
+            tiny_store,
+            tiny_checkpoint.model_dump(mode="json"),
+            {"weights": {}, "unit": "rows"},
+            {"domains": {}},
+            {"domains": {}},
+            TrainParams(),
+        )
 
 
 def test_references_that_were_switched_off_are_none() -> None:
