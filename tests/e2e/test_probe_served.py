@@ -1,6 +1,8 @@
 """The endpoint judge and the served sampler against a real server: ``transformers serve``."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import EndpointParams, SamplingParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint
@@ -52,14 +55,33 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         server.wait(timeout=20)
 
 
-def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: CheckpointRef):
+def sampler(url: str, model: Path) -> ServerSampler:
+    server = {"url": url, "model": str(model), "concurrency": 2, "timeout": 60}
     # the random model answers its own begin token with nothing but begin tokens
-    server = {"url": url, "model": str(tiny_checkpoint.path), "concurrency": 2, "timeout": 60}
-    params = SamplingParams(source="server", server=server, prompt="the court", max_new_tokens=12)
-    samples = SampleStore.open(tmp_path / "s", ServerSampler(params), 0, 4).first(4)
+    return ServerSampler(
+        SamplingParams(source="server", server=server, prompt="the court", max_new_tokens=12)
+    )
+
+
+def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: CheckpointRef):
+    # this server samples only models whose own generation config says so
+    model = tmp_path / "sampling"
+    shutil.copytree(tiny_checkpoint.path, model)
+    file = model / "generation_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "do_sample": True, "top_k": 0}))
+    samples = SampleStore.open(tmp_path / "s", sampler(url, model), 0, 4).first(4)
     assert [s.index for s in samples] == [0, 1, 2, 3]
     assert all(0 < s.n_tokens <= 12 for s in samples)
     assert len({s.text for s in samples}) > 1
+
+
+def test_a_real_server_that_decodes_greedily_is_found_out(
+    url, tmp_path, tiny_checkpoint: CheckpointRef
+):
+    store = SampleStore.open(tmp_path / "s", sampler(url, tiny_checkpoint.path), 0, 4)
+    with pytest.raises(VersatuneError, match="it does not sample"):
+        store.first(4)
 
 
 def test_a_model_that_babbles_is_counted_unparseable(url, tmp_path, tiny_checkpoint: CheckpointRef):

@@ -166,6 +166,7 @@ def facts_of(samples: list[Sample]) -> dict[str, Any]:
     """Counts of what is odd about the samples."""
     return {
         "empty": sum(s.flag == "empty" for s in samples),
+        "repeated": len(samples) - len({s.text for s in samples}),
         "loop": sum(s.flag == "loop" for s in samples),
         "cut_at_limit": sum(not s.ended for s in samples),
         "mean_tokens": float(np.mean([s.n_tokens for s in samples])),

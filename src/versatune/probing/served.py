@@ -105,6 +105,8 @@ class ServerSampler(Sampler):
     """
 
     PASSES = 3
+    ENOUGH = 4
+    """Samples of a wave that can't all be equal unless the server decodes greedily."""
 
     def __init__(self, params: SamplingParams, api_key: str = "") -> None:
         self.params = params
@@ -119,16 +121,19 @@ class ServerSampler(Sampler):
 
     def wave(self, indices: range, seed: int) -> Iterator[Sample]:
         left = list(indices)
+        texts: set[str] = set()
         trouble: Exception | None = None
         for _ in range(self.PASSES):
             failed = []
             for index, sample, error in self.server.each(lambda i: self._ask(i, seed), left):
                 if error is None:
+                    texts.add(sample.text)
                     yield sample
                 else:
                     failed.append(index)
                     trouble = error
             if not failed:
+                self._refuse_greedy(len(indices), texts)
                 return
             left = failed
         raise VersatuneError(
@@ -136,6 +141,15 @@ class ServerSampler(Sampler):
             f"tried {self.PASSES} times (last: {type(trouble).__name__}: {str(trouble)[:200]}). "
             "What was drawn before is kept: run again to go on."
         )
+
+    def _refuse_greedy(self, n: int, texts: set[str]) -> None:
+        # transformers serve, for one, samples only when the model's own generation_config says so
+        if n >= self.ENOUGH and len(texts) == 1:
+            raise VersatuneError(
+                f"{self.params.server.url} gave {n} requests of different seeds the same text: "
+                "it does not sample. Switch sampling on there (for `transformers serve`: "
+                '"do_sample": true, "top_k": 0 in the model\'s generation_config.json).'
+            )
 
     def _ask(self, index: int, seed: int) -> Sample:
         extra: dict[str, Any] = {}

@@ -259,10 +259,18 @@ def test_served_samples_ask_for_the_models_own_distribution(tmp_path):
 
 
 def test_a_served_sample_that_fails_is_tried_again_never_left_out(tmp_path):
-    with serving(lambda i: garbage(b"{}") if i in (1, 4) else completion("text")) as server:
+    with serving(lambda i: garbage(b"{}") if i in (1, 4) else completion(f"text {i}")) as server:
         samples = SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4).first(4)
         assert len(samples) == 4
     with serving(lambda _: status(500)) as server:
         store = SampleStore.open(tmp_path / "t", sampler(server.url), 0, 4)
         with pytest.raises(VersatuneError, match=r"no answer to 4 of 4 requests"):
             store.first(4)
+
+
+def test_a_server_that_does_not_sample_is_refused(tmp_path):
+    with serving(lambda _: completion("the same")) as server:
+        store = SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4)
+        with pytest.raises(VersatuneError, match="it does not sample"):
+            store.first(4)
+    assert not list((tmp_path / "s").glob("wave_*"))

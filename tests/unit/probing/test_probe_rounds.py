@@ -146,6 +146,7 @@ def test_the_result_says_all_it_knows(tmp_path, judge):
     assert found["n_rejected"] == 2
     assert found["rejected"] == {"refused": 1, "unparseable": 1}
     assert found["samples"]["loop"] == 20
+    assert found["samples"]["repeated"] == 19
     assert found["samples"]["cut_at_limit"] == 4
     assert len(found["round_shares"]) == 2
     said = " ".join(found["warnings"])
