@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
+from versatune.data.byte_level import Places, byte_lengths, locate
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.templates import LITERAL, ChatTemplate, Span
 from versatune.errors import VersatuneError
@@ -58,8 +60,8 @@ class EncoderSpec:
 class Example:
     """One tokenised conversation; ``spans`` are (first, end) token positions of the answers."""
 
-    ids: list[int]
-    spans: list[tuple[int, int]]
+    ids: npt.NDArray[np.int32]
+    spans: Places
     n_bytes: int
     truncated: bool = False
 
@@ -67,6 +69,8 @@ class Example:
     def n_supervised(self) -> int:
         return sum(end - first for first, end in self.spans)
 
+
+_NOTHING = Example(np.array([], np.int32), [], 0)
 
 _Rendered = tuple[int, str, list[Span]]
 """Place in the batch, text, answers."""
@@ -88,6 +92,7 @@ class Encoder:
         self._tokenizer = _plain(spec.tokenizer)
         self._literal = _plain(spec.tokenizer)
         self._literal.encode_special_tokens = True
+        self._byte_lengths = byte_lengths(spec.tokenizer)
 
     def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
         """One result a conversation, in order."""
@@ -101,12 +106,14 @@ class Encoder:
         A batch is encoded in another thread (the tokenizer holds no Python lock) while this one
         renders the next and labels the last.
         """
+        exact = self._byte_lengths is not None
+        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
         with ThreadPoolExecutor(1) as pool:
             waiting = None
             for conversations in batches:
                 results, rendered = self._render(conversations)
                 plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
-                future = pool.submit(self._tokenizer.encode_batch, plain, add_special_tokens=False)
+                future = pool.submit(encode, plain, add_special_tokens=False)
                 if waiting is not None:
                     yield self._label(*waiting)
                 waiting = results, rendered, future
@@ -126,7 +133,7 @@ class Encoder:
                 results.append(error)
             else:
                 rendered.append((len(results), text, spans))
-                results.append(Example([], [], 0))
+                results.append(_NOTHING)
         return results, rendered
 
     def _label(
@@ -135,16 +142,41 @@ class Encoder:
         rendered: list[_Rendered],
         encodings: "Future[list[Encoding]]",
     ) -> list[Example | RejectedError]:
-        for (place, text, spans), encoding in zip(rendered, encodings.result(), strict=True):
+        found = encodings.result()
+        located = self._by_bytes(rendered, found)
+        for (place, text, spans), encoding, tokens in zip(rendered, found, located, strict=True):
             try:
                 if LITERAL[0] in text:
-                    located = self._locate_literals(text, spans)
-                else:
-                    located = _locate_spans(text, spans, encoding)
-                results[place] = self._fit(located, text, spans)
+                    tokens = self._locate_literals(text, spans)
+                elif tokens is None:
+                    tokens = self._by_offsets(text, spans, encoding)
+                results[place] = self._fit(tokens, text, spans)
             except RejectedError as error:
                 results[place] = error
         return results
+
+    def _by_bytes(
+        self, rendered: list[_Rendered], encodings: list[Encoding]
+    ) -> list["_Located | None"]:
+        """None for a row of which more must be known than its bytes."""
+        if self._byte_lengths is None:
+            return [None] * len(rendered)
+        ids = [encoding.ids for encoding in encodings]
+        borders = np.cumsum([0, *map(len, ids)])
+        flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(borders[-1]))
+        places = locate(self._byte_lengths, flat, borders, [row[1:] for row in rendered])
+        rows = zip(places, itertools.pairwise(borders.tolist()), strict=True)
+        return [
+            _Located(flat[begin:end], found)
+            if found is not None and end - begin <= self.max_length
+            else None
+            for found, (begin, end) in rows
+        ]
+
+    def _by_offsets(self, text: str, spans: list[Span], encoding: Encoding) -> "_Located":
+        if self._byte_lengths is not None:
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return _locate_spans(text, spans, encoding)
 
     def _locate_literals(self, text: str, spans: list[Span]) -> "_Located":
         """Encode in pieces: the template's control tokens as such, what a user typed as text."""
@@ -157,7 +189,8 @@ class Encoder:
             ids += piece_ids
             offsets += [(at + start, at + end) for start, end in piece_offsets]
             at += len(piece) + 1
-        return _Located(ids, [_locate(offsets, span) for span in spans], offsets)
+        places = [_locate(offsets, span) for span in spans]
+        return _Located(np.array(ids, np.int32), places, offsets)
 
     def _fit(self, located: "_Located", text: str, spans: list[Span]) -> Example:
         ids, places, limit = located.ids, located.places, self.max_length
@@ -168,7 +201,7 @@ class Encoder:
                 raise RejectedError("prompt_too_long", detail)
             if self.overflow == "drop":
                 raise RejectedError("too_long", f"{len(ids)} tokens, the limit is {limit}")
-            cut = located.offset(limit - 1)[1]
+            cut = located.end_of(limit - 1)
             ids = ids[:limit]
             places = [(first, min(end, limit)) for first, end in places if first < limit]
             spans = [Span(s.start, min(s.stop, cut), s.end) for s in spans if s.start < cut]
@@ -182,22 +215,23 @@ class Encoder:
 class _Located:
     """Token ids, the token positions of the answers, and where tokens stand in the text."""
 
-    ids: list[int]
-    places: list[tuple[int, int]]
-    offsets: Encoding | list[tuple[int, int]]
+    ids: npt.NDArray[np.int32]
+    places: Places
+    offsets: Encoding | list[tuple[int, int]] | None = None
+    """None for tokens located by their bytes, which are not cut."""
 
-    def offset(self, token: int) -> tuple[int, int]:
-        found = self.offsets
-        return found[token] if isinstance(found, list) else found.offsets[token]
+    def end_of(self, token: int) -> int:
+        """Where a token ends in the text, in characters."""
+        assert self.offsets is not None
+        offsets = self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
+        return offsets[token][1]
 
 
 def to_arrow(examples: Sequence[Example], domains: Sequence[int], rows: Sequence[str]) -> pa.Table:
     """Examples as rows of a store."""
     lengths = np.array([len(e.ids) for e in examples], dtype=np.int32)
     borders = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = np.fromiter(
-        itertools.chain.from_iterable(e.ids for e in examples), np.int32, int(borders[-1])
-    )
+    flat = np.concatenate([np.array([], np.int32), *(e.ids for e in examples)])
     labels = np.full_like(flat, -100)
     for border, example in zip(borders.tolist(), examples, strict=False):
         for first, end in example.spans:
@@ -252,7 +286,7 @@ def _encode_piece(
 
 
 def _locate_spans(text: str, spans: list[Span], encoding: Encoding) -> _Located:
-    ids = encoding.ids
+    ids = np.array(encoding.ids, np.int32)
     places = []
     for span in spans:
         first = encoding.char_to_token(span.start)
@@ -273,6 +307,8 @@ def _locate(offsets: list[tuple[int, int]], span: Span) -> tuple[int, int]:
 
 
 def _n_bytes(text: str, span: Span) -> int:
+    if text.isascii():
+        return span.stop - span.start
     said = text[span.start : span.stop]
     for mark in LITERAL:
         said = said.replace(mark, "")
