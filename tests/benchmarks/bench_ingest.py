@@ -8,20 +8,22 @@ the per-row loop of the method's public code (full text, then source, one row at
 are rendered beforehand, for nothing); and the bare batch encode of the same texts. ``--data`` is a
 folder of JSONL files of instruction, input, output; ``--model`` any folder with a tokenizer.
 
-``memory`` cleans and tokenises generated rows in a process of its own and prints its peak memory
-(and that of its largest worker).
+``memory`` cleans and tokenises generated rows and prints the peak memory of this process and all
+its workers together: proportional set size, where what processes share counts once, looked at
+four times a second.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import resource
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -130,6 +132,44 @@ def generate(path: Path, rows: int, seed: int) -> None:
             out.write(json.dumps({"instruction": prompt, "input": "", "output": answer}) + "\n")
 
 
+class Watch(threading.Thread):
+    """Looks at the memory of this process and its children while a block runs."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.peak = 0.0
+        """GiB."""
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(0.25):
+            self.peak = max(self.peak, sum(map(_gib, _family(os.getpid()))))
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+
+
+def _family(pid: int) -> list[int]:
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            children += map(int, task.read_text().split())
+    return [pid, *(member for child in children for member in _family(child))]
+
+
+def _gib(pid: int) -> float:
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) / 2**20
+    return 0.0
+
+
 def memory(args: argparse.Namespace) -> None:
     from versatune.data.clean import clean
     from versatune.data.config import CleanParams, Domains, TokenizeParams
@@ -148,23 +188,24 @@ def memory(args: argparse.Namespace) -> None:
             source = {"path": str(folder / f"{name}.jsonl")}
             domains[name] = {"description": name, "sources": [source]}
         begin = time.perf_counter()
-        cleaned = clean(
-            Domains.model_validate(domains), CleanParams(folder=folder / "clean", seed=0)
-        )
+        with Watch() as cleaning:
+            cleaned = clean(
+                Domains.model_validate(domains), CleanParams(folder=folder / "clean", seed=0)
+            )
         middle = time.perf_counter()
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        store = tokenize(
-            cleaned, args.model, load_tokenizer, TokenizeParams(folder=folder / "tokenized")
+        params = TokenizeParams(
+            folder=folder / "tokenized", max_length=args.max_length, num_workers=args.workers
         )
+        with Watch() as tokenizing:
+            store = tokenize(cleaned, args.model, load_tokenizer, params)
         end = time.perf_counter()
         print(
             f"rows {args.rows}: cleaned in {middle - begin:.0f} s, tokenised in {end - middle:.0f}"
         )
         print(f"kept {sum(d['rows'] for d in store.facts['train'].values())} training rows")
-        print(f"peak of cleaning: {peak:.2f} GiB")
-        final = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        worker = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-        print(f"peak of all: {final:.2f} GiB, of the largest worker: {worker:.2f} GiB")
+        print(
+            f"peak of cleaning: {cleaning.peak:.2f} GiB, of tokenising: {tokenizing.peak:.2f} GiB"
+        )
 
 
 def main() -> None:
@@ -175,6 +216,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--workers", type=int, help="null: as many as pay")
     parser.add_argument("--scratch", type=Path)
     args = parser.parse_args()
     if args.mode == "speed":
