@@ -14,8 +14,13 @@ from versatune.evaluation.forgetting import (
     mean_relative_gain,
     verdict,
 )
-from versatune.evaluation.intervals import bootstrap_mean, mean_stderr, t_interval
-from versatune.evaluation.results import HELD_OUT, LOSS
+from versatune.evaluation.intervals import (
+    bootstrap_mean,
+    bootstrap_ratio,
+    mean_stderr,
+    t_interval,
+)
+from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 
 Array = npt.NDArray[np.float64]
 
@@ -28,16 +33,16 @@ COMPARISON_COLUMNS = (
 number of the model all of them began from; ``change``: since then, paired by item."""
 
 SUMMARY_COLUMNS = (
-    *("metric", "measure", "domain", "strategy", "baseline", "value", "difference", "low", "high"),
-    *("bootstrap_low", "bootstrap_high", "n_seeds", "verdict"),
+    *("metric", "measure", "domain", "strategy", "baseline", "value", "value_low", "value_high"),
+    *("difference", "low", "high", "bootstrap_low", "bootstrap_high", "n_seeds", "verdict"),
 )
-"""The ``comparison_summary`` table. ``value``: mean over seeds; ``difference``: mean over seeds of
-the paired difference from the baseline, with its t-interval and its bootstrap interval."""
+"""The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
+``difference``: mean over seeds of the paired difference from the baseline, with its t-interval and
+its bootstrap interval; ``verdict``: on the difference."""
 
 ACCURACY = "accuracy"
-"""A domain's mean over its tasks of the first of :data:`ACCURACIES` each task has."""
-
-ACCURACIES = ("acc", "exact_match", "pass@1")
+"""A domain's mean over its tasks of each task's accuracy
+(:func:`versatune.evaluation.results.task_accuracies`)."""
 
 MIN_SEEDS = 3
 """Fewer seeds distinguish nothing: two that happen to agree (as shares of few items do) would have
@@ -59,7 +64,7 @@ def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scor
     if metric == LOSS:
         found = comparison[(comparison["metric"] == LOSS) & (comparison["task"] == HELD_OUT)]
     else:
-        found = comparison[comparison["metric"].isin(ACCURACIES)]
+        found = task_accuracies(comparison, by=("strategy", "seed"))
     result: Scores = {}
     keys = ["strategy", "seed", "domain"]
     means = found.groupby(keys, sort=False)[column].mean().reset_index()
@@ -80,7 +85,8 @@ def summarise(
     - ``relative_gain``: of the mean over domains over the baseline's, seed by seed (for losses
       the relative fall); its ``value`` is the paper's mean relative gain;
     - with ``target``: ``target_gain`` and ``others_change`` since the base (for losses the fall
-      counts as gain), and ``less_degradation`` than the baseline's (a ratio of means: no interval).
+      counts as gain), and ``less_degradation`` than the baseline's: a ratio of means over seeds,
+      whose interval is a paired bootstrap's.
 
     Only seeds that both have are paired. ``seed`` is the bootstrap's.
     """
@@ -89,14 +95,15 @@ def summarise(
         found = scores(comparison, metric)
         base = scores(comparison, metric, "base")
         strategies = list(dict.fromkeys(strategy for strategy, _ in found))
-        for measure, domain, values in _measures(metric, found, base, target):
+        measures = list(_measures(metric, found, base, target))
+        for measure, domain, values in measures:
             for strategy in strategies:
                 row = _paired(values, strategy, baseline, seed, _falls(metric, measure))
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
         rows += _relative_gains(metric, found, strategies, baseline, seed)
-        if target is not None:
-            rows += _less_degradation(metric, found, base, strategies, baseline, target)
+        others = [values for measure, _, values in measures if measure == "others_change"]
+        rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline, seed)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
@@ -140,8 +147,10 @@ def _paired(
     both = sorted(mine.keys() & theirs.keys())
     if not both:
         return None
-    value = float(np.mean([mine[s] for s in both]))
+    value, stderr = mean_stderr(np.array([mine[s] for s in both]))
+    low, high = t_interval(value, stderr, len(both))
     row: dict[str, Any] = {"strategy": strategy, "baseline": baseline, "value": value}
+    row |= {"value_low": low, "value_high": high}
     if strategy == baseline:
         return row | {"n_seeds": len(both)}
     differences = np.array([mine[s] - theirs[s] for s in both])
@@ -191,34 +200,34 @@ def _relative_gains(
             "strategy": strategy,
             "baseline": baseline,
             "value": sign * mean_relative_gain(mine, theirs),
-            **difference_row(each, seed, lower_is_better=False),
+            **_as_value(difference_row(each, seed, lower_is_better=False)),
         }
 
 
+def _as_value(row: dict[str, Any]) -> dict[str, Any]:
+    """A relative gain is a difference itself: its interval is that of its value too."""
+    return row | {"value_low": row["low"], "value_high": row["high"]}
+
+
 def _less_degradation(
-    metric: str,
-    found: Scores,
-    base: Scores,
-    strategies: Sequence[str],
-    baseline: str,
-    target: str,
+    metric: str, others: Series, strategies: Sequence[str], baseline: str, seed: int
 ) -> Iterator[dict[str, Any]]:
-    others: dict[str, list[float]] = {}
-    for (strategy, s), by_domain in found.items():
-        if target in by_domain:
-            change = expansion_summary(gains(metric, by_domain, base[strategy, s]), target)
-            others.setdefault(strategy, []).append(change["others_change"])
-    if baseline not in others:
-        return
-    reference = float(np.mean(others[baseline]))
+    """``others``: the sum of the changes of the other domains."""
     for strategy in strategies:
-        if strategy != baseline:
-            yield {
-                "metric": metric,
-                "measure": "less_degradation",
-                "domain": ALL,
-                "strategy": strategy,
-                "baseline": baseline,
-                "value": less_degradation(float(np.mean(others[strategy])), reference),
-                "n_seeds": len(others[strategy]),
-            }
+        seeds = [s for name, s in others if name == strategy and (baseline, s) in others]
+        if strategy == baseline or not seeds:
+            continue
+        mine = np.array([others[strategy, s] for s in seeds])
+        theirs = np.array([others[baseline, s] for s in seeds])
+        low, high = bootstrap_ratio(mine, theirs, seed)
+        yield {
+            "metric": metric,
+            "measure": "less_degradation",
+            "domain": ALL,
+            "strategy": strategy,
+            "baseline": baseline,
+            "value": less_degradation(float(mine.mean()), float(theirs.mean())),
+            "bootstrap_low": 1 - high,
+            "bootstrap_high": 1 - low,
+            "n_seeds": len(seeds),
+        }

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.evaluation.intervals import mean_stderr, paired_ratio_change, t_interval, wilson
+from versatune.evaluation.intervals import log_ratio, mean_stderr, t_interval, wilson
 from versatune.evaluation.results import LOSS
 
 Array = npt.NDArray[np.float64]
@@ -23,7 +23,9 @@ CHANGE_COLUMNS = (
     *("verdict", "n", "became_wrong", "became_wrong_low", "became_wrong_high"),
     *("became_right", "became_right_low", "became_right_high"),
 )
-"""The ``forgetting`` table. ``low``, ``high``: 95 % interval of ``change``, paired by item;
+"""The ``forgetting`` table. ``low``, ``high``: 95 % interval of ``change``, paired by item; that of
+a loss is base * (exp(x ± t * stderr(x)) - 1) with x the :func:`log_ratio` of its rows, so divided
+by ``base`` it is the interval of ``relative``, which ends above -1; ``relative``: change / base;
 ``became_wrong``: share of all items that were right and are wrong now."""
 
 
@@ -115,7 +117,7 @@ def _in_other_units(metric: str, base: float, loss: dict[str, Any]) -> dict[str,
     """The loss's paired interval in bits per byte (a constant times it) or perplexity (its exp):
     one change has one verdict, whatever the unit."""
     if metric == "perplexity":
-        low, high = (base * math.expm1(min(loss[end], 700.0)) for end in ("low", "high"))
+        low, high = (base * _expm1(loss[end]) for end in ("low", "high"))
     else:
         scale = base / loss["base"] if loss["base"] else 0.0
         low, high = scale * loss["low"], scale * loss["high"]
@@ -134,7 +136,7 @@ def _change(
         low, high = change - half, change + half
     else:
         first, second = (pairs[f"score_{when}"].to_numpy(np.float64) for when in _WHEN)
-        low, high = _paired(first, second, pairs["weight_after"].to_numpy(np.float64))
+        low, high = _paired(metric, base, first, second)
         if np.isin([first, second], (0.0, 1.0)).all():
             moved = transitions(first, second)
     return {
@@ -156,9 +158,16 @@ def _change(
 _WHEN = ("before", "after")
 
 
-def _paired(before: Array, after: Array, weight: Array) -> tuple[float, float]:
-    if (weight == 1).all():
-        change, stderr = mean_stderr(after - before)
-    else:
-        change, stderr = paired_ratio_change(before, after, weight)
-    return t_interval(change, stderr, len(weight))
+def _paired(metric: str, base: float, before: Array, after: Array) -> tuple[float, float]:
+    if metric == LOSS:
+        low, high = t_interval(*log_ratio(before, after), len(before))
+        return base * _expm1(low), base * _expm1(high)
+    return t_interval(*mean_stderr(after - before), len(before))
+
+
+def _expm1(exponent: float) -> float:
+    return math.expm1(exponent) if exponent < _LARGEST else math.inf
+
+
+_LARGEST = 700.0
+"""exp of more than this overflows."""

@@ -1,7 +1,8 @@
 """Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
 
 A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
-scores choices; functions of ours that it calls score texts and programs."""
+scores choices; functions of ours that it calls score texts and programs. Its own tasks are
+measured exactly as it does, so that they compare with numbers published elsewhere."""
 
 import contextlib
 import json
@@ -22,11 +23,6 @@ from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
 
 logger = logging.getLogger(__name__)
-
-CPU_LOGITS = 2 * 10**8
-"""Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
-
-MAX_BATCH = 64
 
 
 def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any) -> Measured:
@@ -201,15 +197,6 @@ def _dataset(documents: list[dict[str, Any]]) -> Callable[..., Any]:
     return load
 
 
-def batch_size(vocabulary: int, longest: int) -> int:
-    """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
-
-    A rule and not a trial: a trial on a CPU ends in the machine's memory being used up, and gives
-    another number each time.
-    """
-    return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))
-
-
 def _evaluate_local(
     model: Any,
     tokenizer: Any,
@@ -222,9 +209,11 @@ def _evaluate_local(
     running git and pip), which takes longer than most local files."""
     from lm_eval import evaluate
 
+    from versatune.evaluation.language_model import AnswerLM, language_model
+
     loaded = _index(None, include_defaults=False).load([config])
     result: dict[str, Any] = evaluate(
-        lm=_language_model(model, tokenizer, params, longest),
+        lm=language_model(AnswerLM, model, tokenizer, params.batch_size, longest),
         task_dict=loaded,
         apply_chat_template=chat,
         bootstrap_iters=0,
@@ -236,9 +225,12 @@ def _evaluate_named(
     model: Any, tokenizer: Any, name: str, params: EvaluateParams
 ) -> dict[str, Any]:
     from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+
+    from versatune.evaluation.language_model import language_model
 
     result: dict[str, Any] = simple_evaluate(
-        model=_language_model(model, tokenizer, params, longest=1024),
+        model=language_model(HFLM, model, tokenizer, params.batch_size, longest=1024),
         tasks=[name],
         limit=params.limit,
         num_fewshot=params.harness.num_fewshot,
@@ -251,16 +243,6 @@ def _evaluate_named(
         fewshot_random_seed=params.seed,
     )
     return result
-
-
-def _language_model(model: Any, tokenizer: Any, params: EvaluateParams, longest: int) -> Any:
-    from lm_eval.models.huggingface import HFLM
-
-    size: int | str = params.batch_size
-    if size == "auto" and model.device.type == "cpu":
-        limit = getattr(model.config, "max_position_embeddings", longest)
-        size = batch_size(model.config.vocab_size, min(longest, limit))
-    return HFLM(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
 
 
 def _task_manager(names: Sequence[str], params: EvaluateParams) -> Any:

@@ -47,27 +47,45 @@ def mean_stderr(values: Array) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def paired_ratio_change(before: Array, after: Array, weight: Array) -> tuple[float, float]:
-    """Change of a ratio sum(x)/sum(w) between two measurements of the same rows, and its stderr.
+def log_ratio(before: Array, after: Array) -> tuple[float, float]:
+    """ln(sum(after) / sum(before)) of the same rows, and its stderr by the delta method.
 
-    ``before``, ``after``: summed loss of each row, shape (n,); ``weight``: its tokens. Because
-    rows are paired, the error is that of the difference, much smaller than of either loss.
-    Raises ValueError when nothing was weighed.
+    ``before``, ``after``: summed loss of each row, shape (n,); the tokens of the rows cancel. With
+    a_i and b_i the parts of the rows in the two sums, a_i = after_i / sum(after), the stderr is
+    sqrt(n / (n - 1) * sum_i (a_i - b_i)^2). On this scale no interval reaches a fall of 100 %.
+    NaN where a sum is not above zero; the stderr is NaN for one row.
     """
-    n, total = len(weight), float(weight.sum())
-    if total <= 0:
-        raise ValueError("no tokens")
-    difference = after - before
-    change = float(difference.sum() / total)
+    n, first, last = len(before), float(before.sum()), float(after.sum())
+    if not (first > 0 and last > 0):
+        return math.nan, math.nan
+    ratio = math.log(last / first)
     if n < 2:
-        return change, math.nan
-    spread = difference - change * weight
-    return change, float(math.sqrt(n / (n - 1) * (spread**2).sum()) / total)
+        return ratio, math.nan
+    spread = after / last - before / first
+    return ratio, math.sqrt(n / (n - 1) * float((spread**2).sum()))
 
 
 def bootstrap_mean(values: Array, seed: int, draws: int = 10_000) -> tuple[float, float]:
     """The 95 % percentile-bootstrap interval of the mean of ``values``, shape (n,)."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), size=(draws, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
+    low, high = np.quantile(values[_draws(len(values), seed, draws)].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+def bootstrap_ratio(
+    values: Array, baseline: Array, seed: int, draws: int = 10_000
+) -> tuple[float, float]:
+    """The 95 % percentile-bootstrap interval of mean(values) / mean(baseline), drawn in pairs.
+
+    Both shape (n,). NaN where not every baseline is below zero (the ratio of losses, as of
+    :func:`versatune.evaluation.forgetting.less_degradation`), and for fewer than two pairs.
+    """
+    if len(values) < 2 or not (baseline < 0).all():
+        return math.nan, math.nan
+    drawn = _draws(len(values), seed, draws)
+    ratios = values[drawn].mean(axis=1) / baseline[drawn].mean(axis=1)
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _draws(n: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
+    return np.random.default_rng(seed).integers(0, n, size=(draws, n))

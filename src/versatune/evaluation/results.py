@@ -26,6 +26,12 @@ HELD_OUT = "held_out"
 
 LOSS = "nats_per_token"
 
+ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
+"""Metrics where more is better; the first of them that a task reports counts as its accuracy."""
+
+LIBRARIES = ("torch", "transformers", "lm-eval")
+"""What numbers depend on besides the weights and the items: part of the key they are kept by."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -35,10 +41,32 @@ class Measured:
     items: pd.DataFrame
 
 
-def library_versions() -> str:
-    """Versions of what numbers depend on, in one line."""
-    names = ("versatune", "torch", "transformers", "lm-eval")
-    return ", ".join(f"{name} {version(name)}" for name in names)
+def library_versions() -> dict[str, str]:
+    """The installed versions of :data:`LIBRARIES`, by name."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def described_versions() -> str:
+    """Versions of versatune and of :data:`LIBRARIES`, in one line."""
+    versions = {"versatune": version("versatune"), **library_versions()}
+    return ", ".join(f"{name} {number}" for name, number in versions.items())
+
+
+def plain_metric(metric: str) -> str:
+    """``exact_match (flexible-extract)`` and the like without what the harness adds."""
+    return metric.split(" (")[0]
+
+
+def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
+    """Of ``rows`` (columns ``domain``, ``task``, ``metric`` and ``by``) each task's accuracy.
+
+    That is the first of :data:`ACCURACIES` it has, within each combination of ``by``; rows keep
+    their order.
+    """
+    rank = rows["metric"].map(plain_metric).map({name: i for i, name in enumerate(ACCURACIES)})
+    found = rows[rank.notna()].assign(rank=rank).sort_values("rank", kind="stable")
+    first = found.drop_duplicates([*by, "domain", "task"])
+    return first.sort_index().drop(columns="rank")
 
 
 def score_row(scores: Sequence[float]) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """Measure a checkpoint: what was measured before is read, the rest is measured now.
 
 Each part (the held-out losses, a task) is a folder below ``params.folder``, by the checkpoint's
-fingerprint, so an interrupted evaluation goes on and a repeated one costs no model load.
+fingerprint, so an interrupted evaluation goes on and a repeated one costs no model load. What was
+measured by other versions of the libraries is measured again.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ from versatune.evaluation.results import (
     HELD_OUT,
     ITEM_COLUMNS,
     Measured,
+    described_versions,
     library_versions,
 )
 from versatune.evaluation.sandbox import check_isolation
@@ -73,7 +74,7 @@ def evaluate_checkpoint(
 
 
 def _parts(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> Iterator[Part]:
-    common: dict[str, Any] = {"dtype": params.dtype}
+    common: dict[str, Any] = {"dtype": params.dtype, "versions": library_versions()}
     yield Part(
         HELD_OUT,
         {
@@ -84,7 +85,7 @@ def _parts(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams)
         },
         partial(measure_heldout, store, params),
     )
-    common |= {"limit": params.limit, "lm_eval": version("lm-eval")}
+    common |= {"limit": params.limit}
     for task in tasks:
         if task.runs_code and not params.code.run:
             logger.warning(
@@ -143,7 +144,7 @@ def _measure(
     for number, (part, work) in enumerate(parts, start=1):
         logger.info("%s: %s (%d of %d)", checkpoint.name, part.name, number, len(parts))
         measured = part.measure(model, tokenizer)
-        rows = measured.rows.assign(versions=library_versions())
+        rows = measured.rows.assign(versions=described_versions())
         rows.to_parquet(work.path / "rows.parquet", index=False)
         measured.items.to_parquet(work.path / "items.parquet", index=False)
         work.seal()

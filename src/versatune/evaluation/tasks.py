@@ -52,7 +52,7 @@ class LocalTask:
         return self.kind in CODE_KINDS
 
 
-SCORING = 1
+SCORING = 2
 """Raised when the same answers would be scored differently, so that kept results are not used."""
 
 

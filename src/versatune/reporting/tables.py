@@ -5,9 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-LOSS = "nats_per_token"
-ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
-"""Metrics where more is better; the first one present counts as a task's accuracy."""
+from versatune.evaluation.results import LOSS, plain_metric, task_accuracies
 
 
 def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -21,21 +19,16 @@ def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
     """Base and tuned model side by side: held-out losses first, then each task's accuracy.
 
     The rows of ``forgetting`` (changes, their paired 95 % intervals ``low`` and ``high``, and
-    verdicts) that the report shows: of each domain and task the loss in nats, or the first of
-    :data:`ACCURACIES` it has; with ``base_low, base_high, tuned_low, tuned_high`` added, the
-    intervals of each measurement, from ``evaluation``.
+    verdicts) that the report shows: the loss in nats, or the task's accuracy
+    (:func:`versatune.evaluation.results.task_accuracies`); with ``base_low, base_high, tuned_low,
+    tuned_high`` added, the intervals of each measurement, from ``evaluation``.
     """
-    name = forgetting["metric"].map(_plain)
-    rank = {metric: i for i, metric in enumerate((LOSS, *ACCURACIES))}
-    shown = forgetting[name.isin(list(rank))].copy()
-    shown["metric"] = name
-    shown["rank"] = shown["metric"].map(rank)
-    shown = shown.sort_values("rank", kind="stable").drop_duplicates(["domain", "task"])
-    losses = shown["metric"] == LOSS
-    shown = pd.concat([shown[losses], shown[~losses].sort_index()]).drop(columns="rank")
+    losses = forgetting[forgetting["metric"] == LOSS]
+    shown = pd.concat([losses, task_accuracies(forgetting)])
+    shown["metric"] = shown["metric"].map(plain_metric)
     for model in ("base", "tuned"):
         ends = evaluation.loc[evaluation["model"] == model, [*_KEYS, "low", "high"]].copy()
-        ends["metric"] = ends["metric"].map(_plain)
+        ends["metric"] = ends["metric"].map(plain_metric)
         ends = ends.drop_duplicates(list(_KEYS)).rename(
             columns={"low": f"{model}_low", "high": f"{model}_high"}
         )
@@ -54,11 +47,6 @@ def only_accuracies(table: pd.DataFrame) -> pd.DataFrame:
 
 
 _KEYS = ("domain", "task", "metric")
-
-
-def _plain(metric: str) -> str:
-    """``exact_match (flexible-extract)`` and the like without what the harness adds."""
-    return str(metric).split(" (")[0]
 
 
 def round_log(history: pd.DataFrame | None) -> pd.DataFrame:

@@ -189,15 +189,14 @@ def pair(
     Both: the ``evaluation_items`` table of one model. Every evaluation file of a domain counts by
     its number of items. Raises ValueError when the models were not asked the same.
     """
-    from versatune.evaluation.comparison import ACCURACIES
-    from versatune.evaluation.results import HELD_OUT, LOSS
+    from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 
     keys = ["domain", "task", "metric", "item"]
     both = champion.merge(challenger, on=keys, suffixes=("_before", "_after"), validate="1:1")
     if not len(both) == len(champion) == len(challenger):
         raise ValueError("the two models were measured on different items")
     losses = both[(both["task"] == HELD_OUT) & (both["metric"] == LOSS)]
-    answers = both[(both["task"] != HELD_OUT) & both["metric"].isin(ACCURACIES)]
+    answers = task_accuracies(both, by=("item",))
     parts: dict[Metric, pd.DataFrame] = {"heldout_loss": losses, "accuracy": answers}
     return {
         (str(domain), metric): (

@@ -114,6 +114,22 @@ def test_a_loss_that_rises_is_worse_and_weighted_by_tokens() -> None:
     assert math.isnan(found["became_wrong"])
 
 
+def test_the_interval_of_a_loss_is_that_of_the_log_ratio() -> None:
+    """6 and 2 nats of 2 tokens each become 1 and 3: ln(1/2) ± t(1) * 1 (see test_intervals)."""
+    metric = "nats_per_token"
+    table = pd.DataFrame([rows("base", metric, 2.0, 2), rows("tuned", metric, 1.0, 2)])
+    tokens = [2.0, 2.0]
+    scores = pd.concat(
+        [items("base", metric, [6, 2.0], tokens), items("tuned", metric, [1, 3.0], tokens)]
+    )
+    found = changes(table, scores, "base", "tuned").iloc[0]
+    assert (found["change"], found["relative"]) == (-1.0, -0.5)
+    t = 12.7062
+    assert found["low"] / 2 == pytest.approx(math.exp(-math.log(2) - t) - 1, abs=1e-9)
+    assert found["high"] / 2 == pytest.approx(math.exp(-math.log(2) + t) - 1, rel=1e-4)
+    assert found["low"] / 2 > -1, "no loss falls by more than all of it"
+
+
 def test_one_change_has_one_verdict_in_every_unit() -> None:
     """4 bytes a token: bits per byte are nats / (4 ln 2), perplexity exp(nats)."""
     nats, bits = {"base": 2.0, "tuned": 3.0}, 1 / (4 * math.log(2))

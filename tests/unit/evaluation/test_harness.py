@@ -11,6 +11,7 @@ import torch
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
+from versatune.evaluation.language_model import MAX_BATCH, batch_size
 from versatune.evaluation.sandbox import refusal
 from versatune.evaluation.tasks import LocalTask, read_task
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
@@ -53,7 +54,7 @@ def test_choices_are_scored_as_the_model_scores_them(
 ) -> None:
     """Any number of choices; acc by the sum of log-probabilities, acc_norm by the same a letter.
 
-    The harness scores white space at the end of the question as part of each choice.
+    The line break that ends the chat format is part of the question, not of each choice.
     """
     model, tokenizer = loaded
     found = harness.measure_local(
@@ -66,8 +67,9 @@ def test_choices_are_scored_as_the_model_scores_them(
             tokenize=False,
             add_generation_prompt=True,
         )
-        choices, space = item["choices"], context[len(context.rstrip()) :]
-        scores = [logprob(model, tokenizer, context.rstrip(), space + c) for c in choices]
+        choices = item["choices"]
+        assert context.endswith("\n")
+        scores = [logprob(model, tokenizer, context, choice) for choice in choices]
         by_letter = [s / len(c) for s, c in zip(scores, choices, strict=True)]
         expected["acc"].append(float(scores.index(max(scores)) == item["answer"]))
         expected["acc_norm"].append(float(by_letter.index(max(by_letter)) == item["answer"]))
@@ -173,6 +175,6 @@ def test_a_task_without_its_data_says_so(loaded: tuple[Any, Any], own_tasks: Har
 
 
 def test_batch_size_is_a_rule() -> None:
-    assert harness.batch_size(vocabulary=49_152, longest=256) == 15
-    assert harness.batch_size(vocabulary=400, longest=100) == harness.MAX_BATCH
-    assert harness.batch_size(vocabulary=250_000, longest=8192) == 1
+    assert batch_size(vocabulary=49_152, longest=256) == 15
+    assert batch_size(vocabulary=400, longest=100) == MAX_BATCH
+    assert batch_size(vocabulary=250_000, longest=8192) == 1

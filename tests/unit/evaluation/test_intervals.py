@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from versatune.evaluation.intervals import (
     bootstrap_mean,
+    bootstrap_ratio,
+    log_ratio,
     mean_stderr,
-    paired_ratio_change,
     share_stderr,
     t_interval,
     wilson,
@@ -51,23 +52,40 @@ def test_t_interval_with_three_values() -> None:
     assert t_interval(1.0, math.nan, 1) == (-math.inf, math.inf)
 
 
-def test_paired_change_of_a_ratio() -> None:
-    """Two rows of 2 and 4 tokens lose 1 and 3 nats: 4/6 a token; by hand the stderr too."""
-    before, after = np.array([5.0, 8.0]), np.array([4.0, 5.0])
-    change, stderr = paired_ratio_change(before, after, np.array([2.0, 4.0]))
-    assert change == pytest.approx(-4 / 6)
-    # residuals -1 + 4/3 = 1/3 and -3 + 8/3 = -1/3; sqrt(2/1 * 2/9) / 6
-    assert stderr == pytest.approx(math.sqrt(4 / 9) / 6)
-    with pytest.raises(ValueError, match="no tokens"):
-        paired_ratio_change(before, after, np.zeros(2))
+def test_log_ratio_by_hand() -> None:
+    """Rows of 6 and 2 nats become 1 and 3: half of the loss is left."""
+    ratio, stderr = log_ratio(np.array([6.0, 2.0]), np.array([1.0, 3.0]))
+    assert ratio == pytest.approx(math.log(1 / 2))
+    # parts of the sums: 1/4 - 3/4 and 3/4 - 1/4; sqrt(2/1 * (1/4 + 1/4))
+    assert stderr == pytest.approx(1.0)
+
+
+def test_log_ratio_where_nothing_is_known() -> None:
+    one = np.array([2.0])
+    assert log_ratio(one, one)[0] == 0 and math.isnan(log_ratio(one, one)[1])
+    for before, after in ((one, one * 0), (one * 0, one)):
+        assert all(map(math.isnan, log_ratio(before, after)))
 
 
 def test_pairing_removes_what_rows_have_in_common() -> None:
+    before = np.random.default_rng(0).uniform(1, 100, 50)
+    assert log_ratio(before, before * 0.9) == pytest.approx((math.log(0.9), 0.0), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 100), st.floats(0.1, 100)), min_size=2, max_size=12))
+def test_log_ratio_turned_round_is_its_negative(rows: list[tuple[float, float]]) -> None:
+    before, after = np.array(rows).T
+    there, back = log_ratio(before, after), log_ratio(after, before)
+    assert back == pytest.approx((-there[0], there[1]), abs=1e-9)
+
+
+def test_the_log_ratios_error_is_that_of_drawing_the_rows_again() -> None:
     rng = np.random.default_rng(0)
-    before = rng.uniform(1, 100, 50)
-    _, stderr = paired_ratio_change(before, before + 0.5, np.ones(50))
-    assert stderr == pytest.approx(0.0, abs=1e-9)
-    assert mean_stderr(before)[1] > 1
+    before = rng.uniform(20, 200, 400)
+    after = before * rng.uniform(0.2, 0.6, 400)
+    drawn = rng.integers(0, 400, size=(4000, 400))
+    ratios = np.log(after[drawn].sum(axis=1) / before[drawn].sum(axis=1))
+    assert log_ratio(before, after)[1] == pytest.approx(ratios.std(), rel=0.05)
 
 
 def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
@@ -88,3 +106,11 @@ def test_mean_and_stderr_agree_with_numpy(p: float, seed: int) -> None:
     mean, stderr = mean_stderr(values)
     assert mean == values.mean()
     assert stderr == pytest.approx(share_stderr(mean, 30))
+
+
+def test_bootstrap_of_a_ratio_draws_pairs() -> None:
+    """Pairs in one ratio have it in every draw; without a loss everywhere there is none."""
+    baseline = np.array([-1.0, -4.0, -2.5])
+    assert bootstrap_ratio(0.25 * baseline, baseline, seed=0) == pytest.approx((0.25, 0.25))
+    assert all(map(math.isnan, bootstrap_ratio(baseline, np.array([-1.0, 0.5, -1.0]), seed=0)))
+    assert all(map(math.isnan, bootstrap_ratio(baseline[:1], baseline[:1], seed=0)))

@@ -14,7 +14,7 @@ from versatune.artifacts import FolderRef, WorkFolder
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.results import Measured
+from versatune.evaluation.results import Measured, library_versions
 from versatune.evaluation.run import evaluate_checkpoint
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
@@ -108,6 +108,7 @@ def one_run(
             "train": run.train.deciding(),
             "start": start.model_dump(),
             "evaluate": field.evaluate.model_dump(exclude={"folder", "batch_size"}),
+            "versions": library_versions(),
         },
     )
     if work.complete:
