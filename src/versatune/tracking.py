@@ -160,9 +160,9 @@ def log_text(text: str, name: str) -> None:
 
 
 def log_figure(figure: "Figure", name: str) -> None:
-    """Write a plotly figure as an HTML artifact."""
+    """Write a plotly figure as a JSON artifact, without plotly.js; the report draws them all."""
     if _stack:
-        log_text(figure.to_html(include_plotlyjs=True), name)
+        log_text(str(figure.to_json()), name)
 
 
 def log_model(path: Path, fingerprint: str, example: str) -> str | None:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from versatune import tracking
 from versatune.artifacts import plain, read_json
 from versatune.data.config import Domains
+from versatune.pipeline_registry import STAGES
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.reporting import configuration, figures, summary, tables
@@ -105,14 +106,23 @@ def write_report(
 
 
 def read_timings(path: Path) -> list[dict[str, Any]]:
-    """``name`` and ``seconds`` of each step, in the order they first ran; [] without the file."""
+    """``name`` and ``seconds`` of each step, stage by stage; [] without the file.
+
+    Steps of pipelines that are no stage (a comparison) are left out.
+    """
     if not path.is_file():
         return []
-    return [{"name": n, "seconds": t["seconds"]} for n, t in read_json(path).items()]
+    steps = [{"name": n, "seconds": t["seconds"]} for n, t in read_json(path).items()]
+    known = [step for step in steps if _stage(step) in STAGES]
+    return sorted(known, key=lambda step: STAGES.index(_stage(step)))
+
+
+def _stage(step: dict[str, Any]) -> str:
+    return str(step["name"]).partition(".")[0]
 
 
 def _logged(**drawn: go.Figure) -> Any:
     """Log the figures as artifacts of the run and hand them on in the order given."""
     for name, fig in drawn.items():
-        tracking.log_figure(fig, f"figures/{name}.html")
+        tracking.log_figure(fig, f"figures/{name}.json")
     return tuple(drawn.values())
