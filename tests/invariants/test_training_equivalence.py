@@ -129,14 +129,17 @@ def test_sliding_window_in_a_long_example() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 5])
-def test_attention_written_out_is_the_fused_one(window: int | None) -> None:
+@pytest.mark.parametrize("segments", [(13, 7), (300, 1, 129)])
+def test_attention_by_blocks_is_the_fused_one(
+    window: int | None, segments: tuple[int, ...]
+) -> None:
     """bfloat16 on a CPU takes another way in training; against float32, to bfloat16's digits."""
     torch.manual_seed(0)
-    made = [torch.randn(1, heads, 20, 8) for heads in (4, 2, 2)]
+    made = [torch.randn(1, heads, sum(segments), 8) for heads in (4, 2, 2)]
     exact = [x.bfloat16().float().requires_grad_() for x in made]
     rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
     found, wanted = (
-        segment_attention(None, *x, None, segments=(13, 7), sliding_window=window)[0]
+        segment_attention(None, *x, None, segments=segments, sliding_window=window)[0]
         for x in (rounded, exact)
     )
     torch.testing.assert_close(found.float(), wanted, rtol=3e-2, atol=3e-2)

@@ -48,36 +48,38 @@ class Targets:
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """-log softmax(logits)[target] per row in float32, without a float32 copy of all logits."""
+    """-log softmax(logits)[target] per row in float32, a block of rows at a time.
+
+    The gradient, softmax(logits) - onehot(target), is made while the block is at hand and takes
+    the place of the logits: they are read once, and nothing of their size is kept besides.
+    """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         step = max(1, _BLOCK // logits.shape[-1])
-        norms = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
+        losses = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
         for start in range(0, len(logits), step):
-            block = logits[start : start + step].float()
-            norms[start : start + step] = block.logsumexp(-1)
-        chosen = logits.gather(-1, targets[:, None])[:, 0].float()
-        ctx.save_for_backward(logits, targets, norms)
-        return norms - chosen
+            part = slice(start, start + step)
+            block, target = logits[part].float(), targets[part, None]
+            norms = block.logsumexp(-1, keepdim=True)
+            losses[part] = (norms - block.gather(-1, target))[:, 0]
+            if ctx.needs_input_grad[0]:
+                gradient = block.sub_(norms).exp_()
+                logits[part] = gradient.scatter_add_(1, target, -torch.ones_like(norms))
+        ctx.save_for_backward(logits)
+        return losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        logits, targets, norms = ctx.saved_tensors
-        out = torch.empty_like(logits)
-        step = max(1, _BLOCK // logits.shape[-1])
-        for start in range(0, len(logits), step):
-            part = slice(start, start + step)
-            block = logits[part].float().sub_(norms[part, None]).exp_()
-            block.scatter_add_(1, targets[part, None], block.new_full((len(block), 1), -1.0)).mul_(
-                gradients[0][part, None]
-            )
-            out[part] = block
-        return out, None
+        (gradient,) = ctx.saved_tensors
+        return gradient * gradients[0][:, None].to(gradient.dtype), None
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Nats per row: logits (n, vocabulary) of any float type, targets (n,) -> float32 (n,)."""
+def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
+    """Nats per row: logits (n, vocabulary) of any float type, targets (n,) -> float32 (n,).
+
+    Logits that need a gradient are overwritten: pass what nothing else reads.
+    """
     losses: Tensor = _CrossEntropy.apply(logits, targets)
     return losses
 
@@ -134,7 +136,7 @@ class TokenLoss:
         return logits
 
     def _head(self, hidden: Tensor, targets: Tensor) -> Tensor:
-        return cross_entropy(self._logits(hidden), targets)
+        return cross_entropy_(self._logits(hidden), targets)
 
     def _whole(
         self, input_ids: Tensor, positions: Tensor, targets: Tensor, inputs: dict[str, Any]
@@ -145,7 +147,7 @@ class TokenLoss:
         logits = forward(
             self.model, input_ids=input_ids, use_cache=False, logits_to_keep=kept, **inputs
         ).logits
-        return cross_entropy(logits[positions // columns, inverse], targets)
+        return cross_entropy_(logits[positions // columns, inverse], targets)
 
     @torch.no_grad()
     def _agrees(self) -> bool:

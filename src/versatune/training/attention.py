@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from versatune.modeling.losses import TokenLoss
+from versatune.training.cpu_attention import SegmentAttention
 
 logger = logging.getLogger(__name__)
 
@@ -44,17 +45,23 @@ def segment_attention(
     """
     if softcap is not None or attention_mask is not None:
         raise NotImplementedError("segments need plain causal attention")
+    lengths = segments or (query.shape[2],)
+    if _by_blocks(query) and not dropout:
+        scale = scaling or query.shape[-1] ** -0.5
+        window = (
+            None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
+        )
+        out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)
+        return out[None], None
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key = key.repeat_interleave(groups, dim=1)
         value = value.repeat_interleave(groups, dim=1)
-    out = [
+    parts = [
         _attend(q, k, v, sliding_window, dropout, scaling).transpose(1, 2)
-        for q, k, v in zip(
-            *(x.split(segments or x.shape[2], dim=2) for x in (query, key, value)), strict=True
-        )
+        for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
     ]
-    return torch.cat(out, dim=1), None
+    return torch.cat(parts, dim=1), None
 
 
 def _attend(
@@ -68,12 +75,6 @@ def _attend(
     """Causal attention over one example, each (rows, heads, length, size)."""
     length = query.shape[2]
     short = window is None or length <= window
-    if _written_out(query) and not dropout:
-        # As transformers' eager attention: scores in bfloat16, softmax in float32.
-        scores = query @ key.transpose(-1, -2) * (scaling or query.shape[-1] ** -0.5)
-        hidden = ~_visible(length, None if short else window, query.device)
-        scores = scores.masked_fill(hidden, -torch.inf)
-        return scores.softmax(-1, dtype=torch.float32).to(query.dtype) @ value
     return torch.nn.functional.scaled_dot_product_attention(
         query,
         key,
@@ -85,15 +86,10 @@ def _attend(
     )
 
 
-def _written_out(query: Tensor) -> bool:
-    """Whether plain products beat the fused kernel, whose bfloat16 backward pass is slow on CPUs.
-
-    Measured on one core with 9 heads of 64, forward and backward, written out against fused: 64
-    tokens 0.9 and 1.7 ms, 128 tokens 1.8 and 3.9, 256 tokens 7.2 and 9.0, 512 tokens 55 and 72.
-    Longer examples stay with the fused kernel, whose memory does not grow with the square.
-    """
+def _by_blocks(query: Tensor) -> bool:
+    """Whether there is a faster way than the fused kernel, see ``cpu_attention``."""
     on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    return on_cpu and torch.is_grad_enabled() and query.shape[2] <= 1024
+    return on_cpu and torch.is_grad_enabled() and len(query) == 1
 
 
 def _visible(length: int, window: int | None, device: torch.device) -> Tensor:

@@ -1,8 +1,9 @@
 """Checkpoints that are whole or are not there.
 
 A checkpoint folder is written first and marked last: ``round.json`` holds the state of the
-mixture and is what makes the folder count. A folder without it is what a killed run left behind
-and is deleted when training goes on.
+mixture and a checksum of every file, and is what makes the folder count. A folder without it is
+what a killed run left behind; it is deleted when training goes on, and so is one whose files are
+no longer what they were.
 """
 
 import logging
@@ -12,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import read_json, write_json
+from versatune.artifacts import file_digest, read_json, write_json
 from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
@@ -35,28 +36,43 @@ def complete(folder: Path) -> list[Path]:
     return sorted((p for p in found if (p / STATE).is_file()), key=step_of)
 
 
-def discard_incomplete(folder: Path) -> None:
-    """Delete what an interrupted save left."""
-    whole = set(complete(folder))
+def discard_unsound(folder: Path) -> None:
+    """Delete what an interrupted save left, and every checkpoint that was damaged since."""
     for path in folder.glob("checkpoint-*"):
-        if path not in whole:
-            logger.warning("%s was not written to its end: deleted.", path)
+        fault = _fault(path)
+        if fault is not None:
+            logger.warning("%s %s: deleted, training goes on from the one before.", path, fault)
             shutil.rmtree(path)
 
 
 def mark(path: Path, state: dict[str, Any]) -> None:
-    """Make a written checkpoint count: its files reach the disk, then its state."""
-    for file in path.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as handle:
-                os.fsync(handle.fileno())
-    write_json(path / STATE, state)
+    """Make a written checkpoint count: its files reach the disk, then their checksums."""
+    files = {}
+    for file in filter(Path.is_file, sorted(path.rglob("*"))):
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+        files[file.relative_to(path).as_posix()] = file_digest(file)
+    write_json(path / STATE, {"state": state, "files": files})
 
 
 def state_of(path: Path) -> dict[str, Any]:
     """The state of the mixture at a checkpoint."""
-    state: dict[str, Any] = read_json(path / STATE)
+    state: dict[str, Any] = read_json(path / STATE)["state"]
     return state
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint, if anything."""
+    if not (path / STATE).is_file():
+        return "was not written to its end"
+    try:
+        files = read_json(path / STATE)["files"].items()
+    except (VersatuneError, KeyError, TypeError, AttributeError):
+        return f"has a damaged {STATE}"
+    for name, digest in files:
+        if not (path / name).is_file() or file_digest(path / name) != digest:
+            return f"is damaged ({name} is not what was written)"
+    return None
 
 
 def rotate(folder: Path, limit: int, keep: int | None) -> None:

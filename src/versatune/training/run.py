@@ -52,7 +52,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     trainer.add_callback(callback)
     trainer.state_to_save = lambda: {**mixture.state(), **callback.within_round()}
     if job.keeps and trainer.args.should_save:
-        checkpoints.discard_incomplete(folder)
+        checkpoints.discard_unsound(folder)
         checkpoints.check_space(job.folder, needed_bytes(model, params))
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
