@@ -3,8 +3,11 @@
 Each document is a row of its own: begin token, text, end token, padding on the right, which
 causal attention never looks back at. So sampling from the begin token yields documents in the
 shares in which the corpus holds them. Rows of like length share a batch, so that hardly anything
-is padding. Packing would need an attention mask by blocks, which made a step on short documents a
-fifth slower than plain causal attention, and left a tenth of each row empty besides.
+is padding. A batch's loss is summed over its tokens and divided by the same number at every step:
+with a mean over each batch a document would weigh the less the longer it is, and the model would
+draw domains with short documents too often. Packing would need an attention mask by blocks, which
+made a step on short documents a fifth slower than plain causal attention, and left a tenth of
+each row empty besides.
 """
 
 import json
@@ -148,7 +151,9 @@ class _State:
     """What a run needs to go on: the model, its optimiser, and how many steps were taken."""
 
     model: "LlamaForCausalLM"
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
+    tokens_per_step: float
+    """Predicted tokens of a mean batch: what each step's summed loss is divided by."""
     step: int = 0
 
     def save(self, path: Path) -> None:
@@ -188,7 +193,8 @@ def _train(
     lengths = [len(row) for row in rows]
     steps_per_epoch = math.ceil(len(rows) / params.per_device_train_batch_size)
     steps = max(1, round(steps_per_epoch * params.num_train_epochs))
-    state = _State(model, _optimizer(model, params))
+    predicted = sum(lengths) - len(lengths)
+    state = _State(model, _optimizer(model, params), predicted / steps_per_epoch)
     if progress.is_file():
         state.load(progress)
         logger.info("Pretraining goes on at step %d of %d.", state.step, steps)
@@ -228,19 +234,22 @@ def _batches(
 
 
 def _step(state: _State, rows: Rows, rate: float) -> float:
-    """One optimiser step; returns the mean loss of the batch's tokens, in nats."""
+    """One optimiser step, in which every token weighs as in any other; returns their mean loss."""
     width = max(map(len, rows))
     pad = state.model.config.pad_token_id
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    loss = state.model(input_ids=ids, labels=labels, use_cache=False).loss
+    loss = state.model(
+        input_ids=ids, labels=labels, use_cache=False, num_items_in_batch=state.tokens_per_step
+    ).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    return float(loss.detach())
+    predicted = sum(map(len, rows)) - len(rows)
+    return float(loss.detach()) * state.tokens_per_step / predicted
 
 
 def _optimizer(model: "LlamaForCausalLM", params: "PretrainParams") -> torch.optim.AdamW:

@@ -198,8 +198,27 @@ def test_padding_changes_no_loss() -> None:
     ]
     weights = [len(r) - 1 for r in picked]
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
-    together = module._step(module._State(model, optimizer), picked, 0.0)
+    together = module._step(module._State(model, optimizer, 7.0), picked, 0.0)
     assert together == pytest.approx(np.average(alone, weights=weights), rel=1e-5)
+
+
+def test_a_token_weighs_the_same_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batches move the weights as far as one batch of all their documents."""
+    monkeypatch.setattr(module, "MAX_GRAD_NORM", float("inf"))
+    tokenizer = train_tokenizer(TEXTS, 300)
+    rows = sorted(encode(tokenizer, TEXTS, 64), key=len)
+
+    def moved(batch: list[list[int]]) -> torch.Tensor:
+        model = new_model(PARAMS, tokenizer)
+        before = torch.nn.utils.parameters_to_vector(model.parameters()).detach()
+        optimizer = torch.optim.SGD(model.parameters())
+        module._step(module._State(model, optimizer, 50.0), batch, 1.0)
+        return torch.nn.utils.parameters_to_vector(model.parameters()).detach() - before
+
+    short, long = rows[:4], rows[-4:]
+    apart = moved(short) + moved(long)
+    assert apart.abs().max() > 1e-3
+    assert torch.allclose(apart, moved(short + long), atol=1e-6)
 
 
 @given(
