@@ -1,11 +1,21 @@
 """The base of every parameter model."""
 
 import difflib
-from typing import Any, Generic, Self, TypeVar
+from typing import Annotated, Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
 
 T = TypeVar("T")
+
+
+def _name(value: str) -> str:
+    if not value.strip() or value.startswith(".") or set(value) & set("/\\\0"):
+        raise ValueError("it becomes part of a file's name: no slash in it, no dot before it")
+    return value
+
+
+FileName = Annotated[str, AfterValidator(_name)]
+"""A text of the user's choice that files are named after."""
 
 
 class _Readable(BaseModel):

@@ -15,5 +15,6 @@ HOOKS = (ProjectHook(), TrackingHook())
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
+    "config_patterns": {"mlflow": ["mlflow*", "mlflow*/**", "**/mlflow*"]},
     "merge_strategy": {"parameters": "soft", "mlflow": "soft", "globals": "soft"},
 }

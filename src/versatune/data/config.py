@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
-from versatune.params import Params, RootParams
+from versatune.params import FileName, Params, RootParams
 
 Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
 Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
@@ -72,7 +72,7 @@ class EvaluationFile(Params):
 
     path: str
     """The JSONL file."""
-    task: str
+    task: FileName
     """How results call it; the file's name without suffix when left out."""
 
     @model_validator(mode="before")

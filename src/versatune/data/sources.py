@@ -1,11 +1,11 @@
 """What the configuration names, found on the disk before any work starts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import file_digest, folder_digest
+from versatune.artifacts import file_digest, folder_digest, read_json
 from versatune.data.config import DomainConfig, Format, Source
 from versatune.data.readers import files_of
 from versatune.errors import VersatuneError
@@ -57,6 +57,7 @@ def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
                 faults.append(f"domains.{name}.sources: {error}")
             else:
                 origins.append(Origin(source, tuple(files)))
+                faults += [f"domains.{name}.sources: {e}" for p, _ in files for e in _escapes(p)]
         evaluation = [Path(item.path) for item in config.evaluation]
         faults += [
             f"domains.{name}.evaluation: {path}: there is no such file."
@@ -67,6 +68,18 @@ def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
     if faults:
         raise VersatuneError("\n".join(faults))
     return found
+
+
+def _escapes(path: Path) -> Iterator[str]:
+    """What is wrong with a saved data set that would have files outside its folder read."""
+    for state in sorted(path.rglob("state.json")):
+        try:
+            names = [str(file["filename"]) for file in read_json(state)["_data_files"]]
+        except (VersatuneError, KeyError, TypeError):
+            continue  # damaged: told when it is read
+        for name in names:
+            if Path(name).name != name:
+                yield f"{state} names {name!r}, which lies outside its folder."
 
 
 def _digest(path: Path) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from versatune.params import Params
+from versatune.params import FileName, Params
 
 
 class SandboxLimits(Params):
@@ -42,7 +42,7 @@ class CodeParams(Params):
 class HarnessParams(Params):
     """Tasks of lm-evaluation-harness by the harness's own names."""
 
-    tasks: dict[str, tuple[str, ...]] = Field(default={})
+    tasks: dict[str, tuple[FileName, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
     """A folder with task files of your own, in the harness's YAML format."""

@@ -137,7 +137,11 @@ def check_loadable(folder: Path, name: str) -> None:
             "when loaded. Convert it with save_pretrained() where you trust it."
         )
     for index in folder.glob("*.safetensors.index.json"):
-        for shard in sorted(set(_mapping(index).get("weight_map", {}).values())):
+        for shard in sorted(set(map(str, _mapping(index).get("weight_map", {}).values()))):
+            if Path(shard).name != shard:
+                raise VersatuneError(
+                    f"{name} can't be trusted: {index} names {shard!r}, outside its folder."
+                )
             if not (folder / shard).is_file():
                 raise VersatuneError(f"{name} is incomplete: {folder / shard} is missing.")
     config = _mapping(folder / "config.json")

@@ -1,13 +1,13 @@
 """References to model checkpoints, and loading them safely."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from versatune.artifacts import folder_digest
+from versatune.artifacts import MANIFEST, check, folder_digest, read_json
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
@@ -52,6 +52,26 @@ class CheckpointRef(BaseModel):
                 "Convert it with save_pretrained() where you trust it."
             )
         return cls(name=name or path.resolve().name, path=path, fingerprint=folder_digest(path))
+
+    @classmethod
+    def noted(cls, entry: Mapping[str, Any]) -> Self:
+        """The reference that a stage before noted, after comparing the folder with it.
+
+        A hub model's fingerprint is its commit, which its files can't be compared with. Raises
+        VersatuneError when the folder is gone or its files are no longer those.
+        """
+        ref = cls.model_validate(entry)
+        manifest = ref.path / MANIFEST
+        if manifest.is_file() and ref.fingerprint in (read_json(manifest) or {}).values():
+            check(ref.path)
+        elif not ref.path.is_dir():
+            raise VersatuneError(f"the model {ref.path} is gone; run the pipeline from `ingest`.")
+        elif ref.path.name != ref.fingerprint and folder_digest(ref.path) != ref.fingerprint:
+            raise VersatuneError(
+                f"the model in {ref.path} is not the one `ingest` found there: its files were "
+                "changed or damaged. Restore them, or run the pipeline from `ingest`."
+            )
+        return ref
 
 
 def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":

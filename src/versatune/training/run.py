@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,13 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
     _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
     if mixture.ended is None:
-        trainer.train(resume_from_checkpoint=str(last) if last else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+        except pickle.UnpicklingError as error:
+            raise VersatuneError(
+                f"{last} holds code where numbers belong, which is never run: delete it and run "
+                "again."
+            ) from error
     _finish(job, trainer, mixture, last)
 
 

@@ -157,6 +157,15 @@ def test_a_missing_shard_is_named(model: Path) -> None:
         check_loadable(model, "model")
 
 
+@pytest.mark.parametrize(
+    "shard", ["../other/model.safetensors", "/etc/passwd", "sub/model.safetensors"]
+)
+def test_an_index_that_leaves_the_folder_is_refused(model: Path, shard: str) -> None:
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    with pytest.raises(VersatuneError, match="outside its folder"):
+        check_loadable(model, "model")
+
+
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_damaged_config_is_named(model: Path, text: str) -> None:
     (model / "config.json").write_text(text)

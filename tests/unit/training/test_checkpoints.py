@@ -10,7 +10,7 @@ from versatune.training import checkpoints
 
 def make(folder: Path, step: int, whole: bool = True) -> Path:
     path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
+    path.mkdir(parents=True, exist_ok=True)
     (path / "model.safetensors").write_bytes(b"weights")
     if whole:
         checkpoints.mark(path, {"round": step})
@@ -29,9 +29,33 @@ def test_only_marked_ones_count_in_the_order_of_steps(tmp_path: Path) -> None:
 def test_interrupted_ones_are_deleted(tmp_path: Path) -> None:
     make(tmp_path, 1)
     half = make(tmp_path, 2, whole=False)
-    checkpoints.discard_incomplete(tmp_path)
+    checkpoints.discard_unsound(tmp_path)
     assert not half.exists()
     assert len(checkpoints.complete(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", checkpoints.STATE])
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_damaged_ones_are_named_and_deleted(
+    tmp_path: Path, name: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = make(tmp_path, 1)
+    path = tmp_path / "checkpoint-2"
+    path.mkdir()
+    (path / "optimizer.pt").write_bytes(b"moments")
+    make(tmp_path, 2)
+    content = (path / name).read_bytes()
+    if damage == "missing":
+        (path / name).unlink()
+    else:
+        half = len(content) // 2
+        flipped = content[:half] + bytes([content[half] ^ 4]) + content[half + 1 :]
+        (path / name).write_bytes(flipped if damage == "flipped" else content[:half])
+    checkpoints.discard_unsound(tmp_path)
+    assert checkpoints.complete(tmp_path) == [sound]
+    assert "checkpoint-2" in caplog.text
+    if name != checkpoints.STATE:
+        assert name in caplog.text
 
 
 def test_the_limit_keeps_the_newest_and_the_best(tmp_path: Path) -> None:

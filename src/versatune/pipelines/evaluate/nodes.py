@@ -10,6 +10,7 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.evaluation import forgetting
+from versatune.evaluation.results import HELD_OUT
 from versatune.evaluation.tasks import LocalTask, read_tasks
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.params import EvaluateParams
@@ -22,7 +23,7 @@ def evaluate_base(
     base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
-    return evaluate(CheckpointRef.model_validate(base_model), BASE, tokenized, domains, params)
+    return evaluate(CheckpointRef.noted(base_model), BASE, tokenized, domains, params)
 
 
 def evaluate_tuned(
@@ -70,10 +71,14 @@ def as_checkpoint(folder: FolderRef, name: str) -> CheckpointRef:
 
 
 def metric_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Rows as MLflow metrics, ``tuned/law/held_out/nats_per_token``."""
-    names = rows[["model", "domain", "task", "metric"]].astype(str).agg("/".join, axis=1)
-    values = rows["value"].to_numpy(float)
-    return {
-        re.sub(r"[^\w\-./ ]", "_", name): float(value)
-        for name, value in zip(names, values, strict=True)
-    }
+    """Rows as MLflow metrics: ``tuned/nats_per_token/law``, ``tuned/acc/law-bar_exam``.
+
+    The domain comes last, so that MLflow puts the domains of one metric side by side. A task
+    that is called like its domain is not told again.
+    """
+    found = {}
+    for row in rows.itertuples():
+        own = row.task in (HELD_OUT, row.domain)
+        name = f"{row.model}/{row.metric}/{row.domain}" + ("" if own else f"-{row.task}")
+        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row.value)
+    return found

@@ -22,7 +22,7 @@ def reference_losses(
     """Measure what a model reaches on each domain alone, stopped early on held-out rows."""
     from versatune.training.reference import measure_references
 
-    return measure_references(tokenized, CheckpointRef.model_validate(base_model), params)
+    return measure_references(tokenized, CheckpointRef.noted(base_model), params)
 
 
 def compute_mixture(

@@ -50,7 +50,7 @@ def sample_and_judge(
 
     key = judge_key.get_secret_value()
     return probe.run_probe(
-        CheckpointRef.model_validate(base_model),
+        CheckpointRef.noted(base_model),
         judge,
         params,
         lambda keep: judges.open_judge(judge, params.judge, keep, key),

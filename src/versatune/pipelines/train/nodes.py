@@ -30,7 +30,7 @@ def train_model(
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     result = train(
         tokenized,
-        CheckpointRef.model_validate(base_model),
+        CheckpointRef.noted(base_model),
         params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),

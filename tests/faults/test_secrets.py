@@ -1,0 +1,56 @@
+"""A key in conf/local/credentials.yml is sent to the server it is for, and shows nowhere else."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.forks import kedro_run
+from tests.hostile_server import Handler, chat, serving
+
+pytestmark = pytest.mark.slow
+
+CANARY = "canary-4f1c9a7e"
+GOOD = chat(
+    '{"law": 0.4, "medicine": 0.2, "finance": 0.1, "science": 0.1, "code": 0.1, "other": 0.1}'
+)
+
+
+def echo(handler: Handler, _: dict[str, Any]) -> None:
+    """An error that repeats the key, as careless servers do."""
+    said = handler.headers["Authorization"]
+    handler.send(401, f'{{"error": {{"message": "wrong key: {said}"}}}}'.encode())
+
+
+def use_key(project: Path, url: str) -> None:
+    """The test settings as conf/local, with an endpoint as judge and its key."""
+    local = project / "conf" / "local"
+    shutil.copytree(project / "conf" / "test", local, dirs_exist_ok=True)
+    (local / "credentials.yml").write_text(f"probe_judge: {{api_key: {CANARY}}}\n")
+    (local / "parameters_judge.yml").write_text(
+        "probe:\n  judge:\n    kind: endpoint\n    endpoint:\n      labelled_per_domain: 10\n"
+        f"      server: {{url: '{url}', model: m}}\n"
+    )
+
+
+def places(project: Path) -> list[str]:
+    """Every file of the project that holds the canary."""
+    return [
+        str(file.relative_to(project))
+        for file in project.rglob("*")
+        if file.is_file() and CANARY.encode() in file.read_bytes()
+    ]
+
+
+@pytest.mark.parametrize("reply", [GOOD, echo], ids=["taken", "refused"])
+def test_the_key_shows_nowhere(copy: Callable[[Path], Path], tmp_path: Path, reply: Any) -> None:
+    project = copy(tmp_path / "project")
+    with serving(lambda _: reply) as server:
+        use_key(project, server.url)
+        done = kedro_run(project, "--pipelines", "probe,report")
+        assert server.authorisations == {f"Bearer {CANARY}"}
+    assert (done.code == 0) == (reply is GOOD), done.output[-3000:]
+    assert CANARY not in done.output
+    assert places(project) == ["conf/local/credentials.yml"]
