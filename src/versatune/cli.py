@@ -1,5 +1,6 @@
 """``kedro run`` that tells people's mistakes in a sentence and ends its MLflow run truthfully."""
 
+import contextlib
 import difflib
 import pkgutil
 import re
@@ -19,6 +20,9 @@ from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
+
+NO_ROOM = r"No space left on device|File too large|Disk quota exceeded|PytorchStreamWriter failed"
+"""How Python and the libraries that write files themselves say it."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -100,6 +104,9 @@ def explain(error: BaseException) -> str | None:
     for one in chain:
         if isinstance(one, VersatuneError):
             return str(one)
+    full = next((one for one in chain if re.search(NO_ROOM, str(one))), None)
+    if full is not None:
+        return f"the disk is full ({full}). Free some room and run again: what is done is kept."
     if isinstance(error, ParameterValidationError):
         text = str(error).replace("Parameter validation failed:\n", "wrong parameters:\n")
         text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", text)
@@ -120,4 +127,5 @@ def _end_tracking() -> None:
 
     tracking.set_status("KILLED")
     while mlflow.active_run():
-        mlflow.end_run("KILLED")
+        with contextlib.suppress(mlflow.MlflowException):  # away: the status waits in the spool
+            mlflow.end_run("KILLED")

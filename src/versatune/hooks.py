@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
+from versatune.spool import Spool
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class TrackingHook(MlflowHook):
     def __init__(self) -> None:
         super().__init__()
         self._error: Exception | None = None
-        self._spool: tracking.Spool | None = None
+        self._spool: Spool | None = None
         self._project = Path()
         self._run_name: str | None = None
 
@@ -43,10 +45,12 @@ class TrackingHook(MlflowHook):
     def after_context_created(self, context: KedroContext) -> None:
         self._project = context.project_path
         paths = context.config_loader["globals"]["paths"]
-        self._spool = tracking.Spool(self._project / paths["reporting"] / "mlflow_spool.jsonl")
+        self._spool = Spool(self._project / paths["reporting"] / "mlflow_spool.jsonl")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        _be_brief_about_databases()
         try:
+            _leave_artifacts_to_server(context)
             super().after_context_created(context)
         except (VersatuneError, ValueError, TypeError):
             raise  # a mistake in mlflow.yml, not a store that is away
@@ -86,12 +90,7 @@ class TrackingHook(MlflowHook):
     def after_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        if self._error is None:
-            try:
-                super().after_pipeline_run(run_params, pipeline, catalog)
-            except Exception as error:
-                logger.warning("MLflow could not close the run: %s", error)
-        else:
+        if not self._closed(super().after_pipeline_run, run_params, pipeline, catalog):
             tracking.set_status("FINISHED")
         tracking.end()
 
@@ -104,14 +103,20 @@ class TrackingHook(MlflowHook):
         catalog: DataCatalog,
     ) -> None:
         tracking.set_tags({"error": f"{type(error).__name__}: {error}"[:500]})
-        if self._error is None:
-            try:
-                super().on_pipeline_error(error, run_params, pipeline, catalog)
-            except Exception as failure:
-                logger.warning("MLflow could not close the run: %s", failure)
-        else:
+        if not self._closed(super().on_pipeline_error, error, run_params, pipeline, catalog):
             tracking.set_status("FAILED")
         tracking.end()
+
+    def _closed(self, close: Callable[..., None], *arguments: Any) -> bool:
+        """Let kedro-mlflow close the run; False when the status has to wait in the spool."""
+        if self._error is not None:
+            return False
+        try:
+            close(*arguments)
+        except Exception as error:
+            logger.warning("MLflow could not close the run: %s", error)
+            return False
+        return True
 
     def _name(self, run_params: dict[str, Any]) -> str:
         names = run_params.get("pipeline_names") or ["__default__"]
@@ -160,11 +165,13 @@ class ProjectHook:
     def before_pipeline_run(self) -> None:
         try:
             self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
-        except OSError as error:
-            raise VersatuneError(
-                f"{self._folder} can't be written ({error.strerror}); choose another folder with "
-                "the key `data` in conf/local/globals.yml."
-            ) from error
+        except VersatuneError as error:
+            if isinstance(error.__cause__, OSError):
+                raise VersatuneError(
+                    f"{self._folder} can't be written ({error.__cause__.strerror}); choose another "
+                    "folder with the key `data` in conf/local/globals.yml."
+                ) from error
+            raise
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
@@ -194,6 +201,22 @@ class ProjectHook:
     @hook_impl
     def on_pipeline_error(self) -> None:
         self._held.close()
+
+
+def _be_brief_about_databases() -> None:
+    """MLflow tries ten times in 100 s to open a database, and prints tracebacks of its errors."""
+    from mlflow.store.db import utils
+
+    utils.MAX_RETRY_COUNT = 3
+    logging.getLogger(utils.__name__).setLevel(logging.CRITICAL)
+
+
+def _leave_artifacts_to_server(context: KedroContext) -> None:
+    """A tracking server keeps artifacts itself: the folder in mlflow.yml is for the local store."""
+    settings = context.config_loader["mlflow"]
+    if str(settings["server"]["mlflow_tracking_uri"]).startswith("http"):
+        del settings["tracking"]["experiment"]["create_experiment_kwargs"]["artifact_location"]
+        context.config_loader["mlflow"] = settings
 
 
 def _git(folder: Path) -> dict[str, str]:

@@ -6,7 +6,6 @@ every function does nothing.
 """
 
 import contextlib
-import json
 import logging
 import os
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import plain
+from versatune.reporting.configuration import hide
+from versatune.spool import Spool, Tracker, create_run
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -22,84 +23,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MAX_PARAM_LENGTH = 500
-
-
-class Spool:
-    """Calls that MLflow did not take, kept in a JSON-lines file until it does."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._warned = False
-
-    def keep(self, call: dict[str, Any], error: Exception) -> None:
-        """Append one call; the first of a run is said aloud."""
-        if not self._warned:
-            reason = str(error).split("\n", maxsplit=1)[0][:200]
-            logger.warning(
-                "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
-                "and sent when it answers again.",
-                reason,
-                self.path,
-            )
-            self._warned = True
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(plain(call)) + "\n")
-
-    def send(self) -> int:
-        """Replay what was kept, in order; returns how many calls went through.
-
-        Stops at the first that fails and keeps the rest. A line that was cut off by a crash is
-        left out.
-        """
-        if not self.path.is_file():
-            return 0
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        sent = 0
-        for line in lines:
-            try:
-                _replay(json.loads(line))
-            except Exception as error:
-                if not (isinstance(error, json.JSONDecodeError) or _refused(error)):
-                    break
-                logger.warning("A kept record can't be sent and is left out: %s", error)
-            sent += 1
-        rest = lines[sent:]
-        if rest:
-            self.path.write_text("\n".join(rest) + "\n", encoding="utf-8")
-        else:
-            self.path.unlink()
-        if sent:
-            logger.info("MLflow answers again: %d kept records were sent.", sent)
-        return sent
-
-
-class Tracker:
-    """The run at work: its MLflow id, or a local id while MLflow can't be reached."""
-
-    def __init__(self, run_id: str, spool: Spool) -> None:
-        self.run_id = run_id
-        self.spool = spool
-
-    def call(self, kind: str, **arguments: Any) -> None:
-        """Make one tracking call, now or later."""
-        record = {
-            "run_id": self.run_id,
-            "kind": kind,
-            "time": int(time.time() * 1000),
-            **arguments,
-        }
-        try:
-            if self.spool.path.is_file():
-                raise ConnectionError("earlier records wait")
-            _replay(record)
-        except Exception as error:
-            if _refused(error):
-                logger.warning("MLflow refused a record (%s): %s", kind, error)
-                return
-            self.spool.keep(record, error)
-            self.spool.send()
-
 
 _stack: list[Tracker] = []
 
@@ -120,9 +43,11 @@ def begin(run_id: str, spool: Spool) -> None:
 
 
 def end() -> None:
-    """Stop tracking to the innermost run."""
+    """Stop tracking to the innermost run; with the last one, what was kept is sent if it can be."""
     if _stack:
-        _stack.pop()
+        ended = _stack.pop()
+        if not _stack:
+            ended.spool.send(now=True)
 
 
 def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
@@ -133,8 +58,8 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
 
 
 def log_params(values: Mapping[str, Any]) -> None:
-    """Record parameters; mappings and models are flattened, their keys joined by dots."""
-    flat = {name: str(value)[:MAX_PARAM_LENGTH] for name, value in flatten(values).items()}
+    """Record parameters, flattened, keys joined by dots; what looks like a secret is masked."""
+    flat = {n: hide(n, str(v))[:MAX_PARAM_LENGTH] for n, v in flatten(values).items()}
     if flat:
         _each(lambda run: run.call("params", values=flat))
 
@@ -234,7 +159,7 @@ def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[No
     parent = _stack[-1]
     run_id = f"local-{os.getpid()}-{time.time_ns()}"
     try:
-        run_id = _client_create(name, parent.run_id)
+        run_id = create_run(name, parent.run_id)
     except Exception as error:
         parent.spool.keep(
             {"kind": "create", "run_id": run_id, "name": name, "parent": parent.run_id}, error
@@ -263,58 +188,6 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: value}
 
 
-def _refused(error: Exception) -> bool:
-    """Whether MLflow answered, and won't take the record whenever it is sent."""
-    from mlflow.exceptions import MlflowException
-
-    final = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
-    return isinstance(error, MlflowException) and error.error_code in final
-
-
 def _each(action: Callable[[Tracker], None]) -> None:
     if _stack:
         action(_stack[-1])
-
-
-_created: dict[str, str] = {}
-"""Local ids of runs that began without MLflow, and the ids it gave them later."""
-
-
-def _client_create(name: str, parent: str | None) -> str:
-    import mlflow
-
-    experiment = str(mlflow.tracking.fluent._get_experiment_id())
-    tags = {"mlflow.runName": name}
-    if parent:
-        tags["mlflow.parentRunId"] = _created.get(parent, parent)
-    return str(mlflow.MlflowClient().create_run(experiment, tags=tags).info.run_id)
-
-
-def _replay(call: Mapping[str, Any]) -> None:
-    """Make one call against MLflow; raises whatever it raises."""
-    import mlflow
-    from mlflow.entities import Metric, Param, RunTag
-
-    client = mlflow.MlflowClient()
-    if call["kind"] == "create":
-        _created[call["run_id"]] = _client_create(call["name"], call.get("parent"))
-        return
-    run_id = _created.get(call["run_id"], call["run_id"])
-    match call["kind"]:
-        case "metrics":
-            metrics = [Metric(k, v, call["time"], call["step"]) for k, v in call["values"].items()]
-            client.log_batch(run_id, metrics=metrics)
-        case "params":
-            items = [Param(k, v) for k, v in call["values"].items()]
-            known = client.get_run(run_id).data.params
-            items = [p for p in items if known.get(p.key) != p.value]
-            for start in range(0, len(items), 100):
-                client.log_batch(run_id, params=items[start : start + 100])
-        case "tags":
-            client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in call["values"].items()])
-        case "artifact":
-            client.log_artifact(run_id, call["path"], call["folder"])
-        case "text":
-            client.log_text(run_id, call["text"], call["name"])
-        case "status":
-            client.set_terminated(run_id, call["status"])

@@ -8,6 +8,7 @@ import mlflow
 import pytest
 from mlflow.exceptions import MlflowException
 
+from versatune import spool as spool_module
 from versatune import tracking
 from versatune.modeling.checkpoints import CheckpointRef
 
@@ -43,6 +44,64 @@ def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> Non
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.5)]
     assert [f.path for f in mlflow.MlflowClient().list_artifacts(run_id, "folder")]
     assert not (tmp_path / "spool.jsonl").exists()
+
+
+def test_secrets_in_parameters_are_masked(run_id: str, tmp_path: Path) -> None:
+    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+        tracking.log_params({"server": {"url": "http://me:canary@host/v1", "api_key": "canary"}})
+    params = mlflow.get_run(run_id).data.params
+    assert set(params) == {"server.url", "server.api_key"}
+    assert "canary" not in str(params) and "host/v1" in params["server.url"]
+
+
+def test_a_store_that_is_away_is_not_asked_all_the_time(
+    run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr(spool_module, "PATIENCE", 1e9)
+    uri, spool = mlflow.get_tracking_uri(), tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked(run_id, spool):
+        mlflow.set_tracking_uri("http://127.0.0.1:9")
+        tracking.log_metrics({"loss": 3.0}, step=1)
+        mlflow.set_tracking_uri(uri)
+        tracking.log_metrics({"loss": 2.0}, step=2)
+        assert len(spool.path.read_text().splitlines()) == 2  # too soon to ask again
+    assert not spool.path.exists()  # asked at the end in any case
+    assert mlflow.get_run(run_id).data.metrics == {"loss": 2.0}
+
+
+@pytest.mark.usefixtures("run_id")
+def test_records_of_a_run_made_meanwhile_name_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made by one process, its records go on waiting: a later process knows it by its own id."""
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    (tmp_path / "file").write_text("x")
+    metric = {"kind": "metrics", "time": 1, "step": 0, "values": {"a": 1.0}}
+    for record in (
+        {"kind": "create", "run_id": "local-9", "name": "late"},
+        {"kind": "artifact", "run_id": "local-9", "path": str(tmp_path / "file"), "folder": None},
+        {"kind": "artifact", "run_id": "local-9", "path": str(tmp_path / "gone"), "folder": None},
+        {**metric, "run_id": "local-9"},
+    ):
+        spool.keep(record, ConnectionError("down"))
+    (tmp_path / "artifacts").write_text("in the way of every artifact")
+    assert spool.send() == 1
+    monkeypatch.setattr(spool_module, "_created", {})
+    (tmp_path / "artifacts").unlink()
+    assert tracking.Spool(spool.path).send() == 3
+    runs = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'late'", output_format="list")
+    assert [r.data.metrics for r in runs] == [{"a": 1.0}]
+    files = mlflow.MlflowClient().list_artifacts(runs[0].info.run_id)
+    assert [f.path for f in files] == ["file"]
+
+
+def test_a_spool_that_cannot_be_written_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    tracking.Spool(tmp_path / "file" / "spool").keep({"kind": "tags"}, ConnectionError("down"))
+    assert "is lost" in caplog.text
 
 
 def test_records_wait_while_the_store_is_away_and_are_sent_in_order(

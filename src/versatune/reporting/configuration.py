@@ -2,7 +2,9 @@
 
 import platform
 import re
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -42,12 +44,17 @@ def masked(parameters: Mapping[str, Any]) -> dict[str, str]:
     Masked are values whose key ends in a word such as ``token`` or ``password`` (at any level),
     values that look like the common kinds of access keys, and passwords inside URLs.
     """
-    shown = {}
-    for key, value in flat(parameters).items():
-        secret = any(_SECRET_KEY.search(part) for part in key.split("."))
-        text = MASK if secret and value not in (None, "", {}, []) else _text(value)
-        shown[key] = _URL_PASSWORD.sub(MASK + "@", _SECRET_VALUE.sub(MASK, text))
-    return shown
+    return {key: hide(key, _text(value)) for key, value in flat(parameters).items()}
+
+
+def hide(key: str, text: str) -> str:
+    """The value of one parameter, masked where its key or itself looks like a credential."""
+    secret = text and any(_SECRET_KEY.search(part) for part in key.split("."))
+    return MASK if secret else _without_keys(text)
+
+
+def _without_keys(text: str) -> str:
+    return _URL_PASSWORD.sub(MASK + "@", _SECRET_VALUE.sub(MASK, text))
 
 
 def seeds(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,6 +71,12 @@ def environment() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
+
+
+def command() -> str:
+    """The command line of this process, with what looks like an access key masked."""
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    return " ".join(shlex.quote(_without_keys(word)) for word in words)
 
 
 def git_commit(folder: Path | None = None) -> str | None:

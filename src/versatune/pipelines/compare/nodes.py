@@ -94,7 +94,7 @@ def train_and_evaluate(
 
     field = Field(
         store=tokenized,
-        base=CheckpointRef.model_validate(base_model),
+        base=CheckpointRef.noted(base_model),
         tasks=tuple(local_tasks(domains)),
         evaluate=evaluate,
         keep_models=params.keep_models,

@@ -1,0 +1,176 @@
+"""Records for MLflow: made at once, or kept in a file while MLflow does not answer."""
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from versatune.artifacts import plain, write_atomic
+
+logger = logging.getLogger(__name__)
+
+PATIENCE = 10
+"""A store that is away is asked again after this many times what the last attempt took, so that
+waiting for it costs a run a tenth of its time at most."""
+
+
+class Spool:
+    """Calls that MLflow did not take, kept in a JSON-lines file until it does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._warned = False
+        self._ask_again = 0.0
+
+    def keep(self, call: dict[str, Any], error: Exception) -> None:
+        """Append one call; the first of a run is said aloud."""
+        if not self._warned:
+            logger.warning(
+                "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
+                "and sent when it answers again.",
+                _first_line(error),
+                self.path,
+            )
+            self._warned = True
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as handle:
+                handle.write(json.dumps(plain({"time": _now(), **call})) + "\n")
+        except OSError as failure:
+            logger.warning(
+                "A record for MLflow is lost: %s can't be written (%s).",
+                self.path,
+                failure.strerror,
+            )
+
+    def send(self, *, now: bool = False) -> int:
+        """Replay what was kept, in order; returns how many calls went through.
+
+        Stops at the first that fails and keeps the rest; after a failure nothing is tried for a
+        while, unless ``now``. A line that was cut off by a crash is left out.
+        """
+        if not self.path.is_file() or (time.monotonic() < self._ask_again and not now):
+            return 0
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        sent = 0
+        for line in lines:
+            started = time.monotonic()
+            try:
+                _replay(json.loads(line))
+            except Exception as error:
+                if not (isinstance(error, json.JSONDecodeError) or _refused(error)):
+                    self.rest(time.monotonic() - started)
+                    break
+                logger.warning("A kept record can't be sent and is left out: %s", error)
+            sent += 1
+        if sent:
+            self._leave(lines[sent:])
+            logger.info("MLflow answers again: %d kept records were sent.", sent)
+        return sent
+
+    def rest(self, seconds: float) -> None:
+        """Ask no more for a while, after an attempt that took so long and failed."""
+        self._ask_again = time.monotonic() + PATIENCE * seconds
+
+    def _leave(self, lines: list[str]) -> None:
+        if not lines:
+            self.path.unlink()
+            return
+        text = "\n".join(lines) + "\n"
+        for local, given in _created.items():  # a later process does not know them
+            text = text.replace(json.dumps(local), json.dumps(given))
+        write_atomic(self.path, text)
+
+
+class Tracker:
+    """The run at work: its MLflow id, or a local id while MLflow can't be reached."""
+
+    def __init__(self, run_id: str, spool: Spool) -> None:
+        self.run_id = run_id
+        self.spool = spool
+
+    def call(self, kind: str, **arguments: Any) -> None:
+        """Make one tracking call, now or later."""
+        record = {
+            "run_id": _created.get(self.run_id, self.run_id),
+            "kind": kind,
+            "time": int(time.time() * 1000),
+            **arguments,
+        }
+        if self.spool.path.is_file():
+            self.spool.keep(record, ConnectionError("earlier records wait"))
+            self.spool.send()
+            return
+        started = time.monotonic()
+        try:
+            _replay(record)
+        except Exception as error:
+            if _refused(error):
+                logger.warning("MLflow refused a record (%s): %s", kind, error)
+                return
+            self.spool.keep(record, error)
+            self.spool.rest(time.monotonic() - started)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", maxsplit=1)[0][:200]
+
+
+def _refused(error: Exception) -> bool:
+    """Whether a record will never be taken: MLflow said so, or the file it names is gone."""
+    from mlflow.exceptions import MlflowException
+
+    final = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")
+    return isinstance(error, FileNotFoundError) or (
+        isinstance(error, MlflowException) and error.error_code in final
+    )
+
+
+_created: dict[str, str] = {}
+"""Local ids of runs that began without MLflow, and the ids it gave them later."""
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def create_run(name: str, parent: str | None, began: int | None = None) -> str:
+    import mlflow
+
+    experiment = str(mlflow.tracking.fluent._get_experiment_id())
+    tags = {"mlflow.runName": name}
+    if parent:
+        tags["mlflow.parentRunId"] = _created.get(parent, parent)
+    return str(mlflow.MlflowClient().create_run(experiment, began, tags).info.run_id)
+
+
+def _replay(call: Mapping[str, Any]) -> None:
+    """Make one call against MLflow; raises whatever it raises."""
+    import mlflow
+    from mlflow.entities import Metric, Param, RunTag
+
+    client = mlflow.MlflowClient()
+    if call["kind"] == "create":
+        _created[call["run_id"]] = create_run(call["name"], call.get("parent"), call.get("time"))
+        return
+    run_id = _created.get(call["run_id"], call["run_id"])
+    match call["kind"]:
+        case "metrics":
+            metrics = [Metric(k, v, call["time"], call["step"]) for k, v in call["values"].items()]
+            client.log_batch(run_id, metrics=metrics)
+        case "params":
+            items = [Param(k, v) for k, v in call["values"].items()]
+            known = client.get_run(run_id).data.params
+            items = [p for p in items if known.get(p.key) != p.value]
+            for start in range(0, len(items), 100):
+                client.log_batch(run_id, params=items[start : start + 100])
+        case "tags":
+            client.log_batch(run_id, tags=[RunTag(k, str(v)) for k, v in call["values"].items()])
+        case "artifact":
+            client.log_artifact(run_id, call["path"], call["folder"])
+        case "text":
+            client.log_text(run_id, call["text"], call["name"])
+        case "status":
+            client.set_terminated(run_id, call["status"], call["time"])
