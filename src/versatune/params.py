@@ -1,21 +1,20 @@
 """The base of every parameter model."""
 
 import difflib
-from typing import Annotated, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, RootModel, ValidationError
+from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 T = TypeVar("T")
 
 
-def _name(value: str) -> str:
+def file_name(value: str) -> str:
+    """``value``, which files are named after; a ValueError if it could leave their folder."""
     if not value.strip() or value.startswith(".") or set(value) & set("/\\\0"):
-        raise ValueError("it becomes part of a file's name: no slash in it, no dot before it")
+        raise ValueError(
+            f"{value!r} becomes part of a file's name: no slash in it, no dot before it"
+        )
     return value
-
-
-FileName = Annotated[str, AfterValidator(_name)]
-"""A text of the user's choice that files are named after."""
 
 
 class _Readable(BaseModel):

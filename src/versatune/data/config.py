@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
-from versatune.params import FileName, Params, RootParams
+from versatune.params import Params, RootParams, file_name
 
 Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
 Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
@@ -72,7 +72,7 @@ class EvaluationFile(Params):
 
     path: str
     """The JSONL file."""
-    task: FileName
+    task: str
     """How results call it; the file's name without suffix when left out."""
 
     @model_validator(mode="before")
@@ -81,6 +81,8 @@ class EvaluationFile(Params):
         if isinstance(data, Mapping) and data.get("task") is None and data.get("path"):
             return {**data, "task": Path(str(data["path"])).stem}
         return data
+
+    _names_files = field_validator("task")(file_name)
 
 
 class DomainConfig(Params):

@@ -60,9 +60,9 @@ class LeakIndex:
 
 
 def read_questions(path: Path) -> list[str]:
-    """The questions of a JSONL file of evaluation items.
+    """What is asked in a JSONL file of evaluation items: ``question``, ``prompt`` or ``text``.
 
-    Raises VersatuneError with the line when an item has no text under ``question``.
+    Raises VersatuneError with the line when an item has none of them.
     """
     questions = []
     try:
@@ -76,10 +76,15 @@ def read_questions(path: Path) -> list[str]:
 
 
 def _question(item: object, where: str) -> str:
-    value = item.get("question") if isinstance(item, dict) else None
-    if not isinstance(value, str) or not value.strip():
-        raise VersatuneError(f"{where}: the evaluation item has no `question`.")
-    return value
+    values = [item.get(key) for key in _ASKED] if isinstance(item, dict) else []
+    for value in values:
+        if isinstance(value, str) and value.strip():
+            value.encode()  # half a character can't be compared
+            return value
+    raise VersatuneError(f"{where}: the evaluation item has no `question`.")
+
+
+_ASKED = ("question", "prompt", "text")
 
 
 class _Known:

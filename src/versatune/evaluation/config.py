@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from versatune.params import FileName, Params
+from versatune.params import Params, file_name
 
 
 class SandboxLimits(Params):
@@ -42,7 +42,7 @@ class CodeParams(Params):
 class HarnessParams(Params):
     """Tasks of lm-evaluation-harness by the harness's own names."""
 
-    tasks: dict[str, tuple[FileName, ...]] = Field(default={})
+    tasks: dict[str, tuple[str, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
     """A folder with task files of your own, in the harness's YAML format."""
@@ -50,6 +50,11 @@ class HarnessParams(Params):
     """Take the data of these tasks from the local cache alone. Off, the hub is asked."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples shown before each question; null leaves the task's own number."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _name_files(cls, tasks: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {domain: tuple(map(file_name, names)) for domain, names in tasks.items()}
 
 
 class EvaluateParams(Params):

@@ -64,7 +64,7 @@ def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise VersatuneError(
             f"domains.{domain}.evaluation: {path} can't be read: {error}."
@@ -104,7 +104,10 @@ def read_tasks(files: Mapping[str, Iterable[tuple[str, Path]]]) -> list[LocalTas
 def _parse(line: str, where: str) -> Item:
     try:
         item = json.loads(line)
-    except ValueError as error:
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise VersatuneError(f"{where}: half a character (a lone surrogate) in a text.") from error
+    except (ValueError, RecursionError) as error:
         raise VersatuneError(f"{where}: not JSON ({error}).") from error
     if not isinstance(item, dict):
         raise VersatuneError(f"{where}: a JSON object is needed, this is {type(item).__name__}.")

@@ -15,6 +15,7 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
+from versatune.data.leaks import read_questions
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 
@@ -178,6 +179,16 @@ def test_evaluation_files_without_questions_are_named(cleaner: Clean, items: str
     config["law"]["evaluation"] = [{"path": "eval.jsonl"}]  # type: ignore[list-item]
     with pytest.raises(VersatuneError, match=r"eval\.jsonl"):
         clean(Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0))
+
+
+def test_what_is_asked_goes_by_several_names(tmp_path: Path) -> None:
+    path = tmp_path / "eval.jsonl"
+    items = [{"prompt": "def f():", "test": "t"}, {"text": "Write f."}, {"question": "Why?"}]
+    path.write_text("\ufeff" + "\r\n".join(map(json.dumps, items)), encoding="utf-8")
+    assert read_questions(path) == ["def f():", "Write f.", "Why?"]
+    path.write_text('{"question": "\\ud800"}')
+    with pytest.raises(VersatuneError, match=r"eval\.jsonl"):
+        read_questions(path)
 
 
 def test_sources_stand_in_their_proportions(tmp_path: Path) -> None:

@@ -193,6 +193,32 @@ def test_typed_control_tokens_with_a_sentencepiece_like_tokenizer() -> None:
     assert example.ids.tolist().count(other.eos_token_id) == 1
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\u05d4\u05d7\u05d5\u05d6\u05d4 \u0628\u0637\u0644",
+        "a\u200bb\u200d\u2060c",
+        "\u202eright to left\u202c",
+        "e\u0301\u0327\U0001f469\u200d\U0001f680",
+        "\ufeffmark",
+    ],
+)
+@pytest.mark.parametrize("template", [CHATML, PLAIN_CHAT_TEMPLATE])
+def test_unusual_letters_are_kept_and_labelled_whole(
+    tokenizer: Any, template: str, text: str
+) -> None:
+    talk: Messages = [{"role": "user", "content": text}, {"role": "assistant", "content": text}]
+    example = one(encoder(tokenizer, template).encode([talk]))
+    assert text in answers(tokenizer, example)[0]
+
+
+def test_a_tokenizer_without_a_begin_token(tiny_checkpoint: CheckpointRef) -> None:
+    found = load_tokenizer(tiny_checkpoint)
+    found.bos_token = None
+    example = one(encoder(found, PLAIN_CHAT_TEMPLATE).encode([TALK]))
+    assert found.decode(example.ids).startswith("a court") and example.spans
+
+
 def test_too_long_rows_are_dropped_or_cut(tokenizer: Any) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "黄" * 20}]
     whole = one(encoder(tokenizer, CHATML).encode([talk]))

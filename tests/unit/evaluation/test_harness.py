@@ -90,6 +90,23 @@ def test_the_chat_format_changes_the_question(loaded: tuple[Any, Any], tmp_path:
     assert [i.rpartition(":")[2] for i in found.items["item"][:3]] == ["1", "2", "3"]
 
 
+def test_questions_longer_than_the_model_are_asked_from_their_end(
+    loaded: tuple[Any, Any], tmp_path: Path
+) -> None:
+    """The model reads 256 tokens; what does not fit is left out at the front, as lm-eval does."""
+    long = [{**item, "question": "the court " * 400 + item["question"]} for item in QUESTIONS]
+    longer = [{**item, "question": "the court " * 800 + item["question"]} for item in QUESTIONS]
+    settings = params(apply_chat_template=False)
+    found = [
+        harness.measure_local(written(tmp_path, items), settings, *loaded)
+        for items in (long, longer)
+    ]
+    assert list(found[0].rows["n"]) == [5, 5]
+    assert found[0].items["score"].tolist() == found[1].items["score"].tolist()
+    asked = [{"question": "why " * 400, "answer": "x"}]
+    assert harness.measure_local(written(tmp_path, asked), settings, *loaded).rows["n"][0] == 1
+
+
 def test_texts_match_exactly_up_to_white_space(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """The model's own greedy answer, found beforehand, is right; another is not."""
     model, tokenizer = loaded

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from versatune.errors import VersatuneError
 from versatune.evaluation.tasks import read_task, read_tasks
@@ -50,6 +52,8 @@ def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> N
         ({"choices": ["a", "b"], "answer": 0}, "'question' must be a text"),
         ({"question": "q", "choices": ["a", "b"]}, "'answer' must be the index"),
         ("{not json", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"question": "\\ud800", "choices": ["a", "b"], "answer": 0}', "half a character"),
         ("[1, 2]", "a JSON object is needed"),
     ],
 )
@@ -85,6 +89,33 @@ def test_a_file_that_is_empty_missing_or_not_text(tmp_path: Path) -> None:
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(VersatuneError, match="can't be read"):
         read_task("law", "t", tmp_path / "bytes.jsonl")
+
+
+def test_a_byte_order_mark_and_crlf_are_no_faults(tmp_path: Path) -> None:
+    line = json.dumps(CHOICE).encode()
+    (tmp_path / "t.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n" + line)
+    assert len(read_task("law", "t", tmp_path / "t.jsonl").items) == 2
+
+
+FIELDS = st.sampled_from(["question", "choices", "answer", "prompt", "test", "test_list", "x"])
+VALUES = st.none() | st.booleans() | st.integers(-2, 3) | st.text(max_size=5) | st.floats()
+
+
+@given(
+    st.lists(st.dictionaries(FIELDS, VALUES | st.lists(VALUES, max_size=3)), max_size=3).map(
+        lambda items: "\n".join(map(json.dumps, items)).encode()
+    )
+    | st.binary(max_size=60)
+)
+def test_any_file_is_a_task_or_named(
+    content: bytes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("fuzz") / "t.jsonl"
+    path.write_bytes(content)
+    try:
+        assert read_task("law", "t", path).items
+    except VersatuneError as error:
+        assert str(path) in str(error)
 
 
 def test_line_separators_inside_a_text_are_no_new_line(tmp_path: Path) -> None:
