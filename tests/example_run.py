@@ -214,3 +214,38 @@ def _ingest(domains: tuple[str, ...], rng: np.random.Generator) -> dict[str, Any
         }
         for j, d in enumerate(domains)
     }
+
+
+def compared(domains: tuple[str, ...] = SIX) -> dict[str, Any]:
+    """``comparison`` and ``comparison_history`` of three strategies with three seeds each.
+
+    Uniform ends at 2.0, 2.2 and 2.4 on every domain; foster is 0.1, 0.2 and 0.3 below it; expand is
+    0.5 below it on the second domain and 0.1 above it on the others. All began at 2.2.
+    """
+    uniform = (2.0, 2.2, 2.4)
+    rows, history = [], []
+    for strategy in ("uniform", "foster", "expand"):
+        for seed, level in enumerate(uniform):
+            for j, domain in enumerate(domains):
+                change = {
+                    "uniform": 0.0,
+                    "foster": -0.1 * (seed + 1),
+                    "expand": -0.5 if j == 1 else 0.1,
+                }[strategy]
+                about = {"strategy": strategy, "kind": strategy, "seed": seed, "domain": domain}
+                loss = {"task": "held_out", "metric": "nats_per_token", "value": level + change}
+                right = {"task": "questions", "metric": "acc", "value": 0.5 - change / 4}
+                rows += [
+                    {**about, **loss, "base": 2.2, "n": 40},
+                    {**about, **right, "base": 0.4, "n": 60},
+                ]
+                moved = (1 if j == 1 else -1 / (len(domains) - 1)) * (strategy != "uniform")
+                history += [
+                    {
+                        **about,
+                        "round": r,
+                        "weight": 1 / len(domains) + 0.02 * r * moved if r else None,
+                    }
+                    for r in range(4)
+                ]
+    return {"comparison": pd.DataFrame(rows), "comparison_history": pd.DataFrame(history)}

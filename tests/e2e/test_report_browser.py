@@ -11,8 +11,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, artifacts
-from versatune.reporting import figures, tables
+from tests.example_run import SIX, artifacts, compared
+from versatune.evaluation.comparison import summarise
+from versatune.reporting import comparison, figures, tables
+from versatune.reporting.page import Setup
 from versatune.reporting.report import Artifacts, render
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -36,9 +38,9 @@ const result = {{
   overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   wide: [...document.querySelectorAll(".plot svg.main-svg")]
     .filter((s) => s.getBoundingClientRect().right > window.innerWidth + 1).length,
-  panels: Object.keys(document.getElementById("plot-held_out_losses")._fullLayout)
-    .filter((k) => /^xaxis/.test(k))
-    .map((k) => document.getElementById("plot-held_out_losses")._fullLayout[k].domain),
+  panels: [...document.querySelectorAll(".plot")].filter((plot) => plot.layout.meta.grid)
+    .flatMap(({{_fullLayout: drawn}}) => Object.keys(drawn)
+      .filter((k) => /^xaxis/.test(k)).map((k) => drawn[k].domain)),
   losses: [...document.querySelectorAll("#result table")[0].tBodies[0].rows]
     .map((r) => [r.cells[0].textContent, ...[1, 2].map((i) => Number(r.cells[i].dataset.value))]),
   shown: [...document.querySelectorAll("#samples tbody tr")].filter((r) => !r.hidden).length,
@@ -212,3 +214,41 @@ def test_it_prints_within_the_paper(page: str, tmp_path: Path) -> None:
     content = target.read_bytes()
     assert content.startswith(b"%PDF")
     assert 4 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 14
+
+
+@pytest.fixture(scope="module")
+def comparison_page() -> str:
+    made = compared()
+    return comparison.render(
+        comparison.Compared(
+            domains=SIX,
+            summary=summarise(made["comparison"], "uniform", "medicine"),
+            baseline="uniform",
+            target="medicine",
+            n_seeds=3,
+            budget="3 rounds of 2 steps each",
+            setup=Setup(command="kedro run --pipeline compare"),
+            figures={
+                "comparison_loss": figures.differences(made["comparison"], SIX, "uniform"),
+                "comparison_accuracy": figures.differences(
+                    made["comparison"], SIX, "uniform", "accuracy"
+                ),
+                "comparison_shares": figures.shares_by_strategy(made["comparison_history"], SIX),
+            },
+        )
+    )
+
+
+def test_a_comparison_is_drawn_and_fetches_nothing(comparison_page: str, tmp_path: Path) -> None:
+    seen = look(comparison_page, tmp_path)
+    assert len(seen["charts"]) == 3 and all(n >= 1 for n in seen["svgs"])
+    assert seen["requests"] == [] and seen["overflow"] == 0
+    # expand in medicine, the third panel: 0.5 below uniform with each seed
+    means = [t for t in seen["charts"]["plot-comparison_loss"] if t["name"] == "expand"]
+    assert means[2]["x"] == pytest.approx([-0.5])
+
+
+def test_a_comparison_on_a_phone(comparison_page: str, tmp_path: Path) -> None:
+    seen = look(comparison_page, tmp_path, width=390)
+    assert seen["overflow"] == 0 and seen["wide"] == 0
+    assert all(panel[0] == 0 and panel[1] == pytest.approx(1) for panel in seen["panels"])

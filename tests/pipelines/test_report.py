@@ -26,7 +26,7 @@ def test_every_output_has_a_catalog_entry_in_the_reporting_layer(project_root: P
 
 def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> None:
     timings = tmp_path / "timings.json"
-    timings.write_text('{"clean_domains": {"seconds": 12.5, "parameters": "ab"}}')
+    timings.write_text('{"ingest.clean_domains": {"seconds": 12.5, "parameters": "ab"}}')
     made = artifacts()
     figures = {
         f"figure_{name}": JSONDataset(filepath=str(tmp_path / f"{name}.json")) for name in FIGURES

@@ -1,4 +1,4 @@
-"""The model as lm-evaluation-harness calls it. Imports the harness: import it where it is needed."""
+"""The model as lm-evaluation-harness calls it. Importing this imports the harness."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ CPU_LOGITS = 2 * 10**8
 MAX_BATCH = 64
 
 
-class AnswerLM(HFLM):  # type: ignore[misc]
+class AnswerLM(HFLM):
     """Scores a choice by its own tokens alone.
 
     The harness takes white space at the end of the question, such as the line break that ends a

@@ -54,7 +54,7 @@ def described_versions() -> str:
 
 def plain_metric(metric: str) -> str:
     """``exact_match (flexible-extract)`` and the like without what the harness adds."""
-    return metric.split(" (")[0]
+    return metric.split(" (", maxsplit=1)[0]
 
 
 def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
@@ -64,9 +64,10 @@ def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     their order.
     """
     rank = rows["metric"].map(plain_metric).map({name: i for i, name in enumerate(ACCURACIES)})
-    found = rows[rank.notna()].assign(rank=rank).sort_values("rank", kind="stable")
-    first = found.drop_duplicates([*by, "domain", "task"])
-    return first.sort_index().drop(columns="rank")
+    found = rows.assign(rank=rank).dropna(subset="rank")
+    keys = [*by, "domain", "task"]
+    first = found[found["rank"] == found.groupby(keys)["rank"].transform("min")]
+    return first.drop_duplicates(keys).drop(columns="rank")
 
 
 def score_row(scores: Sequence[float]) -> dict[str, Any]:

@@ -74,9 +74,14 @@ def environment() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line of this process, with what looks like an access key masked."""
+    """The command line of this process, with what looks like a credential masked."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
-    return " ".join(shlex.quote(_without_keys(word)) for word in words)
+    shown = (_GIVEN.sub(lambda given: f"{given[1]}={hide(given[1], given[2])}", w) for w in words)
+    return " ".join(shlex.quote(_without_keys(word)) for word in shown)
+
+
+_GIVEN = re.compile(r"(?<![\w.-])([\w.-]+)=([^,\s=]++)(?!=)")
+"""A parameter given on the command line: ``key=value``, several of them divided by commas."""
 
 
 def git_commit(folder: Path | None = None) -> str | None:

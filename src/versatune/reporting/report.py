@@ -1,24 +1,13 @@
 """The report: one self-contained HTML page from artifacts alone."""
 
-import base64
-import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.graph_objects as go
-import plotly.offline
-from markupsafe import Markup
 
-from versatune.reporting import configuration, formats, summary, tables
-from versatune.reporting.style import AXIS_HEIGHT, domain_styles
-
-TEMPLATES = Path(__file__).parent / "templates"
+from versatune.reporting import page, summary, tables
 
 
 @dataclass(frozen=True)
@@ -41,7 +30,7 @@ class Artifacts:
     environment: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     timings: Sequence[Mapping[str, Any]] = ()
-    """``name`` and ``seconds`` of each stage, in the order they ran."""
+    """``name`` (``stage.step``) and ``seconds`` of each step, in the order to be shown."""
 
 
 def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
@@ -50,66 +39,27 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     ``samples``: how many probe texts to show at most, evenly over the domains.
     ``examples``: how many places (file:line) to show of each kind of rejected row.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        number=formats.number,
-        percent=formats.percent,
-        points=formats.points,
-        duration=formats.duration,
-        thousands=formats.thousands,
-    )
-    styles = domain_styles(artifacts.domains)
-    scripts = [plotly.offline.get_plotlyjs(), (TEMPLATES / "report.js").read_text("utf-8")]
-    page = environment.get_template("report.html").render(
-        a=artifacts,
-        losses=_records(tables.only_losses(artifacts.results)),
-        accuracies=_records(tables.only_accuracies(artifacts.results)),
-        interval=formats.interval,
+    return page.write(
+        "report.html",
+        kind="report",
+        domains=artifacts.domains,
         said=summary.summarise(artifacts),
-        log=_records(tables.round_log(artifacts.history)),
-        ingest_rows=_records(tables.ingest_table(artifacts.ingest or {})),
+        setup=page.Setup(
+            base_model=artifacts.base_model,
+            parameters=artifacts.parameters,
+            environment=artifacts.environment,
+            git_commit=artifacts.git_commit,
+        ),
+        figures=artifacts.figures,
+        a=artifacts,
+        losses=page.records(tables.only_losses(artifacts.results)),
+        accuracies=page.records(tables.only_accuracies(artifacts.results)),
+        log=page.records(tables.round_log(artifacts.history)),
+        ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),
         texts=sample_rows(artifacts.samples, samples),
-        colours={name: style.colour for name, style in styles.items()},
-        parameters=configuration.masked(artifacts.parameters),
-        seeds=configuration.seeds(artifacts.parameters),
-        figures={name: embedded(fig) for name, fig in artifacts.figures.items()},
-        css=Markup((TEMPLATES / "report.css").read_text("utf-8")),
-        scripts=[Markup(s) for s in scripts],
-        hashes=" ".join(f"'sha256-{_sha256(s)}'" for s in scripts),
+        stages=tables.by_stage(artifacts.timings),
     )
-    return page
-
-
-def embedded(fig: go.Figure) -> dict[str, Any]:
-    """A figure for the page: title, caption and the drawing as JSON that can't end a script."""
-    drawing = json.loads(fig.to_json())
-    layout = drawing["layout"]
-    title = layout.pop("title", {}).get("text", "")
-    meta = layout.get("meta", {})
-    old = layout.get("margin", {})
-    margin = {"l": old.get("l", 56), "r": old.get("r", 16), "t": 28 if "grid" in meta else 8}
-    layout["margin"] = {**margin, "b": AXIS_HEIGHT}
-    before = {"t": 56, "b": AXIS_HEIGHT} | old
-    layout["height"] -= before["t"] + before["b"] - margin["t"] - AXIS_HEIGHT
-    if meta.get("legend"):
-        layout["showlegend"] = False
-    text = json.dumps(drawing, separators=(",", ":"))
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return {
-        "title": title,
-        "caption": meta.get("caption", ""),
-        "legend": meta.get("legend", False),
-        "empty": meta.get("empty", False),
-        "json": Markup(text),
-    }
 
 
 def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]]:
@@ -128,21 +78,5 @@ def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]
             "text": row["text"],
             "notes": [n for n in dict.fromkeys((row["status"], row["flag"])) if n and n != "ok"],
         }
-        for row in _records(shown)
+        for row in page.records(shown)
     ]
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain dicts, missing values as None."""
-    return [
-        {str(k): None if _missing(v) else v for k, v in row.items()}
-        for row in table.to_dict("records")
-    ]
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
-
-
-def _sha256(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -1,36 +1,15 @@
 """The verdict in words, and the few numbers that stand for the run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from versatune.reporting import formats, tables
+from versatune.reporting.page import Summary, Tile
 
 if TYPE_CHECKING:
     from versatune.reporting.report import Artifacts
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One key figure: what it is, its value, a word of context."""
-
-    name: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What stands at the top of the page."""
-
-    headline: str
-    details: list[str]
-    mood: str
-    """``good``, ``mixed``, ``bad`` or ``unknown``: the colour of the verdict."""
-    run: str
-    tiles: list[Tile]
 
 
 def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:

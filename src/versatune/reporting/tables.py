@@ -1,6 +1,6 @@
 """What the report says in numbers: small pure functions from artifacts to tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -59,6 +59,15 @@ def round_log(history: pd.DataFrame | None) -> pd.DataFrame:
         tokens_per_second=("tokens_per_second", "first"),
         reason=("reason", "first"),
     )
+
+
+def by_stage(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """``name`` and ``seconds`` of each stage, from those of its steps (``stage.step``)."""
+    stages: dict[str, float] = {}
+    for step in timings:
+        stage = str(step["name"]).partition(".")[0]
+        stages[stage] = stages.get(stage, 0.0) + float(step["seconds"])
+    return [{"name": name, "seconds": seconds} for name, seconds in stages.items()]
 
 
 def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:

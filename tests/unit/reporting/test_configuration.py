@@ -1,5 +1,6 @@
 """Parameters are shown, secrets are not."""
 
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -65,3 +66,19 @@ def test_commit_is_told_with_a_mark_for_changes(tmp_path: Path) -> None:
     assert commit is not None and len(commit) == 40
     (tmp_path / "a").write_text("2")
     assert configuration.git_commit(tmp_path) == f"{commit}+changes"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("a.rounds=3,probe.api_key=plain", "a.rounds=3,probe.api_key=••••••"),
+        ("--params=token=plain", "--params=token=••••••"),
+        ("x=http://me:plain@host/", "x=http://••••••@host/"),
+    ],
+)
+def test_a_command_is_shown_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, given: str, shown: str
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/kedro", "run", given])
+    words = shlex.split(configuration.command())
+    assert words == ["kedro", "run", shown]

@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, artifacts
+from tests.example_run import SIX, artifacts, compared
 from versatune.reporting import figures, tables
 
 MANY = tuple(f"domain_{i:02d}" for i in range(30))
 RUN = artifacts()
+COMPARED = compared()
 
 
 def results(made: dict = RUN) -> pd.DataFrame:
@@ -105,25 +106,38 @@ def test_rejects_are_counted_by_reason_and_domain() -> None:
         assert "beyond its source's weight".replace("'", "&#x27;") not in drawn
 
 
-def test_comparison_shows_every_seed_and_the_mean_with_its_t_interval() -> None:
-    rows = [
-        {"strategy": s, "seed": i, "domain": "law", "metric": "nats_per_token", "value": v}
-        for s, values in {"uniform": (2.0, 2.2, 2.4), "foster": (1.9, 2.0, 2.1)}.items()
-        for i, v in enumerate(values)
-    ]
-    fig = figures.comparison(pd.DataFrame(rows), SIX)
-    seeds, mean = fig.data[:2]
-    assert list(seeds.x) == [2.0, 2.2, 2.4]
-    assert mean.x[0] == pytest.approx(2.2)
-    # t(2) = 4.3027, standard error 0.2 / sqrt(3)
-    assert mean.error_x.array[0] == pytest.approx(4.3027 * 0.2 / math.sqrt(3), rel=1e-4)
-    assert fig.data[3].x[0] == pytest.approx(2.0)
+def test_differences_are_paired_by_seed_and_have_their_t_interval() -> None:
+    fig = figures.differences(COMPARED["comparison"], SIX, "uniform")
+    mean_of_domains = [t for t in fig.data if t.xaxis == "x"]
+    law = [t for t in fig.data if t.xaxis == f"x{2 + SIX.index('law')}"]
+    assert [t.name for t in law] == ["foster seeds", "foster", "expand seeds", "expand"]
+    seeds, mean = law[:2]
+    # 2.0, 2.2, 2.4 of uniform become 1.9, 2.0, 2.1
+    assert list(seeds.x) == pytest.approx([-0.1, -0.2, -0.3])
+    assert list(seeds.customdata) == [0, 1, 2]
+    assert mean.x[0] == pytest.approx(-0.2)
+    # t(2) = 4.3027, standard error 0.1 / sqrt(3)
+    assert mean.error_x.array[0] == pytest.approx(4.3027 * 0.1 / math.sqrt(3), rel=1e-4)
+    others = [t for t in fig.data if t.xaxis != "x" and t.name == "foster"]
+    each = np.mean([t.x[0] for t in others])
+    assert mean_of_domains[1].x[0] == pytest.approx(each)
 
 
-def test_a_single_seed_has_no_interval() -> None:
-    row = {"strategy": "a", "seed": 0, "domain": "law", "metric": "nats_per_token", "value": 2.0}
-    fig = figures.comparison(pd.DataFrame([row]), SIX)
-    assert fig.data[1].error_x.array is None
+def test_fewer_than_three_seeds_have_no_interval() -> None:
+    two = COMPARED["comparison"].query("seed < 2")
+    fig = figures.differences(two, SIX, "uniform")
+    assert len(fig.data[0].x) == 2 and fig.data[1].error_x.array is None
+
+
+def test_shares_of_each_strategy_are_means_over_its_seeds() -> None:
+    history = COMPARED["comparison_history"]
+    fig = figures.shares_by_strategy(history, SIX)
+    assert len(fig.data) == len(SIX) * history["strategy"].nunique()
+    rows = history.query("strategy == 'foster' and domain == 'law' and round > 0")
+    wanted = rows.groupby("round")["weight"].mean()
+    drawn = fig.data[len(SIX) + SIX.index("law")]
+    assert list(drawn.x) == wanted.index.tolist()
+    assert list(drawn.y) == pytest.approx(wanted.tolist())
 
 
 def test_a_domain_has_one_colour_in_every_figure() -> None:
@@ -161,7 +175,7 @@ def test_nothing_to_draw_is_said() -> None:
         figures.before_after(nothing, SIX, "accuracy"),
         figures.knowledge({"domains": {}}, SIX),
         figures.rejects({}, SIX),
-        figures.comparison(nothing, SIX),
+        figures.differences(COMPARED["comparison"].head(0), SIX, "uniform"),
     ):
         assert fig.layout.meta["empty"] and fig.layout.meta["caption"].endswith(".")
 

@@ -32,7 +32,7 @@ def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
         "mixture": made["initial_mixture"],
         "base_model": made["base_model"],
         "parameters": {"seed": 3, "probe": {"api_key": "sk-1234567890abcdef"}},
-        "timings": [{"name": "train_model", "seconds": 75.0}],
+        "timings": [{"name": "train.train_model", "seconds": 75.0}],
     }
     return render(Artifacts(**values | changes))
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline, node
 
-from versatune.pipelines.compare import nodes
+from versatune.pipelines.compare import nodes, page_nodes
 
 PARAMETERS = ["params:domains", "params:evaluate", "params:compare"]
 
@@ -40,7 +40,7 @@ def instance(kind: str) -> Pipeline:
 
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Plan -> an instance a kind of strategy -> ``comparison`` and ``comparison_summary``.
+    """Plan -> an instance a kind of strategy -> ``comparison``, ``comparison_summary``, the page.
 
     Which strategies run is data (``compare.strategies``); which kinds there are is fixed, so the
     pipeline is static, and an instance nothing was planned for costs nothing.
@@ -70,4 +70,29 @@ def create_pipeline(**_: Any) -> Pipeline:
         name="compare",
         tags=["compare"],
     )
-    return sum((instance(kind) for kind in nodes.KINDS), Pipeline([plan, together]))
+    return sum((instance(kind) for kind in nodes.KINDS), Pipeline([plan, together, *_shown()]))
+
+
+def _shown() -> list[Node]:
+    """The figures and the page."""
+    figures = [f"figure_comparison_{name}" for name in ("loss", "accuracy", "shares")]
+    draw = node(
+        page_nodes.draw_comparison,
+        ["comparison", "comparison_history", "params:domains", "params:compare"],
+        figures,
+        name="draw_comparison",
+        tags=["compare"],
+    )
+    write = node(
+        page_nodes.write_comparison,
+        {
+            **{name: name for name in ("comparison_summary", "base_model", "parameters", *figures)},
+            "domains": "params:domains",
+            "params": "params:compare",
+            "train": "params:train",
+        },
+        "comparison_report",
+        name="write_comparison",
+        tags=["compare"],
+    )
+    return [draw, write]

@@ -6,15 +6,17 @@ says why.
 """
 
 from versatune.reporting.figures.data import knowledge, rejects
-from versatune.reporting.figures.results import before_after, comparison
+from versatune.reporting.figures.results import before_after
 from versatune.reporting.figures.rounds import held_out_losses, potential_and_forgetting, shares
+from versatune.reporting.figures.strategies import differences, shares_by_strategy
 
 __all__ = [
     "before_after",
-    "comparison",
+    "differences",
     "held_out_losses",
     "knowledge",
     "potential_and_forgetting",
     "rejects",
     "shares",
+    "shares_by_strategy",
 ]

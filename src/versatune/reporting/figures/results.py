@@ -1,29 +1,24 @@
-"""Models beside each other."""
+"""Base and tuned model beside each other."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from versatune.evaluation.forgetting import LOWER_IS_BETTER
-from versatune.evaluation.intervals import mean_stderr, t_interval
-from versatune.reporting import tables
 from versatune.reporting.style import (
     INK,
-    axes_of,
     domain_styles,
     empty,
     figure,
     interval,
     label,
-    lay_out_grid,
     numbers,
 )
 
 
 def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss") -> go.Figure:
-    """Base (ring) and tuned (dot) with 95 % intervals; ``table`` from tables.before_after."""
+    """Base (ring) and tuned (dot) with 95 % intervals; ``table`` from
+    :func:`versatune.reporting.tables.results`."""
     table = table.iloc[_in_order(table["domain"], domains)]
     loss = kind == "loss"
     title = "Held-out loss before and after" if loss else "Accuracy before and after"
@@ -89,74 +84,3 @@ def _row_names(table: pd.DataFrame) -> list[str]:
         label(f"{row.domain}: {row.task}" if many else row.domain, 34)
         for row, many in zip(table.itertuples(), several, strict=True)
     ]
-
-
-def comparison(table: pd.DataFrame, domains: Sequence[str], metric: str = tables.LOSS) -> go.Figure:
-    """Strategies beside each other, a panel a domain; ``table`` is the ``comparison`` table.
-
-    Small rings are single seeds, the dot is their mean with its 95 % interval (t over seeds).
-    """
-    title = "Strategies compared"
-    table = table[table["metric"] == metric]
-    shown = [domain for domain in domains if (table["domain"] == domain).any()]
-    if not shown:
-        return empty(title, f"No strategy has a value of {metric}.")
-    better = "left" if metric in LOWER_IS_BETTER else "right"
-    fig = figure(
-        f"{title}: {metric.replace('_', ' ')}",
-        "Rings: single seeds. Dot: their mean, with its 95 % interval over seeds. "
-        f"Further {better} is better.",
-        400,
-    )
-    styles = domain_styles(domains)
-    strategies = list(dict.fromkeys(table["strategy"]))
-    names = [label(strategy, 24) for strategy in strategies]
-    for i, domain in enumerate(shown):
-        rows = table[table["domain"] == domain]
-        for name, strategy in zip(names, strategies, strict=True):
-            values = numbers(rows.loc[rows["strategy"] == strategy, "value"])
-            _strategy(fig, name, values, styles[domain].colour, axes_of(i))
-    lay_out_grid(
-        fig,
-        [f'<span style="color:{styles[d].colour}">{label(d, 24)}</span>' for d in shown],
-        row_height=30 * len(names),
-        min_width=220,
-        gap=40 + 7 * max(len(name) for name in names),
-    )
-    fig.update_layout(showlegend=False)
-    fig.update_yaxes(
-        showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed"
-    )
-    fig.update_xaxes(nticks=5)
-    return fig
-
-
-def _strategy(
-    fig: go.Figure, name: str, values: list[float | None], colour: str, axes: dict[str, str]
-) -> None:
-    """The seeds of one strategy in one domain, and their mean."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return
-    fig.add_scatter(
-        name=f"{name} seeds",
-        x=known,
-        y=[name] * len(known),
-        mode="markers",
-        marker={"color": colour, "symbol": "circle-open", "size": 6},
-        opacity=0.6,
-        hovertemplate=f"{name}: %{{x:.3f}}<extra></extra>",
-        **axes,
-    )
-    mean, stderr = mean_stderr(np.array(known))
-    low, high = numbers(t_interval(mean, stderr, len(known)))
-    fig.add_scatter(
-        name=name,
-        x=[mean],
-        y=[name],
-        mode="markers",
-        marker={"color": colour, "size": 10},
-        error_x=interval(mean, low, high, colour),
-        hovertemplate=f"{name}, mean of {len(known)}: %{{x:.3f}}<extra></extra>",
-        **axes,
-    )

@@ -1,0 +1,68 @@
+"""Nodes that show a comparison: its figures and its page."""
+
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune import tracking
+from versatune.artifacts import plain
+from versatune.data.config import Domains
+from versatune.evaluation.comparison import ACCURACY
+from versatune.evaluation.results import LOSS
+from versatune.pipelines.compare.params import CompareParams
+from versatune.reporting import comparison as page
+from versatune.reporting import configuration, figures
+from versatune.reporting.page import Setup
+from versatune.training.config import TrainParams
+
+
+def draw_comparison(
+    comparison: pd.DataFrame,
+    comparison_history: pd.DataFrame,
+    domains: Domains,
+    params: CompareParams,
+) -> tuple[go.Figure, go.Figure, go.Figure]:
+    """Loss and accuracy against the baseline, and the shares over the rounds."""
+    names = list(domains.active)
+    drawn = {
+        "comparison_loss": figures.differences(comparison, names, params.baseline, LOSS),
+        "comparison_accuracy": figures.differences(comparison, names, params.baseline, ACCURACY),
+        "comparison_shares": figures.shares_by_strategy(comparison_history, names),
+    }
+    for name, fig in drawn.items():
+        tracking.log_figure(fig, f"figures/{name}.json")
+    return drawn["comparison_loss"], drawn["comparison_accuracy"], drawn["comparison_shares"]
+
+
+def write_comparison(
+    comparison_summary: pd.DataFrame,
+    base_model: dict[str, Any],
+    parameters: dict[str, Any],
+    domains: Domains,
+    params: CompareParams,
+    train: TrainParams,
+    **drawn: go.Figure,
+) -> str:
+    """The page of the comparison as text; ``drawn`` are the figures by name."""
+    each = train.model_copy(update=params.train)
+    text = page.render(
+        page.Compared(
+            domains=list(domains.active),
+            summary=comparison_summary,
+            baseline=params.baseline,
+            target=params.target,
+            n_seeds=len(params.seeds),
+            budget=f"{each.rounds} rounds of {each.steps_per_round} steps each",
+            setup=Setup(
+                base_model=base_model,
+                parameters=plain(parameters),
+                environment=configuration.environment(),
+                git_commit=configuration.git_commit(),
+                command=configuration.command(),
+            ),
+            figures={name.removeprefix("figure_"): fig for name, fig in drawn.items()},
+        )
+    )
+    tracking.log_text(text, "comparison.html")
+    return text

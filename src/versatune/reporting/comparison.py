@@ -1,0 +1,275 @@
+"""The page of a comparison: who wins, domain by domain, and by what shares."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune.evaluation import comparison as against
+from versatune.evaluation.results import LOSS
+from versatune.reporting import formats, page
+
+NAMES = {LOSS: "Held-out loss", against.ACCURACY: "Accuracy"}
+UNITS = {LOSS: "nats per token", against.ACCURACY: "percentage points"}
+
+Row = Mapping[str, Any]
+"""A row of ``comparison_summary``, missing values None."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What the page is made from."""
+
+    domains: Sequence[str]
+    """In the order that settles the colours."""
+    summary: pd.DataFrame
+    """The ``comparison_summary`` table."""
+    baseline: str
+    target: str | None
+    n_seeds: int
+    budget: str
+    """What every run may spend, in words."""
+    setup: page.Setup
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    """By the names used in the template."""
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few seeds for intervals and verdicts."""
+        return self.n_seeds < against.MIN_SEEDS
+
+    def rows(self, metric: str, measure: str, domain: str | None = None) -> dict[str, Row]:
+        """Rows of the summary by strategy."""
+        s = self.summary
+        found = s[(s["metric"] == metric) & (s["measure"] == measure)]
+        if domain is not None:
+            found = found[found["domain"] == domain]
+        return {str(row["strategy"]): row for row in page.records(found)}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as the page shows it."""
+
+    value: float | None
+    """What its column is sorted by."""
+    text: str
+    interval: str = ""
+    verdict: str = ""
+
+
+NOTHING = Cell(None, "–")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page: a row a strategy or a domain."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Mapping[str, Sequence[Cell]]
+
+
+def render(compared: Compared) -> str:
+    """The whole page as text."""
+    metrics = [m for m in NAMES if compared.rows(m, "value")]
+    return page.write(
+        "comparison.html",
+        kind="comparison",
+        domains=compared.domains,
+        said=said(compared),
+        setup=compared.setup,
+        figures=compared.figures,
+        c=compared,
+        least=against.MIN_SEEDS,
+        overall=[overall(compared, m) for m in metrics],
+        expansion=[expansion(compared, m) for m in metrics if compared.rows(m, "target_gain")],
+        by_domain=[by_domain(compared, m) for m in metrics],
+    )
+
+
+def said(compared: Compared) -> page.Summary:
+    """The verdict on held-out loss in a sentence, and a line for each strategy."""
+    gains = compared.rows(LOSS, "relative_gain")
+    baseline, target = compared.baseline, compared.target
+    if target is not None:
+        on_target, on_others = (compared.rows(LOSS, m) for m in ("target_gain", "others_change"))
+        lines = [_expanded(on_target[s], on_others[s], target) for s in gains if s in on_target]
+        verdicts = [r[s]["verdict"] for r in (on_target, on_others) for s in gains if s in r]
+    else:
+        lines = [_gained(row) for row in gains.values()]
+        verdicts = [row["verdict"] for row in gains.values()]
+    if not gains:
+        headline = f"There is nothing to compare with {baseline}."
+    elif compared.few:
+        headline, lines = f"No verdict: it takes {against.MIN_SEEDS} seeds to tell them apart.", []
+    elif target is not None and lines:
+        first = next((i for i, s in enumerate(gains) if s.startswith("expand")), 0)
+        headline = lines.pop(first)
+    else:
+        headline = _headline(gains.values(), baseline)
+    better, worse = "better" in verdicts, "worse" in verdicts
+    mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
+    name = (compared.setup.base_model or {}).get("name", "not named")
+    seeds = "1 seed" if compared.n_seeds == 1 else f"{compared.n_seeds} seeds"
+    run = f"Base model: {name}; {seeds} of each strategy; {compared.budget}."
+    return page.Summary(headline, lines, "unknown" if compared.few else mood, run)
+
+
+def _headline(gains: Iterable[Row], baseline: str) -> str:
+    """Who is better and who is worse than the baseline, over all domains."""
+    named: dict[str, list[str]] = {}
+    for row in gains:
+        named.setdefault(row["verdict"], []).append(str(row["strategy"]))
+    parts = [
+        f"{formats.comma(named[verdict])} {'is' if len(named[verdict]) == 1 else 'are'} {verdict}"
+        for verdict in ("better", "worse")
+        if verdict in named
+    ]
+    if not parts:
+        return f"Over all domains no strategy can be told from {baseline}."
+    return f"Over all domains {formats.comma(parts)} than {baseline}."
+
+
+def _gained(row: Row) -> str:
+    change, low, high = (
+        formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
+    )
+    return (
+        f"{row['strategy']}: mean held-out loss {change} against {row['baseline']} "
+        f"(95 % interval {low} to {high}), {row['verdict']}."
+    )
+
+
+_ON_TARGET = {
+    "better": "gains more on {}",
+    "worse": "gains less on {}",
+    "not distinguishable": "gains on {} no distinguishable amount more or less",
+}
+_ON_OTHERS = {
+    "better": "keeps the others better",
+    "worse": "keeps the others worse",
+    "not distinguishable": "keeps the others neither better nor worse",
+}
+
+
+def _expanded(on_target: Row, on_others: Row, target: str) -> str:
+    gain, others = (row["verdict"] for row in (on_target, on_others))
+    return (
+        f"{on_target['strategy']} {_ON_TARGET[gain].format(target)} and {_ON_OTHERS[others]} "
+        f"than {on_target['baseline']}."
+    )
+
+
+def overall(compared: Compared, metric: str) -> Table:
+    """A row a strategy: its mean over the domains, and the relative gain over the baseline's."""
+    gains = compared.rows(metric, "relative_gain")
+    rows = {
+        strategy: (
+            _level(row, metric),
+            _gain(gains[strategy], compared.few) if strategy in gains else NOTHING,
+        )
+        for strategy, row in compared.rows(metric, "value", against.ALL).items()
+    }
+    columns = ("strategy", "mean of the domains", f"relative gain over {compared.baseline}")
+    return Table(NAMES[metric], columns, rows)
+
+
+def expansion(compared: Compared, metric: str) -> Table:
+    """A row a strategy: target gain, sum of the changes of the others, degradation avoided."""
+    others = compared.rows(metric, "others_change")
+    spared = compared.rows(metric, "less_degradation")
+    rows = {
+        strategy: (
+            _since_base(row, metric, compared.few),
+            _difference(row, metric, compared.few),
+            _since_base(others[strategy], metric, compared.few),
+            _difference(others[strategy], metric, compared.few),
+            _spared(spared[strategy], compared.few) if strategy in spared else NOTHING,
+        )
+        for strategy, row in compared.rows(metric, "target_gain").items()
+    }
+    versus = f"against {compared.baseline}"
+    columns = ("strategy", "target gain", versus, "sum of the others' changes", versus)
+    return Table(
+        f"{NAMES[metric]}, {UNITS[metric]}", (*columns, "degradation of the others avoided"), rows
+    )
+
+
+def by_domain(compared: Compared, metric: str) -> Table:
+    """A row a domain, the mean of all first; a column a strategy: its paired difference."""
+    level = compared.rows(metric, "value", against.ALL)
+    strategies = [s for s in level if s != compared.baseline]
+    rows = {}
+    for domain in (against.ALL, *compared.domains):
+        found = compared.rows(metric, "value", domain)
+        if found:
+            own = found.get(compared.baseline)
+            rows[domain] = (
+                _level(own, metric) if own else NOTHING,
+                *(
+                    _difference(found[s], metric, compared.few) if s in found else NOTHING
+                    for s in strategies
+                ),
+            )
+    title = f"{NAMES[metric]}: difference from {compared.baseline}, {UNITS[metric]}"
+    return Table(title, ("domain", compared.baseline, *strategies), rows)
+
+
+def _level(row: Row, metric: str) -> Cell:
+    """A mean over seeds, without its interval: verdicts are on differences."""
+    value = row["value"]
+    return Cell(value, formats.percent(value) if metric != LOSS else formats.number(value))
+
+
+def _gain(row: Row, few: bool) -> Cell:
+    return Cell(
+        row["value"],
+        formats.percent(row["value"], 2, signed=True),
+        "" if few else _span(row["low"], row["high"], 2, 100),
+        "" if few else row["verdict"],
+    )
+
+
+def _since_base(row: Row, metric: str, few: bool) -> Cell:
+    span = "" if few else _scaled_span(row["value_low"], row["value_high"], metric)
+    return Cell(row["value"], _scaled(row["value"], metric), span)
+
+
+def _difference(row: Row, metric: str, few: bool) -> Cell:
+    if row["difference"] is None:
+        return NOTHING
+    span = "" if few else _scaled_span(row["low"], row["high"], metric)
+    verdict = "" if few else row["verdict"]
+    return Cell(row["difference"], _scaled(row["difference"], metric), span, verdict)
+
+
+def _spared(row: Row, few: bool) -> Cell:
+    if row["value"] is None:
+        return NOTHING
+    span = "" if few else _span(row["bootstrap_low"], row["bootstrap_high"], 0, 100)
+    return Cell(row["value"], formats.percent(row["value"], 0), span)
+
+
+def _scaled(value: float, metric: str) -> str:
+    scale, digits = _SCALES[metric]
+    return formats.number(scale * value, digits, signed=True)
+
+
+def _scaled_span(low: float | None, high: float | None, metric: str) -> str:
+    scale, digits = _SCALES[metric]
+    return _span(low, high, digits, scale)
+
+
+def _span(low: float | None, high: float | None, digits: int, scale: float) -> str:
+    """An interval, or nothing where it is not known."""
+    if low is None or high is None or not (formats.finite(low) and formats.finite(high)):
+        return ""
+    ends = (formats.number(scale * end, digits, signed=True) for end in (low, high))
+    return " to ".join(ends)
+
+
+_SCALES = {LOSS: (1.0, 3), against.ACCURACY: (100.0, 1)}
+"""What a number is multiplied by to be shown, and with how many digits."""

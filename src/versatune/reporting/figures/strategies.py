@@ -1,0 +1,168 @@
+"""Strategies of a comparison beside each other."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune.evaluation import comparison as against
+from versatune.evaluation.intervals import mean_stderr, t_interval
+from versatune.evaluation.results import LOSS
+from versatune.reporting.style import (
+    INK,
+    MUTED,
+    axes_of,
+    domain_styles,
+    empty,
+    figure,
+    interval,
+    label,
+    lay_out_grid,
+    legend_below,
+    numbers,
+)
+
+TITLES = {
+    LOSS: "Held-out loss against {} (nats per token)",
+    against.ACCURACY: "Accuracy against {} (percentage points)",
+}
+
+
+def differences(
+    comparison: pd.DataFrame, domains: Sequence[str], baseline: str, metric: str = LOSS
+) -> go.Figure:
+    """Strategies against the baseline, paired by seed: a panel for the mean, one a domain.
+
+    ``comparison``: the table of that name; ``metric``: ``nats_per_token`` or ``accuracy``. Small
+    rings are single seeds, the dot is their mean with its 95 % interval (t over seeds; none for
+    fewer than :data:`versatune.evaluation.comparison.MIN_SEEDS`).
+    """
+    title = TITLES[metric].format(baseline)
+    found = against.scores(comparison, metric)
+    panels = [against.ALL, *(d for d in domains if any(d in by for by in found.values()))]
+    strategies = [s for s in dict.fromkeys(name for name, _ in found) if s != baseline]
+    if not strategies:
+        return empty(title, "There is no strategy beside the baseline for which it was measured.")
+    fig = figure(
+        title,
+        "Each strategy minus the baseline (the line at 0), trained with the same seed. Rings: "
+        "single seeds. Dot: their mean, with its 95 % interval over seeds. "
+        f"Further {'left' if metric == LOSS else 'right'} is better.",
+        400,
+    )
+    names = [label(strategy, 24) for strategy in strategies]
+    colours = {against.ALL: INK} | {d: s.colour for d, s in domain_styles(domains).items()}
+    for i, domain in enumerate(panels):
+        values = {key: _value(by, domain) for key, by in found.items()}
+        for name, strategy in zip(names, strategies, strict=True):
+            each = _differences(values, strategy, baseline, 1 if metric == LOSS else 100)
+            _strategy(fig, name, each, colours[domain], axes_of(i))
+    titles = {d: "mean of the domains" if d == against.ALL else label(d, 24) for d in panels}
+    lay_out_grid(
+        fig,
+        [f'<span style="color:{colours[d]}">{titles[d]}</span>' for d in panels],
+        row_height=max(60, 30 * len(names)),
+        min_width=200,
+        gap=40 + 7 * max(len(name) for name in names),
+    )
+    fig.update_layout(showlegend=False)
+    fig.update_yaxes(
+        showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed"
+    )
+    fig.update_xaxes(nticks=5, tickangle=0, rangemode="tozero", zeroline=True)
+    fig.update_xaxes(zerolinecolor=MUTED, matches="x")
+    return fig
+
+
+def _value(by_domain: Mapping[str, float], domain: str) -> float | None:
+    if domain == against.ALL:
+        return sum(by_domain.values()) / len(by_domain)
+    return by_domain.get(domain)
+
+
+def _differences(
+    values: Mapping[tuple[str, int], float | None], strategy: str, baseline: str, scale: float
+) -> dict[int, float]:
+    """By seed, of the seeds both have."""
+    pairs = {
+        seed: (value, values.get((baseline, seed)))
+        for (name, seed), value in values.items()
+        if name == strategy
+    }
+    return {
+        seed: scale * (mine - theirs)
+        for seed, (mine, theirs) in pairs.items()
+        if mine is not None and theirs is not None
+    }
+
+
+def _strategy(
+    fig: go.Figure, name: str, values: Mapping[int, float], colour: str, axes: dict[str, str]
+) -> None:
+    """The seeds of one strategy in one panel, and their mean."""
+    known = list(values.values())
+    if not known:
+        return
+    fig.add_scatter(
+        name=f"{name} seeds",
+        x=known,
+        y=[name] * len(known),
+        customdata=list(values),
+        mode="markers",
+        marker={"color": colour, "symbol": "circle-open", "size": 6},
+        opacity=0.6,
+        hovertemplate=f"{name}, seed %{{customdata}}: %{{x:+.3f}}<extra></extra>",
+        **axes,
+    )
+    mean, stderr = mean_stderr(np.array(known))
+    enough = len(known) >= against.MIN_SEEDS
+    low, high = t_interval(mean, stderr, len(known)) if enough else (None, None)
+    fig.add_scatter(
+        name=name,
+        x=[mean],
+        y=[name],
+        mode="markers",
+        marker={"color": colour, "size": 10},
+        error_x=interval(mean, low, high, colour),
+        hovertemplate=f"{name}, mean of {len(known)}: %{{x:+.3f}}<extra></extra>",
+        **axes,
+    )
+
+
+def shares_by_strategy(history: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
+    """Shares asked for over the rounds, a panel a strategy, the mean over its seeds.
+
+    ``history``: the ``comparison_history`` table.
+    """
+    fig = figure(
+        "Mixture over rounds, by strategy",
+        "Share of each domain that the strategy asked for, the mean over its seeds.",
+        400,
+    )
+    trained = history[history["round"] > 0]
+    means = trained.groupby(["strategy", "domain", "round"])["weight"].mean().sort_index()
+    strategies = list(dict.fromkeys(trained["strategy"]))
+    styles = domain_styles(domains)
+    for i, strategy in enumerate(strategies):
+        for domain in domains:
+            line = means.loc[strategy, domain]
+            fig.add_scatter(
+                name=label(domain),
+                x=line.index.tolist(),
+                y=numbers(line),
+                mode="lines+markers",
+                line={"color": styles[domain].colour, "dash": styles[domain].dash, "width": 2},
+                marker={"size": 4},
+                hovertemplate="%{y:.1%}",
+                showlegend=i == 0,
+                **axes_of(i),
+            )
+    lay_out_grid(fig, [label(s, 24) for s in strategies], row_height=150, min_width=230)
+    last = int(trained["round"].max())
+    fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=max(1, -(-last // 6)))
+    top = 1.08 * float(means.max())
+    fig.update_yaxes(tickformat=".1~%", range=[0, top], nticks=5)
+    fig.update_layout(hovermode="x unified")
+    legend_below(fig)
+    return fig

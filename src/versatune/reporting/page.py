@@ -1,0 +1,141 @@
+"""What every page is written with: templates, figures as JSON, scripts, and a policy for them."""
+
+import base64
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.graph_objects as go
+import plotly.offline
+from markupsafe import Markup
+
+from versatune.reporting import configuration, formats
+from versatune.reporting.style import AXIS_HEIGHT, domain_styles
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One key figure: what it is, its value, a word of context."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What stands at the top of a page."""
+
+    headline: str
+    details: list[str]
+    mood: str
+    """``good``, ``mixed``, ``bad`` or ``unknown``: the colour of the verdict."""
+    run: str
+    tiles: list[Tile] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the numbers of a page were made with."""
+
+    base_model: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    command: str | None = None
+
+
+def write(
+    template: str,
+    *,
+    kind: str,
+    domains: Sequence[str],
+    said: Summary,
+    setup: Setup,
+    figures: Mapping[str, go.Figure],
+    **context: Any,
+) -> str:
+    """A whole page as text: no file beside it, no network.
+
+    ``template``: one that extends ``page.html``; ``kind``: what the page calls itself;
+    ``domains``: in the order that settles the colours; ``context``: what the template shows.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=formats.number,
+        percent=formats.percent,
+        points=formats.points,
+        duration=formats.duration,
+        thousands=formats.thousands,
+    )
+    scripts = [plotly.offline.get_plotlyjs(), (TEMPLATES / "report.js").read_text("utf-8")]
+    page: str = environment.get_template(template).render(
+        kind=kind,
+        said=said,
+        setup=setup,
+        parameters=configuration.masked(setup.parameters),
+        seeds=configuration.seeds(setup.parameters),
+        colours={name: style.colour for name, style in domain_styles(domains).items()},
+        figures={name: embedded(fig) for name, fig in figures.items()},
+        css=Markup((TEMPLATES / "report.css").read_text("utf-8")),
+        scripts=[Markup(s) for s in scripts],
+        hashes=" ".join(f"'sha256-{_sha256(s)}'" for s in scripts),
+        interval=formats.interval,
+        **context,
+    )
+    return page
+
+
+def embedded(fig: go.Figure) -> dict[str, Any]:
+    """A figure for the page: title, caption and the drawing as JSON that can't end a script."""
+    drawing = json.loads(fig.to_json())
+    layout = drawing["layout"]
+    title = layout.pop("title", {}).get("text", "")
+    meta = layout.get("meta", {})
+    old = layout.get("margin", {})
+    margin = {"l": old.get("l", 56), "r": old.get("r", 16), "t": 28 if "grid" in meta else 8}
+    layout["margin"] = {**margin, "b": AXIS_HEIGHT}
+    before = {"t": 56, "b": AXIS_HEIGHT} | old
+    layout["height"] -= before["t"] + before["b"] - margin["t"] - AXIS_HEIGHT
+    if meta.get("legend"):
+        layout["showlegend"] = False
+    text = json.dumps(drawing, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return {
+        "title": title,
+        "caption": meta.get("caption", ""),
+        "legend": meta.get("legend", False),
+        "empty": meta.get("empty", False),
+        "json": Markup(text),
+    }
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain dicts, missing values as None."""
+    return [
+        {str(k): None if _missing(v) else v for k, v in row.items()}
+        for row in table.to_dict("records")
+    ]
+
+
+def _missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+
+
+def _sha256(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

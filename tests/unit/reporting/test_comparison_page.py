@@ -1,0 +1,86 @@
+"""The page of a comparison: its verdict in words, and the numbers of the summary."""
+
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.example_run import SIX, compared
+from versatune.evaluation.comparison import summarise
+from versatune.reporting import comparison, figures
+from versatune.reporting.page import Setup
+
+TABLE = compared()["comparison"]
+LOSS = "nats_per_token"
+
+
+def made(table: pd.DataFrame = TABLE, **changes: Any) -> comparison.Compared:
+    values: dict[str, Any] = {
+        "domains": SIX,
+        "baseline": "uniform",
+        "target": None,
+        "n_seeds": table["seed"].nunique(),
+        "budget": "2 rounds of 2 steps each",
+        "setup": Setup(base_model={"name": "tiny"}, command="kedro run --pipeline compare"),
+    } | changes
+    summary = summarise(table, values["baseline"], values["target"])
+    return comparison.Compared(summary=summary, **values)
+
+
+def test_who_is_better_stands_first() -> None:
+    said = comparison.said(made())
+    # expand: -0.5 on one domain, +0.1 on five: the mean is the baseline's
+    assert said.headline == "Over all domains no strategy can be told from uniform."
+    clear = TABLE.copy()
+    clear.loc[(clear["strategy"] == "foster") & (clear["metric"] == LOSS), "value"] -= 0.5
+    assert (
+        comparison.said(made(clear)).headline == "Over all domains foster is better than uniform."
+    )
+    worse = clear.assign(value=clear["value"].where(clear["strategy"] != "expand", 3.0))
+    said = comparison.said(made(worse))
+    assert said.headline == "Over all domains foster is better and expand is worse than uniform."
+    assert said.mood == "mixed"
+    # 0.6, 0.7 and 0.8 below 2.0, 2.2 and 2.4
+    assert said.details[0].startswith("foster: mean held-out loss −31.72 % against uniform (95 %")
+
+
+def test_expansion_is_told_by_target_and_others() -> None:
+    said = comparison.said(made(target="medicine"))
+    assert said.headline == (
+        "expand gains more on medicine and keeps the others worse than uniform."
+    )
+    assert len(said.details) == 1 and said.details[0].startswith("foster ")
+    table = comparison.expansion(made(target="medicine"), LOSS)
+    gain, versus, others, others_versus, _ = table.rows["expand"]
+    # from 2.2 to 1.5, 1.7, 1.9; the five others to 2.1, 2.3, 2.5
+    assert gain.text == "+0.500" and versus.text == "+0.500" and versus.verdict == "better"
+    assert others.value == pytest.approx(-5 * 0.1) and others_versus.verdict == "worse"
+    assert others.interval == "−2.984 to +1.984"
+
+
+def test_few_seeds_give_differences_without_verdicts() -> None:
+    few = made(TABLE.query("seed < 2"), target="medicine")
+    assert comparison.said(few).headline.startswith("No verdict: it takes 3 seeds")
+    cells = [c for row in comparison.by_domain(few, LOSS).rows.values() for c in row]
+    assert all(c.interval == c.verdict == "" for c in cells)
+
+
+def test_domains_show_the_paired_differences_of_the_summary() -> None:
+    table = comparison.by_domain(made(), LOSS)
+    assert table.columns == ("domain", "uniform", "foster", "expand")
+    assert list(table.rows) == ["all", *SIX]
+    own, foster, expand = table.rows["medicine"]
+    assert (own.text, foster.text, expand.text) == ("2.200", "−0.200", "−0.500")
+    # differences -0.1, -0.2, -0.3: t(2) = 4.3027
+    assert foster.interval == "−0.448 to +0.048" and expand.verdict == "better"
+    accuracy = comparison.by_domain(made(), "accuracy").rows["medicine"]
+    assert accuracy[0].text == "50.0 %" and accuracy[2].text == "+12.5"
+
+
+def test_the_page_holds_its_command_tables_and_figures() -> None:
+    drawn = {"comparison_loss": figures.differences(TABLE, SIX, "uniform")}
+    page = comparison.render(made(target="medicine", figures=drawn))
+    assert page.count('class="plot"') == 1
+    assert "<code>kedro run --pipeline compare</code>" in page
+    assert "Expanding medicine" in page and "−0.448 to +0.048" in page
+    assert "Expanding" not in comparison.render(made())
