@@ -16,8 +16,6 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 run: $(READY)
 	$(BIN)/kedro run
-	@echo
-	@echo "The report: $(CURDIR)/data/08_reporting/report.html"
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile

@@ -25,6 +25,9 @@ from versatune.spool import Spool
 
 logger = logging.getLogger(__name__)
 
+PAGES = {"report": "The report", "comparison_report": "The comparison"}
+"""Datasets that are pages, and what they are called when a run says where it has put them."""
+
 
 class TrackingHook(MlflowHook):
     """kedro-mlflow's hook with readable parameters, useful tags, and no power to stop work.
@@ -154,12 +157,15 @@ class ProjectHook:
         self._timings = Path()
         self._started: dict[str, float] = {}
         self._folder = Path()
+        self._files: dict[str, Path] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         settings = context.config_loader["globals"]
         self._folder = context.project_path / settings["data"]
         self._timings = context.project_path / settings["paths"]["reporting"] / "timings.json"
+        entries = context.config_loader["catalog"]
+        self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self) -> None:
@@ -195,8 +201,12 @@ class ProjectHook:
         tracking.log_metrics({f"seconds/{node.name}": seconds})
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
+    def after_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Say where the pages are that this run has written."""
         self._held.close()
+        for name, what in PAGES.items():
+            if name in pipeline.outputs():
+                logger.info("%s: %s", what, self._files[name])
 
     @hook_impl
     def on_pipeline_error(self) -> None:
