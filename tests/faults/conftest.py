@@ -40,8 +40,13 @@ def results(project: Path) -> dict[str, Any]:
     found: dict[str, Any] = {str(f.relative_to(data)): file_digest(f) for f in files}
     history = pd.read_parquet(data / "07_model_output/mixture_history.parquet")
     found["mixture_history"] = history.drop(columns=TIMINGS).to_json(double_precision=15)
-    assert (data / "08_reporting/report.html").read_text("utf-8").rstrip().endswith("</html>")
+    assert is_whole(data / "08_reporting/report.html")
     return found
+
+
+def is_whole(page: Path) -> bool:
+    """Whether a page was written to its end."""
+    return page.read_text("utf-8").rstrip().endswith("</html>")
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import DATA, results
+from tests.faults.conftest import DATA, is_whole, results
 from tests.faults.forks import Fault, kedro_run
 from tests.faults.mounts import read_only, small_disk
 from tests.support import copy_project
@@ -20,6 +20,7 @@ pytestmark = pytest.mark.slow
         ("ingest", "05_model_input/tokenized", r"tokenized/train/.*\.json"),
         ("train", "06_models/trained", r"checkpoint-6/config\.json"),
         ("report", "08_reporting/figures", r"figures/shares\.json"),
+        ("report", "08_reporting/figures", r"/\.report\.html"),
     ],
 )
 def test_a_full_disk_is_one_sentence_and_with_room_the_run_goes_on(
@@ -43,6 +44,7 @@ def test_a_full_disk_is_one_sentence_and_with_room_the_run_goes_on(
         assert done.code == 1 and "Traceback" not in done.output, done.output[-3000:]
         assert "No space left" in done.error or "File too large" in done.error, done.error
         assert not (project / DATA / made / "manifest.json").exists()
+        assert is_whole(project / DATA / "08_reporting/report.html")  # the one before
         if ballast is not None:
             ballast.unlink()
         again = kedro_run(project, "--env", "test", "--pipeline", stage)

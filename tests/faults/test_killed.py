@@ -24,7 +24,7 @@ MOMENTS = [
     ("evaluate", Fault(r"evaluations/.*/science-science/.*manifest")),
     ("evaluate", Fault(r"evaluation_tuned\.parquet", "cut")),
     ("report", Fault(r"figures/shares\.json", "cut")),
-    ("report", Fault(r"08_reporting/report\.html", "cut", size=5000)),
+    ("report", Fault(r"/\.report\.html", "cut", size=5000)),
 ]
 
 

@@ -77,8 +77,9 @@ def metric_values(rows: pd.DataFrame) -> dict[str, float]:
     that is called like its domain is not told again.
     """
     found = {}
-    for row in rows.itertuples():
-        own = row.task in (HELD_OUT, row.domain)
-        name = f"{row.model}/{row.metric}/{row.domain}" + ("" if own else f"-{row.task}")
-        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row.value)
+    for row in rows.to_dict("records"):
+        own = row["task"] in (HELD_OUT, row["domain"])
+        task = "" if own else f"-{row['task']}"
+        name = f"{row['model']}/{row['metric']}/{row['domain']}{task}"
+        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row["value"])
     return found
