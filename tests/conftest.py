@@ -10,56 +10,15 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import numpy as np
 import pytest
 
+from tests.tiny import save_tiny
 from versatune.artifacts import FolderRef, WorkFolder
-from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE, CheckpointRef
-
-WORDS = (  # noqa: SIM905
-    "the a court contract judge drug dose heart loan bank share atom cell light loop list "
-    "string map river poem what is why how does mean treat return of in to and not for"
-).split()
+from versatune.modeling.checkpoints import CheckpointRef
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointRef:
     """A random Llama (2 layers, hidden size 32) with a byte-level BPE tokenizer."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<s>", "</s>", "<pad>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator([" ".join(WORDS)] * 4, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=256,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            tie_word_embeddings=True,
-        )
-    )
-    path = tmp_path_factory.mktemp("tiny") / "checkpoint"
-    model.save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return CheckpointRef.of_folder(path, name="tiny")
+    return save_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny", vocab_size=400)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ Array = npt.NDArray[np.float64]
 COMPARISON_COLUMNS = (
     *("strategy", "kind", "seed", "domain", "task", "metric", "value", "stderr", "low", "high"),
     *("n", "task_version", "base", "change", "change_low", "change_high"),
-    *("became_wrong", "became_right"),
+    *("became_wrong", "became_right", "versions"),
 )
 """The ``comparison`` table, a row a strategy, seed, domain, task and metric. ``base``: the same
 number of the model all of them began from; ``change``: since then, paired by item."""

@@ -136,6 +136,9 @@ def test_a_domains_accuracy_is_the_mean_of_its_tasks() -> None:
     norm = one.assign(metric="acc_norm", value=0.9)
     found = scores(pd.concat([one, two, norm]), "accuracy")
     assert found["uniform", 0]["law"] == pytest.approx(0.4)
+    alone = norm.assign(task="by length")
+    found = scores(pd.concat([one, norm, alone]), "accuracy")
+    assert found["uniform", 0]["law"] == pytest.approx((0.2 + 0.9) / 2)
 
 
 @given(st.lists(st.floats(-10, 10), min_size=2, max_size=8), st.booleans())

@@ -4,9 +4,8 @@ import math
 from pathlib import Path
 
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
@@ -109,27 +108,7 @@ def test_mode_none_runs_nothing(
 @pytest.fixture
 def proxy(tmp_path: Path) -> CheckpointRef:
     """A smaller model whose tokenizer knows bytes alone."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    vocabulary = {token: i for i, token in enumerate(["<e>", *sorted(alphabet)])}
-    raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<e>", pad_token="<e>")
-    torch.manual_seed(1)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=16,
-            intermediate_size=32,
-            num_hidden_layers=1,
-            num_attention_heads=2,
-        )
-    )
-    model.save_pretrained(tmp_path / "proxy")
-    tokenizer.save_pretrained(tmp_path / "proxy")
-    return CheckpointRef.of_folder(tmp_path / "proxy")
+    return save_tiny(tmp_path / "proxy", vocab_size=BYTES, hidden_size=16, layers=1, seed=1)
 
 
 def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
