@@ -1,18 +1,22 @@
-"""``python -m versatune``: the packaged project's entry point."""
+"""``python -m versatune``, and the command ``versatune``: Kedro's commands without a checkout."""
 
-import sys
+import os
 from pathlib import Path
 
-from kedro.framework.cli.utils import find_run_command
+from versatune.starter import HERE
+
+if not Path("conf/logging.yml").is_file():  # outside a project, where Kedro would use its own
+    os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(HERE / "conf" / "logging.yml"))
+
 from kedro.framework.project import configure_project
 
+from versatune.cli import cli
 
-def main(*args: str) -> None:
-    """Run a pipeline of the installed package; the arguments are those of ``kedro run``."""
-    package = Path(__file__).parent.name
-    configure_project(package)
-    command = find_run_command(package)
-    command(list(args) or sys.argv[1:])
+
+def main() -> None:
+    """The commands of :mod:`versatune.cli`, for a project that has the package installed."""
+    configure_project("versatune")
+    cli()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""``kedro run`` that tells people's mistakes in a sentence and ends its MLflow run truthfully."""
+"""The commands: ``run`` that tells people's mistakes in a sentence, ``rollback``, ``init``."""
 
 import contextlib
 import difflib
 import pkgutil
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -42,6 +44,19 @@ def parameters() -> None:
     from versatune.reference import markdown
 
     click.echo(markdown(dict(pipelines)), nl=False)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Begin a project in FOLDER: the configuration and the embedded facts."""
+    from versatune.starter import write_project
+
+    try:
+        write_project(folder)
+    except VersatuneError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Now: cd {shlex.quote(str(folder))} && kedro run")
 
 
 @cli.command()

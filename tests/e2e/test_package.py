@@ -1,0 +1,96 @@
+"""The wheel, installed beside nothing of the checkout, runs with a configuration of its own."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support import environment
+
+pytestmark = pytest.mark.slow
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
+    """A folder with the package alone, from a wheel built of a copy of the checkout."""
+    folder = tmp_path_factory.mktemp("package")
+    source = folder / "source"
+    (source / "data").mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(project_root / name, source)
+    for name in ("src", "conf", "data/01_raw"):
+        shutil.copytree(
+            project_root / name,
+            source / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"),
+        )
+    (source / "conf" / "local").mkdir(exist_ok=True)
+    (source / "conf" / "local" / "parameters.yml").write_text("secret: 1\n")
+    pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    (wheel,) = folder.glob("versatune-*.whl")
+    pip("install", "--target", str(folder / "site"), str(wheel))
+    return folder / "site"
+
+
+def pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", *arguments, "--no-deps", "--no-index", "--quiet"]
+    subprocess.run(command, check=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def run(installed: Path, tmp_path_factory: pytest.TempPathFactory) -> Command:
+    """A Python command line that finds the installed package before the checkout."""
+    outside = tmp_path_factory.mktemp("outside")
+
+    def start(*arguments: str, cwd: Path = outside) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=cwd,
+            env={**environment(), "PYTHONPATH": str(installed)},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return start
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_init_then_run_as_a_project_of_ones_own(
+    installed: Path, run: Command, tmp_path: Path
+) -> None:
+    where = run("-c", "import versatune; print(versatune.__file__)").stdout
+    assert Path(where.strip()).is_relative_to(installed)
+    project = tmp_path / "my project"
+    made = run("-m", "versatune", "init", str(project))
+    assert made.returncode == 0 and "kedro run" in made.stdout, made.stderr
+    assert names(project) == ["conf", "data", "pyproject.toml"]
+    assert names(project / "conf" / "local") == []
+    for command in (("-m", "kedro", "run"), ("-m", "versatune", "run")):
+        done = run(*command, "--env", "test", "--pipeline", "ingest", cwd=project)
+        assert done.returncode == 0, done.stderr[-3000:]
+    assert (project / "data" / "test" / "08_reporting" / "ingest_report.json").is_file()
+    assert (project / "mlflow.db").is_file()
+
+
+def test_nothing_that_is_there_is_written_over(run: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    done = run("-m", "versatune", "init", str(tmp_path))
+    assert done.returncode == 1 and "not empty" in done.stderr and "Traceback" not in done.stderr
+    assert names(tmp_path) == ["mine"]
+
+
+def test_nothing_of_conf_local_is_in_the_wheel(installed: Path) -> None:
+    starter = installed / "versatune" / "starter"
+    assert (starter / "conf" / "base" / "parameters_train.yml").is_file()
+    assert not (starter / "conf" / "local").exists()
