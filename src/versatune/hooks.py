@@ -21,9 +21,13 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
+from versatune.reporting.configuration import hide
 from versatune.spool import Spool
 
 logger = logging.getLogger(__name__)
+
+MAX_NAME = 120
+"""Characters of the parameters given on the command line in a run's name."""
 
 PAGES = {"report": "The report", "comparison_report": "The comparison"}
 """Datasets that are pages, and what they are called when a run says where it has put them."""
@@ -125,8 +129,13 @@ class TrackingHook(MlflowHook):
         names = run_params.get("pipeline_names") or ["__default__"]
         what = "+".join("all" if n == "__default__" else n for n in names)
         env = run_params.get("env")
+        given = tracking.flatten(run_params.get("runtime_params") or {}).items()
+        changed = " ".join(
+            f"{key.partition('.')[2] or key}={hide(key, str(value))}" for key, value in given
+        )
         when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        return " · ".join(part for part in (what, env if env != "local" else None, when) if part)
+        parts = (what, changed[:MAX_NAME], env if env != "local" else None, when)
+        return " · ".join(part for part in parts if part)
 
     def _tags(self) -> dict[str, str]:
         return {

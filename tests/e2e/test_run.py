@@ -108,6 +108,7 @@ def test_a_changed_parameter_never_meets_a_stale_artifact(finished: Path, kedro:
     before = json.loads(mixture.read_text())
     done = kedro("--pipeline", "mixture", "--params", "mixture.strategy.name=inverse")
     assert done.returncode == 0, done.stdout[-3000:]
+    assert runs(finished)[0].info.run_name.startswith("mixture · strategy.name=inverse · test · ")
     after = json.loads(mixture.read_text())
     assert after["strategy"] == "inverse" and after["weights"] != before["weights"]
     assert kedro("--pipeline", "mixture").returncode == 0

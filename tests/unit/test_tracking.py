@@ -164,5 +164,6 @@ def test_a_model_is_stored_once_and_can_be_loaded(
 
 def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
     spool = tracking.Spool(tmp_path / "spool.jsonl")
-    spool.keep({"kind": "tags", "values": {"path": Path("x")}}, MlflowException("no"))
-    assert json.loads(spool.path.read_text()) == {"kind": "tags", "values": {"path": "x"}}
+    call = {"kind": "tags", "time": 1, "values": {"path": Path("x")}}
+    spool.keep(call, MlflowException("no"))
+    assert json.loads(spool.path.read_text()) == {**call, "values": {"path": "x"}}
