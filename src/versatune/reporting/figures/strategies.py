@@ -72,6 +72,7 @@ def differences(
     )
     fig.update_xaxes(nticks=5, tickangle=0, rangemode="tozero", zeroline=True)
     fig.update_xaxes(zerolinecolor=MUTED, matches="x")
+    fig.update_layout(xaxis_matches=None)  # the first is the one that the others match
     return fig
 
 
