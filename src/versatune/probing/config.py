@@ -1,5 +1,6 @@
 """Parameters of the probe."""
 
+import re
 from pathlib import Path
 from typing import Literal, Self
 
@@ -26,6 +27,11 @@ class ServerParams(Params):
     max_retries: int = Field(default=6, ge=0)
     """Further tries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential
     waits and jitter; a Retry-After of the server is honoured."""
+
+    @property
+    def place(self) -> str:
+        """The address without a name and password in it, for messages and records."""
+        return re.sub(r"(?<=://)[^/@]+@", "", self.url)
 
 
 class SamplingParams(Params):
@@ -186,4 +192,4 @@ class ProbeParams(Params):
 def require_server(params: ServerParams, key: str) -> None:
     """Refuse a server block without a model's name, naming the key."""
     if not params.model:
-        raise VersatuneError(f"{key}.model is empty: name the model as {params.url} knows it.")
+        raise VersatuneError(f"{key}.model is empty: name the model as {params.place} knows it.")

@@ -37,7 +37,7 @@ class Server:
 
     def __init__(self, params: ServerParams, key: str, api_key: str = "") -> None:
         self.params = params
-        self._key = key
+        self._key, self._secret = key, api_key
         self._client = openai.OpenAI(
             base_url=params.url,
             api_key=api_key or NO_KEY,
@@ -77,14 +77,19 @@ class Server:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def told(self, error: BaseException | None) -> str:
+        """An error's text for people: a server may repeat the key that it was sent."""
+        text = f"{type(error).__name__}: {error}"
+        return (text.replace(self._secret, "(key)") if self._secret else text)[:300]
+
     def _ask(self, request: Callable[..., Any], **how: Any) -> Any:
         self._take_turn()
         try:
             return request(model=self.params.model, **how)
         except HOPELESS as error:
             raise VersatuneError(
-                f"{self._key}: {self.params.url} refuses model {self.params.model!r}: "
-                f"{error.status_code} {str(error)[:300]}"
+                f"{self._key}: {self.params.place} refuses model {self.params.model!r}: "
+                f"{error.status_code} {self.told(error)}"
             ) from error
 
     def _take_turn(self) -> None:
@@ -112,7 +117,7 @@ class ServerSampler(Sampler):
         self.params = params
         self.server = Server(params.server, "probe.sampling.server", api_key)
         drawing = params.model_dump(mode="json", exclude={"server", "start", "dtype"})
-        where = {"url": params.server.url, "model": params.server.model}
+        where = {"url": params.server.place, "model": params.server.model}
         self.about = {**where, **drawing}
 
     @property
@@ -137,8 +142,8 @@ class ServerSampler(Sampler):
                 return
             left = failed
         raise VersatuneError(
-            f"{self.params.server.url} gave no answer to {len(left)} of {len(indices)} requests, "
-            f"tried {self.PASSES} times (last: {type(trouble).__name__}: {str(trouble)[:200]}). "
+            f"{self.params.server.place} gave no answer to {len(left)} of {len(indices)} requests, "
+            f"tried {self.PASSES} times (last: {self.server.told(trouble)}). "
             "What was drawn before is kept: run again to go on."
         )
 
@@ -146,7 +151,7 @@ class ServerSampler(Sampler):
         # transformers serve, for one, samples only when the model's own generation_config says so
         if n >= self.ENOUGH and len(texts) == 1:
             raise VersatuneError(
-                f"{self.params.server.url} gave {n} requests of different seeds the same text: "
+                f"{self.params.server.place} gave {n} requests of different seeds the same text: "
                 "it does not sample. Switch sampling on there (for `transformers serve`: "
                 '"do_sample": true, "top_k": 0 in the model\'s generation_config.json).'
             )

@@ -129,8 +129,8 @@ class Endpoint:
         failed = sum(key not in known for key in keys)
         if failed > self.params.max_failed * len(texts):
             raise VersatuneError(
-                f"probe.judge.endpoint: {self.params.server.url} gave no answer to {failed} of "
-                f"{len(texts)} texts (last: {type(trouble).__name__}: {str(trouble)[:200]}). "
+                f"probe.judge.endpoint: {self.params.server.place} gave no answer to {failed} of "
+                f"{len(texts)} texts (last: {self.server.told(trouble)}). "
                 "What was answered is kept: run again to go on."
             )
         return self._judgement([known.get(key) for key in keys])
@@ -224,7 +224,7 @@ class Endpoint:
 def about(params: EndpointParams) -> dict[str, Any]:
     """What answers depend on: the model and how it is asked, not how fast."""
     shape = params.model_dump(mode="json", exclude={"server", "max_failed", "labelled_per_domain"})
-    return {"url": params.server.url, "model": params.server.model, **shape}
+    return {"url": params.server.place, "model": params.server.model, **shape}
 
 
 def train(
