@@ -86,15 +86,21 @@ class ChatTemplate:
             text = self._render(messages)
             spans = self._by_skeleton(text, messages)
             return text, spans if spans is not None else self._by_beginnings(text, messages)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, OverflowError, TypeError) as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
     @property
     def ends_answers(self) -> bool:
-        """Whether a control token ends an answer; without one a model can't learn to stop."""
-        text, spans = self.render(
-            [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-        )
+        """Whether a control token ends an answer; without one a model can't learn to stop.
+
+        A template that refuses the example will say so of the rows.
+        """
+        try:
+            text, spans = self.render(
+                [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+            )
+        except RejectedError:
+            return True
         return bool(self.control.search(text, spans[-1].start, spans[-1].end))
 
     def _mark(self, content: str) -> str:
