@@ -2,12 +2,13 @@
 
 Each document is a row of its own: begin token, text, end token, padding on the right, which
 causal attention never looks back at. So sampling from the begin token yields documents in the
-shares in which the corpus holds them. Rows of like length share a batch, so that hardly anything
-is padding. A batch's loss is summed over its tokens and divided by the same number at every step:
-with a mean over each batch a document would weigh the less the longer it is, and the model would
-draw domains with short documents too often. Packing would need an attention mask by blocks, which
-made a step on short documents a fifth slower than plain causal attention, and left a tenth of
-each row empty besides.
+shares in which the corpus holds them, provided that no document weighs more than another: a step
+takes documents of any length, and its loss is summed over its tokens and divided by the same
+number at every step. (Batches of like length are mostly of one domain where domains differ in
+length: the model then draws domains with short documents too often, and a mean over each batch
+does so too.) To save padding, the shorter and the longer half of a step's documents are passed
+one after the other. Packing would need an attention mask by blocks, which made a step on short
+documents a fifth slower than plain causal attention, and left a tenth of each row empty besides.
 """
 
 import json
@@ -40,8 +41,6 @@ logger = logging.getLogger(__name__)
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 PROGRESS = "progress.safetensors"
 MAX_GRAD_NORM = 1.0
-POOL = 16
-"""Batches whose documents are sorted by length together."""
 
 Rows = list[list[int]]
 
@@ -124,18 +123,13 @@ def new_model(params: "PretrainParams", tokenizer: "PreTrainedTokenizerBase") ->
         return LlamaForCausalLM(config)
 
 
-def plan_epoch(lengths: list[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Batches of row numbers: every row once, rows of like length together, order by chance.
+def plan_epoch(rows: int, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
+    """Batches of row numbers: every row once, in an order by chance.
 
     A pure function of its arguments, so that a resumed run goes on in the same order.
     """
-    rng = np.random.default_rng([seed, epoch])
-    order = rng.permutation(len(lengths)).tolist()
-    batches = []
-    for start in range(0, len(order), batch_size * POOL):
-        pool = sorted(order[start : start + batch_size * POOL], key=lengths.__getitem__)
-        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    return [batches[i] for i in rng.permutation(len(batches))]
+    order = np.random.default_rng([seed, epoch]).permutation(rows).tolist()
+    return [order[start : start + batch_size] for start in range(0, rows, batch_size)]
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> float:
@@ -202,7 +196,7 @@ def _train(
     loss = math.nan
     started, tokens = time.monotonic(), 0
     with tqdm(total=steps, initial=state.step, desc="pretraining", unit="step") as bar:
-        for batch in _batches(lengths, params, state.step, steps):
+        for batch in _batches(len(rows), params, state.step, steps):
             rate = learning_rate(state.step, steps, params.learning_rate, params.warmup_ratio)
             loss = _step(state, [rows[i] for i in batch], rate)
             state.step += 1
@@ -221,35 +215,40 @@ def _train(
     return loss
 
 
-def _batches(
-    lengths: list[int], params: "PretrainParams", done: int, steps: int
-) -> Iterator[list[int]]:
+def _batches(rows: int, params: "PretrainParams", done: int, steps: int) -> Iterator[list[int]]:
     """The batches of steps ``done`` to ``steps - 1``."""
     size = params.per_device_train_batch_size
-    per_epoch = math.ceil(len(lengths) / size)
+    per_epoch = math.ceil(rows / size)
     for epoch in range(done // per_epoch, math.ceil(steps / per_epoch)):
-        plan = plan_epoch(lengths, size, params.seed, epoch)
+        plan = plan_epoch(rows, size, params.seed, epoch)
         first = max(done - epoch * per_epoch, 0)
         yield from plan[first : steps - epoch * per_epoch]
 
 
 def _step(state: _State, rows: Rows, rate: float) -> float:
     """One optimiser step, in which every token weighs as in any other; returns their mean loss."""
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    ordered = sorted(rows, key=len)
+    middle = len(rows) // 2
+    total = sum(_backward(state, half) for half in (ordered[:middle], ordered[middle:]) if half)
+    torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    return total * state.tokens_per_step / (sum(map(len, rows)) - len(rows))
+
+
+def _backward(state: _State, rows: Rows) -> float:
+    """Add the gradient of these rows; returns their summed loss a token of a mean batch."""
     width = max(map(len, rows))
     pad = state.model.config.pad_token_id
     ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
     labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     loss = state.model(
         input_ids=ids, labels=labels, use_cache=False, num_items_in_batch=state.tokens_per_step
     ).loss
     loss.backward()
-    torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    predicted = sum(map(len, rows)) - len(rows)
-    return float(loss.detach()) * state.tokens_per_step / predicted
+    return float(loss.detach())
 
 
 def _optimizer(model: "LlamaForCausalLM", params: "PretrainParams") -> torch.optim.AdamW:

@@ -221,29 +221,17 @@ def test_a_token_weighs_the_same_in_every_batch(monkeypatch: pytest.MonkeyPatch)
     assert torch.allclose(apart, moved(short + long), atol=1e-6)
 
 
-@given(
-    st.lists(st.integers(1, 50), min_size=1, max_size=300),
-    st.integers(1, 9),
-    st.integers(0, 3),
-    st.integers(0, 3),
-)
-def test_an_epoch_takes_every_row_once(
-    lengths: list[int], batch_size: int, seed: int, epoch: int
-) -> None:
-    plan = plan_epoch(lengths, batch_size, seed, epoch)
-    assert sorted(i for batch in plan for i in batch) == list(range(len(lengths)))
-    assert len(plan) == -(-len(lengths) // batch_size)
+@given(st.integers(1, 300), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
+def test_an_epoch_takes_every_row_once(rows: int, batch_size: int, seed: int, epoch: int) -> None:
+    plan = plan_epoch(rows, batch_size, seed, epoch)
+    assert sorted(i for batch in plan for i in batch) == list(range(rows))
+    assert len(plan) == -(-rows // batch_size)
     assert all(1 <= len(batch) <= batch_size for batch in plan)
-    assert plan == plan_epoch(lengths, batch_size, seed, epoch)
+    assert plan == plan_epoch(rows, batch_size, seed, epoch)
 
 
-def test_epochs_differ_and_batches_hold_rows_of_like_length() -> None:
-    rng = np.random.default_rng(0)
-    lengths = rng.integers(10, 60, size=3200).tolist()
-    plan = plan_epoch(lengths, 40, 0, 0)
-    assert plan != plan_epoch(lengths, 40, 0, 1)
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in plan)
-    assert padded / sum(lengths) < 1.1
+def test_epochs_differ() -> None:
+    assert plan_epoch(3200, 40, 0, 0) != plan_epoch(3200, 40, 0, 1)
 
 
 def test_learning_rate_by_hand() -> None:
