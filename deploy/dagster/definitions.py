@@ -32,7 +32,11 @@ import watch  # noqa: E402
 PROJECT = Path(os.environ.get("VERSATUNE_PROJECT", HERE.parents[1]))
 WATCHED = os.environ.get("VERSATUNE_WATCH", "data/01_raw").split(":")
 SETTLE = float(os.environ.get("VERSATUNE_SETTLE", "120"))
+TIMEOUT = float(os.environ.get("VERSATUNE_TIMEOUT", "43200"))
 LAST_LINES = 40
+OVER = "dagster/max_runtime"
+"""Tag that lets Dagster give up a run it believes to be at work, as after a power cut: without it
+such a run would block all that come after."""
 
 
 @dg.op(description="`kedro run` as a child process; its log is the op's log.")
@@ -50,8 +54,7 @@ def run_kedro(context: dg.OpExecutionContext) -> None:
         os.environ.get("VERSATUNE_ENV") or None,
     )
     context.log.info(" ".join(command))
-    timeout = float(os.environ.get("VERSATUNE_TIMEOUT", "43200"))
-    code = run_pipeline.run(command, cwd=PROJECT, log=log, timeout=timeout)
+    code = run_pipeline.run(command, cwd=PROJECT, log=log, timeout=TIMEOUT)
     if code:
         raise dg.Failure(
             f"the pipeline ended with exit code {code}",
@@ -63,6 +66,7 @@ def run_kedro(context: dg.OpExecutionContext) -> None:
 @dg.job(
     executor_def=dg.in_process_executor,
     description="Scheduled retraining; ends in seconds when nothing is new.",
+    tags={OVER: str(int(TIMEOUT) + 600)},
 )
 def retraining() -> None:
     run_kedro()

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts Dagster with its schedule, its sensor and its page on http://127.0.0.1:3000, in an
-# environment of its own. Settings: see definitions.py. Stop it with Ctrl-C.
+# environment of its own. Settings: see definitions.py. Ctrl-C or SIGTERM ends it with all that
+# it started.
 set -eu
 here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
 venv=${VERSATUNE_DAGSTER_VENV:-"$here/.venv"}
@@ -12,4 +13,5 @@ DAGSTER_HOME=${DAGSTER_HOME:-"$here/home"}
 export DAGSTER_HOME
 PATH="$venv/bin:$PATH"
 export PATH
-exec dagster dev -f "$here/definitions.py" -h 127.0.0.1 -p "${VERSATUNE_DAGSTER_PORT:-3000}"
+exec python "$here/family.py" dagster dev -f "$here/definitions.py" -h 127.0.0.1 \
+    -p "${VERSATUNE_DAGSTER_PORT:-3000}"

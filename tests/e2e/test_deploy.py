@@ -207,10 +207,14 @@ def test_the_watch_sees_every_kind_of_change(deploy: Path, tmp_path: Path) -> No
     assert len(set(states)) == len(states)
 
 
-def test_dagsters_pins_are_exact(deploy: Path) -> None:
-    lines = (deploy / "dagster" / "requirements.txt").read_text().splitlines()
+@pytest.mark.parametrize(
+    ("scheduler", "packages"),
+    [("dagster", {"dagster", "dagster-webserver"}), ("airflow", {"apache-airflow"})],
+)
+def test_pins_are_exact(deploy: Path, scheduler: str, packages: set[str]) -> None:
+    lines = (deploy / scheduler / "requirements.txt").read_text().splitlines()
     names = [line for line in lines if line and not line.startswith("#")]
-    assert {"dagster", "dagster-webserver"} <= {line.split("==")[0] for line in names}
+    assert packages <= {line.split("==")[0] for line in names}
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in names)
 
 
@@ -228,15 +232,24 @@ def test_airflows_command_is_a_constant(deploy: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def dagster_python(deploy: Path) -> str:
-    """The interpreter of Dagster's own environment."""
-    default = deploy / "dagster" / ".venv" / "bin" / "python"
-    path = Path(os.environ.get("VERSATUNE_DAGSTER_VENV", default.parents[1])) / "bin" / "python"
-    if not path.is_file():
+def dagster_python(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The interpreter of Dagster's own environment; where CI is set it is made, else it is needed.
+
+    Making it takes a minute and the package index.
+    """
+    default = deploy / "dagster" / ".venv"
+    venv = Path(os.environ.get("VERSATUNE_DAGSTER_VENV", default))
+    if not venv.is_dir() and "CI" in os.environ:
+        venv = tmp_path_factory.mktemp("dagster") / "venv"
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--no-compile"]
+        pins = ["-r", str(deploy / "dagster" / "requirements.txt")]
+        subprocess.run([*pip, *pins], check=True, timeout=500)
+    if not venv.is_dir():
         pytest.skip(
-            f"Dagster's environment is not there ({path}); deploy/dagster/start.sh makes it"
+            f"Dagster's environment is not there ({venv}); deploy/dagster/start.sh makes it"
         )
-    return str(path)
+    return str(venv / "bin" / "python")
 
 
 RUN_JOB = """
@@ -256,12 +269,38 @@ with dg.DagsterInstance.ephemeral() as instance:
         "success": result.success,
         "failures": failures,
         "cron": definitions.defs.resolve_schedule_def("nightly").cron_schedule,
+        "given_up_after": job.tags["dagster/max_runtime"],
         "first": type(skipped[0]).__name__, "again": type(asked[0]).__name__,
     }))
 """
 
 
+FAMILY = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+child = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_DFL); time.sleep(100)"
+other = subprocess.Popen([sys.executable, "-c", child])
+print(other.pid, flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_start_sh_starts_ends_with_it(deploy: Path, number: signal.Signals) -> None:
+    """A shell makes its background jobs ignore SIGINT: so does this one."""
+    family = str(deploy / "dagster" / "family.py")
+    shell = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    command = [*shell, sys.executable, family, sys.executable, "-c", FAMILY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.send_signal(number)
+        assert parent.wait(60) == 143
+    assert ends(pid)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("code", [0, 5])
 def test_dagsters_job_ends_as_the_pipeline_does(
     dagster_python: str, deploy: Path, tmp_path: Path, code: int
@@ -278,6 +317,7 @@ def test_dagsters_job_ends_as_the_pipeline_does(
             "VERSATUNE_KEDRO": str(kedro),
             "VERSATUNE_CRON": "5 4 * * *",
             "VERSATUNE_SETTLE": "0",
+            "VERSATUNE_TIMEOUT": "100",
             "DAGSTER_DISABLE_TELEMETRY": "1",
         },
         capture_output=True,
@@ -289,7 +329,7 @@ def test_dagsters_job_ends_as_the_pipeline_does(
     found = json.loads(done.stdout.split("RESULT")[1])
     assert found["success"] == (code == 0)
     assert "a line of the pipeline" in done.stderr
-    assert found["cron"] == "5 4 * * *"
+    assert found["cron"] == "5 4 * * *" and found["given_up_after"] == "700"
     assert (found["first"], found["again"]) == ("SkipReason", "RunRequest")
     if code:
         assert "exit code 5" in found["failures"][0]
