@@ -90,7 +90,7 @@ class Server:
             raise VersatuneError(
                 f"{self._key}: {self.params.place} refuses model {self.params.model!r}: "
                 f"{error.status_code} {self.told(error)}"
-            ) from error
+            ) from None  # its own text may hold the key, and tracebacks are kept
 
     def _take_turn(self) -> None:
         if not self._pause:
