@@ -5,6 +5,7 @@ bytes says where each one stands. A batch is located by two binary searches, and
 not keep track of offsets, which takes longer than finding the tokens.
 """
 
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -49,8 +50,8 @@ def locate(
     flat: npt.NDArray[np.int32],
     borders: npt.NDArray[np.int64],
     rows: Sequence[tuple[str, Sequence[Span]]],
-) -> list[Places | None]:
-    """The answers of rows as token positions.
+) -> list[tuple[Places, npt.NDArray[np.int64]] | None]:
+    """The answers of rows as token positions, and where each token ends in bytes.
 
     ``flat``: the ids of all rows, one after another; row i has ``flat[borders[i]:borders[i + 1]]``.
     ``rows``: text and answers. None for a row whose tokens are not the bytes of its text.
@@ -73,11 +74,15 @@ def locate(
     first = np.searchsorted(ends, starts, side="right").tolist()
     end = np.searchsorted(begins, stops, side="left").tolist()
     exact = (np.diff(bases) == sizes).tolist()
-    found: list[Places | None] = []
+    found: list[tuple[Places, npt.NDArray[np.int64]] | None] = []
     at = 0
-    for (_, spans), border, is_exact in zip(rows, borders.tolist(), exact, strict=False):
+    bounds = itertools.pairwise(borders.tolist())
+    for (_, spans), (border, last), base, is_exact in zip(
+        rows, bounds, bases.tolist(), exact, strict=False
+    ):
         upto = at + len(spans)
         places = zip(first[at:upto], end[at:upto], strict=True)
-        found.append([(a - border, b - border) for a, b in places] if is_exact else None)
+        own = [(a - border, b - border) for a, b in places]
+        found.append((own, ends[border:last] - base) if is_exact else None)
         at = upto
     return found

@@ -165,12 +165,10 @@ class Encoder:
         borders = np.cumsum([0, *map(len, ids)])
         flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(borders[-1]))
         places = locate(self._byte_lengths, flat, borders, [row[1:] for row in rendered])
-        rows = zip(places, itertools.pairwise(borders.tolist()), strict=True)
+        bounds = itertools.pairwise(borders.tolist())
         return [
-            _Located(flat[begin:end], found)
-            if found is not None and end - begin <= self.max_length
-            else None
-            for found, (begin, end) in rows
+            None if found is None else _Located(flat[begin:end], found[0], byte_ends=found[1])
+            for found, (begin, end) in zip(places, bounds, strict=True)
         ]
 
     def _by_offsets(self, text: str, spans: list[Span], encoding: Encoding) -> "_Located":
@@ -201,7 +199,7 @@ class Encoder:
                 raise RejectedError("prompt_too_long", detail)
             if self.overflow == "drop":
                 raise RejectedError("too_long", f"{len(ids)} tokens, the limit is {limit}")
-            cut = located.end_of(limit - 1)
+            cut = located.end_of(limit - 1, text)
             ids = ids[:limit]
             places = [(first, min(end, limit)) for first, end in places if first < limit]
             spans = [Span(s.start, min(s.stop, cut), s.end) for s in spans if s.start < cut]
@@ -218,10 +216,12 @@ class _Located:
     ids: npt.NDArray[np.int32]
     places: Places
     offsets: Encoding | list[tuple[int, int]] | None = None
-    """None for tokens located by their bytes, which are not cut."""
+    byte_ends: npt.NDArray[np.int64] | None = None
 
-    def end_of(self, token: int) -> int:
-        """Where a token ends in the text, in characters."""
+    def end_of(self, token: int, text: str) -> int:
+        """Where a token ends in the text, in characters; one that ends within one has it whole."""
+        if self.byte_ends is not None:
+            return len(text.encode()[: self.byte_ends[token]].decode(errors="replace"))
         assert self.offsets is not None
         offsets = self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
         return offsets[token][1]
