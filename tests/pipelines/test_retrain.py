@@ -245,6 +245,24 @@ def test_old_challengers_are_deleted_and_what_serves_is_kept(house: House) -> No
     assert house.night()["version"] == 6, "the champion's files come from MLflow"
 
 
+def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise VersatuneError("no room for the evaluation")
+
+    house.night()
+    with monkeypatch.context() as patch:
+        patch.setattr("versatune.retraining.challenger.compare", fail)
+        for seed in (7, 8, 9):
+            house.add("law", f"file {seed}", seed)
+            with pytest.raises(VersatuneError, match="no room"):
+                house.night()
+    assert house.models() == ["0001", "0004"]
+    assert house.night()["decision"] == "promoted"
+    assert house.models() == ["0001", "0004"]
+
+
 class KilledError(BaseException):
     """Stands for a process that ends here: no handler of ours catches it."""
 

@@ -115,6 +115,8 @@ class Diary:
         if last is not None and last.finished is None and last.saw == saw:
             logger.info("Going on with retraining %d, begun %s.", last.number, last.began)
             return last, True
+        if last is not None and last.finished is None:
+            self._give_up(last)
         night = Night(number=last.number + 1 if last else 1, saw=dict(saw), new=new, began=_now())
         self.update(night=night)
         return night, True
@@ -175,18 +177,33 @@ class Diary:
         others = [path for path in models if path.resolve() not in safe]
         whole = [path for path in others if (path / MANIFEST).is_file()]
         deleted = [path for path in others if path not in whole[:keep_last]]
-        for path in deleted:
-            # Out of the way in one step, so that no half of a model looks like one.
-            doomed = path.with_name(f".{path.name}.discarded")
-            path.rename(doomed)
-        for doomed in self.folder.glob(f"[0-9]*/.{CHALLENGER}.discarded"):
-            shutil.rmtree(doomed)
+        self._delete(deleted)
         for measured in self.folder.glob(f"[0-9]*/{EVALUATIONS}"):
             if measured.parent != self.folder_of(self.current.number):
                 shutil.rmtree(measured)
         if deleted:
             logger.info("Deleted the models of %d old retrainings.", len(deleted))
         return deleted
+
+    def _give_up(self, night: Night) -> None:
+        """Delete the model of a night that is not gone on with, unless it serves or waits to.
+
+        Nights that fail one after the other leave no more than one unfinished model behind.
+        """
+        state = self.state
+        needed = [w.checkpoint.path.resolve() for w in state.waiting]
+        if state.champion is not None:
+            needed.append(state.champion.checkpoint.path.resolve())
+        model = self.folder_of(night.number) / CHALLENGER
+        if model.is_dir() and model.resolve() not in needed:
+            self._delete([model])
+
+    def _delete(self, models: Collection[Path]) -> None:
+        for path in models:
+            # Out of the way in one step, so that no half of a model looks like one.
+            path.rename(path.with_name(f".{path.name}.discarded"))
+        for doomed in self.folder.glob(f"[0-9]*/.{CHALLENGER}.discarded"):
+            shutil.rmtree(doomed)
 
 
 def _now() -> str:
