@@ -102,9 +102,9 @@ VALUES = st.none() | st.booleans() | st.integers(-2, 3) | st.text(max_size=5) | 
 
 
 @given(
-    st.lists(st.dictionaries(FIELDS, VALUES | st.lists(VALUES, max_size=3)), max_size=3).map(
-        lambda items: "\n".join(map(json.dumps, items)).encode()
-    )
+    content=st.lists(
+        st.dictionaries(FIELDS, VALUES | st.lists(VALUES, max_size=3)), max_size=3
+    ).map(lambda items: "\n".join(map(json.dumps, items)).encode())
     | st.binary(max_size=60)
 )
 def test_any_file_is_a_task_or_named(

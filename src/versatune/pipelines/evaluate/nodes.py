@@ -23,6 +23,7 @@ def evaluate_base(
     base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
+    local_tasks(domains)  # a wrong line is told before a model is read
     return evaluate(CheckpointRef.noted(base_model), BASE, tokenized, domains, params)
 
 
