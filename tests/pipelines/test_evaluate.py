@@ -114,7 +114,8 @@ def test_a_wrong_file_is_refused_before_a_model_is_loaded(
 ) -> None:
     with questions.open("a", encoding="utf-8") as handle:
         handle.write('\n{"question": "q", "choices": ["a", "b"], "answer": 2}')
-    nowhere = CheckpointRef(name="none", path=tmp_path / "none", fingerprint="0")
-    folder = FolderRef(path=tmp_path / "none", fingerprint="0")
+    (tmp_path / "0").mkdir()  # nothing that could be loaded
+    nothing = CheckpointRef(name="none", path=tmp_path / "0", fingerprint="0")
+    folder = FolderRef(path=tmp_path / "0", fingerprint="0")
     with pytest.raises(VersatuneError, match=r"law\.jsonl:7: 'answer' is 2, but the choices are"):
-        run(nowhere, folder, tiny_store, questions, tmp_path / "evaluations")
+        run(nothing, folder, tiny_store, questions, tmp_path / "evaluations")
