@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from versatune.artifacts import WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
+from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -148,7 +149,12 @@ class _State:
     optimizer: torch.optim.Optimizer
     tokens_per_step: float
     """Predicted tokens of a mean batch: what each step's summed loss is divided by."""
+    bf16: bool = False
+    """Whether passes compute in bfloat16."""
     step: int = 0
+
+    def __post_init__(self) -> None:
+        self.loss = TokenLoss(self.model)
 
     def save(self, path: Path) -> None:
         """Write everything to one safetensors file, in one step."""
@@ -188,7 +194,8 @@ def _train(
     steps_per_epoch = math.ceil(len(rows) / params.per_device_train_batch_size)
     steps = max(1, round(steps_per_epoch * params.num_train_epochs))
     predicted = sum(lengths) - len(lengths)
-    state = _State(model, _optimizer(model, params), predicted / steps_per_epoch)
+    bf16 = computes_in_bf16() if params.bf16 is None else params.bf16
+    state = _State(model, _optimizer(model, params), predicted / steps_per_epoch, bf16)
     if progress.is_file():
         state.load(progress)
         logger.info("Pretraining goes on at step %d of %d.", state.step, steps)
@@ -215,6 +222,12 @@ def _train(
     return loss
 
 
+def computes_in_bf16() -> bool:
+    """Whether this processor has instructions for bfloat16, without which it is slow."""
+    has = torch.cpu.get_capabilities()
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
+
+
 def _batches(rows: int, params: "PretrainParams", done: int, steps: int) -> Iterator[list[int]]:
     """The batches of steps ``done`` to ``steps - 1``."""
     size = params.per_device_train_batch_size
@@ -231,24 +244,27 @@ def _step(state: _State, rows: Rows, rate: float) -> float:
         group["lr"] = rate
     ordered = sorted(rows, key=len)
     middle = len(rows) // 2
-    total = sum(_backward(state, half) for half in (ordered[:middle], ordered[middle:]) if half)
+    with torch.autocast("cpu", torch.bfloat16, enabled=state.bf16):
+        total = sum(_backward(state, half) for half in (ordered[:middle], ordered[middle:]) if half)
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    return total * state.tokens_per_step / (sum(map(len, rows)) - len(rows))
+    return total / (sum(map(len, rows)) - len(rows))
 
 
 def _backward(state: _State, rows: Rows) -> float:
-    """Add the gradient of these rows; returns their summed loss a token of a mean batch."""
+    """Add the gradient of these rows; returns the sum of their tokens' losses, in nats."""
     width = max(map(len, rows))
-    pad = state.model.config.pad_token_id
-    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
-    labels = torch.tensor([row + [-100] * (width - len(row)) for row in rows])
-    loss = state.model(
-        input_ids=ids, labels=labels, use_cache=False, num_items_in_batch=state.tokens_per_step
-    ).loss
-    loss.backward()
-    return float(loss.detach())
+    pad = int(state.model.config.pad_token_id or 0)
+    ids = np.array([row + [pad] * (width - len(row)) for row in rows])
+    targets = Targets.of(np.array([row + [IGNORE] * (width - len(row)) for row in rows]))
+    nats = state.loss(
+        torch.from_numpy(ids),
+        torch.from_numpy(targets.positions),
+        torch.from_numpy(targets.tokens),
+    ).sum()
+    (nats / state.tokens_per_step).backward()
+    return float(nats.detach())
 
 
 def _optimizer(model: "LlamaForCausalLM", params: "PretrainParams") -> torch.optim.AdamW:

@@ -194,12 +194,25 @@ def test_padding_changes_no_loss() -> None:
     picked = [rows[0], rows[-1]]
     assert len(picked[0]) < len(picked[1])
     alone = [
-        float(model(input_ids=torch.tensor([r]), labels=torch.tensor([r])).loss) for r in picked
+        model(input_ids=torch.tensor([r]), labels=torch.tensor([r])).loss.item() for r in picked
     ]
     weights = [len(r) - 1 for r in picked]
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
     together = module._step(module._State(model, optimizer, 7.0), picked, 0.0)
     assert together == pytest.approx(np.average(alone, weights=weights), rel=1e-5)
+
+
+def test_bfloat16_passes_keep_float32_weights(corpus: Path, tmp_path: Path) -> None:
+    """Learns as float32 does, to bfloat16's digits, and by another way."""
+    found = {}
+    for bf16 in (False, True):
+        work = work_in(tmp_path / str(bf16))
+        pretrain(PretrainParams(**TINY, bf16=bf16), corpus, work)
+        found[bf16] = work.ref.facts["final_loss"]
+        weights = load_file(work.path / "model.safetensors")
+        assert {weight.dtype for weight in weights.values()} == {torch.float32}
+    assert found[True] == pytest.approx(found[False], rel=0.02)
+    assert found[True] != found[False]
 
 
 def test_a_token_weighs_the_same_in_every_batch(monkeypatch: pytest.MonkeyPatch) -> None:
