@@ -15,6 +15,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import compute_mixture
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+from versatune.training import TrainParams
 
 KNOWN = {
     "domains": {
@@ -46,6 +47,7 @@ def test_a_run_measures_references_and_makes_the_mixture(
         "base_model": tiny_checkpoint.model_dump(mode="json"),
         "knowledge_distribution": KNOWN,
         "params:references": references,
+        "params:train": TrainParams(),
         "params:mixture": MixtureParams(),
     }
     catalog = DataCatalog({name: MemoryDataset(value) for name, value in values.items()})
@@ -65,9 +67,21 @@ def test_references_can_be_switched_off(
     from versatune.pipelines.mixture.nodes import reference_losses
 
     params = ReferenceParams(folder=tmp_path / "references", mode="none")
-    found = reference_losses(tiny_store, tiny_checkpoint.model_dump(mode="json"), params)
+    base = tiny_checkpoint.model_dump(mode="json")
+    found = reference_losses(tiny_store, base, params, TrainParams())
     assert {d["nats_per_token"] for d in found["domains"].values()} == {None}
     assert not params.folder.exists()
+
+
+def test_references_are_measured_as_training_trains_unless_told_otherwise() -> None:
+    train = TrainParams(
+        learning_rate=3e-4, max_length=512, bf16=True, heldout_rows_per_domain=77, warmup_ratio=0.5
+    )
+    found = ReferenceParams.model_validate({"max_length": 256, "max_steps": 9}).like(train)
+    assert (found.learning_rate, found.bf16, found.heldout_rows) == (3e-4, True, 77)
+    assert (found.max_length, found.max_steps) == (256, 9)
+    assert found.folder == ReferenceParams().folder
+    assert found.warmup_ratio == ReferenceParams().warmup_ratio
 
 
 def test_static_starts_by_hand(tiny_store: FolderRef) -> None:

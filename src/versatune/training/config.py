@@ -149,26 +149,35 @@ class ReferenceParams(Params):
     """Optimiser steps at most."""
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
-    heldout_rows: int | None = Field(32, ge=1)
-    """Validation rows measured; null measures all. With the same number and seed as in training
-    references and losses are of the same rows."""
-    seed: int = 0
-    """Order of rows."""
-    learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate; afterwards constant, since the end is not known beforehand."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Part of `max_steps` over which the learning rate rises."""
+    heldout_rows: int | None = Field(32, ge=1)
+    """Validation rows measured; null measures all. Not given: as in `train`, so that references
+    and losses are of the same rows."""
+    seed: int = 0
+    """Order of rows. Not given: as in `train`."""
+    learning_rate: float = Field(2e-5, gt=0)
+    """Peak learning rate, afterwards constant, since the end is not known beforehand. Not given:
+    as in `train`."""
     per_device_train_batch_size: int = Field(4, ge=1)
-    """Rows of `max_length` tokens at a time."""
+    """Rows of `max_length` tokens at a time. Not given: as in `train`."""
     gradient_accumulation_steps: int = Field(1, ge=1)
-    """Batches before each optimiser step."""
+    """Batches before each optimiser step. Not given: as in `train`."""
     max_length: int = Field(1024, ge=8)
-    """Tokens of a packed row."""
+    """Tokens of a packed row. Not given: as in `train`."""
     packing: bool = True
-    """As in training."""
+    """Whether examples share a row. Not given: as in `train`."""
     bf16: bool = False
-    """As in training."""
+    """Compute in bfloat16. Not given: as in `train`."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """As in training."""
+    """Type of the weights. Not given: as in `train`."""
     gradient_checkpointing: bool = False
-    """As in training."""
+    """Compute activations again in the backward pass. Not given: as in `train`."""
+
+    def like(self, train: TrainParams) -> Self:
+        """These parameters with those of training in place of what was not given."""
+        own = set(type(self).model_fields) - {"folder", "warmup_ratio"} - self.model_fields_set
+        same = {name: getattr(train, name) for name in own & set(TrainParams.model_fields)}
+        if "heldout_rows" in own:
+            same["heldout_rows"] = train.heldout_rows_per_domain
+        return self.model_copy(update=same)

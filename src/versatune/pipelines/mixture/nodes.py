@@ -12,17 +12,18 @@ from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
 
 
 def reference_losses(
-    tokenized: FolderRef, base_model: dict[str, Any], params: ReferenceParams
+    tokenized: FolderRef, base_model: dict[str, Any], params: ReferenceParams, train: TrainParams
 ) -> dict[str, Any]:
     """Measure what a model reaches on each domain alone, stopped early on held-out rows."""
     from versatune.training.reference import measure_references
 
-    return measure_references(tokenized, CheckpointRef.noted(base_model), params)
+    return measure_references(tokenized, CheckpointRef.noted(base_model), params.like(train))
 
 
 def compute_mixture(

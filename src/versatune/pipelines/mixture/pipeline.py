@@ -11,7 +11,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.reference_losses,
-                ["tokenized", "base_model", "params:references"],
+                ["tokenized", "base_model", "params:references", "params:train"],
                 "reference_losses",
                 name="reference_losses",
             ),
