@@ -1,11 +1,16 @@
 """Speed of the probe, as ratios in one run.
 
-    python tests/benchmarks/bench_probe.py MODEL_DIR [--data DATA_DIR] [--tokens 128 --rows 256]
+    python -m tests.benchmarks.bench_probe MODEL_DIR [--data DATA_DIR] [--tokens 128 --rows 256]
+        [--repeats 3] [--parts sampling judging needed]
 
-Samples a second of: batch-1 ``generate`` called as the paper's public code calls it (temperature
-1, top-p 1, repetition penalty 1.1), plain batched ``generate`` at several batch sizes (the best
-one counts), and this project's sampler. Throughput of the judges with ``--data``, a folder of one
-JSONL file a domain. And the samples needed for a half-width of 0.02.
+``sampling``: samples a second of batch-1 ``generate`` called as the paper's public code calls it
+(temperature 1, top-p 1, repetition penalty 1.1), of plain batched ``generate`` at several batch
+sizes (the best one counts), and of this project's sampler, all in bfloat16; with ``--clock cpu``
+a second is one of this process's processor time, which other processes hardly disturb: take one
+thread (OMP_NUM_THREADS=1) then, since threads that wait count too. ``judging``:
+throughput of the judges, with ``--data``, a folder of one JSONL file a domain; the endpoint judge
+asks a local server that takes a quarter of a second an answer. ``needed``: samples for a
+half-width of 0.02.
 """
 
 import argparse
@@ -18,44 +23,56 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tests.hostile_server import chat, serving
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.probing import judges
-from versatune.probing.config import JudgeParams
+from versatune.probing.config import EndpointParams, JudgeParams
 from versatune.probing.decoding import Decoder, Filters
 from versatune.probing.estimate import estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.endpoint import Endpoint
 from versatune.probing.sampling import stream
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
+PARTS = ("sampling", "judging", "needed")
+ANSWER_SECONDS = 0.25
+"""How long the endpoint judge's server takes for an answer."""
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Wall time of one call."""
-    begun = time.perf_counter()
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
+
+def seconds(work: Callable[[], object], clock: str = "wall") -> float:
+    """Time of one call."""
+    begun = CLOCKS[clock]()
     work()
-    return time.perf_counter() - begun
+    return CLOCKS[clock]() - begun
 
 
-def generate(model: torch.nn.Module, start: int, rows: int, tokens: int, penalty: float) -> float:
+def generate(
+    model: torch.nn.Module, args: argparse.Namespace, start: int, rows: int, penalty: float
+) -> float:
     """Samples a second of transformers' own ``generate``."""
     ids = torch.full((rows, 1), start)
     how = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
-    how |= {"repetition_penalty": penalty, "max_new_tokens": tokens, "pad_token_id": 0}
+    how |= {"repetition_penalty": penalty, "max_new_tokens": args.tokens, "pad_token_id": 0}
 
     def work() -> object:
         with torch.inference_mode():
             return model.generate(ids, attention_mask=torch.ones_like(ids), **how)
 
-    return rows / seconds(work)
+    return rows / seconds(work, args.clock)
 
 
-def ours(model: torch.nn.Module, start: int, rows: int, tokens: int, ends: set[int]) -> float:
+def ours(
+    model: torch.nn.Module, args: argparse.Namespace, start: int, rows: int, ends: set[int]
+) -> float:
     """Samples a second of the probe's decoding loop."""
-    decoder = Decoder(model, [start], tokens)
-    uniforms = np.stack([stream(0, i, tokens) for i in range(rows)])
-    return rows / seconds(lambda: list(decoder.sample(uniforms, ends, Filters())))
+    decoder = Decoder(model, [start], args.tokens)
+    uniforms = np.stack([stream(0, i, args.tokens) for i in range(rows)])
+    return rows / seconds(lambda: list(decoder.sample(uniforms, ends, Filters())), args.clock)
 
 
 def sampling(args: argparse.Namespace) -> None:
@@ -64,8 +81,9 @@ def sampling(args: argparse.Namespace) -> None:
     start, ends = tokenizer.bos_token_id, {tokenizer.eos_token_id}
     plain = load_model(args.model, dtype="bfloat16")
     fast = load_model(args.model, dtype="bfloat16")
-    generate(plain, start, 8, 4, 1.0)
-    ours(fast, start, 8, 4, ends)
+    few = argparse.Namespace(tokens=4, clock="wall")
+    generate(plain, few, start, 8, 1.0)
+    ours(fast, few, start, 8, ends)
     names = ["batch 1 as the public code", *(f"generate, batch {b}" for b in args.batches), "ours"]
     rates: dict[str, list[float]] = {name: [] for name in names}
 
@@ -74,11 +92,11 @@ def sampling(args: argparse.Namespace) -> None:
         print(f"  {name}: {rate:.2f} samples/s", flush=True)
 
     for _ in range(args.repeats):
-        one = np.mean([generate(plain, start, 1, args.tokens, 1.1) for _ in range(args.singles)])
-        note(names[0], float(one))
+        each = [1 / generate(plain, args, start, 1, 1.1) for _ in range(args.singles)]
+        note(names[0], float(1 / np.mean(each)))
         for batch in args.batches:
-            note(f"generate, batch {batch}", generate(plain, start, batch, args.tokens, 1.0))
-        note("ours", ours(fast, start, args.rows, args.tokens, ends))
+            note(f"generate, batch {batch}", generate(plain, args, start, batch, 1.0))
+        note("ours", ours(fast, args, start, args.rows, ends))
     middle = {name: float(np.median(r)) for name, r in rates.items()}
     for name, rate in middle.items():
         print(f"{name}: {rate:.2f} samples/s (median)")
@@ -104,15 +122,36 @@ def judging(args: argparse.Namespace) -> None:
             likelihood = {"name_or_path": str(args.model), "labelled_per_domain": 10}
             params = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
             target = Path(folder) / kind
-            trained = seconds(
-                lambda target=target, params=params: judges.train_judge(
-                    target, rows, params, dict.fromkeys(DOMAINS, ""), 0
-                )
-            )
+            begun = time.perf_counter()
             ref = judges.train_judge(target, rows, params, dict.fromkeys(DOMAINS, ""), 0)
+            ready = time.perf_counter() - begun
             judge = judges.open_judge(ref, params, target)
             rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))
-            print(f"judge {kind}: {rate:.0f} texts/s, made ready in {trained:.0f} s")
+            print(f"judge {kind}: {rate:.0f} texts/s, made ready in {ready:.0f} s", flush=True)
+        asking(texts[:256], Path(folder))
+
+
+def asking(texts: list[str], folder: Path) -> None:
+    """Texts a second of the endpoint judge: how near it keeps all its requests under way."""
+
+    def late(handler: object, body: dict) -> None:
+        time.sleep(ANSWER_SECONDS)
+        chat(json.dumps(dict.fromkeys(DOMAINS, 1 / 6)))(handler, body)
+
+    for concurrency in (8, 32):
+        keep = folder / f"endpoint-{concurrency}"
+        keep.mkdir()
+        with serving(lambda _: late) as server:
+            asked = {"url": server.url, "model": "m", "concurrency": concurrency}
+            judge = Endpoint(
+                dict.fromkeys(DOMAINS, ""), EndpointParams(server=asked), keep, "no key"
+            )
+            rate = len(texts) / seconds(lambda judge=judge: judge.judge(texts))
+        print(
+            f"judge endpoint, {concurrency} at once: {rate:.0f} texts/s of the "
+            f"{concurrency / ANSWER_SECONDS:.0f} that the server could answer",
+            flush=True,
+        )
 
 
 def needed(half_width: float = 0.02) -> None:
@@ -150,12 +189,15 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 128, 256])
     parser.add_argument("--singles", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     args = parser.parse_args()
-    CheckpointRef.of_folder(args.model)
-    sampling(args)
-    if args.data:
+    if "sampling" in args.parts:
+        sampling(args)
+    if "judging" in args.parts and args.data:
         judging(args)
-    needed()
+    if "needed" in args.parts:
+        needed()
 
 
 if __name__ == "__main__":

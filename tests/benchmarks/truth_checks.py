@@ -1,21 +1,30 @@
 """The probe against base models whose shares are known.
 
-    python tests/benchmarks/truth_checks.py OUT_DIR [--documents 8000 --epochs 3 --batch 40]
+    python -m tests.benchmarks.truth_checks OUT_DIR [--seeds 5 --documents 8000 --epochs 3]
 
-For each of three share vectors and each seed: the embedded sample's corpus is made with those
-shares, a base model is pretrained on it, the instruction rows are cleaned as the ingest pipeline
-cleans them, two judges are trained (the default one, and one that sees 150 features and errs),
-and the estimators are compared by total variation with the truth, and by how often their 95 %
-intervals hold it. What is done is kept in OUT_DIR and found again.
+A world is a share vector and a seed: the embedded sample's corpus is made with those shares, a
+base model is pretrained on it, and 2,048 samples of it are judged by three judges:
+
+- ``default``: the default classifier, trained on the instruction rows, cleaned as ingest does;
+- ``weak``: the same with a vocabulary of 150, which errs on the samples but hardly on the rows;
+- ``opening``: reads only the first three words of a text, trained on documents of another sample,
+  so it errs on its rows as it does on the samples: what the corrections assume.
+
+Each correction's shares are compared by total variation with the corpus and with what the model
+drew, and with no correction world by world. What is done is kept in OUT_DIR and found again.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
+from tests.probe_rows import cleaned
+from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.base import BaseModelParams, make_base
@@ -24,7 +33,7 @@ from versatune.probing.estimate import estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
-from versatune.probing.sampling import ModelSampler, SampleStore
+from versatune.probing.sampling import ModelSampler, Sample, SampleStore
 from versatune.probing.shift import diagnose
 from versatune.sample.build import build
 from versatune.sample.config import SampleParams
@@ -35,8 +44,11 @@ VECTORS = {
     "code": (0.03, 0.06, 0.04, 0.07, 0.55, 0.25),
     "law": (0.40, 0.05, 0.25, 0.05, 0.05, 0.20),
 }
-JUDGES = {"default": ClassifierParams(), "weak": ClassifierParams(max_features=150)}
 CORRECTIONS = ("none", "pacc", "acc", "em")
+OPENING = 3
+"""Words that the judge ``opening`` reads."""
+ANOTHER = 1000
+"""Added to a world's seed for the documents that judge learns from."""
 
 
 def world(name: str, seed: int, args: argparse.Namespace) -> dict:
@@ -49,93 +61,152 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     sample = build(
         SampleParams(folder=folder / "sample", seed=seed, shares=shares, documents=args.documents)
     )
-    pretraining = {"num_train_epochs": args.epochs, "max_length": 512, "seed": seed}
-    pretraining["per_device_train_batch_size"] = args.batch
-    base = make_base(
-        BaseModelParams(folder=folder / "base", pretrain=pretraining), Path(sample["corpus"])
-    )
-    sources = {
-        d: {"description": d, "sources": [{"path": sample["instructions"][d]}]} for d in DOMAINS
+    corpus = Path(sample["corpus"])
+    pretraining = {
+        "seed": seed,
+        "num_train_epochs": args.epochs,
+        "hidden_size": args.hidden_size,
+        "intermediate_size": 2 * args.hidden_size,
+        "num_hidden_layers": args.layers,
+        "num_attention_heads": 4,
+        "learning_rate": args.learning_rate,
     }
-    rows = clean(Domains(sources), CleanParams(folder=folder / "clean", seed=seed))
-    sampler = ModelSampler(base, SamplingParams(max_new_tokens=64))
-    store = SampleStore.open(folder / "samples", sampler, seed, 256)
-    samples = store.first(args.n)
-    truth = np.array([sample["shares"][d] for d in DOMAINS])
-    said = drawn_shares(Path(sample["corpus"]), [s.text for s in samples])
-    found: dict = {"truth": truth.tolist(), "drawn": said, "judges": {}}
-    for judge, params in JUDGES.items():
-        ref = train(folder / f"judge-{judge}", rows, params, seed)
-        judgement = judge_samples(Classifier.load(ref), samples)
-        labelled = Labelled.load(ref)
-        p = judgement.probabilities[judgement.ok]
-        np.savez(folder / f"{judge}.npz", p=p, q=labelled.probabilities, y=labelled.labels)
-        entry: dict = {"accuracy": ref.facts["accuracy"], "estimates": {}}
-        for how in CORRECTIONS:
-            e = estimate_shares(p, labelled, how, 500, seed)
-            entry["estimates"][how] = {k: getattr(e, k).tolist() for k in ("share", "low", "high")}
-            if how == "pacc":
-                entry["shift"] = diagnose(judgement, labelled, e.share)
-        found["judges"][judge] = entry
+    base = make_base(BaseModelParams(folder=folder / "base", pretrain=pretraining), corpus)
+    sampler = ModelSampler(base, SamplingParams(max_new_tokens=96))
+    samples = SampleStore.open(folder / "samples", sampler, seed, 256).first(args.n)
+    true = drawn(corpus, [s.text for s in samples])
+    rows = instruction_rows(sample, folder / "clean", seed)
+    openings = document_rows(folder / "documents", seed + ANOTHER)
+    weak = ClassifierParams(max_features=150)
+    found = {
+        "truth": [sample["shares"][d] for d in DOMAINS],
+        "drawn": (np.bincount(true, minlength=6) / len(true)).tolist(),
+        "judges": {
+            "default": findings(folder / "default", rows, ClassifierParams(), samples, true, seed),
+            "weak": findings(folder / "weak", rows, weak, samples, true, seed),
+            "opening": findings(
+                folder / "opening", openings, ClassifierParams(), opened(samples), true, seed
+            ),
+        },
+    }
     done.write_text(json.dumps(found, indent=1))
     return found
 
 
-def drawn_shares(corpus: Path, texts: list[str]) -> list[float]:
-    """What the model really drew, by a classifier trained on half of its own pretraining corpus.
+def instruction_rows(sample: dict, folder: Path, seed: int) -> FolderRef:
+    """The sample's instruction rows as the ingest pipeline leaves them."""
+    files = {d: [{"path": sample["instructions"][d]}] for d in DOMAINS}
+    domains = Domains({d: {"description": d, "sources": files[d]} for d in DOMAINS})
+    return clean(domains, CleanParams(folder=folder, seed=seed))
 
-    Separates the two parts of an error: the model's departure from its corpus, and the probe's.
+
+def document_rows(folder: Path, seed: int) -> FolderRef:
+    """Openings of documents that no world's model was trained on, 500 a domain, as cleaned rows."""
+    shares = dict.fromkeys(DOMAINS, 1 / 6)
+    made = build(SampleParams(folder=folder / "sample", seed=seed, shares=shares, documents=3000))
+    lines = Path(made["corpus"]).read_text(encoding="utf-8").splitlines()
+    texts: dict[str, list[tuple[str, str]]] = {d: [] for d in DOMAINS}
+    for document in map(json.loads, lines):
+        first, *rest = document["text"].split()[:OPENING]
+        texts[document["domain"]].append((first, " ".join(rest)))
+    return cleaned(folder / "rows", texts)
+
+
+def opened(samples: list[Sample]) -> list[Sample]:
+    """The samples as the judge ``opening`` reads them."""
+    return [s.model_copy(update={"text": " ".join(s.text.split()[:OPENING])}) for s in samples]
+
+
+def findings(
+    folder: Path,
+    rows: FolderRef,
+    params: ClassifierParams,
+    samples: list[Sample],
+    true: np.ndarray,
+    seed: int,
+) -> dict:
+    """What one judge says of the samples, and what each correction makes of it."""
+    ref = train(folder, rows, params, seed)
+    judgement, labelled = judge_samples(Classifier.load(ref), samples), Labelled.load(ref)
+    p, ok = judgement.probabilities[judgement.ok], judgement.ok
+    found: dict = {
+        "on_rows": ref.facts["accuracy"],
+        "on_samples": float((p.argmax(axis=1) == true[ok]).mean()),
+        "estimates": {},
+    }
+    for how in CORRECTIONS:
+        e = estimate_shares(p, labelled, how, 500, seed)
+        found["estimates"][how] = {k: getattr(e, k).tolist() for k in ("share", "low", "high")}
+        if how == "pacc":
+            found["shift"] = diagnose(judgement, labelled, e.share)
+    return found
+
+
+def drawn(corpus: Path, texts: list[str]) -> np.ndarray:
+    """Domain numbers of what the model really drew, (n,).
+
+    By a classifier trained on half of its own pretraining corpus. Separates the two parts of an
+    error: the model's departure from its corpus, and the probe's.
     """
     documents = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
     half = documents[::2]
     features = Features(20_000).fit([d["text"] for d in half])
-    model = LogisticRegression(C=10, max_iter=300)
-    model.fit(features.transform([d["text"] for d in half]), [d["domain"] for d in half])
-    labels = model.predict(features.transform(texts))
-    return [float((labels == d).mean()) for d in DOMAINS]
+    model = LogisticRegression(C=10, max_iter=300, class_weight="balanced")
+    labels = [DOMAINS.index(d["domain"]) for d in half]
+    model.fit(features.transform([d["text"] for d in half]), labels)
+    return model.predict(features.transform(texts))
 
 
-def variation(a: list[float], b: list[float]) -> float:
+def variation(a: Sequence[float], b: Sequence[float]) -> float:
     """Total variation distance of two share vectors."""
     return float(np.abs(np.array(a) - np.array(b)).sum() / 2)
 
 
-def table(found: dict[str, list[dict]]) -> None:
-    """Mean total variation, mean coverage, and in how many models it beats no correction."""
-    for name, worlds in found.items():
-        away = np.mean([variation(w["drawn"], w["truth"]) for w in worlds])
-        print(f"shares {name}: what the models drew is {away:.3f} away from their corpus")
-    print("\n`drawn`: distance from what the model really drew; the others from its corpus.\n")
+def with_interval(values: Sequence[float]) -> str:
+    """Mean with a 95 % t interval over worlds."""
+    mean, n = np.mean(values), len(values)
+    if n < 2:
+        return f"{mean:+.3f}"
+    reach = t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)
+    return f"{mean:+.3f} ({mean - reach:+.3f} to {mean + reach:+.3f})"
+
+
+def table(worlds: dict[tuple[str, int], dict]) -> None:
+    """The models' departure from their corpora, and each judge and correction over all worlds."""
+    for name in VECTORS:
+        away = [variation(w["drawn"], w["truth"]) for (n, _), w in worlds.items() if n == name]
+        if away:
+            print(
+                f"shares {name}: drawn {np.mean(away):.3f} away from the corpus, {len(away)} models"
+            )
     print(
-        "| judge | accuracy | shares | estimator | variation | worst | drawn | coverage | better |"
+        "\n| judge | right on rows | on samples | correction | from corpus (worst) | from drawn ",
+        end="",
     )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for judge in JUDGES:
-        for name, worlds in [*found.items(), ("all", [w for ws in found.values() for w in ws])]:
-            entries = [w["judges"][judge] for w in worlds]
-            accuracy = np.mean([e["accuracy"] for e in entries])
-            truths = [w["truth"] for w in worlds]
-            raw = [
-                variation(e["estimates"]["none"]["share"], t)
-                for e, t in zip(entries, truths, strict=True)
-            ]
-            for how in CORRECTIONS:
-                ests = [e["estimates"][how] for e in entries]
-                tv = [variation(e["share"], t) for e, t in zip(ests, truths, strict=True)]
-                inside = np.mean(
-                    [
-                        np.mean((np.array(e["low"]) <= t) & (np.array(e["high"]) >= t))
-                        for e, t in zip(ests, truths, strict=True)
-                    ]
-                )
-                drawn = [
-                    variation(e["share"], w["drawn"]) for e, w in zip(ests, worlds, strict=True)
-                ]
-                wins = sum(a < b for a, b in zip(tv, raw, strict=True))
-                print(
-                    f"| {judge} | {accuracy:.3f} | {name} | {how} | {np.mean(tv):.3f} | "
-                    f"{max(tv):.3f} | {np.mean(drawn):.3f} | {inside:.2f} | {wins} of {len(tv)} |"
-                )
+    print("| holds corpus | nearer drawn than none | nearer by (95 %) |")
+    print("|" + " --- |" * 9)
+    for judge in ("default", "weak", "opening"):
+        found = [(w, w["judges"][judge]) for w in worlds.values()]
+        rows, samples = (np.mean([f[k] for _, f in found]) for k in ("on_rows", "on_samples"))
+
+        def away(how: str, goal: str, found: list = found) -> list[float]:
+            return [variation(f["estimates"][how]["share"], w[goal]) for w, f in found]
+
+        for how in CORRECTIONS:
+            corpus = away(how, "truth")
+            gain = np.subtract(away("none", "drawn"), away(how, "drawn"))
+            held = np.mean([holds(f["estimates"][how], w["truth"]) for w, f in found])
+            print(
+                f"| {judge} | {rows:.3f} | {samples:.3f} | {how} | {np.mean(corpus):.3f} "
+                f"({max(corpus):.3f}) | {np.mean(away(how, 'drawn')):.3f} | {held:.2f} | "
+                f"{(gain > 0).sum()} of {len(gain)} | {with_interval(gain)} |"
+            )
+
+
+def holds(estimate: dict, truth: Sequence[float]) -> float:
+    """Share of the domains whose interval holds the truth."""
+    low, high = np.array(estimate["low"]), np.array(estimate["high"])
+    return float(((low <= truth) & (truth <= high)).mean())
 
 
 def main() -> None:
@@ -143,16 +214,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--documents", type=int, default=8000)
     parser.add_argument("--epochs", type=float, default=3)
-    parser.add_argument("--batch", type=int, default=40)
+    parser.add_argument("--hidden-size", type=int, default=128)
+    parser.add_argument("--layers", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--n", type=int, default=2048)
     args = parser.parse_args()
-    found: dict[str, list[dict]] = {name: [] for name in VECTORS}
+    worlds: dict[tuple[str, int], dict] = {}
     for seed in range(args.seeds):
         for name in VECTORS:
-            found[name].append(world(name, seed, args))
-            print(f"done: {name}, seed {seed}", flush=True)
-    table(found)
+            worlds[name, seed] = world(name, seed, args)
+            print(f"\nafter {len(worlds)} worlds:", flush=True)
+            table(worlds)
 
 
 if __name__ == "__main__":
