@@ -7,14 +7,16 @@ base model is pretrained on it, and 2,048 samples of it are judged by three judg
 
 - ``default``: the default classifier, trained on the instruction rows, cleaned as ingest does;
 - ``weak``: the same with a vocabulary of 150, which errs on the samples but hardly on the rows;
-- ``opening``: reads only the first three words of a text, trained on documents of another sample,
+- ``opening``: reads only the first two words of a text, trained on documents of another sample,
   so it errs on its rows as it does on the samples: what the corrections assume.
 
 Each correction's shares are compared by total variation with the corpus and with what the model
-drew, and with no correction world by world. What is done is kept in OUT_DIR and found again.
+drew, and its distance from the corpus with no correction's, world by world. What is done is kept
+in OUT_DIR and found again; ``--done`` shows the table of it.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +47,7 @@ VECTORS = {
     "law": (0.40, 0.05, 0.25, 0.05, 0.05, 0.20),
 }
 CORRECTIONS = ("none", "pacc", "acc", "em")
-OPENING = 3
+OPENING = 2
 """Words that the judge ``opening`` reads."""
 ANOTHER = 1000
 """Added to a world's seed for the documents that judge learns from."""
@@ -53,8 +55,8 @@ ANOTHER = 1000
 
 def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     """Make one base model, probe it, and return each judge's and estimator's findings."""
-    folder = args.out / f"{name}-{seed}"
-    done = folder / "found.json"
+    done = found_file(args.out, name, seed)
+    folder = done.parent
     if done.is_file():
         return json.loads(done.read_text())
     shares = dict(zip(DOMAINS, VECTORS[name], strict=True))
@@ -91,6 +93,11 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     }
     done.write_text(json.dumps(found, indent=1))
     return found
+
+
+def found_file(out: Path, name: str, seed: int) -> Path:
+    """Where a world's findings are kept."""
+    return out / f"{name}-{seed}" / "found.json"
 
 
 def instruction_rows(sample: dict, folder: Path, seed: int) -> FolderRef:
@@ -174,33 +181,35 @@ def with_interval(values: Sequence[float]) -> str:
 def table(worlds: dict[tuple[str, int], dict]) -> None:
     """The models' departure from their corpora, and each judge and correction over all worlds."""
     for name in VECTORS:
-        away = [variation(w["drawn"], w["truth"]) for (n, _), w in worlds.items() if n == name]
-        if away:
+        models = [variation(w["drawn"], w["truth"]) for (n, _), w in worlds.items() if n == name]
+        if models:
             print(
-                f"shares {name}: drawn {np.mean(away):.3f} away from the corpus, {len(away)} models"
+                f"shares {name}: drawn {np.mean(models):.3f} from the corpus, {len(models)} models"
             )
     print(
         "\n| judge | right on rows | on samples | correction | from corpus (worst) | from drawn ",
         end="",
     )
-    print("| holds corpus | nearer drawn than none | nearer by (95 %) |")
+    print("| holds corpus | nearer corpus than none | nearer by (95 %) |")
     print("|" + " --- |" * 9)
     for judge in ("default", "weak", "opening"):
         found = [(w, w["judges"][judge]) for w in worlds.values()]
         rows, samples = (np.mean([f[k] for _, f in found]) for k in ("on_rows", "on_samples"))
-
-        def away(how: str, goal: str, found: list = found) -> list[float]:
-            return [variation(f["estimates"][how]["share"], w[goal]) for w, f in found]
-
+        uncorrected = distances(found, "none", "truth")
         for how in CORRECTIONS:
-            corpus = away(how, "truth")
-            gain = np.subtract(away("none", "drawn"), away(how, "drawn"))
+            corpus = distances(found, how, "truth")
+            gain = np.subtract(uncorrected, corpus)
             held = np.mean([holds(f["estimates"][how], w["truth"]) for w, f in found])
             print(
                 f"| {judge} | {rows:.3f} | {samples:.3f} | {how} | {np.mean(corpus):.3f} "
-                f"({max(corpus):.3f}) | {np.mean(away(how, 'drawn')):.3f} | {held:.2f} | "
-                f"{(gain > 0).sum()} of {len(gain)} | {with_interval(gain)} |"
+                f"({max(corpus):.3f}) | {np.mean(distances(found, how, 'drawn')):.3f} "
+                f"| {held:.2f} | {(gain > 0).sum()} of {len(gain)} | {with_interval(gain)} |"
             )
+
+
+def distances(found: list[tuple[dict, dict]], how: str, goal: str) -> list[float]:
+    """Total variation of each world's estimate from its ``truth`` or from what was ``drawn``."""
+    return [variation(f["estimates"][how]["share"], w[goal]) for w, f in found]
 
 
 def holds(estimate: dict, truth: Sequence[float]) -> float:
@@ -219,13 +228,18 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--n", type=int, default=2048)
+    parser.add_argument("--done", action="store_true", help="show what is done, make nothing")
     args = parser.parse_args()
     worlds: dict[tuple[str, int], dict] = {}
-    for seed in range(args.seeds):
-        for name in VECTORS:
-            worlds[name, seed] = world(name, seed, args)
+    for seed, name in itertools.product(range(args.seeds), VECTORS):
+        if args.done and not found_file(args.out, name, seed).is_file():
+            continue
+        worlds[name, seed] = world(name, seed, args)
+        if not args.done:
             print(f"\nafter {len(worlds)} worlds:", flush=True)
             table(worlds)
+    if args.done:
+        table(worlds)
 
 
 if __name__ == "__main__":
