@@ -166,7 +166,7 @@ def _paired(metric: str, base: float, before: Array, after: Array) -> tuple[floa
 
 
 def _expm1(exponent: float) -> float:
-    return math.expm1(exponent) if exponent < _LARGEST else math.inf
+    return math.inf if exponent > _LARGEST else math.expm1(exponent)
 
 
 _LARGEST = 700.0

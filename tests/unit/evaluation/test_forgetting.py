@@ -130,6 +130,16 @@ def test_the_interval_of_a_loss_is_that_of_the_log_ratio() -> None:
     assert found["low"] / 2 > -1, "no loss falls by more than all of it"
 
 
+@pytest.mark.parametrize("scores", [[0.0, 0.0, 0.0], [2.0, math.nan, 4.0]])
+def test_a_loss_without_a_ratio_has_no_interval_and_no_verdict(scores: list[float]) -> None:
+    metric, tokens = "nats_per_token", [1.0, 1.0, 1.0]
+    table = pd.DataFrame([rows("base", metric, 2.0, 3), rows("tuned", metric, 0.0, 3)])
+    both = [items("base", metric, [1, 2, 3.0], tokens), items("tuned", metric, scores, tokens)]
+    found = changes(table, pd.concat(both), "base", "tuned").iloc[0]
+    assert math.isnan(found["low"]) and math.isnan(found["high"])
+    assert found["verdict"] == "not distinguishable"
+
+
 def test_one_change_has_one_verdict_in_every_unit() -> None:
     """4 bytes a token: bits per byte are nats / (4 ln 2), perplexity exp(nats)."""
     nats, bits = {"base": 2.0, "tuned": 3.0}, 1 / (4 * math.log(2))
