@@ -80,8 +80,9 @@ def command() -> str:
     return " ".join(shlex.quote(_without_keys(word)) for word in shown)
 
 
-_GIVEN = re.compile(r"(?<![\w.-])([\w.-]+)=([^,\s=]++)(?!=)")
-"""A parameter given on the command line: ``key=value``, several of them divided by commas."""
+_GIVEN = re.compile(r"(?<![\w.-])(\w[\w.-]*)=([^,]*)")
+"""A parameter given on the command line: ``key=value``, several of them divided by commas; not an
+option like ``--params=``. A value may hold spaces and further ``=``."""
 
 
 def git_commit(folder: Path | None = None) -> str | None:

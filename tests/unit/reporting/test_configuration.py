@@ -73,6 +73,8 @@ def test_commit_is_told_with_a_mark_for_changes(tmp_path: Path) -> None:
     [
         ("a.rounds=3,probe.api_key=plain", "a.rounds=3,probe.api_key=••••••"),
         ("--params=token=plain", "--params=token=••••••"),
+        ("--params=a=1,b.token=plain==,c=2", "--params=a=1,b.token=••••••,c=2"),
+        ("password=plain and plain,c=x=y z", "password=••••••,c=x=y z"),
         ("x=http://me:plain@host/", "x=http://••••••@host/"),
     ],
 )
