@@ -128,7 +128,7 @@ def judging(args: argparse.Namespace) -> None:
             judge = judges.open_judge(ref, params, target)
             rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))
             print(f"judge {kind}: {rate:.0f} texts/s, made ready in {ready:.0f} s", flush=True)
-        asking(texts[:256], Path(folder))
+        asking([f"{i}: {t}" for i, t in enumerate(texts[:256])], Path(folder))
 
 
 def asking(texts: list[str], folder: Path) -> None:
