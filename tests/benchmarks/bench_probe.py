@@ -175,8 +175,11 @@ def needed(half_width: float = 0.02) -> None:
             for n in range(1024, 20_481, 512):
                 found = estimate_shares(judged[:n], labelled, "pacc", 300, 0)
                 if narrow_enough(found, n, half_width):
+                    enough = f"{n} samples"
                     break
-            print(f"shares {name}, judge right in {accuracy:.0%}: {n} samples for +-{half_width}")
+            else:
+                enough = f"more than {n} samples"
+            print(f"shares {name}, judge right in {accuracy:.0%}: {enough} for +-{half_width}")
     print("the public code draws 10000 whatever they say, and gives no interval")
 
 
