@@ -64,8 +64,8 @@ class EvaluateParams(Params):
     """Where results are kept, by checkpoint and task; what is there is not measured again."""
     rows_per_domain: int | None = Field(default=None, ge=1)
     """Held-out rows a domain; null takes all."""
-    batch_tokens: int = Field(default=4096, ge=1)
-    """Tokens in a batch of the held-out loss."""
+    batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens in a batch of the held-out loss. null: 2048 on a CPU, 16384 else."""
     limit: int | None = Field(default=None, ge=1)
     """Items a task, the first ones; null takes all."""
     apply_chat_template: bool = True

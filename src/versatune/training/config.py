@@ -90,8 +90,8 @@ class TrainParams(PlanParams):
 
     heldout_rows_per_domain: int | None = Field(32, ge=1)
     """Validation rows a domain measured at the end of each round; null measures all."""
-    heldout_batch_tokens: int = Field(8192, ge=1)
-    """Tokens measured at a time; does not change the result."""
+    heldout_batch_tokens: int | None = Field(None, ge=1)
+    """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
 
     save_every_rounds: int = Field(1, ge=1)
     """Rounds between checkpoints; the last round always has one."""
