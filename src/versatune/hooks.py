@@ -21,7 +21,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
-from versatune.reporting.configuration import hide
+from versatune.reporting.configuration import hide, masked
 from versatune.spool import Spool
 
 logger = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class TrackingHook(MlflowHook):
         if self._error is None:
             try:
                 self.mlflow_config.tracking.run.name = name
-                super().before_pipeline_run(run_params, pipeline, catalog)
+                super().before_pipeline_run(_without_secrets(run_params), pipeline, catalog)
             except Exception as error:
                 self._error = error
         if self._error is not None:
@@ -222,6 +222,12 @@ class ProjectHook:
         self._held.close()
 
 
+def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:
+    """What kedro-mlflow makes tags of, with credentials among ``--params`` masked."""
+    given = run_params.get("runtime_params")
+    return {**run_params, "runtime_params": masked(given)} if given else run_params
+
+
 def _be_brief_about_databases() -> None:
     """MLflow tries ten times in 100 s to open a database, and prints tracebacks of its errors."""
     from mlflow.store.db import utils
@@ -234,7 +240,8 @@ def _leave_artifacts_to_server(context: KedroContext) -> None:
     """A tracking server keeps artifacts itself: the folder in mlflow.yml is for the local store."""
     settings = context.config_loader["mlflow"]
     if str(settings["server"]["mlflow_tracking_uri"]).startswith("http"):
-        del settings["tracking"]["experiment"]["create_experiment_kwargs"]["artifact_location"]
+        experiment = settings["tracking"]["experiment"]
+        experiment["create_experiment_kwargs"].pop("artifact_location", None)
         context.config_loader["mlflow"] = settings
 
 

@@ -13,6 +13,8 @@ from tests.hostile_server import Handler, chat, serving
 pytestmark = pytest.mark.slow
 
 CANARY = "canary-4f1c9a7e"
+GIVEN = "hf_canary0b7d21"
+"""Looks like a key, and is given by ``--params``."""
 GOOD = chat(
     '{"law": 0.4, "medicine": 0.2, "finance": 0.1, "science": 0.1, "code": 0.1, "other": 0.1}'
 )
@@ -35,12 +37,12 @@ def use_key(project: Path, url: str) -> None:
     )
 
 
-def places(project: Path) -> list[str]:
-    """Every file of the project that holds the canary."""
+def places(project: Path, secret: str) -> list[str]:
+    """Every file of the project that holds a secret."""
     return [
         str(file.relative_to(project))
         for file in project.rglob("*")
-        if file.is_file() and CANARY.encode() in file.read_bytes()
+        if file.is_file() and secret.encode() in file.read_bytes()
     ]
 
 
@@ -49,8 +51,10 @@ def test_the_key_shows_nowhere(copy: Callable[[Path], Path], tmp_path: Path, rep
     project = copy(tmp_path / "project")
     with serving(lambda _: reply) as server:
         use_key(project, server.url)
-        done = kedro_run(project, "--pipelines", "probe,report")
+        given = ("--params", f"retrain.model_name={GIVEN}")
+        done = kedro_run(project, "--pipelines", "probe,report", *given)
         assert server.authorisations == {f"Bearer {CANARY}"}
     assert (done.code == 0) == (reply is GOOD), done.output[-3000:]
-    assert CANARY not in done.output
-    assert places(project) == ["conf/local/credentials.yml"]
+    assert CANARY not in done.output and GIVEN not in done.output
+    assert places(project, CANARY) == ["conf/local/credentials.yml"]
+    assert places(project, GIVEN) == []
