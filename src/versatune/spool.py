@@ -75,13 +75,20 @@ class Spool:
         self._ask_again = time.monotonic() + PATIENCE * seconds
 
     def _leave(self, lines: list[str]) -> None:
-        if not lines:
-            self.path.unlink()
-            return
-        text = "\n".join(lines) + "\n"
+        text = "".join(f"{line}\n" for line in lines)
         for local, given in _created.items():  # a later process does not know them
             text = text.replace(json.dumps(local), json.dumps(given))
-        write_atomic(self.path, text)
+        try:
+            if text:
+                write_atomic(self.path, text)
+            else:
+                self.path.unlink()
+        except OSError as failure:
+            logger.warning(
+                "%s can't be changed (%s): what was sent from it will be sent again.",
+                self.path,
+                failure.strerror,
+            )
 
 
 class Tracker:
@@ -96,7 +103,7 @@ class Tracker:
         record = {
             "run_id": _created.get(self.run_id, self.run_id),
             "kind": kind,
-            "time": int(time.time() * 1000),
+            "time": _now(),
             **arguments,
         }
         if self.spool.path.is_file():
@@ -136,7 +143,8 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def create_run(name: str, parent: str | None, began: int | None = None) -> str:
+def _create_run(name: str, parent: str | None, began: int) -> str:
+    """The id of a new run, below ``parent`` (also a local id), begun at a time in ms."""
     import mlflow
 
     experiment = str(mlflow.tracking.fluent._get_experiment_id())
@@ -153,7 +161,7 @@ def _replay(call: Mapping[str, Any]) -> None:
 
     client = mlflow.MlflowClient()
     if call["kind"] == "create":
-        _created[call["run_id"]] = create_run(call["name"], call.get("parent"), call.get("time"))
+        _created[call["run_id"]] = _create_run(call["name"], call.get("parent"), call["time"])
         return
     run_id = _created.get(call["run_id"], call["run_id"])
     match call["kind"]:

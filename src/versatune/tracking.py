@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import plain
 from versatune.reporting.configuration import hide
-from versatune.spool import Spool, Tracker, create_run
+from versatune.spool import Spool, Tracker
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -116,7 +116,7 @@ def store_model(path: Path, fingerprint: str, example: str) -> str:
 
 def away() -> bool:
     """Whether the run at work began without MLflow: its records wait for a later run."""
-    return bool(_stack) and _stack[-1].run_id.startswith("local-")
+    return bool(_stack) and _stack[0].run_id.startswith("local-")
 
 
 def _logged(fingerprint: str) -> str | None:
@@ -157,15 +157,9 @@ def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[No
         yield
         return
     parent = _stack[-1]
-    run_id = f"local-{os.getpid()}-{time.time_ns()}"
-    try:
-        run_id = create_run(name, parent.run_id)
-    except Exception as error:
-        parent.spool.keep(
-            {"kind": "create", "run_id": run_id, "name": name, "parent": parent.run_id}, error
-        )
     status = "KILLED"
-    with tracked(run_id, parent.spool):
+    with tracked(f"local-{os.getpid()}-{time.time_ns()}", parent.spool):
+        _each(lambda run: run.call("create", name=name, parent=parent.run_id))
         try:
             log_params(params or {})
             yield

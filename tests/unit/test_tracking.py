@@ -150,6 +150,34 @@ def test_child_runs_end_as_their_block_does(run_id: str, tmp_path: Path) -> None
     assert runs["good"].data.params == {"seed": "1"}
 
 
+@pytest.mark.usefixtures("run_id")
+def test_a_child_of_a_run_that_waits_to_be_made_is_made_after_it(tmp_path: Path) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool.keep({"kind": "create", "run_id": "local-7", "name": "late"}, ConnectionError("down"))
+    with tracking.tracked("local-7", spool), tracking.child_run("child", {"seed": 1}):
+        assert tracking.away()
+    runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
+    assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id
+    assert runs["child"].data.params == {"seed": "1"}
+    assert runs["child"].info.status == "FINISHED"
+
+
+@pytest.mark.usefixtures("run_id")
+def test_a_spool_that_cannot_be_rewritten_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool.keep({"kind": "create", "run_id": "local-8", "name": "late"}, ConnectionError("down"))
+    folder = {"kind": "artifact", "run_id": "local-8", "path": str(tmp_path), "folder": None}
+    spool.keep(folder, ConnectionError("down"))
+    monkeypatch.setattr(spool_module, "write_atomic", full)
+    assert spool.send() == 1
+    assert "will be sent again" in caplog.text
+
+
 def test_a_model_is_stored_once_and_can_be_loaded(
     run_id: str, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
