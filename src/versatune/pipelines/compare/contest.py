@@ -72,9 +72,7 @@ class Field(BaseModel):
 
 
 def contest(plan: Plan, field: Field) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every run of ``plan``: its rows of ``comparison``, and of the mixtures' history."""
-    if not plan.runs:
-        return pd.DataFrame(columns=list(COMPARISON_COLUMNS)), pd.DataFrame()
+    """Every run of ``plan``, one or more: rows of ``comparison``, and the mixtures' history."""
     base = _evaluate(field, field.base, BASE)
     rows, histories = [], []
     for run in plan.runs:

@@ -90,6 +90,8 @@ def train_and_evaluate(
     params: CompareParams,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Every run of one kind of strategy; finished ones are read, interrupted ones go on."""
+    if not plan["runs"]:
+        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
     from versatune.pipelines.compare.contest import Field, Plan, contest
 
     field = Field(
