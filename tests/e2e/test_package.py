@@ -66,8 +66,15 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def configuration(project: Path) -> list[str]:
+    """The files below conf/, without those of conf/local."""
+    conf = project / "conf"
+    files = [f.relative_to(conf) for f in conf.rglob("*") if f.is_file()]
+    return sorted(f.as_posix() for f in files if f.parts[0] != "local")
+
+
 def test_init_then_run_as_a_project_of_ones_own(
-    installed: Path, run: Command, tmp_path: Path
+    installed: Path, run: Command, tmp_path: Path, project_root: Path
 ) -> None:
     where = run("-c", "import versatune; print(versatune.__file__)").stdout
     assert Path(where.strip()).is_relative_to(installed)
@@ -76,6 +83,7 @@ def test_init_then_run_as_a_project_of_ones_own(
     assert made.returncode == 0 and "kedro run" in made.stdout, made.stderr
     assert names(project) == ["conf", "data", "pyproject.toml"]
     assert names(project / "conf" / "local") == []
+    assert configuration(project) == configuration(project_root)
     for command in (("-m", "kedro", "run"), ("-m", "versatune", "run")):
         done = run(*command, "--env", "test", "--pipeline", "ingest", cwd=project)
         assert done.returncode == 0, done.stderr[-3000:]
