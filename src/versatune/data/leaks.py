@@ -81,7 +81,7 @@ def _question(item: object, where: str) -> str:
         if isinstance(value, str) and value.strip():
             value.encode()  # half a character can't be compared
             return value
-    raise VersatuneError(f"{where}: the evaluation item has no `question`.")
+    raise VersatuneError(f"{where}: the evaluation item has no `question`, `prompt` or `text`.")
 
 
 _ASKED = ("question", "prompt", "text")
