@@ -69,7 +69,10 @@ def test_an_untyped_parameter_would_be_found() -> None:
     assert list(found.values()) == [dict]
 
 
-@pytest.mark.parametrize("env", ["base", "test", "smollm2", "paper"])
+RESULTS = [f"results/{name}" for name in ("fostering", "expand_code", "expand_medicine")]
+
+
+@pytest.mark.parametrize("env", ["base", "test", "smollm2", "paper", *RESULTS])
 def test_parameters_of_every_environment_validate(
     env: str, registered: dict[str, Pipeline], project_root: Path
 ) -> None:

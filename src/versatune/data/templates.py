@@ -31,6 +31,8 @@ _STAND_IN = re.compile("\ufdd0(\\d+)\ufdd1")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _TODAY = datetime(2024, 7, 26)
 """The date for templates that ask for one: the same conversation gives the same text every day."""
+_REFUSALS = (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError)
+"""What a template raises: its own refusals, and what it computes wrongly."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class ChatTemplate:
             text = self._render(messages)
             spans = self._by_skeleton(text, messages)
             return text, spans if spans is not None else self._by_beginnings(text, messages)
-        except (jinja2.TemplateError, OverflowError, TypeError) as error:
+        except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
     @property

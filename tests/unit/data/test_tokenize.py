@@ -263,6 +263,21 @@ def test_a_tokenizer_without_a_begin_token(tiny_checkpoint: CheckpointRef) -> No
     assert found.decode(example.ids).startswith("a court") and example.spans
 
 
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{{ 1 // 0 }}",
+        "{{ 1 + messages }}",
+        "{% for i in range(10 ** 12) %}x{% endfor %}",
+        "{% macro deep() %}{{ deep() }}{% endmacro %}{{ deep() }}",
+    ],
+)
+def test_what_goes_wrong_in_a_template_rejects_the_row(tokenizer: Any, template: str) -> None:
+    (found,) = encoder(tokenizer, template).encode([TALK])
+    assert isinstance(found, RejectedError) and "the chat template refuses it" in found.detail
+
+
 def test_too_long_rows_are_dropped_or_cut(tokenizer: Any) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "黄" * 20}]
     whole = one(encoder(tokenizer, CHATML).encode([talk]))
