@@ -128,7 +128,11 @@ def test_the_launcher_is_chosen_by_the_parameters(tmp_path: Path) -> None:
     params = TrainParams.model_validate({"launcher": {"processes": 3}})
     plain = launch.command(params.launcher, tmp_path / "job.json")
     assert plain[1:5] == ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
-    assert plain[5] == "3" and plain[-2:] == ["versatune.training", str(tmp_path / "job.json")]
+    assert plain[5] == "3" and plain[-3:] == [
+        "versatune.training",
+        str(tmp_path / "job.json"),
+        "--watched",
+    ]
     params = TrainParams.model_validate({"launcher": {"config_file": "deploy/x.yaml"}})
     own = launch.command(params.launcher, tmp_path / "job.json")
     assert own[2] == "accelerate.commands.launch" and "deploy/x.yaml" in own

@@ -1,5 +1,10 @@
-"""One process of a training that a launcher started: `python -m versatune.training JOB.json`."""
+"""One process of a training: `python -m versatune.training JOB.json`, started by a launcher.
 
+With `--watched` it ends when its standard input does; a scheduler's or a background process's
+is empty from the start, so that only `versatune.training.launch` asks for it.
+"""
+
+import argparse
 import logging
 import os
 import signal
@@ -25,8 +30,13 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO if first else logging.WARNING, format="%(message)s", stream=sys.stderr
     )
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = Job.model_validate(read_json(Path(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m versatune.training")
+    parser.add_argument("job", type=Path, help="the job.json in the folder of the training")
+    parser.add_argument("--watched", action="store_true", help="end with standard input")
+    given = parser.parse_args()
+    if given.watched:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    job = Job.model_validate(read_json(given.job))
     from versatune.training.run import run
 
     try:

@@ -77,12 +77,12 @@ def command(launcher: LauncherParams, job: Path) -> list[str]:
         return [
             *(sys.executable, "-m", "accelerate.commands.launch"),
             *("--config_file", str(launcher.config_file)),
-            *("-m", "versatune.training", str(job)),
+            *("-m", "versatune.training", str(job), "--watched"),
         ]
     return [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
         *("--nproc_per_node", str(launcher.processes)),
-        *("-m", "versatune.training", str(job)),
+        *("-m", "versatune.training", str(job), "--watched"),
     ]
 
 

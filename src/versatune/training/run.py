@@ -54,7 +54,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     trainer.state_to_save = lambda: {**mixture.state(), **callback.within_round()}
     if job.keeps and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
-        checkpoints.check_space(job.folder, needed_bytes(model, params))
+        needed = needed_bytes(model, params, sharded=trainer.is_fsdp_enabled)
+        checkpoints.check_space(job.folder, needed)
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
     _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
@@ -98,13 +99,14 @@ def with_adapters(model: Any, lora: LoraParams) -> Any:
         raise VersatuneError(f"train.lora.target_modules: {error}") from error
 
 
-def needed_bytes(model: Any, params: TrainParams) -> int:
+def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
     """Disk that checkpoints and the trained model take at most, in bytes."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in model.parameters())
-    # Weights and AdamW's two moments; one checkpoint more than the limit while it is written,
-    # and the best one; then the model, staged and final.
-    return 3 * trained * (params.save_total_limit + 2) + 2 * whole
+    # Weights (FSDP writes them twice, to load and to go on with) and AdamW's two moments; one
+    # checkpoint more than the limit while it is written, and the best one; then the model,
+    # staged and final.
+    return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
 
 
 def _split(job: Job, name: Split) -> TokenizedSplit:
@@ -151,7 +153,7 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | No
             chosen = folder / f"checkpoint-{step}" if step else last
             if chosen is not None:
                 logger.info("The trained model is that of %s.", chosen)
-                trainer._load_from_checkpoint(str(chosen), trainer.model_wrapped)
+                trainer._load_from_checkpoint(str(chosen))
         staged = job.folder / "staged"
         trainer.save_model(str(staged))
         trainer.accelerator.wait_for_everyone()

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
@@ -143,7 +144,7 @@ class MixtureTrainer(Trainer):
         Weights that are not finite are never saved. Every process takes part.
         """
         folder = self.folder
-        finite = torch.stack([p.detach().isfinite().all() for p in model.parameters()]).all()
+        finite = torch.stack([_own(p).isfinite().all() for p in model.parameters()]).all()
         if not bool(self.accelerator.gather(finite.to(self.args.device)).all()):
             raise VersatuneError(not_finite(folder, "the weights hold NaN or infinite values"))
         state = self.state_to_save()
@@ -153,6 +154,12 @@ class MixtureTrainer(Trainer):
             checkpoints.mark(folder / f"checkpoint-{self.state.global_step}", state)
             checkpoints.rotate(folder, self.params.save_total_limit, self.best_step)
         self.accelerator.wait_for_everyone()
+
+
+def _own(parameter: Tensor) -> Tensor:
+    """The part of a parameter that this process holds: all of it unless FSDP divides it."""
+    value = parameter.detach()
+    return value.to_local() if isinstance(value, DTensor) else value
 
 
 class _Forward:
