@@ -10,13 +10,17 @@ from kedro.io.memory_dataset import MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 
+from tests.scaled_training import PARAMS, START
 from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.heldout import heldout_losses
 from versatune.pipelines.train import create_pipeline
 from versatune.pipelines.train.nodes import known_references, train_model
 from versatune.pipelines.train.params import TrackingParams
+from versatune.reporting.tables import round_log
 from versatune.training.config import TrainParams
 
 CONTRACT = {
@@ -39,6 +43,31 @@ def test_shipped_parameters_are_valid(project_root: Path) -> None:
         TrainParams.model_validate(values)
 
 
+def filled_catalog(
+    store: FolderRef, base: CheckpointRef, share: dict[str, float], params: TrainParams
+) -> DataCatalog:
+    """What the pipeline reads, and files for what it writes beside ``params.folder``."""
+    return DataCatalog(
+        {
+            "tokenized": MemoryDataset(store),
+            "base_model": MemoryDataset(base.model_dump(mode="json")),
+            "initial_mixture": MemoryDataset({"weights": share, "unit": "tokens"}),
+            "reference_losses": MemoryDataset(
+                {"domains": {name: {"nats_per_token": 3.0} for name in share}}
+            ),
+            "knowledge_distribution": MemoryDataset(
+                {"domains": {name: {"share": s} for name, s in share.items()}}
+            ),
+            "params:train": MemoryDataset(params),
+            "params:tracking": MemoryDataset(TrackingParams()),
+            "trained_model": FolderDataset(filepath=str(params.folder)),
+            "mixture_history": ParquetDataset(
+                filepath=str(params.folder.with_name("history.parquet"))
+            ),
+        }
+    )
+
+
 def test_a_slice_run_trains_and_writes_the_contract(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
@@ -54,29 +83,41 @@ def test_a_slice_run_trains_and_writes_the_contract(
             "strategy": {"name": "foster"},
         }
     )
-    catalog = DataCatalog(
-        {
-            "tokenized": MemoryDataset(tiny_store),
-            "base_model": MemoryDataset(tiny_checkpoint.model_dump(mode="json")),
-            "initial_mixture": MemoryDataset({"weights": share, "unit": "tokens"}),
-            "reference_losses": MemoryDataset(
-                {"domains": {name: {"nats_per_token": 3.0} for name in share}}
-            ),
-            "knowledge_distribution": MemoryDataset(
-                {"domains": {name: {"share": s} for name, s in share.items()}}
-            ),
-            "params:train": MemoryDataset(params),
-            "params:tracking": MemoryDataset(TrackingParams()),
-            "trained_model": FolderDataset(filepath=str(tmp_path / "trained")),
-            "mixture_history": ParquetDataset(filepath=str(tmp_path / "history.parquet")),
-        }
-    )
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, share, params)
     SequentialRunner().run(create_pipeline(), catalog)
     written = pd.read_parquet(tmp_path / "history.parquet")
     assert written.columns.is_unique and set(written.columns) >= CONTRACT
     assert written.groupby("round")["weight"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert list(written["domain"][:3]) == ["law", "medicine", "code"]
     assert catalog.load("trained_model").facts["rounds"] == 2
+
+
+def test_expansion_rolls_back_and_the_report_says_why(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    """law is raised until the others are forgotten: the model is that of the round before."""
+    values = PARAMS | {"gradient_accumulation_steps": 2, "folder": tmp_path / "trained"}
+    params = TrainParams.model_validate(values)
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    SequentialRunner().run(create_pipeline(), catalog)
+    written = pd.read_parquet(tmp_path / "history.parquet")
+    law = written[written["domain"] == "law"]["weight"].tolist()
+    assert law == pytest.approx([0.4, 0.4, 0.7, 0.7])
+    reasons = round_log(written)["reason"].tolist()
+    assert reasons[1].startswith("gate open") and reasons[2].startswith("gate open")
+    assert reasons[3].startswith("guard: the other domains lie")
+    assert reasons[3].endswith("back to round 2, the best within it")
+    trained = catalog.load("trained_model")
+    assert trained.facts["ended"] == reasons[3]
+    measured = heldout_losses(
+        load_model(trained.path),
+        TokenizedSplit.load(tiny_store, "validation"),
+        rows_per_domain=params.heldout_rows_per_domain,
+        batch_tokens=100,
+        seed=params.seed,
+    )
+    best = written[written["round"] == 2]["validation_loss"].tolist()
+    assert [h.nats_per_token for h in measured.values()] == pytest.approx(best, rel=1e-5)
 
 
 def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(

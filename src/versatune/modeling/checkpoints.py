@@ -13,6 +13,8 @@ from versatune.errors import VersatuneError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+ADAPTER_CONFIG = "adapter_config.json"
+
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 PLAIN_CHAT_TEMPLATE = (
@@ -77,13 +79,22 @@ class CheckpointRef(BaseModel):
 def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
-    ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in. Raises
-    VersatuneError when the folder is missing, damaged, or holds no such model.
+    A folder that holds an adapter alone gives the base model it names with the adapter merged
+    into it. ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in. Raises
+    VersatuneError when the folder (or the base's) is missing, damaged, or holds no such model.
     """
     from transformers import AutoModelForCausalLM
 
+    path = Path(_path(ref))
+    adapter = path / ADAPTER_CONFIG
+    alone = adapter.is_file() and not (path / "config.json").is_file()
     with _told("model", ref):
-        model = AutoModelForCausalLM.from_pretrained(_path(ref), dtype=dtype, **_SAFE)
+        if alone and not (path / "adapter_model.safetensors").is_file():
+            raise OSError(f"there is no adapter_model.safetensors beside its {ADAPTER_CONFIG}")
+        whole = read_json(adapter)["base_model_name_or_path"] if alone else str(path)
+        model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **_SAFE)
+        if alone:
+            model = _merged(model, path)
     return model.eval()
 
 
@@ -110,6 +121,13 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     if not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
     return tokenizer
+
+
+def _merged(base: Any, adapter: Path) -> Any:
+    """``base`` with the adapter of a folder in its weights."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(base, str(adapter), local_files_only=True).merge_and_unload()
 
 
 _SAFE: dict[str, Any] = {

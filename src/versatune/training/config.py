@@ -22,7 +22,7 @@ class LoraParams(Params):
     """Names of the layers that get an adapter; `all-linear` for every linear layer but the head."""
     merge: bool = True
     """Save the model with the adapters merged into it; else the folder holds the adapter alone
-    beside the name of its base model, and loading it needs the base model's folder."""
+    and where its base model is. It is evaluated, and logged to MLflow, merged into that."""
 
 
 class LauncherParams(Params):

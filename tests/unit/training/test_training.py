@@ -172,10 +172,25 @@ def test_adapters_train_alone_and_are_merged(run: Any, tiny_checkpoint: Checkpoi
     name = "model.layers.0.mlp.up_proj.weight"
     assert not torch.equal(before[name], after[name])
     ids = torch.arange(3, 20)[None]
-    both = AutoModelForCausalLM.from_pretrained(apart)
-    torch.testing.assert_close(
-        both(input_ids=ids).logits, trained(input_ids=ids).logits, rtol=1e-4, atol=1e-4
-    )
+    both, whole = AutoModelForCausalLM.from_pretrained(apart), load_model(apart)
+    for model in (both, whole):
+        torch.testing.assert_close(
+            model(input_ids=ids).logits, trained(input_ids=ids).logits, rtol=1e-4, atol=1e-4
+        )
+    # As it is evaluated and logged: the base with the adapter in its weights, nothing beside.
+    assert whole.state_dict().keys() == after.keys()
+
+
+def test_an_adapter_that_is_a_pickle_or_has_lost_its_base_is_told(run: Any, tmp_path: Path) -> None:
+    apart = run(lora={"r": 4, "merge": False}).model_ref.path
+    config = json.loads((apart / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "gone")
+    (apart / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(VersatuneError, match=r"can't be loaded: .*gone"):
+        load_model(apart)
+    (apart / "adapter_model.safetensors").rename(apart / "adapter_model.bin")
+    with pytest.raises(VersatuneError, match=r"no adapter_model\.safetensors"):
+        load_model(apart)
 
 
 def test_unknown_target_modules_are_told(run: Any) -> None:

@@ -47,8 +47,7 @@ def train_model(
 
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
     """Put the trained model beside the run's numbers."""
-    adapter_alone = not (trained_model.path / "config.json").is_file()
-    if params.log_model and not adapter_alone:
+    if params.log_model:
         tracking.log_model(trained_model.path, trained_model.fingerprint, "What is a contract?")
 
 
