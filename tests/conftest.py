@@ -1,6 +1,8 @@
 """Fixtures that more than one room needs: a tiny real model and a tiny real tokenised store."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -73,6 +75,30 @@ def _row(rng: np.random.Generator, domain: int, number: int) -> dict:
         "n_bytes": 3 * (length - prompt),
         "row": f"{domain}.jsonl:{number + 1}",
     }
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database with nothing in it: making one takes seconds, a copy of it none."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("mlflow") / "empty.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path, empty_store: Path) -> Iterator[None]:
+    """MLflow in a store of the test's own, with the experiment ``t``."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    shutil.copy(empty_store, tmp_path / "mlflow.db")
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
+    mlflow.set_experiment("t")
+    yield
+    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,18 +115,13 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> Iterator[House]:
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
-    mlflow.set_experiment("t")
+def house(tmp_path: Path, tiny_checkpoint: CheckpointRef, store: None) -> House:  # noqa: ARG001
     house = House(tmp_path, tiny_checkpoint)
     for seed, domain in enumerate(WORDS):
         house.add(domain, "first", seed)
         item = {"question": "what is heart", "choices": ["drug", "loop"], "answer": 0}
         (tmp_path / f"{domain}-items.jsonl").write_text(json.dumps(item) + "\n")
-    yield house
-    mlflow.set_tracking_uri(before)
+    return house
 
 
 def aliases() -> dict[str, int]:

@@ -1,7 +1,7 @@
 """The registry on a real sqlite store: aliases move last, and nothing that serves is deleted."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -12,20 +12,6 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 
 NAME = "nightly"
-
-
-@pytest.fixture(autouse=True)
-def same_store_afterwards() -> Iterator[None]:
-    before = mlflow.get_tracking_uri()
-    yield
-    mlflow.set_tracking_uri(before)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> None:
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
-    mlflow.set_experiment("t")
 
 
 @pytest.fixture
@@ -165,6 +151,7 @@ def test_a_champion_whose_folder_is_gone_comes_from_mlflow(
     assert all((again[name] == kept[name]).all() for name in again)
 
 
+@pytest.mark.usefixtures("store")
 def test_a_store_that_is_away_is_said_and_nothing_moves(
     tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:

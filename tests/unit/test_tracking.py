@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -14,10 +15,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 
 
 @pytest.fixture
-def run_id(tmp_path: Path) -> str:
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
-    mlflow.create_experiment("t", artifact_location=(tmp_path / "artifacts").as_uri())
-    mlflow.set_experiment("t")
+def run_id(store: None) -> Iterator[str]:  # noqa: ARG001
     yield mlflow.start_run().info.run_id
     while mlflow.active_run():
         mlflow.end_run()
