@@ -1,9 +1,12 @@
 """Small and read-only file systems, where this machine lets us mount them."""
 
 import contextlib
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 
 def _mounted(*arguments: str) -> bool:
@@ -36,6 +39,8 @@ def read_only(folder: Path) -> Iterator[None]:
     else:
         subprocess.run(["chmod", "-R", "a-w", str(folder)], check=True)
     try:
+        if os.access(folder, os.W_OK):
+            pytest.skip("nothing can be made read-only here: root, without the right to mount")
         yield
     finally:
         if bound:
