@@ -22,8 +22,10 @@ def copy_project(root: Path, target: Path) -> Path:
 
 
 def environment() -> dict[str, str]:
-    """One thread a process: results don't depend on the number of cores of the machine."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
+    """One thread a process, so that results don't depend on the number of cores, and no MLflow
+    store that a test in this process has set."""
+    own = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    return {**own, "OMP_NUM_THREADS": "1", "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def command(*arguments: str) -> list[str]:

@@ -140,7 +140,9 @@ def test_an_unknown_pipeline_is_one_sentence(project: Path) -> None:
 def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
     finished: Path, kedro: Kedro, stop: signal.Signals
 ) -> None:
-    changed = ("--pipeline", "train", "--params", f"train.seed={int(stop)},train.resume=restart")
+    # Rounds enough that training is not over before the signal arrives.
+    params = f"train.seed={int(stop)},train.resume=restart,train.rounds=16"
+    changed = ("--pipeline", "train", "--params", params)
     with subprocess.Popen(
         command("--env", "test", *changed),
         cwd=finished,

@@ -119,6 +119,7 @@ def _run(
     from kedro.framework.cli.cli import main
 
     os.chdir(project)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow.set_tracking_uri in a test leaves it
     os.environ.update({"COLUMNS": "200", "NO_COLOR": "1", **environment})
     os.dup2(connection.fileno(), 1)
     os.dup2(connection.fileno(), 2)
