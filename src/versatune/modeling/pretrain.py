@@ -244,8 +244,7 @@ def _step(state: _State, rows: Rows, rate: float) -> float:
         group["lr"] = rate
     ordered = sorted(rows, key=len)
     middle = len(rows) // 2
-    with torch.autocast("cpu", torch.bfloat16, enabled=state.bf16):
-        total = sum(_backward(state, half) for half in (ordered[:middle], ordered[middle:]) if half)
+    total = sum(_backward(state, half) for half in (ordered[:middle], ordered[middle:]) if half)
     torch.nn.utils.clip_grad_norm_(state.model.parameters(), MAX_GRAD_NORM)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
@@ -258,11 +257,12 @@ def _backward(state: _State, rows: Rows) -> float:
     pad = int(state.model.config.pad_token_id or 0)
     ids = np.array([row + [pad] * (width - len(row)) for row in rows])
     targets = Targets.of(np.array([row + [IGNORE] * (width - len(row)) for row in rows]))
-    nats = state.loss(
-        torch.from_numpy(ids),
-        torch.from_numpy(targets.positions),
-        torch.from_numpy(targets.tokens),
-    ).sum()
+    with torch.autocast("cpu", torch.bfloat16, enabled=state.bf16):
+        nats = state.loss(
+            torch.from_numpy(ids),
+            torch.from_numpy(targets.positions),
+            torch.from_numpy(targets.tokens),
+        ).sum()
     (nats / state.tokens_per_step).backward()
     return float(nats.detach())
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from versatune.modeling.losses import TokenLoss
-from versatune.training.cpu_attention import SegmentAttention
+from versatune.training.cpu_attention import LONGEST, SegmentAttention
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ def segment_attention(
     if softcap is not None or attention_mask is not None:
         raise NotImplementedError("segments need plain causal attention")
     lengths = segments or (query.shape[2],)
-    if _by_blocks(query) and not dropout:
+    if _by_blocks(query, max(lengths)) and not dropout:
         scale = scaling or query.shape[-1] ** -0.5
         window = (
             None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
@@ -86,10 +86,13 @@ def _attend(
     )
 
 
-def _by_blocks(query: Tensor) -> bool:
-    """Whether there is a faster way than the fused kernel, see ``cpu_attention``."""
+def _by_blocks(query: Tensor, longest: int) -> bool:
+    """Whether there is a faster way than the fused kernel, see ``cpu_attention``.
+
+    Longer examples stay with the fused kernel, whose memory does not grow with the square.
+    """
     on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
-    return on_cpu and torch.is_grad_enabled() and len(query) == 1
+    return on_cpu and torch.is_grad_enabled() and len(query) == 1 and longest <= LONGEST
 
 
 def _visible(length: int, window: int | None, device: torch.device) -> Tensor:

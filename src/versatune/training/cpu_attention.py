@@ -15,6 +15,10 @@ from torch import Tensor
 BLOCK = 128
 """Queries at a time."""
 
+LONGEST = 1024
+"""Tokens of an example it is meant for: what it keeps for the backward pass grows with their
+square (1 MB a head and layer at 1024)."""
+
 
 class SegmentAttention(torch.autograd.Function):
     """``apply(query, key, value, segments, window, scale)``.
@@ -62,6 +66,7 @@ class SegmentAttention(torch.autograd.Function):
             incoming = from_out[:, :, rows].flatten(1, 2)
             of_value[:, columns] += weight.flatten(1, 2).mT @ incoming
             of_weight = (incoming @ value[:, columns].mT).view_as(weight)
+            # The operator behind softmax's own backward pass; it has no public name.
             of_scores = torch._softmax_backward_data(of_weight, weight, -1, weight.dtype)
             of_scores = of_scores.flatten(1, 2)
             of_query[:, :, rows] = (of_scores @ key[:, columns]).unflatten(1, (groups, -1))
