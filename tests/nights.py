@@ -9,12 +9,9 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
-import sys
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -25,6 +22,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
 from tests.support import command, copy_project, environment
+from tests.tracking_server import TrackingServer, wait_for
 
 NAME = "versatune-test"
 DATA = Path("data/test")
@@ -89,60 +87,12 @@ class Told:
     """Files of weights in the project, the base model's among them."""
 
 
-class Server:
-    """An MLflow tracking server on loopback, with artifacts."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        if self._process is not None:
-            return
-        self._folder.mkdir(exist_ok=True)
-        words = ["--host", "127.0.0.1", "--port", str(self._port), "--workers", "1"]
-        words += ["--backend-store-uri", f"sqlite:///{self._folder}/mlflow.db"]
-        words += ["--artifacts-destination", str(self._folder / "artifacts")]
-        with (self._folder.parent / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", *words],
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._answers, "the tracking server answers", self._process)
-
-    def stop(self) -> None:
-        """End it with its workers."""
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-
-    def _answers(self) -> bool:
-        try:
-            with urllib.request.urlopen(f"{self.uri}/health", timeout=1) as answer:
-                return bool(answer.status == 200)
-        except OSError:
-            return False
-
-
 class Nights:
     """A project with a tracking server, to which data come night by night."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.path = copy_project(root, folder / "project")
-        self.server = Server(self.path / "mlflow")
+        self.server = TrackingServer(self.path / "mlflow")
         self.told: list[Told] = []
         self.kept = folder / "kept"
         """A copy of every challenger, by retraining."""
@@ -324,20 +274,6 @@ class Nights:
         }
         for name, content in files.items():
             (self.path / "conf" / "test" / name).write_text(yaml.safe_dump(content))
-
-
-def wait_for(
-    condition: Callable[[], bool],
-    what: str,
-    child: "subprocess.Popen[bytes]",
-    seconds: float = 300.0,
-) -> None:
-    """Wait until ``condition`` holds, while ``child`` lives and for no longer than ``seconds``."""
-    late = time.monotonic() + seconds
-    while not condition():
-        assert child.poll() is None, f"the process ended before {what}"
-        assert time.monotonic() < late, f"{seconds} seconds without: {what}"
-        time.sleep(0.01)
 
 
 def _rows(root: Path, folder: Path) -> dict[str, Iterator[str]]:

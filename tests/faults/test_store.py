@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from tests.faults.conftest import DATA
 from tests.faults.forks import Done, Fault, kedro_run
-from tests.faults.mlflow_server import free_port, mlflow_server
+from tests.tracking_server import TrackingServer
 
 pytestmark = pytest.mark.slow
 
@@ -59,11 +59,11 @@ def test_a_tracking_server_and_its_end_in_the_middle_of_a_run(
     copy: Copy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The address is all that is set; artifacts and models go through the server."""
-    project, port = copy(tmp_path / "project"), free_port()
-    uri = f"http://127.0.0.1:{port}"
+    project, server = copy(tmp_path / "project"), TrackingServer(tmp_path / "server")
+    uri = server.uri
     (project / "conf/test/mlflow.yml").write_text(f"server: {{mlflow_tracking_uri: '{uri}'}}\n")
     (project / "mlflow.db").unlink()
-    with mlflow_server(tmp_path / "server", port) as server:
+    with server:
         done = kedro_run(project, "--env", "test")
         assert done.code == 0 and "does not answer" not in done.output, done.output[-3000:]
         (whole,) = runs(uri, "all")
@@ -78,10 +78,10 @@ def test_a_tracking_server_and_its_end_in_the_middle_of_a_run(
         assert mlflow.transformers.load_model(whole.data.tags["model.uri"]).model.config
         assert not (project / "mlartifacts").exists() and not (project / "mlflow.db").exists()
 
-        fault = Fault(r"trained/.*metrics\.jsonl", "end", group=server.pid)
+        fault = Fault(r"trained/.*metrics\.jsonl", "end", group=server.group)
         check_kept(kedro_run(project, "--env", "test", *AGAIN, fault=fault))
-        assert server.wait(60) < 0
-    with mlflow_server(tmp_path / "server", port):
+        assert server.was_killed()
+    with server:
         later = kedro_run(project, "--env", "test", "--pipeline", "mixture")
         assert later.code == 0 and "kept records were sent" in later.output, later.output[-3000:]
         (run,) = runs(uri, "train")

@@ -46,7 +46,7 @@ class PretrainParams(Params):
     """Steps between two checkpoints to resume from."""
     bf16: bool | None = None
     """Compute in bfloat16 (the weights stay float32); null does so where the processor has
-    instructions for it, which makes pretraining about a quarter faster."""
+    instructions for it, which makes pretraining faster."""
     seed: int = Field(default=0, ge=0)
     """Settles the initial weights and the order of the documents."""
 

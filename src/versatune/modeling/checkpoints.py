@@ -94,7 +94,7 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
         whole = read_json(adapter)["base_model_name_or_path"] if alone else str(path)
         model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **_SAFE)
         if alone:
-            model = _merged(model, path)
+            model = merged(model, path)
     return model.eval()
 
 
@@ -123,8 +123,8 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def _merged(base: Any, adapter: Path) -> Any:
-    """``base`` with the adapter of a folder in its weights."""
+def merged(base: Any, adapter: Path) -> Any:
+    """``base`` with the adapter of a folder merged into its weights."""
     from peft import PeftModel
 
     return PeftModel.from_pretrained(base, str(adapter), local_files_only=True).merge_and_unload()

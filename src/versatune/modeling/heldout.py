@@ -17,8 +17,7 @@ LossFunction = Callable[..., torch.Tensor]
 """Called as ``f(input_ids=, positions=, targets=)`` -> nats per target, like TokenLoss."""
 
 ON_CPU, ON_OTHERS = 2048, 16384
-"""Tokens measured at a time when it is left open: on a CPU what its caches hold (SmolLM2-135M in
-bfloat16 took 12 s with 2048 tokens at a time, 20 s with 8192)."""
+"""Tokens measured at a time when it is left open: on a CPU what its caches hold."""
 
 
 class HeldOut(BaseModel):

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, set_seed
 from versatune.artifacts import write_json
 from versatune.data.store import Split, TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import load_model, load_tokenizer
+from versatune.modeling.checkpoints import load_model, load_tokenizer, merged
 from versatune.training import checkpoints
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -172,10 +172,7 @@ def save_final(job: Job, staged: Path) -> None:
     if lora is None:
         load_model(staged, dtype=str(own.dtype).removeprefix("torch.")).save_pretrained(job.folder)
     elif lora.merge:
-        from peft import PeftModel
-
-        merged: Any = PeftModel.from_pretrained(own, str(staged)).merge_and_unload()
-        merged.save_pretrained(job.folder)
+        merged(own, staged).save_pretrained(job.folder)
         shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
     else:
         # No config.json: with one beside the adapter, transformers looks for whole weights.
