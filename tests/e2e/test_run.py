@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -136,12 +137,21 @@ def test_an_unknown_pipeline_is_one_sentence(project: Path) -> None:
     assert "trian" in done.error
 
 
+@pytest.fixture
+def heeded_interrupts() -> Iterator[None]:
+    """A shell makes its background jobs ignore SIGINT, and their children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
     finished: Path, kedro: Kedro, stop: signal.Signals
 ) -> None:
     # Rounds enough that training is not over before the signal arrives.
-    params = f"train.seed={int(stop)},train.resume=restart,train.rounds=16"
+    params = f"train.seed={int(stop)},train.resume=restart,train.rounds=8"
     changed = ("--pipeline", "train", "--params", params)
     with subprocess.Popen(
         command("--env", "test", *changed),
