@@ -92,11 +92,15 @@ class AdaptiveParams(_Named):
 
 
 Potential = Literal["reference", "progress"]
+Start = Literal["initial", "uniform", "proportional"]
 
 
 class _PotentialParams(AdaptiveParams):
     """Strategies that need the learnable potential."""
 
+    start: Start = "initial"
+    """Shares of the first round: the ``initial`` mixture (the paper's: detected), ``uniform``, or
+    ``proportional`` to the data. The last two tell what adapting does without detection."""
     potential: Potential = "reference"
     """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
     held-out loss since the last round, which needs no extra runs: what still falls fast is

@@ -73,6 +73,10 @@ def _start(params: StrategyParams, context: Context) -> Array:
     """The first shares: the strategy's own, or the ones training was told to start with."""
     k = len(context.domains)
     match params:
+        case FosterParams(start="uniform") | ExpandParams(start="uniform"):
+            return formulas.uniform_weights(k)
+        case FosterParams(start="proportional") | ExpandParams(start="proportional"):
+            return _start(ProportionalParams(), context)
         case UniformParams() | DoremiParams() | OdmParams():
             return formulas.uniform_weights(k)
         case ProportionalParams():

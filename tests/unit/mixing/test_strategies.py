@@ -278,6 +278,26 @@ def test_broken_losses_never_become_shares(loss: list[float]) -> None:
             make(spec, context).update(Signals(1, 1, CONTEXT.initial, np.array(loss)))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("start", "wanted"),
+    [
+        ("initial", [0.5, 0.3, 0.2]),
+        ("uniform", [1 / 3, 1 / 3, 1 / 3]),
+        ("proportional", [0.1, 0.3, 0.6]),
+    ],
+)
+@pytest.mark.parametrize("rule", [{"name": "foster"}, {"name": "expand", "target": "law"}])
+def test_adapting_may_start_without_detection(
+    rule: dict[str, Any], start: str, wanted: list[float]
+) -> None:
+    np.testing.assert_allclose(make({**rule, "start": start}).initial(), wanted)
+
+
+def test_a_proportional_start_needs_counts() -> None:
+    with pytest.raises(VersatuneError, match="counts of the tokenised store"):
+        make({"name": "foster", "start": "proportional"}, replace(CONTEXT, counts=None))
+
+
 def test_initial_shares_keep_a_floor_but_for_custom_ones() -> None:
     context = Context(DOMAINS, detected=np.array([0.7, 0.3, 0.0]))
     params: Any = TypeAdapter(StrategyParams).validate_python({"name": "constant"})
