@@ -70,8 +70,10 @@ class Expand(Adaptive):
     """Algorithm 3 with a guard: raise the target while the others are not forgotten.
 
     The guard looks at the mean rise of the other domains' losses above their lowest so far,
-    whatever phi is measured against: small rises that go on add up only there. The best round
-    is the one with the lowest loss on the target among those the guard does not object to.
+    whatever phi is measured against: small rises that go on add up only there. A rise that is
+    smaller than the round before is being made up for, as after the jolt that a fresh learning
+    rate gives a trained model, and does not count. The best round is the one with the lowest loss
+    on the target among those within the threshold.
     """
 
     def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:
@@ -81,13 +83,13 @@ class Expand(Adaptive):
         self._target = context.domains.index(
             choose(params.target, context.domains, "strategy.target")
         )
-        self._lost = 0.0
 
     def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
         params, memory = self._params, self._memory
         weights, gamma, phi = now.weights, now.gamma, now.phi
-        self._lost = self._mean_rise(now.loss)
-        memory.strikes = memory.strikes + 1 if self._lost > params.guard.threshold else 0
+        before, memory.rise = memory.rise, self._mean_rise(now.loss)
+        goes_on = memory.rise > params.guard.threshold and memory.rise >= before
+        memory.strikes = memory.strikes + 1 if goes_on else 0
         if params.guard.action != "none" and memory.strikes >= params.guard.patience:
             return weights, *self._stopped(now.signals.round)
         if np.isnan(gamma[self._target]):
@@ -116,8 +118,8 @@ class Expand(Adaptive):
     def _stopped(self, round_: int) -> tuple[str, Stop]:
         guard, memory = self._params.guard, self._memory
         reason = (
-            f"guard: the other domains lie {self._lost:.4f} above their lowest losses on average "
-            f"(limit {guard.threshold}) for {memory.strikes} rounds running; "
+            f"guard: the other domains lie {memory.rise:.4f} above their lowest losses on average "
+            f"(limit {guard.threshold}), without falling for {memory.strikes} rounds running; "
         )
         if guard.action == "rollback" and memory.best_round is not None:
             return reason + f"back to round {memory.best_round}, the best within it", "rollback"
@@ -131,7 +133,8 @@ class Expand(Adaptive):
         return formulas.mean_forgetting(rise, self._target)
 
     def _score(self, now: Now) -> float | None:
-        return float(now.loss[self._target]) if self._lost <= self._params.guard.threshold else None
+        within = self._memory.rise <= self._params.guard.threshold
+        return float(now.loss[self._target]) if within else None
 
 
 class Doremi(Adaptive):

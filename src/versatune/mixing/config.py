@@ -132,7 +132,8 @@ class GuardParams(Params):
     threshold: float = Field(0.05, ge=0)
     """Allowed mean rise of the other domains' losses above their lowest, as a part of these."""
     patience: int = Field(2, ge=1)
-    """Rounds above the threshold, one after another, before the guard acts."""
+    """Rounds above the threshold whose rise does not shrink, one after another, before the guard
+    acts."""
 
 
 class ExpandParams(_PotentialParams):

@@ -88,6 +88,7 @@ class _Memory:
     best_round: int | None = None
     updates: int = 0
     strikes: int = 0
+    rise: float = 0.0
     reward: list[float] = field(default_factory=list)
 
 

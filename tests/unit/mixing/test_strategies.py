@@ -191,6 +191,15 @@ def test_a_rise_that_passes_does_not_count_towards_the_guard() -> None:
     assert [d.stop for d in rounds(make({**EXPAND, "guard": guard}), losses)] == [None] * 4
 
 
+def test_a_rise_that_is_being_made_up_for_does_not_count_towards_the_guard() -> None:
+    """The others lie above the threshold all along, less every round but the last two."""
+    guard = {"action": "stop", "threshold": 0.05, "patience": 2}
+    losses = [[1.9, m, 1.0] for m in (2.9, 2.7, 2.5, 2.4, 2.4, 2.4)]
+    made = rounds(make({**EXPAND, "guard": guard}), losses)
+    assert [d.stop for d in made] == [None] * 5 + ["stop"]
+    assert not any(d.best for d in made)
+
+
 def test_a_guard_with_nothing_to_go_back_to_stops() -> None:
     guard = {"action": "rollback", "threshold": 0.01, "patience": 1}
     decision = rounds(make({**EXPAND, "guard": guard}), [[1.9, 2.5, 1.5]])[0]

@@ -1,0 +1,72 @@
+"""The tables of a finished comparison as Markdown, as docs/results.md has them.
+
+    python -m tests.benchmarks.comparison_table REPORTING_FOLDER
+
+REPORTING_FOLDER holds ``comparison_summary.parquet`` (``data/results/fostering`` after
+``kedro run --env results/fostering --pipeline compare``). Values are means over seeds; intervals
+are 95 % t-intervals over seeds of differences paired by seed, those of ``less degradation`` are
+a paired bootstrap's.
+"""
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from versatune.evaluation.comparison import ACCURACY, ALL
+from versatune.evaluation.results import LOSS
+
+NAMES = {LOSS: "held-out loss", ACCURACY: "accuracy"}
+
+
+def table(summary: pd.DataFrame, metric: str) -> list[str]:
+    """Lines of one metric's table: a row a strategy, the baseline among them."""
+    found = summary[summary["metric"] == metric]
+    domains = [d for d in found[found["measure"] == "value"]["domain"].unique() if d != ALL]
+    expands = bool((found["measure"] == "target_gain").any())
+    measures = ["target_gain", "others_change", "less_degradation"] if expands else []
+    head = ["strategy", *domains, "mean", "better than the baseline (95 %)", "verdict"]
+    head += [name.replace("_", " ") for name in measures]
+    lines = [f"| {' | '.join(head)} |", "|" + " --- |" * len(head)]
+    for strategy in found["strategy"].unique():
+        mine = found[found["strategy"] == strategy]
+        values = mine[mine["measure"] == "value"].set_index("domain")["value"]
+        cells = [strategy, *(f"{values[d]:.3f}" for d in [*domains, ALL])]
+        cells += _gain(mine)
+        cells += [_measure(mine, name) for name in measures]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _gain(mine: pd.DataFrame) -> list[str]:
+    rows = mine[mine["measure"] == "relative_gain"].to_dict("records")
+    if not rows:
+        return ["baseline", ""]
+    row = rows[0]
+    return [f"{row['value']:+.2%} ({row['low']:+.2%} to {row['high']:+.2%})", row["verdict"]]
+
+
+def _measure(mine: pd.DataFrame, name: str) -> str:
+    rows = mine[mine["measure"] == name].to_dict("records")
+    if not rows:
+        return ""
+    row = rows[0]
+    if name == "less_degradation":
+        low, high = row["bootstrap_low"], row["bootstrap_high"]
+        return f"{row['value']:.1%} ({low:.1%} to {high:.1%})"
+    return f"{row['value']:+.3f} ({row['value_low']:+.3f} to {row['value_high']:+.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    summary = pd.read_parquet(parser.parse_args().folder / "comparison_summary.parquet")
+    for metric in summary["metric"].unique():
+        rows = summary[summary["metric"] == metric]
+        seeds = int(rows["n_seeds"].max())
+        print(f"\n{NAMES[metric]}, {seeds} seeds, baseline {rows['baseline'].iloc[0]}:\n")
+        print("\n".join(table(summary, metric)))
+
+
+if __name__ == "__main__":
+    main()
