@@ -103,6 +103,8 @@ def test_the_history_counts_by_hand(split: TokenizedSplit) -> None:
         assert row["epochs_seen"] == pytest.approx(len(own) / len(split.rows(j)))
         assert row["weight"] == START[row["domain"]]
         assert row["tokens_per_second"] == pytest.approx(split.lengths[examples].sum() / 10)
+        # A second of measuring, planning and updating on top.
+        assert (row["seconds"], row["measurement_seconds"]) == (10, pytest.approx(1, abs=0.5))
     assert [row["train_loss"] for row in rows] == [2.9, None, 2.8]
 
 
