@@ -183,7 +183,7 @@ def needed(half_width: float = 0.02) -> None:
     print("the public code draws 10000 whatever they say, and gives no interval")
 
 
-def domains(n: int = 4096, per_domain: int = 600) -> None:
+def domains(clock: str, n: int = 4096, per_domain: int = 600) -> None:
     """Seconds of one look at the intervals with more and more domains, default settings."""
     for k in (6, 24, 96):
         rng = np.random.default_rng(0)
@@ -193,7 +193,7 @@ def domains(n: int = 4096, per_domain: int = 600) -> None:
         labelled = Labelled(rows, labels, np.full(len(labels), np.nan))
         truth = rng.choice(k, n, p=rng.dirichlet(np.ones(k)))
         judged = np.eye(k)[[rng.choice(k, p=response[y]) for y in truth]]
-        look = seconds(lambda j=judged, of=labelled: estimate_shares(j, of, "pacc", 1000, 0))
+        look = seconds(lambda j=judged, of=labelled: estimate_shares(j, of, "pacc", 1000, 0), clock)
         print(f"{k} domains: {look:.1f} s a look", flush=True)
 
 
@@ -216,7 +216,7 @@ def main() -> None:
     if "needed" in args.parts:
         needed()
     if "domains" in args.parts:
-        domains()
+        domains(args.clock)
 
 
 if __name__ == "__main__":
