@@ -1,7 +1,7 @@
 """Speed of the probe, as ratios in one run.
 
     python -m tests.benchmarks.bench_probe MODEL_DIR [--data DATA_DIR] [--tokens 128 --rows 256]
-        [--repeats 3] [--parts sampling judging needed]
+        [--repeats 3] [--parts sampling judging needed domains]
 
 ``sampling``: samples a second of batch-1 ``generate`` called as the paper's public code calls it
 (temperature 1, top-p 1, repetition penalty 1.1), of plain batched ``generate`` at several batch
@@ -10,7 +10,7 @@ a second is one of this process's processor time, which other processes hardly d
 thread (OMP_NUM_THREADS=1) then, since threads that wait count too. ``judging``:
 throughput of the judges, with ``--data``, a folder of one JSONL file a domain; the endpoint judge
 asks a local server that takes a quarter of a second an answer. ``needed``: samples for a
-half-width of 0.02.
+half-width of 0.02. ``domains``: what one look at the intervals costs as domains are added.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from versatune.probing.judges.endpoint import Endpoint
 from versatune.probing.sampling import stream
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
-PARTS = ("sampling", "judging", "needed")
+PARTS = ("sampling", "judging", "needed", "domains")
 ANSWER_SECONDS = 0.25
 """How long the endpoint judge's server takes for an answer."""
 
@@ -183,6 +183,20 @@ def needed(half_width: float = 0.02) -> None:
     print("the public code draws 10000 whatever they say, and gives no interval")
 
 
+def domains(clock: str, n: int = 4096, per_domain: int = 600) -> None:
+    """Seconds of one look at the intervals with more and more domains, default settings."""
+    for k in (6, 24, 96):
+        rng = np.random.default_rng(0)
+        labels = np.repeat(np.arange(k), per_domain)
+        response = 0.1 * rng.dirichlet(np.ones(k), size=k) + 0.9 * np.eye(k)
+        rows = np.eye(k)[[rng.choice(k, p=response[y]) for y in labels]]
+        labelled = Labelled(rows, labels, np.full(len(labels), np.nan))
+        truth = rng.choice(k, n, p=rng.dirichlet(np.ones(k)))
+        judged = np.eye(k)[[rng.choice(k, p=response[y]) for y in truth]]
+        look = seconds(lambda j=judged, of=labelled: estimate_shares(j, of, "pacc", 1000, 0), clock)
+        print(f"{k} domains: {look:.1f} s a look", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
@@ -201,6 +215,8 @@ def main() -> None:
         judging(args)
     if "needed" in args.parts:
         needed()
+    if "domains" in args.parts:
+        domains(args.clock)
 
 
 if __name__ == "__main__":

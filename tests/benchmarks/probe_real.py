@@ -1,6 +1,6 @@
 """A real model probed with two judges: shares, intervals, agreement.
 
-    python tests/benchmarks/probe_real.py MODEL_DIR DATA_DIR OUT_DIR [--n 2048 --tokens 128]
+    python -m tests.benchmarks.probe_real MODEL_DIR DATA_DIR OUT_DIR [--n 2048 --tokens 128]
 
 DATA_DIR holds a JSONL file a domain (alpaca columns). There is no known truth here: what can be
 checked is whether two judges that share no part, a classifier trained on the rows and the

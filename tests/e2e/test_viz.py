@@ -65,5 +65,6 @@ def test_tables_and_figures_have_previews(site: Path) -> None:
         if node.get("preview"):
             previews[os.path.basename(node["filepath"])] = node["preview_type"]  # noqa: PTH119
     assert previews["evaluation.parquet"] == "TablePreview"
+    assert previews["judged_samples.parquet"] == "TablePreview"
     assert previews["knowledge_distribution.json"] == "JSONPreview"
-    assert previews["shares.json"] == "PlotlyPreview"
+    assert previews["shares.json"] == previews["knowledge.json"] == "PlotlyPreview"

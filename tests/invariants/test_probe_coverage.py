@@ -2,38 +2,9 @@
 
 import numpy as np
 import pytest
-from scipy.special import softmax
 
-from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
-from versatune.probing.judges.base import Labelled
-from versatune.probing.quantification import Array
-
-VECTORS = (
-    np.array([0.08, 0.14, 0.10, 0.20, 0.18, 0.30]),
-    np.array([0.03, 0.06, 0.04, 0.07, 0.55, 0.25]),
-    np.array([0.40, 0.05, 0.25, 0.05, 0.05, 0.20]),
-)
-
-
-def judged(rng: np.random.Generator, truth: np.ndarray, sharpness: float) -> Array:
-    """Probabilities of a judge that errs the more the smaller ``sharpness`` is; (n, 6)."""
-    logits = rng.normal(size=(len(truth), 6))
-    logits[np.arange(len(truth)), truth] += sharpness
-    found: Array = softmax(logits * 2, axis=1)
-    return found
-
-
-def labelled_rows(rng: np.random.Generator, sharpness: float, per_domain: int) -> Labelled:
-    labels = np.repeat(np.arange(6), per_domain)
-    return Labelled(judged(rng, labels, sharpness), labels, np.full(len(labels), np.nan))
-
-
-def worlds(n: int) -> list[tuple[np.random.Generator, Array]]:
-    return [(np.random.default_rng(seed), VECTORS[seed % 3]) for seed in range(n)]
-
-
-def holds(found: Estimate, shares: Array) -> Array:
-    return (found.low <= shares) & (shares <= found.high)
+from tests.probe_worlds import holds, judged, labelled_rows, worlds
+from versatune.probing.estimate import estimate_shares, narrow_enough
 
 
 @pytest.mark.parametrize("sharpness", [1.5, 3.0])

@@ -149,14 +149,16 @@ def test_attention_by_blocks_is_the_fused_one(
         torch.testing.assert_close(a.grad.float(), b.grad, rtol=5e-2, atol=1e-1)
 
 
+@pytest.mark.parametrize("packing", [True, False])
 def test_accumulation_is_a_larger_batch(
-    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path, packing: bool
 ) -> None:
-    whole, a = trained(tiny_store, tiny_checkpoint, tmp_path / "a")
+    whole, a = trained(tiny_store, tiny_checkpoint, tmp_path / "a", packing=packing)
     parts, b = trained(
         tiny_store,
         tiny_checkpoint,
         tmp_path / "b",
+        packing=packing,
         per_device_train_batch_size=1,
         gradient_accumulation_steps=4,
     )
@@ -195,7 +197,7 @@ def test_gradient_checkpointing_changes_nothing(
         torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-6)
 
 
-def test_padded_rows_train_too_and_group_lengths(
+def test_padded_rows_train_too(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
     result, _ = trained(

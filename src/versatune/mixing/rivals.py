@@ -15,7 +15,8 @@ def doremi_update(
     """w_j exp(eta lambda_j), normalised, then (1 - c) w + c / k.
 
     ``excess`` lambda_j = max(l_j - r_j, 0) in nats per token, ``eta`` >= 0, ``smoothing`` c in
-    [0, 1]. Source: DoReMi (arXiv 2305.10429), Algorithm 1.
+    [0, 1]. Source: DoReMi (arXiv 2305.10429), Algorithm 1, which clips each token's excess
+    before the mean; a round gives means.
     """
     old = shares(weights)
     lam = like(old, "excess", excess)
@@ -32,6 +33,8 @@ def odm_reward(reward: npt.ArrayLike, loss: npt.ArrayLike, decay: float = 0.9) -
     """R_j = a R_j + (1 - a) exp(loss_j); a NaN loss (domain not seen) leaves R_j as it is.
 
     ``decay`` a in [0, 1]. Source: Online Data Mixing (arXiv 2312.02406), perplexity as reward.
+    Nothing is divided by the domain's share, as a bandit must that sees one domain at a time: a
+    round sees every domain it drew.
     """
     old = vector("reward", reward)
     seen = np.asarray(loss, dtype=np.float64)
@@ -53,7 +56,7 @@ def odm_exploration(t: int, k: int) -> float:
 
 
 def odm_update(reward: npt.ArrayLike, t: int) -> Array:
-    """p_j = (1 - k eps_t) softmax(eps_{t-1} R)_j + eps_t, t >= 1 the number of updates so far.
+    """p_j = (1 - k eps_t) softmax(eps_{t-1} R)_j + eps_t, t >= 1 the optimiser step.
 
     Source: Online Data Mixing (arXiv 2312.02406), after EXP3.
     """

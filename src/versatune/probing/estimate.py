@@ -4,6 +4,7 @@ The interval of a share is the percentile bootstrap: texts are drawn again with 
 so are the labelled rows inside each domain, because the correction is only as sure as they are.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,12 @@ from versatune.probing.judges.base import Labelled
 from versatune.probing.quantification import (
     Array,
     Correction,
+    Labels,
     adjusted_shares,
     correct,
     em_shares,
     hard,
-    response_matrix,
+    raw_shares,
 )
 
 LEVEL = 0.95
@@ -53,7 +55,7 @@ def estimate_shares(
     """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged."""
     known, labels = labelled.probabilities, labelled.labels
     share = correct(probabilities, known, labels, correction)
-    raw = probabilities.mean(axis=0)
+    raw = raw_shares(probabilities)
     rng = np.random.default_rng(seed)
     means, draws = _replicates(probabilities, labelled, correction, replicates, rng)
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -73,9 +75,9 @@ def narrow_enough(estimate: Estimate, n: int, half_width: float) -> bool:
     """Whether to stop: every half-width, Anscombe-corrected, is at most ``half_width``.
 
     sqrt(h^2 + (1.96 / n)^2) <= d. Stopping when an interval of fixed width is reached keeps its
-    coverage as d falls (Chow & Robbins 1965), because the rule looks at widths and never at
-    where the shares lie; the term in 1/n keeps a share that has not been met yet, whose
-    estimated variance is 0, from stopping too early.
+    coverage as d falls (Chow & Robbins 1965); the term in 1/n (Anscombe's) keeps a share that has
+    not been met yet, whose estimated variance is 0, from stopping too early. At a given d this is
+    an approximation, which ``tests/invariants/test_probe_coverage.py`` checks.
     """
     reach = np.sqrt(estimate.half_widths**2 + (1.96 / n) ** 2)
     return bool((reach <= half_width).all())
@@ -106,11 +108,9 @@ def _replicates(
     if correction == "acc":
         known = hard(known)
         counted = _resampled_means(hard(probabilities), replicates, rng)
-    draws = [
-        adjusted_shares(mean, response_matrix(known, labelled.labels, w))
-        for mean, w in zip(counted, _labelled_weights(labelled, replicates, rng), strict=True)
-    ]
-    return means, np.stack(draws)
+    responses = _resampled_responses(known, labelled.labels, replicates, rng)
+    pairs = zip(counted, responses, strict=True)
+    return means, np.stack([adjusted_shares(mean, response) for mean, response in pairs])
 
 
 def _counts(n: int, rng: np.random.Generator) -> Array:
@@ -123,13 +123,10 @@ def _resampled_means(values: Array, replicates: int, rng: np.random.Generator) -
     return np.stack([_counts(n, rng) @ values for _ in range(replicates)]) / n
 
 
-def _labelled_weights(labelled: Labelled, replicates: int, rng: np.random.Generator) -> list[Array]:
-    """Rows drawn again inside each domain; a list of (m,) counts."""
-    groups = [np.flatnonzero(labelled.labels == d) for d in np.unique(labelled.labels)]
-    drawn = []
+def _resampled_responses(
+    known: Array, labels: Labels, replicates: int, rng: np.random.Generator
+) -> Iterator[Array]:
+    """Response matrices (k, k) of rows drawn again inside each domain, one a replicate."""
+    groups = [known[labels == d] for d in range(known.shape[1])]
     for _ in range(replicates):
-        weights = np.zeros(len(labelled.labels))
-        for rows in groups:
-            weights[rows] = _counts(len(rows), rng)
-        drawn.append(weights)
-    return drawn
+        yield np.stack([_counts(len(rows), rng) @ rows / len(rows) for rows in groups])

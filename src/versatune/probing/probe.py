@@ -1,6 +1,7 @@
 """The probe: rounds of samples and judgements until the intervals are narrow enough."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, plain
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
@@ -146,6 +148,14 @@ def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample],
 
 
 def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
+    if not made.ok.any():
+        counts = Counter(made.status)
+        raise VersatuneError(
+            f"none of {len(made.status)} samples could be judged ("
+            + ", ".join(f"{number} {status}" for status, number in counts.items())
+            + "): look at what the base model says in probe.folder, begin its sequences with "
+            "another token (probe.sampling.start), or take another judge."
+        )
     return estimate_shares(
         made.probabilities[made.ok],
         labelled,

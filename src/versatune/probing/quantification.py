@@ -33,19 +33,16 @@ def hard(probabilities: Array) -> Array:
     return one_hot
 
 
-def response_matrix(probabilities: Array, labels: Labels, weights: Array | None = None) -> Array:
+def response_matrix(probabilities: Array, labels: Labels) -> Array:
     """M_ij = what the judge gives domain j, on average, for rows truly of domain i; (k, k).
 
-    Rows sum to 1. ``weights`` (m,) counts how often a row was drawn. ValueError when a domain has
-    no row: its errors can't be known.
+    Rows sum to 1. ValueError when a domain has no row: its errors can't be known.
     """
     k = probabilities.shape[1]
-    weights = np.ones(len(labels)) if weights is None else weights
-    counts = np.bincount(labels, weights=weights, minlength=k)
+    counts = np.bincount(labels, minlength=k)
     if (counts == 0).any():
         raise ValueError(f"no labelled row of domain number {int(np.argmin(counts))}")
-    member = np.eye(k)[labels]
-    matrix: Array = (member.T @ (probabilities * weights[:, None])) / counts[:, None]
+    matrix: Array = (np.eye(k)[labels].T @ probabilities) / counts[:, None]
     return matrix
 
 
@@ -87,21 +84,13 @@ def em_shares(
     return shares
 
 
-def correct(
-    probabilities: Array,
-    labelled: Array,
-    labels: Labels,
-    correction: Correction,
-    sample_weights: Array | None = None,
-    labelled_weights: Array | None = None,
-) -> Array:
-    """Shares by the named correction; weights say how often each text and row was drawn."""
+def correct(probabilities: Array, labelled: Array, labels: Labels, correction: Correction) -> Array:
+    """Shares by the named correction; (n, k), (m, k), (m,) -> (k,)."""
     k = probabilities.shape[1]
+    if correction == "none":
+        return raw_shares(probabilities)
     if correction == "em":
-        return em_shares(probabilities, np.full(k, 1 / k), sample_weights)
+        return em_shares(probabilities, np.full(k, 1 / k))
     if correction == "acc":
         probabilities, labelled = hard(probabilities), hard(labelled)
-    raw = np.average(probabilities, axis=0, weights=sample_weights)
-    if correction == "none":
-        return np.asarray(raw, dtype=np.float64)
-    return adjusted_shares(raw, response_matrix(labelled, labels, labelled_weights))
+    return adjusted_shares(raw_shares(probabilities), response_matrix(labelled, labels))

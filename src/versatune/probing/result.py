@@ -10,7 +10,7 @@ from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, bounds, estimate_shares
 from versatune.probing.judges.base import Judgement, Labelled
 from versatune.probing.probe import facts_of
-from versatune.probing.quantification import correct, response_matrix
+from versatune.probing.quantification import Correction, correct, response_matrix
 from versatune.probing.sampling import Sample
 from versatune.probing.shift import diagnose
 
@@ -41,13 +41,6 @@ def knowledge_distribution(
     found = estimate_shares(judged, labelled, how.correction, how.bootstrap, params.seed)
     missing = 1 - float(ok.mean())
     shift = diagnose(judgement, labelled, found.share)
-    rounds = np.array_split(np.arange(len(ok)), facts["rounds"])
-    known = (labelled.probabilities, labelled.labels)
-    per_round = [
-        correct(judgement.probabilities[r][ok[r]], *known, how.correction)
-        for r in rounds
-        if ok[r].any()
-    ]
     return {
         "domains": {
             name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
@@ -60,7 +53,7 @@ def knowledge_distribution(
         "base_model": base_model,
         "seed": params.seed,
         "rounds": facts["rounds"],
-        "round_shares": np.round(per_round, 6).tolist(),
+        "round_shares": _round_shares(judgement, labelled, how.correction, facts["rounds"]),
         "stopped": facts["stopped"],
         "half_width": {
             "asked": params.rounds.half_width,
@@ -69,11 +62,24 @@ def knowledge_distribution(
         "correction": how.correction,
         "labelled_rows": len(labelled.labels),
         "judge_accuracy": judge.facts["accuracy"],
-        "response_matrix": np.round(response_matrix(*known), 4).tolist(),
+        "response_matrix": np.round(
+            response_matrix(labelled.probabilities, labelled.labels), 4
+        ).tolist(),
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
         "shift": shift,
         "warnings": warnings(found, shift, facts["stopped"], params, missing, domains),
     }
+
+
+def _round_shares(
+    judgement: Judgement, labelled: Labelled, correction: Correction, rounds: int
+) -> list[list[float]]:
+    """What each of the T rounds would give by itself; one without a judgement is left out."""
+    ok = judgement.ok
+    parts = [part[ok[part]] for part in np.array_split(np.arange(len(ok)), rounds)]
+    known = (labelled.probabilities, labelled.labels)
+    found = [correct(judgement.probabilities[p], *known, correction) for p in parts if len(p)]
+    return np.round(found, 6).tolist()
 
 
 def warnings(

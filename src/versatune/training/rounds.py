@@ -19,9 +19,6 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
 from versatune.training.config import TrainParams
 
-GROUP = 8
-"""Steps within which padded rows are sorted by length."""
-
 
 @dataclass(frozen=True)
 class Known:
@@ -116,7 +113,7 @@ class Mixture:
         ends = plan.offsets.tolist()
         examples = plan.examples.tolist()
         rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
-        return rows if self.params.packing else self._grouped(rows)
+        return rows if self.params.packing else self._sorted_in_steps(rows)
 
     def finish(
         self,
@@ -231,19 +228,16 @@ class Mixture:
             )
         return np.array([values[name] for name in self.domains], dtype=np.float64)
 
-    def _grouped(self, rows: list[Row]) -> list[Row]:
-        """Rows of like lengths side by side, within :data:`GROUP` steps, batches shuffled."""
-        size, rng = (
-            self.params.per_device_train_batch_size,
-            np.random.default_rng([self.params.seed, self.round]),
-        )
-        result: list[Row] = []
-        for start in range(0, len(rows), GROUP * self._rows_per_step):
-            group = rows[start : start + GROUP * self._rows_per_step]
-            group.sort(key=lambda row: int(self._train.lengths[row[0]]))
-            batches = [group[i : i + size] for i in range(0, len(group), size)]
-            result += [row for i in rng.permutation(len(batches)) for row in batches[i]]
-        return result
+    def _sorted_in_steps(self, rows: list[Row]) -> list[Row]:
+        """The rows of each step from long to short, so that its batches pad little.
+
+        Each step keeps the rows it was planned with. Steps of one length would be steps of few
+        domains, and a token would weigh more in them the shorter its row, since a step divides by
+        its own tokens.
+        """
+        n, lengths = self._rows_per_step, self._train.lengths
+        steps = [rows[start : start + n] for start in range(0, len(rows), n)]
+        return [row for step in steps for row in sorted(step, key=lambda r: -int(lengths[r[0]]))]
 
     def _note(
         self,

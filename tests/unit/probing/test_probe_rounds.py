@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges, result
 from versatune.probing.config import ProbeParams
@@ -106,6 +107,15 @@ def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, 
     assert len(calls) - 3 == 4  # six waves, two of them judged before
     assert again[0] == whole[0]
     assert again[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
+
+
+def test_a_model_that_says_nothing_is_one_sentence(tmp_path, tiny_checkpoint, judge, monkeypatch):
+    def silent(_, indices, seed):  # noqa: ARG001
+        return (Sample(index=i, text="", n_tokens=0, ended=True) for i in indices)
+
+    monkeypatch.setattr(ModelSampler, "wave", silent)
+    with pytest.raises(VersatuneError, match=r"none of 32 samples .*32 empty.*sampling\.start"):
+        run(tiny_checkpoint, judge, params(tmp_path))
 
 
 def test_empty_samples_are_not_judged(judge):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from versatune.errors import VersatuneError
@@ -111,9 +111,21 @@ def tokenizer(**special) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=raw, **special)
 
 
-def test_sequences_begin_with_the_begin_token_else_the_end_token():
+def framed(token: str) -> PreTrainedTokenizerFast:
+    """Has no begin token, but puts ``token`` before every text."""
+    made = tokenizer(eos_token="<e>")
+    number = made.convert_tokens_to_ids(token)
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{token} $A", special_tokens=[(token, number)]
+    )
+    return made
+
+
+def test_sequences_begin_with_the_begin_token_else_the_tokenizers_own_start_else_the_end_token():
     assert start_tokens(tokenizer(bos_token="<b>", eos_token="<e>"), None) == [0]
     assert start_tokens(tokenizer(eos_token="<e>"), None) == [1]
+    assert start_tokens(framed("<doc>"), None) == [2]  # what it puts before any text
+    assert start_tokens(framed("<e>"), None) == [1]
     assert start_tokens(tokenizer(bos_token="<b>", eos_token="<e>"), "<doc>") == [2]
     with pytest.raises(VersatuneError, match=r"probe.sampling.start.*'<x>'"):
         start_tokens(tokenizer(eos_token="<e>"), "<x>")

@@ -36,12 +36,6 @@ def test_response_matrix_by_hand():
     assert matrix == pytest.approx(np.array([[0.8, 0.2], [0.2, 0.8]]))
 
 
-def test_response_matrix_counts_rows_as_often_as_drawn():
-    q = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
-    matrix = response_matrix(q, np.array([0, 0, 1]), np.array([2.0, 1.0, 1.0]))
-    assert matrix[0] == pytest.approx([0.8, 0.2])
-
-
 def test_a_domain_without_labelled_rows_is_refused():
     with pytest.raises(ValueError, match="domain number 1"):
         response_matrix(np.array([[0.9, 0.1]]), np.array([0]))

@@ -67,23 +67,21 @@ def test_rows_do_not_depend_on_how_a_step_is_divided(split: TokenizedSplit) -> N
     assert a.rows(0) == b.rows(0)
 
 
-def test_without_packing_like_lengths_stand_together_and_every_row_is_there(
+def test_without_packing_each_step_keeps_its_rows_and_its_batches_hold_like_lengths(
     split: TokenizedSplit,
 ) -> None:
-    mixture = begun(split, packing=False, steps_per_round=16)
+    """Sorting over steps would make steps of short rows, of few domains and of heavy tokens."""
+    mixture = begun(split, rows_per_step=8, packing=False)
     rows = mixture.rows(0)
-    assert all(len(row) == 1 for row in rows) and len(rows) == 32
-    spread = [
-        abs(int(split.lengths[a[0]]) - int(split.lengths[b[0]]))
-        for a, b in zip(rows[::2], rows[1::2], strict=True)
-    ]
-    assert np.mean(spread) < 6  # lengths run from 5 to 59
-    assert sorted(rows) == sorted(
-        (int(i),)
-        for i in mixture.planner.plan_round(
-            list(START.values()), mixture.planner.initial_state(), 32
-        ).examples
-    )
+    planned = mixture.planner.plan_round(
+        list(START.values()), mixture.planner.initial_state(), 32
+    ).examples.tolist()
+    for start in range(0, 32, 8):
+        step = [i for (i,) in rows[start : start + 8]]
+        assert sorted(step) == sorted(planned[start : start + 8])
+        assert split.lengths[step].tolist() == sorted(split.lengths[step].tolist(), reverse=True)
+    one_by_one = begun(split, rows_per_step=8, packing=False, per_device_train_batch_size=1)
+    assert one_by_one.rows(0) == rows
 
 
 def test_rows_of_another_round_are_a_mistake(split: TokenizedSplit) -> None:
@@ -105,6 +103,8 @@ def test_the_history_counts_by_hand(split: TokenizedSplit) -> None:
         assert row["epochs_seen"] == pytest.approx(len(own) / len(split.rows(j)))
         assert row["weight"] == START[row["domain"]]
         assert row["tokens_per_second"] == pytest.approx(split.lengths[examples].sum() / 10)
+        # A second of measuring, planning and updating on top.
+        assert (row["seconds"], row["measurement_seconds"]) == (10, pytest.approx(1, abs=0.5))
     assert [row["train_loss"] for row in rows] == [2.9, None, 2.8]
 
 

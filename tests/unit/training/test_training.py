@@ -122,6 +122,26 @@ def test_realised_shares_follow_the_weights(run: Any) -> None:
     np.testing.assert_allclose(realised, [0.2, 0.3, 0.5], atol=0.05)
 
 
+def test_one_optimiser_and_one_schedule_run_through_all_rounds(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Warm-up over 3 of 12 steps, then a cosine over 9: neither begins anew with a round."""
+    rates, steps = [], []
+    real = RoundCallback.on_step_end
+
+    def noting(self: Any, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        real(self, args, state, control, **rest)
+        rates.append(rest["lr_scheduler"].get_last_lr()[0])
+        moments = rest["optimizer"].state_dict()["state"]
+        steps.append({int(of["step"]) for of in moments.values()})
+
+    monkeypatch.setattr(RoundCallback, "on_step_end", noting)
+    run(rounds=4, steps_per_round=3, warmup_ratio=0.25)
+    falling = [(1 + math.cos(math.pi * t / 9)) / 2 for t in range(1, 10)]
+    assert rates == pytest.approx([0.01 * part for part in (1 / 3, 2 / 3, 1, *falling)])
+    assert steps == [{n} for n in range(1, 13)]
+
+
 def test_the_folder_is_a_model_with_its_tokenizer(run: Any, tiny_checkpoint: CheckpointRef) -> None:
     result = run()
     folder = result.model_ref.path

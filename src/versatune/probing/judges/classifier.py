@@ -86,8 +86,10 @@ class Features:
 
     def transform(self, texts: Sequence[str]) -> Any:
         """Sparse (n, features)."""
-        from scipy.sparse import hstack
+        from scipy.sparse import csr_matrix, hstack
 
+        if not texts:  # scikit-learn refuses to transform nothing
+            return csr_matrix((0, len(self.word.vocabulary_) + len(self.char.vocabulary_)))
         return hstack([self.word.transform(texts), self.char.transform(texts)], format="csr")
 
     def familiarity(self, texts: Sequence[str]) -> Array:

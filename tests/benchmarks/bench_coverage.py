@@ -1,0 +1,94 @@
+"""How often the probe's 95 % intervals hold the truth, in simulated worlds.
+
+    python -m tests.benchmarks.bench_coverage [--worlds 60 --replicates 200]
+
+A row is a judge, a number of labelled rows a domain and a number of texts, over worlds of three
+share vectors: coverage over all domains without a correction, with ``pacc`` and with ``acc``, the
+coverage of ``pacc`` for shares of 5 % and less, and how far its intervals reach. Then sampling that
+stops by the rule, and ``em`` beside ``pacc`` where it may be used: with a judge that is calibrated
+for the texts.
+"""
+
+import argparse
+import itertools
+
+import numpy as np
+
+from tests.probe_worlds import holds, judged, labelled_rows, worlds
+from versatune.probing.estimate import estimate_shares, narrow_enough
+
+SHARPNESS = (1.0, 2.0, 3.0, 4.5)
+CORRECTIONS = ("none", "pacc", "acc")
+SMALL = 0.05
+
+
+def cell(sharpness: float, per_domain: int, n: int, args: argparse.Namespace) -> str:
+    """One row of the table."""
+    hits: dict[str, list[np.ndarray]] = {how: [] for how in CORRECTIONS}
+    small, reach, right = [], [], []
+    for rng, shares in worlds(args.worlds):
+        rows = labelled_rows(rng, sharpness, per_domain)
+        texts = judged(rng, rng.choice(6, n, p=shares), sharpness)
+        right.append((rows.probabilities.argmax(axis=1) == rows.labels).mean())
+        for how in CORRECTIONS:
+            found = estimate_shares(texts, rows, how, args.replicates, 0)
+            hits[how].append(holds(found, shares))
+            if how == "pacc":
+                small.append(holds(found, shares)[shares <= SMALL])
+                reach.append(found.half_widths.mean())
+    covered = " | ".join(f"{np.mean(hits[how]):.3f}" for how in CORRECTIONS)
+    return (
+        f"| {np.mean(right):.0%} | {per_domain} | {n} | {covered} | "
+        f"{np.mean(np.concatenate(small)):.3f} | {np.mean(reach):.3f} |"
+    )
+
+
+def stopped(half_width: float, args: argparse.Namespace) -> str:
+    """Coverage of intervals whose number of texts they chose themselves."""
+    hits, numbers = [], []
+    for rng, shares in worlds(args.worlds):
+        rows = labelled_rows(rng, 3.0, 300)
+        texts = judged(rng, rng.choice(6, 5120, p=shares), 3.0)
+        for n in range(512, 5121, 512):
+            found = estimate_shares(texts[:n], rows, "pacc", args.replicates, 0)
+            if narrow_enough(found, n, half_width):
+                break
+        hits.append(holds(found, shares))
+        numbers.append(n)
+    after = f"{min(numbers)} to {max(numbers)} texts"
+    return f"stopped at +-{half_width}: {np.mean(hits):.3f}, after {after}"
+
+
+def calibrated(args: argparse.Namespace) -> str:
+    """``em`` beside ``pacc`` where the judge's probabilities are right (``judged`` at 2.0)."""
+    said = []
+    for how in ("pacc", "em"):
+        hits, reach = [], []
+        for rng, shares in worlds(args.worlds // 5):
+            rows = labelled_rows(rng, 2.0, 60)
+            texts = judged(rng, rng.choice(6, 1000, p=shares), 2.0)
+            found = estimate_shares(texts, rows, how, args.replicates, 0)
+            hits.append(holds(found, shares))
+            reach.append(found.half_widths.mean())
+        said.append(f"{how} reaches {np.mean(reach):.3f}, holds the truth in {np.mean(hits):.3f}")
+    return f"calibrated judge, 60 rows a domain, 1000 texts: {'; '.join(said)}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--worlds", type=int, default=60)
+    parser.add_argument("--replicates", type=int, default=200)
+    args = parser.parse_args()
+    print(
+        "| judge right | rows a domain | texts | none | pacc | acc | pacc, small shares | reach |"
+    )
+    print("|" + " --- |" * 8)
+    for sharpness, per_domain, n in itertools.product(SHARPNESS, (60, 400), (500, 2000)):
+        print(cell(sharpness, per_domain, n, args), flush=True)
+    for half_width in (0.05, 0.035, 0.025):
+        print(stopped(half_width, args), flush=True)
+    print(calibrated(args))
+
+
+if __name__ == "__main__":
+    main()
