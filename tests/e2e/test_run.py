@@ -87,6 +87,9 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     run = runs(finished)[-1]
     assert run.info.status == "FINISHED"
     assert run.data.params["train.strategy.name"]
+    for name in ("learning_rate", "max_length", "seed"):  # not given: those of `train` were used
+        assert run.data.params[f"references.{name}"] == run.data.params[f"train.{name}"], name
+    assert run.data.params["references.per_device_train_batch_size"] == "2"  # given
     assert "validation_loss/law" in run.data.metrics
     client = mlflow.MlflowClient()
     history = client.get_metric_history(run.info.run_id, "validation_loss/law")
