@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import socket
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 MAX_NAME = 120
 """Characters of the parameters given on the command line in a run's name."""
+
+VIEWS = {"losses": "validation_loss", "shares": "^weight", "results": "^tuned/"}
+"""Comparisons kept in the experiment: the name in the page's address, and what its charts show."""
 
 PAGES = {"report": "The report", "comparison_report": "The comparison"}
 """Datasets that are pages, and what they are called when a run says where it has put them."""
@@ -84,6 +88,7 @@ class TrackingHook(MlflowHook):
             self._spool.send()
             tracking.begin(self.run_id, self._spool)
             self._end_orphans()
+            self._save_views()
         tracking.set_tags(self._tags())
 
     @hook_impl
@@ -152,12 +157,28 @@ class TrackingHook(MlflowHook):
 
         host = socket.gethostname()
         client = mlflow.MlflowClient()
-        experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        experiment = self._experiment_id()
         with contextlib.suppress(Exception):
             for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
                 owner, _, pid = run.data.tags.get("versatune.process", "").rpartition(":")
                 if owner == host and pid.isdigit() and not _alive(int(pid)):
                     client.set_terminated(run.info.run_id, "KILLED")
+
+    def _save_views(self) -> None:
+        """Put :data:`VIEWS` where MLflow's page keeps shared views; what is there is left alone."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        with contextlib.suppress(Exception):
+            kept = client.get_experiment(self._experiment_id()).tags
+            for name, search in VIEWS.items():
+                key = f"mlflow.sharedViewState.{name}"
+                if key not in kept:
+                    state = json.dumps({"chartsSearchFilter": search})
+                    client.set_experiment_tag(self._experiment_id(), key, state)
+
+    def _experiment_id(self) -> str:
+        return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)
 
 
 class ProjectHook:
