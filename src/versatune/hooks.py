@@ -23,7 +23,7 @@ from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.reporting.configuration import hide, masked
-from versatune.spool import Spool
+from versatune.spool import Spool, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class TrackingHook(MlflowHook):
         pipeline: Pipeline,
         catalog: DataCatalog,
     ) -> None:
-        tracking.set_tags({"error": f"{type(error).__name__}: {error}"[:500]})
+        tracking.set_tags({"error": hide("", f"{type(error).__name__}: {error}")[:500]})
         if not self._closed(super().on_pipeline_error, error, run_params, pipeline, catalog):
             tracking.set_status("FAILED")
         tracking.end()
@@ -128,7 +128,7 @@ class TrackingHook(MlflowHook):
         try:
             close(*arguments)
         except Exception as error:
-            logger.warning("MLflow could not close the run: %s", error)
+            logger.warning("MLflow could not close the run: %s", first_line(error))
             return False
         return True
 

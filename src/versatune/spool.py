@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from versatune.artifacts import plain, write_atomic
+from versatune.reporting.configuration import hide
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ class Spool:
             logger.warning(
                 "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
                 "and sent when it answers again.",
-                _first_line(error),
+                first_line(error),
                 self.path,
             )
             self._warned = True
@@ -120,7 +121,7 @@ class Spool:
                 logger.warning(
                     "A kept record can't be sent and is put aside in %s: %s",
                     self.aside,
-                    _first_line(error),
+                    first_line(error),
                 )
             else:
                 sent += 1
@@ -189,16 +190,17 @@ class Tracker:
             _replay(record)
         except Exception as error:
             if _refused(error):
-                logger.warning("MLflow refused a record (%s): %s", kind, error)
+                logger.warning("MLflow refused a record (%s): %s", kind, first_line(error))
                 return
             self.spool.keep(record, error)
             self.spool.rest(time.monotonic() - started)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, in short; addresses without the passwords they may hold."""
     if isinstance(error, ValidationError):
         return f"the line is no record ({error.errors()[0]['msg']})"
-    return str(error).split("\n", maxsplit=1)[0][:200]
+    return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
 
 
 def _refused(error: Exception) -> bool:

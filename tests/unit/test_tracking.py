@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
+from versatune import registry, tracking
 from versatune import spool as spool_module
-from versatune import tracking
 from versatune.modeling.checkpoints import CheckpointRef
 
 
@@ -54,6 +54,27 @@ def test_secrets_in_parameters_are_masked(run_id: str, tmp_path: Path) -> None:
     params = mlflow.get_run(run_id).data.params
     assert set(params) == {"server.url", "server.api_key"}
     assert "canary" not in str(params) and "host/v1" in params["server.url"]
+
+
+def test_a_password_in_the_servers_address_is_not_told(
+    run_id: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_checkpoint: CheckpointRef,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri, spool = mlflow.get_tracking_uri(), tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked(run_id, spool), caplog.at_level(logging.INFO):
+        mlflow.set_tracking_uri("http://me:canary@127.0.0.1:9")
+        tracking.log_metrics({"loss": 3.0}, step=1)
+        assert tracking.log_model(tiny_checkpoint.path, "f", "the court") is None
+        with pytest.raises(registry.RegistryAwayError) as away:
+            registry.champion("any")
+        told = caplog.text + str(away.value) + spool.path.read_text()
+        mlflow.set_tracking_uri(uri)
+    assert "does not answer" in told and "did not take the model" in told
+    assert "127.0.0.1" in told and "canary" not in told
 
 
 def test_a_store_that_is_away_is_not_asked_all_the_time(
