@@ -1,9 +1,9 @@
 """Checkpoints that are whole or are not there.
 
 A checkpoint folder is written first and marked last: ``round.json`` holds the state of the
-mixture and a checksum of every file and of itself, and is what makes the folder count. A folder without it is
-what a killed run left behind; it is deleted when training goes on, and so is one whose files are
-no longer what they were.
+mixture and a checksum of every file and of itself, and is what makes the folder count. A folder
+without it is what a killed run left behind; it is deleted when training goes on, and so is one
+whose files are no longer what they were.
 """
 
 import logging
