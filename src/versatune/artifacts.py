@@ -3,7 +3,7 @@
 A long stage writes into a :class:`WorkFolder`. Opening it with the same inputs finds what is
 already there (the stage goes on, or is done); opening it with other inputs starts anew or
 refuses, naming the difference. The manifest is written last, so a folder with a valid
-manifest is complete, and it holds a checksum of every file, so damage is found.
+manifest is complete. It holds a checksum of every file and one of itself, so damage is found.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 INPUTS = "inputs.json"
+CHECKSUM = "checksum"
 
 
 def plain(value: Any) -> Any:
@@ -55,6 +56,20 @@ def file_digest(path: Path) -> str:
 def folder_digest(path: Path) -> str:
     """16 hex digits that stand for the names and content of every file below ``path``."""
     return fingerprint({n: file_digest(path / n) for n in _files(path)})
+
+
+def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
+    """``content`` and, as ``checksum``, what stands for it."""
+    return {**content, CHECKSUM: fingerprint(content)}
+
+
+def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
+    """Whether ``content`` holds these keys and is what :func:`with_checksum` made of them.
+
+    Without a checksum, as files were written before there was one, it holds these keys alone.
+    """
+    rest = {key: value for key, value in content.items() if key != CHECKSUM}
+    return set(rest) == set(keys) and content.get(CHECKSUM) in (None, fingerprint(rest))
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -146,13 +161,12 @@ def _manifest(path: Path) -> dict[str, Any]:
     if not (path / MANIFEST).is_file():
         raise VersatuneError(f"{path} is not finished (no {MANIFEST}); run its stage again.")
     manifest = read_json(path / MANIFEST)
-    try:
-        sound = isinstance(manifest["fingerprint"], str) and all(
-            isinstance(manifest[key], dict) for key in ("files", "facts")
-        )
-    except (TypeError, KeyError):
-        sound = False
-    if not sound:
+    if (
+        not isinstance(manifest, dict)
+        or not is_intact(manifest, "fingerprint", "files", "facts")
+        or not isinstance(manifest["fingerprint"], str)
+        or not all(isinstance(manifest[key], dict) for key in ("files", "facts"))
+    ):
         raise VersatuneError(f"{path / MANIFEST} is damaged; delete {path} and run again.")
     return manifest
 
@@ -239,10 +253,8 @@ class WorkFolder:
             left_over.unlink()
         names = [n for n in _files(self.path) if n not in (MANIFEST, INPUTS)]
         files = {name: file_digest(self.path / name) for name in names}
-        write_json(
-            self.path / MANIFEST,
-            {"fingerprint": self.fingerprint, "facts": self._facts, "files": files},
-        )
+        manifest = {"fingerprint": self.fingerprint, "facts": self._facts, "files": files}
+        write_json(self.path / MANIFEST, with_checksum(manifest))
         return self.ref
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import json
 import logging
 import os
 import socket
@@ -22,12 +23,15 @@ from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.reporting.configuration import hide, masked
-from versatune.spool import Spool
+from versatune.spool import Spool, first_line
 
 logger = logging.getLogger(__name__)
 
 MAX_NAME = 120
 """Characters of the parameters given on the command line in a run's name."""
+
+VIEWS = {"losses": "validation_loss", "shares": "^weight", "results": "^tuned/"}
+"""Comparisons kept in the experiment: the name in the page's address, and what its charts show."""
 
 PAGES = {"report": "The report", "comparison_report": "The comparison"}
 """Datasets that are pages, and what they are called when a run says where it has put them."""
@@ -84,12 +88,15 @@ class TrackingHook(MlflowHook):
             self._spool.send()
             tracking.begin(self.run_id, self._spool)
             self._end_orphans()
+            self._save_views()
         tracking.set_tags(self._tags())
 
     @hook_impl
     def before_node_run(self, inputs: dict[str, Any]) -> None:
         """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
+        if {"references", "train"} <= set(values):  # what isn't given there is as in `train`
+            values["references"] = values["references"].like(values["train"])
         for name, value in values.items():
             tracking.log_params({name: value})
 
@@ -109,7 +116,7 @@ class TrackingHook(MlflowHook):
         pipeline: Pipeline,
         catalog: DataCatalog,
     ) -> None:
-        tracking.set_tags({"error": f"{type(error).__name__}: {error}"[:500]})
+        tracking.set_tags({"error": hide("", f"{type(error).__name__}: {error}")[:500]})
         if not self._closed(super().on_pipeline_error, error, run_params, pipeline, catalog):
             tracking.set_status("FAILED")
         tracking.end()
@@ -121,7 +128,7 @@ class TrackingHook(MlflowHook):
         try:
             close(*arguments)
         except Exception as error:
-            logger.warning("MLflow could not close the run: %s", error)
+            logger.warning("MLflow could not close the run: %s", first_line(error))
             return False
         return True
 
@@ -150,12 +157,28 @@ class TrackingHook(MlflowHook):
 
         host = socket.gethostname()
         client = mlflow.MlflowClient()
-        experiment = self.mlflow_config.tracking.experiment._experiment.experiment_id
+        experiment = self._experiment_id()
         with contextlib.suppress(Exception):
             for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
                 owner, _, pid = run.data.tags.get("versatune.process", "").rpartition(":")
                 if owner == host and pid.isdigit() and not _alive(int(pid)):
                     client.set_terminated(run.info.run_id, "KILLED")
+
+    def _save_views(self) -> None:
+        """Put :data:`VIEWS` where MLflow's page keeps shared views; what is there is left alone."""
+        import mlflow
+
+        client = mlflow.MlflowClient()
+        with contextlib.suppress(Exception):
+            kept = client.get_experiment(self._experiment_id()).tags
+            for name, search in VIEWS.items():
+                key = f"mlflow.sharedViewState.{name}"
+                if key not in kept:
+                    state = json.dumps({"chartsSearchFilter": search})
+                    client.set_experiment_tag(self._experiment_id(), key, state)
+
+    def _experiment_id(self) -> str:
+        return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)
 
 
 class ProjectHook:

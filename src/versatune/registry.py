@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from versatune import tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.spool import first_line
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -233,7 +234,8 @@ def _client() -> "Iterator[MlflowClient]":
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:
-        raise RegistryAwayError(f"the MLflow registry does not answer: {error}") from error
+        reason = first_line(error)
+        raise RegistryAwayError(f"the MLflow registry does not answer: {reason}") from error
 
 
 def _by_alias(name: str, alias: str) -> Version | None:

@@ -5,15 +5,68 @@ import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from versatune.artifacts import plain, write_atomic
+from versatune.reporting.configuration import hide
 
 logger = logging.getLogger(__name__)
 
 PATIENCE = 10
 """A store that is away is asked again after this many times what the last attempt took, so that
 waiting for it costs a run a tenth of its time at most."""
+
+
+class _Record(BaseModel):
+    """A line of the spool; one of the kinds below."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: str
+    time: int
+
+
+class _Create(_Record):
+    kind: Literal["create"]
+    name: str
+    parent: str | None = None
+
+
+class _Metrics(_Record):
+    kind: Literal["metrics"]
+    values: dict[str, float]
+    step: int
+
+
+class _Texts(_Record):
+    kind: Literal["params", "tags"]
+    values: dict[str, Any]
+
+
+class _Artifact(_Record):
+    kind: Literal["artifact"]
+    path: str
+    folder: str | None
+
+
+class _Text(_Record):
+    kind: Literal["text"]
+    text: str
+    name: str
+
+
+class _Status(_Record):
+    kind: Literal["status"]
+    status: Literal["FINISHED", "FAILED", "KILLED"]
+
+
+_RECORD: TypeAdapter[_Record] = TypeAdapter(
+    Annotated[
+        _Create | _Metrics | _Texts | _Artifact | _Text | _Status, Field(discriminator="kind")
+    ]
+)
 
 
 class Spool:
@@ -30,7 +83,7 @@ class Spool:
             logger.warning(
                 "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
                 "and sent when it answers again.",
-                _first_line(error),
+                first_line(error),
                 self.path,
             )
             self._warned = True
@@ -49,30 +102,52 @@ class Spool:
         """Replay what was kept, in order; returns how many calls went through.
 
         Stops at the first that fails and keeps the rest; after a failure nothing is tried for a
-        while, unless ``now``. A line that was cut off by a crash is left out.
+        while, unless ``now``. A line that is no record (cut off by a crash, damaged), and a record
+        that MLflow refuses, block nothing: they are put aside in a file of their own.
         """
         if not self.path.is_file() or (time.monotonic() < self._ask_again and not now):
             return 0
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        sent = 0
+        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        sent, unfit = 0, []
         for line in lines:
             started = time.monotonic()
             try:
-                _replay(json.loads(line))
+                _replay(_RECORD.validate_json(line).model_dump())
             except Exception as error:
-                if not (isinstance(error, json.JSONDecodeError) or _refused(error)):
+                if not (isinstance(error, ValidationError) or _refused(error)):
                     self.rest(time.monotonic() - started)
                     break
-                logger.warning("A kept record can't be sent and is left out: %s", error)
-            sent += 1
+                unfit.append(line)
+                logger.warning(
+                    "A kept record can't be sent and is put aside in %s: %s",
+                    self.aside,
+                    first_line(error),
+                )
+            else:
+                sent += 1
+        if sent or unfit:
+            self._put_aside(unfit)
+            self._leave(lines[sent + len(unfit) :])
         if sent:
-            self._leave(lines[sent:])
             logger.info("MLflow answers again: %d kept records were sent.", sent)
         return sent
+
+    @property
+    def aside(self) -> Path:
+        """Where records are that MLflow will never take."""
+        return self.path.with_name(f"{self.path.stem}_refused{self.path.suffix}")
 
     def rest(self, seconds: float) -> None:
         """Ask no more for a while, after an attempt that took so long and failed."""
         self._ask_again = time.monotonic() + PATIENCE * seconds
+
+    def _put_aside(self, lines: list[str]) -> None:
+        try:
+            if lines:
+                with self.aside.open("a", encoding="utf-8") as handle:
+                    handle.writelines(f"{line}\n" for line in lines)
+        except OSError as failure:
+            logger.warning("%s can't be written (%s).", self.aside, failure.strerror)
 
     def _leave(self, lines: list[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)
@@ -115,14 +190,17 @@ class Tracker:
             _replay(record)
         except Exception as error:
             if _refused(error):
-                logger.warning("MLflow refused a record (%s): %s", kind, error)
+                logger.warning("MLflow refused a record (%s): %s", kind, first_line(error))
                 return
             self.spool.keep(record, error)
             self.spool.rest(time.monotonic() - started)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", maxsplit=1)[0][:200]
+def first_line(error: Exception) -> str:
+    """What an error says, in short; addresses without the passwords they may hold."""
+    if isinstance(error, ValidationError):
+        return f"the line is no record ({error.errors()[0]['msg']})"
+    return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
 
 
 def _refused(error: Exception) -> bool:
@@ -169,7 +247,7 @@ def _replay(call: Mapping[str, Any]) -> None:
             metrics = [Metric(k, v, call["time"], call["step"]) for k, v in call["values"].items()]
             client.log_batch(run_id, metrics=metrics)
         case "params":
-            items = [Param(k, v) for k, v in call["values"].items()]
+            items = [Param(k, str(v)) for k, v in call["values"].items()]
             known = client.get_run(run_id).data.params
             items = [p for p in items if known.get(p.key) != p.value]
             for start in range(0, len(items), 100):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import plain
 from versatune.reporting.configuration import hide
-from versatune.spool import Spool, Tracker
+from versatune.spool import Spool, Tracker, first_line
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -103,7 +103,8 @@ def log_model(path: Path, fingerprint: str, example: str) -> str | None:
     try:
         uri = store_model(path, fingerprint, example)
     except (mlflow.MlflowException, OSError) as error:
-        logger.warning("MLflow did not take the model (%s); it stays in %s.", error, path)
+        reason = first_line(error)
+        logger.warning("MLflow did not take the model (%s); it stays in %s.", reason, path)
         return None
     set_tags({"model.uri": uri, "model.fingerprint": fingerprint})
     return uri

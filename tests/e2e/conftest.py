@@ -10,8 +10,12 @@ from tests.support import Kedro, command, copy_project, environment
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
-    """The copy lies below a path with a space and letters beyond ASCII."""
-    return copy_project(project_root, tmp_path_factory.mktemp("e2e") / "mein Projekt é")
+    """The copy lies below a path with a space and letters beyond ASCII; its conf is committed."""
+    made = copy_project(project_root, tmp_path_factory.mktemp("e2e") / "mein Projekt é")
+    me = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    for words in (("init", "-q"), ("add", "conf"), (*me, "commit", "-qm", "all")):
+        subprocess.run(["git", "-C", str(made), *words], check=True)
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -32,15 +32,16 @@ def installed(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> P
         )
     (source / "conf" / "local").mkdir(exist_ok=True)
     (source / "conf" / "local" / "parameters.yml").write_text("secret: 1\n")
-    pip("wheel", "--no-build-isolation", "--wheel-dir", str(folder), str(source))
+    module("build", "--no-isolation", "--outdir", str(folder), str(source))
     (wheel,) = folder.glob("versatune-*.whl")
-    pip("install", "--target", str(folder / "site"), str(wheel))
+    options = ("--no-deps", "--no-index", "--quiet")
+    module("pip", "install", "--target", str(folder / "site"), *options, str(wheel))
     return folder / "site"
 
 
-def pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", *arguments, "--no-deps", "--no-index", "--quiet"]
-    subprocess.run(command, check=True, timeout=300)
+def module(*arguments: str) -> None:
+    command = [sys.executable, "-m", *arguments]
+    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +85,10 @@ def test_init_then_run_as_a_project_of_ones_own(
     assert names(project) == ["conf", "data", "pyproject.toml"]
     assert names(project / "conf" / "local") == []
     assert configuration(project) == configuration(project_root)
-    for command in (("-m", "kedro", "run"), ("-m", "versatune", "run")):
-        done = run(*command, "--env", "test", "--pipeline", "ingest", cwd=project)
+    for command in (("-m", "kedro", "run"), ("-m", "versatune", "run", "--pipeline", "report")):
+        done = run(*command, "--env", "test", cwd=project)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert (project / "data" / "test" / "08_reporting" / "ingest_report.json").is_file()
+    assert (project / "data" / "test" / "08_reporting" / "report.html").is_file()
     assert (project / "mlflow.db").is_file()
 
 

@@ -14,6 +14,7 @@ from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
 from tests.support import Kedro, command, environment
+from versatune.hooks import VIEWS
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +88,9 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     run = runs(finished)[-1]
     assert run.info.status == "FINISHED"
     assert run.data.params["train.strategy.name"]
+    for name in ("learning_rate", "max_length", "seed"):  # not given: those of `train` were used
+        assert run.data.params[f"references.{name}"] == run.data.params[f"train.{name}"], name
+    assert run.data.params["references.per_device_train_batch_size"] == "2"  # given
     assert "validation_loss/law" in run.data.metrics
     client = mlflow.MlflowClient()
     history = client.get_metric_history(run.info.run_id, "validation_loss/law")
@@ -95,6 +99,22 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert "report.html" in names
     for tag in ("data_fingerprint", "base_model", "model.uri", "strategy", "versatune.version"):
         assert run.data.tags.get(tag), tag
+    head = subprocess.run(
+        ["git", "-C", str(finished), "rev-parse", "HEAD"], check=True, capture_output=True
+    )
+    assert run.data.tags["git.commit"] == head.stdout.decode().strip()
+    assert run.data.tags["git.changed"] == "false"
+
+
+def test_the_saved_comparisons_are_what_mlflows_page_reads(finished: Path) -> None:
+    runs(finished)
+    tags = mlflow.MlflowClient().get_experiment_by_name("versatune").tags
+    for name, search in VIEWS.items():
+        assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == {"chartsSearchFilter": search}
+    pages = (Path(mlflow.__file__).parent / "server" / "js" / "build").rglob("*.js")
+    code = "".join(page.read_text(encoding="utf-8") for page in pages)
+    for word in ("mlflow.sharedViewState.", "viewStateShareKey", "chartsSearchFilter"):
+        assert word in code, word
 
 
 def test_again_with_nothing_changed_does_no_work_twice(finished: Path, kedro: Kedro) -> None:

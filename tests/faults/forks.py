@@ -44,6 +44,7 @@ class Fault:
     bytes of a file. ``full``: from here on the disk takes no more (``ballast`` fills it; without
     one, no file may grow beyond ``size`` bytes). ``lock``: another process holds the MLflow
     database until the file ``ballast`` is there. ``end``: the processes of ``group`` are killed.
+    ``once`` (a file) lists the kinds of paths at which it has happened: never twice at one.
     """
 
     moment: str
@@ -52,6 +53,7 @@ class Fault:
     size: int = 50
     ballast: Path | None = None
     group: int = 0
+    once: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,11 @@ class _Trap:
     def __init__(self, fault: Fault) -> None:
         self._fault = fault
         self._left = fault.count
+        self._kinds: set[str] = set()
+        self._list = -1
+        if fault.once is not None:
+            self._kinds.update(fault.once.read_text().splitlines())
+            self._list = os.open(fault.once, os.O_WRONLY | os.O_APPEND)
 
     def __call__(self, event: str, args: tuple[Any, ...]) -> None:
         if event == "open":
@@ -145,10 +152,22 @@ class _Trap:
             path = args[1]
         else:
             return
-        if self._left and path is not None and re.search(self._fault.moment, str(path)):
+        if (
+            self._left
+            and path is not None
+            and re.search(self._fault.moment, str(path))
+            and self._is_new(kind(event, str(path)))
+        ):
             self._left -= 1
             if not self._left:
                 self._happen()
+
+    def _is_new(self, kind: str) -> bool:
+        if kind in self._kinds:
+            return False
+        if self._list >= 0:
+            os.write(self._list, f"{kind}\n".encode())
+        return True
 
     def _happen(self) -> None:
         if self._fault.action == "kill":
@@ -164,6 +183,12 @@ class _Trap:
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL if deadly else signal.SIG_IGN)
             hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
             resource.setrlimit(resource.RLIMIT_FSIZE, (self._fault.size, hard))
+
+
+def kind(event: str, path: str) -> str:
+    """What is done to which kind of file: numbers, digests and domains are taken out."""
+    short = re.sub(r"[0-9a-f]{16}|\d+", "N", re.sub(r"^.*data/test/", "", path))
+    return f"{event} {re.sub('law|medicine|finance|science|code|other', 'D', short)}"
 
 
 def _fill(ballast: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.faults.conftest import DATA, results
 from tests.faults.forks import Fault, kedro_run
+from versatune.artifacts import with_checksum
 
 pytestmark = pytest.mark.slow
 
@@ -50,11 +51,16 @@ def test_whatever_is_damaged_is_named_and_made_again(
     assert len(files) >= len(KEPT)
     for number, file in enumerate(files):
         (flip if number % 2 else truncate)(file)
+    forged = project / DATA / "04_feature/references/code/manifest.json"
+    fact = '"steps": '
+    assert fact in forged.read_text()
+    forged.write_text(forged.read_text().replace(fact, f"{fact}1"))
     done = kedro_run(project, "--env", "test")
     assert done.code == 0, done.output[-3000:]
     printed = " ".join(done.output.split())
     for file in files:
         assert f"{file.relative_to(project)} was changed or damaged" in printed
+    assert f"{forged.relative_to(project)} is damaged" in printed
     assert results(project) == results(undisturbed)
 
 
@@ -67,7 +73,9 @@ def test_a_stage_alone_refuses_what_was_damaged(
         ("probe", "03_primary/clean/train/data-00000.arrow"),
         ("probe", "06_models/base/model.safetensors"),
         ("train", "05_model_input/tokenized/train/data-00000.arrow"),
+        ("train", "05_model_input/tokenized/manifest.json"),
         ("train", "06_models/base/model.safetensors"),
+        ("evaluate", "06_models/trained/manifest.json"),
         ("evaluate", "06_models/trained/model.safetensors"),
     ):
         file = project / DATA / name
@@ -123,7 +131,8 @@ def test_a_checkpoint_with_code_in_it_is_refused_whatever_its_checksums_say(
     (last / "optimizer.pt").write_bytes(content)
     mark = json.loads((last / "round.json").read_text())
     mark["files"]["optimizer.pt"] = hashlib.sha256(content).hexdigest()
-    (last / "round.json").write_text(json.dumps(mark))
+    del mark["checksum"]
+    (last / "round.json").write_text(json.dumps(with_checksum(mark)))
     done = kedro_run(tmp_path / "project", "--env", "test", "--pipeline", "train")
     assert not (tmp_path / "ran").exists()
     assert done.code == 1 and "Traceback" not in done.output

@@ -210,6 +210,27 @@ def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
     assert house.diary.kept(2, "outcome")["decision"] == "promoted"
 
 
+def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: Path) -> None:
+    """A night each day and no MLflow for long: the coming champion and its line are kept."""
+    house.retrain = {"keep_last": 1}
+    house.night()
+    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+        for night in range(2, 7):
+            house.add("law", f"file {night}", 5 + night)
+            assert house.night()["decision"].startswith("promotion postponed")
+            assert len(house.models()) <= 4
+    assert house.models() == ["0001", "0004", "0005", "0006"]
+    assert [w.night for w in house.diary.state.waiting] == [4, 5, 6]
+    outcome = house.night()
+    assert (outcome["night"], outcome["decision"]) == (6, "promoted")
+    assert registry.champion(NAME).tags["retraining"] == "6"
+    assert aliases() == {"champion": 4, "previous_champion": 3}
+    decisions = [house.diary.kept(night, "outcome")["decision"] for night in range(2, 7)]
+    assert [d.startswith("never registered") for d in decisions] == [True] * 2 + [False] * 3
+    assert decisions[2:] == ["promoted"] * 3
+    assert registry.rollback(NAME)[1].tags["retraining"] == "5"
+
+
 def test_a_rollback_is_respected(house: House) -> None:
     house.night()
     house.add("law", "second", 7)
@@ -238,6 +259,7 @@ def test_old_challengers_are_deleted_and_what_serves_is_kept(house: House) -> No
     house.retrain = {"keep_last": 1}
     house.add("law", "third", 9)
     assert house.night()["version"] == 6, "the champion's files come from MLflow"
+    assert not list((house.diary.folder / "champions").iterdir()), "and go when it serves no more"
 
 
 def test_nights_that_fail_one_after_the_other_leave_one_model_behind(

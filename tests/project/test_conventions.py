@@ -1,5 +1,6 @@
 """What holds for the whole project: typed parameters, catalogued datasets, sizes of rooms."""
 
+import ast
 import inspect
 import re
 import typing
@@ -112,6 +113,28 @@ def test_modules_stay_small(project_root: Path) -> None:
         if (lines := len(path.read_text().splitlines())) > SIZES.get(path.name, MODULE_SIZE)
     ]
     assert not long
+
+
+def shells(source: str) -> list[int]:
+    """Lines that hand a text to a shell."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    return [
+        call.lineno
+        for call in calls
+        if ast.unparse(call.func) in ("os.system", "os.popen", "subprocess.getoutput")
+        or any(k.arg == "shell" and ast.unparse(k.value) != "False" for k in call.keywords)
+    ]
+
+
+def test_nothing_is_handed_to_a_shell(project_root: Path) -> None:
+    files = [f for room in ("src", "deploy") for f in (project_root / room).rglob("*.py")]
+    files = [file for file in files if ".venv" not in file.parts]
+    assert len(files) > 50
+    assert {str(file): found for file in files if (found := shells(file.read_text()))} == {}
+
+
+def test_a_shell_would_be_found() -> None:
+    assert shells("run(words, shell=True)\nos.system(text)\nrun(words, shell=False)") == [1, 2]
 
 
 def test_fields_of_every_parameter_are_documented(registered: dict[str, Pipeline]) -> None:

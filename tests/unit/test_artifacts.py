@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from versatune.artifacts import (
+    CHECKSUM,
     INPUTS,
     MANIFEST,
     FolderRef,
@@ -306,6 +307,35 @@ def test_a_damaged_manifest_is_told_and_made_again(tmp_path: Path, manifest: str
         with pytest.raises(VersatuneError, match="delete"):
             FolderRef.load(path, verify=verify)
     assert not WorkFolder.open(path, {"seed": 0}).complete
+
+
+def test_whatever_bit_of_a_manifest_flips_it_is_found(tmp_path: Path) -> None:
+    """A fact that changed is still JSON, and would be used."""
+    path = tmp_path / "work"
+    work = WorkFolder.open(path, {"seed": 0})
+    (path / "out.txt").write_text("out")
+    ref = work.seal(rows=1234, share=0.25, domains=["law", "other"], ended=None)
+    content = (path / MANIFEST).read_bytes()
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        (path / MANIFEST).write_bytes(flipped)
+        with pytest.raises(VersatuneError, match=r"(damaged|can't be read).*delete"):
+            FolderRef.load(path)
+    (path / MANIFEST).write_bytes(content)
+    assert FolderRef.load(path) == ref
+
+
+def test_a_manifest_from_before_there_were_checksums_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "work"
+    ref = sealed(path, {"seed": 0}).ref
+    manifest = read_json(path / MANIFEST)
+    del manifest[CHECKSUM]
+    write_json(path / MANIFEST, manifest)
+    assert FolderRef.load(path) == ref
+    write_json(path / MANIFEST, {**manifest, "checksun": "x"})
+    with pytest.raises(VersatuneError, match="damaged"):
+        FolderRef.load(path)
 
 
 def test_damaged_inputs_are_told_with_what_to_delete(tmp_path: Path) -> None:

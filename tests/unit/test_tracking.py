@@ -2,15 +2,19 @@
 
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
+from versatune import registry, tracking
 from versatune import spool as spool_module
-from versatune import tracking
 from versatune.modeling.checkpoints import CheckpointRef
 
 
@@ -52,6 +56,27 @@ def test_secrets_in_parameters_are_masked(run_id: str, tmp_path: Path) -> None:
     assert "canary" not in str(params) and "host/v1" in params["server.url"]
 
 
+def test_a_password_in_the_servers_address_is_not_told(
+    run_id: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    tiny_checkpoint: CheckpointRef,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri, spool = mlflow.get_tracking_uri(), tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked(run_id, spool), caplog.at_level(logging.INFO):
+        mlflow.set_tracking_uri("http://me:canary@127.0.0.1:9")
+        tracking.log_metrics({"loss": 3.0}, step=1)
+        assert tracking.log_model(tiny_checkpoint.path, "f", "the court") is None
+        with pytest.raises(registry.RegistryAwayError) as away:
+            registry.champion("any")
+        told = caplog.text + str(away.value) + spool.path.read_text()
+        mlflow.set_tracking_uri(uri)
+    assert "does not answer" in told and "did not take the model" in told
+    assert "127.0.0.1" in told and "canary" not in told
+
+
 def test_a_store_that_is_away_is_not_asked_all_the_time(
     run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,11 +112,53 @@ def test_records_of_a_run_made_meanwhile_name_it(
     assert spool.send() == 1
     monkeypatch.setattr(spool_module, "_created", {})
     (tmp_path / "artifacts").unlink()
-    assert tracking.Spool(spool.path).send() == 3
+    assert tracking.Spool(spool.path).send() == 2
+    assert str(tmp_path / "gone") in spool.aside.read_text()
     runs = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'late'", output_format="list")
     assert [r.data.metrics for r in runs] == [{"a": 1.0}]
     files = mlflow.MlflowClient().list_artifacts(runs[0].info.run_id)
     assert [f.path for f in files] == ["file"]
+
+
+SOUND = {"kind": "metrics", "run_id": "R", "time": 1, "step": 0, "values": {"a": 1.0}}
+UNFIT: list[Any] = [
+    *(3, None, [], "text", {}),
+    *({key: value for key, value in SOUND.items() if key != gone} for gone in SOUND),
+    SOUND | {"kind": "metric"},
+    SOUND | {"values": {"a": {"b": 1}}},
+    SOUND | {"values": [1]},
+    SOUND | {"run_id": 3},
+    SOUND | {"more": 1},
+    {"kind": "status", "run_id": "R", "time": 1, "status": "DONE"},
+    {"kind": "artifact", "run_id": "R", "time": 1, "path": None, "folder": None},
+]
+
+
+def test_a_line_that_is_no_record_is_put_aside_and_blocks_nothing(
+    run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Valid JSON, all of it, and nothing that MLflow could be told."""
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    lines = [json.dumps(entry).replace('"R"', f'"{run_id}"') for entry in UNFIT]
+    last = json.dumps(SOUND | {"run_id": run_id, "values": {"a": 2.0, "most": math.inf}})
+    spool.path.write_text("\n".join([*lines, last]) + "\n")
+    assert spool.send() == 1
+    assert mlflow.get_run(run_id).data.metrics["a"] == 2.0
+    assert not spool.path.exists()
+    assert spool.aside.read_text().splitlines() == lines
+    assert caplog.text.count("is put aside in") == len(lines) and str(spool.aside) in caplog.text
+
+
+@given(st.binary(max_size=200).filter(lambda line: b"\n" not in line and b"\r" not in line))
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_line_holds_those_after_it_are_sent(
+    run_id: str, tmp_path: Path, line: bytes
+) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    sound = json.dumps(SOUND | {"run_id": run_id})
+    spool.path.write_bytes(line + b"\n" + sound.encode() + b"\n")
+    assert spool.send() == 1
+    assert not spool.path.exists()
 
 
 def test_a_spool_that_cannot_be_written_stops_nothing(
@@ -131,7 +198,9 @@ def test_a_run_that_began_without_mlflow_is_made_afterwards(tmp_path: Path) -> N
     )
     with spool.path.open("a") as handle:
         handle.write('{"kind": "metr')  # cut off by a crash
-    assert spool.send() == 3
+    assert spool.send() == 2
+    assert not spool.path.exists()
+    assert spool.aside.read_text() == '{"kind": "metr\n'
     runs = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'late'", output_format="list")
     assert [r.data.metrics for r in runs] == [{"a": 1.0}]
 

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
 EVALUATIONS = "evaluations"
+CHAMPIONS = "champions"
 
 
 class Registration(BaseModel):
@@ -169,7 +170,8 @@ class Diary:
         """Delete the models of old nights; their results stay. Returns what was deleted.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
-        ``keep_last`` besides. Models of nights that were given up half-way are not kept.
+        ``keep_last`` besides. Models of nights that were given up half-way are not kept, nor are
+        copies from MLflow of a champion that serves no more.
         """
         waiting = {w.checkpoint.path.resolve() for w in self.state.waiting}
         safe = {path.resolve() for path in keep} | waiting
@@ -181,9 +183,39 @@ class Diary:
         for measured in self.folder.glob(f"[0-9]*/{EVALUATIONS}"):
             if measured.parent != self.folder_of(self.current.number):
                 shutil.rmtree(measured)
+        champion = self.state.champion
+        for copy in (self.folder / CHAMPIONS).glob("*"):
+            if champion is None or copy.resolve() != champion.checkpoint.path.resolve():
+                shutil.rmtree(copy)
         if deleted:
             logger.info("Deleted the models of %d old retrainings.", len(deleted))
         return deleted
+
+    def shorten(self, keep_last: int) -> list[Registration]:
+        """Give up waiting challengers that a registry that answers would have deleted by now.
+
+        While it is away no night can be handed in, and a model a night would fill the disk. Kept
+        are the two newest that are to be promoted (the coming champion and the one to go back to)
+        and the newest ``keep_last`` of the others, one at least. What was measured against one
+        that is given up takes its place: it is promoted over the same champion. Returns those
+        given up.
+        """
+        waiting = self.state.waiting
+        promoted = [w for w in waiting if w.promote][-2:]
+        others = [w for w in waiting if w not in promoted]
+        dropped = others[: -max(keep_last, 1)]
+        kept = [w for w in waiting if w not in dropped]
+        for gone in reversed([w for w in dropped if w.promote]):
+            place = {"over": gone.over}
+            kept = [
+                w.model_copy(update=place) if w.over == gone.checkpoint.fingerprint else w
+                for w in kept
+            ]
+        self.update(waiting=kept)
+        needed = {w.checkpoint.path.resolve() for w in kept}
+        paths = {w.checkpoint.path.resolve() for w in dropped} - needed
+        self._delete([path for path in sorted(paths) if path.is_dir()])
+        return dropped
 
     def _give_up(self, night: Night) -> None:
         """Delete the model of a night that is not gone on with, unless it serves or waits to.

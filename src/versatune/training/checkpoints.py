@@ -1,9 +1,9 @@
 """Checkpoints that are whole or are not there.
 
 A checkpoint folder is written first and marked last: ``round.json`` holds the state of the
-mixture and a checksum of every file, and is what makes the folder count. A folder without it is
-what a killed run left behind; it is deleted when training goes on, and so is one whose files are
-no longer what they were.
+mixture and a checksum of every file and of itself, and is what makes the folder count. A folder
+without it is what a killed run left behind; it is deleted when training goes on, and so is one
+whose files are no longer what they were.
 """
 
 import logging
@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import file_digest, read_json, write_json
+from versatune.artifacts import file_digest, is_intact, read_json, with_checksum, write_json
 from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ def mark(path: Path, state: dict[str, Any]) -> None:
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
         files[file.relative_to(path).as_posix()] = file_digest(file)
-    write_json(path / STATE, {"state": state, "files": files})
+    write_json(path / STATE, with_checksum({"state": state, "files": files}))
 
 
 def state_of(path: Path) -> dict[str, Any]:
@@ -66,10 +66,16 @@ def _fault(path: Path) -> str | None:
     if not (path / STATE).is_file():
         return "was not written to its end"
     try:
-        files = read_json(path / STATE)["files"].items()
-    except (VersatuneError, KeyError, TypeError, AttributeError):
+        mark = read_json(path / STATE)
+    except VersatuneError:
+        mark = None
+    if not (
+        isinstance(mark, dict)
+        and is_intact(mark, "state", "files")
+        and isinstance(mark["files"], dict)
+    ):
         return f"has a damaged {STATE}"
-    for name, digest in files:
+    for name, digest in mark["files"].items():
         if not (path / name).is_file() or file_digest(path / name) != digest:
             return f"is damaged ({name} is not what was written)"
     return None

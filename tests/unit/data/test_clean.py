@@ -164,6 +164,12 @@ def test_domains_too_small_to_split_are_named(cleaner: Clean, law: list[str]) ->
         cleaner(law)
 
 
+@pytest.mark.parametrize("rate", [0.05, 1.0])
+def test_a_domain_of_rejects_alone_is_named(cleaner: Clean, rate: float) -> None:
+    with pytest.raises(VersatuneError, match=r"domains\.law|law ünder\.jsonl"):
+        cleaner(["{", row("x", ""), row("", "y")] * 3, max_reject_rate=rate)
+
+
 def test_columns_of_no_shape_are_named(cleaner: Clean) -> None:
     with pytest.raises(VersatuneError, match=r"law ünder\.jsonl:1: the columns foo fit no known"):
         cleaner(['{"foo": 1}'] * 9)

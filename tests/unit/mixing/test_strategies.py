@@ -269,6 +269,7 @@ def test_what_is_missing_is_named(spec: dict[str, Any], context: Context, words:
         {"name": "expand"},
         {"name": "expand", "target": "law", "guard": {"patience": 0}},
         {"name": "custom", "weights": {"law": 0.5}},
+        {"name": "custom", "weights": {"law": 0.0, "medicine": 0.0, "code": 0.0}},
         {"name": "custom", "weights": {"law": 1.5, "code": -0.5}},
         {"name": "foster", "sigma": float("nan")},
     ],

@@ -58,6 +58,18 @@ def test_damaged_ones_are_named_and_deleted(
         assert name in caplog.text
 
 
+def test_whatever_bit_of_a_mark_flips_it_is_found(tmp_path: Path) -> None:
+    path = make(tmp_path, 1)
+    content = (path / checkpoints.STATE).read_bytes()
+    for place in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[place // 8] ^= 1 << place % 8
+        make(tmp_path, 1)
+        (path / checkpoints.STATE).write_bytes(flipped)
+        checkpoints.discard_unsound(tmp_path)
+        assert not path.exists(), flipped.decode(errors="replace")
+
+
 def test_the_limit_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     for step in (1, 2, 3, 4):
         make(tmp_path, step)

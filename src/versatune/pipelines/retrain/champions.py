@@ -8,7 +8,7 @@ from versatune import registry, tracking
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
-from versatune.retraining.nights import Diary, Registration, Serving
+from versatune.retraining.nights import CHAMPIONS, Diary, Registration, Serving
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,7 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
         version = registry.champion(params.model_name)
         found = None
         if version is not None:
-            checkpoint = registry.checkpoint_of(version, params.folder / "champions")
+            checkpoint = registry.checkpoint_of(version, params.folder / CHAMPIONS)
             found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
     except RegistryAwayError as error:
         state = diary.state
@@ -68,7 +68,8 @@ def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
     others = [w for w in diary.state.waiting if w.key != waiting.key]
     diary.update(waiting=[*others, waiting])
     diary.keep(waiting.night, "outcome", not_yet(waiting, params))
-    hand_in(diary, params)
+    if not hand_in(diary, params):
+        _shorten(diary, params)
     diary.finish(diary.current)
     prune(diary, params)
     return str(diary.kept(waiting.night, "outcome")["decision"])
@@ -124,6 +125,15 @@ def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
         "version": None,
         "decision": f"{decision}: MLflow does not answer",
     }
+
+
+def _shorten(diary: Diary, params: RetrainParams) -> None:
+    """Hold the models that wait for MLflow to as many as it would be left with."""
+    for gone in diary.shorten(params.keep_last):
+        decision = "never registered: MLflow was away for too many nights, the model was deleted"
+        outcome = {"night": gone.night, "name": params.model_name, "version": None}
+        diary.keep(gone.night, "outcome", {**outcome, "decision": decision})
+        logger.warning("Retraining %d is %s.", gone.night, decision)
 
 
 def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
