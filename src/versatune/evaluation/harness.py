@@ -51,13 +51,16 @@ def measure_named(
 ) -> Measured:
     """Measure a task or group of the harness; a group gives its members' rows and its own.
 
-    Raises VersatuneError when the task's data is not there (``harness.offline``).
+    Raises VersatuneError when the task's data is not there (``harness.offline``), or when it would
+    run programs, which the harness does without a sandbox.
     """
     try:
         with _harness(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
+        if "unsafe" in str(error):
+            hint = " The harness has no sandbox: name the file in the domain's evaluation instead."
         raise VersatuneError(
             f"evaluate.harness.tasks.{domain}: the harness can't run {name!r}: {error}.{hint}"
         ) from error

@@ -147,7 +147,7 @@ def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> HarnessParams:
     data.write_text("\n".join(map(json.dumps, QUESTIONS)), encoding="utf-8")
     folder = tmp_path / "yaml"
     folder.mkdir()
-    for name in ("courts", "judges"):
+    for name, more in (("courts", ""), ("judges", ""), ("unsafe", "unsafe_code: true")):
         (folder / f"{name}.yaml").write_text(
             f"""
 task: versatune_{name}
@@ -161,6 +161,7 @@ doc_to_target: answer
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
 metadata: {{version: 3}}
+{more}
 """,
             encoding="utf-8",
         )
@@ -207,6 +208,14 @@ def test_a_task_nobody_knows_is_refused_with_a_hint(own_tasks: HarnessParams) ->
     settings = params(harness=own_tasks)
     with pytest.raises(VersatuneError, match=r"tasks\.law: .*'versatune_cour'.*versatune_courts"):
         harness.check_names({"law": ("versatune_cour",)}, settings)
+
+
+def test_a_task_that_would_run_programs_outside_the_sandbox_is_refused(
+    loaded: tuple[Any, Any], own_tasks: HarnessParams
+) -> None:
+    settings = params(harness=own_tasks, code=CodeParams(run=True))
+    with pytest.raises(VersatuneError, match=r"versatune_unsafe.*unsafe.*has no sandbox: name the"):
+        harness.measure_named("code", "versatune_unsafe", settings, *loaded)
 
 
 @pytest.mark.slow
