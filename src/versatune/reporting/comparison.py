@@ -85,6 +85,7 @@ def render(compared: Compared) -> str:
         c=compared,
         least=against.MIN_SEEDS,
         overall=[overall(compared, m) for m in metrics],
+        each=[each(compared, m) for m in metrics if compared.target is None],
         expansion=[expansion(compared, m) for m in metrics if compared.rows(m, "target_gain")],
         by_domain=[by_domain(compared, m) for m in metrics],
     )
@@ -177,6 +178,23 @@ def overall(compared: Compared, metric: str) -> Table:
     return Table(NAMES[metric], columns, rows)
 
 
+def each(compared: Compared, metric: str) -> Table:
+    """A row and a column a strategy: the relative gain of the row's over the column's."""
+    s = compared.summary
+    found = page.records(s[(s["metric"] == metric) & (s["measure"] == against.EACH)])
+    gains = {(row["strategy"], row["baseline"]): row for row in found}
+    names = list(compared.rows(metric, "value", against.ALL))
+    rows = {
+        mine: tuple(
+            _gain(gains[mine, other], compared.few, 1) if (mine, other) in gains else NOTHING
+            for other in names
+        )
+        for mine in names
+    }
+    title = f"{NAMES[metric]}: gain of the row over the column"
+    return Table(title, ("strategy", *names), rows)
+
+
 def expansion(compared: Compared, metric: str) -> Table:
     """A row a strategy: target gain, sum of the changes of the others, degradation avoided."""
     others = compared.rows(metric, "others_change")
@@ -224,11 +242,11 @@ def _level(row: Row, metric: str) -> Cell:
     return Cell(value, formats.percent(value) if metric != LOSS else formats.number(value))
 
 
-def _gain(row: Row, few: bool) -> Cell:
+def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
     return Cell(
         row["value"],
-        formats.percent(row["value"], 2, signed=True),
-        "" if few else _span(row["low"], row["high"], 2, 100),
+        formats.percent(row["value"], digits, signed=True),
+        "" if few else _span(row["low"], row["high"], digits, 100),
         "" if few else row["verdict"],
     )
 

@@ -84,3 +84,22 @@ def test_the_page_holds_its_command_tables_and_figures() -> None:
     assert "<code>kedro run --pipeline compare</code>" in page
     assert "Expanding medicine" in page and "−0.448 to +0.048" in page
     assert "Expanding" not in comparison.render(made())
+
+
+def test_each_strategy_stands_against_each() -> None:
+    clear = TABLE.copy()
+    clear.loc[(clear["strategy"] == "foster") & (clear["metric"] == LOSS), "value"] -= 0.5
+    table = comparison.each(made(clear), LOSS)
+    names = ["uniform", "foster", "expand"]
+    assert list(table.columns) == ["strategy", *names] and list(table.rows) == names
+    for i, name in enumerate(names):
+        assert table.rows[name][i] == comparison.NOTHING
+    assert table.rows["foster"][0].text == "+31.7 %"
+    over, under = table.rows["foster"][2], table.rows["expand"][1]
+    # 1.4, 1.5, 1.6 against 2.0, 2.2, 2.4, and back
+    assert over.value == pytest.approx((0.6 / 2.0 + 0.7 / 2.2 + 0.8 / 2.4) / 3)
+    assert under.value == pytest.approx(-(0.6 / 1.4 + 0.7 / 1.5 + 0.8 / 1.6) / 3)
+    assert (over.verdict, under.verdict) == ("better", "worse")
+    page = comparison.render(made(clear))
+    assert '<span class="chip better">+31.7 %</span>' in page
+    assert "gain of the row" not in comparison.render(made(clear, target="medicine"))
