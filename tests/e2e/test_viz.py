@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import environment
+from versatune.pipelines.report.pipeline import FIGURES
 
 pytestmark = pytest.mark.slow
 
@@ -66,4 +67,4 @@ def test_tables_and_figures_have_previews(site: Path) -> None:
             previews[os.path.basename(node["filepath"])] = node["preview_type"]  # noqa: PTH119
     assert previews["evaluation.parquet"] == "TablePreview"
     assert previews["knowledge_distribution.json"] == "JSONPreview"
-    assert previews["shares.json"] == "PlotlyPreview"
+    assert {previews[f"{name}.json"] for name in FIGURES} == {"PlotlyPreview"}
