@@ -173,6 +173,7 @@ def test_durations(seconds: float, text: str) -> None:
 def test_formats() -> None:
     assert formats.percent(-0.1234, signed=True) == "−12.3 %"
     assert formats.points(0.05) == "+5.0"
+    assert formats.points(-1e-5) == "0.0" and formats.number(0.0004, signed=True) == "0.000"
     assert formats.thousands(1234567) == "1\u202f234\u202f567"
     assert formats.number(None) == formats.percent(math.inf) == formats.thousands("x") == "–"
     assert formats.interval(-0.1, 0.2) == "−10.0 to +20.0"
