@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import environment
+from versatune.pipelines.report.pipeline import FIGURES
 
 pytestmark = pytest.mark.slow
 
@@ -67,4 +68,4 @@ def test_tables_and_figures_have_previews(site: Path) -> None:
     assert previews["evaluation.parquet"] == "TablePreview"
     assert previews["judged_samples.parquet"] == "TablePreview"
     assert previews["knowledge_distribution.json"] == "JSONPreview"
-    assert previews["shares.json"] == previews["knowledge.json"] == "PlotlyPreview"
+    assert {previews[f"{name}.json"] for name in FIGURES} == {"PlotlyPreview"}

@@ -16,8 +16,8 @@ from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare import create_pipeline
-from versatune.pipelines.compare.nodes import KINDS, plan_runs
-from versatune.pipelines.compare.params import CompareParams
+from versatune.pipelines.compare.nodes import KINDS, plan_runs, train_and_evaluate
+from versatune.pipelines.compare.params import PER_RUN, CompareParams
 from versatune.training.config import TrainParams
 
 DOMAINS = ("law", "medicine", "code")
@@ -115,7 +115,8 @@ def test_an_interrupted_comparison_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The second training is killed; the next run does that one and keeps the first."""
+    """The second training is killed; the next run does that one, keeps the first, and ends with the
+    table of a comparison that nobody disturbed."""
     import versatune.pipelines.compare.contest as contest
 
     real, calls = contest.train, []
@@ -132,7 +133,13 @@ def test_an_interrupted_comparison_goes_on(
         run(tiny_checkpoint, tiny_store, params, tmp_path)
     found = run(tiny_checkpoint, tiny_store, params, tmp_path)
     assert [folder.parent.name for folder in calls] == ["seed_0", "seed_1", "seed_1"]
-    assert sorted(found["comparison"]["seed"].unique()) == [0, 1]
+    undisturbed = tmp_path / "undisturbed"
+    undisturbed.mkdir()
+    params = params.model_copy(update={"folder": undisturbed / "compare"})
+    again = run(tiny_checkpoint, tiny_store, params, undisturbed)
+    assert len(calls) == 5
+    for name in ("comparison", "comparison_summary"):
+        pd.testing.assert_frame_equal(again[name], found[name])
 
 
 def plan(tiny_store: FolderRef, params: CompareParams, **changes: Any) -> dict[str, Any]:
@@ -146,12 +153,15 @@ def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef, tmp_path:
     planned = plan(tiny_store, settings(tmp_path, strategies=variants))
     assert [r["strategy"] for r in planned["foster"]["runs"]] == ["slow", "foster"] * 2
     assert planned["expand"]["runs"] == []
-    budgets = {
-        (run["train"]["rounds"], run["train"]["steps_per_round"], run["train"]["learning_rate"])
+    alike = [
+        {name: value for name, value in run["train"].items() if name not in PER_RUN}
         for kind in planned.values()
         for run in kind["runs"]
-    }
-    assert budgets == {(2, 2, 0.5)}
+    ]
+    assert all(settings_of == alike[0] for settings_of in alike)
+    assert (alike[0]["rounds"], alike[0]["steps_per_round"]) == (2, 2)
+    assert alike[0]["learning_rate"] == 0.5
+    assert all(kind["start"] == planned["foster"]["start"] for kind in planned.values())
     folders = [run["train"]["folder"] for kind in planned.values() for run in kind["runs"]]
     assert len(set(folders)) == len(folders) == 8
 
@@ -193,3 +203,9 @@ def test_the_stratified_mix_is_always_in_it(tmp_path: Path) -> None:
     assert list(named.strategies) == ["uniform", "strata"]
     assert "foster" not in settings(tmp_path, strategies={"uniform": {}, "foster": None}).strategies
     assert math.isclose(settings(tmp_path).strategies["foster"].sigma, 0.5)  # type: ignore[union-attr]
+
+
+def test_every_kind_is_an_instance_of_one_template() -> None:
+    instances = [node for node in create_pipeline().nodes if node.namespace]
+    assert [node.namespace for node in instances] == sorted(KINDS)
+    assert {node.func for node in instances} == {train_and_evaluate}

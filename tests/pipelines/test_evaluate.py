@@ -4,14 +4,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef, WorkFolder
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.forgetting import CHANGE_COLUMNS
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate import create_pipeline
 from versatune.pipelines.evaluate.nodes import metric_values
@@ -49,7 +52,12 @@ def trained(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> FolderRef:
 
 
 def run(
-    base: CheckpointRef, trained: FolderRef, store: FolderRef, questions: Path, folder: Path
+    base: CheckpointRef,
+    trained: FolderRef,
+    store: FolderRef,
+    questions: Path,
+    folder: Path,
+    **changes: Any,
 ) -> dict[str, Any]:
     domains = Domains.model_validate(
         {
@@ -67,7 +75,7 @@ def run(
             "trained_model": MemoryDataset(trained),
             "tokenized": MemoryDataset(store),
             "params:domains": MemoryDataset(domains),
-            "params:evaluate": MemoryDataset(EvaluateParams(folder=folder)),
+            "params:evaluate": MemoryDataset(EvaluateParams(folder=folder, **changes)),
         }
     )
     found = SequentialRunner().run(create_pipeline(), catalog)
@@ -119,3 +127,44 @@ def test_a_wrong_file_is_refused_before_a_model_is_loaded(
     folder = FolderRef(path=tmp_path / "0", fingerprint="0")
     with pytest.raises(VersatuneError, match=r"law\.jsonl:7: 'answer' is 2, but the choices are"):
         run(nothing, folder, tiny_store, questions, tmp_path / "evaluations")
+
+
+def test_any_other_model_is_measured_beside_the_two(
+    tiny_checkpoint: CheckpointRef,
+    trained: FolderRef,
+    tiny_store: FolderRef,
+    questions: Path,
+    tmp_path: Path,
+) -> None:
+    others = {"copy": tiny_checkpoint.path, "again": trained.path}
+    found = run(
+        tiny_checkpoint, trained, tiny_store, questions, tmp_path / "evaluations", others=others
+    )
+    rows, items = found["evaluation"], found["evaluation_items"]
+    assert list(rows["model"].unique()) == ["base", "tuned", "copy", "again"]
+    numbers = ["domain", "task", "metric", "value", "stderr", "low", "high", "n"]
+    for other, ours in (("copy", "base"), ("again", "tuned")):
+        one, two = (rows.loc[rows["model"] == m, numbers] for m in (other, ours))
+        pd.testing.assert_frame_equal(one.reset_index(drop=True), two.reset_index(drop=True))
+    assert items["model"].value_counts().nunique() == 1
+    assert set(found["forgetting"].columns) == set(CHANGE_COLUMNS), "others change nothing there"
+    assert "copy/nats_per_token/law" in metric_values(rows)
+
+
+def test_a_model_with_another_vocabulary_is_refused(
+    tiny_checkpoint: CheckpointRef,
+    trained: FolderRef,
+    tiny_store: FolderRef,
+    questions: Path,
+    tmp_path: Path,
+) -> None:
+    other = save_tiny(tmp_path / "other", vocab_size=BYTES)
+    with pytest.raises(VersatuneError, match=r"last \(.*other\) has another vocabulary than tiny"):
+        run(
+            tiny_checkpoint,
+            trained,
+            tiny_store,
+            questions,
+            tmp_path / "evaluations",
+            others={"last": other.path},
+        )

@@ -15,6 +15,7 @@ If any step is refused the program is not run.
 # ruff: noqa: PTH102, PTH103, PTH106, PTH112, PTH114, PTH115, PTH123, PTH211
 
 import ctypes
+import errno
 import json
 import os
 import platform
@@ -44,6 +45,17 @@ SYS_MOUNT_SETATTR = 442  # one number on every architecture
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 1, 4, 38
 CAPABILITY_VERSION_3 = 0x20080522
+
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ERRNO, SECCOMP_RET_ALLOW = 0x80000000, 0x50000, 0x7FFF0000
+BPF_LOAD_WORD, BPF_JMP, BPF_JEQ, BPF_JGE, BPF_RETURN = 0x20, 0x05, 0x10, 0x30, 0x06
+FOREIGN_CALLS = 0x40000000  # from here on, x86_64 has its calls a second time
+HIDDEN_MEMORY = {  # audit architecture; shmget, semget, msgget, memfd_create, memfd_secret
+    "x86_64": (0xC000003E, (29, 64, 68, 319, 447)),
+    "aarch64": (0xC00000B7, (194, 190, 186, 279, 447)),
+}
+
+MAX_FILES = 4096  # an inode is memory too, and no size of a file system counts it
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -112,7 +124,7 @@ def read_only(path: str, flags: int = AT_RECURSIVE) -> None:
 def build_root(libraries: list[str], work_mb: int) -> None:
     """An empty file tree with the libraries, read-only, and a small writable ``/own``."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("jail", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    mount("jail", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size=1m,nr_inodes={MAX_FILES},mode=755")
     os.mkdir("/tmp/old")
     syscall(SYS_PIVOT_ROOT[platform.machine()], b"/tmp", b"/tmp/old")
     os.chdir("/")
@@ -126,7 +138,13 @@ def build_root(libraries: list[str], work_mb: int) -> None:
     call("umount2", b"/old", MNT_DETACH)
     os.rmdir("/old")
     os.mkdir("/own")
-    mount("own", "/own", "tmpfs", MS_NOSUID | MS_NODEV, f"size={work_mb}m,mode=1777")
+    mount(
+        "own",
+        "/own",
+        "tmpfs",
+        MS_NOSUID | MS_NODEV,
+        f"size={work_mb}m,nr_inodes={MAX_FILES},mode=1777",
+    )
     read_only("/", flags=0)
     os.chdir("/own")
 
@@ -145,6 +163,27 @@ def drop_rights(was_root: bool) -> None:
     header = struct.pack("Ii", CAPABILITY_VERSION_3, 0)
     call("capset", ctypes.c_char_p(header), ctypes.c_char_p(bytes(24)))
     call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def forbid_hidden_memory() -> None:
+    """Refuse the system calls that keep memory which no other limit counts: shared segments,
+    message queues and semaphores outlive the process that made them, and files in memory lie in
+    no folder. They fail with EPERM; system calls of another architecture kill the program."""
+    audit, numbers = HIDDEN_MEMORY[platform.machine()]
+    jump_equal, jump_over = BPF_JMP | BPF_JEQ, BPF_JMP | BPF_JGE
+    steps = [
+        (BPF_LOAD_WORD, 0, 0, 4),
+        (jump_equal, 1, 0, audit),
+        (BPF_RETURN, 0, 0, SECCOMP_RET_KILL_PROCESS),
+        (BPF_LOAD_WORD, 0, 0, 0),
+        (jump_over, len(numbers) + 1, 0, FOREIGN_CALLS),
+        *((jump_equal, len(numbers) - i, 0, n) for i, n in enumerate(numbers)),
+        (BPF_RETURN, 0, 0, SECCOMP_RET_ALLOW),
+        (BPF_RETURN, 0, 0, SECCOMP_RET_ERRNO | errno.EPERM),
+    ]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+    call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(program), 0, 0)
 
 
 def limit(limits: dict[str, Any]) -> None:
@@ -167,6 +206,7 @@ def run_program(spec: dict[str, Any], errors: int, verdict: int, was_root: bool)
         os.dup2(errors, 2)
         drop_rights(was_root)
         limit(spec["limits"])
+        forbid_hidden_memory()
         os.environ.clear()
         os.write(verdict, b"began ")
         main_module = types.ModuleType("__main__")

@@ -51,6 +51,9 @@ an interval of no width."""
 ALL = "all"
 """The ``domain`` of a measure over all domains."""
 
+EACH = "gain_over_each"
+"""The measure that sets every strategy against every other."""
+
 Scores = dict[tuple[str, int], dict[str, float]]
 """(strategy, seed) -> domain -> number."""
 
@@ -84,6 +87,7 @@ def summarise(
     - ``value``: each domain, and the mean over ``all``;
     - ``relative_gain``: of the mean over domains over the baseline's, seed by seed (for losses
       the relative fall); its ``value`` is the paper's mean relative gain;
+    - ``gain_over_each``: the same over every other strategy in turn, which is its ``baseline``;
     - with ``target``: ``target_gain`` and ``others_change`` since the base (for losses the fall
       counts as gain), and ``less_degradation`` than the baseline's: a ratio of means over seeds,
       whose interval is a paired bootstrap's.
@@ -102,6 +106,9 @@ def summarise(
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
         rows += _relative_gains(metric, found, strategies, baseline, seed)
+        for other in strategies:
+            gains_over = _relative_gains(metric, found, strategies, other, seed)
+            rows += [row | {"measure": EACH} for row in gains_over]
         others = [values for measure, _, values in measures if measure == "others_change"]
         rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline, seed)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))

@@ -1,11 +1,15 @@
 """What is measured, and how: the parameters of evaluation."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
+from versatune.artifacts import file_digest, fingerprint
 from versatune.params import Params, file_name
+
+BASE, TUNED = "base", "tuned"
+"""What the tables call the two models."""
 
 
 class SandboxLimits(Params):
@@ -16,11 +20,12 @@ class SandboxLimits(Params):
     cpu_seconds: int = Field(default=5, ge=1)
     """Processor time of each process."""
     memory_mb: int = Field(default=512, ge=64)
-    """Address space of each process, and the size of its folder (which lies in memory)."""
+    """Address space of each process, and the size of its folder (which lies in memory): together
+    at most ``processes`` + 1 times this."""
     processes: int = Field(default=8, ge=1, le=256)
     """Processes and threads at one time."""
     file_mb: int = Field(default=16, ge=1)
-    """Size of one file."""
+    """Size of one file. There may be 4096 of them."""
     open_files: int = Field(default=64, ge=16)
     """Files open at one time."""
 
@@ -45,7 +50,8 @@ class HarnessParams(Params):
     tasks: dict[str, tuple[str, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
-    """A folder with task files of your own, in the harness's YAML format."""
+    """A folder with task files of your own, in the harness's YAML format. What changes in it is
+    measured again; data that lie elsewhere are not looked at."""
     offline: bool = True
     """Take the data of these tasks from the local cache alone. Off, the hub is asked."""
     num_fewshot: int | None = Field(default=None, ge=0)
@@ -55,6 +61,16 @@ class HarnessParams(Params):
     @classmethod
     def _name_files(cls, tasks: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         return {domain: tuple(map(file_name, names)) for domain, names in tasks.items()}
+
+    def content(self) -> str | None:
+        """Stands for the files of ``include_path``, but for the compiled Python that reading them
+        leaves there."""
+        folder = self.include_path
+        if folder is None:
+            return None
+        names = (f.relative_to(folder) for f in folder.rglob("*") if f.is_file())
+        kept = sorted(name for name in names if "__pycache__" not in name.parts)
+        return fingerprint({str(name): file_digest(folder / name) for name in kept})
 
 
 class EvaluateParams(Params):
@@ -83,3 +99,20 @@ class EvaluateParams(Params):
     """Programs written by the model."""
     seed: int = 0
     """For the choice of held-out rows and of few-shot examples."""
+    others: dict[str, Path] = Field(default={})
+    """More models to measure, by the name the tables call them (``last_week: models/last_week``):
+    folders with safetensors and the base model's vocabulary."""
+
+    @field_validator("others")
+    @classmethod
+    def _name_models(cls, others: dict[str, Path]) -> dict[str, Path]:
+        taken = sorted({BASE, TUNED} & others.keys())
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: the tables call another model so")
+        return {file_name(name): path for name, path in others.items()}
+
+    def deciding(self) -> dict[str, Any]:
+        """What the numbers of one model depend on."""
+        found = self.model_dump(mode="json", exclude={"folder", "batch_size", "others"})
+        found["harness"]["include_path"] = self.harness.content()
+        return found

@@ -51,20 +51,23 @@ def measure_named(
 ) -> Measured:
     """Measure a task or group of the harness; a group gives its members' rows and its own.
 
-    Raises VersatuneError when the task's data is not there (``harness.offline``).
+    Raises VersatuneError when the task's data is not there (``harness.offline``), or when it would
+    run programs, which the harness does without a sandbox.
     """
     try:
         with _harness(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
+        if "unsafe" in str(error):
+            hint = " The harness has no sandbox: name the file in the domain's evaluation instead."
         raise VersatuneError(
             f"evaluate.harness.tasks.{domain}: the harness can't run {name!r}: {error}.{hint}"
         ) from error
     rows, scores = [], []
     for task, metrics in found["results"].items():
         about = {"domain": domain, "task": task}
-        version = {"task_version": str(found["versions"].get(task))}
+        version = {"task_version": _version(task, found)}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
@@ -72,7 +75,7 @@ def measure_named(
             stderr = metrics.get(f"{metric}_stderr,{chain}")
             values = _item_scores(found["samples"].get(task, []), metric, chain)
             label = metric if chain == "none" else f"{metric} ({chain})"
-            row = _named_row(float(value), stderr, values, found["n-samples"].get(task))
+            row = _named_row(float(value), stderr, values, metrics["sample_len"])
             rows.append({**about, "metric": label, **row, **version})
             scores += [
                 {**about, "metric": label, "item": f"{task}:{i}", "score": s, "weight": 1.0}
@@ -270,16 +273,22 @@ def _item_scores(samples: list[dict[str, Any]], metric: str, chain: str) -> dict
     return {int(s["doc_id"]): float(s[metric]) for s in mine}
 
 
-def _named_row(
-    value: float, stderr: Any, values: Mapping[int, float], counts: Mapping[str, int] | None
-) -> dict[str, Any]:
+def _version(task: str, found: dict[str, Any]) -> str:
+    """The version a task or group declares; for a group without one, those of its members."""
+    own = found["versions"].get(task)
+    if own in (None, "N/A") and found["group_subtasks"].get(task):
+        members = {_version(member, found) for member in found["group_subtasks"][task]}
+        return f"members: {', '.join(sorted(members))}"
+    return str(own)
+
+
+def _named_row(value: float, stderr: Any, values: Mapping[int, float], n: int) -> dict[str, Any]:
     """The harness's own number with its error; Wilson's interval where items are 0 or 1."""
     error = float(stderr) if isinstance(stderr, int | float) else math.nan
     if values:
         row = score_row(list(values.values()))
         if math.isclose(row["value"], value, abs_tol=1e-9):
             return row
-    n = counts["effective"] if counts else len(values)
     low, high = value - Z95 * error, value + Z95 * error
     return {"value": value, "stderr": error, "low": low, "high": high, "n": n}
 

@@ -111,7 +111,7 @@ def _parts(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams)
                     "harness": name,
                     "chat": params.apply_chat_template,
                     "num_fewshot": params.harness.num_fewshot,
-                    "include_path": params.harness.include_path,
+                    "include_path": params.harness.content(),
                     "seed": params.seed,
                 },
                 partial(harness.measure_named, domain, name, params),

@@ -62,6 +62,9 @@ class Cell:
 
 NOTHING = Cell(None, "–")
 
+WIDE = 5
+"""With more strategies than this a table of domains says its verdicts by colour alone."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -84,14 +87,17 @@ def render(compared: Compared) -> str:
         figures=compared.figures,
         c=compared,
         least=against.MIN_SEEDS,
-        overall=[overall(compared, m) for m in metrics],
+        overall=overall(compared, metrics),
+        each=[each(compared, m) for m in metrics if compared.target is None],
+        compact=len(compared.rows(LOSS, "value", against.ALL)) > WIDE,
         expansion=[expansion(compared, m) for m in metrics if compared.rows(m, "target_gain")],
         by_domain=[by_domain(compared, m) for m in metrics],
     )
 
 
 def said(compared: Compared) -> page.Summary:
-    """The verdict on held-out loss in a sentence, and a line for each strategy."""
+    """The verdict on held-out loss in a sentence; a line for each strategy that differs, and one on
+    accuracy."""
     gains = compared.rows(LOSS, "relative_gain")
     baseline, target = compared.baseline, compared.target
     if target is not None:
@@ -99,8 +105,11 @@ def said(compared: Compared) -> page.Summary:
         lines = [_expanded(on_target[s], on_others[s], target) for s in gains if s in on_target]
         verdicts = [r[s]["verdict"] for r in (on_target, on_others) for s in gains if s in r]
     else:
-        lines = [_gained(row) for row in gains.values()]
-        verdicts = [row["verdict"] for row in gains.values()]
+        right = compared.rows(against.ACCURACY, "relative_gain")
+        lines = _gained(gains.values())
+        if right:
+            lines.append(_headline("By accuracy", right.values(), baseline))
+        verdicts = [row["verdict"] for row in (*gains.values(), *right.values())]
     if not gains:
         headline = f"There is nothing to compare with {baseline}."
     elif compared.few:
@@ -109,7 +118,7 @@ def said(compared: Compared) -> page.Summary:
         first = next((i for i, s in enumerate(gains) if s.startswith("expand")), 0)
         headline = lines.pop(first)
     else:
-        headline = _headline(gains.values(), baseline)
+        headline = _headline("By held-out loss", gains.values(), baseline)
     better, worse = "better" in verdicts, "worse" in verdicts
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
     name = (compared.setup.base_model or {}).get("name", "not named")
@@ -118,29 +127,43 @@ def said(compared: Compared) -> page.Summary:
     return page.Summary(headline, lines, "unknown" if compared.few else mood, run)
 
 
-def _headline(gains: Iterable[Row], baseline: str) -> str:
+def _headline(lead: str, gains: Iterable[Row], baseline: str) -> str:
     """Who is better and who is worse than the baseline, over all domains."""
-    named: dict[str, list[str]] = {}
-    for row in gains:
-        named.setdefault(row["verdict"], []).append(str(row["strategy"]))
+    named = _by_verdict(gains)
     parts = [
         f"{formats.comma(named[verdict])} {'is' if len(named[verdict]) == 1 else 'are'} {verdict}"
         for verdict in ("better", "worse")
         if verdict in named
     ]
     if not parts:
-        return f"Over all domains no strategy can be told from {baseline}."
-    return f"Over all domains {formats.comma(parts)} than {baseline}."
+        return f"{lead} no strategy can be told from {baseline}."
+    return f"{lead} {formats.comma(parts)} than {baseline}."
 
 
-def _gained(row: Row) -> str:
-    change, low, high = (
-        formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
-    )
-    return (
-        f"{row['strategy']}: mean held-out loss {change} against {row['baseline']} "
-        f"(95 % interval {low} to {high}), {row['verdict']}."
-    )
+def _by_verdict(gains: Iterable[Row]) -> dict[str, list[str]]:
+    named: dict[str, list[str]] = {}
+    for row in gains:
+        named.setdefault(row["verdict"], []).append(str(row["strategy"]))
+    return named
+
+
+def _gained(gains: Iterable[Row]) -> list[str]:
+    """A line for each strategy that differs from the baseline, and one for those that do not."""
+    rows = list(gains)
+    lines = []
+    for row in rows:
+        if row["verdict"] != "not distinguishable":
+            change, low, high = (
+                formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
+            )
+            lines.append(
+                f"{row['strategy']}: mean held-out loss {change} against {row['baseline']} "
+                f"(95 % interval {low} to {high}), {row['verdict']}."
+            )
+    unclear = _by_verdict(rows).get("not distinguishable", [])
+    if lines and unclear:
+        lines.append(f"Not distinguishable from {rows[0]['baseline']}: {formats.comma(unclear)}.")
+    return lines
 
 
 _ON_TARGET = {
@@ -163,18 +186,33 @@ def _expanded(on_target: Row, on_others: Row, target: str) -> str:
     )
 
 
-def overall(compared: Compared, metric: str) -> Table:
-    """A row a strategy: its mean over the domains, and the relative gain over the baseline's."""
-    gains = compared.rows(metric, "relative_gain")
+def overall(compared: Compared, metrics: Sequence[str]) -> Table:
+    """A row a strategy: by each metric its mean over the domains, and its gain."""
+    columns, rows = ["strategy"], dict[str, list[Cell]]()
+    for metric in metrics:
+        columns += [NAMES[metric].lower(), f"gain over {compared.baseline}, %"]
+        gains = compared.rows(metric, "relative_gain")
+        for strategy, row in compared.rows(metric, "value", against.ALL).items():
+            gain = _gain(gains[strategy], compared.few) if strategy in gains else NOTHING
+            rows.setdefault(strategy, []).extend((_level(row, metric), gain))
+    return Table("", columns, rows)
+
+
+def each(compared: Compared, metric: str) -> Table:
+    """A row and a column a strategy: the relative gain of the row's over the column's."""
+    s = compared.summary
+    found = page.records(s[(s["metric"] == metric) & (s["measure"] == against.EACH)])
+    gains = {(row["strategy"], row["baseline"]): row for row in found}
+    names = list(compared.rows(metric, "value", against.ALL))
     rows = {
-        strategy: (
-            _level(row, metric),
-            _gain(gains[strategy], compared.few) if strategy in gains else NOTHING,
+        mine: tuple(
+            _gain(gains[mine, other], compared.few, 1) if (mine, other) in gains else NOTHING
+            for other in names
         )
-        for strategy, row in compared.rows(metric, "value", against.ALL).items()
+        for mine in names
     }
-    columns = ("strategy", "mean of the domains", f"relative gain over {compared.baseline}")
-    return Table(NAMES[metric], columns, rows)
+    title = f"{NAMES[metric]}: gain of the row over the column, %"
+    return Table(title, ("strategy", *names), rows)
 
 
 def expansion(compared: Compared, metric: str) -> Table:
@@ -224,13 +262,17 @@ def _level(row: Row, metric: str) -> Cell:
     return Cell(value, formats.percent(value) if metric != LOSS else formats.number(value))
 
 
-def _gain(row: Row, few: bool) -> Cell:
+def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
     return Cell(
         row["value"],
-        formats.percent(row["value"], 2, signed=True),
-        "" if few else _span(row["low"], row["high"], 2, 100),
+        _hundredfold(row["value"], digits),
+        "" if few else _span(row["low"], row["high"], digits, 100),
         "" if few else row["verdict"],
     )
+
+
+def _hundredfold(value: float | None, digits: int) -> str:
+    return formats.number(None if value is None else 100 * value, digits, signed=True)
 
 
 def _since_base(row: Row, metric: str, few: bool) -> Cell:

@@ -6,23 +6,21 @@ from typing import Any
 
 
 def number(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """A number with fixed digits; a dash when it is missing or not finite."""
+    """A number with fixed digits; a dash when it is missing or not finite. Zero has no sign."""
     if not finite(value):
         return "–"
-    return f"{float(value):{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    text = f"{float(value):{'+' if signed else ''}.{digits}f}"
+    return text.lstrip("+-") if float(text) == 0 else text.replace("-", "−")
 
 
 def percent(value: Any, digits: int = 1, signed: bool = False) -> str:
     """A share as per cent, with a true minus sign."""
-    if not finite(value):
-        return "–"
-    text = f"{100 * float(value):{'+' if signed else ''}.{digits}f} %"
-    return text.replace("-", "−")
+    return "–" if not finite(value) else f"{number(100 * float(value), digits, signed)} %"
 
 
 def points(value: Any) -> str:
     """A difference of two shares, in percentage points."""
-    return "–" if not finite(value) else f"{100 * float(value):+.1f}".replace("-", "−")
+    return "–" if not finite(value) else number(100 * float(value), 1, signed=True)
 
 
 def interval(low: Any, high: Any) -> str:

@@ -39,6 +39,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     ``samples``: how many probe texts to show at most, evenly over the domains.
     ``examples``: how many places (file:line) to show of each kind of rejected row.
     """
+    accuracies = tables.only_accuracies(artifacts.results)
     return page.write(
         "report.html",
         kind="report",
@@ -53,7 +54,8 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         figures=artifacts.figures,
         a=artifacts,
         losses=page.records(tables.only_losses(artifacts.results)),
-        accuracies=page.records(tables.only_accuracies(artifacts.results)),
+        accuracies=page.records(accuracies),
+        own_names=bool(len(accuracies)) and (accuracies["task"] != accuracies["domain"]).any(),
         log=page.records(tables.round_log(artifacts.history)),
         ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),

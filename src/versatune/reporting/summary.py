@@ -139,14 +139,15 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
 
 
 def _run(artifacts: "Artifacts") -> str:
-    name = (artifacts.base_model or {}).get("name", "The base model")
-    parts = [f"{name}, fine-tuned on {len(artifacts.domains)} domains"]
+    name = (artifacts.base_model or {}).get("name", "not named")
+    parts = [f"Base model: {name}, fine-tuned on {len(artifacts.domains)} domains"]
     strategy = (artifacts.parameters.get("train") or {}).get("strategy") or {}
     if "name" in strategy:
         target = f" towards {strategy['target']}" if "target" in strategy else ""
         parts.append(f"strategy {strategy['name']}{target}")
     if artifacts.mixture:
-        parts.append(f"starting shares: {artifacts.mixture['strategy']}")
+        start = artifacts.mixture["strategy"]
+        parts.append(f"starting shares: {_START.get(start, start)}")
     return "; ".join(parts) + "."
 
 
@@ -156,3 +157,13 @@ def _of(n: int, k: int) -> str:
 
 def _in_all(k: int) -> str:
     return "in both" if k == 2 else f"in all {k}"
+
+
+_START = {
+    "uniform": "all alike",
+    "proportional": "those of the data",
+    "inverse": "the inverse of those the probe found",
+    "constant": "those the probe found",
+    "custom": "set by hand",
+}
+"""What the strategies that give starting shares take."""

@@ -62,7 +62,8 @@ def what_matters(
         "tokenize": tokenize.model_dump(mode="json", exclude={"folder", "num_workers"}),
         "train": training_params(training, params, Path()).deciding(),
         "evaluate": evaluate.model_dump(
-            mode="json", exclude={"folder", "rows_per_domain", "batch_tokens", "batch_size"}
+            mode="json",
+            exclude={"folder", "rows_per_domain", "batch_tokens", "batch_size", "others"},
         ),
         "base_model": base.fingerprint,
     }

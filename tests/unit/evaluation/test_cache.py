@@ -1,5 +1,6 @@
 """What was measured is kept, by checkpoint, task and the versions of the libraries."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,23 @@ import pytest
 
 from versatune.artifacts import FolderRef
 from versatune.evaluation import run
-from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.config import EvaluateParams, HarnessParams
 from versatune.evaluation.results import LIBRARIES, library_versions
+from versatune.evaluation.tasks import read_task
 from versatune.modeling.checkpoints import CheckpointRef
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Grows with every model that is loaded."""
+    real, found = run.load_model, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        found.append(args)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(run, "load_model", counted)
+    return found
 
 
 def test_a_number_is_kept_until_a_library_changes(
@@ -18,26 +33,109 @@ def test_a_number_is_kept_until_a_library_changes(
     tiny_store: FolderRef,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
+    loads: list[Any],
 ) -> None:
-    real, loads = run.load_model, []
-
-    def counted(*args: Any, **kwargs: Any) -> Any:
-        loads.append(args)
-        return real(*args, **kwargs)
-
     def rows() -> pd.DataFrame:
         params = EvaluateParams(folder=tmp_path, rows_per_domain=2)
         return run.evaluate_checkpoint(
             tiny_checkpoint, model="base", store=tiny_store, tasks=[], params=params
         ).rows
 
-    monkeypatch.setattr(run, "load_model", counted)
     first = rows()
     assert all(f"{name} {library_versions()[name]}" in first["versions"][0] for name in LIBRARIES)
-    assert first.drop(columns="stderr").notna().all(axis=None)
+    assert first.notna().all(axis=None)
     pd.testing.assert_frame_equal(rows(), first)
     assert len(loads) == 1
     newer = library_versions() | {"transformers": "99.0"}
     monkeypatch.setattr(run, "library_versions", lambda: newer)
     rows()
     assert len(loads) == 2
+
+
+def test_a_changed_file_is_measured_again_and_nothing_else(
+    tiny_checkpoint: CheckpointRef,
+    tiny_store: FolderRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loads: list[Any],
+) -> None:
+    asked: list[str] = []
+    real = run.harness.measure_local
+
+    def counted(task: Any, *rest: Any) -> Any:
+        asked.append(task.name)
+        return real(task, *rest)
+
+    monkeypatch.setattr(run.harness, "measure_local", counted)
+
+    def rows(answer: int) -> pd.DataFrame:
+        tasks = []
+        for name, right in (("courts", answer), ("kept", 0)):
+            path = tmp_path / f"{name}.jsonl"
+            item = {"question": "why", "choices": ["a judge", "loan"], "answer": right}
+            path.write_text(json.dumps(item), encoding="utf-8")
+            tasks.append(read_task("law", name, path))
+        params = EvaluateParams(folder=tmp_path / "kept", rows_per_domain=2)
+        return run.evaluate_checkpoint(
+            tiny_checkpoint, model="base", store=tiny_store, tasks=tasks, params=params
+        ).rows.set_index(["task", "metric"])
+
+    first, second = rows(0), rows(1)
+    assert asked == ["courts", "kept", "courts"] and len(loads) == 2
+    assert first.loc[("courts", "acc"), "value"] == 1 - second.loc[("courts", "acc"), "value"]
+    versions = [found.loc[("courts", "acc"), "task_version"] for found in (first, second)]
+    assert versions[0] != versions[1]
+
+
+def test_programs_are_left_out_unless_asked_for(
+    tiny_checkpoint: CheckpointRef,
+    tiny_store: FolderRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a program was run")
+
+    monkeypatch.setattr("versatune.evaluation.harness.run_program", refuse)
+    monkeypatch.setattr(run, "check_isolation", refuse)
+    path = tmp_path / "programs.jsonl"
+    path.write_text(json.dumps({"text": "Write f.", "test_list": ["assert f()"]}))
+    found = run.evaluate_checkpoint(
+        tiny_checkpoint,
+        model="base",
+        store=tiny_store,
+        tasks=[read_task("code", "programs", path)],
+        params=EvaluateParams(folder=tmp_path / "kept", rows_per_domain=2),
+    )
+    assert set(found.rows["task"]) == {"held_out"}
+    assert "programs.jsonl (code) is left out" in caplog.text
+    assert "evaluate.code.run is false" in caplog.text
+
+
+def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path) -> None:
+    def deciding(folder: Path | None) -> Any:
+        return EvaluateParams(
+            folder=tmp_path, harness=HarnessParams(include_path=folder)
+        ).deciding()
+
+    for name in ("one", "moved"):
+        (tmp_path / name / "__pycache__").mkdir(parents=True)
+        (tmp_path / name / "courts.yaml").write_text("task: courts")
+        (tmp_path / name / "__pycache__" / "utils.pyc").write_text(name)
+    first, moved = (deciding(tmp_path / name) for name in ("one", "moved"))
+    assert first == moved != deciding(None)
+    (tmp_path / "one" / "courts.yaml").write_text("task: judges")
+    assert deciding(tmp_path / "one") != first
+
+
+def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
+    base = EvaluateParams(folder=tmp_path)
+    for changes in ({"folder": tmp_path / "a"}, {"batch_size": 3}, {"others": {"a": tmp_path}}):
+        assert base.model_copy(update=changes).deciding() == base.deciding()
+    assert base.model_copy(update={"limit": 3}).deciding() != base.deciding()
+
+
+def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="base: the tables call another model so"):
+        EvaluateParams(folder=tmp_path, others={"base": tmp_path})

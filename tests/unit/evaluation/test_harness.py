@@ -141,15 +141,16 @@ def test_programs_are_run_and_counted(loaded: tuple[Any, Any], tmp_path: Path) -
 
 @pytest.fixture(scope="module")
 def own_tasks(tmp_path_factory: pytest.TempPathFactory) -> HarnessParams:
-    """A task in the harness's own YAML, with its data beside it."""
+    """Two tasks and their group in the harness's own YAML, with their data beside them."""
     tmp_path = tmp_path_factory.mktemp("harness")
     data = tmp_path / "items.jsonl"
     data.write_text("\n".join(map(json.dumps, QUESTIONS)), encoding="utf-8")
     folder = tmp_path / "yaml"
     folder.mkdir()
-    (folder / "courts.yaml").write_text(
-        f"""
-task: versatune_courts
+    for name, more in (("courts", ""), ("judges", ""), ("unsafe", "unsafe_code: true")):
+        (folder / f"{name}.yaml").write_text(
+            f"""
+task: versatune_{name}
 dataset_path: json
 dataset_kwargs: {{data_files: {{test: "{data}"}}, cache_dir: "{tmp_path / "cache"}"}}
 test_split: test
@@ -160,6 +161,16 @@ doc_to_target: answer
 metric_list:
   - {{metric: acc, aggregation: mean, higher_is_better: true}}
 metadata: {{version: 3}}
+{more}
+""",
+            encoding="utf-8",
+        )
+    (folder / "law.yaml").write_text(
+        """
+group: versatune_law
+task: [versatune_courts, versatune_judges]
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
 """,
         encoding="utf-8",
     )
@@ -177,11 +188,34 @@ def test_a_task_by_its_name_in_the_harness(
     assert math.isclose(row["value"], found.items["score"].mean())
 
 
+def test_a_group_has_its_members_rows_and_one_of_its_own(
+    loaded: tuple[Any, Any], own_tasks: HarnessParams
+) -> None:
+    settings = params(harness=own_tasks, apply_chat_template=False)
+    harness.check_names({"law": ("versatune_law",)}, settings)
+    rows = harness.measure_named("law", "versatune_law", settings, *loaded).rows
+    rows = rows[rows["metric"] == "acc"].set_index("task")
+    own, members = rows.loc["versatune_law"], rows.drop("versatune_law")
+    assert sorted(members.index) == ["versatune_courts", "versatune_judges"]
+    assert own["value"] == pytest.approx(members["value"].mean())
+    assert own["n"] == members["n"].sum() == 10
+    assert own["low"] < own["value"] < own["high"] and own["stderr"] > 0
+    assert own["task_version"] == "members: 3"
+
+
 @pytest.mark.slow
 def test_a_task_nobody_knows_is_refused_with_a_hint(own_tasks: HarnessParams) -> None:
     settings = params(harness=own_tasks)
     with pytest.raises(VersatuneError, match=r"tasks\.law: .*'versatune_cour'.*versatune_courts"):
         harness.check_names({"law": ("versatune_cour",)}, settings)
+
+
+def test_a_task_that_would_run_programs_outside_the_sandbox_is_refused(
+    loaded: tuple[Any, Any], own_tasks: HarnessParams
+) -> None:
+    settings = params(harness=own_tasks, code=CodeParams(run=True))
+    with pytest.raises(VersatuneError, match=r"versatune_unsafe.*unsafe.*has no sandbox: name the"):
+        harness.measure_named("code", "versatune_unsafe", settings, *loaded)
 
 
 @pytest.mark.slow

@@ -104,6 +104,30 @@ for i in range(100): open(str(i), "wb").write(bytes(8 << 20))
     assert "No space left on device" in outcome(folder).reason
     big = "open('big', 'wb').write(bytes(64 << 20))"
     assert "File too large" in outcome(big).reason
+    many = "for i in range(10_000): open(str(i), 'w').close()"
+    assert "No space left on device" in outcome(many).reason
+    held = "kept = [open('one', 'w') for _ in range(100)]"
+    assert "Too many open files" in outcome(held).reason
+
+
+@isolated
+def test_memory_that_no_limit_counts_is_refused() -> None:
+    """Shared segments and files in memory stay when they are unmapped, so that one process could
+    fill the machine with them."""
+    hide = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+segments = {"shmget": (0, 1 << 20, 0o1600), "semget": (0, 8, 0o1600), "msgget": (0, 0o1600)}
+for name, arguments in segments.items():
+    assert getattr(libc, name)(*arguments) == -1, name
+    assert ctypes.get_errno() == 1, name
+try: os.memfd_create("hidden")
+except PermissionError: pass
+else: raise AssertionError("memfd_create")
+assert libc.syscall(ctypes.c_long(447), 0) == -1 and ctypes.get_errno() == 1, "memfd_secret"
+assert libc.syscall(ctypes.c_long(0x40000000 + 39)) == -1, "another table of system calls"
+"""
+    assert outcome(hide).passed, outcome(hide).reason
 
 
 @isolated

@@ -30,15 +30,15 @@ def made(table: pd.DataFrame = TABLE, **changes: Any) -> comparison.Compared:
 def test_who_is_better_stands_first() -> None:
     said = comparison.said(made())
     # expand: -0.5 on one domain, +0.1 on five: the mean is the baseline's
-    assert said.headline == "Over all domains no strategy can be told from uniform."
+    assert said.headline == "By held-out loss no strategy can be told from uniform."
     clear = TABLE.copy()
     clear.loc[(clear["strategy"] == "foster") & (clear["metric"] == LOSS), "value"] -= 0.5
     assert (
-        comparison.said(made(clear)).headline == "Over all domains foster is better than uniform."
+        comparison.said(made(clear)).headline == "By held-out loss foster is better than uniform."
     )
     worse = clear.assign(value=clear["value"].where(clear["strategy"] != "expand", 3.0))
     said = comparison.said(made(worse))
-    assert said.headline == "Over all domains foster is better and expand is worse than uniform."
+    assert said.headline == "By held-out loss foster is better and expand is worse than uniform."
     assert said.mood == "mixed"
     # 0.6, 0.7 and 0.8 below 2.0, 2.2 and 2.4
     assert said.details[0].startswith("foster: mean held-out loss −31.72 % against uniform (95 %")
@@ -84,3 +84,48 @@ def test_the_page_holds_its_command_tables_and_figures() -> None:
     assert "<code>kedro run --pipeline compare</code>" in page
     assert "Expanding medicine" in page and "−0.448 to +0.048" in page
     assert "Expanding" not in comparison.render(made())
+
+
+def test_each_strategy_stands_against_each() -> None:
+    clear = TABLE.copy()
+    clear.loc[(clear["strategy"] == "foster") & (clear["metric"] == LOSS), "value"] -= 0.5
+    table = comparison.each(made(clear), LOSS)
+    names = ["uniform", "foster", "expand"]
+    assert list(table.columns) == ["strategy", *names] and list(table.rows) == names
+    for i, name in enumerate(names):
+        assert table.rows[name][i] == comparison.NOTHING
+    assert table.rows["foster"][0].text == "+31.7"
+    over, under = table.rows["foster"][2], table.rows["expand"][1]
+    # 1.4, 1.5, 1.6 against 2.0, 2.2, 2.4, and back
+    assert over.value == pytest.approx((0.6 / 2.0 + 0.7 / 2.2 + 0.8 / 2.4) / 3)
+    assert under.value == pytest.approx(-(0.6 / 1.4 + 0.7 / 1.5 + 0.8 / 1.6) / 3)
+    assert (over.verdict, under.verdict) == ("better", "worse")
+    page = comparison.render(made(clear))
+    assert '<span class="chip better">+31.7</span>' in page
+    assert "gain of the row" not in comparison.render(made(clear, target="medicine"))
+
+
+def test_the_top_says_who_differs_and_names_the_rest() -> None:
+    worse = TABLE.copy()
+    worse.loc[(worse["strategy"] == "foster") & (worse["metric"] == LOSS), "value"] += 1
+    said = comparison.said(made(worse))
+    assert said.headline == "By held-out loss foster is worse than uniform."
+    assert [line.partition(":")[0] for line in said.details] == [
+        "foster",
+        "Not distinguishable from uniform",
+        "By accuracy no strategy can be told from uniform.",
+    ]
+    assert said.details[1].endswith(": expand.") and said.mood == "bad"
+
+
+def test_many_strategies_say_their_verdicts_by_colour() -> None:
+    few = comparison.render(made())
+    assert "not distinguishable</span></td>" in few and 'class="sortable compact"' not in few
+    more = [TABLE]
+    for number in range(4):
+        one = TABLE[TABLE["strategy"] == "foster"]
+        more.append(one.assign(strategy=f"foster_{number}"))
+    many = comparison.render(made(pd.concat(more, ignore_index=True)))
+    domains = many.partition('<section id="domains">')[2]
+    assert 'class="sortable compact"' in domains
+    assert 'title="not distinguishable, −0.448 to +0.048"' in domains

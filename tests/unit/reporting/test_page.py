@@ -173,8 +173,27 @@ def test_durations(seconds: float, text: str) -> None:
 def test_formats() -> None:
     assert formats.percent(-0.1234, signed=True) == "−12.3 %"
     assert formats.points(0.05) == "+5.0"
+    assert formats.points(-1e-5) == "0.0" and formats.number(0.0004, signed=True) == "0.000"
     assert formats.thousands(1234567) == "1\u202f234\u202f567"
     assert formats.number(None) == formats.percent(math.inf) == formats.thousands("x") == "–"
     assert formats.interval(-0.1, 0.2) == "−10.0 to +20.0"
     assert formats.interval(-math.inf, 0.2) == ""
     assert [formats.comma(["a", "b", "c"][:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
+
+
+def test_a_task_called_like_its_domain_is_not_told_twice() -> None:
+    assert ">law_choice <small>acc</small></td>" in PAGE
+    results = tables.results(RUN["evaluation"], RUN["forgetting"])
+    alike = results.assign(task=results["domain"].where(results["metric"] == "acc", "held_out"))
+    page = page_of(results=alike)
+    assert ">task</button>" in PAGE and ">task</button>" not in page
+    assert "</i>law</span> <small>acc</small></th>" in page
+
+
+def test_what_was_trained_is_said_in_words() -> None:
+    said = re.search(r'<p class="run">(.*?)</p>', PAGE)
+    assert said is not None
+    assert said[1] == (
+        "Base model: pretrained on the sample, fine-tuned on 6 domains; "
+        "starting shares: those the probe found."
+    )

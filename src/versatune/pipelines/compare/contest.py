@@ -13,12 +13,12 @@ from versatune import tracking
 from versatune.artifacts import FolderRef, WorkFolder
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
-from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.config import BASE, EvaluateParams
 from versatune.evaluation.results import Measured, library_versions
 from versatune.evaluation.run import evaluate_checkpoint
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import BASE, as_checkpoint, metric_values
+from versatune.pipelines.evaluate.nodes import as_checkpoint, metric_values
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 
@@ -105,7 +105,7 @@ def one_run(
             "tasks": [(task.domain, task.name, task.fingerprint) for task in field.tasks],
             "train": run.train.deciding(),
             "start": start.model_dump(),
-            "evaluate": field.evaluate.model_dump(exclude={"folder", "batch_size"}),
+            "evaluate": field.evaluate.deciding(),
             "versions": library_versions(),
         },
     )

@@ -136,8 +136,8 @@ def spoken(summary: pd.DataFrame) -> list[str]:
 
 
 def _headline(summary: pd.DataFrame) -> dict[str, float]:
-    """Measures over all domains as MLflow metrics of the parent run."""
-    found = summary[summary["measure"] != "value"]
+    """Measures over all domains, against the baseline, as MLflow metrics of the parent run."""
+    found = summary[~summary["measure"].isin(["value", against.EACH])]
     return {
         f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
         for row in found.to_dict("records")

@@ -1,6 +1,7 @@
 """Nodes of the evaluate pipeline."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,11 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.evaluation import forgetting
-from versatune.evaluation.results import HELD_OUT
+from versatune.evaluation.config import BASE, TUNED
+from versatune.evaluation.results import COLUMNS, HELD_OUT, ITEM_COLUMNS, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.pipelines.evaluate.params import EvaluateParams
-
-BASE, TUNED = "base", "tuned"
-"""What the tables call the two models."""
 
 
 def evaluate_base(
@@ -34,12 +33,24 @@ def evaluate_tuned(
     return evaluate(as_checkpoint(trained_model, TUNED), TUNED, tokenized, domains, params)
 
 
-def summarise(
-    base: pd.DataFrame, base_items: pd.DataFrame, tuned: pd.DataFrame, tuned_items: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Both models in one table, item by item in another, and what changed in a third."""
-    rows = pd.concat([base, tuned], ignore_index=True)
-    items = pd.concat([base_items, tuned_items], ignore_index=True)
+def evaluate_others(
+    base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measure the models named by ``evaluate.others``, by the same code on the same items."""
+    others = [CheckpointRef.of_folder(path, name) for name, path in params.others.items()]
+    for other in others:
+        same_vocabulary(other, CheckpointRef.noted(base_model))
+    found = [evaluate(other, other.name, tokenized, domains, params) for other in others]
+    return _joined([r for r, _ in found], COLUMNS), _joined([i for _, i in found], ITEM_COLUMNS)
+
+
+def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """All models in one table, item by item in another, and what changed by training in a third.
+
+    ``tables``: the rows of each model, then the items of each.
+    """
+    half = len(tables) // 2
+    rows, items = _joined(tables[:half], COLUMNS), _joined(tables[half:], ITEM_COLUMNS)
     changes = forgetting.changes(rows, items, BASE, TUNED)
     tracking.log_metrics(metric_values(rows))
     return rows, items, changes
@@ -84,3 +95,9 @@ def metric_values(rows: pd.DataFrame) -> dict[str, float]:
         name = f"{row['model']}/{row['metric']}/{row['domain']}{task}"
         found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row["value"])
     return found
+
+
+def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:
+    """One below the other; an empty table would turn numbers into objects."""
+    filled = [part for part in tables if len(part)]
+    return pd.concat(filled, ignore_index=True) if filled else table([], columns)

@@ -1,4 +1,4 @@
-"""The evaluate pipeline: both models measured alike, then compared."""
+"""The evaluate pipeline: every model measured alike, base and tuned compared."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ from kedro.pipeline import Pipeline, node
 
 from versatune.pipelines.evaluate import nodes
 
+MODELS = ("base", "tuned", "others")
+"""In the order of the tables."""
+
 
 def create_pipeline(**_: Any) -> Pipeline:
-    """Base and tuned model -> ``evaluation``, ``evaluation_items``, ``forgetting``."""
+    """Base, tuned and other models -> ``evaluation``, ``evaluation_items``, ``forgetting``."""
     settings = ["tokenized", "params:domains", "params:evaluate"]
     return Pipeline(
         [
@@ -27,13 +30,15 @@ def create_pipeline(**_: Any) -> Pipeline:
                 tags=["evaluate"],
             ),
             node(
+                nodes.evaluate_others,
+                ["base_model", *settings],
+                ["evaluation_others", "evaluation_others_items"],
+                name="evaluate_others",
+                tags=["evaluate"],
+            ),
+            node(
                 nodes.summarise,
-                [
-                    "evaluation_base",
-                    "evaluation_base_items",
-                    "evaluation_tuned",
-                    "evaluation_tuned_items",
-                ],
+                [f"evaluation_{model}{part}" for part in ("", "_items") for model in MODELS],
                 ["evaluation", "evaluation_items", "forgetting"],
                 name="summarise_evaluation",
                 tags=["evaluate"],

@@ -51,6 +51,7 @@ def knowledge(
                 y=names,
                 mode="markers",
                 marker={"symbol": symbol, "size": size, "color": INK, "line": {"width": 2}},
+                zorder=1,
                 hovertemplate="%{y}, " + name.lower() + ": %{x:.1%}<extra></extra>",
             )
     fig.add_scatter(
