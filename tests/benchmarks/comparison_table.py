@@ -2,18 +2,21 @@
 
     python -m tests.benchmarks.comparison_table REPORTING_FOLDER
 
-REPORTING_FOLDER holds ``comparison_summary.parquet`` (``data/results/fostering`` after
-``kedro run --env results/fostering --pipeline compare``). Values are means over seeds; intervals
-are 95 % t-intervals over seeds of differences paired by seed, those of ``less degradation`` are
-a paired bootstrap's.
+REPORTING_FOLDER holds ``comparison.parquet`` and ``comparison_summary.parquet``
+(``data/results/fostering`` after ``kedro run --env results/fostering --pipeline compare``). Values
+are means over seeds; intervals are 95 % t-intervals over seeds of differences paired by seed, those
+of ``less degradation`` are a paired bootstrap's. The last table has the geometric mean of the
+domains' losses, in which equal parts of any domain's loss count alike, as they do in the learnable
+potential.
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from versatune.evaluation.comparison import ACCURACY, ALL
+from versatune.evaluation.comparison import ACCURACY, ALL, difference_row, scores
 from versatune.evaluation.results import LOSS
 
 NAMES = {LOSS: "held-out loss", ACCURACY: "accuracy"}
@@ -57,15 +60,40 @@ def _measure(mine: pd.DataFrame, name: str) -> str:
     return f"{row['value']:+.3f} ({row['value_low']:+.3f} to {row['value_high']:+.3f})"
 
 
+def geometric(comparison: pd.DataFrame, baseline: str) -> list[str]:
+    """Lines of the table of geometric means over the domains, a row a strategy."""
+    means = {
+        key: float(np.exp(np.mean(np.log(list(by_domain.values())))))
+        for key, by_domain in scores(comparison, LOSS).items()
+    }
+    seeds = [seed for name, seed in means if name == baseline]
+    lines = ["| strategy | geometric mean | better than the baseline (95 %) | verdict |"]
+    lines.append("|" + " --- |" * 4)
+    for strategy in dict.fromkeys(name for name, _ in means):
+        mine = np.array([means[strategy, seed] for seed in seeds])
+        theirs = np.array([means[baseline, seed] for seed in seeds])
+        cells = [strategy, f"{mine.mean():.3f}", "baseline", ""]
+        if strategy != baseline:
+            row = difference_row((theirs - mine) / theirs, 0, lower_is_better=False)
+            spread = f"{row['low']:+.2%} to {row['high']:+.2%}"
+            cells[2:] = [f"{row['difference']:+.2%} ({spread})", row["verdict"]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    summary = pd.read_parquet(parser.parse_args().folder / "comparison_summary.parquet")
+    folder = parser.parse_args().folder
+    summary = pd.read_parquet(folder / "comparison_summary.parquet")
     for metric in summary["metric"].unique():
         rows = summary[summary["metric"] == metric]
         seeds = int(rows["n_seeds"].max())
         print(f"\n{NAMES[metric]}, {seeds} seeds, baseline {rows['baseline'].iloc[0]}:\n")
         print("\n".join(table(summary, metric)))
+    comparison = pd.read_parquet(folder / "comparison.parquet")
+    print("\ngeometric mean of held-out losses:\n")
+    print("\n".join(geometric(comparison, summary["baseline"].iloc[0])))
 
 
 if __name__ == "__main__":
