@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from tests.example_run import SIX, artifacts, compared
+from tests.support import Kedro
 from versatune.evaluation.comparison import summarise
 from versatune.reporting import comparison, figures, tables
 from versatune.reporting.page import Setup
@@ -188,7 +189,11 @@ def test_the_drawn_numbers_are_those_of_the_parquet(
         assert sum(left_out[i]["x"]) == counts[domain]
 
 
-def test_the_page_of_a_real_run_shows_what_its_files_hold(finished: Path, tmp_path: Path) -> None:
+def test_the_page_of_a_real_run_shows_what_its_files_hold(
+    finished: Path, kedro: Kedro, tmp_path: Path
+) -> None:
+    done = kedro("--params", "train.resume=restart")  # other tests train here with other parameters
+    assert done.returncode == 0, done.stderr[-4000:]
     data = finished / "data" / "test"
     seen = look((data / "08_reporting" / "report.html").read_text("utf-8"), tmp_path)
     assert len(seen["charts"]) == 7 and all(n >= 1 for n in seen["svgs"])
