@@ -190,21 +190,22 @@ def table(worlds: dict[tuple[str, int], dict]) -> None:
         "\n| judge | right on rows | on samples | correction | from corpus (worst) | from drawn ",
         end="",
     )
-    print("| holds corpus | nearer corpus than none | nearer by (95 %) |")
-    print("|" + " --- |" * 9)
+    print("| holds corpus | nearer corpus than none | by (95 %) | nearer drawn | by (95 %) |")
+    print("|" + " --- |" * 11)
     for judge in ("default", "weak", "opening"):
         found = [(w, w["judges"][judge]) for w in worlds.values()]
         rows, samples = (np.mean([f[k] for _, f in found]) for k in ("on_rows", "on_samples"))
-        uncorrected = distances(found, "none", "truth")
+        uncorrected = {goal: distances(found, "none", goal) for goal in ("truth", "drawn")}
         for how in CORRECTIONS:
-            corpus = distances(found, how, "truth")
-            gain = np.subtract(uncorrected, corpus)
+            off = {goal: distances(found, how, goal) for goal in uncorrected}
+            gains = [np.subtract(uncorrected[goal], off[goal]) for goal in uncorrected]
             held = np.mean([holds(f["estimates"][how], w["truth"]) for w, f in found])
-            print(
-                f"| {judge} | {rows:.3f} | {samples:.3f} | {how} | {np.mean(corpus):.3f} "
-                f"({max(corpus):.3f}) | {np.mean(distances(found, how, 'drawn')):.3f} "
-                f"| {held:.2f} | {(gain > 0).sum()} of {len(gain)} | {with_interval(gain)} |"
-            )
+            cells = [judge, f"{rows:.3f}", f"{samples:.3f}", how]
+            cells += [f"{np.mean(off['truth']):.3f} ({max(off['truth']):.3f})"]
+            cells += [f"{np.mean(off['drawn']):.3f}", f"{held:.2f}"]
+            for gain in gains:
+                cells += [f"{(gain > 0).sum()} of {len(gain)}", with_interval(gain)]
+            print(f"| {' | '.join(cells if how != 'none' else [*cells[:7], '', '', '', ''])} |")
 
 
 def distances(found: list[tuple[dict, dict]], how: str, goal: str) -> list[float]:
