@@ -4,6 +4,7 @@ import ast
 import inspect
 import re
 import typing
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import yaml
 from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project, pipelines, settings
 from kedro.pipeline import Pipeline
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
 LAYERS = {
@@ -180,3 +183,29 @@ def test_yaml_has_no_duplicate_keys(project_root: Path) -> None:
     for path in files:
         with path.open() as handle:
             yaml.load(handle, Strict)
+
+
+def unmet(name: str, extras: frozenset[str], seen: set[tuple[str, frozenset[str]]]) -> list[str]:
+    """What the installed ``name[extras]`` and all below it ask for that is not installed."""
+    if (name, extras) in seen:
+        return []
+    seen.add((name, extras))
+    missing = []
+    for text in metadata.requires(name) or []:
+        asked = Requirement(text)
+        if asked.marker and not any(asked.marker.evaluate({"extra": e}) for e in extras | {""}):
+            continue
+        try:
+            there = metadata.version(asked.name)
+        except metadata.PackageNotFoundError:
+            missing.append(f"{name}: {text}, not installed")
+            continue
+        if not asked.specifier.contains(there, prereleases=True):
+            missing.append(f"{name}: {text}, but {there} is installed")
+        missing += unmet(canonicalize_name(asked.name), frozenset(asked.extras), seen)
+    return missing
+
+
+def test_what_the_package_asks_for_can_be_installed_together() -> None:
+    """The lock is one solution of pyproject.toml, extras of the dependencies included."""
+    assert unmet("versatune", frozenset(), set()) == []
