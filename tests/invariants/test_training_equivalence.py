@@ -128,8 +128,8 @@ def test_sliding_window_in_a_long_example() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("window", [None, 5])
-@pytest.mark.parametrize("segments", [(13, 7), (300, 1, 129)])
+@pytest.mark.parametrize("window", [None, 5, 70])
+@pytest.mark.parametrize("segments", [(13, 7), (300, 1, 129), (64, 65, 128)])
 def test_attention_by_blocks_is_the_fused_one(
     window: int | None, segments: tuple[int, ...]
 ) -> None:

@@ -60,19 +60,20 @@ class _CrossEntropy(torch.autograd.Function):
         losses = torch.empty(len(logits), dtype=torch.float32, device=logits.device)
         for start in range(0, len(logits), step):
             part = slice(start, start + step)
-            block, target = logits[part].float(), targets[part, None]
-            norms = block.logsumexp(-1, keepdim=True)
-            losses[part] = (norms - block.gather(-1, target))[:, 0]
+            block = torch.log_softmax(logits[part], -1, dtype=torch.float32)
+            own = block.gather(-1, targets[part, None])
+            losses[part] = -own[:, 0]
             if ctx.needs_input_grad[0]:
-                gradient = block.sub_(norms).exp_()
-                logits[part] = gradient.scatter_add_(1, target, -torch.ones_like(norms))
+                gradient = block.exp_().scatter_add_(1, targets[part, None], -torch.ones_like(own))
+                logits[part] = gradient
         ctx.save_for_backward(logits)
         return losses
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0][:, None].to(gradient.dtype), None
+        # In place: autograd refuses a second pass, whose saved tensor would be another one.
+        return gradient.mul_(gradients[0][:, None].to(gradient.dtype)), None
 
 
 def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:

@@ -90,6 +90,15 @@ def test_cross_entropy_gradient_in_blocks(monkeypatch: pytest.MonkeyPatch) -> No
     torch.testing.assert_close(ours, logits.grad, rtol=1e-5, atol=1e-6)
 
 
+def test_a_second_backward_pass_is_refused() -> None:
+    """The first scales the kept gradient in place."""
+    logits = torch.randn(5, 7, requires_grad=True)
+    loss = cross_entropy_(logits.clone(), torch.tensor([0, 6, 3, 3, 1])).sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS["llama"][0])
