@@ -64,10 +64,12 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
             "weights": dict(zip(domains, start.tolist(), strict=True)),
         },
         "reference_losses": {
+            "mode": "measure",
+            "rows_per_domain": 64,
             "domains": {
                 d: {"nats_per_token": float(reference[j]), "bits_per_byte": 0.9, "step": 40}
                 for j, d in enumerate(domains)
-            }
+            },
         },
         "evaluation": evaluation,
         "forgetting": _forgetting(evaluation),

@@ -191,7 +191,6 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
         TokenizedSplit.load(store, "validation"),
         rows_per_domain=defaults.heldout_rows_per_domain,
         batch_tokens=defaults.heldout_batch_tokens,
-        seed=0,
         progress=False,
     )
     measuring = time.perf_counter() - started

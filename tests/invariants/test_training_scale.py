@@ -130,7 +130,6 @@ def test_killed_and_gone_on_with_it_trains_what_one_process_does(
         TokenizedSplit.load(tiny_store, "validation"),
         rows_per_domain=PARAMS["heldout_rows_per_domain"],
         batch_tokens=100,
-        seed=0,
     )
     best = found[found["round"] == 2]["validation_loss"].tolist()
     assert [h.nats_per_token for h in measured.values()] == pytest.approx(best, rel=1e-5)

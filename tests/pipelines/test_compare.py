@@ -25,7 +25,11 @@ TABLES = ("comparison", "comparison_history", "comparison_summary")
 
 START: dict[str, Any] = {
     "initial_mixture": {"weights": {"law": 0.5, "medicine": 0.3, "code": 0.2}},
-    "reference_losses": {"domains": {d: {"nats_per_token": 4.0} for d in DOMAINS}},
+    "reference_losses": {
+        "mode": "measure",
+        "rows_per_domain": 4,
+        "domains": {d: {"nats_per_token": 4.0} for d in DOMAINS},
+    },
     "knowledge_distribution": {
         "domains": {"law": {"share": 0.5}, "medicine": {"share": 0.3}, "code": {"share": 0.2}}
     },
@@ -37,7 +41,7 @@ def settings(tmp_path: Path, **changes: Any) -> CompareParams:
         "folder": tmp_path / "compare",
         "strategies": {"uniform": {}, "foster": {"sigma": 0.5}},
         "seeds": (0, 1),
-        "train": {"rounds": 2, "steps_per_round": 2},
+        "train": {"rounds": 2, "steps_per_round": 2, "heldout_rows_per_domain": 4},
     }
     return CompareParams.model_validate(values | changes)
 
@@ -95,6 +99,9 @@ def test_strategies_times_seeds_are_paired_and_done_once(
     history = found["comparison_history"]
     uniform = history[(history["strategy"] == "uniform")]
     assert uniform["weight"].dropna().sub(1 / 3).abs().max() < 1e-9
+    before = history[history["round"] == 0].groupby("domain")["validation_loss"]
+    assert before.count().tolist() == [len(runs)] * len(DOMAINS)
+    assert before.nunique().tolist() == [1, 1, 1], "runs of all seeds are measured on the same rows"
 
     assert not list((tmp_path / "compare").rglob("*.safetensors"))
 
@@ -172,6 +179,21 @@ def test_a_strategy_without_its_references_is_refused_before_training(
     nothing = {"domains": {d: {"nats_per_token": None} for d in DOMAINS}}
     with pytest.raises(VersatuneError, match=r"compare\.strategies\.foster needs reference losses"):
         plan(tiny_store, settings(tmp_path), reference_losses=nothing)
+
+
+@pytest.mark.parametrize(
+    ("rows", "strategies", "warned"),
+    [(4, {"uniform": {}, "foster": {}}, False), (8, {"uniform": {}, "foster": {}}, True),
+     (8, {"uniform": {}}, False)],
+)  # fmt: skip
+def test_references_of_other_rows_are_said(
+    tiny_store: FolderRef, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    rows: int, strategies: dict[str, Any], warned: bool,
+) -> None:  # fmt: skip
+    train = {"heldout_rows_per_domain": rows}
+    plan(tiny_store, settings(tmp_path, strategies=strategies, train=train))
+    assert [r.levelname for r in caplog.records] == ["WARNING"] * warned
+    assert not warned or "4 held-out rows a domain, the losses of training of 8" in caplog.text
 
 
 def test_an_unknown_target_is_refused(tiny_store: FolderRef, tmp_path: Path) -> None:

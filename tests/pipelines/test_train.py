@@ -53,7 +53,11 @@ def filled_catalog(
             "base_model": MemoryDataset(base.model_dump(mode="json")),
             "initial_mixture": MemoryDataset({"weights": share, "unit": "tokens"}),
             "reference_losses": MemoryDataset(
-                {"domains": {name: {"nats_per_token": 3.0} for name in share}}
+                {
+                    "mode": "measure",
+                    "rows_per_domain": params.heldout_rows_per_domain,
+                    "domains": {name: {"nats_per_token": 3.0} for name in share},
+                }
             ),
             "knowledge_distribution": MemoryDataset(
                 {"domains": {name: {"share": s} for name, s in share.items()}}
@@ -114,7 +118,6 @@ def test_expansion_rolls_back_and_the_report_says_why(
         TokenizedSplit.load(tiny_store, "validation"),
         rows_per_domain=params.heldout_rows_per_domain,
         batch_tokens=100,
-        seed=params.seed,
     )
     best = written[written["round"] == 2]["validation_loss"].tolist()
     assert [h.nats_per_token for h in measured.values()] == pytest.approx(best, rel=1e-5)

@@ -98,7 +98,7 @@ class EvaluateParams(Params):
     code: CodeParams = CodeParams()
     """Programs written by the model."""
     seed: int = 0
-    """For the choice of held-out rows and of few-shot examples."""
+    """For the choice of few-shot examples. Held-out rows are the same whatever it is."""
     others: dict[str, Path] = Field(default={})
     """More models to measure, by the name the tables call them (``last_week: models/last_week``):
     folders with safetensors and the base model's vocabulary."""

@@ -26,7 +26,7 @@ def measure_heldout(
     from versatune.modeling.heldout import chosen_rows, row_losses, summary
 
     split = TokenizedSplit.load(store, "validation")
-    chosen = chosen_rows(split, params.rows_per_domain, params.seed)
+    chosen = chosen_rows(split, params.rows_per_domain)
     sums = row_losses(model, split, np.concatenate(chosen), params.batch_tokens)
     rows: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []

@@ -36,19 +36,18 @@ class HeldOut(BaseModel):
     """Supervised tokens."""
 
 
-def chosen_rows(
-    split: TokenizedSplit, rows_per_domain: int | None, seed: int
-) -> list[npt.NDArray[np.int64]]:
+def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.NDArray[np.int64]]:
     """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
 
-    The same for the same split, count and seed, and a larger count holds the smaller one's rows.
-    A domain's rows do not depend on which other domains the split is restricted to.
+    The same for the same split and count, whatever the seed of a run: reference losses and the
+    losses they are compared with are of the same rows. A larger count holds the smaller one's
+    rows, and a domain's rows do not depend on which other domains the split is restricted to.
     """
     chosen = []
     for domain in range(len(split.domains)):
         rows = np.asarray(split.rows(domain))
         if rows_per_domain is not None and rows_per_domain < len(rows):
-            rng = np.random.default_rng([seed, int(split.starts[domain])])
+            rng = np.random.default_rng([0, int(split.starts[domain])])
             order = rng.permutation(len(rows))
             rows = np.sort(rows[order[:rows_per_domain]])
         chosen.append(rows.astype(np.int64))
@@ -91,7 +90,6 @@ def heldout_losses(
     *,
     rows_per_domain: int | None,
     batch_tokens: int | None,
-    seed: int,
     loss: LossFunction | None = None,
     rank: int = 0,
     world: int = 1,
@@ -105,7 +103,7 @@ def heldout_losses(
     batches and all get the whole result. The model is measured in eval mode and left as it was.
     Raises ValueError when a domain has nothing to measure.
     """
-    chosen = chosen_rows(split, rows_per_domain, seed)
+    chosen = chosen_rows(split, rows_per_domain)
     rows = np.concatenate(chosen)
     sums = row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
     results, start = {}, 0

@@ -148,7 +148,6 @@ class RoundCallback(TrainerCallback):
             self._validation,
             rows_per_domain=self._params.heldout_rows_per_domain,
             batch_tokens=self._params.heldout_batch_tokens,
-            seed=self._params.seed,
             loss=self._trainer.model_wrapped,
             rank=args.process_index,
             world=args.world_size,

@@ -24,6 +24,7 @@ def measure_references(
 ) -> dict[str, Any]:
     """The ``reference_losses`` of the contract: ``domains``, each with its minimum.
 
+    ``rows_per_domain`` says how many rows they are of (None: all).
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured. Each domain
     is kept in a folder of its own below ``params.folder`` by the fingerprint of what made it.
@@ -49,7 +50,13 @@ def measure_references(
             found["nats_per_token"],
             found["step"],
         )
-    return {"mode": "measure", "model": model.name, "split": "validation", "domains": domains}
+    return {
+        "mode": "measure",
+        "model": model.name,
+        "split": "validation",
+        "rows_per_domain": params.heldout_rows,
+        "domains": domains,
+    }
 
 
 def store_for(
@@ -117,7 +124,7 @@ def _in_tokens_of(
 
     split = TokenizedSplit.load(store, "validation")
     at = split.domains.index(name)
-    rows = chosen_rows(split, params.heldout_rows, params.seed)[at]
+    rows = chosen_rows(split, params.heldout_rows)[at]
     bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()
     return {
         "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),

@@ -82,7 +82,6 @@ def test_round_0_is_the_base_model(
         TokenizedSplit.load(tiny_store, "validation"),
         rows_per_domain=4,
         batch_tokens=100,
-        seed=0,
         progress=False,
     )
     first = run().history.query("round == 0").set_index("domain")["validation_loss"]

@@ -16,7 +16,7 @@ from versatune.mixing.config import StrategyParams
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
-from versatune.pipelines.train.nodes import known_references
+from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
@@ -44,6 +44,9 @@ def plan_runs(
             raise VersatuneError(
                 f"compare.strategies.{label} needs reference losses, and references.mode is none."
             )
+    needing = [label for label, s in params.strategies.items() if s.needs_reference]
+    for label in needing[:1]:
+        warn_of_other_rows(reference_losses, _train_params(label, params.seeds[0], params, train))
     shares = {name: entry["share"] for name, entry in knowledge_distribution["domains"].items()}
     start = {
         "initial_weights": initial_mixture["weights"],
@@ -56,7 +59,7 @@ def plan_runs(
                 {
                     "strategy": label,
                     "seed": seed,
-                    "train": _train_params(label, seed, params, train),
+                    "train": _train_params(label, seed, params, train).model_dump(mode="json"),
                 }
                 for seed in params.seeds
                 for label, strategy in params.strategies.items()
@@ -68,9 +71,7 @@ def plan_runs(
     )
 
 
-def _train_params(
-    label: str, seed: int, params: CompareParams, train: TrainParams
-) -> dict[str, Any]:
+def _train_params(label: str, seed: int, params: CompareParams, train: TrainParams) -> TrainParams:
     own = {
         "strategy": params.strategies[label].model_dump(),
         "seed": seed,
@@ -78,7 +79,7 @@ def _train_params(
         "resume": "restart",
     }
     merged = {**train.model_dump(), **params.train, **own}
-    return TrainParams.model_validate(merged).model_dump(mode="json")
+    return TrainParams.model_validate(merged)
 
 
 def train_and_evaluate(

@@ -1,5 +1,6 @@
 """Nodes of the train pipeline."""
 
+import logging
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,8 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import train
 from versatune.training.config import TrainParams
+
+logger = logging.getLogger(__name__)
 
 
 def train_model(
@@ -27,6 +30,7 @@ def train_model(
             f"mixture.unit is {initial_mixture['unit']!r} and train.unit {params.unit!r}: a share "
             "of one is no share of the other. Give both the same value."
         )
+    warn_of_other_rows(reference_losses, params)
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     result = train(
         tokenized,
@@ -59,6 +63,20 @@ def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | Non
         if entry["nats_per_token"] is not None
     }
     return measured or None
+
+
+def warn_of_other_rows(reference_losses: dict[str, Any], params: TrainParams) -> None:
+    """Say so when references and training measure different rows of a domain."""
+    if reference_losses["mode"] == "none" or not params.strategy.needs_reference:
+        return
+    theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
+    if theirs != ours:
+        logger.warning(
+            "The references are of %s held-out rows a domain, the losses of training of %s: how "
+            "these rows differ counts as learnable potential. Give references.heldout_rows and "
+            "heldout_rows_per_domain of train (or compare.train) one value.",
+            *("all" if n is None else n for n in (theirs, ours)),
+        )
 
 
 def _log(event: dict[str, Any]) -> None:
