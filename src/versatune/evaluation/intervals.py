@@ -47,6 +47,27 @@ def mean_stderr(values: Array) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def bonett_price(before: Array, after: Array) -> tuple[float, float, float]:
+    """The 95 % interval of the change of a share of the same items, and its stderr.
+
+    ``before``, ``after``: 0 or 1, shape (n,). Bonett and Price (2012) for paired shares: with b
+    items that became right and c that became wrong, p = (b + 1) / (n + 2), q = (c + 1) / (n + 2),
+    it is p - q -+ 1.96 sqrt((p + q - (p - q)^2) / (n + 2)), within [-1, 1]. Unlike an interval of
+    the differences' spread it does not shrink to nothing where few items change, or none.
+    Raises ValueError on different shapes, no items, values but 0 and 1.
+    """
+    if before.shape != after.shape or before.ndim != 1 or not before.size:
+        raise ValueError(f"shapes {before.shape} and {after.shape}: the same items needed")
+    if not np.isin([before, after], (0.0, 1.0)).all():
+        raise ValueError("shares are made of zeros and ones")
+    n = len(before)
+    gained = (float((after > before).sum()) + 1) / (n + 2)
+    lost = (float((after < before).sum()) + 1) / (n + 2)
+    stderr = math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))
+    centre, half = gained - lost, Z95 * stderr
+    return max(-1.0, centre - half), min(1.0, centre + half), stderr
+
+
 def log_ratio(before: Array, after: Array) -> tuple[float, float]:
     """ln(sum(after) / sum(before)) of the same rows, and its stderr by the delta method.
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versatune.evaluation.intervals import (
+    bonett_price,
     bootstrap_mean,
     bootstrap_ratio,
     log_ratio,
@@ -50,6 +51,36 @@ def test_t_interval_with_three_values() -> None:
     # t(0.975, 2) = 4.3027
     assert t_interval(1.0, 0.1, 3) == pytest.approx((1 - 0.43027, 1 + 0.43027), abs=1e-5)
     assert t_interval(1.0, math.nan, 1) == (-math.inf, math.inf)
+
+
+def test_four_of_sixty_that_become_right_may_be_chance() -> None:
+    before, after = np.zeros(60), np.zeros(60)
+    after[:4] = 1
+    # p = 5/62, q = 1/62: 4/62 ± 1.96 sqrt((6/62 - (4/62)^2) / 62); McNemar's exact p is 0.125
+    low, high, stderr = bonett_price(before, after)
+    assert stderr == pytest.approx(math.sqrt((6 / 62 - (4 / 62) ** 2) / 62))
+    assert (low, high) == pytest.approx((-0.0113, 0.1403), abs=1e-4)
+
+
+def test_no_item_that_changes_is_not_certainly_no_change() -> None:
+    # p = q = 1/12: 0 ± 1.96 sqrt(2/12 / 12)
+    same = np.ones(10)
+    assert bonett_price(same, same)[:2] == pytest.approx((-0.2310, 0.2310), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=80))
+def test_the_interval_of_paired_shares_holds_the_change(items: list[tuple[int, int]]) -> None:
+    before, after = np.array(items, np.float64).T
+    low, high, _ = bonett_price(before, after)
+    assert -1 <= low <= (after - before).mean() <= high <= 1
+    assert bonett_price(after, before)[:2] == pytest.approx((-high, -low))
+
+
+def test_paired_shares_are_of_the_same_items_and_zeros_and_ones() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        bonett_price(np.ones(3), np.ones(2))
+    with pytest.raises(ValueError, match="zeros and ones"):
+        bonett_price(np.ones(1), np.array([0.5]))
 
 
 def test_log_ratio_by_hand() -> None:
