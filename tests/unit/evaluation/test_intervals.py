@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 
 from versatune.evaluation.intervals import (
     bonett_price,
-    bootstrap_mean,
-    bootstrap_ratio,
     log_ratio,
     mean_stderr,
+    ratio_interval,
     share_stderr,
     t_interval,
     wilson,
@@ -119,15 +118,6 @@ def test_the_log_ratios_error_is_that_of_drawing_the_rows_again() -> None:
     assert log_ratio(before, after)[1] == pytest.approx(ratios.std(), rel=0.05)
 
 
-def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
-    values = np.random.default_rng(1).normal(2.0, 1.0, 200)
-    mean, stderr = mean_stderr(values)
-    low, high = bootstrap_mean(values, seed=3)
-    assert (low, high) == bootstrap_mean(values, seed=3)
-    assert low == pytest.approx(mean - 1.96 * stderr, abs=0.02)
-    assert high == pytest.approx(mean + 1.96 * stderr, abs=0.02)
-
-
 @given(
     p=st.floats(0.05, 0.95),
     seed=st.integers(0, 1000),
@@ -139,9 +129,30 @@ def test_mean_and_stderr_agree_with_numpy(p: float, seed: int) -> None:
     assert stderr == pytest.approx(share_stderr(mean, 30))
 
 
-def test_bootstrap_of_a_ratio_draws_pairs() -> None:
-    """Pairs in one ratio have it in every draw; without a loss everywhere there is none."""
-    baseline = np.array([-1.0, -4.0, -2.5])
-    assert bootstrap_ratio(0.25 * baseline, baseline, seed=0) == pytest.approx((0.25, 0.25))
-    assert all(map(math.isnan, bootstrap_ratio(baseline, np.array([-1.0, 0.5, -1.0]), seed=0)))
-    assert all(map(math.isnan, bootstrap_ratio(baseline[:1], baseline[:1], seed=0)))
+def test_the_interval_of_a_ratio_by_hand() -> None:
+    """A baseline known exactly: the t-interval of the mean, divided."""
+    values, baseline = np.array([-1.0, -2.0, -3.0]), np.full(3, -4.0)
+    # t(2) = 4.3027, standard error 1 / sqrt(3)
+    half = 4.3027 / math.sqrt(3) / 4
+    assert ratio_interval(values, baseline) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+    # far beyond what three seeds hold, 0.25 to 0.75
+    assert half > 0.6
+
+
+def test_pairs_in_one_ratio_have_it_for_certain() -> None:
+    baseline = np.array([-3.5, -4.0, -3.0])
+    assert ratio_interval(0.25 * baseline, baseline) == pytest.approx((0.25, 0.25))
+
+
+@given(st.lists(st.tuples(st.floats(-2, -0.1), st.floats(-2, -1.5)), min_size=3, max_size=9))
+def test_the_ends_of_the_ratio_are_where_the_t_test_ends(pairs: list[tuple[float, float]]) -> None:
+    values, baseline = np.array(pairs).T
+    for end in ratio_interval(values, baseline):
+        low, high = t_interval(*mean_stderr(values - end * baseline), len(values))
+        assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
+    baseline = np.array([-1.0, 0.5, -1.0])
+    assert all(map(math.isnan, ratio_interval(baseline, baseline)))
+    assert all(map(math.isnan, ratio_interval(baseline[:1], baseline[:1])))

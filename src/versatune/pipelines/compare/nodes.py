@@ -119,7 +119,7 @@ def compare(
         )
         for part in (tables[: len(KINDS)], tables[len(KINDS) :])
     )
-    summary = against.summarise(rows, params.baseline, params.target, params.seed)
+    summary = against.summarise(rows, params.baseline, params.target)
     for line in spoken(summary):
         logger.info(line)
     tracking.log_metrics(_headline(summary))

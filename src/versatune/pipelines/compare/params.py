@@ -38,8 +38,6 @@ class CompareParams(Params):
     """Parameters of training that differ from ``train`` (``rounds: 4``), for all runs alike."""
     keep_models: bool = False
     """Keep the weights of finished runs. Off, a run's numbers, items and history are kept."""
-    seed: int = 0
-    """For the bootstrap."""
 
     @model_validator(mode="before")
     @classmethod
