@@ -14,12 +14,12 @@ from versatune.evaluation.forgetting import (
     mean_relative_gain,
     verdict,
 )
-from versatune.evaluation.intervals import (
+from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
+from versatune.intervals import (
     mean_stderr,
     ratio_interval,
     t_interval,
 )
-from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 
 Array = npt.NDArray[np.float64]
 

@@ -8,14 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.evaluation.intervals import (
+from versatune.evaluation.results import LOSS
+from versatune.intervals import (
     bonett_price,
     log_ratio,
     mean_stderr,
     t_interval,
     wilson,
 )
-from versatune.evaluation.results import LOSS
 
 Array = npt.NDArray[np.float64]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from versatune.evaluation.intervals import bonett_price
+from versatune.intervals import bonett_price
 from versatune.retraining.config import Metric, PromotionParams
 
 Array = npt.NDArray[np.float64]
@@ -75,7 +75,7 @@ def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
 def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
     """Accuracy of the challenger minus the champion's; both (n,) of 0 and 1, the same items.
 
-    The interval is :func:`versatune.evaluation.intervals.bonett_price`'s, which does not shrink to
+    The interval is :func:`versatune.intervals.bonett_price`'s, which does not shrink to
     nothing when the models agree on a few items. Raises ValueError on different shapes, no items,
     values but 0 and 1.
     """

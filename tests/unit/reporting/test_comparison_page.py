@@ -8,7 +8,7 @@ import pytest
 
 from tests.example_run import SIX, compared
 from versatune.evaluation.comparison import summarise
-from versatune.evaluation.intervals import ratio_interval
+from versatune.intervals import ratio_interval
 from versatune.reporting import comparison, figures
 from versatune.reporting.page import Setup
 

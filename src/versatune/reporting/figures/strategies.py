@@ -8,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
-from versatune.evaluation.intervals import mean_stderr, t_interval
 from versatune.evaluation.results import LOSS
+from versatune.intervals import mean_stderr, t_interval
 from versatune.reporting.style import (
     INK,
     MUTED,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versatune.evaluation.intervals import (
+from versatune.intervals import (
     bonett_price,
     log_ratio,
     mean_stderr,
