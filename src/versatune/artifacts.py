@@ -246,6 +246,12 @@ class WorkFolder:
                 write_json(path / INPUTS, wanted)
         return cls(path, wanted, facts)
 
+    def reopen(self) -> None:
+        """Take the seal off, before a file of a finished folder is replaced: should the process be
+        killed meanwhile, the folder is unfinished and not damaged."""
+        self._facts = None
+        (self.path / MANIFEST).unlink(missing_ok=True)
+
     def seal(self, **facts: Any) -> FolderRef:
         """Write the manifest, last of all: the folder is finished. Returns its reference."""
         self._facts = plain(facts)

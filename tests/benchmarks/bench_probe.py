@@ -123,7 +123,7 @@ def judging(args: argparse.Namespace) -> None:
             params = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
             target = Path(folder) / kind
             begun = time.perf_counter()
-            ref = judges.train_judge(target, rows, params, dict.fromkeys(DOMAINS, ""), 0)
+            ref = judges.train_judge(target, rows, params, dict.fromkeys(DOMAINS, ""), 0, target)
             ready = time.perf_counter() - begun
             judge = judges.open_judge(ref, params, target)
             rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))

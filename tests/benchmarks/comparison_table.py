@@ -5,7 +5,7 @@
 REPORTING_FOLDER holds ``comparison.parquet`` and ``comparison_summary.parquet``
 (``data/results/fostering`` after ``kedro run --env results/fostering --pipeline compare``). Values
 are means over seeds; intervals are 95 % t-intervals over seeds of differences paired by seed, those
-of ``less degradation`` are a paired bootstrap's. The last table has the geometric mean of the
+of ``less degradation`` are Fieller's for a ratio. The last table has the geometric mean of the
 domains' losses, in which equal parts of any domain's loss count alike, as they do in the learnable
 potential.
 """
@@ -55,8 +55,7 @@ def _measure(mine: pd.DataFrame, name: str) -> str:
         return ""
     row = rows[0]
     if name == "less_degradation":
-        low, high = row["bootstrap_low"], row["bootstrap_high"]
-        return f"{row['value']:.1%} ({low:.1%} to {high:.1%})"
+        return f"{row['value']:.1%} ({row['value_low']:.1%} to {row['value_high']:.1%})"
     return f"{row['value']:+.3f} ({row['value_low']:+.3f} to {row['value_high']:+.3f})"
 
 
@@ -74,7 +73,7 @@ def geometric(comparison: pd.DataFrame, baseline: str) -> list[str]:
         theirs = np.array([means[baseline, seed] for seed in seeds])
         cells = [strategy, f"{mine.mean():.3f}", "baseline", ""]
         if strategy != baseline:
-            row = difference_row((theirs - mine) / theirs, 0, lower_is_better=False)
+            row = difference_row((theirs - mine) / theirs, lower_is_better=False)
             spread = f"{row['low']:+.2%} to {row['high']:+.2%}"
             cells[2:] = [f"{row['difference']:+.2%} ({spread})", row["verdict"]]
         lines.append(f"| {' | '.join(cells)} |")

@@ -18,7 +18,7 @@ from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges
 from versatune.probing.config import JudgeParams, ProbeParams
-from versatune.probing.probe import load_probe, run_probe
+from versatune.probing.probe import ANSWERS, load_probe, run_probe
 from versatune.probing.result import knowledge_distribution
 
 DESCRIPTIONS = {
@@ -58,7 +58,9 @@ def main() -> None:
     for kind in ("classifier", "likelihood"):
         likelihood = {"name_or_path": str(args.model), "labelled_per_domain": args.labelled}
         judge = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
-        ref = judges.train_judge(args.out / f"judge-{kind}", rows, judge, DESCRIPTIONS, 0)
+        ref = judges.train_judge(
+            args.out / f"judge-{kind}", rows, judge, DESCRIPTIONS, 0, args.out / ANSWERS
+        )
         params = ProbeParams(
             folder=args.out,
             seed=0,

@@ -173,6 +173,21 @@ def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef, tmp_path:
     assert len(set(folders)) == len(folders) == 8
 
 
+def test_a_block_of_training_keeps_what_the_comparison_does_not_change(
+    tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    def lora(train: dict[str, Any] | None, changes: Any) -> Any:
+        params = settings(tmp_path, train={"lora": changes})
+        found = plan_runs(tiny_store, *START.values(), params, TrainParams(lora=train))
+        return found[0]["runs"][0]["train"]["lora"]
+
+    own = {"r": 4, "alpha": 8, "target_modules": ["q_proj"]}
+    found = lora(own, {"r": 32})
+    assert (found["r"], found["alpha"], found["target_modules"]) == (32, 8, ["q_proj"])
+    assert lora(None, {"r": 32})["alpha"] == 32
+    assert lora(own, None) is None
+
+
 def test_a_strategy_without_its_references_is_refused_before_training(
     tiny_store: FolderRef, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """The probe pipeline as a slice: project parameters, the project's catalog entries, tiny model."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 
+from tests.hostile_server import chat, garbage, serving
 from tests.probe_rows import WORDS, clean_rows
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
@@ -59,7 +61,8 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
     return DataCatalog(
         {
             **{name: MemoryDataset(value) for name, value in values.items()},
-            "judge_key": SecretDataset(credentials={"api_key": "k"}),
+            "judge_key": SecretDataset(credentials={"api_key": "key-of-the-judge"}),
+            "sampler_key": SecretDataset(credentials={"api_key": "key-of-the-sampler"}),
             **{n: FolderDataset(filepath=str(probe / n)) for n in FOLDERS},
             "knowledge_distribution": JSONDataset(filepath=str(folder / "knowledge.json")),
             "judged_samples": ParquetDataset(filepath=str(folder / "judged.parquet")),
@@ -72,7 +75,7 @@ FOLDERS = ("judge", "samples", "judgements")
 
 def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
     entries = yaml.safe_load((project_root / "conf/base/catalog_probe.yml").read_text())
-    for name in {*create_pipeline().all_outputs(), "judge_key"}:
+    for name in {*create_pipeline().all_outputs(), "judge_key", "sampler_key"}:
         assert entries[name]["metadata"]["kedro-viz"]["layer"], name
 
 
@@ -122,6 +125,32 @@ def test_a_known_distribution_skips_the_probe_and_keeps_what_was_sampled(
     assert found["domains"]["law"]["share"] == 0.5
     assert found["base_model"] == "LLaMA-2-7B"
     assert len(datasets.load("judged_samples")) == 0
+
+
+def test_each_server_is_sent_its_own_key_alone(tmp_path, project_root, tiny_checkpoint, rows):
+    def says(number: int):
+        choice = {"index": 0, "text": f"court {number}", "finish_reason": "stop", "logprobs": None}
+        body = {"id": "x", "object": "text_completion", "created": 0, "model": "m"}
+        return garbage(json.dumps({**body, "choices": [choice]}).encode())
+
+    answer = chat('{"law": 0.6, "medicine": 0.3, "other": 0.1}')
+    with serving(says) as sampled, serving(lambda _: answer) as asked:
+        params = settings(
+            project_root,
+            tmp_path / "probe",
+            sampling={"source": "server", "server": {"url": sampled.url, "model": "m"}},
+            judge={
+                "kind": "endpoint",
+                "endpoint": {
+                    "labelled_per_domain": 10,
+                    "server": {"url": asked.url, "model": "m"},
+                },
+            },
+        )
+        datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+        SequentialRunner().run(create_pipeline(), datasets)
+    assert asked.authorisations == {"Bearer key-of-the-judge"}
+    assert sampled.authorisations == {"Bearer key-of-the-sampler"}
 
 
 def test_the_key_shows_nowhere(capsys):

@@ -222,6 +222,18 @@ def test_unfinished_work_is_gone_on_from(tmp_path: Path) -> None:
         _ = again.ref
 
 
+def test_finished_work_that_is_taken_up_again_is_unfinished_and_not_damaged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    work = sealed(tmp_path / "work", {"seed": 0})
+    work.reopen()
+    (work.path / "sub" / "out.txt").write_text("better")
+    again = WorkFolder.open(work.path, {"seed": 0})
+    assert not work.complete and not again.complete
+    assert (again.path / "sub" / "out.txt").read_text() == "better" and not caplog.text
+    assert again.seal().facts == {}
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_other_inputs_replace_the_folder(tmp_path: Path, finished: bool) -> None:
     path = tmp_path / "work"

@@ -108,11 +108,16 @@ class Collector:
     def _sound(self, origin: Origin, tally: Tally, title: str) -> Iterator[tuple[str, Messages]]:
         shape = origin.source.shape
         unknown: list[VersatuneError] = []
+        unseen = set(origin.source.columns.values())
+        there: set[str] = set()
         for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
             tally.read += 1
             if isinstance(raw, Bad):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)
                 continue
+            if unseen:
+                unseen -= raw.values.keys()
+                there = set(raw.values)
             if shape is None:
                 try:
                     shape = detect_shape(raw.values, origin.source.columns, raw.where)
@@ -129,6 +134,8 @@ class Collector:
                 yield row
         if shape is None and unknown:
             raise unknown[0]
+        if unseen and there:
+            _refuse_unseen(origin.source, unseen, there)
 
     def _checked(self, raw: Row, shape: Shape, source: Source) -> tuple[str, Messages] | Bad:
         try:
@@ -182,6 +189,15 @@ class Collector:
                 f"{tally.rejects.worst()}. Mend the file, or raise ingest.max_reject_rate "
                 f"(now {self.params.max_reject_rate:g}) to go on without them."
             )
+
+
+def _refuse_unseen(source: Source, unseen: set[str], there: set[str]) -> None:
+    """A column named by mistake would else leave out its field in every row, without a word."""
+    wrong = ", ".join(f"{field}: {c}" for field, c in source.columns.items() if c in unseen)
+    raise VersatuneError(
+        f"{source.label}: no row has what `columns` names ({wrong}); the last one has "
+        f"{', '.join(sorted(there))}. Mend the name, or leave the field out of `columns`."
+    )
 
 
 _TYPES: dict[str, Any] = {

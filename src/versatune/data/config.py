@@ -40,7 +40,8 @@ class Source(Params):
     shape: Shape | None = None
     """How a row is laid out; detected from the columns when left out."""
     columns: dict[str, str] = Field(default={})
-    """Field of the shape -> column of the file, where the names differ."""
+    """Field of the shape -> column of the file, where the names differ. One that no row has is
+    refused, also for a field that may be missing."""
     weight: float | None = Field(default=None, ge=0)
     """Wanted proportion of this source's rows in its domain. All sources of a domain or none."""
 

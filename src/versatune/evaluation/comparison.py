@@ -14,13 +14,12 @@ from versatune.evaluation.forgetting import (
     mean_relative_gain,
     verdict,
 )
-from versatune.evaluation.intervals import (
-    bootstrap_mean,
-    bootstrap_ratio,
+from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
+from versatune.intervals import (
     mean_stderr,
+    ratio_interval,
     t_interval,
 )
-from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 
 Array = npt.NDArray[np.float64]
 
@@ -34,11 +33,11 @@ number of the model all of them began from; ``change``: since then, paired by it
 
 SUMMARY_COLUMNS = (
     *("metric", "measure", "domain", "strategy", "baseline", "value", "value_low", "value_high"),
-    *("difference", "low", "high", "bootstrap_low", "bootstrap_high", "n_seeds", "verdict"),
+    *("difference", "low", "high", "n_seeds", "verdict"),
 )
 """The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
-``difference``: mean over seeds of the paired difference from the baseline, with its t-interval and
-its bootstrap interval; ``verdict``: on the difference."""
+``difference``: mean over seeds of the paired difference from the baseline, with its t-interval;
+``verdict``: on the difference."""
 
 ACCURACY = "accuracy"
 """A domain's mean over its tasks of each task's accuracy
@@ -77,9 +76,7 @@ def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scor
     return result
 
 
-def summarise(
-    comparison: pd.DataFrame, baseline: str, target: str | None = None, seed: int = 0
-) -> pd.DataFrame:
+def summarise(comparison: pd.DataFrame, baseline: str, target: str | None = None) -> pd.DataFrame:
     """The ``comparison_summary`` table.
 
     Measures, for held-out loss and for accuracy where it was measured:
@@ -90,9 +87,9 @@ def summarise(
     - ``gain_over_each``: the same over every other strategy in turn, which is its ``baseline``;
     - with ``target``: ``target_gain`` and ``others_change`` since the base (for losses the fall
       counts as gain), and ``less_degradation`` than the baseline's: a ratio of means over seeds,
-      whose interval is a paired bootstrap's.
+      whose interval is Fieller's (:func:`ratio_interval`), from :data:`MIN_SEEDS` on.
 
-    Only seeds that both have are paired. ``seed`` is the bootstrap's.
+    Only seeds that both have are paired.
     """
     rows: list[dict[str, Any]] = []
     for metric in (LOSS, ACCURACY):
@@ -102,15 +99,15 @@ def summarise(
         measures = list(_measures(metric, found, base, target))
         for measure, domain, values in measures:
             for strategy in strategies:
-                row = _paired(values, strategy, baseline, seed, _falls(metric, measure))
+                row = _paired(values, strategy, baseline, _falls(metric, measure))
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
-        rows += _relative_gains(metric, found, strategies, baseline, seed)
+        rows += _relative_gains(metric, found, strategies, baseline)
         for other in strategies:
-            gains_over = _relative_gains(metric, found, strategies, other, seed)
+            gains_over = _relative_gains(metric, found, strategies, other)
             rows += [row | {"measure": EACH} for row in gains_over]
         others = [values for measure, _, values in measures if measure == "others_change"]
-        rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline, seed)
+        rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
@@ -147,7 +144,7 @@ def _mean(values: Mapping[str, float]) -> float:
 
 
 def _paired(
-    values: Series, strategy: str, baseline: str, seed: int, lower_is_better: bool
+    values: Series, strategy: str, baseline: str, lower_is_better: bool
 ) -> dict[str, Any] | None:
     mine = {s: v for (name, s), v in values.items() if name == strategy}
     theirs = {s: v for (name, s), v in values.items() if name == baseline}
@@ -161,11 +158,11 @@ def _paired(
     if strategy == baseline:
         return row | {"n_seeds": len(both)}
     differences = np.array([mine[s] - theirs[s] for s in both])
-    return row | difference_row(differences, seed, lower_is_better)
+    return row | difference_row(differences, lower_is_better)
 
 
-def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict[str, Any]:
-    """Mean of paired differences, shape (seeds,), its two intervals and the verdict.
+def difference_row(differences: Array, lower_is_better: bool) -> dict[str, Any]:
+    """Mean of paired differences, shape (seeds,), its interval and the verdict.
 
     The verdict follows the t-interval over seeds, from :data:`MIN_SEEDS` on. The interval is about
     other seeds on these very items; how far the items stand for the domain, each row's own
@@ -173,14 +170,11 @@ def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict
     """
     mean, stderr = mean_stderr(differences)
     low, high = t_interval(mean, stderr, len(differences))
-    bootstrap_low, bootstrap_high = bootstrap_mean(differences, seed)
     enough = len(differences) >= MIN_SEEDS
     return {
         "difference": mean,
         "low": low,
         "high": high,
-        "bootstrap_low": bootstrap_low,
-        "bootstrap_high": bootstrap_high,
         "n_seeds": len(differences),
         "verdict": (
             verdict(low, high, lower_is_better=lower_is_better) if enough else "not distinguishable"
@@ -189,7 +183,7 @@ def difference_row(differences: Array, seed: int, lower_is_better: bool) -> dict
 
 
 def _relative_gains(
-    metric: str, found: Scores, strategies: Sequence[str], baseline: str, seed: int
+    metric: str, found: Scores, strategies: Sequence[str], baseline: str
 ) -> Iterator[dict[str, Any]]:
     sign = -1 if metric == LOSS else 1
     means = {key: _mean(by_domain) for key, by_domain in found.items()}
@@ -207,7 +201,7 @@ def _relative_gains(
             "strategy": strategy,
             "baseline": baseline,
             "value": sign * mean_relative_gain(mine, theirs),
-            **_as_value(difference_row(each, seed, lower_is_better=False)),
+            **_as_value(difference_row(each, lower_is_better=False)),
         }
 
 
@@ -217,7 +211,7 @@ def _as_value(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _less_degradation(
-    metric: str, others: Series, strategies: Sequence[str], baseline: str, seed: int
+    metric: str, others: Series, strategies: Sequence[str], baseline: str
 ) -> Iterator[dict[str, Any]]:
     """``others``: the sum of the changes of the other domains."""
     for strategy in strategies:
@@ -226,15 +220,18 @@ def _less_degradation(
             continue
         mine = np.array([others[strategy, s] for s in seeds])
         theirs = np.array([others[baseline, s] for s in seeds])
-        low, high = bootstrap_ratio(mine, theirs, seed)
+        value = less_degradation(float(mine.mean()), float(theirs.mean()))
+        low, high = math.nan, math.nan
+        if len(seeds) >= MIN_SEEDS and not math.isnan(value):
+            low, high = ratio_interval(mine, theirs)
         yield {
             "metric": metric,
             "measure": "less_degradation",
             "domain": ALL,
             "strategy": strategy,
             "baseline": baseline,
-            "value": less_degradation(float(mine.mean()), float(theirs.mean())),
-            "bootstrap_low": 1 - high,
-            "bootstrap_high": 1 - low,
+            "value": value,
+            "value_low": 1 - high,
+            "value_high": 1 - low,
             "n_seeds": len(seeds),
         }

@@ -8,8 +8,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.evaluation.intervals import log_ratio, mean_stderr, t_interval, wilson
 from versatune.evaluation.results import LOSS
+from versatune.intervals import (
+    bonett_price,
+    log_ratio,
+    mean_stderr,
+    t_interval,
+    wilson,
+)
 
 Array = npt.NDArray[np.float64]
 
@@ -24,8 +30,9 @@ CHANGE_COLUMNS = (
     *("became_right", "became_right_low", "became_right_high"),
 )
 """The ``forgetting`` table. ``low``, ``high``: 95 % interval of ``change``, paired by item; that of
-a loss is base * (exp(x ± t * stderr(x)) - 1) with x the :func:`log_ratio` of its rows, so divided
-by ``base`` it is the interval of ``relative``, which ends above -1; ``relative``: change / base;
+a share of right answers is :func:`bonett_price`'s; that of a loss is
+base * (exp(x ± t * stderr(x)) - 1) with x the :func:`log_ratio` of its rows, so divided by ``base``
+it is the interval of ``relative``, which ends above -1; ``relative``: change / base;
 ``became_wrong``: share of all items that were right and are wrong now."""
 
 
@@ -136,9 +143,14 @@ def _change(
         low, high = change - half, change + half
     else:
         first, second = (pairs[f"score_{when}"].to_numpy(np.float64) for when in _WHEN)
-        low, high = _paired(metric, base, first, second)
-        if np.isin([first, second], (0.0, 1.0)).all():
+        if metric == LOSS:
+            low, high = t_interval(*log_ratio(first, second), len(first))
+            low, high = base * _expm1(low), base * _expm1(high)
+        elif np.isin([first, second], (0.0, 1.0)).all():
+            low, high, _ = bonett_price(first, second)
             moved = transitions(first, second)
+        else:
+            low, high = t_interval(*mean_stderr(second - first), len(first))
     return {
         "domain": domain,
         "task": task,
@@ -156,13 +168,6 @@ def _change(
 
 
 _WHEN = ("before", "after")
-
-
-def _paired(metric: str, base: float, before: Array, after: Array) -> tuple[float, float]:
-    if metric == LOSS:
-        low, high = t_interval(*log_ratio(before, after), len(before))
-        return base * _expm1(low), base * _expm1(high)
-    return t_interval(*mean_stderr(after - before), len(before))
 
 
 def _expm1(exponent: float) -> float:

@@ -17,10 +17,10 @@ from typing import Any
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.intervals import Z95
 from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, score_row, table
 from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
+from versatune.intervals import Z95
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.intervals import t_interval
 from versatune.evaluation.results import HELD_OUT, ITEM_COLUMNS, LOSS, ROW_COLUMNS, Measured, table
+from versatune.intervals import t_interval
 
 if TYPE_CHECKING:
     from versatune.modeling.heldout import HeldOut

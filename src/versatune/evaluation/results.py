@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from versatune.evaluation.intervals import Z95, mean_stderr, share_stderr, wilson
+from versatune.intervals import Z95, mean_stderr, share_stderr, wilson
 
 ROW_COLUMNS = ("domain", "task", "metric", "value", "stderr", "low", "high", "n", "task_version")
 """What one measurement fills in of the ``evaluation`` table."""

@@ -21,7 +21,7 @@ class ServerParams(Params):
     concurrency: int = Field(default=8, ge=1, le=512)
     """Requests on their way at the same time."""
     requests_per_minute: float = Field(default=0.0, ge=0)
-    """Upper limit on requests started a minute; 0: none."""
+    """Upper limit on requests started a minute, further tries included; 0: none."""
     timeout: float = Field(default=60.0, gt=0)
     """Seconds until an unanswered request is given up (and tried again)."""
     max_retries: int = Field(default=6, ge=0)

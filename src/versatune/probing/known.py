@@ -9,9 +9,8 @@ count; it is the difference to 10,000.
 from collections.abc import Sequence
 from typing import Any
 
-from scipy import stats
-
 from versatune.errors import VersatuneError
+from versatune.intervals import wilson
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
 SAMPLED = 10_000
@@ -26,14 +25,6 @@ KNOWN = {
     "Qwen2.5-7B": (299, 490, 357, 738, 5006, 1968),
     "Qwen2.5-14B": (195, 354, 358, 874, 5542, 1504),
 }
-
-
-def wilson(count: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion ``count / n``; both ends in [0, 1]."""
-    if not 0 <= count <= n or n == 0:
-        raise ValueError(f"{count} of {n} is no proportion")
-    interval = stats.binomtest(count, n).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def known_distribution(name: str, domains: Sequence[str]) -> dict[str, Any]:
@@ -51,8 +42,8 @@ def known_distribution(name: str, domains: Sequence[str]) -> dict[str, Any]:
     total = sum(counts.values())
     shares = {}
     for domain in domains:
-        low, high = wilson(counts[domain], total)
         share = counts[domain] / total
+        low, high = wilson(share, total)
         shares[domain] = {"share": share, "low": low, "high": high, "raw_share": share}
     return {
         "domains": shares,

@@ -22,26 +22,42 @@ logger = logging.getLogger(__name__)
 OnRound = Callable[[int, Estimate], None]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "refused", "unparseable", "failed")
 SAMPLES, JUDGEMENTS, JUDGE = "samples", "judgements", "judge"
+ANSWERS = "answers"
+"""Where a judge that has to be paid keeps its answers: beside the folders that are made anew when
+the rows or the samples change, since an answer depends on neither."""
 
 
 class JudgementStore:
-    """What the judge said, wave by wave, next to the samples; grows with them."""
+    """What the judge said, wave by wave, next to the samples; grows with them.
+
+    A text that got no answer is asked about once a run: it counts as ``failed`` for the run, and
+    the next one tries again.
+    """
 
     def __init__(self, work: WorkFolder, open_judge: Callable[[], Judge]) -> None:
         self.work = work
         self._open = open_judge
         self._judge: Judge | None = None
+        self._asked: set[int] = set()
+
+    @property
+    def failed(self) -> bool:
+        """Whether a text of any wave is without an answer."""
+        return any("failed" in _read(file).status for file in _waves(self.work.path))
 
     def of(self, wave: int, samples: list[Sample]) -> Judgement:
-        """The judgement of a whole wave, made now if it was not there."""
+        """The judgement of a whole wave, made now if it was not there or lacks answers."""
         file = self.work.path / f"wave_{wave:05d}.safetensors"
-        if not file.is_file():
+        kept = _read(file) if file.is_file() else None
+        if kept is None or ("failed" in kept.status and wave not in self._asked):
             self._judge = self._judge or self._open()
-            self._write(file, judge_samples(self._judge, samples))
-        kept = load_file(file)
-        return Judgement(
-            kept["probabilities"], [STATUSES[i] for i in kept["status"]], kept["familiarity"]
-        )
+            made = judge_samples(self._judge, samples)
+            if kept is not None:
+                self.work.reopen()
+            self._write(file, made)
+            self._asked.add(wave)
+            kept = _read(file)
+        return kept
 
     def _write(self, file: Path, made: Judgement) -> None:
         codes = np.array([STATUSES.index(s) for s in made.status], dtype=np.int64)
@@ -55,6 +71,16 @@ class JudgementStore:
             temporary,
         )
         temporary.replace(file)
+
+
+def _waves(folder: Path) -> list[Path]:
+    return sorted(folder.glob("wave_*.safetensors"))
+
+
+def _read(file: Path) -> Judgement:
+    kept = load_file(file)
+    status = [STATUSES[i] for i in kept["status"]]
+    return Judgement(kept["probabilities"], status, kept["familiarity"])
 
 
 def judge_samples(judge: Judge, samples: list[Sample]) -> Judgement:
@@ -91,7 +117,8 @@ def run_probe(
 ) -> tuple[FolderRef, FolderRef]:
     """Sample and judge in rounds; returns the samples' and the judgements' folders.
 
-    What was drawn or judged before, in this run or an earlier one, is used again. The facts of
+    What was drawn or judged before, in this run or an earlier one, is used again; texts that got
+    no answer in an earlier run are asked about again. The facts of
     the judgements say how many samples count (``n``), after how many ``rounds`` it stopped and
     why (``stopped``: ``half_width`` or ``limit``). ``open_judge`` gets the folder it may keep
     things in; ``api_key`` is for a served base model.
@@ -104,9 +131,10 @@ def run_probe(
         {"samples": store.work.fingerprint, "judge": judge.fingerprint},
     )
     asked = plain({"rounds": params.rounds, "estimate": params.estimate})
-    if store.work.complete and work.complete and work.ref.facts["asked"] == asked:
+    judgements = JudgementStore(work, lambda: open_judge(params.folder / ANSWERS))
+    done_before = store.work.complete and work.complete and work.ref.facts["asked"] == asked
+    if done_before and not judgements.failed:
         return store.work.ref, work.ref
-    judgements = JudgementStore(work, lambda: open_judge(work.path))
     labelled = Labelled.load(judge)
     rounds = params.rounds
     for done in range(1, rounds.max_rounds + 1):
@@ -138,13 +166,7 @@ def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample],
         for line in file.read_text(encoding="utf-8").split("\n")
         if line
     ]
-    files = sorted(judgements.path.glob("wave_*.safetensors"))
-    parts = [load_file(f) for f in files]
-    made = [
-        Judgement(p["probabilities"], [STATUSES[i] for i in p["status"]], p["familiarity"])
-        for p in parts
-    ]
-    return drawn[:n], join(made, n)
+    return drawn[:n], join([_read(file) for file in _waves(judgements.path)], n)
 
 
 def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:

@@ -32,6 +32,10 @@ HOPELESS = (
 """Answers that trying again can't change."""
 
 
+class FilteredError(ValueError):
+    """The server's content filter turns the prompt down: about this text, not about the server."""
+
+
 class Server:
     """A server and how fast it may be asked. Safe to use from several threads."""
 
@@ -43,6 +47,9 @@ class Server:
             api_key=api_key or NO_KEY,
             timeout=params.timeout,
             max_retries=params.max_retries,
+            http_client=openai.DefaultHttpxClient(
+                event_hooks={"request": [lambda _: self._take_turn()]}  # the client's retries too
+            ),
         )
         self._pause = 60 / params.requests_per_minute if params.requests_per_minute else 0.0
         self._next = 0.0
@@ -83,10 +90,11 @@ class Server:
         return (text.replace(self._secret, "(key)") if self._secret else text)[:300]
 
     def _ask(self, request: Callable[..., Any], **how: Any) -> Any:
-        self._take_turn()
         try:
             return request(model=self.params.model, **how)
         except HOPELESS as error:
+            if error.code == "content_filter":
+                raise FilteredError(self.told(error)) from None
             raise VersatuneError(
                 f"{self._key}: {self.params.place} refuses model {self.params.model!r}: "
                 f"{error.status_code} {self.told(error)}"

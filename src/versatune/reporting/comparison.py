@@ -291,7 +291,7 @@ def _difference(row: Row, metric: str, few: bool) -> Cell:
 def _spared(row: Row, few: bool) -> Cell:
     if row["value"] is None:
         return NOTHING
-    span = "" if few else _span(row["bootstrap_low"], row["bootstrap_high"], 0, 100)
+    span = "" if few else _span(row["value_low"], row["value_high"], 0, 100)
     return Cell(row["value"], formats.percent(row["value"], 0), span)
 
 

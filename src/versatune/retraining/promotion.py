@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from versatune.intervals import bonett_price
 from versatune.retraining.config import Metric, PromotionParams
 
 Array = npt.NDArray[np.float64]
@@ -74,23 +75,14 @@ def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
 def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
     """Accuracy of the challenger minus the champion's; both (n,) of 0 and 1, the same items.
 
-    The interval is Bonett and Price's for paired shares (2012): with b items only the challenger
-    got right and c only the champion, p = (b + 1) / (n + 2), q = (c + 1) / (n + 2), it is p - q
-    -+ 1.96 sqrt((p + q - (p - q)^2) / (n + 2)), which does not shrink to nothing when the models
-    agree on a few items. Raises ValueError on different shapes, no items, values but 0 and 1.
+    The interval is :func:`versatune.intervals.bonett_price`'s, which does not shrink to
+    nothing when the models agree on a few items. Raises ValueError on different shapes, no items,
+    values but 0 and 1.
     """
-    _same(champion, challenger)
-    if not np.isin(np.concatenate([champion, challenger]), (0.0, 1.0)).all():
-        raise ValueError("accuracy is made of zeros and ones")
-    n = len(champion)
-    gained = (float((challenger > champion).sum()) + 1) / (n + 2)
-    lost = (float((challenger < champion).sum()) + 1) / (n + 2)
-    stderr = math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))
-    half = _half_width(stderr, math.inf)
+    low, high, stderr = bonett_price(champion, challenger)
     return Change(
         metric="accuracy", domain=domain, value=float((challenger - champion).mean()),
-        low=max(-1.0, gained - lost - half), high=min(1.0, gained - lost + half),
-        stderr=stderr, n=n,
+        low=low, high=high, stderr=stderr, n=len(champion),
         champion=float(champion.mean()), challenger=float(challenger.mean()),
     )  # fmt: skip
 

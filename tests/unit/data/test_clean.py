@@ -175,6 +175,37 @@ def test_columns_of_no_shape_are_named(cleaner: Clean) -> None:
         cleaner(['{"foo": 1}'] * 9)
 
 
+def mapped(tmp_path: Path, law: list[dict[str, str]], columns: dict[str, str]) -> FolderRef:
+    for name, made in (("law", law), ("code", [json.loads(line) for line in lines("code")])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in made))
+    config: dict[str, Any] = {
+        name: {"description": name, "sources": [{"path": str(tmp_path / f"{name}.jsonl")}]}
+        for name in ("law", "code")
+    }
+    config["law"]["sources"][0]["columns"] = columns
+    return clean(Domains.model_validate(config), CleanParams(folder=tmp_path / "clean", seed=0))
+
+
+def test_a_column_that_no_row_has_is_named_and_not_left_out_silently(tmp_path: Path) -> None:
+    law = [
+        {"instruction": f"what {n}", "output": f"so {n}", "context": f"of {n}"} for n in range(20)
+    ]
+    with pytest.raises(
+        VersatuneError,
+        match=r"law\.jsonl: no row has what `columns` names \(input: contxt\); "
+        r"the last one has context, instruction, output",
+    ):
+        mapped(tmp_path, law, {"input": "contxt"})
+
+
+def test_a_column_that_one_row_has_is_enough(tmp_path: Path) -> None:
+    law = [{"instruction": f"what {n}", "output": f"so {n}"} for n in range(20)]
+    law[7]["context"] = "of 7"
+    found = rows(mapped(tmp_path, law, {"input": "context"}))
+    found += rows(FolderRef.load(tmp_path / "clean"), "validation")
+    assert sum("of 7" in r["messages"][0]["content"] for r in found) == 1
+
+
 @pytest.mark.parametrize("items", ["not json", '{"choices": []}', '{"question": " "}', "[1]"])
 def test_evaluation_files_without_questions_are_named(cleaner: Clean, items: str) -> None:
     cleaner(lines("law"), evaluation=["Which is which?"])

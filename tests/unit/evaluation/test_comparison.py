@@ -70,7 +70,6 @@ def test_differences_are_paired_by_seed() -> None:
     assert code["low"] == pytest.approx(-1 / 30 - half, abs=1e-4)
     assert code["high"] == pytest.approx(-1 / 30 + half, abs=1e-4)
     assert code["verdict"] == "not distinguishable"
-    assert code["bootstrap_low"] == pytest.approx(-0.1) and code["bootstrap_high"] == 0.0
     own = line(summary, measure="value", domain="law", strategy="uniform")
     assert own["value"] == pytest.approx(2.1) and math.isnan(own["difference"])
 
@@ -108,6 +107,14 @@ def test_expansion_counts_target_and_others_apart() -> None:
     assert others["difference"] == pytest.approx(0.75) and others["verdict"] == "better"
     spared = line(summary, measure="less_degradation", strategy="expand")
     assert spared["value"] == pytest.approx(1 - 0.25 / 1.0)
+    # -0.2, -0.3, -0.25 beside -1.0 always: t(2) = 4.3027, standard error 0.05 / sqrt(3)
+    half = 4.3027 * 0.05 / math.sqrt(3)
+    assert spared["value_low"] == pytest.approx(0.75 - half, abs=1e-5)
+    assert spared["value_high"] == pytest.approx(0.75 + half, abs=1e-5)
+    two = summarise(
+        table({name: seeds[:2] for name, seeds in worse.items()}, BASE), "target_only", "law"
+    )
+    assert math.isnan(line(two, measure="less_degradation", strategy="expand")["value_low"])
 
 
 def test_fewer_than_three_seeds_distinguish_nothing() -> None:
@@ -118,7 +125,7 @@ def test_fewer_than_three_seeds_distinguish_nothing() -> None:
         found = line(summary, measure="value", domain="law", strategy="foster")
         assert found["verdict"] == "not distinguishable"
         assert found["difference"] == pytest.approx(-0.2)
-    one = difference_row(np.array([-0.2]), seed=0, lower_is_better=True)
+    one = difference_row(np.array([-0.2]), lower_is_better=True)
     assert (one["low"], one["high"]) == (-math.inf, math.inf)
 
 
@@ -145,8 +152,8 @@ def test_a_domains_accuracy_is_the_mean_of_its_tasks() -> None:
 def test_turning_the_differences_round_turns_the_verdict_round(
     values: list[float], lower: bool
 ) -> None:
-    there = difference_row(np.array(values), seed=0, lower_is_better=lower)
-    back = difference_row(-np.array(values), seed=0, lower_is_better=lower)
+    there = difference_row(np.array(values), lower_is_better=lower)
+    back = difference_row(-np.array(values), lower_is_better=lower)
     opposite = {"better": "worse", "worse": "better"}
     assert back["verdict"] == opposite.get(there["verdict"], there["verdict"])
     assert there["low"] <= there["difference"] <= there["high"]

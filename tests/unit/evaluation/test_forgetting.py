@@ -92,10 +92,31 @@ def test_changes_pair_items_by_name_and_not_by_place() -> None:
     found = changes(table, scores, "base", "tuned").iloc[0]
     assert (found["change"], found["relative"]) == (0.25, 0.5)
     assert (found["became_wrong"], found["became_right"]) == (0.25, 0.5)
-    # differences 0, 1, -1, 1: mean 0.25, sd sqrt(0.9167), t(3) = 3.1824
-    half = 3.1824 * math.sqrt(2.75 / 3) / 2
-    assert (found["low"], found["high"]) == pytest.approx((0.25 - half, 0.25 + half), abs=1e-4)
+    # 2 became right, 1 wrong: p = 3/6, q = 2/6; 1/6 ± 1.96 sqrt((5/6 - 1/36) / 6)
+    half = 1.959964 * math.sqrt((5 / 6 - 1 / 36) / 6)
+    assert (found["low"], found["high"]) == pytest.approx((1 / 6 - half, 1 / 6 + half), abs=1e-5)
     assert found["verdict"] == "not distinguishable"
+
+
+def test_scores_between_zero_and_one_have_the_t_interval_of_their_differences() -> None:
+    table = pd.DataFrame([rows("base", "f1", 0.4, 3), rows("tuned", "f1", 0.6, 3)])
+    ones = [1.0] * 3
+    both = [items("base", "f1", [0.4] * 3, ones), items("tuned", "f1", [0.5, 0.6, 0.7], ones)]
+    found = changes(table, pd.concat(both), "base", "tuned").iloc[0]
+    # differences 0.1, 0.2, 0.3: sd 0.1, t(2) = 4.3027
+    half = 4.3027 * 0.1 / math.sqrt(3)
+    assert (found["low"], found["high"]) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-4)
+    assert math.isnan(found["became_wrong"])
+
+
+def test_few_items_that_change_are_no_verdict() -> None:
+    """Four of 60 become right and none wrong: an exact McNemar test says 0.125."""
+    table = pd.DataFrame([rows("base", "acc", 0.0, 60), rows("tuned", "acc", 4 / 60, 60)])
+    ones = [1.0] * 60
+    after = items("tuned", "acc", [1.0] * 4 + [0.0] * 56, ones)
+    both = [items("base", "acc", [0.0] * 60, ones), after]
+    found = changes(table, pd.concat(both), "base", "tuned").iloc[0]
+    assert found["low"] < 0 < found["high"] and found["verdict"] == "not distinguishable"
 
 
 def test_a_loss_that_rises_is_worse_and_weighted_by_tokens() -> None:

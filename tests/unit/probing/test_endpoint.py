@@ -153,6 +153,19 @@ def test_a_line_cut_off_by_a_crash_is_asked_again(tmp_path):
         assert len(server.requests) == 3
 
 
+def test_a_prompt_the_servers_filter_turns_down_is_refused_and_no_more(tmp_path):
+    """As Azure does it: 400 with a code, where other servers end their answer early."""
+
+    def filtered(handler, _: dict) -> None:
+        handler.send(400, b'{"error": {"message": "filtered", "code": "content_filter"}}')
+
+    with serving(lambda i: filtered if i == 1 else GOOD) as server:
+        judge = endpoint(server.url, tmp_path, concurrency=1)
+        assert judge.judge(["a", "b", "c"]).status == ["ok", "refused", "ok"]
+        assert judge.judge(["a", "b", "c"]).status == ["ok", "refused", "ok"]
+        assert len(server.requests) == 3
+
+
 @pytest.mark.parametrize("code", [400, 401, 403, 404])
 def test_hopeless_answers_stop_at_once(tmp_path, code):
     with serving(lambda _: status(code)) as server:
@@ -186,6 +199,13 @@ def test_requests_keep_to_the_rate(tmp_path):
     assert times[-1] - times[0] >= 0.45
 
 
+def test_further_tries_keep_to_the_rate_too(tmp_path):
+    with serving(lambda i: GOOD if i else status(429, retry_after="0.01")) as server:
+        endpoint(server.url, tmp_path, requests_per_minute=100).judge(["a"])
+        first, second = (r["at"] for r in server.requests)
+    assert second - first >= 0.55
+
+
 def test_the_key_is_sent_and_never_written(tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     with serving(lambda _: GOOD) as server:
@@ -206,14 +226,44 @@ def test_training_measures_the_endpoints_errors(tmp_path, clean):
 
     with serving(reply) as server:
         params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
-        ref = train(tmp_path / "j", clean, params, DOMAINS, 0, "")
+        ref = train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
         assert len(server.requests) == 30
-        again = train(tmp_path / "j", clean, params, DOMAINS, 0, "")
+        again = train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
         assert len(server.requests) == 30
     assert ref == again
     assert ref.facts["accuracy"] > 0.9
     assert ref.facts["labelled_rows"] == 30
     assert ref.facts["prompt_tokens"] == 1200
+
+
+def test_a_judge_made_anew_pays_for_no_answer_twice(tmp_path, clean):
+    """One row more or another number of labelled rows: kept answers are of texts, not of a run."""
+    with serving(lambda _: GOOD) as server:
+        settings = {"server": {"url": server.url, "model": "m"}}
+        few = EndpointParams(labelled_per_domain=119, **settings)
+        train(tmp_path / "j", clean, few, DOMAINS, 0, tmp_path / "answers", "")
+        asked = len(server.requests)
+        texts = {r["body"]["messages"][1]["content"] for r in server.requests}
+        assert asked == len(texts)
+        more = EndpointParams(labelled_per_domain=120, **settings)
+        ref = train(tmp_path / "j", clean, more, DOMAINS, 0, tmp_path / "answers", "")
+        assert ref.facts["labelled_rows"] == 360
+        assert len(server.requests) - asked <= 3
+
+
+def test_rows_without_an_answer_are_asked_about_again_by_the_next_run(tmp_path, clean):
+    with serving(lambda i: GOOD if i else status(500)) as server:
+        server_params = {"url": server.url, "model": "m", "max_retries": 0}
+        params = EndpointParams(server=server_params, labelled_per_domain=10)
+        given = (tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
+        ref = train(*given)
+        assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (29, 1)
+        asked = len(server.requests)
+        ref = train(*given)
+        assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (30, 0)
+        assert len(server.requests) - asked == 1
+        assert train(*given) == ref
+        assert len(server.requests) - asked == 1
 
 
 HINTS = {
@@ -227,7 +277,7 @@ def test_a_judge_that_never_answers_in_json_is_refused(tmp_path, clean):
     with serving(lambda _: chat("It is about law.")) as server:
         params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
         with pytest.raises(VersatuneError, match=r"fewer than two rows of law .*\(0 of 30"):
-            train(tmp_path / "j", clean, params, DOMAINS, 0, "")
+            train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
 
 
 def completion(text: str | None, finish: str = "stop"):

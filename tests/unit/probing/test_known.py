@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
-from versatune.probing.known import DOMAINS, KNOWN, known_distribution, wilson
+from versatune.probing.known import DOMAINS, KNOWN, known_distribution
 
 
 def test_shares_of_llama_2_by_hand():
@@ -35,10 +35,3 @@ def test_other_domains_are_refused():
 def test_an_unknown_name_is_refused_with_the_names_there_are(tmp_path):
     with pytest.raises(ValidationError, match=r"'GPT-2'.*Qwen2.5-14B"):
         ProbeParams(folder=tmp_path, seed=0, known_distribution="GPT-2")
-
-
-def test_wilson_by_hand():
-    # z = 1.96, 0 of 10: high = z^2 / (n + z^2) = 3.8415 / 13.8415
-    assert wilson(0, 10) == pytest.approx((0, 0.27754), abs=1e-4)
-    with pytest.raises(ValueError, match="no proportion"):
-        wilson(3, 2)

@@ -42,6 +42,14 @@ def test_scores_are_the_models_own_whatever_the_batch(roomy, texts):
         assert row == pytest.approx(logits.log_softmax(-1)[scorer.ids].numpy(), abs=1e-4)
 
 
+def test_it_scores_on_a_gpu_where_there_is_one(roomy, monkeypatch):
+    moved = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: (moved.append(device), self)[1])
+    assert Scorer(roomy, DESCRIPTIONS, params(roomy)).model is not None
+    assert moved == ["cuda"]
+
+
 def test_the_question_holds_text_and_domains(roomy):
     prompt = Scorer(roomy, DESCRIPTIONS, params(roomy)).prompt("the court rules")
     assert "the court rules" in prompt

@@ -109,6 +109,42 @@ def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, 
     assert again[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
 
 
+def test_texts_without_an_answer_are_asked_about_again_by_the_next_run(
+    tmp_path, tiny_checkpoint, judge, monkeypatch
+):
+    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "whole")))[1]
+    calls, judging = [], Classifier.judge
+
+    def fails_once(self, texts):
+        calls.append(len(texts))
+        made = judging(self, texts)
+        if len(calls) > 1:
+            return made
+        made.probabilities[0] = np.nan
+        return Judgement(made.probabilities, ["failed", *made.status[1:]], made.familiarity)
+
+    monkeypatch.setattr(Classifier, "judge", fails_once)
+    found = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))[1]
+    assert found.status.count("failed") == 1
+    assert len(calls) == 6, "once a run, however many rounds look at it"
+    found = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))[1]
+    assert len(calls) == 7 and found.status == whole.status
+    assert found.probabilities == pytest.approx(whole.probabilities, nan_ok=True)
+    run(tiny_checkpoint, judge, params(tmp_path / "broken"))
+    assert len(calls) == 7
+
+
+def test_answers_are_kept_beside_what_is_made_anew(tmp_path, tiny_checkpoint, judge):
+    kept = []
+
+    def opens(keep: Path) -> Classifier:
+        kept.append(keep)
+        return Classifier.load(judge)
+
+    run_probe(tiny_checkpoint, judge, params(tmp_path, max_rounds=1), opens)
+    assert kept == [tmp_path / "answers"]
+
+
 def test_a_model_that_says_nothing_is_one_sentence(tmp_path, tiny_checkpoint, judge, monkeypatch):
     def silent(_, indices, seed):  # noqa: ARG001
         return (Sample(index=i, text="", n_tokens=0, ended=True) for i in indices)

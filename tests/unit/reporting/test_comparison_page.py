@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from tests.example_run import SIX, compared
 from versatune.evaluation.comparison import summarise
+from versatune.intervals import ratio_interval
 from versatune.reporting import comparison, figures
 from versatune.reporting.page import Setup
 
@@ -56,6 +58,21 @@ def test_expansion_is_told_by_target_and_others() -> None:
     assert gain.text == "+0.500" and versus.text == "+0.500" and versus.verdict == "better"
     assert others.value == pytest.approx(-5 * 0.1) and others_versus.verdict == "worse"
     assert others.interval == "−2.984 to +1.984"
+
+
+def test_degradation_avoided_has_an_interval_where_the_baselines_own_is_certain() -> None:
+    # expand changes the others by +0.5, -0.5, -1.5 in the three seeds: that may be nothing
+    table = comparison.expansion(made(baseline="expand", target="medicine"), LOSS)
+    spared = table.rows["foster"][-1]
+    assert spared.text == "300 %" and spared.interval == ""
+    worse = TABLE.copy()
+    worse.loc[(worse["strategy"] == "expand") & (worse["domain"] != "medicine"), "value"] += 1
+    table = comparison.expansion(made(worse, baseline="expand", target="medicine"), LOSS)
+    # now -4.5, -5.5, -6.5, and foster +1.5, +1.0, +0.5
+    cell = table.rows["foster"][-1]
+    assert cell.value == pytest.approx(1 + 1.0 / 5.5)
+    low, high = ratio_interval(np.array([1.5, 1.0, 0.5]), np.array([-4.5, -5.5, -6.5]))
+    assert cell.interval == f"+{100 * (1 - high):.0f} to +{100 * (1 - low):.0f}"
 
 
 def test_few_seeds_give_differences_without_verdicts() -> None:

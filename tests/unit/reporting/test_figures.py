@@ -123,6 +123,18 @@ def test_differences_are_paired_by_seed_and_have_their_t_interval() -> None:
     assert mean_of_domains[1].x[0] == pytest.approx(each)
 
 
+def test_strategies_whose_long_names_begin_alike_have_a_line_each() -> None:
+    long = "expand_medicine_with_a_guard"
+    names = {"foster": f"{long}_closed", "expand": f"{long}_open"}
+    table = COMPARED["comparison"].replace({"strategy": names})
+    fig = figures.differences(table, SIX, "uniform")
+    assert {y for t in fig.data for y in t.y} == set(names.values())
+    axis = fig.layout.yaxis
+    assert list(axis.tickvals) == list(names.values())
+    assert list(axis.ticktext) == ["expand_medicine_with_a_…"] * 2
+    assert "expand_medicine_with_a_guard_open, mean of 3" in fig.data[3].hovertemplate
+
+
 def test_fewer_than_three_seeds_have_no_interval() -> None:
     two = COMPARED["comparison"].query("seed < 2")
     fig = figures.differences(two, SIX, "uniform")

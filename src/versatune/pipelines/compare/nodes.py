@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import pandas as pd
@@ -78,8 +79,18 @@ def _train_params(label: str, seed: int, params: CompareParams, train: TrainPara
         "folder": params.folder / label / f"seed_{seed}" / "model",
         "resume": "restart",
     }
-    merged = {**train.model_dump(), **params.train, **own}
-    return TrainParams.model_validate(merged)
+    return TrainParams.model_validate(_merged(train.model_dump(), params.train) | own)
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes`` in their place, key by key inside blocks that both have."""
+    found = dict(values)
+    for key, change in changes.items():
+        value = found.get(key)
+        if isinstance(value, Mapping) and isinstance(change, Mapping):
+            change = _merged(value, change)
+        found[key] = change
+    return found
 
 
 def train_and_evaluate(
@@ -119,7 +130,7 @@ def compare(
         )
         for part in (tables[: len(KINDS)], tables[len(KINDS) :])
     )
-    summary = against.summarise(rows, params.baseline, params.target, params.seed)
+    summary = against.summarise(rows, params.baseline, params.target)
     for line in spoken(summary):
         logger.info(line)
     tracking.log_metrics(_headline(summary))

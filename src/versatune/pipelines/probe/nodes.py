@@ -18,21 +18,30 @@ def train_judge(
 ) -> FolderRef:
     """Make the judge ready and measure its errors on held-out rows."""
     from versatune.probing import judges
-    from versatune.probing.probe import JUDGE, skipped
+    from versatune.probing.probe import ANSWERS, JUDGE, skipped
 
     if params.known_distribution:
         return skipped(params.folder / JUDGE)
     descriptions = {name: config.description for name, config in domains.active.items()}
-    key = judge_key.get_secret_value()
     ref = judges.train_judge(
-        params.folder / JUDGE, clean_data, params.judge, descriptions, params.seed, key
+        params.folder / JUDGE,
+        clean_data,
+        params.judge,
+        descriptions,
+        params.seed,
+        params.folder / ANSWERS,
+        judge_key.get_secret_value(),
     )
     tracking.log_metrics({"probe/judge_accuracy": ref.facts["accuracy"]})
     return ref
 
 
 def sample_and_judge(
-    base_model: dict, judge: FolderRef, params: ProbeParams, judge_key: SecretStr
+    base_model: dict,
+    judge: FolderRef,
+    params: ProbeParams,
+    judge_key: SecretStr,
+    sampler_key: SecretStr,
 ) -> tuple[FolderRef, FolderRef]:
     """Draw samples from the base model and judge them, round by round, until it is enough."""
     from versatune.probing import judges, probe
@@ -55,7 +64,7 @@ def sample_and_judge(
         params,
         lambda keep: judges.open_judge(judge, params.judge, keep, key),
         on_round,
-        key,
+        sampler_key.get_secret_value(),
     )
 
 

@@ -19,7 +19,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             ),
             node(
                 nodes.sample_and_judge,
-                inputs=["base_model", "judge", "params:probe", "judge_key"],
+                inputs=["base_model", "judge", "params:probe", "judge_key", "sampler_key"],
                 outputs=["samples", "judgements"],
                 name="sample_and_judge",
             ),

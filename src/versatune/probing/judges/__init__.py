@@ -16,12 +16,13 @@ def train_judge(
     params: JudgeParams,
     descriptions: dict[str, str],
     seed: int,
+    keep: Path,
     api_key: str = "",
 ) -> FolderRef:
     """Make the judge ready, with its answers on labelled rows; the same inputs find it finished.
 
-    ``descriptions``: domain -> what belongs to it. Raises VersatuneError when the judge can't be
-    had: no model folder, no server.
+    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of an endpoint's answers.
+    Raises VersatuneError when the judge can't be had: no model folder, no server.
     """
     if params.kind == "classifier":
         from versatune.probing.judges import classifier
@@ -33,7 +34,7 @@ def train_judge(
         return likelihood.train(folder, clean, params.likelihood, descriptions, seed)
     from versatune.probing.judges import endpoint
 
-    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, api_key)
+    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, keep, api_key)
 
 
 def open_judge(ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "") -> "Judge":

@@ -3,8 +3,8 @@
 Rules for what goes wrong: an answer that is no JSON of probabilities is ``unparseable``, one the
 model or the server's filter declines is ``refused``, a text without any answer after all retries
 is ``failed``. None of them enters the mean; they are counted, and the result bounds the shares
-for the worst case. Too many failures stop the probe; answers are kept line by line, so the next
-run asks only for what is missing.
+for the worst case. Too many failures stop the probe; answers are kept line by line, whatever else
+changes, so the next run asks only for what is missing, ``failed`` texts among them.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, require_server
 from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
 from versatune.probing.quantification import Array
-from versatune.probing.served import Server, first_choice
+from versatune.probing.served import FilteredError, Server, first_choice
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +100,7 @@ class Endpoint:
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, about(params)])
+        keep.mkdir(parents=True, exist_ok=True)
         self._file = keep / ANSWERS
         self._lock = threading.Lock()
 
@@ -163,7 +164,10 @@ class Endpoint:
         }
         if self.params.response_format != "text":
             how["response_format"] = self._format()
-        answer = self.server.chat(messages, **how)
+        try:
+            answer = self.server.chat(messages, **how)
+        except FilteredError as error:
+            return Answer(key=key, status="refused", content=str(error))
         choice = first_choice(answer)
         content = choice.message.content or ""
         status: Status = "ok"
@@ -233,9 +237,13 @@ def train(
     params: EndpointParams,
     descriptions: dict[str, str],
     seed: int,
+    keep: Path,
     api_key: str,
 ) -> FolderRef:
-    """Judge labelled rows to measure the endpoint's errors; nothing is fitted."""
+    """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
+
+    Answers are kept in ``keep``. Rows that got none in an earlier run are asked about again.
+    """
     require_server(params.server, "probe.judge.endpoint.server")
     inputs = {
         "kind": "endpoint",
@@ -246,19 +254,20 @@ def train(
         "seed": seed,
     }
     work = WorkFolder.open(folder, inputs)
-    if work.complete:
+    if work.complete and not work.ref.facts.get("labelled_failed"):
         return work.ref
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
     ordered = {name: descriptions[name] for name in domains}
-    judgement = Endpoint(ordered, params, work.path, api_key).judge(texts)
+    judgement = Endpoint(ordered, params, keep, api_key).judge(texts)
     ok = judgement.ok
     counts = np.bincount(labels[ok], minlength=len(domains))
     if counts.min() < 2:
         raise VersatuneError(
             f"probe.judge.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
-            f"{work.path / ANSWERS}. Take a model that answers in JSON, or another judge."
+            f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )
+    work.reopen()
     probabilities = judgement.probabilities[ok]
     Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(work.path)
     return work.seal(
@@ -268,6 +277,7 @@ def train(
         descriptions=ordered,
         labelled_rows=int(ok.sum()),
         labelled_without_answer=int((~ok).sum()),
+        labelled_failed=judgement.status.count("failed"),
         accuracy=float((probabilities.argmax(axis=1) == labels[ok]).mean()),
         **judgement.facts,
     )

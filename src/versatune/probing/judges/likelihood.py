@@ -35,10 +35,14 @@ class Scorer:
     def __init__(
         self, model: CheckpointRef, descriptions: dict[str, str], params: LikelihoodParams
     ) -> None:
+        import torch
+
         self.params = params
         self.tokenizer = load_tokenizer(model)
         self.tokenizer.padding_side = "left"
         self.model = load_model(model, dtype=params.dtype)
+        if torch.cuda.is_available():
+            self.model = self.model.to("cuda")  # type: ignore[arg-type]
         labels, ids = label_tokens(self.tokenizer, list(descriptions))
         self.ids = ids
         self.options = "\n".join(

@@ -1,5 +1,6 @@
 """Strategies of a comparison beside each other."""
 
+import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
-from versatune.evaluation.intervals import mean_stderr, t_interval
 from versatune.evaluation.results import LOSS
+from versatune.intervals import mean_stderr, t_interval
 from versatune.reporting.style import (
     INK,
     MUTED,
@@ -51,7 +52,9 @@ def differences(
         f"Further {'left' if metric == LOSS else 'right'} is better.",
         400,
     )
-    names = [label(strategy, 24) for strategy in strategies]
+    # Lines are told apart by whole names: shortened ones may be equal.
+    names = [html.escape(strategy) for strategy in strategies]
+    ticks = [label(strategy, 24) for strategy in strategies]
     colours = {against.ALL: INK} | {d: s.colour for d, s in domain_styles(domains).items()}
     for i, domain in enumerate(panels):
         values = {key: _value(by, domain) for key, by in found.items()}
@@ -64,12 +67,13 @@ def differences(
         [f'<span style="color:{colours[d]}">{titles[d]}</span>' for d in panels],
         row_height=max(60, 30 * len(names)),
         min_width=200,
-        gap=40 + 7 * max(len(name) for name in names),
+        gap=40 + 7 * max(len(tick) for tick in ticks),
     )
     fig.update_layout(showlegend=False)
     fig.update_yaxes(
         showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed"
     )
+    fig.update_yaxes(tickmode="array", tickvals=names, ticktext=ticks)
     fig.update_xaxes(nticks=5, tickangle=0, rangemode="tozero", zeroline=True)
     fig.update_xaxes(zerolinecolor=MUTED, matches="x")
     fig.update_layout(xaxis_matches=None)  # the first is the one that the others match

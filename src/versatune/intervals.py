@@ -47,6 +47,27 @@ def mean_stderr(values: Array) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def bonett_price(before: Array, after: Array) -> tuple[float, float, float]:
+    """The 95 % interval of the change of a share of the same items, and its stderr.
+
+    ``before``, ``after``: 0 or 1, shape (n,). Bonett and Price (2012) for paired shares: with b
+    items that became right and c that became wrong, p = (b + 1) / (n + 2), q = (c + 1) / (n + 2),
+    it is p - q -+ 1.96 sqrt((p + q - (p - q)^2) / (n + 2)), within [-1, 1]. Unlike an interval of
+    the differences' spread it does not shrink to nothing where few items change, or none.
+    Raises ValueError on different shapes, no items, values but 0 and 1.
+    """
+    if before.shape != after.shape or before.ndim != 1 or not before.size:
+        raise ValueError(f"shapes {before.shape} and {after.shape}: the same items needed")
+    if not np.isin([before, after], (0.0, 1.0)).all():
+        raise ValueError("shares are made of zeros and ones")
+    n = len(before)
+    gained = (float((after > before).sum()) + 1) / (n + 2)
+    lost = (float((after < before).sum()) + 1) / (n + 2)
+    stderr = math.sqrt((gained + lost - (gained - lost) ** 2) / (n + 2))
+    centre, half = gained - lost, Z95 * stderr
+    return max(-1.0, centre - half), min(1.0, centre + half), stderr
+
+
 def log_ratio(before: Array, after: Array) -> tuple[float, float]:
     """ln(sum(after) / sum(before)) of the same rows, and its stderr by the delta method.
 
@@ -65,27 +86,24 @@ def log_ratio(before: Array, after: Array) -> tuple[float, float]:
     return ratio, math.sqrt(n / (n - 1) * float((spread**2).sum()))
 
 
-def bootstrap_mean(values: Array, seed: int, draws: int = 10_000) -> tuple[float, float]:
-    """The 95 % percentile-bootstrap interval of the mean of ``values``, shape (n,)."""
-    low, high = np.quantile(values[_draws(len(values), seed, draws)].mean(axis=1), [0.025, 0.975])
-    return float(low), float(high)
+def ratio_interval(values: Array, baseline: Array) -> tuple[float, float]:
+    """Fieller's (1954) 95 % interval of mean(values) / mean(baseline), paired; both shape (n,).
 
-
-def bootstrap_ratio(
-    values: Array, baseline: Array, seed: int, draws: int = 10_000
-) -> tuple[float, float]:
-    """The 95 % percentile-bootstrap interval of mean(values) / mean(baseline), drawn in pairs.
-
-    Both shape (n,). NaN where not every baseline is below zero (the ratio of losses, as of
-    :func:`versatune.evaluation.forgetting.less_degradation`), and for fewer than two pairs.
+    The ratios R that a t-test of mean(values - R * baseline) = 0 with n - 1 degrees of freedom
+    keeps: (mean(values) - R mean(baseline))^2 <= t^2 var(values - R baseline) / n. Unlike the delta
+    method it allows for the error of the baseline's mean. NaN where that mean can't be told from
+    0, since the ratio may then be anything, and for n < 2.
     """
-    if len(values) < 2 or not (baseline < 0).all():
+    n = len(values)
+    if n < 2:
         return math.nan, math.nan
-    drawn = _draws(len(values), seed, draws)
-    ratios = values[drawn].mean(axis=1) / baseline[drawn].mean(axis=1)
-    low, high = np.quantile(ratios, [0.025, 0.975])
-    return float(low), float(high)
+    from scipy.stats import t
 
-
-def _draws(n: int, seed: int, draws: int) -> npt.NDArray[np.int64]:
-    return np.random.default_rng(seed).integers(0, n, size=(draws, n))
+    top, bottom = float(values.mean()), float(baseline.mean())
+    errors = float(t.ppf(0.975, n - 1)) ** 2 * np.cov(values, baseline) / n
+    a, b = bottom**2 - errors[1, 1], top * bottom - errors[0, 1]
+    if a <= 0:
+        return math.nan, math.nan
+    # Above 0 but for rounding, since the ratio of the means itself is kept.
+    root = math.sqrt(max(0.0, b**2 - a * (top**2 - errors[0, 0])))
+    return (b - root) / a, (b + root) / a

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versatune.evaluation.intervals import (
-    bootstrap_mean,
-    bootstrap_ratio,
+from versatune.intervals import (
+    bonett_price,
     log_ratio,
     mean_stderr,
+    ratio_interval,
     share_stderr,
     t_interval,
     wilson,
@@ -52,6 +52,36 @@ def test_t_interval_with_three_values() -> None:
     assert t_interval(1.0, math.nan, 1) == (-math.inf, math.inf)
 
 
+def test_four_of_sixty_that_become_right_may_be_chance() -> None:
+    before, after = np.zeros(60), np.zeros(60)
+    after[:4] = 1
+    # p = 5/62, q = 1/62: 4/62 ± 1.96 sqrt((6/62 - (4/62)^2) / 62); McNemar's exact p is 0.125
+    low, high, stderr = bonett_price(before, after)
+    assert stderr == pytest.approx(math.sqrt((6 / 62 - (4 / 62) ** 2) / 62))
+    assert (low, high) == pytest.approx((-0.0113, 0.1403), abs=1e-4)
+
+
+def test_no_item_that_changes_is_not_certainly_no_change() -> None:
+    # p = q = 1/12: 0 ± 1.96 sqrt(2/12 / 12)
+    same = np.ones(10)
+    assert bonett_price(same, same)[:2] == pytest.approx((-0.2310, 0.2310), abs=1e-4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=80))
+def test_the_interval_of_paired_shares_holds_the_change(items: list[tuple[int, int]]) -> None:
+    before, after = np.array(items, np.float64).T
+    low, high, _ = bonett_price(before, after)
+    assert -1 <= low <= (after - before).mean() <= high <= 1
+    assert bonett_price(after, before)[:2] == pytest.approx((-high, -low))
+
+
+def test_paired_shares_are_of_the_same_items_and_zeros_and_ones() -> None:
+    with pytest.raises(ValueError, match="same items"):
+        bonett_price(np.ones(3), np.ones(2))
+    with pytest.raises(ValueError, match="zeros and ones"):
+        bonett_price(np.ones(1), np.array([0.5]))
+
+
 def test_log_ratio_by_hand() -> None:
     """Rows of 6 and 2 nats become 1 and 3: half of the loss is left."""
     ratio, stderr = log_ratio(np.array([6.0, 2.0]), np.array([1.0, 3.0]))
@@ -88,15 +118,6 @@ def test_the_log_ratios_error_is_that_of_drawing_the_rows_again() -> None:
     assert log_ratio(before, after)[1] == pytest.approx(ratios.std(), rel=0.05)
 
 
-def test_bootstrap_is_seeded_and_near_the_normal_interval() -> None:
-    values = np.random.default_rng(1).normal(2.0, 1.0, 200)
-    mean, stderr = mean_stderr(values)
-    low, high = bootstrap_mean(values, seed=3)
-    assert (low, high) == bootstrap_mean(values, seed=3)
-    assert low == pytest.approx(mean - 1.96 * stderr, abs=0.02)
-    assert high == pytest.approx(mean + 1.96 * stderr, abs=0.02)
-
-
 @given(
     p=st.floats(0.05, 0.95),
     seed=st.integers(0, 1000),
@@ -108,9 +129,30 @@ def test_mean_and_stderr_agree_with_numpy(p: float, seed: int) -> None:
     assert stderr == pytest.approx(share_stderr(mean, 30))
 
 
-def test_bootstrap_of_a_ratio_draws_pairs() -> None:
-    """Pairs in one ratio have it in every draw; without a loss everywhere there is none."""
-    baseline = np.array([-1.0, -4.0, -2.5])
-    assert bootstrap_ratio(0.25 * baseline, baseline, seed=0) == pytest.approx((0.25, 0.25))
-    assert all(map(math.isnan, bootstrap_ratio(baseline, np.array([-1.0, 0.5, -1.0]), seed=0)))
-    assert all(map(math.isnan, bootstrap_ratio(baseline[:1], baseline[:1], seed=0)))
+def test_the_interval_of_a_ratio_by_hand() -> None:
+    """A baseline known exactly: the t-interval of the mean, divided."""
+    values, baseline = np.array([-1.0, -2.0, -3.0]), np.full(3, -4.0)
+    # t(2) = 4.3027, standard error 1 / sqrt(3)
+    half = 4.3027 / math.sqrt(3) / 4
+    assert ratio_interval(values, baseline) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+    # far beyond what three seeds hold, 0.25 to 0.75
+    assert half > 0.6
+
+
+def test_pairs_in_one_ratio_have_it_for_certain() -> None:
+    baseline = np.array([-3.5, -4.0, -3.0])
+    assert ratio_interval(0.25 * baseline, baseline) == pytest.approx((0.25, 0.25))
+
+
+@given(st.lists(st.tuples(st.floats(-2, -0.1), st.floats(-2, -1.5)), min_size=3, max_size=9))
+def test_the_ends_of_the_ratio_are_where_the_t_test_ends(pairs: list[tuple[float, float]]) -> None:
+    values, baseline = np.array(pairs).T
+    for end in ratio_interval(values, baseline):
+        low, high = t_interval(*mean_stderr(values - end * baseline), len(values))
+        assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-5)
+
+
+def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
+    baseline = np.array([-1.0, 0.5, -1.0])
+    assert all(map(math.isnan, ratio_interval(baseline, baseline)))
+    assert all(map(math.isnan, ratio_interval(baseline[:1], baseline[:1])))
