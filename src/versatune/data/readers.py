@@ -220,7 +220,8 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     """The elements of one JSON array, without holding the array in memory.
 
-    A fault inside the array leaves no place to go on from, so it ends the run.
+    A fault inside the array leaves no place to go on from, so it ends the run; so does an element
+    of more than ``limit`` characters, which can't be told from one that has no end.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_no_doubles)
     reader = codecs.getreader("utf-8")(handle)
@@ -243,9 +244,15 @@ def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
             raise VersatuneError(f"{where}: JSON nested too deeply.") from None
         except ValueError as error:
             whole, fault = False, error
-            if ended or len(buffer) - at > limit:
+            if ended:
                 raise VersatuneError(
                     f"{where}: the JSON list is broken or cut off here ({fault})."
+                ) from None
+            if len(buffer) - at > limit:
+                raise VersatuneError(
+                    f"{where}: the row of the JSON list that begins here is longer than "
+                    f"ingest.max_line_bytes ({limit}), or broken ({fault}). Raise that, mend the "
+                    "row, or write the file as JSON lines, where a long row is left out alone."
                 ) from None
         if whole:
             opened = True
@@ -270,7 +277,8 @@ def _text(reader: codecs.StreamReader, where: object) -> str:
 def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     """The records of a CSV file with a header line.
 
-    Undecodable bytes become lone surrogates, which the row checks reject later.
+    Undecodable bytes become lone surrogates, which the row checks reject later. A record of
+    several lines of which one is too long is no row: a part of its text would be missing.
     """
     skipped: list[int] = []
 
@@ -288,6 +296,10 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
         header = next(reader, None)
     except csv.Error as error:
         raise VersatuneError(f"{path}: its header line can't be read: {error}.") from None
+    if skipped:
+        raise VersatuneError(
+            f"{path}:{skipped[0]}: its header is longer than ingest.max_line_bytes ({limit})."
+        )
     if not header:
         return
     before = reader.line_num
@@ -299,19 +311,19 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
         except csv.Error as error:
             for number in range(before + 1, reader.line_num + 1):
                 yield Bad(f"{path}:{number}", "bad_csv", str(error))
+            skipped.clear()
             before = reader.line_num
             continue
         where, before = f"{path}:{before + 1}", reader.line_num
-        while skipped:
-            where = f"{path}:{skipped.pop()}"
-            yield Bad(where, "line_too_long", f"longer than {limit} bytes")
-        if len(record) == len(header):
+        if skipped:
+            for number in skipped:
+                yield Bad(f"{path}:{number}", "line_too_long", f"longer than {limit} bytes")
+            skipped.clear()
+        elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:
             detail = f"{len(record)} fields, the header has {len(header)}"
             yield Bad(where, "bad_csv", detail)
-    for number in skipped:
-        yield Bad(f"{path}:{number}", "line_too_long", f"longer than {limit} bytes")
 
 
 def _read_parquet(path: Path) -> Iterator[Row | Bad]:
