@@ -220,8 +220,8 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     """The elements of one JSON array, without holding the array in memory.
 
-    A fault inside the array leaves no place to go on from, so it ends the run; so does an element
-    of more than ``limit`` characters, which can't be told from one that has no end.
+    A fault inside the array, or an element without an end within ``limit`` characters, leaves no
+    place to go on from, so it ends the run.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_no_doubles)
     reader = codecs.getreader("utf-8")(handle)
@@ -243,17 +243,11 @@ def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
         except RecursionError:
             raise VersatuneError(f"{where}: JSON nested too deeply.") from None
         except ValueError as error:
-            whole, fault = False, error
-            if ended:
-                raise VersatuneError(
-                    f"{where}: the JSON list is broken or cut off here ({fault})."
-                ) from None
-            if len(buffer) - at > limit:
-                raise VersatuneError(
-                    f"{where}: the row of the JSON list that begins here is longer than "
-                    f"ingest.max_line_bytes ({limit}), or broken ({fault}). Raise that, mend the "
-                    "row, or write the file as JSON lines, where a long row is left out alone."
-                ) from None
+            whole, fault = False, f"broken or cut off ({error})"
+            if not ended:
+                fault = f"longer than ingest.max_line_bytes ({limit}: raise it), or {fault}"
+            if ended or len(buffer) - at > limit:
+                raise VersatuneError(f"{where}: this row of the JSON list is {fault}.") from None
         if whole:
             opened = True
             line += buffer.count("\n", at, end)
@@ -297,13 +291,12 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     except csv.Error as error:
         raise VersatuneError(f"{path}: its header line can't be read: {error}.") from None
     if skipped:
-        raise VersatuneError(
-            f"{path}:{skipped[0]}: its header is longer than ingest.max_line_bytes ({limit})."
-        )
+        raise VersatuneError(f"{path}: its header is longer than ingest.max_line_bytes ({limit}).")
     if not header:
         return
-    before = reader.line_num
     while True:
+        before = reader.line_num
+        skipped.clear()
         try:
             record = next(reader)
         except StopIteration:
@@ -311,19 +304,15 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
         except csv.Error as error:
             for number in range(before + 1, reader.line_num + 1):
                 yield Bad(f"{path}:{number}", "bad_csv", str(error))
-            skipped.clear()
-            before = reader.line_num
             continue
-        where, before = f"{path}:{before + 1}", reader.line_num
+        where = f"{path}:{before + 1}"
         if skipped:
             for number in skipped:
                 yield Bad(f"{path}:{number}", "line_too_long", f"longer than {limit} bytes")
-            skipped.clear()
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:
-            detail = f"{len(record)} fields, the header has {len(header)}"
-            yield Bad(where, "bad_csv", detail)
+            yield Bad(where, "bad_csv", f"{len(record)} fields, the header has {len(header)}")
 
 
 def _read_parquet(path: Path) -> Iterator[Row | Bad]:

@@ -191,7 +191,7 @@ def test_a_long_csv_line_in_a_field_without_end_costs_no_row_after_it(tmp_path: 
 
 def test_a_csv_header_that_is_too_long_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", b"q," + b"a" * 5000 + b"\n1,2\n")
-    with pytest.raises(VersatuneError, match=r"a\.csv:1: its header is longer than ingest\."):
+    with pytest.raises(VersatuneError, match=r"a\.csv: its header is longer than ingest\."):
         rows(path, "csv")
 
 
