@@ -15,7 +15,7 @@ ROW_COLUMNS = ("domain", "task", "metric", "value", "stderr", "low", "high", "n"
 
 COLUMNS = ("model", *ROW_COLUMNS, "checkpoint", "versions")
 """The ``evaluation`` table. ``model``: the model's part (base, tuned, a strategy);
-``checkpoint``: the fingerprint of its weights; ``n``: items, or rows of a held-out loss."""
+``checkpoint``: the fingerprint of its files; ``n``: items, or rows of a held-out loss."""
 
 ITEM_COLUMNS = ("model", "domain", "task", "metric", "item", "score", "weight")
 """The ``evaluation_items`` table. ``score``: 0 or 1, or any number of a harness metric; for

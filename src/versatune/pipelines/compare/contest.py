@@ -18,7 +18,7 @@ from versatune.evaluation.results import Measured, library_versions
 from versatune.evaluation.run import evaluate_checkpoint
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import as_checkpoint, metric_values
+from versatune.pipelines.evaluate.nodes import metric_values
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 
@@ -136,7 +136,8 @@ def _train_and_evaluate(
         folder=run.train.folder,
         on_round=_log,
     )
-    measured = _evaluate(field, as_checkpoint(trained.model_ref, run.strategy), run.strategy)
+    tuned = CheckpointRef.made_here(trained.model_ref.path, run.strategy)
+    measured = _evaluate(field, tuned, run.strategy)
     rows = against_base(base, measured, run.strategy)
     rows.to_parquet(work.path / "rows.parquet", index=False)
     measured.items.to_parquet(work.path / "items.parquet", index=False)
