@@ -26,6 +26,10 @@ HELD_OUT = "held_out"
 
 LOSS = "nats_per_token"
 
+GROUP = " (group)"
+"""What follows the name of a group of the harness in the tables: its numbers are those of its
+members once more, so they are shown and not counted."""
+
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
 """Metrics where more is better; the first of them that a task reports counts as its accuracy."""
 
@@ -61,8 +65,9 @@ def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Of ``rows`` (columns ``domain``, ``task``, ``metric`` and ``by``) each task's accuracy.
 
     That is the first of :data:`ACCURACIES` it has, within each combination of ``by``; rows keep
-    their order.
+    their order. Groups of the harness are no tasks.
     """
+    rows = rows[~rows["task"].str.endswith(GROUP)]
     rank = rows["metric"].map(plain_metric).map({name: i for i, name in enumerate(ACCURACIES)})
     found = rows.assign(rank=rank).dropna(subset="rank")
     keys = [*by, "domain", "task"]
