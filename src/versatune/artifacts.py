@@ -137,7 +137,7 @@ class FolderRef(BaseModel):
     def load(cls, path: Path | str, *, verify: bool = True) -> Self:
         """Read the reference of a finished folder; see :func:`check` for what is verified."""
         path = Path(path)
-        manifest = check(path) if verify else _manifest(path)
+        manifest = check(path) if verify else read_manifest(path)
         return cls(path=path, fingerprint=manifest["fingerprint"], facts=manifest["facts"])
 
 
@@ -146,7 +146,7 @@ def check(path: Path) -> dict[str, Any]:
 
     Raises VersatuneError when the folder is unfinished, or a file is missing or altered.
     """
-    manifest = _manifest(path)
+    manifest = read_manifest(path)
     for name, digest in manifest["files"].items():
         file = path / name
         if not file.is_file() or file_digest(file) != digest:
@@ -157,7 +157,11 @@ def check(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def read_manifest(path: Path) -> dict[str, Any]:
+    """``fingerprint``, ``files`` (name -> SHA-256) and ``facts`` of a finished folder, unchecked.
+
+    Raises VersatuneError when the folder is unfinished or the manifest is damaged.
+    """
     if not (path / MANIFEST).is_file():
         raise VersatuneError(f"{path} is not finished (no {MANIFEST}); run its stage again.")
     manifest = read_json(path / MANIFEST)

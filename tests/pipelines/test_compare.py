@@ -47,7 +47,7 @@ def settings(tmp_path: Path, **changes: Any) -> CompareParams:
 
 
 def run(
-    base: CheckpointRef, store: FolderRef, params: CompareParams, tmp_path: Path
+    base: CheckpointRef, store: FolderRef, params: CompareParams, tmp_path: Path, **evaluate: Any
 ) -> dict[str, pd.DataFrame]:
     domains = Domains.model_validate(
         {name: {"description": name, "sources": [{"path": "unused.jsonl"}]} for name in DOMAINS}
@@ -59,7 +59,7 @@ def run(
         "parameters": {"compare": params.model_dump(mode="json")},
         "tokenized": store,
         "params:domains": domains,
-        "params:evaluate": EvaluateParams(folder=tmp_path / "evaluations"),
+        "params:evaluate": EvaluateParams(folder=tmp_path / "evaluations", **evaluate),
         "params:train": train,
         "params:compare": params,
     }
@@ -110,7 +110,7 @@ def test_strategies_times_seeds_are_paired_and_done_once(
 
     monkeypatch.setattr("versatune.pipelines.compare.contest.train", refuse)
     monkeypatch.setattr("versatune.evaluation.run.load_model", refuse)
-    again = run(tiny_checkpoint, tiny_store, params, tmp_path)
+    again = run(tiny_checkpoint, tiny_store, params, tmp_path, batch_tokens=99, seed=7)
     for name, table in found.items():
         pd.testing.assert_frame_equal(again[name], table)
 

@@ -1,6 +1,7 @@
 """The evaluate pipeline on tiny real models, with a hand-filled catalog."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.forgetting import CHANGE_COLUMNS
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate import create_pipeline
-from versatune.pipelines.evaluate.nodes import metric_values
+from versatune.pipelines.evaluate.nodes import evaluate_tuned, metric_values
 
 OUTPUTS = ("evaluation", "evaluation_items", "forgetting")
 
@@ -36,18 +37,23 @@ def questions(tmp_path: Path) -> Path:
 @pytest.fixture
 def trained(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> FolderRef:
     """The tiny model with one matrix changed, as training leaves it."""
+    return make_trained(tmp_path / "trained", tiny_checkpoint, by=0.5)
+
+
+def make_trained(folder: Path, base: CheckpointRef, by: float) -> FolderRef:
+    """``base`` with one matrix changed ``by`` so much; the folder's inputs are always the same."""
     import torch
 
     from versatune.modeling.checkpoints import load_model, load_tokenizer
 
-    model = load_model(tiny_checkpoint, dtype="float32")
+    model = load_model(base, dtype="float32")
     torch.manual_seed(1)
     with torch.no_grad():
         weight = model.get_input_embeddings().weight
-        weight.add_(torch.randn_like(weight) * 0.5)
-    work = WorkFolder.open(tmp_path / "trained", {"seed": 1})
+        weight.add_(torch.randn_like(weight) * by)
+    work = WorkFolder.open(folder, {"seed": 1})
     model.save_pretrained(work.path)
-    load_tokenizer(tiny_checkpoint).save_pretrained(work.path)
+    load_tokenizer(base).save_pretrained(work.path)
     return work.seal()
 
 
@@ -115,6 +121,25 @@ def test_both_models_are_measured_alike_and_once(
     again = run(*arguments)
     for name in OUTPUTS:
         assert again[name].equals(found[name])
+
+
+def test_other_weights_made_from_the_same_inputs_are_measured_anew(
+    trained: FolderRef, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    params = EvaluateParams(folder=tmp_path / "evaluations", rows_per_domain=2)
+    one = {"description": "none", "sources": [{"path": "unused.jsonl"}]}
+    domains = Domains.model_validate({"law": one, "medicine": one})
+
+    def rows(model: FolderRef) -> pd.DataFrame:
+        return evaluate_tuned(model, tiny_store, domains, params)[0]
+
+    first = rows(trained)
+    shutil.rmtree(trained.path)
+    again = make_trained(trained.path, tiny_checkpoint, by=0.9)
+    assert again == trained, "the same place and inputs"
+    second = rows(again)
+    assert (first["value"] != second["value"]).all()
+    assert (first["checkpoint"] != second["checkpoint"]).all()
 
 
 def test_a_wrong_file_is_refused_before_a_model_is_loaded(

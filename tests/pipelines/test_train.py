@@ -1,5 +1,6 @@
 """The train pipeline by itself, on a hand-filled catalog and on the project's own entries."""
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -11,14 +12,15 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 
 from tests.scaled_training import PARAMS, START
-from versatune.artifacts import FolderRef
+from versatune import tracking
+from versatune.artifacts import FolderRef, WorkFolder
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import heldout_losses
 from versatune.pipelines.train import create_pipeline
-from versatune.pipelines.train.nodes import known_references, train_model
+from versatune.pipelines.train.nodes import known_references, log_trained_model, train_model
 from versatune.pipelines.train.params import TrackingParams
 from versatune.reporting.tables import round_log
 from versatune.training.config import TrainParams
@@ -121,6 +123,20 @@ def test_expansion_rolls_back_and_the_report_says_why(
     )
     best = written[written["round"] == 2]["validation_loss"].tolist()
     assert [h.nats_per_token for h in measured.values()] == pytest.approx(best, rel=1e-5)
+
+
+def test_other_weights_from_the_same_inputs_are_stored_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    monkeypatch.setattr(tracking, "log_model", lambda _path, known, _example: logged.append(known))
+    for content in (b"one", b"one", b"two"):
+        shutil.rmtree(tmp_path / "trained", ignore_errors=True)
+        work = WorkFolder.open(tmp_path / "trained", {"seed": 0})
+        (work.path / "model.safetensors").write_bytes(content)
+        (work.path / "history.json").write_text(f"seconds: {len(logged)}")
+        log_trained_model(work.seal(), TrackingParams(log_model=True))
+    assert logged[0] == logged[1] != logged[2]
 
 
 def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(

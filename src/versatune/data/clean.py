@@ -154,6 +154,6 @@ def _content(names: list[str], collected: "Collected", fates: "Fates") -> str:
 
     kept = fates <= Fate.VALIDATION
     digest = hashlib.sha256("\n".join(names).encode())
-    for column in (collected.keys.domain, collected.keys.row, fates):
+    for column in (collected.keys.domain, collected.contents, fates):
         digest.update(column[kept].tobytes())
     return digest.hexdigest()[:16]

@@ -19,7 +19,7 @@ from versatune.data.leaks import LeakIndex
 from versatune.data.readers import Bad, Row, read, read_hub
 from versatune.data.selection import Keys
 from versatune.data.sources import Origin
-from versatune.data.text import Vocabulary, flatten, fold, key
+from versatune.data.text import U64, Vocabulary, flatten, fold, key
 from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
@@ -51,6 +51,8 @@ class Collected:
     tallies: list[Tally]
     parts: list[Path]
     """One Arrow stream a domain."""
+    contents: U64
+    """Stands for each row's conversation as it is written, shape (rows,)."""
 
 
 class Collector:
@@ -64,7 +66,7 @@ class Collector:
         self.parts: list[Path] = []
         self._vocabulary = Vocabulary()
         self._columns: dict[str, list[Any]] = {
-            n: [] for n in ("domain", "source", "row", "prompt", "leaked", "answer")
+            n: [] for n in ("domain", "source", "row", "prompt", "leaked", "answer", "content")
         }
         self._signatures = folder / "signatures.bin"
 
@@ -103,7 +105,8 @@ class Collector:
             answer=_joined(columns["answer"], np.uint64),
             signature=sign,
         )
-        return Collected(keys, self.tallies, self.parts)
+        contents = _joined(columns["content"], np.uint64)
+        return Collected(keys, self.tallies, self.parts, contents)
 
     def _sound(self, origin: Origin, tally: Tally, title: str) -> Iterator[tuple[str, Messages]]:
         shape = origin.source.shape
@@ -151,7 +154,7 @@ class Collector:
         self, domain: int, source: int, batch: list[tuple[str, Messages]]
     ) -> pa.RecordBatch:
         """Note the keys of a batch, and give it as Arrow."""
-        rows, prompts, answers, ids, prompt_ids = [], [], [], [], []
+        rows, prompts, answers, ids, prompt_ids, contents = [], [], [], [], [], []
         for _, messages in batch:
             turns = [(m["role"], fold(m["content"])) for m in messages]
             prompt = next(text for role, text in turns if role == "user")
@@ -161,6 +164,7 @@ class Collector:
                 "\n".join(text for role, text in turns if role != "assistant")
             )
             rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns)))
+            contents.append(key("\0".join(f"{m['role']}\0{m['content']}" for m in messages)))
             prompts.append(key(prompt))
             answers.append(answer_key(answer, len(answer_ids)))
             ids.append(other_ids + answer_ids)
@@ -172,7 +176,7 @@ class Collector:
                 out.write(signatures(flat, starts).tobytes())
         domains = [domain] * len(batch)
         noted: dict[str, Any] = {"domain": domains, "source": [source] * len(batch), "row": rows}
-        noted |= {"prompt": prompts, "leaked": leaked, "answer": answers}
+        noted |= {"prompt": prompts, "leaked": leaked, "answer": answers, "content": contents}
         for name, values in noted.items():
             self._columns[name].append(np.asarray(values, dtype=_TYPES[name]))
         columns = [domains, [m for _, m in batch], prompts, [w for w, _ in batch]]
@@ -207,6 +211,7 @@ _TYPES: dict[str, Any] = {
     "prompt": np.uint64,
     "leaked": np.bool_,
     "answer": np.uint64,
+    "content": np.uint64,
 }
 
 

@@ -149,7 +149,8 @@ class CleanParams(Params):
     max_examples: int = Field(default=5, ge=1)
     """How many rejected rows the report names for each domain and reason."""
     max_line_bytes: int = Field(default=1 << 20, ge=1024)
-    """Longer lines (JSONL, CSV) and rows are rejected unread."""
+    """Longer lines (JSONL, CSV) and rows are rejected unread. In a JSON list, which offers no
+    place to go on from, a longer row ends the run."""
     near_duplicate_threshold: float | None = Field(default=0.85, ge=0.5, le=1)
     """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
     leak_words: int = Field(default=13, ge=5)

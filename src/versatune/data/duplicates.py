@@ -68,6 +68,9 @@ def near_duplicates(
     A row goes only when its own similarity with a staying row reaches ``threshold`` (estimated
     from the signatures, standard error 0.03), never through a chain of similar rows.
     """
+    dropped = np.zeros(len(signature), dtype=bool)
+    if not alive.any():
+        return dropped
     size = band_rows(threshold)
     pairs = [
         _band_pairs(signature, answers, alive, slice(at, at + size), threshold)
@@ -76,7 +79,6 @@ def near_duplicates(
     first, second = np.unique(np.concatenate(pairs, axis=1), axis=1)[::-1]
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
-    dropped = np.zeros(len(signature), dtype=bool)
     for later, earlier in zip(first.tolist(), second.tolist(), strict=True):
         if not dropped[earlier]:
             dropped[later] = True

@@ -220,7 +220,8 @@ def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     """The elements of one JSON array, without holding the array in memory.
 
-    A fault inside the array leaves no place to go on from, so it ends the run.
+    A fault inside the array, or an element without an end within ``limit`` characters, leaves no
+    place to go on from, so it ends the run.
     """
     decoder = json.JSONDecoder(object_pairs_hook=_no_doubles)
     reader = codecs.getreader("utf-8")(handle)
@@ -242,11 +243,11 @@ def _read_array(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]
         except RecursionError:
             raise VersatuneError(f"{where}: JSON nested too deeply.") from None
         except ValueError as error:
-            whole, fault = False, error
+            whole, fault = False, f"broken or cut off ({error})"
+            if not ended:
+                fault = f"longer than ingest.max_line_bytes ({limit}: raise it), or {fault}"
             if ended or len(buffer) - at > limit:
-                raise VersatuneError(
-                    f"{where}: the JSON list is broken or cut off here ({fault})."
-                ) from None
+                raise VersatuneError(f"{where}: this row of the JSON list is {fault}.") from None
         if whole:
             opened = True
             line += buffer.count("\n", at, end)
@@ -270,7 +271,8 @@ def _text(reader: codecs.StreamReader, where: object) -> str:
 def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
     """The records of a CSV file with a header line.
 
-    Undecodable bytes become lone surrogates, which the row checks reject later.
+    Undecodable bytes become lone surrogates, which the row checks reject later. A record of
+    several lines of which one is too long is no row: a part of its text would be missing.
     """
     skipped: list[int] = []
 
@@ -288,10 +290,13 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
         header = next(reader, None)
     except csv.Error as error:
         raise VersatuneError(f"{path}: its header line can't be read: {error}.") from None
+    if skipped:
+        raise VersatuneError(f"{path}: its header is longer than ingest.max_line_bytes ({limit}).")
     if not header:
         return
-    before = reader.line_num
     while True:
+        before = reader.line_num
+        skipped.clear()
         try:
             record = next(reader)
         except StopIteration:
@@ -299,19 +304,15 @@ def _read_csv(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
         except csv.Error as error:
             for number in range(before + 1, reader.line_num + 1):
                 yield Bad(f"{path}:{number}", "bad_csv", str(error))
-            before = reader.line_num
             continue
-        where, before = f"{path}:{before + 1}", reader.line_num
-        while skipped:
-            where = f"{path}:{skipped.pop()}"
-            yield Bad(where, "line_too_long", f"longer than {limit} bytes")
-        if len(record) == len(header):
+        where = f"{path}:{before + 1}"
+        if skipped:
+            for number in skipped:
+                yield Bad(f"{path}:{number}", "line_too_long", f"longer than {limit} bytes")
+        elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:
-            detail = f"{len(record)} fields, the header has {len(header)}"
-            yield Bad(where, "bad_csv", detail)
-    for number in skipped:
-        yield Bad(f"{path}:{number}", "line_too_long", f"longer than {limit} bytes")
+            yield Bad(where, "bad_csv", f"{len(record)} fields, the header has {len(header)}")
 
 
 def _read_parquet(path: Path) -> Iterator[Row | Bad]:

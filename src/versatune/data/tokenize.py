@@ -44,7 +44,8 @@ BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
-_TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
+TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
+"""How the names of a tokenizer's files begin."""
 
 
 def tokenize(
@@ -75,7 +76,7 @@ def tokenize(
 
 def tokenizer_fingerprint(checkpoint: Path) -> str:
     """16 hex digits that stand for the tokenizer in a checkpoint folder, not for its weights."""
-    files = sorted(f for f in checkpoint.iterdir() if f.name.startswith(_TOKENIZER_FILES))
+    files = sorted(f for f in checkpoint.iterdir() if f.name.startswith(TOKENIZER_FILES))
     files += sorted(checkpoint.glob("*.model"))
     return fingerprint({f.name: file_digest(f) for f in files})
 

@@ -1,15 +1,23 @@
 """What is measured, and how: the parameters of evaluation."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from versatune.artifacts import file_digest, fingerprint
+from versatune.artifacts import file_digest, fingerprint, plain
+from versatune.evaluation.tasks import CODE_KINDS, Kind
 from versatune.params import Params, file_name
 
 BASE, TUNED = "base", "tuned"
 """What the tables call the two models."""
+
+ROW_CHOICE = 2
+"""Raised when :func:`versatune.modeling.heldout.chosen_rows` would choose other rows, so that kept
+results are not used."""
+
+HARNESS_ROWS = 2
+"""Raised when what the harness found would be told in other rows, for the same reason."""
 
 
 class SandboxLimits(Params):
@@ -111,8 +119,41 @@ class EvaluateParams(Params):
             raise ValueError(f"{', '.join(taken)}: the tables call another model so")
         return {file_name(name): path for name, path in others.items()}
 
+    def of_heldout(self) -> dict[str, Any]:
+        """The settings that decide held-out losses."""
+        return {
+            "dtype": self.dtype,
+            "rows_per_domain": self.rows_per_domain,
+            "row_choice": ROW_CHOICE,
+        }
+
+    def of_file(self, kind: Kind) -> dict[str, Any]:
+        """The settings that decide the numbers of a local file of this kind."""
+        settings = {"dtype": self.dtype, "limit": self.limit}
+        if kind in CODE_KINDS:
+            return settings | self.code.model_dump(exclude={"run"})
+        settings["chat"] = self.apply_chat_template
+        return settings | ({"max_new_tokens": self.max_new_tokens} if kind == "generation" else {})
+
+    def of_harness(self) -> dict[str, Any]:
+        """The settings that decide the numbers of a task of the harness."""
+        return {
+            "dtype": self.dtype,
+            "limit": self.limit,
+            "chat": self.apply_chat_template,
+            "num_fewshot": self.harness.num_fewshot,
+            "include_path": self.harness.content(),
+            "seed": self.seed,
+            "rows": HARNESS_ROWS,
+        }
+
     def deciding(self) -> dict[str, Any]:
-        """What the numbers of one model depend on."""
-        found = self.model_dump(mode="json", exclude={"folder", "batch_size", "others"})
-        found["harness"]["include_path"] = self.harness.content()
-        return found
+        """What the numbers of one model depend on, by what is measured, as JSON.
+
+        The parts are those that :mod:`versatune.evaluation.run` keeps results by.
+        """
+        kinds = [kind for kind in get_args(Kind) if self.code.run or kind not in CODE_KINDS]
+        found = {"held_out": self.of_heldout(), **{kind: self.of_file(kind) for kind in kinds}}
+        if any(self.harness.tasks.values()):
+            found["harness"] = {"tasks": self.harness.tasks, **self.of_harness()}
+        return dict(plain(found))

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from versatune.errors import VersatuneError
 from versatune.evaluation.results import LOSS
 from versatune.intervals import (
     bonett_price,
@@ -96,14 +97,23 @@ def changes(rows: pd.DataFrame, items: pd.DataFrame, base: str, tuned: str) -> p
 
     ``rows`` and ``items`` are the ``evaluation`` and ``evaluation_items`` tables with both.
     Where items of a metric are known for both models the interval is of paired differences;
-    where not (a group of the harness) it is that of two independent measurements.
+    where not (a group of the harness) it is that of two independent measurements. Raises
+    VersatuneError when the models' items of a metric are not the same ones.
     """
     keys = ["domain", "task", "metric"]
     before = rows[rows["model"] == base].set_index(keys)
     after = rows[rows["model"] == tuned].set_index(keys)
-    pairs = items[items["model"] == base].merge(
-        items[items["model"] == tuned], on=[*keys, "item"], suffixes=("_before", "_after")
-    )
+    mine, theirs = items[items["model"] == base], items[items["model"] == tuned]
+    pairs = mine.merge(theirs, on=[*keys, "item"], suffixes=("_before", "_after"))
+    counts = [part.groupby(keys).size() for part in (mine, theirs, pairs)]
+    for key in counts[0].index.intersection(counts[1].index):
+        numbers = [int(count.get(key, 0)) for count in counts]
+        if len(set(numbers)) > 1:
+            raise VersatuneError(
+                f"{key[2]} of {key[1]} ({key[0]}) was measured on other items for {base} than for "
+                f"{tuned} ({numbers[0]} and {numbers[1]}, {numbers[2]} in common), so one "
+                "is older. Delete evaluate.folder and evaluate again."
+            )
     by_metric = dict(list(pairs.groupby(keys, sort=False)))
     found = {
         key: _change(key, before.loc[key], after.loc[key], by_metric.get(key))

@@ -17,7 +17,14 @@ from typing import Any
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, score_row, table
+from versatune.evaluation.results import (
+    GROUP,
+    ITEM_COLUMNS,
+    ROW_COLUMNS,
+    Measured,
+    score_row,
+    table,
+)
 from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
 from versatune.intervals import Z95
@@ -49,7 +56,8 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
 def measure_named(
     domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
 ) -> Measured:
-    """Measure a task or group of the harness; a group gives its members' rows and its own.
+    """Measure a task or group of the harness; a group gives its members' rows and its own, by a
+    name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
     Raises VersatuneError when the task's data is not there (``harness.offline``), or when it would
     run programs, which the harness does without a sandbox.
@@ -66,7 +74,8 @@ def measure_named(
         ) from error
     rows, scores = [], []
     for task, metrics in found["results"].items():
-        about = {"domain": domain, "task": task}
+        is_group = bool(found["group_subtasks"].get(task))
+        about = {"domain": domain, "task": task + GROUP if is_group else task}
         version = {"task_version": _version(task, found)}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")

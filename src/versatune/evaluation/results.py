@@ -15,7 +15,7 @@ ROW_COLUMNS = ("domain", "task", "metric", "value", "stderr", "low", "high", "n"
 
 COLUMNS = ("model", *ROW_COLUMNS, "checkpoint", "versions")
 """The ``evaluation`` table. ``model``: the model's part (base, tuned, a strategy);
-``checkpoint``: the fingerprint of its weights; ``n``: items, or rows of a held-out loss."""
+``checkpoint``: the fingerprint of its files; ``n``: items, or rows of a held-out loss."""
 
 ITEM_COLUMNS = ("model", "domain", "task", "metric", "item", "score", "weight")
 """The ``evaluation_items`` table. ``score``: 0 or 1, or any number of a harness metric; for
@@ -25,6 +25,10 @@ HELD_OUT = "held_out"
 """The task name of held-out losses."""
 
 LOSS = "nats_per_token"
+
+GROUP = " (group)"
+"""What follows the name of a group of the harness in the tables: its numbers are those of its
+members once more, so they are shown and not counted."""
 
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
 """Metrics where more is better; the first of them that a task reports counts as its accuracy."""
@@ -61,8 +65,9 @@ def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Of ``rows`` (columns ``domain``, ``task``, ``metric`` and ``by``) each task's accuracy.
 
     That is the first of :data:`ACCURACIES` it has, within each combination of ``by``; rows keep
-    their order.
+    their order. Groups of the harness are no tasks.
     """
+    rows = rows[~rows["task"].str.endswith(GROUP)]
     rank = rows["metric"].map(plain_metric).map({name: i for i, name in enumerate(ACCURACIES)})
     found = rows.assign(rank=rank).dropna(subset="rank")
     keys = [*by, "domain", "task"]

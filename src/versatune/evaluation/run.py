@@ -6,7 +6,8 @@ measured by other versions of the libraries is measured again.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ import pandas as pd
 
 from versatune.artifacts import FolderRef, WorkFolder, exclusive
 from versatune.domains import choose
+from versatune.errors import VersatuneError
 from versatune.evaluation import harness
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.heldout import measure_heldout
@@ -53,9 +55,18 @@ def evaluate_checkpoint(
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
     ``model`` is what the tables call it. Raises VersatuneError before any model is loaded when a
-    task of the harness is unknown, or when programs are to be run and can't be isolated.
+    task of the harness is unknown, when two tasks have one name, or when programs are to be run
+    and can't be isolated.
     """
-    parts = list(_parts(store, tasks, params))
+    parts = parts_of(store, tasks, params)
+    for task in tasks:
+        if _is_left_out(task, params):
+            logger.warning(
+                "%s (%s) is left out: it runs programs written by the model, and "
+                "evaluate.code.run is false.",
+                task.path,
+                task.domain,
+            )
     folder = params.folder / checkpoint.fingerprint
     with exclusive(folder / ".lock", f"the evaluation of {checkpoint.name}"):
         works = [
@@ -73,59 +84,51 @@ def evaluate_checkpoint(
     return _join(model, checkpoint, found)
 
 
-def _parts(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> Iterator[Part]:
-    common: dict[str, Any] = {"dtype": params.dtype, "versions": library_versions()}
-    yield Part(
-        HELD_OUT,
-        {
-            **common,
-            "store": store.fingerprint,
-            "rows_per_domain": params.rows_per_domain,
-            "seed": params.seed,
-        },
-        partial(measure_heldout, store, params),
-    )
-    common |= {"limit": params.limit}
-    for task in tasks:
-        if task.runs_code and not params.code.run:
-            logger.warning(
-                "%s (%s) is left out: it runs programs written by the model, and "
-                "evaluate.code.run is false.",
-                task.path,
-                task.domain,
-            )
-            continue
-        yield Part(
+def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> list[Part]:
+    """All there is to measure. Raises VersatuneError when two tasks of a domain have one name."""
+    versions = library_versions()
+    found = [
+        Part(
+            HELD_OUT,
+            {"versions": versions, "store": store.fingerprint, **params.of_heldout()},
+            partial(measure_heldout, store, params),
+        )
+    ]
+    found += [
+        Part(
             f"{task.domain}-{task.name}",
-            {**common, "task": task.fingerprint, **_settings(task, params)},
+            {"versions": versions, "task": task.fingerprint, **params.of_file(task.kind)},
             partial(harness.measure_local, task, params),
         )
-    domains = store.facts["domains"]
+        for task in tasks
+        if not _is_left_out(task, params)
+    ]
     for given, names in params.harness.tasks.items():
-        domain = choose(given, domains, "evaluate.harness.tasks")
-        for name in names:
-            yield Part(
-                f"{domain}-harness-{name}",
-                {
-                    **common,
-                    "harness": name,
-                    "chat": params.apply_chat_template,
-                    "num_fewshot": params.harness.num_fewshot,
-                    "include_path": params.harness.content(),
-                    "seed": params.seed,
-                },
+        domain = choose(given, store.facts["domains"], "evaluate.harness.tasks")
+        found += [
+            Part(
+                f"{domain}-{name}",
+                {"versions": versions, "harness": name, **params.of_harness()},
                 partial(harness.measure_named, domain, name, params),
             )
+            for name in names
+        ]
+    for name, times in Counter(part.name for part in found).items():
+        if times > 1:
+            raise _two_tasks(*name.split("-", maxsplit=1))
+    return found
 
 
-def _settings(task: LocalTask, params: EvaluateParams) -> dict[str, Any]:
-    """The parameters that change the numbers of one local file."""
-    if task.runs_code:
-        return params.code.model_dump(exclude={"run"})
-    settings: dict[str, Any] = {"chat": params.apply_chat_template}
-    if task.kind == "generation":
-        settings["max_new_tokens"] = params.max_new_tokens
-    return settings
+def _is_left_out(task: LocalTask, params: EvaluateParams) -> bool:
+    return task.runs_code and not params.code.run
+
+
+def _two_tasks(domain: str, name: str) -> VersatuneError:
+    return VersatuneError(
+        f"two tasks of {domain} are called {name!r}: name each task once in "
+        f"evaluate.harness.tasks, and call a file of domains.{domain}.evaluation otherwise (its "
+        "`task`)."
+    )
 
 
 def _measure(
@@ -157,8 +160,14 @@ def _read(work: WorkFolder) -> Measured:
 
 
 def _join(model: str, checkpoint: CheckpointRef, found: list[Measured]) -> Measured:
-    rows = pd.concat([f.rows for f in found], ignore_index=True)
+    """All parts in one. A task that stands alone and in a group, or in two groups, counts once."""
+    keys = ["domain", "task", "metric"]
+    rows = pd.concat([f.rows for f in found])
+    rows = rows.drop_duplicates([*keys, "task_version"], ignore_index=True)
+    for row in rows[rows.duplicated(keys)].to_dict("records"):
+        raise _two_tasks(row["domain"], row["task"])
     rows = rows.assign(model=model, checkpoint=checkpoint.fingerprint)[list(COLUMNS)]
-    items = pd.concat([f.items for f in found], ignore_index=True)
+    items = pd.concat([f.items for f in found])
+    items = items.drop_duplicates([*keys, "item"], ignore_index=True)
     items = items.assign(model=model)[list(ITEM_COLUMNS)]
     return Measured(rows, items)

@@ -39,7 +39,8 @@ class LocalTask:
     digest: str
     """SHA-256 of the file."""
     items: tuple[Item, ...]
-    """The lines, with ``item`` added: where each stands, as ``file:line``."""
+    """The lines, with ``item`` added: the task's name and the line's number, ``courts:12``, which
+    stay when the file is moved."""
 
     @property
     def fingerprint(self) -> str:
@@ -52,8 +53,9 @@ class LocalTask:
         return self.kind in CODE_KINDS
 
 
-SCORING = 2
-"""Raised when the same answers would be scored differently, so that kept results are not used."""
+SCORING = 3
+"""Raised when the same answers would be scored differently or items called otherwise, so that kept
+results are not used."""
 
 
 def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
@@ -80,7 +82,7 @@ def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
         problem = _CHECKS[kind](item)
         if problem:
             raise VersatuneError(f"{where}: {problem}.")
-        items.append({**item, "item": where})
+        items.append({**item, "item": f"{name}:{number}"})
     if kind is None:
         raise VersatuneError(f"domains.{domain}.evaluation: {path} holds no items.")
     return LocalTask(domain, name, kind, path, file_digest(path), tuple(items))

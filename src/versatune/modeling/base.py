@@ -91,7 +91,8 @@ def make_base(params: BaseModelParams, corpus: Path) -> CheckpointRef:
     """The base model that ``params`` ask for, pretrained on ``corpus`` if need be.
 
     Work that was done before with the same parameters and corpus is found, without importing
-    torch. Raises VersatuneError when the model can't be had or can't be loaded safely.
+    torch; the fingerprint is of the files it left. Raises VersatuneError when the model can't be
+    had or can't be loaded safely.
     """
     if params.kind == "pretrain":
         return _pretrained_here(params, corpus)
@@ -172,9 +173,7 @@ def _pretrained_here(params: BaseModelParams, corpus: Path) -> CheckpointRef:
             from versatune.modeling.pretrain import pretrain
 
             pretrain(params.pretrain, corpus, work)
-    return CheckpointRef(
-        name="pretrained on the sample", path=work.path, fingerprint=work.fingerprint
-    )
+    return CheckpointRef.made_here(work.path, "pretrained on the sample")
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from versatune.artifacts import MANIFEST, check, folder_digest, read_json
+from versatune.artifacts import (
+    MANIFEST,
+    check,
+    fingerprint,
+    folder_digest,
+    read_json,
+    read_manifest,
+)
+from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
@@ -56,6 +64,14 @@ class CheckpointRef(BaseModel):
         return cls(name=name or path.resolve().name, path=path, fingerprint=folder_digest(path))
 
     @classmethod
+    def made_here(cls, path: Path, name: str) -> Self:
+        """Refer to a folder that a stage made and sealed, by what its manifest says of the files.
+
+        What the model was made from does not count: other weights are another checkpoint.
+        """
+        return cls(name=name, path=path, fingerprint=_of_files(read_manifest(path)["files"]))
+
+    @classmethod
     def noted(cls, entry: Mapping[str, Any]) -> Self:
         """The reference that a stage before noted, after comparing the folder with it.
 
@@ -63,8 +79,9 @@ class CheckpointRef(BaseModel):
         VersatuneError when the folder is gone or its files are no longer those.
         """
         ref = cls.model_validate(entry)
-        manifest = ref.path / MANIFEST
-        if manifest.is_file() and ref.fingerprint in (read_json(manifest) or {}).values():
+        manifest = read_json(ref.path / MANIFEST) if (ref.path / MANIFEST).is_file() else None
+        files = manifest.get("files") if isinstance(manifest, dict) else None
+        if isinstance(files, dict) and ref.fingerprint == _of_files(files):
             check(ref.path)
         elif not ref.path.is_dir():
             raise VersatuneError(f"the model {ref.path} is gone; run the pipeline from `ingest`.")
@@ -74,6 +91,14 @@ class CheckpointRef(BaseModel):
                 "changed or damaged. Restore them, or run the pipeline from `ingest`."
             )
         return ref
+
+
+def _of_files(digests: Mapping[str, str]) -> str:
+    """Stands for a model: the digests of its weights, configuration and tokenizer, by file name."""
+    ends = (".safetensors", "config.json", ".model")
+    return fingerprint(
+        {n: d for n, d in digests.items() if n.endswith(ends) or n.startswith(TOKENIZER_FILES)}
+    )
 
 
 def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":

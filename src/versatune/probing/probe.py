@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, plain
+from versatune.artifacts import INPUTS, MANIFEST, FolderRef, WorkFolder, plain, read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ProbeParams
@@ -188,10 +188,20 @@ def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
 
 
 def skipped(folder: Path) -> FolderRef:
-    """A reference for a stage that is not needed: what is there, or a folder that says so."""
+    """A reference for a stage that is not needed: what is there, or a folder that says so.
+
+    Raises VersatuneError when the folder holds unfinished work, which is not thrown away.
+    """
     if (folder / MANIFEST).is_file():
         return FolderRef.load(folder, verify=False)
-    return WorkFolder.open(folder, {"skipped": True}).seal(skipped=True)
+    inputs = {"skipped": True}
+    if (folder / INPUTS).is_file() and read_json(folder / INPUTS) != inputs:
+        raise VersatuneError(
+            f"probe.known_distribution leaves out the probe, but {folder} holds one that is not "
+            "finished: move the folder away to go without it, or set probe.known_distribution to "
+            "null to finish it."
+        )
+    return WorkFolder.open(folder, inputs).seal(skipped=True)
 
 
 def facts_of(samples: list[Sample]) -> dict[str, Any]:

@@ -61,10 +61,7 @@ def what_matters(
         "ingest": clean.model_dump(mode="json", exclude={"folder", "max_examples"}),
         "tokenize": tokenize.model_dump(mode="json", exclude={"folder", "num_workers"}),
         "train": training_params(training, params, Path()).deciding(),
-        "evaluate": evaluate.model_dump(
-            mode="json",
-            exclude={"folder", "rows_per_domain", "batch_tokens", "batch_size", "others"},
-        ),
+        "evaluate": evaluation_params(evaluate, params, Path()).deciding(),
         "base_model": base.fingerprint,
     }
     if params.initial == "detected" and params.knowledge.is_file():
@@ -81,6 +78,18 @@ def training_params(training: TrainParams, params: RetrainParams, folder: Path) 
             "strategy": params.strategy,
             "rounds": params.rounds or training.rounds,
             "learning_rate": params.learning_rate or training.learning_rate,
+        }
+    )
+
+
+def evaluation_params(
+    evaluate: EvaluateParams, params: RetrainParams, folder: Path
+) -> EvaluateParams:
+    """The parameters of ``evaluate`` as a night uses them, in the night's ``folder``."""
+    return evaluate.model_copy(
+        update={
+            "folder": folder / EVALUATIONS,
+            "rows_per_domain": params.heldout_rows_per_domain,
         }
     )
 
@@ -167,12 +176,7 @@ def compare(
     """Measure both models on the same held-out rows and items; the change of each domain."""
     from versatune.evaluation.run import evaluate_checkpoint
 
-    settings = evaluate_params.model_copy(
-        update={
-            "folder": folder / EVALUATIONS,
-            "rows_per_domain": params.heldout_rows_per_domain,
-        }
-    )
+    settings = evaluation_params(evaluate_params, params, folder)
     items = {
         name: evaluate_checkpoint(
             checkpoint, model=name, store=store, tasks=tasks, params=settings

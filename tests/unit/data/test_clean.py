@@ -258,6 +258,21 @@ def test_limits_and_other_seeds(cleaner: Clean) -> None:
     assert other.fingerprint != first.fingerprint
 
 
+def test_the_data_fingerprint_stands_for_what_is_written(cleaner: Clean) -> None:
+    """Indentation decides no duplicate, and yet it makes other rows."""
+    found = {
+        cleaner([*lines("law"), row("loop", answer)]).facts["data_fingerprint"]
+        for answer in ("if x:\n    y()", "if x:\n  y()", "if X:\n    y()")
+    }
+    assert len(found) == 3
+
+
+def test_nothing_left_is_told_by_what_was_lost(cleaner: Clean) -> None:
+    questions = [f"{name} question {n}" for name in ("law", "code") for n in range(20)]
+    with pytest.raises(VersatuneError, match=r"domains\.law: no rows are left \(20 leaked\)"):
+        cleaner(lines("law"), evaluation=questions)
+
+
 def test_unchanged_data_is_not_read_again_and_changed_data_is(
     cleaner: Clean, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,14 @@ def test_a_broken_json_list_names_the_line(tmp_path: Path, content: bytes) -> No
         rows(path, "json")
 
 
+def test_a_long_row_of_a_json_list_is_told_from_a_broken_one(tmp_path: Path) -> None:
+    long = json.dumps([{"a": 0}, {"a": "x" * 100_000}, {"a": 9}], indent=0)
+    path = write(tmp_path / "a.json", long.encode())
+    with pytest.raises(VersatuneError, match=r"a\.json:5: .* longer than ingest\.max_line_bytes"):
+        rows(path, "json")
+    assert len(list(read(path, "json", split="train", limit=200_000))) == 3
+
+
 def test_csv_fields_may_hold_line_breaks(tmp_path: Path) -> None:
     content = b'\xef\xbb\xbfq,a\r\n"one\r\ntwo",x\r\nthree,y\r\nshort\r\nf\xe9,z\r\n'
     found = rows(write(tmp_path / "a.csv", content), "csv")
@@ -163,6 +171,28 @@ def test_long_csv_lines(tmp_path: Path) -> None:
     found = rows(write(tmp_path / "a.csv", content), "csv")
     assert values(found) == [{"q": "1", "a": "2"}, {"q": "4", "a": "5"}]
     assert faults(found) == [("3", "line_too_long")]
+
+
+def test_a_csv_record_with_a_line_left_out_is_no_row(tmp_path: Path) -> None:
+    content = b'q,a\n"one\n' + b"x" * 5000 + b'\nthree",2\n4,5\n'
+    found = rows(write(tmp_path / "a.csv", content), "csv")
+    assert values(found) == [{"q": "4", "a": "5"}]
+    assert faults(found) == [("3", "line_too_long")]
+
+
+def test_a_long_csv_line_in_a_field_without_end_costs_no_row_after_it(tmp_path: Path) -> None:
+    """The field outgrows the limit at its fourth line; what follows is read."""
+    long = b"x" * 5000 + b"\n" + (b"y" * 1500 + b"\n") * 2
+    content = b'q,a\n"one\n' + long + b"4,5\n"
+    found = rows(write(tmp_path / "a.csv", content), "csv")
+    assert values(found) == [{"q": "4", "a": "5"}]
+    assert faults(found) == [(str(n), "bad_csv") for n in (2, 3, 4, 5)]
+
+
+def test_a_csv_header_that_is_too_long_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", b"q," + b"a" * 5000 + b"\n1,2\n")
+    with pytest.raises(VersatuneError, match=r"a\.csv: its header is longer than ingest\."):
+        rows(path, "csv")
 
 
 def test_parquet_and_saved_data_sets(tmp_path: Path) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from versatune.artifacts import FolderRef
-from versatune.evaluation import run
-from versatune.evaluation.config import EvaluateParams, HarnessParams
+from versatune.artifacts import FolderRef, plain
+from versatune.errors import VersatuneError
+from versatune.evaluation import config, run
+from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
 from versatune.evaluation.results import LIBRARIES, library_versions
 from versatune.evaluation.tasks import read_task
 from versatune.modeling.checkpoints import CheckpointRef
@@ -113,10 +114,46 @@ def test_programs_are_left_out_unless_asked_for(
     assert "evaluate.code.run is false" in caplog.text
 
 
+def test_held_out_rows_are_kept_by_how_they_are_chosen_and_not_by_the_seed(
+    tiny_checkpoint: CheckpointRef,
+    tiny_store: FolderRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loads: list[Any],
+) -> None:
+    def measure(seed: int) -> None:
+        params = EvaluateParams(folder=tmp_path, rows_per_domain=2, seed=seed)
+        run.evaluate_checkpoint(
+            tiny_checkpoint, model="base", store=tiny_store, tasks=[], params=params
+        )
+
+    measure(0)
+    measure(1)
+    assert len(loads) == 1
+    monkeypatch.setattr(config, "ROW_CHOICE", config.ROW_CHOICE + 1)
+    measure(1)
+    assert len(loads) == 2
+
+
+def test_two_tasks_with_one_name_are_refused_before_a_model_is_loaded(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path, loads: list[Any]
+) -> None:
+    path = tmp_path / "courts.jsonl"
+    path.write_text(json.dumps({"question": "why", "answer": "a judge"}))
+    file = read_task("law", "courts", path)
+    for tasks, named in (([file], {"Legal": ("courts",)}), ([], {"law": ("sciq", "sciq")})):
+        params = EvaluateParams(folder=tmp_path / "kept", harness=HarnessParams(tasks=named))
+        with pytest.raises(VersatuneError, match=r"two tasks of law are called '(courts|sciq)'"):
+            run.evaluate_checkpoint(
+                tiny_checkpoint, model="base", store=tiny_store, tasks=tasks, params=params
+            )
+    assert not loads
+
+
 def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path) -> None:
     def deciding(folder: Path | None) -> Any:
         return EvaluateParams(
-            folder=tmp_path, harness=HarnessParams(include_path=folder)
+            folder=tmp_path, harness=HarnessParams(tasks={"law": ("courts",)}, include_path=folder)
         ).deciding()
 
     for name in ("one", "moved"):
@@ -131,9 +168,56 @@ def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path
 
 def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
     base = EvaluateParams(folder=tmp_path)
-    for changes in ({"folder": tmp_path / "a"}, {"batch_size": 3}, {"others": {"a": tmp_path}}):
-        assert base.model_copy(update=changes).deciding() == base.deciding()
-    assert base.model_copy(update={"limit": 3}).deciding() != base.deciding()
+    named = HarnessParams(tasks={"law": ("courts",)})
+    for changes in (
+        {"folder": tmp_path / "a"},
+        {"batch_size": 3},
+        {"batch_tokens": 99},
+        {"others": {"a": tmp_path}},
+        {"seed": 7},
+        {"harness": HarnessParams(offline=False, include_path=tmp_path)},
+        {"code": CodeParams(max_new_tokens=7)},
+    ):
+        assert base.model_copy(update=changes).deciding() == base.deciding(), changes
+    found = [base.deciding()] + [
+        base.model_copy(update=changes).deciding()
+        for changes in (
+            {"limit": 3},
+            {"dtype": "bfloat16"},
+            {"rows_per_domain": 2},
+            {"code": CodeParams(run=True)},
+            {"code": CodeParams(run=True, max_new_tokens=7)},
+            {"harness": named},
+            {"harness": named, "seed": 7},
+        )
+    ]
+    assert all(one not in found[:n] for n, one in enumerate(found))
+
+
+def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
+    tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    """What evaluation as a whole depends on holds every setting that a single part does."""
+    params = EvaluateParams(
+        folder=tmp_path,
+        harness=HarnessParams(tasks={"law": ("courts",)}),
+        code=CodeParams(run=True),
+    )
+    items = {
+        "multiple_choice": {"question": "why", "choices": ["a", "b"], "answer": 0},
+        "generation": {"question": "why", "answer": "a"},
+        "humaneval": {"prompt": "f", "test": "t", "entry_point": "f"},
+        "mbpp": {"text": "Write f.", "test_list": ["assert f()"]},
+    }
+    tasks = []
+    for kind, item in items.items():
+        (tmp_path / f"{kind}.jsonl").write_text(json.dumps(item))
+        tasks.append(read_task("code", kind, tmp_path / f"{kind}.jsonl"))
+    deciding, own = params.deciding(), {"versions", "store", "task", "harness"}
+    for part in run.parts_of(tiny_store, tasks, params):
+        settings = {k: v for k, v in plain(part.inputs).items() if k not in own}
+        name = "harness" if part.name == "law-courts" else part.name.removeprefix("code-")
+        assert settings == {k: deciding[name][k] for k in settings}
 
 
 def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:

@@ -56,6 +56,12 @@ def line(summary: pd.DataFrame, **where: Any) -> pd.Series:
     return found.iloc[0]
 
 
+def test_a_group_of_the_harness_does_not_count_beside_its_members() -> None:
+    found = table({"uniform": [{"law": 0.4}]}, {"law": 0.2}, metric="acc")
+    group = found.assign(task="mmlu (group)", value=0.9)
+    assert scores(pd.concat([found, group]), "accuracy") == {("uniform", 0): {"law": 0.4}}
+
+
 def test_differences_are_paired_by_seed() -> None:
     summary = summarise(table(LOSSES, BASE), baseline="uniform")
     assert tuple(summary.columns) == SUMMARY_COLUMNS

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from versatune.errors import VersatuneError
 from versatune.evaluation.forgetting import (
     changes,
     expansion_summary,
@@ -189,6 +190,16 @@ def test_one_change_has_one_verdict_in_every_unit() -> None:
     assert found.loc["perplexity", "high"] == pytest.approx(
         math.exp(2.0 + loss["high"]) - math.exp(2.0)
     )
+
+
+def test_items_that_are_not_the_same_for_both_models_are_refused() -> None:
+    table = pd.DataFrame([rows("base", "acc", 0.5, 4), rows("tuned", "acc", 0.75, 4)])
+    mine, ones = items("base", "acc", [1, 0, 1, 0.0], [1.0] * 4), [1.0] * 3
+    fewer = items("tuned", "acc", [1, 1, 0.0], ones)
+    other = fewer.assign(item=["g:0", "f:1", "f:2"])
+    for theirs, numbers in ((fewer, "4 and 3, 3 in common"), (other, "4 and 3, 2 in common")):
+        with pytest.raises(VersatuneError, match=rf"acc of courts \(law\) .*\({numbers}\)"):
+            changes(table, pd.concat([mine, theirs]), "base", "tuned")
 
 
 def test_without_items_the_models_count_as_independent() -> None:

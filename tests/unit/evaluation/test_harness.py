@@ -5,13 +5,17 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 
+from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.evaluation import harness
+from versatune.evaluation import harness, run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
+from versatune.evaluation.forgetting import changes
 from versatune.evaluation.language_model import MAX_BATCH, batch_size
+from versatune.evaluation.results import Measured, task_accuracies
 from versatune.evaluation.sandbox import refusal
 from versatune.evaluation.tasks import LocalTask, read_task
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
@@ -195,12 +199,37 @@ def test_a_group_has_its_members_rows_and_one_of_its_own(
     harness.check_names({"law": ("versatune_law",)}, settings)
     rows = harness.measure_named("law", "versatune_law", settings, *loaded).rows
     rows = rows[rows["metric"] == "acc"].set_index("task")
-    own, members = rows.loc["versatune_law"], rows.drop("versatune_law")
+    own, members = rows.loc["versatune_law (group)"], rows.drop("versatune_law (group)")
     assert sorted(members.index) == ["versatune_courts", "versatune_judges"]
     assert own["value"] == pytest.approx(members["value"].mean())
     assert own["n"] == members["n"].sum() == 10
     assert own["low"] < own["value"] < own["high"] and own["stderr"] > 0
     assert own["task_version"] == "members: 3"
+
+
+def test_a_group_and_its_member_bring_a_task_once_and_the_group_is_none(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, own_tasks: HarnessParams, tmp_path: Path
+) -> None:
+    named = own_tasks.model_copy(update={"tasks": {"law": ("versatune_law", "versatune_courts")}})
+    settings = EvaluateParams(
+        folder=tmp_path / "kept", rows_per_domain=2, harness=named, apply_chat_template=False
+    )
+
+    def measured(model: str, tasks: list[LocalTask]) -> Measured:
+        return run.evaluate_checkpoint(
+            tiny_checkpoint, model=model, store=tiny_store, tasks=tasks, params=settings
+        )
+
+    one, two = (measured(model, []) for model in ("base", "tuned"))
+    rows, items = (pd.concat([getattr(m, part) for m in (one, two)]) for part in ("rows", "items"))
+    assert not rows.duplicated(["model", "domain", "task", "metric"]).any()
+    assert len(items[items["task"] == "versatune_courts"]) == 2 * 5
+    found = changes(rows, items, "base", "tuned")
+    assert set(task_accuracies(found)["task"]) == {"versatune_courts", "versatune_judges"}
+    assert "versatune_law (group)" in set(found["task"])
+    same_name = written(tmp_path, QUESTIONS, "versatune_judges")
+    with pytest.raises(VersatuneError, match="two tasks of law are called 'versatune_judges'"):
+        measured("base", [same_name])
 
 
 @pytest.mark.slow

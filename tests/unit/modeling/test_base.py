@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from versatune.artifacts import exclusive
+from versatune.artifacts import WorkFolder, exclusive
 from versatune.errors import VersatuneError
 from versatune.modeling.base import (
     BaseModelParams,
@@ -71,6 +71,24 @@ def test_other_parameters_or_another_corpus_pretrain_anew(corpus: Path, tmp_path
         handle.write('{"domain": "d", "text": "One more."}\n')
     third = make_base(seeded, corpus)
     assert len({ref.fingerprint for ref in (first, second, third)}) == 3
+
+
+def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path, tmp_path: Path) -> None:
+    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    first = make_base(params, corpus)
+    assert CheckpointRef.noted(first.model_dump(mode="json")) == first
+    weights = first.path / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    (first.path / "manifest.json").unlink()
+    work = WorkFolder.open(first.path, json.loads((first.path / "inputs.json").read_text()))
+    weights.write_bytes(content)  # what another version of the trainer made
+    work.seal()
+    second = make_base(params, corpus)
+    assert second.path == first.path and second.fingerprint != first.fingerprint
+    assert CheckpointRef.noted(second.model_dump(mode="json")) == second
+    with pytest.raises(VersatuneError, match="is not the one `ingest` found there"):
+        CheckpointRef.noted(first.model_dump(mode="json"))
 
 
 def test_finding_what_is_done_imports_no_torch(corpus: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from versatune.artifacts import FolderRef
+from versatune.artifacts import FolderRef, WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges, result
@@ -217,3 +217,13 @@ def test_a_skipped_stage_leaves_what_is_there(tmp_path, judge):
     fresh = skipped(tmp_path / "new")
     assert fresh.facts == {"skipped": True}
     assert skipped(tmp_path / "new") == fresh
+    (fresh.path / "manifest.json").unlink()  # as if killed before the end
+    assert skipped(tmp_path / "new") == fresh
+
+
+def test_a_skipped_stage_deletes_no_unfinished_work(tmp_path):
+    begun = WorkFolder.open(tmp_path / "samples", {"seed": 0})
+    (begun.path / "wave_00000.jsonl").write_text("paid for")
+    with pytest.raises(VersatuneError, match=r"samples holds one that is not finished: move"):
+        skipped(begun.path)
+    assert (begun.path / "wave_00000.jsonl").read_text() == "paid for"

@@ -1,12 +1,19 @@
 """What counts as news: content and values, not times and names."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from versatune.data.config import CleanParams, TokenizeParams
+from versatune.evaluation.config import EvaluateParams, HarnessParams
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining import news
+from versatune.retraining.challenger import what_matters
+from versatune.retraining.config import RetrainParams
+from versatune.training.config import TrainParams
 
 
 def state(files: dict[str, str], **parameters: Any) -> dict[str, Any]:
@@ -29,6 +36,37 @@ def state(files: dict[str, str], **parameters: Any) -> dict[str, Any]:
 )
 def test_differences_are_told(before: Any, after: Any, said: list[str]) -> None:
     assert news.what_is_new(before, after) == said
+
+
+def test_task_files_of_ones_own_are_news_by_content(tmp_path: Path) -> None:
+    retrain = RetrainParams(
+        folder=tmp_path / "nights",
+        cleaned=tmp_path / "cleaned",
+        tokenized=tmp_path / "tokenized",
+        knowledge=tmp_path / "knowledge.json",
+    )
+
+    def matters(folder: str, **changes: Any) -> dict[str, Any]:
+        named = HarnessParams(tasks={"law": ("courts",)}, include_path=tmp_path / folder)
+        found = what_matters(
+            retrain,
+            CleanParams(folder=tmp_path / "unused", seed=0),
+            TokenizeParams(folder=tmp_path / "unused"),
+            TrainParams(),
+            EvaluateParams(folder=tmp_path / "unused", harness=named, **changes),
+            CheckpointRef(name="base", path=tmp_path, fingerprint="0"),
+        )
+        assert json.loads(json.dumps(found)) == found, "as it is read back the next night"
+        return found
+
+    for folder in ("one", "moved"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "courts.yaml").write_text("task: courts")
+    before = matters("one")
+    assert matters("moved") == before
+    assert matters("one", batch_tokens=99, rows_per_domain=7) == before
+    (tmp_path / "one" / "courts.yaml").write_text("task: judges")
+    assert matters("one") != before
 
 
 def test_a_digest_is_remembered_until_the_file_changes(

@@ -14,11 +14,11 @@ from versatune.artifacts import FolderRef, WorkFolder
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
 from versatune.evaluation.config import BASE, EvaluateParams
-from versatune.evaluation.results import Measured, library_versions
-from versatune.evaluation.run import evaluate_checkpoint
+from versatune.evaluation.results import Measured
+from versatune.evaluation.run import evaluate_checkpoint, parts_of
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import as_checkpoint, metric_values
+from versatune.pipelines.evaluate.nodes import metric_values
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 
@@ -102,11 +102,12 @@ def one_run(
         {
             "base": field.base.fingerprint,
             "store": field.store.fingerprint,
-            "tasks": [(task.domain, task.name, task.fingerprint) for task in field.tasks],
             "train": run.train.deciding(),
             "start": start.model_dump(),
-            "evaluate": field.evaluate.deciding(),
-            "versions": library_versions(),
+            "evaluate": {
+                part.name: part.inputs
+                for part in parts_of(field.store, field.tasks, field.evaluate)
+            },
         },
     )
     if work.complete:
@@ -136,7 +137,8 @@ def _train_and_evaluate(
         folder=run.train.folder,
         on_round=_log,
     )
-    measured = _evaluate(field, as_checkpoint(trained.model_ref, run.strategy), run.strategy)
+    tuned = CheckpointRef.made_here(trained.model_ref.path, run.strategy)
+    measured = _evaluate(field, tuned, run.strategy)
     rows = against_base(base, measured, run.strategy)
     rows.to_parquet(work.path / "rows.parquet", index=False)
     measured.items.to_parquet(work.path / "items.parquet", index=False)

@@ -30,7 +30,8 @@ def evaluate_tuned(
     trained_model: FolderRef, tokenized: FolderRef, domains: Domains, params: EvaluateParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model after training, by the same code on the same items."""
-    return evaluate(as_checkpoint(trained_model, TUNED), TUNED, tokenized, domains, params)
+    tuned = CheckpointRef.made_here(trained_model.path, TUNED)
+    return evaluate(tuned, TUNED, tokenized, domains, params)
 
 
 def evaluate_others(
@@ -75,11 +76,6 @@ def local_tasks(domains: Domains) -> list[LocalTask]:
             for domain, config in domains.active.items()
         }
     )
-
-
-def as_checkpoint(folder: FolderRef, name: str) -> CheckpointRef:
-    """A trained model's folder as a checkpoint; its inputs' fingerprint stands for it."""
-    return CheckpointRef(name=name, path=folder.path, fingerprint=folder.fingerprint)
 
 
 def metric_values(rows: pd.DataFrame) -> dict[str, float]:

@@ -52,7 +52,8 @@ def train_model(
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
     """Put the trained model beside the run's numbers."""
     if params.log_model:
-        tracking.log_model(trained_model.path, trained_model.fingerprint, "What is a contract?")
+        made = CheckpointRef.made_here(trained_model.path, "trained")
+        tracking.log_model(made.path, made.fingerprint, "What is a contract?")
 
 
 def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | None:
