@@ -35,13 +35,17 @@ class RoundCallback(TrainerCallback):
         mixture: Mixture,
         validation: TokenizedSplit,
         *,
+        key: str,
         saves: bool,
         patience: int | None,
         on_round: OnRound | None,
     ) -> None:
-        """``patience``: rounds without a new best after which training ends."""
+        """``key`` is where the parameters are written.
+
+        ``patience``: rounds without a new best after which training ends.
+        """
         self._trainer, self._mixture, self._validation = trainer, mixture, validation
-        self._saves, self._patience = saves, patience
+        self._key, self._saves, self._patience = key, saves, patience
         self._on_round = on_round
         self._folder = trainer.folder
         self._params: TrainParams = mixture.params
@@ -136,7 +140,8 @@ class RoundCallback(TrainerCallback):
                 not_finite(
                     self._folder,
                     f"the training loss is {loss:.3g}, more than {guard:g} times the base model's "
-                    f"largest held-out loss {limit:.3g} (train.loss_guard)",
+                    f"largest held-out loss {limit:.3g} ({self._key}.loss_guard)",
+                    self._key,
                 )
             )
 
@@ -156,7 +161,9 @@ class RoundCallback(TrainerCallback):
 
     def _check_finite(self, losses: list[float], what: str) -> None:
         if not all(map(math.isfinite, losses)):
-            raise VersatuneError(not_finite(self._folder, f"the {what} is NaN or infinite"))
+            raise VersatuneError(
+                not_finite(self._folder, f"the {what} is NaN or infinite", self._key)
+            )
 
     def _end_early(self, decision: Decision, control: TrainerControl) -> None:
         mixture = self._mixture

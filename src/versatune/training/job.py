@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -31,6 +31,8 @@ class Job(BaseModel):
     base: CheckpointRef
     params: TrainParams
     folder: Path
+    key: Literal["train", "references"] = "train"
+    """Where a person has written the parameters; messages name it."""
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None

@@ -47,7 +47,13 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     mixture = Mixture(params, train, known, rows_per_step)
     trainer = MixtureTrainer(model, args, params, folder, train, Collator(layout), mixture.rows)
     callback = RoundCallback(
-        trainer, mixture, validation, saves=job.keeps, patience=job.patience, on_round=on_round
+        trainer,
+        mixture,
+        validation,
+        key=job.key,
+        saves=job.keeps,
+        patience=job.patience,
+        on_round=on_round,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
@@ -77,13 +83,16 @@ def prepared_model(job: Job) -> Any:
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
-        model = with_adapters(model, params.lora)
+        model = with_adapters(model, params.lora, job.key)
     model.train()
     return model
 
 
-def with_adapters(model: Any, lora: LoraParams) -> Any:
-    """``model`` with fresh low-rank adapters, all else frozen."""
+def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
+    """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
+
+    Raises VersatuneError when the model has no such layers.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -96,7 +105,7 @@ def with_adapters(model: Any, lora: LoraParams) -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise VersatuneError(f"train.lora.target_modules: {error}") from error
+        raise VersatuneError(f"{key}.lora.target_modules: {error}") from error
 
 
 def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:

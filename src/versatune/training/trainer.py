@@ -179,11 +179,15 @@ class _Forward:
         return self._loss(input_ids, positions, targets, **given)
 
 
-def not_finite(folder: Path, what: str) -> str:
-    """The message of a stop: what happened, where the last good checkpoint lies, what to try."""
+def not_finite(folder: Path, what: str, key: str = "train") -> str:
+    """The message of a stop: what happened, where the last good checkpoint lies, what to try.
+
+    ``key`` is where the parameters are written; a reference begins anew without being told to.
+    """
     whole = checkpoints.complete(folder)
     last = f"the last good checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
+    again = f" with {key}.resume: restart" if key == "train" else ""
     return (
-        f"training stopped: {what}; {last}. Lower train.learning_rate, or look at the rows of "
-        "the last round, then run again with train.resume: restart."
+        f"training in {folder.parent} stopped: {what}; {last}. Lower {key}.learning_rate, or look "
+        f"at the rows of the last round, then run again{again}."
     )
