@@ -147,11 +147,11 @@ class ReferenceParams(Params):
     eval_steps: int = Field(10, ge=1)
     """Optimiser steps between held-out measurements."""
     max_steps: int = Field(200, ge=1)
-    """Optimiser steps at most."""
+    """Optimiser steps at most; what `eval_steps` leave over of them is not run."""
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Part of `max_steps` over which the learning rate rises."""
+    """Part of the steps over which the learning rate rises."""
     heldout_rows: int | None = Field(32, ge=1)
     """Validation rows measured; null measures all. Not given: as in `train`, so that references
     and losses are of the same rows."""

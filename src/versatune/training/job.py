@@ -15,6 +15,9 @@ HISTORY = "history.json"
 EVENTS = "metrics.jsonl"
 FAILURE = "failure.txt"
 
+ROW_CHOICE = 2
+"""Stands for how :func:`versatune.modeling.heldout.chosen_rows` draws."""
+
 Event = dict[str, Any]
 """``round``, ``step`` and ``metrics``: names such as ``validation_loss/law`` to numbers."""
 
@@ -45,7 +48,7 @@ class Job(BaseModel):
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the result."""
-        return {
+        inputs = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
             "train": self.params.deciding(),
@@ -55,3 +58,5 @@ class Job(BaseModel):
             "only": self.only,
             "patience": self.patience,
         }
+        # A trained model stays what it is; a reference is nothing but the loss of its rows.
+        return inputs if self.keeps else {**inputs, "row_choice": ROW_CHOICE}

@@ -77,12 +77,13 @@ def _measure(
     store: FolderRef, model: CheckpointRef, params: ReferenceParams, name: str
 ) -> dict[str, Any]:
     """The minimum of one domain's run."""
+    steps = min(params.eval_steps, params.max_steps)
     train = TrainParams(
         folder=params.folder / name,
         resume="restart",
         seed=params.seed,
-        rounds=math.ceil(params.max_steps / params.eval_steps),
-        steps_per_round=params.eval_steps,
+        rounds=params.max_steps // steps,
+        steps_per_round=steps,
         max_length=max(params.max_length, store.facts["max_length"]),
         packing=params.packing,
         learning_rate=params.learning_rate,

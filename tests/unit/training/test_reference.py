@@ -85,6 +85,31 @@ def test_runs_train_as_their_parameters_say(
 
 
 @pytest.mark.parametrize(
+    ("max_steps", "eval_steps", "run"), [(5, 2, 4), (4, 2, 4), (3, 10, 3), (1, 1, 1)]
+)
+def test_no_more_steps_than_max_steps(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_steps: int,
+    eval_steps: int,
+    run: int,
+) -> None:
+    jobs: list[Job] = []
+
+    def noting(job: Job) -> None:
+        jobs.append(job)
+        raise VersatuneError("enough")
+
+    monkeypatch.setattr(reference, "run_job", noting)
+    params = ReferenceParams(folder=tmp_path / "r", max_steps=max_steps, eval_steps=eval_steps)
+    with pytest.raises(VersatuneError, match="enough"):
+        measure_references(tiny_store, tiny_checkpoint, params)
+    assert jobs[0].params.rounds * jobs[0].params.steps_per_round == run
+
+
+@pytest.mark.parametrize(
     ("changes", "told"),
     [
         ({"learning_rate": 3.0, "warmup_ratio": 0.0, "max_steps": 30, "eval_steps": 30,
@@ -128,6 +153,22 @@ def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
     changed = params.model_copy(update={"learning_rate": 5e-3})
     assert measure_references(tiny_store, tiny_checkpoint, changed) != first
     assert ran == ["medicine", "law", "medicine", "code"]
+
+
+def test_references_depend_on_how_rows_are_chosen_and_trained_models_do_not(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, of_law = (
+        Job(store=tiny_store, base=tiny_checkpoint, params=TrainParams(), folder=tmp_path, **more)
+        for more in ({}, {"only": "law", "keeps": False})
+    )
+    before = trained.inputs(), of_law.inputs()
+    monkeypatch.setattr("versatune.training.job.ROW_CHOICE", 3)
+    assert trained.inputs() == before[0]
+    assert of_law.inputs() != before[1]
 
 
 def test_stops_early_when_nothing_improves(
