@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 
 LossFunction = Callable[..., torch.Tensor]
@@ -102,7 +103,7 @@ def heldout_losses(
     :data:`ON_OTHERS`. ``loss`` replaces ``TokenLoss(model)`` (a model
     wrapped for several processes); with ``world`` processes each measures its part of the
     batches and all get the whole result. The model is measured in eval mode and left as it was.
-    Raises ValueError when a domain has nothing to measure.
+    Raises VersatuneError when a domain has nothing to measure.
     """
     chosen = chosen_rows(split, rows_per_domain)
     rows = np.concatenate(chosen)
@@ -166,7 +167,10 @@ def summary(
     """The loss of one domain from its rows' sums; ``n_bytes`` is of all these rows together."""
     n, total = len(nats), tokens.sum()
     if total == 0:
-        raise ValueError(f"domain {name!r} has no supervised token to measure")
+        raise VersatuneError(
+            f"domain {name!r} has no supervised token among its held-out rows, so that no loss can "
+            "be measured: give it more rows with answers, or leave it out of the domains."
+        )
     mean = nats.sum() / total
     spread = nats - mean * tokens
     variance = n / (n - 1) * (spread**2).sum() if n > 1 else 0.0
