@@ -80,7 +80,6 @@ class RoundCallback(TrainerCallback):
         if not self._mixture.begun:
             losses, seconds = self._measure()
             self._mixture.begin(losses, seconds)
-            self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
             self._report("the base model")
         self._rounds_before, self._began = self._mixture.round, time.monotonic()
 
@@ -99,7 +98,6 @@ class RoundCallback(TrainerCallback):
         with np.errstate(invalid="ignore"):
             train_loss = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], math.nan)
         losses, measuring = self._measure()
-        self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
         seconds = self._seconds_before + time.monotonic() - self._round_began
         decision = self._mixture.finish(state.global_step, losses, train_loss, seconds, measuring)
         self._trainer.sums.zero_()
@@ -157,6 +155,14 @@ class RoundCallback(TrainerCallback):
             rank=args.process_index,
             world=args.world_size,
         )
+        self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
+        for name, measured in losses.items():
+            if measured.nats_per_token <= 0:
+                raise VersatuneError(
+                    f"the held-out loss of {name} is 0, since the model is certain of every token "
+                    f"of its validation rows, and no share can follow that: give {name} other "
+                    "rows, or leave it out of the domains."
+                )
         return losses, time.monotonic() - started
 
     def _check_finite(self, losses: list[float], what: str) -> None:

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, set_seed
 from versatune.artifacts import write_json
 from versatune.data.store import Split, TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import load_model, load_tokenizer, merged
+from versatune.modeling.checkpoints import load_model, load_tokenizer, merged, saved_dtype
 from versatune.training import checkpoints
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -57,14 +57,23 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
-    trainer.state_to_save = lambda: {**mixture.state(), **callback.within_round()}
+    trainer.state_to_save = lambda: {
+        **mixture.state(),
+        **callback.within_round(),
+        "world_size": args.world_size,
+    }
     if job.keeps and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
         needed = needed_bytes(model, params, sharded=trainer.is_fsdp_enabled)
-        checkpoints.check_space(job.folder, needed)
+        checkpoints.check_space(job.folder, needed - checkpoints.taken(job.folder))
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
-    _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
+    if last is not None:
+        _go_on(last, mixture, callback, job, args.world_size)
+    if trainer.is_world_process_zero():
+        events = rewrite_events(job.folder / EVENTS, mixture.history)
+        for event in events if on_round is not None else ():
+            on_round(event)
     if mixture.ended is None:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -109,7 +118,7 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
 
 
 def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
-    """Disk that checkpoints and the trained model take at most, in bytes."""
+    """Disk that checkpoints and the trained model take at most, in bytes, those there included."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in model.parameters())
     # Weights (FSDP writes them twice, to load and to go on with) and AdamW's two moments; one
@@ -135,22 +144,20 @@ def _split(job: Job, name: Split) -> TokenizedSplit:
 
 
 def _go_on(
-    last: Path | None,
-    mixture: Mixture,
-    callback: RoundCallback,
-    job: Job,
-    on_round: OnRound | None,
+    last: Path, mixture: Mixture, callback: RoundCallback, job: Job, world_size: int
 ) -> None:
-    """Restore what the last checkpoint holds and tell the listener of the rounds before."""
-    if last is not None:
-        state = checkpoints.state_of(last)
-        mixture.load(state)
-        callback.load(state)
-        logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
-    events = rewrite_events(job.folder / EVENTS, mixture.history)
-    if on_round is not None:
-        for event in events:
-            on_round(event)
+    """Restore what the last checkpoint holds. Raises VersatuneError for other processes' one."""
+    state = checkpoints.state_of(last)
+    before = state.get("world_size", "an unknown number of")
+    if before != world_size:
+        raise VersatuneError(
+            f"{last} was written by {before} processes, and now there are {world_size}, which "
+            f"would take other rows a step: start as many as before (train.launcher and its "
+            f"config_file), or delete {job.folder} to begin anew."
+        )
+    mixture.load(state)
+    callback.load(state)
+    logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
 
 
 def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | None) -> None:
@@ -176,12 +183,11 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | No
 
 def save_final(job: Job, staged: Path) -> None:
     """From weights in training dtype, or an adapter, to the folder a user loads."""
-    own = load_model(job.base)
     lora = job.params.lora
     if lora is None:
-        load_model(staged, dtype=str(own.dtype).removeprefix("torch.")).save_pretrained(job.folder)
+        load_model(staged, dtype=saved_dtype(job.base)).save_pretrained(job.folder)
     elif lora.merge:
-        merged(own, staged).save_pretrained(job.folder)
+        merged(load_model(job.base), staged).save_pretrained(job.folder)
         shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
     else:
         # No config.json: with one beside the adapter, transformers looks for whole weights.

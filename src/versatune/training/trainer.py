@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
-    """``params`` as TrainingArguments; a round is an epoch."""
-    return TrainingArguments(
+    """``params`` as TrainingArguments; a round is an epoch, a process uses one device."""
+    args = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=params.rounds,
         per_device_train_batch_size=params.per_device_train_batch_size,
@@ -48,6 +48,15 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+    if args.n_gpu > 1:
+        logger.warning(
+            "One of %d GPUs is used: train.launcher.processes trains on several (references are "
+            "always measured on one).",
+            args.n_gpu,
+        )
+        # Trainer would wrap the model in DataParallel, and batches would be of all devices' rows.
+        args._n_gpu = 1
+    return args
 
 
 class MixtureTrainer(Trainer):
@@ -94,7 +103,9 @@ class MixtureTrainer(Trainer):
         )
         loader = DataLoader(
             self._rows,
-            batch_sampler=RoundSampler(self._plan, self.args.train_batch_size, n_batches),
+            batch_sampler=RoundSampler(
+                self._plan, self.args.per_device_train_batch_size, n_batches
+            ),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
