@@ -24,7 +24,7 @@ from versatune.training import TrainParams, TrainResult, __main__, checkpoints, 
 from versatune.training.callback import RoundCallback
 from versatune.training.job import Job
 from versatune.training.rounds import Mixture
-from versatune.training.trainer import MixtureTrainer
+from versatune.training.trainer import MixtureTrainer, arguments
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 REFERENCE = {"law": 5.0, "medicine": 2.0, "code": 4.0}
@@ -324,7 +324,7 @@ def test_other_processes_do_not_go_on(
 
 
 def test_of_several_devices_a_process_uses_one(
-    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = by_round(run("plain"), "validation_loss")
     real = TrainingArguments.__dict__["_setup_devices"].func
@@ -337,6 +337,7 @@ def test_of_several_devices_a_process_uses_one(
     devices = cached_property(with_two)
     devices.__set_name__(TrainingArguments, "_setup_devices")
     monkeypatch.setattr(TrainingArguments, "_setup_devices", devices)
+    assert arguments(TrainParams(), tmp_path).n_gpu == 1
     np.testing.assert_array_equal(by_round(run("two"), "validation_loss"), plain)
     assert "One of 2 GPUs is used: train.launcher.processes" in caplog.text
 
