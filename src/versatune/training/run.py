@@ -72,8 +72,9 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         _go_on(last, mixture, callback, job, args.world_size)
     if trainer.is_world_process_zero():
         events = rewrite_events(job.folder / EVENTS, mixture.history)
-        for event in events if on_round is not None else ():
-            on_round(event)
+        if on_round is not None:
+            for event in events:
+                on_round(event)
     if mixture.ended is None:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
