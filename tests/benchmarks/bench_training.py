@@ -3,12 +3,16 @@
     python -m tests.benchmarks.bench_training --model FOLDER --data FOLDER [--steps N --repeats N]
 
 ``--model`` is a Hugging Face folder (SmolLM2-135M in the README), ``--data`` a folder of JSONL
-instruction rows, a file a domain. In turns, ``--repeats`` times, each contender trains the same
-examples in bfloat16 for ``--steps`` steps, the first of which is not counted:
+instruction rows, a file a domain. Once, ``--steps`` steps are planned; in turns, ``--repeats``
+times, each contender trains the examples of that plan in its order, each once, in bfloat16. A
+contender's first step is not counted:
 
-* ours: packed rows, loss at supervised positions;
-* bare: forward, backward and AdamW with full logits on full rows of the same shape;
-* trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`), if it can be imported.
+* ours: packed rows as planned, loss at supervised positions;
+* bare: forward, backward and AdamW with full logits; the same tokens end to end, cut to full rows
+  of the same shape (what is left of a row at the end is dropped);
+* trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`; ``--without-trl`` leaves
+  it out). Packed, it arranges the examples in rows of its own; padded, a row is an example, so that
+  it takes more steps.
 
 Then what adaptivity adds to a round at the default settings: held-out measurement, planning and
 the update, as a share of the round's time. Medians over the repeats are printed.
@@ -19,7 +23,7 @@ import importlib.util
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +38,16 @@ from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.attention import choose_layout
-from versatune.training.batches import Collator
+from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 
 Speed = tuple[int, float]
 """Real tokens, seconds."""
+
+Contender = Callable[[Path, TokenizedSplit, list[Row], TrainParams], Speed]
+"""Trains the examples of the rows, in their order, and tells how fast it was."""
 
 
 class Watch(TrainerCallback):
@@ -90,7 +97,7 @@ def mixture_of(params: TrainParams, train: TokenizedSplit) -> Mixture:
     return mixture
 
 
-def ours(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+def ours(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
     watch = Watch()
     net: Any = load_model(model, dtype=params.dtype)
     layout = choose_layout(net, params.packing)
@@ -102,22 +109,19 @@ def ours(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
             Path(folder),
             train,
             watch.counting(Collator(layout)),  # type: ignore[arg-type]
-            mixture_of(params, train).rows,
+            lambda _: rows,
         )
         trainer.add_callback(watch)
         trainer.train()
     return watch.speed()
 
 
-def bare(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+def bare(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
     """Full rows of real tokens, every logit, nothing else."""
     net: Any = load_model(model, dtype=params.dtype).train()
     optimizer = torch.optim.AdamW(net.parameters(), lr=params.learning_rate, fused=True)
-    shape = (params.per_device_train_batch_size, params.max_length)
-    batches = full_rows(train, shape)
     watch = Watch()
-    for _ in range(params.steps_per_round):
-        ids = next(batches)
+    for ids in full_rows(train, rows, params.max_length).split(params.per_device_train_batch_size):
         net(input_ids=ids, labels=ids, use_cache=False).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -126,39 +130,37 @@ def bare(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
     return watch.speed()
 
 
-def full_rows(train: TokenizedSplit, shape: tuple[int, int]) -> Iterator[torch.Tensor]:
-    pool: list[int] = []
-    for i in torch.randperm(len(train.lengths), generator=torch.Generator().manual_seed(0)):
-        pool += train.dataset[int(i)]["input_ids"].tolist()
-        while len(pool) >= shape[0] * shape[1]:
-            yield torch.tensor(pool[: shape[0] * shape[1]]).view(shape)
-            del pool[: shape[0] * shape[1]]
+def full_rows(train: TokenizedSplit, rows: list[Row], length: int) -> torch.Tensor:
+    """Shape (full rows, length): the tokens of the examples end to end."""
+    ids = torch.cat([torch.as_tensor(train.dataset[i]["input_ids"]) for row in rows for i in row])
+    return ids[: len(ids) // length * length].view(-1, length).long()
 
 
-def trl(packing: bool) -> Callable[[Path, TokenizedSplit, TrainParams], Speed]:
-    def train_it(model: Path, train: TokenizedSplit, params: TrainParams) -> Speed:
+def trl(packing: bool) -> Contender:
+    def train_it(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
         import datasets
         from trl import SFTConfig, SFTTrainer
 
-        rows = [
+        examples = [
             {
-                "input_ids": row["input_ids"].tolist(),
-                "completion_mask": [int(x) for x in row["labels"] != -100],
+                "input_ids": example["input_ids"].tolist(),
+                "completion_mask": [int(x) for x in example["labels"] != -100],
             }
-            for row in (train.dataset[i] for i in range(0, len(train.lengths), 3))
+            for example in (train.dataset[i] for row in rows for i in row)
         ]
         watch = Watch()
         with tempfile.TemporaryDirectory() as folder:
             trainer = SFTTrainer(
                 model=load_model(model, dtype=params.dtype),
                 processing_class=load_tokenizer(model),
-                train_dataset=datasets.Dataset.from_list(rows).shuffle(seed=0),
+                train_dataset=datasets.Dataset.from_list(examples),
                 args=SFTConfig(
                     output_dir=folder,
                     packing=packing,
                     max_length=params.max_length,
                     per_device_train_batch_size=params.per_device_train_batch_size,
-                    max_steps=params.steps_per_round,
+                    num_train_epochs=1,
+                    train_sampling_strategy="sequential",
                     learning_rate=params.learning_rate,
                     completion_only_loss=True,
                     gradient_checkpointing=False,
@@ -213,7 +215,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--without-trl", action="store_true", help="leave TRL's trainer out")
     options = parser.parse_args()
+    if not options.without_trl and not importlib.util.find_spec("trl"):
+        parser.error("trl can't be imported: pip install versatune[bench], or give --without-trl")
     params = TrainParams(
         rounds=1,
         steps_per_round=options.steps,
@@ -223,19 +228,17 @@ def main() -> None:
         loss_guard=None,
         strategy={"name": "proportional"},  # type: ignore[arg-type]
     )
-    contenders: dict[str, Callable[[Path, TokenizedSplit, TrainParams], Speed]] = {
-        "ours": ours,
-        "bare": bare,
-    }
-    if importlib.util.find_spec("trl"):
+    contenders: dict[str, Contender] = {"ours": ours, "bare": bare}
+    if not options.without_trl:
         contenders |= {"trl packed": trl(True), "trl padded": trl(False)}
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(options.model, options.data, Path(folder), options.max_length)
         train = TokenizedSplit.load(store, "train")
+        rows = mixture_of(params, train).rows(0)
         found: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(options.repeats):
             for name, contender in contenders.items():
-                tokens, seconds = contender(options.model, train, params)
+                tokens, seconds = contender(options.model, train, rows, params)
                 found[name].append(tokens / seconds)
                 print(f"{name:>12}: {tokens / seconds:7.1f} tokens/s", flush=True)
         print(

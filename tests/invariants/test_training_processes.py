@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.training import TrainParams, launch, train
+from versatune.training import LauncherParams, TrainParams, launch, train
 from versatune.training.job import Job
 
 PARAMS = {
@@ -136,6 +136,19 @@ def test_the_launcher_is_chosen_by_the_parameters(tmp_path: Path) -> None:
     params = TrainParams.model_validate({"launcher": {"config_file": "deploy/x.yaml"}})
     own = launch.command(params.launcher, tmp_path / "job.json")
     assert own[2] == "accelerate.commands.launch" and "deploy/x.yaml" in own
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(64, "32"), (3, "1"), (1, "1"), (None, "1")])
+def test_processes_divide_the_cores_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, cores: int | None, threads: str
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert launch._environment(LauncherParams(processes=2))["OMP_NUM_THREADS"] == threads
+    own = LauncherParams(config_file=Path("deploy/x.yaml"))
+    assert "OMP_NUM_THREADS" not in launch._environment(own)
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert launch._environment(LauncherParams(processes=2))["OMP_NUM_THREADS"] == "5"
 
 
 def _runs(process: psutil.Process) -> bool:

@@ -81,6 +81,12 @@ def test_references_are_measured_as_training_trains_unless_told_otherwise() -> N
     assert (found.learning_rate, found.bf16, found.heldout_rows) == (3e-4, True, 77)
     assert (found.max_length, found.max_steps) == (256, 9)
     assert found.folder == ReferenceParams().folder
+    adapters = TrainParams.model_validate(
+        {"lora": {"r": 4}, "weight_decay": 0.1, "adam_beta2": 0.95, "loss_guard": None}
+    )
+    found = ReferenceParams(weight_decay=0.2).like(adapters)
+    assert (found.lora, found.weight_decay) == (adapters.lora, 0.2)
+    assert (found.adam_beta2, found.loss_guard) == (0.95, None)
     assert found.warmup_ratio == ReferenceParams().warmup_ratio
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ from versatune.pipelines.train import create_pipeline
 from versatune.pipelines.train.nodes import known_references, log_trained_model, train_model
 from versatune.pipelines.train.params import TrackingParams
 from versatune.reporting.tables import round_log
+from versatune.training.api import TrainResult
 from versatune.training.config import TrainParams
 
 CONTRACT = {
@@ -151,6 +153,39 @@ def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(
             {"domains": {}},
             TrainParams(),
         )
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "warned"),
+    [(4, 4, False), (4, 8, True), (4, None, True), (12, None, False), (None, 99, False)],
+)
+def test_references_of_other_rows_are_said(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    theirs: int | None,
+    ours: int | None,
+    warned: bool,
+) -> None:
+    """A domain has 12 validation rows: from there on every number means all of them."""
+    params = TrainParams.model_validate(
+        {"strategy": {"name": "foster"}, "heldout_rows_per_domain": ours, "folder": tmp_path}
+    )
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    references = catalog.load("reference_losses") | {"rows_per_domain": theirs}
+
+    def untrained(*_: Any, **__: Any) -> TrainResult:
+        return TrainResult(tiny_store.model_copy(update={"facts": {"ended": None}}), pd.DataFrame())
+
+    monkeypatch.setattr("versatune.pipelines.train.nodes.train", untrained)
+    given = [catalog.load(n) for n in ("tokenized", "base_model", "initial_mixture")]
+    train_model(*given, references, catalog.load("knowledge_distribution"), params)
+    assert ("how these rows differ" in caplog.text) == warned
+    del references["rows_per_domain"]
+    with pytest.raises(VersatuneError, match="run the mixture pipeline again"):
+        train_model(*given, references, catalog.load("knowledge_distribution"), params)
 
 
 def test_references_that_were_switched_off_are_none() -> None:

@@ -70,10 +70,11 @@ class Expand(Adaptive):
     """Algorithm 3 with a guard: raise the target while the others are not forgotten.
 
     The guard looks at the mean rise of the other domains' losses above their lowest so far,
-    whatever phi is measured against: small rises that go on add up only there. A rise that is
-    smaller than the round before is being made up for, as after the jolt that a fresh learning
-    rate gives a trained model, and does not count. The best round is the one with the lowest loss
-    on the target among those within the threshold.
+    whatever phi is measured against: small rises that go on add up only there. A round above the
+    threshold counts unless the rise is smaller than the round before: then it is being made up
+    for, as after the jolt that a fresh learning rate gives a trained model. What was counted is
+    forgotten only when the rise is back within the threshold. The best round is the one with the
+    lowest loss on the target among those within the threshold.
     """
 
     def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:
@@ -88,8 +89,10 @@ class Expand(Adaptive):
         params, memory = self._params, self._memory
         weights, gamma, phi = now.weights, now.gamma, now.phi
         before, memory.rise = memory.rise, self._mean_rise(now.loss)
-        goes_on = memory.rise > params.guard.threshold and memory.rise >= before
-        memory.strikes = memory.strikes + 1 if goes_on else 0
+        if memory.rise <= params.guard.threshold:
+            memory.strikes = 0
+        elif memory.rise >= before:
+            memory.strikes += 1
         if params.guard.action != "none" and memory.strikes >= params.guard.patience:
             return weights, *self._stopped(now.signals.round)
         if np.isnan(gamma[self._target]):
@@ -119,7 +122,7 @@ class Expand(Adaptive):
         guard, memory = self._params.guard, self._memory
         reason = (
             f"guard: the other domains lie {memory.rise:.4f} above their lowest losses on average "
-            f"(limit {guard.threshold}), without falling for {memory.strikes} rounds running; "
+            f"(limit {guard.threshold}) and did not fall in {memory.strikes} rounds; "
         )
         if guard.action == "rollback" and memory.best_round is not None:
             return reason + f"back to round {memory.best_round}, the best within it", "rollback"

@@ -91,6 +91,23 @@ class AdaptiveParams(_Named):
         return True
 
 
+class _SignalParams(AdaptiveParams):
+    """Strategies that can follow the losses of training itself."""
+
+    signal: Literal["train", "validation"] = "train"
+    """Which loss the shares follow; the papers take the training batches'. ``smoothing`` goes with
+    ``validation`` alone."""
+
+    @model_validator(mode="after")
+    def _smooths_what_it_follows(self) -> Self:
+        if self.smoothing and self.signal == "train":
+            raise ValueError(
+                f"smoothing {self.smoothing:g} averages held-out losses, and with signal 'train' "
+                "the shares follow training losses: give signal: validation, or smoothing: 0"
+            )
+        return self
+
+
 Potential = Literal["reference", "progress"]
 Start = Literal["initial", "uniform", "proportional"]
 
@@ -132,8 +149,8 @@ class GuardParams(Params):
     threshold: float = Field(0.05, ge=0)
     """Allowed mean rise of the other domains' losses above their lowest, as a part of these."""
     patience: int = Field(2, ge=1)
-    """Rounds above the threshold whose rise does not shrink, one after another, before the guard
-    acts."""
+    """Rounds above the threshold in which the rise did not shrink before the guard acts; counted
+    anew once it is back within the threshold."""
 
 
 class ExpandParams(_PotentialParams):
@@ -162,7 +179,7 @@ class ExpandParams(_PotentialParams):
     """When training ends because the others keep forgetting."""
 
 
-class DoremiParams(AdaptiveParams):
+class DoremiParams(_SignalParams):
     """DoReMi's update (arXiv 2305.10429) on the model itself, from uniform shares."""
 
     name: Literal["doremi"] = "doremi"
@@ -171,8 +188,6 @@ class DoremiParams(AdaptiveParams):
     """Step size; the paper's is 1."""
     share_smoothing: float = Field(1e-3, ge=0, le=1)
     """c: this part of all shares is spread evenly; the paper's is 0.001."""
-    signal: Literal["train", "validation"] = "train"
-    """Which loss the excess is taken of; the paper takes the training batches'."""
 
     @property
     def needs_reference(self) -> bool:
@@ -180,15 +195,13 @@ class DoremiParams(AdaptiveParams):
         return True
 
 
-class OdmParams(AdaptiveParams):
+class OdmParams(_SignalParams):
     """Online Data Mixing (arXiv 2312.02406), an EXP3 bandit, from uniform shares."""
 
     name: Literal["odm"] = "odm"
     """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
-    signal: Literal["train", "validation"] = "train"
-    """Which loss the reward is taken of; the paper takes the training batches'."""
 
 
 StaticParams = Annotated[

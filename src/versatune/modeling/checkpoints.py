@@ -123,6 +123,25 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
     return model.eval()
 
 
+def saved_dtype(ref: CheckpointRef | Path) -> str:
+    """The dtype's name that :func:`load_model` would load a checkpoint in; reads no weights.
+
+    As there the config's, else that of the first weights. Raises as there.
+    """
+    from transformers import AutoConfig
+    from transformers.modeling_utils import get_state_dict_dtype, load_state_dict
+
+    with _told("model", ref):
+        config = AutoConfig.from_pretrained(
+            _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
+        )
+        dtype = config.dtype
+        if dtype is None:
+            first = min(Path(_path(ref)).glob("*.safetensors"))
+            dtype = get_state_dict_dtype(load_state_dict(str(first), map_location="meta"))
+    return str(dtype).removeprefix("torch.")
+
+
 def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a checkpoint, with a pad token and a chat template.
 

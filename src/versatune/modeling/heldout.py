@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 
 LossFunction = Callable[..., torch.Tensor]
@@ -40,7 +41,8 @@ def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.
     """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
 
     The same for the same split and count, whatever the seed of a run: reference losses and the
-    losses they are compared with are of the same rows. A larger count holds the smaller one's
+    losses they are compared with are of the same rows (drawing others wants another
+    ``training.job.ROW_CHOICE``). A larger count holds the smaller one's
     rows, and a domain's rows do not depend on which other domains the split is restricted to.
     """
     chosen = []
@@ -101,7 +103,7 @@ def heldout_losses(
     :data:`ON_OTHERS`. ``loss`` replaces ``TokenLoss(model)`` (a model
     wrapped for several processes); with ``world`` processes each measures its part of the
     batches and all get the whole result. The model is measured in eval mode and left as it was.
-    Raises ValueError when a domain has nothing to measure.
+    Raises VersatuneError when a domain has nothing to measure.
     """
     chosen = chosen_rows(split, rows_per_domain)
     rows = np.concatenate(chosen)
@@ -165,7 +167,10 @@ def summary(
     """The loss of one domain from its rows' sums; ``n_bytes`` is of all these rows together."""
     n, total = len(nats), tokens.sum()
     if total == 0:
-        raise ValueError(f"domain {name!r} has no supervised token to measure")
+        raise VersatuneError(
+            f"domain {name!r} has no supervised token among its held-out rows, so that no loss can "
+            "be measured: give it more rows with answers, or leave it out of the domains."
+        )
     mean = nats.sum() / total
     spread = nats - mean * tokens
     variance = n / (n - 1) * (spread**2).sum() if n > 1 else 0.0

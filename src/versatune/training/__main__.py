@@ -27,8 +27,9 @@ def _end_with_parent() -> None:
 def main() -> int:
     """Take part in the job; the exit code is 1 after a VersatuneError, told in a file."""
     first = os.environ.get("RANK", "0") == "0"
+    # What is worth a warning is the same in all processes: one says it.
     logging.basicConfig(
-        level=logging.INFO if first else logging.WARNING, format="%(message)s", stream=sys.stderr
+        level=logging.INFO if first else logging.ERROR, format="%(message)s", stream=sys.stderr
     )
     parser = argparse.ArgumentParser(prog="python -m versatune.training")
     parser.add_argument("job", type=Path, help="the job.json in the folder of the training")

@@ -35,13 +35,17 @@ class RoundCallback(TrainerCallback):
         mixture: Mixture,
         validation: TokenizedSplit,
         *,
+        key: str,
         saves: bool,
         patience: int | None,
         on_round: OnRound | None,
     ) -> None:
-        """``patience``: rounds without a new best after which training ends."""
+        """``key`` is where the parameters are written.
+
+        ``patience``: rounds without a new best after which training ends.
+        """
         self._trainer, self._mixture, self._validation = trainer, mixture, validation
-        self._saves, self._patience = saves, patience
+        self._key, self._saves, self._patience = key, saves, patience
         self._on_round = on_round
         self._folder = trainer.folder
         self._params: TrainParams = mixture.params
@@ -76,7 +80,6 @@ class RoundCallback(TrainerCallback):
         if not self._mixture.begun:
             losses, seconds = self._measure()
             self._mixture.begin(losses, seconds)
-            self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
             self._report("the base model")
         self._rounds_before, self._began = self._mixture.round, time.monotonic()
 
@@ -95,7 +98,6 @@ class RoundCallback(TrainerCallback):
         with np.errstate(invalid="ignore"):
             train_loss = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], math.nan)
         losses, measuring = self._measure()
-        self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
         seconds = self._seconds_before + time.monotonic() - self._round_began
         decision = self._mixture.finish(state.global_step, losses, train_loss, seconds, measuring)
         self._trainer.sums.zero_()
@@ -136,7 +138,8 @@ class RoundCallback(TrainerCallback):
                 not_finite(
                     self._folder,
                     f"the training loss is {loss:.3g}, more than {guard:g} times the base model's "
-                    f"largest held-out loss {limit:.3g} (train.loss_guard)",
+                    f"largest held-out loss {limit:.3g} ({self._key}.loss_guard)",
+                    self._key,
                 )
             )
 
@@ -152,11 +155,21 @@ class RoundCallback(TrainerCallback):
             rank=args.process_index,
             world=args.world_size,
         )
+        self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
+        for name, measured in losses.items():
+            if measured.nats_per_token <= 0:
+                raise VersatuneError(
+                    f"the held-out loss of {name} is 0, since the model is certain of every token "
+                    f"of its validation rows, and no share can follow that: give {name} other "
+                    "rows, or leave it out of the domains."
+                )
         return losses, time.monotonic() - started
 
     def _check_finite(self, losses: list[float], what: str) -> None:
         if not all(map(math.isfinite, losses)):
-            raise VersatuneError(not_finite(self._folder, f"the {what} is NaN or infinite"))
+            raise VersatuneError(
+                not_finite(self._folder, f"the {what} is NaN or infinite", self._key)
+            )
 
     def _end_early(self, decision: Decision, control: TrainerControl) -> None:
         mixture = self._mixture

@@ -38,11 +38,12 @@ def complete(folder: Path) -> list[Path]:
 
 def discard_unsound(folder: Path) -> None:
     """Delete what an interrupted save left, and every checkpoint that was damaged since."""
-    for path in folder.glob("checkpoint-*"):
-        fault = _fault(path)
-        if fault is not None:
-            logger.warning("%s %s: deleted, training goes on from the one before.", path, fault)
-            shutil.rmtree(path)
+    faults = {p: fault for p in folder.glob("checkpoint-*") if (fault := _fault(p)) is not None}
+    left = [path for path in complete(folder) if path not in faults]
+    then = f"training goes on from {left[-1].name}" if left else "training begins anew"
+    for path, fault in faults.items():
+        logger.warning("%s %s: deleted, %s.", path, fault, then)
+        shutil.rmtree(path)
 
 
 def mark(path: Path, state: dict[str, Any]) -> None:
@@ -90,12 +91,17 @@ def rotate(folder: Path, limit: int, keep: int | None) -> None:
         shutil.rmtree(path)
 
 
+def taken(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
 def check_space(folder: Path, needed: int) -> None:
-    """Raise VersatuneError unless ``folder`` has room for ``needed`` bytes."""
+    """Raise VersatuneError unless ``folder`` has room for ``needed`` bytes more."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise VersatuneError(
             f"{folder} has {free / 1e9:.1f} GB free, and training needs about "
-            f"{needed / 1e9:.1f} GB for its checkpoints and the trained model: free some, choose "
-            "another folder (train.folder), or lower train.save_total_limit."
+            f"{needed / 1e9:.1f} GB more for its checkpoints and the trained model: free some, "
+            "choose another folder (train.folder), or lower train.save_total_limit."
         )

@@ -147,11 +147,11 @@ class ReferenceParams(Params):
     eval_steps: int = Field(10, ge=1)
     """Optimiser steps between held-out measurements."""
     max_steps: int = Field(200, ge=1)
-    """Optimiser steps at most."""
+    """Optimiser steps at most; what `eval_steps` leave over of them is not run."""
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Part of `max_steps` over which the learning rate rises."""
+    """Part of the steps over which the learning rate rises."""
     heldout_rows: int | None = Field(32, ge=1)
     """Validation rows measured; null measures all. Not given: as in `train`, so that references
     and losses are of the same rows."""
@@ -160,6 +160,14 @@ class ReferenceParams(Params):
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate, afterwards constant, since the end is not known beforehand. Not given:
     as in `train`."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Weight decay of AdamW. Not given: as in `train`."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's first moment decay. Not given: as in `train`."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's second moment decay. Not given: as in `train`."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradients are clipped to this norm; 0 does not clip. Not given: as in `train`."""
     per_device_train_batch_size: int = Field(4, ge=1)
     """Rows of `max_length` tokens at a time. Not given: as in `train`."""
     gradient_accumulation_steps: int = Field(1, ge=1)
@@ -174,6 +182,14 @@ class ReferenceParams(Params):
     """Type of the weights. Not given: as in `train`."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass. Not given: as in `train`."""
+    lora: LoraParams | None = None
+    """Train adapters instead of all weights. Not given: as in `train`, whose learning rate is
+    meant for one or the other."""
+    attn_implementation: str | None = None
+    """transformers' name of an attention. Not given: as in `train`."""
+    loss_guard: float | None = Field(3.0, gt=1)
+    """Stop when the training loss exceeds so many times the base model's held-out loss; null
+    stops on NaN alone. Not given: as in `train`."""
 
     def like(self, train: TrainParams) -> Self:
         """These parameters with those of training in place of what was not given."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,6 +14,9 @@ CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
 EVENTS = "metrics.jsonl"
 FAILURE = "failure.txt"
+
+ROW_CHOICE = 2
+"""Stands for how :func:`versatune.modeling.heldout.chosen_rows` draws."""
 
 Event = dict[str, Any]
 """``round``, ``step`` and ``metrics``: names such as ``validation_loss/law`` to numbers."""
@@ -31,6 +34,8 @@ class Job(BaseModel):
     base: CheckpointRef
     params: TrainParams
     folder: Path
+    key: Literal["train", "references"] = "train"
+    """Where a person has written the parameters; messages name it."""
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
@@ -43,7 +48,7 @@ class Job(BaseModel):
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the result."""
-        return {
+        inputs = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
             "train": self.params.deciding(),
@@ -53,3 +58,5 @@ class Job(BaseModel):
             "only": self.only,
             "patience": self.patience,
         }
+        # A trained model stays what it is; a reference is nothing but the loss of its rows.
+        return inputs if self.keeps else {**inputs, "row_choice": ROW_CHOICE}

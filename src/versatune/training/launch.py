@@ -45,7 +45,7 @@ def launch(job: Job, on_round: OnRound | None = None) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=_environment(),
+        env=_environment(job.params.launcher),
         start_new_session=True,
     )
     assert child.stdout is not None
@@ -86,9 +86,15 @@ def command(launcher: LauncherParams, job: Path) -> list[str]:
     ]
 
 
-def _environment() -> dict[str, str]:
-    """This process's, with the cores divided as the launcher would not say silently."""
-    return {"OMP_NUM_THREADS": "1", **os.environ}
+def _environment(launcher: LauncherParams) -> dict[str, str]:
+    """This process's, with the cores divided over the processes unless it says otherwise.
+
+    `accelerate launch` knows from its configuration how many there are, and divides by itself.
+    """
+    if launcher.config_file is not None:
+        return dict(os.environ)
+    threads = max(1, (os.cpu_count() or 1) // launcher.processes)
+    return {"OMP_NUM_THREADS": str(threads), **os.environ}
 
 
 def _pass_on(lines: IO[str], tail: deque[str]) -> None:

@@ -77,15 +77,20 @@ def _measure(
     store: FolderRef, model: CheckpointRef, params: ReferenceParams, name: str
 ) -> dict[str, Any]:
     """The minimum of one domain's run."""
+    steps = min(params.eval_steps, params.max_steps)
     train = TrainParams(
         folder=params.folder / name,
         resume="restart",
         seed=params.seed,
-        rounds=math.ceil(params.max_steps / params.eval_steps),
-        steps_per_round=params.eval_steps,
+        rounds=params.max_steps // steps,
+        steps_per_round=steps,
         max_length=max(params.max_length, store.facts["max_length"]),
         packing=params.packing,
         learning_rate=params.learning_rate,
+        weight_decay=params.weight_decay,
+        adam_beta1=params.adam_beta1,
+        adam_beta2=params.adam_beta2,
+        max_grad_norm=params.max_grad_norm,
         lr_scheduler_type="constant_with_warmup",
         warmup_ratio=params.warmup_ratio,
         per_device_train_batch_size=params.per_device_train_batch_size,
@@ -93,6 +98,9 @@ def _measure(
         bf16=params.bf16,
         dtype=params.dtype,
         gradient_checkpointing=params.gradient_checkpointing,
+        lora=params.lora,
+        attn_implementation=params.attn_implementation,
+        loss_guard=params.loss_guard,
         heldout_rows_per_domain=params.heldout_rows,
     )
     job = Job(
@@ -100,6 +108,7 @@ def _measure(
         base=model,
         params=train,
         folder=train.folder,
+        key="references",
         only=name,
         patience=params.patience,
         keeps=False,

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, set_seed
 from versatune.artifacts import write_json
 from versatune.data.store import Split, TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import load_model, load_tokenizer, merged
+from versatune.modeling.checkpoints import load_model, load_tokenizer, merged, saved_dtype
 from versatune.training import checkpoints
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -47,18 +47,34 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     mixture = Mixture(params, train, known, rows_per_step)
     trainer = MixtureTrainer(model, args, params, folder, train, Collator(layout), mixture.rows)
     callback = RoundCallback(
-        trainer, mixture, validation, saves=job.keeps, patience=job.patience, on_round=on_round
+        trainer,
+        mixture,
+        validation,
+        key=job.key,
+        saves=job.keeps,
+        patience=job.patience,
+        on_round=on_round,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
-    trainer.state_to_save = lambda: {**mixture.state(), **callback.within_round()}
+    trainer.state_to_save = lambda: {
+        **mixture.state(),
+        **callback.within_round(),
+        "world_size": args.world_size,
+    }
     if job.keeps and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
         needed = needed_bytes(model, params, sharded=trainer.is_fsdp_enabled)
-        checkpoints.check_space(job.folder, needed)
+        checkpoints.check_space(job.folder, needed - checkpoints.taken(job.folder))
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
-    _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
+    if last is not None:
+        _go_on(last, mixture, callback, job, args.world_size)
+    if trainer.is_world_process_zero():
+        events = rewrite_events(job.folder / EVENTS, mixture.history)
+        if on_round is not None:
+            for event in events:
+                on_round(event)
     if mixture.ended is None:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
@@ -77,13 +93,16 @@ def prepared_model(job: Job) -> Any:
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
-        model = with_adapters(model, params.lora)
+        model = with_adapters(model, params.lora, job.key)
     model.train()
     return model
 
 
-def with_adapters(model: Any, lora: LoraParams) -> Any:
-    """``model`` with fresh low-rank adapters, all else frozen."""
+def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
+    """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
+
+    Raises VersatuneError when the model has no such layers.
+    """
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -96,11 +115,11 @@ def with_adapters(model: Any, lora: LoraParams) -> Any:
     try:
         return get_peft_model(model, config)
     except ValueError as error:
-        raise VersatuneError(f"train.lora.target_modules: {error}") from error
+        raise VersatuneError(f"{key}.lora.target_modules: {error}") from error
 
 
 def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
-    """Disk that checkpoints and the trained model take at most, in bytes."""
+    """Disk that checkpoints and the trained model take at most, in bytes, those there included."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     whole = sum(p.numel() * p.element_size() for p in model.parameters())
     # Weights (FSDP writes them twice, to load and to go on with) and AdamW's two moments; one
@@ -126,22 +145,20 @@ def _split(job: Job, name: Split) -> TokenizedSplit:
 
 
 def _go_on(
-    last: Path | None,
-    mixture: Mixture,
-    callback: RoundCallback,
-    job: Job,
-    on_round: OnRound | None,
+    last: Path, mixture: Mixture, callback: RoundCallback, job: Job, world_size: int
 ) -> None:
-    """Restore what the last checkpoint holds and tell the listener of the rounds before."""
-    if last is not None:
-        state = checkpoints.state_of(last)
-        mixture.load(state)
-        callback.load(state)
-        logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
-    events = rewrite_events(job.folder / EVENTS, mixture.history)
-    if on_round is not None:
-        for event in events:
-            on_round(event)
+    """Restore what the last checkpoint holds. Raises VersatuneError for other processes' one."""
+    state = checkpoints.state_of(last)
+    before = state.get("world_size", "an unknown number of")
+    if before != world_size:
+        raise VersatuneError(
+            f"{last} was written by {before} processes, and now there are {world_size}, which "
+            f"would take other rows a step: start as many as before (train.launcher and its "
+            f"config_file), or delete {job.folder} to begin anew."
+        )
+    mixture.load(state)
+    callback.load(state)
+    logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
 
 
 def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | None) -> None:
@@ -167,12 +184,11 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | No
 
 def save_final(job: Job, staged: Path) -> None:
     """From weights in training dtype, or an adapter, to the folder a user loads."""
-    own = load_model(job.base)
     lora = job.params.lora
     if lora is None:
-        load_model(staged, dtype=str(own.dtype).removeprefix("torch.")).save_pretrained(job.folder)
+        load_model(staged, dtype=saved_dtype(job.base)).save_pretrained(job.folder)
     elif lora.merge:
-        merged(own, staged).save_pretrained(job.folder)
+        merged(load_model(job.base), staged).save_pretrained(job.folder)
         shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
     else:
         # No config.json: with one beside the adapter, transformers looks for whole weights.

@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 
 def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
-    """``params`` as TrainingArguments; a round is an epoch."""
-    return TrainingArguments(
+    """``params`` as TrainingArguments; a round is an epoch, a process uses one device."""
+    args = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=params.rounds,
         per_device_train_batch_size=params.per_device_train_batch_size,
@@ -48,6 +48,15 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
     )
+    if args.n_gpu > 1:
+        logger.warning(
+            "One of %d GPUs is used: train.launcher.processes trains on several (references are "
+            "always measured on one).",
+            args.n_gpu,
+        )
+        # Trainer would wrap the model in DataParallel, and batches would be of all devices' rows.
+        args._n_gpu = 1
+    return args
 
 
 class MixtureTrainer(Trainer):
@@ -94,7 +103,9 @@ class MixtureTrainer(Trainer):
         )
         loader = DataLoader(
             self._rows,
-            batch_sampler=RoundSampler(self._plan, self.args.train_batch_size, n_batches),
+            batch_sampler=RoundSampler(
+                self._plan, self.args.per_device_train_batch_size, n_batches
+            ),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
@@ -179,11 +190,15 @@ class _Forward:
         return self._loss(input_ids, positions, targets, **given)
 
 
-def not_finite(folder: Path, what: str) -> str:
-    """The message of a stop: what happened, where the last good checkpoint lies, what to try."""
+def not_finite(folder: Path, what: str, key: str = "train") -> str:
+    """The message of a stop: what happened, where the last good checkpoint lies, what to try.
+
+    ``key`` is where the parameters are written; a reference begins anew without being told to.
+    """
     whole = checkpoints.complete(folder)
     last = f"the last good checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"
+    again = f" with {key}.resume: restart" if key == "train" else ""
     return (
-        f"training stopped: {what}; {last}. Lower train.learning_rate, or look at the rows of "
-        "the last round, then run again with train.resume: restart."
+        f"training in {folder.parent} stopped: {what}; {last}. Lower {key}.learning_rate, or look "
+        f"at the rows of the last round, then run again{again}."
     )

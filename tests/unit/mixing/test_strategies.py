@@ -192,12 +192,23 @@ def test_a_rise_that_passes_does_not_count_towards_the_guard() -> None:
 
 
 def test_a_rise_that_is_being_made_up_for_does_not_count_towards_the_guard() -> None:
-    """The others lie above the threshold all along, less every round but the last two."""
+    """The others lie above the threshold all along, less every round but the first and last."""
     guard = {"action": "stop", "threshold": 0.05, "patience": 2}
-    losses = [[1.9, m, 1.0] for m in (2.9, 2.7, 2.5, 2.4, 2.4, 2.4)]
+    losses = [[1.9, m, 1.0] for m in (2.9, 2.7, 2.5, 2.4, 2.4)]
     made = rounds(make({**EXPAND, "guard": guard}), losses)
-    assert [d.stop for d in made] == [None] * 5 + ["stop"]
+    assert [d.stop for d in made] == [None] * 4 + ["stop"]
     assert not any(d.best for d in made)
+
+
+def test_a_rise_that_goes_up_and_down_above_the_threshold_ends_training() -> None:
+    """The mean rise is 0.30, 0.29, 0.30 of the lowest losses; a fall within it would begin anew."""
+    guard = {"action": "stop", "threshold": 0.05, "patience": 2}
+    losses = [[1.9, 2.0 + 4 * rise, 1.0] for rise in (0.30, 0.29, 0.30)]
+    made = rounds(make({**EXPAND, "guard": guard}), losses)
+    assert [d.stop for d in made] == [None, None, "stop"]
+    assert "0.3000 above" in made[2].reason and "did not fall in 2 rounds" in made[2].reason
+    within = [[1.9, 2.0 + 4 * rise, 1.0] for rise in (0.30, 0.04, 0.30)]
+    assert rounds(make({**EXPAND, "guard": guard}), within)[2].stop is None
 
 
 def test_a_guard_with_nothing_to_go_back_to_stops() -> None:
@@ -232,6 +243,16 @@ def test_odm_follows_the_step() -> None:
     )
     np.testing.assert_allclose(first.weights, np.full(3, 1 / 3))
     assert later.weights[0] > later.weights[1]
+
+
+def test_smoothing_goes_with_held_out_losses_only() -> None:
+    spec = {"name": "doremi", "share_smoothing": 0.0, "signal": "validation", "smoothing": 0.5}
+    decision = rounds(make(spec), [[1.0, 2.0, 0.6]])[0]
+    # Means with the base model's 2, 2, 1: 1.5, 2, 0.8; above the references 0.5, 0.5, 0.
+    grown = np.exp([0.5, 0.5, 0.0])
+    np.testing.assert_allclose(decision.weights, grown / grown.sum())
+    with pytest.raises(ValidationError, match=r"smoothing 0\.5 averages held-out losses"):
+        make({**spec, "signal": "train"})
 
 
 def test_floor_and_cap_hold_for_every_adaptive_strategy() -> None:
@@ -272,6 +293,8 @@ def test_what_is_missing_is_named(spec: dict[str, Any], context: Context, words:
         {"name": "custom", "weights": {"law": 0.0, "medicine": 0.0, "code": 0.0}},
         {"name": "custom", "weights": {"law": 1.5, "code": -0.5}},
         {"name": "foster", "sigma": float("nan")},
+        {"name": "doremi", "smoothing": 0.5},
+        {"name": "odm", "smoothing": 0.5, "signal": "train"},
     ],
 )
 def test_wrong_parameters_are_refused(spec: dict[str, Any]) -> None:

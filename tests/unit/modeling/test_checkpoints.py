@@ -14,6 +14,7 @@ from versatune.modeling.checkpoints import (
     CheckpointRef,
     load_model,
     load_tokenizer,
+    saved_dtype,
 )
 
 
@@ -35,6 +36,16 @@ def folder(tiny_checkpoint: CheckpointRef, tmp_path: Path) -> Path:
 def edit(path: Path, **changes: object) -> None:
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("said", [True, False], ids=["in config.json", "by the weights alone"])
+def test_the_saved_type_is_the_one_that_loading_finds(folder: Path, dtype: str, said: bool) -> None:
+    load_model(folder, dtype=dtype).save_pretrained(folder)
+    if not said:
+        edit(folder / "config.json", dtype=None)
+    assert saved_dtype(folder) == dtype
+    assert str(load_model(folder).dtype) == f"torch.{dtype}"
 
 
 def test_a_reference_stands_for_the_content(folder: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import batches, chosen_rows, heldout_losses, pad
 
@@ -114,5 +115,5 @@ def test_standard_error_by_hand() -> None:
 def test_a_domain_with_nothing_to_measure_is_refused() -> None:
     from versatune.modeling.heldout import summary
 
-    with pytest.raises(ValueError, match="law"):
+    with pytest.raises(VersatuneError, match=r"'law' has no supervised token.*more rows"):
         summary("law", np.zeros(2), np.zeros(2), 3)

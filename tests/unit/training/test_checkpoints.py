@@ -26,12 +26,20 @@ def test_only_marked_ones_count_in_the_order_of_steps(tmp_path: Path) -> None:
     assert checkpoints.state_of(tmp_path / "checkpoint-20") == {"round": 20}
 
 
-def test_interrupted_ones_are_deleted(tmp_path: Path) -> None:
-    make(tmp_path, 1)
+def test_interrupted_ones_are_deleted_and_what_follows_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = make(tmp_path, 1)
     half = make(tmp_path, 2, whole=False)
     checkpoints.discard_unsound(tmp_path)
     assert not half.exists()
-    assert len(checkpoints.complete(tmp_path)) == 1
+    assert checkpoints.complete(tmp_path) == [sound]
+    assert "checkpoint-2 was not written to its end: deleted, training goes on from" in caplog.text
+    assert "goes on from checkpoint-1." in caplog.text
+    caplog.clear()
+    (sound / "model.safetensors").write_bytes(b"damaged")
+    checkpoints.discard_unsound(tmp_path)
+    assert "deleted, training begins anew." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", checkpoints.STATE])
@@ -77,6 +85,12 @@ def test_the_limit_keeps_the_newest_and_the_best(tmp_path: Path) -> None:
     assert [checkpoints.step_of(p) for p in checkpoints.complete(tmp_path)] == [1, 3, 4]
     checkpoints.rotate(tmp_path, limit=1, keep=None)
     assert [checkpoints.step_of(p) for p in checkpoints.complete(tmp_path)] == [4]
+
+
+def test_what_lies_there_is_counted(tmp_path: Path) -> None:
+    make(tmp_path / "checkpoints", 1, whole=False)
+    (tmp_path / "staged").write_bytes(b"123")
+    assert checkpoints.taken(tmp_path) == len(b"weights") + 3
 
 
 def test_room_is_asked_for_in_words(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import chosen_rows, heldout_losses
-from versatune.training import ReferenceParams, reference
+from versatune.training import ReferenceParams, TrainParams, reference
 from versatune.training.api import history
+from versatune.training.job import Job
 from versatune.training.reference import measure_references
 from versatune.training.retokenize import retokenize
 
@@ -53,6 +56,80 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert not list((tmp_path / "r" / name).glob("*.safetensors"))
 
 
+def test_runs_train_as_their_parameters_say(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = {
+        "lora": {"r": 4}, "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.95,
+        "max_grad_norm": 0.5, "loss_guard": 7.0, "attn_implementation": "eager", "seed": 3,
+        "gradient_accumulation_steps": 2, "bf16": True, "dtype": "bfloat16", "packing": False,
+        "gradient_checkpointing": True, "warmup_ratio": 0.1,
+    }  # fmt: skip
+    params = ReferenceParams.model_validate({"folder": tmp_path / "r", **TINY, **given})
+    jobs: list[Job] = []
+
+    def noting(job: Job) -> None:
+        jobs.append(job)
+        raise VersatuneError("enough")
+
+    monkeypatch.setattr(reference, "run_job", noting)
+    with pytest.raises(VersatuneError, match="enough"):
+        measure_references(tiny_store, tiny_checkpoint, params)
+    shared = (set(ReferenceParams.model_fields) & set(TrainParams.model_fields)) - {"folder"}
+    assert set(given) <= shared
+    for name in shared:
+        assert getattr(jobs[0].params, name) == getattr(params, name), name
+
+
+@pytest.mark.parametrize(
+    ("max_steps", "eval_steps", "run"), [(5, 2, 4), (4, 2, 4), (3, 10, 3), (1, 1, 1)]
+)
+def test_no_more_steps_than_max_steps(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    max_steps: int,
+    eval_steps: int,
+    run: int,
+) -> None:
+    jobs: list[Job] = []
+
+    def noting(job: Job) -> None:
+        jobs.append(job)
+        raise VersatuneError("enough")
+
+    monkeypatch.setattr(reference, "run_job", noting)
+    params = ReferenceParams(folder=tmp_path / "r", max_steps=max_steps, eval_steps=eval_steps)
+    with pytest.raises(VersatuneError, match="enough"):
+        measure_references(tiny_store, tiny_checkpoint, params)
+    assert jobs[0].params.rounds * jobs[0].params.steps_per_round == run
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"learning_rate": 3.0, "warmup_ratio": 0.0, "max_steps": 30, "eval_steps": 30,
+          "loss_guard": 1.1}, r"law stopped.*references\.loss_guard.*references\.learning_rate"),
+        ({"lora": {"target_modules": ["none"]}}, r"references\.lora\.target_modules"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_names_the_keys_of_references(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    params = ReferenceParams.model_validate({"folder": tmp_path / "r", **TINY, **changes})
+    with pytest.raises(VersatuneError, match=told) as raised:
+        measure_references(tiny_store, tiny_checkpoint, params)
+    assert "train." not in str(raised.value)
+
+
 def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
@@ -76,6 +153,22 @@ def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
     changed = params.model_copy(update={"learning_rate": 5e-3})
     assert measure_references(tiny_store, tiny_checkpoint, changed) != first
     assert ran == ["medicine", "law", "medicine", "code"]
+
+
+def test_references_depend_on_how_rows_are_chosen_and_trained_models_do_not(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trained, of_law = (
+        Job(store=tiny_store, base=tiny_checkpoint, params=TrainParams(), folder=tmp_path, **more)
+        for more in ({}, {"only": "law", "keeps": False})
+    )
+    before = trained.inputs(), of_law.inputs()
+    monkeypatch.setattr("versatune.training.job.ROW_CHOICE", 3)
+    assert trained.inputs() == before[0]
+    assert of_law.inputs() != before[1]
 
 
 def test_stops_early_when_nothing_improves(

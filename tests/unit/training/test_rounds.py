@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate.data_loader import BatchSamplerShard
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
@@ -60,11 +61,26 @@ def test_a_loaded_state_plans_the_same_rows(split: TokenizedSplit) -> None:
     assert other.weights == one.weights
 
 
-def test_rows_do_not_depend_on_how_a_step_is_divided(split: TokenizedSplit) -> None:
-    """2 processes of 2 rows, or 4 accumulated batches of 1: the same global order."""
-    a = begun(split, rows_per_step=4)
-    b = begun(split, rows_per_step=4, per_device_train_batch_size=1)
-    assert a.rows(0) == b.rows(0)
+@pytest.mark.parametrize(
+    ("processes", "accumulated", "size"), [(1, 1, 8), (1, 8, 1), (2, 1, 4), (2, 2, 2), (4, 2, 1)]
+)
+def test_rows_do_not_depend_on_how_a_step_is_divided(
+    split: TokenizedSplit, processes: int, accumulated: int, size: int
+) -> None:
+    """Each step has its 8 rows of the plan, whichever process and batch takes them."""
+    mixture = begun(split, rows_per_step=8)
+    shards = [
+        list(
+            BatchSamplerShard(
+                RoundSampler(mixture.rows, size, 4 * accumulated * processes), processes, rank
+            )
+        )
+        for rank in range(processes)
+    ]
+    for step in range(4):
+        batches = slice(step * accumulated, (step + 1) * accumulated)
+        taken = [row for shard in shards for batch in shard[batches] for row in batch]
+        assert sorted(taken) == sorted(mixture.rows(0)[step * 8 : (step + 1) * 8])
 
 
 def test_without_packing_each_step_keeps_its_rows_and_its_batches_hold_like_lengths(

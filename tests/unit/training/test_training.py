@@ -1,8 +1,10 @@
 """Training on a tiny store: signals, guards, adapters, refusals."""
 
 import json
+import logging
 import math
 from collections import namedtuple
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from versatune.artifacts import FolderRef
+from versatune.artifacts import FolderRef, write_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.interface import Decision
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.modeling.heldout import heldout_losses, row_losses
-from versatune.training import TrainParams, TrainResult, checkpoints, train
+from versatune.modeling.heldout import HeldOut, heldout_losses, row_losses
+from versatune.training import TrainParams, TrainResult, __main__, checkpoints, train
 from versatune.training.callback import RoundCallback
+from versatune.training.job import Job
 from versatune.training.rounds import Mixture
-from versatune.training.trainer import MixtureTrainer
+from versatune.training.trainer import MixtureTrainer, arguments
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 REFERENCE = {"law": 5.0, "medicine": 2.0, "code": 4.0}
@@ -278,6 +281,118 @@ def test_a_full_disk_is_found_before_training(run: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(MixtureTrainer, "train", None)
     with pytest.raises(VersatuneError, match=r"GB free.*save_total_limit"):
         run()
+
+
+@pytest.fixture
+def cut_short(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The checkpoint of a training that ended in its second round."""
+    with monkeypatch.context() as patch:
+        real = MixtureTrainer.compute_loss
+
+        def ending(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.state.global_step == 4:
+                raise KeyboardInterrupt
+            return real(self, *args, **kwargs)
+
+        patch.setattr(MixtureTrainer, "compute_loss", ending)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    return tmp_path / "t" / "checkpoints" / "checkpoint-3"
+
+
+def test_what_lies_on_the_disk_is_not_asked_for_again(
+    run: Any, cut_short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(checkpoints, "check_space", lambda _, needed: asked.append(needed))
+    run("new")
+    run()
+    trained = (cut_short.parents[2] / "new" / "model.safetensors").stat().st_size
+    assert asked[0] - asked[1] > 3 * trained  # weights and two moments
+
+
+@pytest.mark.parametrize(("before", "told"), [(2, "by 2"), (None, "by an unknown number of")])
+def test_other_processes_do_not_go_on(
+    run: Any, cut_short: Path, before: int | None, told: str
+) -> None:
+    state = checkpoints.state_of(cut_short)
+    assert state.pop("world_size") == 1
+    (cut_short / checkpoints.STATE).unlink()
+    checkpoints.mark(cut_short, state | ({"world_size": before} if before else {}))
+    with pytest.raises(VersatuneError, match=rf"{told} processes, and now there are 1.*launcher"):
+        run()
+
+
+def test_of_several_devices_a_process_uses_one(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = by_round(run("plain"), "validation_loss")
+    real = TrainingArguments.__dict__["_setup_devices"].func
+
+    def with_two(self: TrainingArguments) -> torch.device:
+        device = real(self)
+        self._n_gpu = 2
+        return device
+
+    devices = cached_property(with_two)
+    devices.__set_name__(TrainingArguments, "_setup_devices")
+    monkeypatch.setattr(TrainingArguments, "_setup_devices", devices)
+    assert arguments(TrainParams(), tmp_path).n_gpu == 1
+    np.testing.assert_array_equal(by_round(run("two"), "validation_loss"), plain)
+    assert "One of 2 GPUs is used: train.launcher.processes" in caplog.text
+
+
+def test_only_the_first_process_writes_events(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MixtureTrainer, "is_world_process_zero", lambda _: False)
+    run()
+    assert not (tmp_path / "t" / "metrics.jsonl").exists()
+
+
+@pytest.mark.parametrize(("rank", "level"), [("0", logging.INFO), ("1", logging.ERROR)])
+def test_one_process_says_what_all_know(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    rank: str,
+    level: int,
+) -> None:
+    job = Job(store=tiny_store, base=tiny_checkpoint, params=TrainParams(), folder=tmp_path)
+    write_json(tmp_path / "job.json", job)
+    levels: list[int] = []
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(logging, "basicConfig", lambda **given: levels.append(given["level"]))
+    monkeypatch.setattr("versatune.training.run.run", lambda _: None)
+    monkeypatch.setattr("sys.argv", ["versatune.training", str(tmp_path / "job.json")])
+    assert __main__.main() == 0
+    assert levels == [level]
+
+
+def test_a_domain_the_model_knows_by_heart_is_told(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = HeldOut(nats_per_token=0.0, bits_per_byte=0.0, stderr=0.0, n_rows=4, n_tokens=9)
+    monkeypatch.setattr(
+        "versatune.training.callback.heldout_losses", lambda *_, **__: dict.fromkeys(START, known)
+    )
+    with pytest.raises(VersatuneError, match=r"held-out loss of law is 0.*leave it out"):
+        run()
+
+
+def test_the_base_is_loaded_once(
+    run: Any, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Any] = []
+
+    def noting(ref: Any, **options: Any) -> Any:
+        loaded.append(ref)
+        return load_model(ref, **options)
+
+    monkeypatch.setattr("versatune.training.run.load_model", noting)
+    run()
+    assert loaded.count(tiny_checkpoint) == 1
 
 
 def test_an_unwritable_folder_is_found_before_training(run: Any, tmp_path: Path) -> None:

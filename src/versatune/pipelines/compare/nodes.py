@@ -47,7 +47,8 @@ def plan_runs(
             )
     needing = [label for label, s in params.strategies.items() if s.needs_reference]
     for label in needing[:1]:
-        warn_of_other_rows(reference_losses, _train_params(label, params.seeds[0], params, train))
+        of_first = _train_params(label, params.seeds[0], params, train)
+        warn_of_other_rows(reference_losses, tokenized, of_first)
     shares = {name: entry["share"] for name, entry in knowledge_distribution["domains"].items()}
     start = {
         "initial_weights": initial_mixture["weights"],

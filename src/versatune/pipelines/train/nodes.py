@@ -30,7 +30,7 @@ def train_model(
             f"mixture.unit is {initial_mixture['unit']!r} and train.unit {params.unit!r}: a share "
             "of one is no share of the other. Give both the same value."
         )
-    warn_of_other_rows(reference_losses, params)
+    warn_of_other_rows(reference_losses, tokenized, params)
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     result = train(
         tokenized,
@@ -66,12 +66,23 @@ def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | Non
     return measured or None
 
 
-def warn_of_other_rows(reference_losses: dict[str, Any], params: TrainParams) -> None:
-    """Say so when references and training measure different rows of a domain."""
+def warn_of_other_rows(
+    reference_losses: dict[str, Any], tokenized: FolderRef, params: TrainParams
+) -> None:
+    """Say so when references and training measure different rows of a domain.
+
+    Raises VersatuneError when the references don't say how many rows they are of.
+    """
     if reference_losses["mode"] == "none" or not params.strategy.needs_reference:
         return
+    if "rows_per_domain" not in reference_losses:
+        raise VersatuneError(
+            "reference_losses has no rows_per_domain, so that nobody knows which rows the "
+            "references are of: run the mixture pipeline again."
+        )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
-    if theirs != ours:
+    there = [entry["rows"] for entry in tokenized.facts["validation"].values()]
+    if any(min(theirs or n, n) != min(ours or n, n) for n in there):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "
             "these rows differ counts as learnable potential. Give references.heldout_rows and "
