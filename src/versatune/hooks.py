@@ -55,8 +55,7 @@ class TrackingHook(MlflowHook):
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._project = context.project_path
-        paths = context.config_loader["globals"]["paths"]
-        self._spool = Spool(self._project / paths["reporting"] / "mlflow_spool.jsonl")
+        self._spool = Spool(_reporting(context) / "mlflow_spool.jsonl")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         _be_brief_about_databases()
@@ -189,13 +188,14 @@ class ProjectHook:
         self._timings = Path()
         self._started: dict[str, float] = {}
         self._folder = Path()
+        self._environment = ""
         self._files: dict[str, Path] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        settings = context.config_loader["globals"]
-        self._folder = context.project_path / settings["data"]
-        self._timings = context.project_path / settings["paths"]["reporting"] / "timings.json"
+        self._folder = context.project_path / context.config_loader["globals"]["data"]
+        self._environment = context.env or context.config_loader.default_run_env
+        self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
@@ -207,7 +207,7 @@ class ProjectHook:
             if isinstance(error.__cause__, OSError):
                 raise VersatuneError(
                     f"{self._folder} can't be written ({error.__cause__.strerror}); choose another "
-                    "folder with the key `data` in conf/local/globals.yml."
+                    f"folder with the key `data` in conf/{self._environment}/globals.yml."
                 ) from error
             raise
 
@@ -243,6 +243,11 @@ class ProjectHook:
     @hook_impl
     def on_pipeline_error(self) -> None:
         self._held.close()
+
+
+def _reporting(context: KedroContext) -> Path:
+    settings = context.config_loader["globals"]
+    return Path(context.project_path, settings["data"], settings["reporting"])
 
 
 def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:
