@@ -24,6 +24,7 @@ from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.reporting.configuration import hide, masked
 from versatune.spool import Spool, first_line
+from versatune.training.api import refuse_changed
 
 logger = logging.getLogger(__name__)
 
@@ -200,7 +201,17 @@ class ProjectHook:
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self) -> None:
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Hold the data folder, and say before all other work what training would refuse."""
+        self._hold()
+        if "trained_model" in pipeline.all_outputs():
+            try:
+                refuse_changed(catalog.load("params:train"))
+            except VersatuneError:
+                self._held.close()
+                raise
+
+    def _hold(self) -> None:
         try:
             self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
         except VersatuneError as error:

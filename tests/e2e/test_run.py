@@ -14,6 +14,7 @@ from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
 from tests.support import Kedro, command, environment
+from versatune.artifacts import WorkFolder, exclusive
 from versatune.hooks import VIEWS
 
 pytestmark = pytest.mark.slow
@@ -193,9 +194,18 @@ def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
     assert runs(finished)[0].info.status == "FINISHED"
 
 
-def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
-    from versatune.artifacts import exclusive
+def test_an_unfinished_training_with_other_parameters_is_told_before_all_work(
+    project: Path, tmp_path: Path
+) -> None:
+    params = "train.rounds=5,train.folder=" + str(tmp_path / "begun")
+    WorkFolder.open(tmp_path / "begun", {"train": {"rounds": 2}})
+    done = kedro_run(project, "--env", "test", "--params", params)
+    assert done.code == 1 and "Traceback" not in done.output
+    assert "train.rounds: 2 -> 5" in done.error and "train.resume: restart" in done.error
+    assert "── " not in done.output  # no node began
 
+
+def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
     with exclusive(finished / DATA / ".lock", "the data folder"):
         done = kedro_run(finished, "--env", "test", "--pipeline", "report")
     assert done.code == 1 and "Traceback" not in done.output
