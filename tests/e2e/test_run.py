@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -150,6 +151,43 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
     done = kedro_run(project, "--env", "test", "--params", parameters)
     assert done.code == 1 and "Traceback" not in done.output
     assert all(word in done.error for word in words), done.output
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a": "train: {rounds: 3"}, "parameters_a.yml is not valid YAML: expected ',' or '}'"),
+        (
+            {"a": "train:\n\trounds: 3"},
+            "character '\\t' that cannot start any token, line 2, column 1.",
+        ),
+        ({"a": "train: {rounds: 3, rounds: 4}"}, "found duplicate key rounds, line 1, column 20."),
+        ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
+        ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
+        ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
+        ({"a": "size: ${n}"}, "size can't be resolved: Interpolation key 'n' not found"),
+    ],
+    ids=["cut", "tab", "twice", "two files", "not given", "no global", "no key"],
+)
+def test_broken_configuration_is_one_sentence(
+    project: Path, files: dict[str, str], sentence: str
+) -> None:
+    folder = project / "conf" / "broken"
+    folder.mkdir()
+    try:
+        for name, text in files.items():
+            (folder / f"parameters_{name}.yml").write_text(text)
+        done = kedro_run(project, "--env", "broken", "--pipeline", "report")
+    finally:
+        shutil.rmtree(folder)
+    assert done.code == 1 and "Traceback" not in done.output
+    assert sentence in " ".join(done.error.split()), done.output
+
+
+def test_an_environment_without_its_parameters_is_one_sentence(project: Path) -> None:
+    done = kedro_run(project, "--env", "smollm2")
+    assert done.code == 1 and "Traceback" not in done.output
+    assert "base_model.name_or_path needs a value that was not given: add model=" in done.error
 
 
 def test_an_unknown_pipeline_is_one_sentence(project: Path) -> None:
