@@ -195,7 +195,7 @@ class ProjectHook:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._folder = context.project_path / context.config_loader["globals"]["data"]
-        self._environment = context.env or context.config_loader.default_run_env
+        self._environment = context.env or "local"
         self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
