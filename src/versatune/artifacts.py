@@ -1,9 +1,10 @@
 """Work that survives: folders that know what they were made from and whether they are whole.
 
 A long stage writes into a :class:`WorkFolder`. Opening it with the same inputs finds what is
-already there (the stage goes on, or is done); opening it with other inputs starts anew or
-refuses, naming the difference. The manifest is written last, so a folder with a valid
-manifest is complete. It holds a checksum of every file and one of itself, so damage is found.
+already there (the stage goes on, or is done); opening it with other inputs starts anew, or, for
+what is dear, keeps what is finished and refuses to give up what is not. The manifest is written
+last, so a folder with a valid manifest is complete. It holds a checksum of every file and one of
+itself, so damage is found.
 """
 
 import contextlib
@@ -201,14 +202,15 @@ class WorkFolder:
         cls,
         path: Path | str,
         inputs: Mapping[str, Any],
-        on_change: Literal["replace", "refuse"] = "replace",
+        on_change: Literal["replace", "keep"] = "replace",
     ) -> Self:
         """Open ``path`` for work on ``inputs`` (parameters and fingerprints of what is read).
 
         - the same inputs, finished and undamaged: ``complete`` is true, ``ref`` is ready;
         - the same inputs, unfinished: what is there is kept, the caller goes on from it;
-        - other inputs: ``replace`` empties the folder, ``refuse`` raises VersatuneError with
-          the keys that differ;
+        - other inputs: ``replace`` empties the folder; ``keep`` moves a finished folder to
+          ``<path>.previous`` (what lay there goes) and begins anew, and raises VersatuneError
+          with the keys that differ when it is unfinished;
         - a folder that this function did not make and that is not empty is never touched:
           VersatuneError.
         """
@@ -228,12 +230,10 @@ class WorkFolder:
                     f"{path / INPUTS} is damaged; delete {path} and run again."
                 ) from error
             if found != wanted:
-                if on_change == "refuse":
-                    raise VersatuneError(
-                        f"{path} was begun with other inputs: {difference(found, wanted)}. "
-                        "Set them back, choose another folder, or delete this one to start anew."
-                    )
-                _discard(path)
+                if on_change == "keep":
+                    _set_aside(path, difference(found, wanted))
+                else:
+                    _discard(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / INPUTS, wanted)
@@ -278,6 +278,24 @@ def difference(found: Any, wanted: Any, prefix: str = "") -> str:
         ]
         return ", ".join(parts)
     return f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"
+
+
+def _set_aside(path: Path, changed: str) -> None:
+    """Move a finished folder to ``<path>.previous``; refuse to give up an unfinished one."""
+    if not (path / MANIFEST).is_file():
+        raise VersatuneError(
+            f"{path} was begun with other inputs and is not finished: {changed}. "
+            "Set them back, choose another folder, or delete this one to start anew."
+        )
+    previous = path.with_name(f"{path.name}.previous")
+    if previous.exists():
+        if not (previous / INPUTS).is_file():
+            raise VersatuneError(
+                f"{previous} is where {path} would be kept, and was not made by versatune: move it."
+            )
+        _discard(previous)
+    path.rename(previous)
+    logger.info("%s was made with other inputs (%s): kept as %s.", path, changed, previous)
 
 
 def _discard(path: Path) -> None:

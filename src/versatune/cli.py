@@ -13,10 +13,12 @@ from types import FrameType
 from typing import Any
 
 import click
+import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
 from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
 
 from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
@@ -126,11 +128,39 @@ def explain(error: BaseException) -> str | None:
         text = str(error).replace("Parameter validation failed:\n", "wrong parameters:\n")
         text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", text)
         return re.sub(r"Parameter '([^']*)': (?=[\w.]+: )", r"\1.", text)
+    if isinstance(error, yaml.YAMLError):
+        return _broken_yaml(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _unresolved(error)
+    if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):
+        return f"{error}. An environment gives each key in one file: take it out of the others."
     if isinstance(error, FOR_PEOPLE) or (
         isinstance(error, ValueError) and "Failed to find the pipeline" in str(error)
     ):
         return str(error)
     return None
+
+
+def _broken_yaml(error: yaml.YAMLError) -> str:
+    """Kedro names the file and counts lines from 0; what YAML itself found is the cause."""
+    file = re.search(r"Invalid YAML or JSON file (.*), unable to read", str(error))
+    where = file[1] if file else "a configuration file"
+    found = error.__cause__ or error
+    if isinstance(found, yaml.MarkedYAMLError) and found.problem_mark:
+        mark = found.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        return f"{where} is not valid YAML: {found.problem}, {place}."
+    return f"{where} is not valid YAML: {found}"
+
+
+def _unresolved(error: OmegaConfBaseException) -> str:
+    """A ``${...}`` that stands for nothing."""
+    missing = re.search(r"Runtime parameter '(.*?)' not found", str(error))
+    if missing:
+        return (
+            f"{error.full_key} needs a value that was not given: add {missing[1]}=... to --params."
+        )
+    return f"{error.full_key} can't be resolved: {str(error).splitlines()[0]}"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -24,6 +24,7 @@ from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.reporting.configuration import hide, masked
 from versatune.spool import Spool, first_line
+from versatune.training.api import refuse_changed
 
 logger = logging.getLogger(__name__)
 
@@ -55,8 +56,7 @@ class TrackingHook(MlflowHook):
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._project = context.project_path
-        paths = context.config_loader["globals"]["paths"]
-        self._spool = Spool(self._project / paths["reporting"] / "mlflow_spool.jsonl")
+        self._spool = Spool(_reporting(context) / "mlflow_spool.jsonl")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         _be_brief_about_databases()
@@ -189,25 +189,36 @@ class ProjectHook:
         self._timings = Path()
         self._started: dict[str, float] = {}
         self._folder = Path()
+        self._environment = ""
         self._files: dict[str, Path] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        settings = context.config_loader["globals"]
-        self._folder = context.project_path / settings["data"]
-        self._timings = context.project_path / settings["paths"]["reporting"] / "timings.json"
+        self._folder = context.project_path / context.config_loader["globals"]["data"]
+        self._environment = context.env or "local"
+        self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self) -> None:
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+        """Hold the data folder, and say before all other work what training would refuse."""
+        self._hold()
+        if "trained_model" in pipeline.all_outputs():
+            try:
+                refuse_changed(catalog.load("params:train"))
+            except VersatuneError:
+                self._held.close()
+                raise
+
+    def _hold(self) -> None:
         try:
             self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
         except VersatuneError as error:
             if isinstance(error.__cause__, OSError):
                 raise VersatuneError(
                     f"{self._folder} can't be written ({error.__cause__.strerror}); choose another "
-                    "folder with the key `data` in conf/local/globals.yml."
+                    f"folder with the key `data` in conf/{self._environment}/globals.yml."
                 ) from error
             raise
 
@@ -243,6 +254,11 @@ class ProjectHook:
     @hook_impl
     def on_pipeline_error(self) -> None:
         self._held.close()
+
+
+def _reporting(context: KedroContext) -> Path:
+    settings = context.config_loader["globals"]
+    return Path(context.project_path, settings["data"], settings["reporting"])
 
 
 def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:

@@ -5,14 +5,16 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -218,17 +220,82 @@ def test_pins_are_exact(deploy: Path, scheduler: str, packages: set[str]) -> Non
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in names)
 
 
-def test_airflows_command_is_a_constant(deploy: Path) -> None:
+class Noted:
+    """In the place of Airflow's classes: what they were given, the last of each name."""
+
+    given: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def __init__(self, **arguments: Any) -> None:
+        self.given[type(self).__name__] = arguments
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def airflow(deploy: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """What the definition gives to DAG and BashOperator, loaded as Airflow would."""
+    places = {"airflow.sdk": "DAG", "airflow.providers.standard.operators.bash": "BashOperator"}
+    for place, name in places.items():
+        words = place.split(".")
+        for end in range(1, len(words) + 1):
+            parent = ".".join(words[:end])
+            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+        setattr(sys.modules[place], name, type(name, (Noted,), {}))
+    monkeypatch.setenv("VERSATUNE_CRON", "5 4 * * *")
+    load(deploy / "airflow" / "versatune_retraining.py")
+    return Noted.given
+
+
+def test_airflows_definition_loads_and_its_command_is_a_constant(
+    airflow: dict[str, dict[str, Any]], deploy: Path
+) -> None:
+    dag, task = airflow["DAG"], airflow["BashOperator"]
+    assert dag["schedule"] == "5 4 * * *" and dag["max_active_runs"] == 1 and not dag["catchup"]
+    assert task["append_env"] and task["retries"] == 0 and "{{" not in task["bash_command"]
     tree = ast.parse((deploy / "airflow" / "versatune_retraining.py").read_text())
-    values = [
+    (value,) = (
         keyword.value
         for call in ast.walk(tree)
         if isinstance(call, ast.Call)
         for keyword in call.keywords
         if keyword.arg == "bash_command"
-    ]
-    assert len(values) == 1 and isinstance(values[0], ast.Constant)
-    assert "{{" not in values[0].value
+    )
+    assert isinstance(value, ast.Constant)
+
+
+@pytest.mark.parametrize(("code", "env"), [(0, "night"), (5, None), (0, "$(touch hit)")])
+def test_airflows_command_ends_as_the_pipeline_does(
+    airflow: dict[str, dict[str, Any]], deploy: Path, tmp_path: Path, code: int, env: str | None
+) -> None:
+    project = tmp_path / "ein Projekt é"
+    (project / ".venv" / "bin").mkdir(parents=True)
+    python = project / ".venv" / "bin" / "python"
+    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    (project / "deploy").mkdir()
+    shutil.copy(deploy / "run_pipeline.py", project / "deploy")
+    stand_in(project / ".venv" / "bin", f"print(sys.argv[1:]); sys.exit({code})")
+    own = {k: v for k, v in os.environ.items() if not k.startswith("VERSATUNE_")}
+    done = subprocess.run(
+        ["bash", "-c", airflow["BashOperator"]["bash_command"]],
+        env=own | {"VERSATUNE_PROJECT": str(project)} | ({"VERSATUNE_ENV": env} if env else {}),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if env and "$" in env:
+        assert done.returncode == 2 and "no name of a pipeline" in done.stderr
+        assert not (tmp_path / "hit").exists()
+    else:
+        assert done.returncode == code, done.stderr
+        given = ["--env", env] if env else []
+        assert ast.literal_eval(done.stdout) == ["run", "--pipeline", "retrain", *given]
 
 
 @pytest.fixture(scope="module")
@@ -245,8 +312,7 @@ def dagster_python(deploy: Path, tmp_path_factory: pytest.TempPathFactory) -> st
         pip = [str(venv / "bin" / "pip"), "install", "--quiet", "--no-compile"]
         pins = ["-r", str(deploy / "dagster" / "requirements.txt")]
         made = subprocess.run([*pip, *pins], check=False, capture_output=True, text=True)
-        if made.returncode:
-            pytest.skip(f"Dagster's environment could not be made: {made.stderr[-300:]}")
+        assert made.returncode == 0, f"Dagster's environment can't be made: {made.stderr[-300:]}"
     if not venv.is_dir():
         pytest.skip(
             f"Dagster's environment is not there ({venv}); deploy/dagster/start.sh makes it"
@@ -335,3 +401,44 @@ def test_dagsters_job_ends_as_the_pipeline_does(
     assert (found["first"], found["again"]) == ("SkipReason", "RunRequest")
     if code:
         assert "exit code 5" in found["failures"][0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_dagsters_schedule_fires_by_itself(
+    dagster_python: str, deploy: Path, tmp_path: Path
+) -> None:
+    """As start.sh starts it, with a cron of every minute and a pipeline that notes when it ran."""
+    (tmp_path / "data" / "01_raw").mkdir(parents=True)
+    shutil.copytree(deploy / "dagster" / "home", tmp_path / "home")
+    noted = tmp_path / "noted"
+    kedro = stand_in(tmp_path, f"open({str(noted)!r}, 'a').write(' '.join(sys.argv[1:]) + '\\n')")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (tmp_path / "log").open("w") as log:
+        started = subprocess.Popen(
+            ["sh", str(deploy / "dagster" / "start.sh")],
+            env={
+                **os.environ,
+                "VERSATUNE_DAGSTER_VENV": str(Path(dagster_python).parents[1]),
+                "VERSATUNE_DAGSTER_PORT": str(port),
+                "DAGSTER_HOME": str(tmp_path / "home"),
+                "VERSATUNE_PROJECT": str(tmp_path),
+                "VERSATUNE_KEDRO": str(kedro),
+                "VERSATUNE_CRON": "* * * * *",
+            },
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        late = time.monotonic() + 240
+        while not noted.exists() and started.poll() is None and time.monotonic() < late:
+            time.sleep(0.5)
+    finally:
+        started.terminate()
+        code = started.wait(120)
+    said = (tmp_path / "log").read_text()
+    assert noted.is_file(), said[-3000:]
+    assert noted.read_text().splitlines()[0] == "run --pipeline retrain"
+    assert code in (0, 143), said[-3000:]

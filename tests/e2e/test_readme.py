@@ -7,17 +7,50 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kedro.config import OmegaConfigLoader
+from omegaconf import OmegaConf
 
 from tests.support import command, copy_project, environment
+from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.settings import CONFIG_LOADER_ARGS
 
 pytestmark = pytest.mark.slow
+
+
+SMALL = "train.rounds=1,train.steps_per_round=2,references.max_steps=2"
+"""The README gives neither: the defaults are for real models."""
+
+
+def kedro(project: Path, *arguments: str) -> str:
+    """What a run up to the trained model prints, which must succeed."""
+    done = subprocess.run(
+        command("--pipelines", "ingest,probe,mixture,train", *arguments),
+        cwd=project,
+        env=environment(),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def make_small(project: Path) -> None:
+    """The test environment's sizes as defaults."""
+    for small in (project / "conf" / "test").glob("parameters_*.yml"):
+        default = project / "conf" / "base" / small.name
+        OmegaConf.save(OmegaConf.merge(OmegaConf.load(default), OmegaConf.load(small)), default)
 
 
 def test_your_model_your_data(
     project_root: Path, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    """Only the places of model and files are changed, and the length to what the model takes."""
+    """After a run on the embedded sample, as the README has it.
+
+    Only the places of model and files are changed, the length to what the model takes, and sizes.
+    """
     text = (project_root / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(base_model:.*?)```", text, re.DOTALL)
     data = tmp_path / "data"
@@ -30,6 +63,10 @@ def test_your_model_your_data(
         assert place in example
         example = example.replace(place, here)
     project = copy_project(project_root, tmp_path / "project")
+    make_small(project)
+    kedro(project)
+    trained = project / "data/06_models/trained"
+    sample = FolderRef.load(trained)
     (project / "conf" / "local" / "parameters.yml").write_text(example)
     (data / "law").mkdir(parents=True)
     rows = [{"instruction": f"What is {n}?", "output": f"It is {n * n}."} for n in range(60)]
@@ -44,19 +81,25 @@ def test_your_model_your_data(
     (data / "law_questions.jsonl").write_text(
         json.dumps({"question": "Who judges?", "choices": ["a court", "a cat"], "answer": 0}) + "\n"
     )
-    done = subprocess.run(
-        command("--pipeline", "ingest"),
-        cwd=project,
-        env=environment(),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    printed = kedro(project, "--params", SMALL)
     report = json.loads((project / "data/08_reporting/ingest_report.json").read_text())
-    assert set(report["domains"]) == {"law", "medicine", "science", "code", "other", "chemistry"}
-    read = {name: entry["read"] for name, entry in report["domains"].items()}
-    assert (read["law"], read["chemistry"]) == (90, 60)
+    assert {name: entry["read"] for name, entry in report["domains"].items()} == {
+        "law": 90,
+        "chemistry": 60,
+    }
     assert all(entry["train_rows"] > 10 for entry in report["domains"].values())
     assert report["max_length"] == 256
+    mine = FolderRef.load(trained)
+    assert mine.facts["steps"] == 2 and set(mine.facts["validation_loss"]) == {"law", "chemistry"}
+    assert FolderRef.load(trained.with_name("trained.previous")) == sample.model_copy(
+        update={"path": trained.with_name("trained.previous")}
+    )
+    assert "was made with other inputs" in printed
+
+
+def test_the_trained_model_is_loaded_as_the_readme_says(project_root: Path) -> None:
+    """The folder it names is where the project puts it."""
+    text = (project_root / "README.md").read_text(encoding="utf-8")
+    (named,) = set(re.findall(r'from_pretrained\("(.*)"\)', text))
+    loader = OmegaConfigLoader(str(project_root / "conf"), **CONFIG_LOADER_ARGS)
+    assert loader["catalog"]["trained_model"]["filepath"] == named

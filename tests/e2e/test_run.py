@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
 from tests.support import Kedro, command, environment
+from versatune.artifacts import WorkFolder, exclusive
 from versatune.hooks import VIEWS
 
 pytestmark = pytest.mark.slow
@@ -151,6 +153,43 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
     assert all(word in done.error for word in words), done.output
 
 
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        ({"a": "train: {rounds: 3"}, "parameters_a.yml is not valid YAML: expected ',' or '}'"),
+        (
+            {"a": "train:\n\trounds: 3"},
+            "character '\\t' that cannot start any token, line 2, column 1.",
+        ),
+        ({"a": "train: {rounds: 3, rounds: 4}"}, "found duplicate key rounds, line 1, column 20."),
+        ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
+        ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
+        ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
+        ({"a": "size: ${n}"}, "size can't be resolved: Interpolation key 'n' not found"),
+    ],
+    ids=["cut", "tab", "twice", "two files", "not given", "no global", "no key"],
+)
+def test_broken_configuration_is_one_sentence(
+    project: Path, files: dict[str, str], sentence: str
+) -> None:
+    folder = project / "conf" / "broken"
+    folder.mkdir()
+    try:
+        for name, text in files.items():
+            (folder / f"parameters_{name}.yml").write_text(text)
+        done = kedro_run(project, "--env", "broken", "--pipeline", "report")
+    finally:
+        shutil.rmtree(folder)
+    assert done.code == 1 and "Traceback" not in done.output
+    assert sentence in " ".join(done.error.split()), done.output
+
+
+def test_an_environment_without_its_parameters_is_one_sentence(project: Path) -> None:
+    done = kedro_run(project, "--env", "smollm2")
+    assert done.code == 1 and "Traceback" not in done.output
+    assert "base_model.name_or_path needs a value that was not given: add model=" in done.error
+
+
 def test_an_unknown_pipeline_is_one_sentence(project: Path) -> None:
     done = kedro_run(project, "--env", "test", "--pipeline", "trian")
     assert done.code == 1 and "Traceback" not in done.output
@@ -193,9 +232,18 @@ def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
     assert runs(finished)[0].info.status == "FINISHED"
 
 
-def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
-    from versatune.artifacts import exclusive
+def test_an_unfinished_training_with_other_parameters_is_told_before_all_work(
+    project: Path, tmp_path: Path
+) -> None:
+    params = "train.rounds=5,train.folder=" + str(tmp_path / "begun")
+    WorkFolder.open(tmp_path / "begun", {"train": {"rounds": 2}})
+    done = kedro_run(project, "--env", "test", "--params", params)
+    assert done.code == 1 and "Traceback" not in done.output
+    assert "train.rounds: 2 -> 5" in done.error and "train.resume: restart" in done.error
+    assert "── " not in done.output  # no node began
 
+
+def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
     with exclusive(finished / DATA / ".lock", "the data folder"):
         done = kedro_run(finished, "--env", "test", "--pipeline", "report")
     assert done.code == 1 and "Traceback" not in done.output

@@ -54,9 +54,11 @@ def test_every_pipeline_is_there_and_every_dataset_has_a_layer(graph: dict[str, 
     assert any(node["type"] == "parameters" for node in graph["nodes"])
 
 
-def test_stages_are_folded_into_boxes(graph: dict[str, Any]) -> None:
+def test_stages_are_folded_into_boxes(graph: dict[str, Any], site: Path) -> None:
     stages = {"ingest", "probe", "mixture", "train", "evaluate", "report"}
     assert stages <= set(graph["modular_pipelines"])
+    retrain = json.loads((site / "api" / "pipelines" / "retrain").read_text())
+    assert {"ingest", "retrain"} <= set(retrain["modular_pipelines"])
 
 
 def test_tables_and_figures_have_previews(site: Path) -> None:

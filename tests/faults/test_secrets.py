@@ -1,4 +1,4 @@
-"""A key in conf/local/credentials.yml is sent to the server it is for, and shows nowhere else."""
+"""Keys, tokens and passwords go to the server they are for, and show nowhere else."""
 
 import shutil
 from collections.abc import Callable
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 CANARY = "canary-4f1c9a7e"
 GIVEN = "hf_canary0b7d21"
-"""Looks like a key, and is given by ``--params``."""
+"""Looks like a key, and is given by ``--params`` or in the environment."""
 GOOD = chat(
     '{"law": 0.4, "medicine": 0.2, "finance": 0.1, "science": 0.1, "code": 0.1, "other": 0.1}'
 )
@@ -57,4 +57,20 @@ def test_the_key_shows_nowhere(copy: Callable[[Path], Path], tmp_path: Path, rep
     assert (done.code == 0) == (reply is GOOD), done.output[-3000:]
     assert CANARY not in done.output and GIVEN not in done.output
     assert places(project, CANARY) == ["conf/local/credentials.yml"]
+    assert places(project, GIVEN) == []
+
+
+def test_a_token_and_the_trackers_password_show_nowhere(
+    copy: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    """The tracking server is away, so its address is spoken of; the token is the hub's."""
+    project = copy(tmp_path / "project")
+    uri = f"http://me:{CANARY}@127.0.0.1:9"
+    (project / "conf/test/mlflow.yml").write_text(f"server: {{mlflow_tracking_uri: '{uri}'}}\n")
+    environment = {"HF_TOKEN": GIVEN}
+    done = kedro_run(project, "--env", "test", "--pipeline", "report", environment=environment)
+    assert done.code == 0, done.output[-3000:]
+    assert "MLflow does not answer" in done.output
+    assert CANARY not in done.output and GIVEN not in done.output
+    assert places(project, CANARY) == ["conf/test/mlflow.yml"]
     assert places(project, GIVEN) == []

@@ -247,18 +247,46 @@ def test_other_inputs_replace_the_folder(tmp_path: Path, finished: bool) -> None
     assert [p.name for p in tmp_path.iterdir()] == ["work"]
 
 
-def test_other_inputs_can_be_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+def test_unfinished_work_can_be_kept_from_other_inputs(tmp_path: Path) -> None:
     path = tmp_path / "work"
-    first = sealed(path, {"seed": 0, "train": {"rate": 0.1}})
-    with pytest.raises(VersatuneError, match=r"other inputs: seed: 0 -> 1, train\.rate: 0\.1 -> "):
-        WorkFolder.open(path, {"seed": 1, "train": {"rate": 0.2}}, on_change="refuse")
-    assert FolderRef.load(path) == first.ref
+    work = WorkFolder.open(path, {"seed": 0, "train": {"rate": 0.1}})
+    (work.path / "part").write_text("half")
+    with pytest.raises(
+        VersatuneError, match=r"finished: seed: 0 -> 1, train\.rate: 0\.1 -> 0\.2\."
+    ):
+        WorkFolder.open(path, {"seed": 1, "train": {"rate": 0.2}}, on_change="keep")
+    assert (path / "part").read_text() == "half"
 
 
 def test_a_key_added_as_null_is_named_in_the_refusal(tmp_path: Path) -> None:
     WorkFolder.open(tmp_path / "work", {"seed": 0})
     with pytest.raises(VersatuneError, match=r"cap: \(not given\) -> null"):
-        WorkFolder.open(tmp_path / "work", {"seed": 0, "cap": None}, on_change="refuse")
+        WorkFolder.open(tmp_path / "work", {"seed": 0, "cap": None}, on_change="keep")
+
+
+def test_finished_work_can_be_kept_aside_from_other_inputs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One level: the third finds the second kept and the first gone."""
+    caplog.set_level("INFO")
+    path, previous = tmp_path / "work", tmp_path / "work.previous"
+    for seed in (0, 1, 2):
+        work = WorkFolder.open(path, {"seed": seed}, on_change="keep")
+        assert not work.complete and [p.name for p in path.iterdir()] == [INPUTS]
+        if seed:
+            assert f"(seed: {seed - 1} -> {seed}): kept as" in caplog.text
+            assert FolderRef.load(previous).facts == {"seed": seed - 1}
+        (work.path / "out.txt").write_text(str(seed))
+        work.seal(seed=seed)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["work", "work.previous"]
+
+
+def test_what_is_not_ours_is_not_pushed_aside_for_it(tmp_path: Path) -> None:
+    ref = sealed(tmp_path / "work", {"seed": 0}).ref
+    (tmp_path / "work.previous").mkdir()
+    with pytest.raises(VersatuneError, match=r"work\.previous .* was not made by versatune"):
+        WorkFolder.open(tmp_path / "work", {"seed": 1}, on_change="keep")
+    assert FolderRef.load(tmp_path / "work") == ref
 
 
 def test_a_folder_of_somebody_else_is_never_touched(tmp_path: Path) -> None:

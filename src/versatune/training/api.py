@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versatune.artifacts import FolderRef, WorkFolder, exclusive, read_json
+from versatune.artifacts import (
+    INPUTS,
+    MANIFEST,
+    FolderRef,
+    WorkFolder,
+    difference,
+    exclusive,
+    read_json,
+)
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
 from versatune.training.job import HISTORY, Job, OnRound
@@ -43,9 +52,11 @@ def train(
     and so on); those of rounds an earlier run finished come first.
 
     A finished folder with the same inputs is returned at once; an unfinished one is gone on
-    with, exactly where its last checkpoint was. Raises VersatuneError when the folder was begun
-    with other inputs (unless ``params.resume`` is ``restart``), when another process works in
-    it, when the disk is too small, and when the loss is not finite or explodes.
+    with, exactly where its last checkpoint was. With other inputs a finished one is kept as
+    ``<folder>.previous`` and training begins anew; ``params.resume: restart`` begins anew
+    whether it was finished or not, and keeps nothing. Raises VersatuneError when the folder
+    holds an unfinished training with other inputs, when another process works in it, when the
+    disk is too small, and when the loss is not finite or explodes.
     """
     job = Job(
         store=store,
@@ -64,7 +75,7 @@ def run_job(job: Job, on_round: OnRound | None = None) -> TrainResult:
     folder = job.folder
     with exclusive(folder.with_name(f".{folder.name}.lock"), f"training in {folder}"):
         restart = job.params.resume == "restart"
-        work = WorkFolder.open(folder, job.inputs(), on_change="replace" if restart else "refuse")
+        work = WorkFolder.open(folder, job.inputs(), on_change="replace" if restart else "keep")
         if not work.complete:
             if job.params.launcher.processes > 1 or job.params.launcher.config_file:
                 from versatune.training.launch import launch
@@ -76,6 +87,23 @@ def run_job(job: Job, on_round: OnRound | None = None) -> TrainResult:
                 run(job, on_round)
             work.seal(**_facts(read_json(folder / HISTORY)))
     return TrainResult(work.ref, history(work.ref.path))
+
+
+def refuse_changed(params: TrainParams) -> None:
+    """Raise VersatuneError when ``train`` would meet an unfinished training of other parameters.
+
+    By the parameters alone, so it can be asked before the data and the base model are there.
+    """
+    begun = params.folder / INPUTS
+    if params.resume == "restart" or not begun.is_file() or (params.folder / MANIFEST).is_file():
+        return
+    found, wanted = read_json(begun).get("train"), params.deciding()
+    if found != wanted:
+        raise VersatuneError(
+            f"{params.folder} holds an unfinished training with other parameters: "
+            f"{difference(found, wanted, 'train.')}. Set them back to go on with it, give up what "
+            "is there with train.resume: restart, or choose another train.folder."
+        )
 
 
 def history(folder: Path) -> "pd.DataFrame":

@@ -41,8 +41,10 @@ class TrainParams(PlanParams):
     folder: Path = Path("data/06_models/trained")
     """Where the trained model, its history and, while it trains, its checkpoints lie."""
     resume: Literal["continue", "restart"] = "continue"
-    """What to do with training that was begun in `folder`: `continue` goes on from its last
-    checkpoint and refuses changed parameters; `restart` starts anew when they changed."""
+    """What to do with a training that is in `folder` already: `continue` goes on from its last
+    checkpoint. When parameters or data changed since, it refuses if that training is unfinished,
+    and else keeps it as `<folder>.previous` and begins anew. `restart` begins anew whenever they
+    changed, and keeps nothing."""
     seed: int = 0
     """Decides the order of rows, adapters and dropout."""
 

@@ -14,13 +14,14 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
 
-from versatune.artifacts import FolderRef, write_json
+from versatune.artifacts import MANIFEST, FolderRef, write_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.interface import Decision
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import HeldOut, heldout_losses, row_losses
 from versatune.training import TrainParams, TrainResult, __main__, checkpoints, train
+from versatune.training.api import refuse_changed
 from versatune.training.callback import RoundCallback
 from versatune.training.job import Job
 from versatune.training.rounds import Mixture
@@ -162,12 +163,34 @@ def test_a_finished_training_is_not_done_again(run: Any, monkeypatch: pytest.Mon
     assert run().model_ref == first.model_ref
 
 
-def test_changed_parameters_are_refused_by_name_unless_told_to_start_anew(run: Any) -> None:
-    run()
-    with pytest.raises(VersatuneError, match=r"train\.learning_rate: 0\.01 -> 0\.02"):
+def test_a_finished_training_is_kept_when_another_begins(
+    run: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first = run().model_ref
+    second = run(learning_rate=2e-2).model_ref
+    assert second.path == first.path and second.fingerprint != first.fingerprint
+    assert "train.learning_rate: 0.01 -> 0.02" in caplog.text
+    previous = first.path.with_name("t.previous")
+    assert FolderRef.load(previous).fingerprint == first.fingerprint
+    run(rounds=1, resume="restart")
+    assert FolderRef.load(previous).fingerprint == first.fingerprint
+    assert FolderRef.load(first.path).facts["rounds"] == 1
+
+
+def test_an_unfinished_training_is_not_given_up_unless_told_to(run: Any, tmp_path: Path) -> None:
+    params = TrainParams.model_validate({**PARAMS, "folder": tmp_path / "t"})
+    changed = params.model_copy(update={"learning_rate": 2e-2})
+    refuse_changed(params)  # nothing is there
+    (run().model_ref.path / MANIFEST).unlink()
+    refuse_changed(params)
+    refuse_changed(changed.model_copy(update={"resume": "restart"}))
+    with pytest.raises(VersatuneError, match=r"unfinished .* train\.learning_rate: 0\.01 -> 0\.02"):
+        refuse_changed(changed)
+    with pytest.raises(VersatuneError, match=r"not finished: train\.learning_rate: 0\.01 -> 0\.02"):
         run(learning_rate=2e-2)
-    again = run(learning_rate=2e-2, resume="restart")
-    assert again.model_ref.facts["steps"] == 6
+    assert run(learning_rate=2e-2, resume="restart").model_ref.facts["steps"] == 6
+    refuse_changed(params)  # what is there is finished
 
 
 def test_events_name_their_metrics(run: Any) -> None:
