@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 SMALL = "train.rounds=1,train.steps_per_round=2,references.max_steps=2"
-"""The README gives neither: the defaults are for real models."""
+"""Sizes in the README and the defaults are for real models."""
 
 
 def kedro(project: Path, *arguments: str) -> str:
