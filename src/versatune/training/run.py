@@ -59,7 +59,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
     _go_on(last, mixture, callback, job, on_round if trainer.is_world_process_zero() else None)
-    if mixture.ended is None:
+    goes_on = mixture.ended is None
+    if goes_on:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         except pickle.UnpicklingError as error:
@@ -67,7 +68,10 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
                 f"{last} holds code where numbers belong, which is never run: delete it and run "
                 "again."
             ) from error
-    _finish(job, trainer, mixture, last)
+    chosen = None if goes_on else last
+    if mixture.rolls_back:
+        chosen = folder / f"checkpoint-{trainer.best_step}"
+    _finish(job, trainer, mixture, chosen)
 
 
 def prepared_model(job: Job) -> Any:
@@ -144,16 +148,16 @@ def _go_on(
             on_round(event)
 
 
-def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | None) -> None:
-    """Write the trained model and the history, and delete the checkpoints."""
+def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | None) -> None:
+    """Write the trained model and the history, and delete the checkpoints.
+
+    ``chosen``: the checkpoint with the trained model; None when it is the one in memory.
+    """
     folder = job.folder / CHECKPOINTS
     if job.keeps:
-        if mixture.ended is not None:
-            step = trainer.best_step if mixture.rolls_back else None
-            chosen = folder / f"checkpoint-{step}" if step else last
-            if chosen is not None:
-                logger.info("The trained model is that of %s.", chosen)
-                trainer._load_from_checkpoint(str(chosen))
+        if chosen is not None:
+            logger.info("The trained model is that of %s.", chosen)
+            trainer._load_from_checkpoint(str(chosen))
         staged = job.folder / "staged"
         trainer.save_model(str(staged))
         trainer.accelerator.wait_for_everyone()
