@@ -36,10 +36,11 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
-    layout = choose_layout(model, params.packing)
+    train, validation = _split(job, "train"), _split(job, "validation")
+    longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
+    layout = choose_layout(model, params.packing, longest)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
-    train, validation = _split(job, "train"), _split(job, "validation")
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
