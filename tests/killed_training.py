@@ -36,6 +36,19 @@ PARAMS = {
     "strategy": {"name": "foster", "potential": "progress", "sigma": 20.0},
 }
 LORA = {"lora": {"r": 4, "dropout": 0.3}}
+GUARD = {
+    "rounds": 5,
+    "learning_rate": 0.1,
+    "lr_scheduler_type": "constant",
+    "strategy": {
+        "name": "expand",
+        "target": "law",
+        "potential": "progress",
+        "delta": 0.3,
+        "guard": {"threshold": 0.0, "patience": 2, "action": "stop"},
+    },
+}
+"""Training that the guard ends early, with the last round's model."""
 
 Moment = tuple[Any, str, int]
 """Kill when this attribute of this object is called for the so-manieth time."""
@@ -59,6 +72,9 @@ SCENARIOS: dict[str, tuple[dict[str, Any], list[Moment]]] = {
     "three times": ({}, [(*step, 5), (*step, 7), (checkpoints, "mark", 1)]),
     "lora undisturbed": (LORA, []),
     "lora within round 2": (LORA, [(*step, 15)]),
+    "guard undisturbed": (GUARD, []),
+    "guard stops the round that was gone on with": (GUARD, [(*step, 26)]),
+    "guard stopped before the final save": (GUARD, [(versatune.training.run, "save_final", 1)]),
 }
 
 

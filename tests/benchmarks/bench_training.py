@@ -100,7 +100,7 @@ def mixture_of(params: TrainParams, train: TokenizedSplit) -> Mixture:
 def ours(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
     watch = Watch()
     net: Any = load_model(model, dtype=params.dtype)
-    layout = choose_layout(net, params.packing)
+    layout = choose_layout(net, params.packing, params.max_length)
     with tempfile.TemporaryDirectory() as folder:
         trainer = MixtureTrainer(
             net,
@@ -186,7 +186,7 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
     full = params.model_copy(update={"steps_per_round": defaults.steps_per_round})
     mixture = mixture_of(full, train)
     net: Any = load_model(model, dtype=params.dtype)
-    choose_layout(net, True)
+    choose_layout(net, True, params.max_length)
     started = time.perf_counter()
     measured = heldout_losses(
         net,

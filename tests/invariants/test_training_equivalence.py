@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, MambaConfig, MistralConfig
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GPT2Config,
+    GptOssConfig,
+    Llama4TextConfig,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    MixtralConfig,
+    PhimoeConfig,
+)
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
@@ -15,8 +26,8 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.losses import TokenLoss
 from versatune.training import TrainParams, train
 from versatune.training.api import TrainResult
-from versatune.training.attention import NAME, choose_layout, keeps_apart, segment_attention
-from versatune.training.batches import Collator, PackedRows
+from versatune.training.attention import NAME, alone, choose_layout, keeps_apart, segment_attention
+from versatune.training.batches import Collator, PackedRows, _without_first
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 PARAMS: dict[str, Any] = {
@@ -59,7 +70,7 @@ def test_packed_is_unpacked(
     model = load_model(tiny_checkpoint, dtype="float32")
     alone = [gradients(model, Collator("padded")([rows[(i,)]])) for r in packed for i in r]
     if layout == "flat":
-        assert choose_layout(model, True) == "flat"
+        assert choose_layout(model, True, 64) == "flat"
         assert model.config._attn_implementation == NAME
     nats, found = gradients(model, Collator(layout)([rows[row] for row in packed]))
     torch.testing.assert_close(nats, torch.cat([n for n, _ in alone]), rtol=1e-5, atol=1e-5)
@@ -77,28 +88,52 @@ SMALL = {
     "num_key_value_heads": 1,
     "pad_token_id": 0,
 }
+EXPERTS = {**SMALL, "num_local_experts": 3, "num_experts_per_tok": 2, "initializer_range": 0.3}
 
 
 @pytest.mark.parametrize(
     ("config", "layout"),
     [
         (MistralConfig(**SMALL, sliding_window=4), "flat"),
+        (MixtralConfig(**EXPERTS), "flat"),
         (Gemma2Config(**SMALL, head_dim=8, attn_logit_softcapping=2.0), "rows"),
         (GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2), "flat"),
         (MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1, state_size=4), "padded"),
+        # Adds learnt sinks to its scores; its masks know nothing of packed rows.
+        (GptOssConfig(**EXPERTS, head_dim=8, rope_scaling=None), "padded"),
+        # Their window and chunks are in the mask alone.
+        (PhimoeConfig(**EXPERTS, sliding_window=20, rope_scaling=None), "rows"),
+        (Llama4TextConfig(**EXPERTS, head_dim=8, attention_chunk_size=20), "rows"),
     ],
-    ids=["mistral", "gemma2", "gpt2", "mamba"],
+    ids=["mistral", "mixtral", "gemma2", "gpt2", "mamba", "gpt-oss", "phimoe", "llama4"],
 )
 def test_each_architecture_gets_a_layout_that_keeps_examples_apart(
     config: Any, layout: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
-    found = choose_layout(model, True)
+    wanted = [alone(model.eval(), lengths) for lengths in ((3, 9), (8, 30))]
+    found = choose_layout(model, True, 64)
     assert found == layout
     assert ("padded rows" in caplog.text) == (layout == "padded")
     if layout != "padded":
-        assert keeps_apart(model, found)
+        assert all(keeps_apart(model, found, trial) for trial in wanted)
+
+
+@pytest.mark.parametrize("longest", [20, 64])
+def test_a_window_no_example_leaves_is_not_tried(longest: int) -> None:
+    model = AutoModelForCausalLM.from_config(PhimoeConfig(**EXPERTS, sliding_window=20))
+    assert choose_layout(model, True, longest) == ("flat" if longest == 20 else "rows")
+
+
+@pytest.mark.parametrize("more", [{"s_aux": torch.zeros(2)}, {"softcap": 2.0}, {"new": 0.5}])
+def test_attention_that_is_more_than_causal_is_refused(more: dict[str, Any]) -> None:
+    query = torch.ones(1, 2, 3, 4)
+    segment_attention(None, query, query, query, None, use_cache=False, softcap=None)
+    with pytest.raises(NotImplementedError, match=next(iter(more))):
+        segment_attention(None, query, query, query, None, **more)
+    with pytest.raises(NotImplementedError, match="plain causal"):
+        segment_attention(None, query, query, query, None, is_causal=False)
 
 
 def test_the_check_finds_examples_that_leak() -> None:
@@ -113,8 +148,42 @@ def test_the_check_finds_examples_that_leak() -> None:
     AttentionInterface.register("leaking", leaking)
     AttentionMaskInterface.register("leaking", _no_mask)
     model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=None))
+    wanted = alone(model.eval(), (5, 7))
     model.set_attn_implementation("leaking")
-    assert not keeps_apart(model, "flat")
+    assert not keeps_apart(model, "flat", wanted)
+
+
+def test_the_check_finds_attention_that_is_not_the_models_own() -> None:
+    """What changes packed examples and those alone alike is found too."""
+    from transformers import AttentionInterface
+
+    def hotter(*args: Any, **kwargs: Any) -> Any:
+        return segment_attention(*args, **{**kwargs, "scaling": 9.0})
+
+    AttentionInterface.register(NAME, segment_attention)
+    AttentionInterface.register("hotter", hotter)
+    torch.manual_seed(0)
+    config = MistralConfig(**SMALL, sliding_window=None, initializer_range=0.3)
+    model = AutoModelForCausalLM.from_config(config)
+    wanted = alone(model.eval(), (5, 7))
+    for name, same in (("hotter", False), (NAME, True)):
+        model.set_attn_implementation(name)
+        assert keeps_apart(model, "flat", wanted) == same
+
+
+@pytest.mark.parametrize(("factor", "layout"), [(1, "flat"), (-1, "rows")])
+def test_the_check_takes_the_way_of_training(
+    factor: int, layout: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 on a CPU attention by blocks is what is tried."""
+    from versatune.training.attention import SegmentAttention
+
+    real = SegmentAttention.apply
+    monkeypatch.setattr(SegmentAttention, "apply", lambda *given: factor * real(*given))
+    torch.manual_seed(0)
+    config = MistralConfig(**SMALL, initializer_range=0.3)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    assert choose_layout(model, True, 64) == layout
 
 
 def test_sliding_window_in_a_long_example() -> None:
@@ -123,19 +192,22 @@ def test_sliding_window_in_a_long_example() -> None:
     model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=4)).eval()
     ids = torch.randint(1, 60, (1, 15))
     expected = model(input_ids=ids).logits
-    choose_layout(model, True)
+    choose_layout(model, True, 15)
     found = model(input_ids=ids, segments=(15,), use_cache=False).logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 5, 70])
 @pytest.mark.parametrize("segments", [(13, 7), (300, 1, 129), (64, 65, 128)])
+@pytest.mark.parametrize(
+    ("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (3, 3, 16), (4, 1, 16)]
+)
 def test_attention_by_blocks_is_the_fused_one(
-    window: int | None, segments: tuple[int, ...]
+    window: int | None, segments: tuple[int, ...], heads: int, shared: int, size: int
 ) -> None:
     """bfloat16 on a CPU takes another way in training; against float32, to bfloat16's digits."""
     torch.manual_seed(0)
-    made = [torch.randn(1, heads, sum(segments), 8) for heads in (4, 2, 2)]
+    made = [torch.randn(1, n, sum(segments), size) for n in (heads, shared, shared)]
     exact = [x.bfloat16().float().requires_grad_() for x in made]
     rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
     found, wanted = (
@@ -147,6 +219,33 @@ def test_attention_by_blocks_is_the_fused_one(
     wanted.square().sum().backward()
     for a, b in zip(rounded, exact, strict=True):
         torch.testing.assert_close(a.grad.float(), b.grad, rtol=5e-2, atol=1e-1)
+
+
+@pytest.mark.parametrize(("heads", "shared"), [(9, 3), (4, 4), (4, 1)])
+def test_packed_in_bfloat16_is_the_model_alone_in_float32(heads: int, shared: int) -> None:
+    """Losses and gradients of a whole model, to bfloat16's digits; a wrong example is far off."""
+    torch.manual_seed(0)
+    small = {**SMALL, "num_attention_heads": heads, "num_key_value_heads": shared}
+    config = LlamaConfig(**{**small, "hidden_size": 8 * heads}, initializer_range=0.1)
+    rounded = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    exact = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    exact.load_state_dict(rounded.state_dict())
+    lengths = (70, 5, 130)
+    ids = [torch.randint(1, 60, (n,)).numpy() for n in lengths]
+
+    def batch(layout: Any, examples: list[Any]) -> dict[str, Any]:
+        domains = np.zeros(len(examples), np.int64)
+        labels = [_without_first(x) for x in examples]
+        return Collator(layout)([{"input_ids": examples, "labels": labels, "domains": domains}])
+
+    parts = [gradients(exact, batch("padded", [x])) for x in ids]
+    assert choose_layout(rounded, True, max(lengths)) == "flat"
+    nats, found = gradients(rounded, batch("flat", ids))
+    wanted = torch.cat([n for n, _ in parts])
+    assert (nats - wanted).abs().mean() < 0.02 * wanted.mean()
+    for i, gradient in enumerate(found):
+        expected = sum(g[i] for _, g in parts)
+        assert (gradient.float() - expected).norm() < 0.05 * expected.norm()
 
 
 @pytest.mark.parametrize("packing", [True, False])
@@ -230,8 +329,6 @@ def test_a_supervised_first_token_is_not_learnt_from_its_neighbour() -> None:
         "labels": [np.array([5, 6]), np.array([7, 8])],
         "domains": np.array([0, 1]),
     }
-    from versatune.training.batches import _without_first
-
     row["labels"] = [_without_first(x) for x in row["labels"]]
     batch = Collator("flat")([row])
     assert batch["targets"].tolist() == [6, 8]

@@ -72,7 +72,9 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        # In place: autograd refuses a second pass, whose saved tensor would be another one.
+        # In place: autograd refuses a second pass, whose saved tensor would be another one. In
+        # bfloat16 the factor is rounded too, by up to 0.4 % and alike for all tokens of a batch;
+        # a float32 factor takes four times as long.
         return gradient.mul_(gradients[0][:, None].to(gradient.dtype)), None
 
 

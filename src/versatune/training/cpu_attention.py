@@ -23,7 +23,8 @@ BLOCK = 64
 
 LONGEST = 1024
 """Tokens of an example it is meant for: what it keeps for the backward pass grows with their
-square (1 MB a head and layer at 1024)."""
+square. At 1024 a layer keeps 1.1 MB of weights a head, and keys and values 8.5 times over, once for
+each tile that sees them: 2.2 MB a key head of size 64."""
 
 
 @dataclass(frozen=True)

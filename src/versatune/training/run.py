@@ -36,10 +36,11 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
-    layout = choose_layout(model, params.packing)
+    train, validation = _split(job, "train"), _split(job, "validation")
+    longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
+    layout = choose_layout(model, params.packing, longest)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
-    train, validation = _split(job, "train"), _split(job, "validation")
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
@@ -75,7 +76,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         if on_round is not None:
             for event in events:
                 on_round(event)
-    if mixture.ended is None:
+    goes_on = mixture.ended is None
+    if goes_on:
         try:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
         except pickle.UnpicklingError as error:
@@ -83,7 +85,10 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
                 f"{last} holds code where numbers belong, which is never run: delete it and run "
                 "again."
             ) from error
-    _finish(job, trainer, mixture, last)
+    chosen = None if goes_on else last
+    if mixture.rolls_back:
+        chosen = folder / f"checkpoint-{trainer.best_step}"
+    _finish(job, trainer, mixture, chosen)
 
 
 def prepared_model(job: Job) -> Any:
@@ -161,16 +166,16 @@ def _go_on(
     logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
 
 
-def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, last: Path | None) -> None:
-    """Write the trained model and the history, and delete the checkpoints."""
+def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | None) -> None:
+    """Write the trained model and the history, and delete the checkpoints.
+
+    ``chosen``: the checkpoint with the trained model; None when it is the one in memory.
+    """
     folder = job.folder / CHECKPOINTS
     if job.keeps:
-        if mixture.ended is not None:
-            step = trainer.best_step if mixture.rolls_back else None
-            chosen = folder / f"checkpoint-{step}" if step else last
-            if chosen is not None:
-                logger.info("The trained model is that of %s.", chosen)
-                trainer._load_from_checkpoint(str(chosen))
+        if chosen is not None:
+            logger.info("The trained model is that of %s.", chosen)
+            trainer._load_from_checkpoint(str(chosen))
         staged = job.folder / "staged"
         trainer.save_model(str(staged))
         trainer.accelerator.wait_for_everyone()

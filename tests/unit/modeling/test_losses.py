@@ -125,6 +125,18 @@ def test_bfloat16_losses_keep_their_digits() -> None:
     torch.testing.assert_close(ours.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+def test_bfloat16_gradients_are_those_of_float32() -> None:
+    """To the roundings of gradient, factor and product, 1/256 each."""
+    torch.manual_seed(0)
+    rounded = torch.randn(20, 1000).bfloat16().requires_grad_()
+    exact = rounded.detach().float().requires_grad_()
+    targets, weight = torch.arange(20), torch.linspace(1, 3, 20) / 301
+    (cross_entropy_(rounded.clone(), targets) * weight).sum().backward()
+    (torch.nn.functional.cross_entropy(exact, targets, reduction="none") * weight).sum().backward()
+    assert rounded.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(rounded.grad.float(), exact.grad, rtol=3.1 / 256, atol=1e-9)
+
+
 def test_a_batch_without_targets() -> None:
     model = AutoModelForCausalLM.from_config(CONFIGS["llama"][0])
     none = torch.zeros(0, dtype=torch.long)
