@@ -13,6 +13,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from tests.tiny import BYTES, save_tiny
 from versatune import registry, tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
@@ -42,6 +43,7 @@ class House:
     root: Path
     base: CheckpointRef
     retrain: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
     items: bool = False
     """Whether there are evaluation files."""
 
@@ -82,7 +84,7 @@ class House:
             "tokenize": TokenizeParams(folder=self.root / "unused", max_length=64, num_workers=1),
             "train": TrainParams(
                 rounds=1, steps_per_round=4, max_length=64, per_device_train_batch_size=2,
-                learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None,
+                learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None, **self.train,
             ),
             "evaluate": EvaluateParams(folder=self.root / "unused"),
             "retrain": RetrainParams(
@@ -129,7 +131,9 @@ def aliases() -> dict[str, int]:
     return {alias: int(number) for alias, number in found.items()}
 
 
-def test_nights_with_and_without_news(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nights_with_and_without_news(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     house.items = True
     first = house.night()
     assert (first["decision"], first["version"], first["night"]) == ("promoted", 1, 1)
@@ -141,7 +145,10 @@ def test_nights_with_and_without_news(house: House, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         for name in ("prepare", "train_challenger", "compare"):
             patch.setattr(f"versatune.retraining.challenger.{name}", work)
-        assert house.night() == first
+        with caplog.at_level("INFO"):
+            assert house.night() == first
+    finished = house.diary.current.finished
+    assert f"Nothing new since retraining 1 ({finished})." in caplog.messages
 
     house.add("law", "second", 7)
     second = house.night()
@@ -229,6 +236,57 @@ def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: P
     assert [d.startswith("never registered") for d in decisions] == [True] * 2 + [False] * 3
     assert decisions[2:] == ["promoted"] * 3
     assert registry.rollback(NAME)[1].tags["retraining"] == "5"
+
+
+def test_what_is_handed_in_late_is_told_by_the_run_that_does_it(
+    house: House, tmp_path: Path
+) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked("local-1", tracking.Spool(tmp_path / "lost.jsonl")):
+        assert house.night()["version"] is None
+    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+        house.night()
+    tags = mlflow.get_run(run.info.run_id).data.tags
+    assert tags["retraining.new"] == "nothing" and "retraining.version" not in tags
+    assert tags["retraining.handed_in.1"] == "promoted, nightly version 1"
+    house.add("law", "second", 7)
+    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+        house.night()
+    tags = mlflow.get_run(run.info.run_id).data.tags
+    assert (tags["strategy"], tags["base_model"]) == ("foster", "tiny")
+    assert tags["retraining.decision"] == "promoted"
+    assert tags["retraining.version"] == "nightly version 2"
+    assert not [name for name in tags if name.startswith("retraining.handed_in")]
+
+
+def test_another_vocabulary_than_the_champions_is_refused_before_training(
+    house: House, tmp_path: Path
+) -> None:
+    """Its loss on ids that mean nothing to it would make any challenger look better."""
+    house.night()
+    house.base = save_tiny(tmp_path / "other", vocab_size=BYTES)
+    with pytest.raises(VersatuneError, match=r"(?s)nightly version 1 .*retrain\.model_name"):
+        house.night()
+    assert aliases() == {"champion": 1} and house.models() == ["0001"]
+
+
+def test_an_adapter_alone_is_refused_before_anything_is_done(house: House) -> None:
+    house.train = {"lora": {"merge": False}}
+    with pytest.raises(VersatuneError, match=r"train\.lora\.merge"):
+        house.night()
+    assert not house.diary.folder.exists()
+
+
+def test_without_its_state_retraining_goes_on_with_the_next_number(house: House) -> None:
+    house.night()
+    house.add("law", "second", 7)
+    house.night()
+    (house.diary.folder / "state.json").unlink()
+    outcome = house.night()
+    assert (outcome["night"], outcome["version"], outcome["decision"]) == (3, 3, "promoted")
+    assert registry.champion(NAME).tags["measured_against"] == "nightly version 2"
+    assert aliases() == {"champion": 3, "previous_champion": 2}
+    assert "0002" in house.models()
 
 
 def test_a_rollback_is_respected(house: House) -> None:
