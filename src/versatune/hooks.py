@@ -83,7 +83,7 @@ class TrackingHook(MlflowHook):
         if self._error is not None:
             local = f"local-{os.getpid()}-{time.time_ns()}"
             self._spool.keep({"kind": "create", "run_id": local, "name": name}, self._error)
-            tracking.begin(local, self._spool)
+            tracking.begin(local, self._spool, self._error)
         elif self._is_mlflow_enabled:
             self._spool.send()
             tracking.begin(self.run_id, self._spool)

@@ -1,5 +1,6 @@
 """Nights of retraining on a tiny real model, a real registry, and every interruption."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from pydantic import ValidationError
 
 from tests.tiny import BYTES, save_tiny
 from versatune import registry, tracking
@@ -90,7 +92,7 @@ class House:
             "retrain": RetrainParams(
                 folder=self.diary.folder, cleaned=self.root / "cleaned",
                 tokenized=self.root / "tokenized", knowledge=self.root / "knowledge.json",
-                model_name=NAME, example="a", **{"promotion": LOOSE, **self.retrain},
+                example="a", **{"model_name": NAME, "promotion": LOOSE, **self.retrain},
             ),
         }  # fmt: skip
         return DataCatalog(
@@ -215,6 +217,33 @@ def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
     assert not house.diary.state.waiting
     assert aliases() == {"champion": 3, "previous_champion": 2}
     assert house.diary.kept(2, "outcome")["decision"] == "promoted"
+
+
+def test_a_full_disk_of_the_store_fails_the_night_and_the_next_run_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would look at a postponed promotion that no night can ever carry out."""
+
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    house.night()
+    house.add("law", "second", 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "store_model", full)
+        for _ in range(2):
+            with pytest.raises(VersatuneError, match=r"No space left.*then run again"):
+                house.night()
+    assert aliases() == {"champion": 1}
+    assert house.night()["decision"] == "promoted"
+    assert aliases() == {"champion": 2, "previous_champion": 1}
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "a`b", "a/b", "a:b"])
+def test_a_name_that_mlflow_cannot_search_for_is_refused(house: House, name: str) -> None:
+    house.retrain = {"model_name": name}
+    with pytest.raises(ValidationError, match="model_name"):
+        house.catalog()
 
 
 def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: Path) -> None:
