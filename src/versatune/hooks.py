@@ -193,16 +193,16 @@ class ProjectHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        settings = context.config_loader["globals"]
-        self._folder = context.project_path / settings["data"]
-        self._timings = context.project_path / settings["paths"]["reporting"] / "timings.json"
+        paths = context.config_loader["globals"]["paths"]
+        self._folder = data_folder(context)
+        self._timings = context.project_path / paths["reporting"] / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self) -> None:
         try:
-            self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
+            self._held.enter_context(alone_in(self._folder))
         except VersatuneError as error:
             if isinstance(error.__cause__, OSError):
                 raise VersatuneError(
@@ -243,6 +243,16 @@ class ProjectHook:
     @hook_impl
     def on_pipeline_error(self) -> None:
         self._held.close()
+
+
+def data_folder(context: KedroContext) -> Path:
+    """The folder in which one run works at a time."""
+    return Path(context.project_path / context.config_loader["globals"]["data"])
+
+
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a data folder. Raises VersatuneError when another process has it."""
+    return exclusive(folder / ".lock", str(folder))
 
 
 def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:

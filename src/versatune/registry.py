@@ -104,8 +104,9 @@ def promote(version: Version, over: str | None) -> bool:
     """Make ``version`` the champion, if the champion still is the one it was measured against.
 
     ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
-    nothing moved, when another serves by now. Doing it again does nothing. Raises
-    RegistryAwayError.
+    nothing moved, when another serves by now. Doing it again does nothing. MLflow can't compare and
+    move in one step: between runs and rollbacks of a project the lock of its data folder stands.
+    Raises RegistryAwayError.
     """
     with _client() as client:
         serving = _by_alias(version.name, CHAMPION)

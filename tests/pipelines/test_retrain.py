@@ -1,9 +1,13 @@
 """Nights of retraining on a tiny real model, a real registry, and every interruption."""
 
 import errno
+import itertools
 import json
+import multiprocessing
+import os
+import pkgutil
 import shutil
-from collections.abc import Callable
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +15,12 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
+from tests.faults.forks import IMPORTS
 from tests.tiny import BYTES, save_tiny
 from versatune import registry, tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
@@ -367,28 +373,34 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
     assert house.models() == ["0001", "0004"]
 
 
-class KilledError(BaseException):
-    """Stands for a process that ends here: no handler of ours catches it."""
-
-
+ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 POINTS = [
-    ("versatune.retraining.challenger", "train", "after"),
-    ("versatune.registry", "register", "before"),
-    ("mlflow.MlflowClient", "set_registered_model_alias", "before"),
-    ("versatune.registry", "promote", "after"),
+    ("after", "versatune.retraining.challenger.train", 1),
+    ("before", "versatune.registry.register", 1),
+    *(("before", ALIAS, call) for call in (1, 2, 3)),
+    ("after", ALIAS, 3),
+    ("after", "versatune.registry.promote", 1),
 ]
+"""The aliases in their order: challenger, previous_champion, champion."""
 
 
-@pytest.mark.parametrize(("owner", "name", "when"), POINTS, ids=[f"{w} {n}" for _, n, w in POINTS])
+@pytest.mark.parametrize(
+    ("when", "name", "call"), POINTS, ids=[f"{w} {n.rpartition('.')[2]} {c}" for w, n, c in POINTS]
+)
 def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
-    house: House, monkeypatch: pytest.MonkeyPatch, owner: str, name: str, when: str
+    house: House, when: str, name: str, call: int
 ) -> None:
     """The champion before is the base model itself, registered by hand."""
     assert registry.promote(registry.register(NAME, "by hand", house.base, {}, "a"), over=None)
-    with monkeypatch.context() as patch:
-        patch.setattr(f"{owner}.{name}", dying(resolve(owner, name), when))
-        with pytest.raises(KilledError):
-            house.night()
+    child = _context.Process(
+        target=killed_night, args=(house, mlflow.get_tracking_uri(), when, name, call)
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    moved = (when, name) == ("after", ALIAS) or name.endswith("promote")
+    assert aliases()["champion"] == (2 if moved else 1)
+    assert ("previous_champion" in aliases()) == (moved or call == 3)
     mlflow.transformers.load_model(f"models:/{NAME}@champion", return_type="components")
     outcome = house.night()
     assert outcome["version"] == 2 and outcome["decision"] == "promoted"
@@ -396,20 +408,29 @@ def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
     assert not house.diary.state.waiting
 
 
-def resolve(owner: str, name: str) -> Callable[..., Any]:
-    import pkgutil
-
-    found: Callable[..., Any] = getattr(pkgutil.resolve_name(owner), name)
-    return found
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(IMPORTS)
 
 
-def dying(function: Callable[..., Any], when: str) -> Callable[..., Any]:
-    def call(*arguments: Any, **options: Any) -> Any:
-        if when == "after":
-            function(*arguments, **options)
-        raise KilledError
+def killed_night(house: House, uri: str, when: str, name: str, call: int) -> None:
+    """A night in this process, which gets SIGKILL at the n-th call of a function."""
+    owner, _, attribute = name.rpartition(".")
+    function, calls = pkgutil.resolve_name(name), itertools.count(1)
 
-    return call
+    def dying(*arguments: Any, **options: Any) -> Any:
+        last = next(calls) == call
+        if last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(pkgutil.resolve_name(owner), attribute, dying)
+    torch.set_num_threads(1)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("t")
+    house.night()
 
 
 def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(
