@@ -68,12 +68,14 @@ def rollback(env: str | None) -> None:
     from kedro.framework.session import KedroSession
 
     from versatune import registry
+    from versatune.hooks import alone_in, data_folder
 
     with KedroSession.create(env=env) as session:
         context = session.load_context()  # type: ignore[attr-defined]
         try:
             parameters = context.config_loader["parameters"]
-            old, new = registry.rollback(parameters["retrain"]["model_name"])
+            with alone_in(data_folder(context)):
+                old, new = registry.rollback(parameters["retrain"]["model_name"])
         except VersatuneError as error:
             raise click.ClickException(str(error)) from error
     click.echo(f"{new.label} serves again as champion, instead of version {old.number}.")

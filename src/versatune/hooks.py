@@ -83,7 +83,7 @@ class TrackingHook(MlflowHook):
         if self._error is not None:
             local = f"local-{os.getpid()}-{time.time_ns()}"
             self._spool.keep({"kind": "create", "run_id": local, "name": name}, self._error)
-            tracking.begin(local, self._spool)
+            tracking.begin(local, self._spool, self._error)
         elif self._is_mlflow_enabled:
             self._spool.send()
             tracking.begin(self.run_id, self._spool)
@@ -194,7 +194,7 @@ class ProjectHook:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        self._folder = context.project_path / context.config_loader["globals"]["data"]
+        self._folder = data_folder(context)
         self._environment = context.env or "local"
         self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
@@ -213,7 +213,7 @@ class ProjectHook:
 
     def _hold(self) -> None:
         try:
-            self._held.enter_context(exclusive(self._folder / ".lock", str(self._folder)))
+            self._held.enter_context(alone_in(self._folder))
         except VersatuneError as error:
             if isinstance(error.__cause__, OSError):
                 raise VersatuneError(
@@ -256,9 +256,18 @@ class ProjectHook:
         self._held.close()
 
 
+def data_folder(context: KedroContext) -> Path:
+    """The folder in which one run works at a time."""
+    return Path(context.project_path / context.config_loader["globals"]["data"])
+
+
 def _reporting(context: KedroContext) -> Path:
-    settings = context.config_loader["globals"]
-    return Path(context.project_path, settings["data"], settings["reporting"])
+    return data_folder(context) / str(context.config_loader["globals"]["reporting"])
+
+
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a data folder. Raises VersatuneError when another process has it."""
+    return exclusive(folder / ".lock", str(folder))
 
 
 def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from versatune import tracking
+from versatune.artifacts import WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.spool import first_line
+from versatune.spool import first_line, is_away
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,7 +37,10 @@ PRUNED = "versatune.files_deleted"
 
 
 class RegistryAwayError(VersatuneError):
-    """MLflow does not answer; nothing was changed."""
+    """MLflow does not answer, but may another time; nothing was changed.
+
+    What MLflow refuses (permissions, a full disk, files that are gone) is a plain VersatuneError.
+    """
 
 
 class Version(BaseModel):
@@ -100,8 +104,9 @@ def promote(version: Version, over: str | None) -> bool:
     """Make ``version`` the champion, if the champion still is the one it was measured against.
 
     ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
-    nothing moved, when another serves by now. Doing it again does nothing. Raises
-    RegistryAwayError.
+    nothing moved, when another serves by now. Doing it again does nothing. MLflow can't compare and
+    move in one step: between runs and rollbacks of a project the lock of its data folder stands.
+    Raises RegistryAwayError.
     """
     with _client() as client:
         serving = _by_alias(version.name, CHAMPION)
@@ -148,7 +153,8 @@ def rollback(name: str) -> tuple[Version, Version]:
 def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
     """The checkpoint of a version: where it was made if it is still there, else from MLflow.
 
-    In that case it is written to ``folder``. Raises RegistryAwayError.
+    In that case it is written to ``folder``; one written there before is compared with its
+    checksums, and fetched again when it is damaged. Raises RegistryAwayError.
     """
     path = Path(version.tags.get(PATH, ""))
     if version.fingerprint is not None and (path / "config.json").is_file():
@@ -156,10 +162,13 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
         if found.fingerprint == version.fingerprint:
             return found
         logger.warning("%s was changed since it was registered; taken from MLflow.", path)
-    target = folder / f"version-{version.number}"
-    if not (target / "config.json").is_file():
-        _download(version, target)
-    return CheckpointRef.of_folder(target, name=version.label)
+    work = WorkFolder.open(
+        folder / f"version-{version.number}", {"name": version.name, "source": version.source}
+    )
+    if not work.complete:
+        _download(version, work.path)
+        work.seal()
+    return CheckpointRef.of_folder(work.path, name=version.label)
 
 
 def fingerprint_of(version: Version) -> str:
@@ -218,24 +227,35 @@ def _download(version: Version, target: Path) -> None:
         parts = mlflow.transformers.load_model(
             f"models:/{version.name}/{version.number}", return_type="components"
         )
-    half = target.with_name(f".{target.name}.part")
-    parts["model"].save_pretrained(half)
-    parts["tokenizer"].save_pretrained(half)
-    half.rename(target)
+    parts["model"].save_pretrained(target)
+    parts["tokenizer"].save_pretrained(target)
 
 
 @contextmanager
 def _client() -> "Iterator[MlflowClient]":
-    """A client; what goes wrong with the store inside the block becomes RegistryAwayError."""
+    """A client for the block.
+
+    Raises RegistryAwayError when the store does not answer, now or when the run began, and
+    another VersatuneError when it refuses.
+    """
     from mlflow import MlflowClient, MlflowException
 
     if tracking.away():
-        raise RegistryAwayError("MLflow did not answer when this run began.")
+        raise _told(tracking.why_away(), "MLflow did not answer when this run began")
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:
-        reason = first_line(error)
-        raise RegistryAwayError(f"the MLflow registry does not answer: {reason}") from error
+        raise _told(error, "the MLflow registry does not answer") from error
+
+
+def _told(error: Exception, away: str) -> VersatuneError:
+    reason = first_line(error)
+    if is_away(error):
+        return RegistryAwayError(f"{away}: {reason}")
+    return VersatuneError(
+        f"MLflow can't do what the registry was asked for: {reason}. Waiting does not help: see to "
+        "its permissions, the room on its disk and its files, then run again; what is done is kept."
+    )
 
 
 def _by_alias(name: str, alias: str) -> Version | None:

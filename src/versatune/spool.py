@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,15 @@ logger = logging.getLogger(__name__)
 PATIENCE = 10
 """A store that is away is asked again after this many times what the last attempt took, so that
 waiting for it costs a run a tenth of its time at most."""
+
+TRANSIENT = {408, 429, *range(500, 600)} - {501}
+"""HTTP states of a server that may answer another time."""
+
+LASTING = (
+    r"readonly database|database or disk is full|no space left|quota exceeded|read-only file|"
+    r"permission denied|no such artifact|4(?!08|29)\d\d client error|mlflow db upgrade"
+)
+"""What MLflow passes on as a fault of the server, though it stays until someone sees to it."""
 
 
 class _Record(BaseModel):
@@ -167,11 +177,12 @@ class Spool:
 
 
 class Tracker:
-    """The run at work: its MLflow id, or a local id while MLflow can't be reached."""
+    """The run at work: its MLflow id, or a local id and why MLflow could not be reached."""
 
-    def __init__(self, run_id: str, spool: Spool) -> None:
+    def __init__(self, run_id: str, spool: Spool, error: Exception | None = None) -> None:
         self.run_id = run_id
         self.spool = spool
+        self.error = error
 
     def call(self, kind: str, **arguments: Any) -> None:
         """Make one tracking call, now or later."""
@@ -201,6 +212,23 @@ def first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return f"the line is no record ({error.errors()[0]['msg']})"
     return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
+
+
+def is_away(error: Exception) -> bool:
+    """Whether a store may answer another time: no connection, no time, a lock, a fault of its own.
+
+    False when it would say the same again: no permission, no room, no such file, a wrong value.
+    """
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    if re.search(LASTING, str(error), re.IGNORECASE):
+        return False
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code() in TRANSIENT
+    if isinstance(error, RequestException):
+        return error.response is None or error.response.status_code in TRANSIENT
+    return not isinstance(error, OSError) or isinstance(error, ConnectionError | TimeoutError)
 
 
 def _refused(error: Exception) -> bool:

@@ -28,18 +28,18 @@ _stack: list[Tracker] = []
 
 
 @contextlib.contextmanager
-def tracked(run_id: str, spool: Spool) -> Iterator[None]:
-    """Send what the block tracks to this run."""
-    begin(run_id, spool)
+def tracked(run_id: str, spool: Spool, error: Exception | None = None) -> Iterator[None]:
+    """Send what the block tracks to this run; see :func:`begin`."""
+    begin(run_id, spool, error)
     try:
         yield
     finally:
         end()
 
 
-def begin(run_id: str, spool: Spool) -> None:
-    """From now on, track to this run (the hooks call it)."""
-    _stack.append(Tracker(run_id, spool))
+def begin(run_id: str, spool: Spool, error: Exception | None = None) -> None:
+    """From now on, track to this run (the hooks call it). ``error``: why its id is a local one."""
+    _stack.append(Tracker(run_id, spool, error))
 
 
 def end() -> None:
@@ -118,6 +118,11 @@ def store_model(path: Path, fingerprint: str, example: str) -> str:
 def away() -> bool:
     """Whether the run at work began without MLflow: its records wait for a later run."""
     return bool(_stack) and _stack[0].run_id.startswith("local-")
+
+
+def why_away() -> Exception:
+    """What MLflow said when a run began without it. Only when :func:`away`."""
+    return _stack[0].error or ConnectionError("no connection")
 
 
 def _logged(fingerprint: str) -> str | None:

@@ -15,7 +15,7 @@ from tests.faults.conftest import results
 from tests.faults.forks import Done, Fault, kedro_run
 from tests.support import copy_project
 
-STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
+STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report", "retrain")
 WRITES = r"(^|/)data/test/"
 
 
@@ -24,7 +24,8 @@ def main(stages: list[str]) -> int:
     root = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as folder:
         undisturbed = copy_project(root, Path(folder) / "undisturbed")
-        _finished(kedro_run(undisturbed, "--env", "test"))
+        for stage in ("__default__", "retrain"):
+            _finished(kedro_run(undisturbed, "--env", "test", "--pipeline", stage))
         project = copy_project(root, Path(folder) / "project")
         kinds = Path(folder) / "kinds"
         kinds.touch()

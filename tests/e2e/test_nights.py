@@ -59,6 +59,16 @@ def test_killed_at_any_moment_the_next_run_goes_on_with_the_same_night(nights: N
     assert statuses == ["FINISHED", *["KILLED"] * len(MOMENTS), "FINISHED"]
 
 
+def test_a_night_without_news_says_so_and_leaves_all_as_it_is(nights: Nights) -> None:
+    before, aliases = nights.outcome(), nights.aliases()
+    quiet = nights.run(Night("nothing", rows=0))
+    assert quiet.code == 0 and "Nothing new since retraining 2" in quiet.log
+    assert nights.outcome() == before and nights.aliases() == aliases
+    (run,) = nights.runs_of(quiet)
+    assert run.data.tags["retraining.new"] == "nothing"
+    assert run.data.tags["retraining.decision"] == "nothing new"
+
+
 def test_a_second_run_leaves_with_a_message_and_a_worse_model_is_not_promoted(
     nights: Nights,
 ) -> None:

@@ -248,3 +248,20 @@ def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
         done = kedro_run(finished, "--env", "test", "--pipeline", "report")
     assert done.code == 1 and "Traceback" not in done.output
     assert "another run is at work" in done.error
+
+
+def test_a_rollback_during_a_run_leaves_with_a_message(project: Path) -> None:
+    from versatune.artifacts import exclusive
+
+    with exclusive(project / DATA / ".lock", "the data folder"):
+        done = subprocess.run(
+            [command()[0], "rollback", "--env", "test"],
+            cwd=project,
+            env=environment(),
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "another run is at work" in done.stderr

@@ -23,13 +23,20 @@ EXACT = (
     "04_feature/probe/*/wave_*",
     "06_models/*/*.safetensors",
     "06_models/*/*.json*",
+    "06_models/retrain/*/challenger/*.safetensors",
+    "06_models/retrain/*/changes.json",
+    "06_models/retrain/*/verdict.json",
+    "06_models/retrain/*/outcome.json",
     "07_model_output/evaluation*.parquet",
     "08_reporting/results.csv",
     "08_reporting/ingest_report.json",
 )
 """What is the same, byte for byte, however often a run was disturbed."""
-TIMED = ("history.json", "manifest.json", "metrics.jsonl", "inputs.json")
-"""Files that hold how long something took, or checksums of such files."""
+TIMED = (
+    *("history.json", "manifest.json", "metrics.jsonl", "inputs.json"),
+    *("state.json", "digests.json"),
+)
+"""Files that hold times, how long something took, or checksums of such files."""
 TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second"]
 
 

@@ -1,8 +1,13 @@
 """Nights of retraining on a tiny real model, a real registry, and every interruption."""
 
+import errno
+import itertools
 import json
+import multiprocessing
+import os
+import pkgutil
 import shutil
-from collections.abc import Callable
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +15,13 @@ from typing import Any
 import mlflow
 import numpy as np
 import pytest
+import torch
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+from pydantic import ValidationError
 
+from tests.faults.forks import IMPORTS
+from tests.tiny import BYTES, save_tiny
 from versatune import registry, tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
@@ -42,6 +51,7 @@ class House:
     root: Path
     base: CheckpointRef
     retrain: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
     items: bool = False
     """Whether there are evaluation files."""
 
@@ -82,13 +92,13 @@ class House:
             "tokenize": TokenizeParams(folder=self.root / "unused", max_length=64, num_workers=1),
             "train": TrainParams(
                 rounds=1, steps_per_round=4, max_length=64, per_device_train_batch_size=2,
-                learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None,
+                learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None, **self.train,
             ),
             "evaluate": EvaluateParams(folder=self.root / "unused"),
             "retrain": RetrainParams(
                 folder=self.diary.folder, cleaned=self.root / "cleaned",
                 tokenized=self.root / "tokenized", knowledge=self.root / "knowledge.json",
-                model_name=NAME, example="a", **{"promotion": LOOSE, **self.retrain},
+                example="a", **{"model_name": NAME, "promotion": LOOSE, **self.retrain},
             ),
         }  # fmt: skip
         return DataCatalog(
@@ -129,7 +139,9 @@ def aliases() -> dict[str, int]:
     return {alias: int(number) for alias, number in found.items()}
 
 
-def test_nights_with_and_without_news(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nights_with_and_without_news(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     house.items = True
     first = house.night()
     assert (first["decision"], first["version"], first["night"]) == ("promoted", 1, 1)
@@ -141,7 +153,10 @@ def test_nights_with_and_without_news(house: House, monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patch:
         for name in ("prepare", "train_challenger", "compare"):
             patch.setattr(f"versatune.retraining.challenger.{name}", work)
-        assert house.night() == first
+        with caplog.at_level("INFO"):
+            assert house.night() == first
+    finished = house.diary.current.finished
+    assert f"Nothing new since retraining 1 ({finished})." in caplog.messages
 
     house.add("law", "second", 7)
     second = house.night()
@@ -210,6 +225,33 @@ def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
     assert house.diary.kept(2, "outcome")["decision"] == "promoted"
 
 
+def test_a_full_disk_of_the_store_fails_the_night_and_the_next_run_goes_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would look at a postponed promotion that no night can ever carry out."""
+
+    def full(*_: Any) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    house.night()
+    house.add("law", "second", 7)
+    with monkeypatch.context() as patch:
+        patch.setattr(tracking, "store_model", full)
+        for _ in range(2):
+            with pytest.raises(VersatuneError, match=r"No space left.*then run again"):
+                house.night()
+    assert aliases() == {"champion": 1}
+    assert house.night()["decision"] == "promoted"
+    assert aliases() == {"champion": 2, "previous_champion": 1}
+
+
+@pytest.mark.parametrize("name", ["it's", 'a"b', "a`b", "a/b", "a:b"])
+def test_a_name_that_mlflow_cannot_search_for_is_refused(house: House, name: str) -> None:
+    house.retrain = {"model_name": name}
+    with pytest.raises(ValidationError, match="model_name"):
+        house.catalog()
+
+
 def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: Path) -> None:
     """A night each day and no MLflow for long: the coming champion and its line are kept."""
     house.retrain = {"keep_last": 1}
@@ -229,6 +271,57 @@ def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: P
     assert [d.startswith("never registered") for d in decisions] == [True] * 2 + [False] * 3
     assert decisions[2:] == ["promoted"] * 3
     assert registry.rollback(NAME)[1].tags["retraining"] == "5"
+
+
+def test_what_is_handed_in_late_is_told_by_the_run_that_does_it(
+    house: House, tmp_path: Path
+) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    with tracking.tracked("local-1", tracking.Spool(tmp_path / "lost.jsonl")):
+        assert house.night()["version"] is None
+    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+        house.night()
+    tags = mlflow.get_run(run.info.run_id).data.tags
+    assert tags["retraining.new"] == "nothing" and "retraining.version" not in tags
+    assert tags["retraining.handed_in.1"] == "promoted, nightly version 1"
+    house.add("law", "second", 7)
+    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+        house.night()
+    tags = mlflow.get_run(run.info.run_id).data.tags
+    assert (tags["strategy"], tags["base_model"]) == ("foster", "tiny")
+    assert tags["retraining.decision"] == "promoted"
+    assert tags["retraining.version"] == "nightly version 2"
+    assert not [name for name in tags if name.startswith("retraining.handed_in")]
+
+
+def test_another_vocabulary_than_the_champions_is_refused_before_training(
+    house: House, tmp_path: Path
+) -> None:
+    """Its loss on ids that mean nothing to it would make any challenger look better."""
+    house.night()
+    house.base = save_tiny(tmp_path / "other", vocab_size=BYTES)
+    with pytest.raises(VersatuneError, match=r"(?s)nightly version 1 .*retrain\.model_name"):
+        house.night()
+    assert aliases() == {"champion": 1} and house.models() == ["0001"]
+
+
+def test_an_adapter_alone_is_refused_before_anything_is_done(house: House) -> None:
+    house.train = {"lora": {"merge": False}}
+    with pytest.raises(VersatuneError, match=r"train\.lora\.merge"):
+        house.night()
+    assert not house.diary.folder.exists()
+
+
+def test_without_its_state_retraining_goes_on_with_the_next_number(house: House) -> None:
+    house.night()
+    house.add("law", "second", 7)
+    house.night()
+    (house.diary.folder / "state.json").unlink()
+    outcome = house.night()
+    assert (outcome["night"], outcome["version"], outcome["decision"]) == (3, 3, "promoted")
+    assert registry.champion(NAME).tags["measured_against"] == "nightly version 2"
+    assert aliases() == {"champion": 3, "previous_champion": 2}
+    assert "0002" in house.models()
 
 
 def test_a_rollback_is_respected(house: House) -> None:
@@ -280,28 +373,34 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
     assert house.models() == ["0001", "0004"]
 
 
-class KilledError(BaseException):
-    """Stands for a process that ends here: no handler of ours catches it."""
-
-
+ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 POINTS = [
-    ("versatune.retraining.challenger", "train", "after"),
-    ("versatune.registry", "register", "before"),
-    ("mlflow.MlflowClient", "set_registered_model_alias", "before"),
-    ("versatune.registry", "promote", "after"),
+    ("after", "versatune.retraining.challenger.train", 1),
+    ("before", "versatune.registry.register", 1),
+    *(("before", ALIAS, call) for call in (1, 2, 3)),
+    ("after", ALIAS, 3),
+    ("after", "versatune.registry.promote", 1),
 ]
+"""The aliases in their order: challenger, previous_champion, champion."""
 
 
-@pytest.mark.parametrize(("owner", "name", "when"), POINTS, ids=[f"{w} {n}" for _, n, w in POINTS])
+@pytest.mark.parametrize(
+    ("when", "name", "call"), POINTS, ids=[f"{w} {n.rpartition('.')[2]} {c}" for w, n, c in POINTS]
+)
 def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
-    house: House, monkeypatch: pytest.MonkeyPatch, owner: str, name: str, when: str
+    house: House, when: str, name: str, call: int
 ) -> None:
     """The champion before is the base model itself, registered by hand."""
     assert registry.promote(registry.register(NAME, "by hand", house.base, {}, "a"), over=None)
-    with monkeypatch.context() as patch:
-        patch.setattr(f"{owner}.{name}", dying(resolve(owner, name), when))
-        with pytest.raises(KilledError):
-            house.night()
+    child = _context.Process(
+        target=killed_night, args=(house, mlflow.get_tracking_uri(), when, name, call)
+    )
+    child.start()
+    child.join(120)
+    assert child.exitcode == -signal.SIGKILL
+    moved = (when, name) == ("after", ALIAS) or name.endswith("promote")
+    assert aliases()["champion"] == (2 if moved else 1)
+    assert ("previous_champion" in aliases()) == (moved or call == 3)
     mlflow.transformers.load_model(f"models:/{NAME}@champion", return_type="components")
     outcome = house.night()
     assert outcome["version"] == 2 and outcome["decision"] == "promoted"
@@ -309,20 +408,29 @@ def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
     assert not house.diary.state.waiting
 
 
-def resolve(owner: str, name: str) -> Callable[..., Any]:
-    import pkgutil
-
-    found: Callable[..., Any] = getattr(pkgutil.resolve_name(owner), name)
-    return found
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(IMPORTS)
 
 
-def dying(function: Callable[..., Any], when: str) -> Callable[..., Any]:
-    def call(*arguments: Any, **options: Any) -> Any:
-        if when == "after":
-            function(*arguments, **options)
-        raise KilledError
+def killed_night(house: House, uri: str, when: str, name: str, call: int) -> None:
+    """A night in this process, which gets SIGKILL at the n-th call of a function."""
+    owner, _, attribute = name.rpartition(".")
+    function, calls = pkgutil.resolve_name(name), itertools.count(1)
 
-    return call
+    def dying(*arguments: Any, **options: Any) -> Any:
+        last = next(calls) == call
+        if last and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = function(*arguments, **options)
+        if last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(pkgutil.resolve_name(owner), attribute, dying)
+    torch.set_num_threads(1)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_experiment("t")
+    house.night()
 
 
 def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(

@@ -1,15 +1,20 @@
 """The registry on a real sqlite store: aliases move last, and nothing that serves is deleted."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
 import pytest
+import requests
+from mlflow.exceptions import MlflowException, RestException
+from mlflow.protos.databricks_pb2 import CUSTOMER_UNAUTHORIZED, TEMPORARILY_UNAVAILABLE
 
 from versatune import registry, tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.spool import is_away
 
 NAME = "nightly"
 
@@ -65,6 +70,8 @@ def test_from_challenger_to_champion_loadable_by_alias_and_back(checkpoint: Make
         assert torch.equal(tensor, wanted[name]), name
     served = mlflow.pyfunc.load_model(f"models:/{NAME}@champion")
     assert served.metadata.signature is not None
+    assert list(served.input_example) == ["a"]
+    assert isinstance(served.predict(served.input_example)[0], str)
     assert registry.champion(NAME).tags["reason"] == "because of night 2"
 
     old, new = registry.rollback(NAME)
@@ -151,6 +158,42 @@ def test_a_champion_whose_folder_is_gone_comes_from_mlflow(
     assert all((again[name] == kept[name]).all() for name in again)
 
 
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_flipped_bit_in_the_champions_folder_or_its_copy_is_mended_from_mlflow(
+    checkpoint: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = checkpoint(1)
+    version = enter(one, "night 1", None)
+    weights = (one.path / "model.safetensors").read_bytes()
+    flip_a_bit(one.path / "model.safetensors")
+    copy = registry.checkpoint_of(version, tmp_path / "champions")
+    assert "was changed since it was registered" in caplog.text
+    assert (copy.path / "model.safetensors").read_bytes() == weights
+    flip_a_bit(copy.path / "model.safetensors")
+    assert registry.checkpoint_of(version, tmp_path / "champions") == copy
+    assert "was changed or damaged" in caplog.text
+    assert (copy.path / "model.safetensors").read_bytes() == weights
+
+
+@pytest.mark.usefixtures("store")
+def test_a_champion_whose_files_are_gone_everywhere_is_not_waited_for(
+    checkpoint: Make, tmp_path: Path
+) -> None:
+    one = checkpoint(1)
+    version = enter(one, "night 1", None)
+    shutil.rmtree(one.path)
+    shutil.rmtree(tmp_path / "artifacts")
+    with pytest.raises(VersatuneError, match="Waiting does not help") as refused:
+        registry.checkpoint_of(version, tmp_path / "champions")
+    assert not isinstance(refused.value, registry.RegistryAwayError)
+
+
 @pytest.mark.usefixtures("store")
 def test_a_store_that_is_away_is_said_and_nothing_moves(
     tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
@@ -161,6 +204,56 @@ def test_a_store_that_is_away_is_said_and_nothing_moves(
         registry.champion(NAME)
     with pytest.raises(registry.RegistryAwayError):
         registry.register(NAME, "k", tiny_checkpoint, {}, "a")
+
+
+def answer(status: int) -> requests.HTTPError:
+    response = requests.Response()
+    response.status_code = status
+    return requests.HTTPError(f"{status} Client Error", response=response)
+
+
+AWAY = [
+    MlflowException("API request to http://127.0.0.1:9 failed with exception refused"),
+    MlflowException("(sqlite3.OperationalError) database is locked", TEMPORARILY_UNAVAILABLE),
+    RestException({"error_code": "INTERNAL_ERROR", "message": "a fault of the server"}),
+    RestException({"error_code": "REQUEST_LIMIT_EXCEEDED", "message": "slow down"}),
+    ConnectionResetError(errno.ECONNRESET, "reset"),
+    TimeoutError("timed out"),
+    requests.ConnectionError("refused"),
+    answer(503),
+]
+REFUSED = [
+    RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"}),
+    RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"}),
+    MlflowException("who are you", CUSTOMER_UNAUTHORIZED),
+    MlflowException("(sqlite3.OperationalError) database or disk is full", TEMPORARILY_UNAVAILABLE),
+    MlflowException("attempt to write a readonly database", TEMPORARILY_UNAVAILABLE),
+    MlflowException("The following failures occurred: 404 Client Error: NOT FOUND for url"),
+    OSError(errno.ENOSPC, "No space left on device"),
+    PermissionError(errno.EACCES, "Permission denied"),
+    FileNotFoundError(errno.ENOENT, "No such file or directory"),
+    answer(403),
+]
+
+
+@pytest.mark.parametrize("error", AWAY, ids=str)
+def test_what_may_pass_is_waited_for(error: Exception) -> None:
+    assert is_away(error)
+
+
+@pytest.mark.parametrize("error", REFUSED, ids=str)
+def test_what_stays_is_not(error: Exception) -> None:
+    assert not is_away(error)
+
+
+def test_a_run_that_mlflow_refused_when_it_began_says_so(tmp_path: Path) -> None:
+    error = RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"})
+    with (
+        tracking.tracked("local-1", tracking.Spool(tmp_path / "spool"), error),
+        pytest.raises(VersatuneError, match=r"not yours.*permissions") as refused,
+    ):
+        registry.champion(NAME)
+    assert not isinstance(refused.value, registry.RegistryAwayError)
 
 
 @pytest.mark.usefixtures("store")

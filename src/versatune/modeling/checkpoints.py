@@ -167,15 +167,17 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     return tokenizer
 
 
-def same_vocabulary(other: CheckpointRef, base: CheckpointRef) -> None:
-    """Raise VersatuneError unless the same token ids mean the same texts to both models."""
+def same_vocabulary(other: CheckpointRef, base: CheckpointRef, otherwise: str) -> None:
+    """Raise VersatuneError unless the same token ids mean the same texts to both models.
+
+    ``otherwise``: what a person is to do then, a sentence or two.
+    """
     theirs, ours = (load_tokenizer(ref).get_vocab() for ref in (other, base))
     if theirs != ours:
         differ = len(theirs.items() ^ ours.items())
         raise VersatuneError(
             f"{other.name} ({other.path}) has another vocabulary than {base.name} ({differ} "
-            "entries differ): rows tokenised for one mean nothing to the other. Measure it as the "
-            "base model of a project of its own, and compare in bits per byte."
+            f"entries differ): rows tokenised for one mean nothing to the other. {otherwise}"
         )
 
 

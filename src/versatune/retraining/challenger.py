@@ -36,10 +36,10 @@ def seen(
     base: CheckpointRef,
 ) -> dict[str, Any]:
     """What a night is compared with the last by: all data by content, all parameters by value."""
+    matters = what_matters(params, clean, tokenize, training, evaluate, base)
     digests = Digests(params.folder / "digests.json")
     data = data_state(domains, digests)
     digests.save()
-    matters = what_matters(params, clean, tokenize, training, evaluate, base)
     return {"data": data, "parameters": matters}
 
 
@@ -70,7 +70,15 @@ def what_matters(
 
 
 def training_params(training: TrainParams, params: RetrainParams, folder: Path) -> TrainParams:
-    """The parameters of ``train`` as a night uses them, in the night's ``folder``."""
+    """The parameters of ``train`` as a night uses them, in the night's ``folder``.
+
+    Raises VersatuneError when they would leave an adapter alone.
+    """
+    if training.lora is not None and not training.lora.merge:
+        raise VersatuneError(
+            "train.lora.merge is false, but retraining needs whole models: a champion is what the "
+            "next challenger is trained from, and serves alone. Set train.lora.merge to true."
+        )
     return training.model_copy(
         update={
             "folder": folder / CHALLENGER,

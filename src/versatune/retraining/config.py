@@ -55,8 +55,8 @@ class RetrainParams(Params):
     """Where retraining keeps its tokenised rows."""
     knowledge: Path
     """The probe's knowledge distribution, for `initial: detected`."""
-    model_name: str = Field(default="versatune", pattern=r"^[^/:]+$")
-    """The model's name in the MLflow Model Registry."""
+    model_name: str = Field(default="versatune", pattern=r"^[^/:'\"`]+$")
+    """The model's name in the MLflow Model Registry, without slash, colon and quotes."""
     start_from: Literal["champion", "base"] = "champion"
     """What a challenger is trained from. Without a champion it is the base model."""
     initial: Literal["detected", "proportional", "uniform"] = "proportional"

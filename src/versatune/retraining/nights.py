@@ -118,7 +118,7 @@ class Diary:
             return last, True
         if last is not None and last.finished is None:
             self._give_up(last)
-        night = Night(number=last.number + 1 if last else 1, saw=dict(saw), new=new, began=_now())
+        night = Night(number=self._newest() + 1, saw=dict(saw), new=new, began=_now())
         self.update(night=night)
         return night, True
 
@@ -216,6 +216,12 @@ class Diary:
         paths = {w.checkpoint.path.resolve() for w in dropped} - needed
         self._delete([path for path in sorted(paths) if path.is_dir()])
         return dropped
+
+    def _newest(self) -> int:
+        """The highest number a night has; its folder stays when ``state.json`` is deleted."""
+        night = self.state.night
+        folders = [int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdigit()]
+        return max([night.number if night else 0, *folders])
 
     def _give_up(self, night: Night) -> None:
         """Delete the model of a night that is not gone on with, unless it serves or waits to.

@@ -39,8 +39,9 @@ def evaluate_others(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the models named by ``evaluate.others``, by the same code on the same items."""
     others = [CheckpointRef.of_folder(path, name) for name, path in params.others.items()]
+    advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
     for other in others:
-        same_vocabulary(other, CheckpointRef.noted(base_model))
+        same_vocabulary(other, CheckpointRef.noted(base_model), advice)
     found = [evaluate(other, other.name, tokenized, domains, params) for other in others]
     return _joined([r for r, _ in found], COLUMNS), _joined([i for _, i in found], ITEM_COLUMNS)
 

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from versatune import registry, tracking
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.artifacts import plain
+from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import CHAMPIONS, Diary, Registration, Serving
@@ -15,6 +16,25 @@ logger = logging.getLogger(__name__)
 PROMOTED = "promoted"
 MAX_TAG = 4000
 """Characters of a tag; MLflow takes 5,000."""
+
+
+def choose(diary: Diary, base: CheckpointRef, params: RetrainParams) -> dict[str, Any]:
+    """The champion, what a challenger is measured against, and what it is trained from, as JSON.
+
+    Raises VersatuneError when the champion's vocabulary is not the base model's, whose tokenizer
+    makes the rows.
+    """
+    found = serving(diary, params)
+    if found:
+        same_vocabulary(
+            found.checkpoint,
+            base,
+            f"Give retrain.model_name another name than {params.model_name}, under which this base "
+            "model's line of champions begins, or set base_model back.",
+        )
+    opponent = found.checkpoint if found else base
+    start = opponent if params.start_from == "champion" else base
+    return {"champion": plain(found), "opponent": plain(opponent), "start": plain(start)}
 
 
 def serving(diary: Diary, params: RetrainParams) -> Serving | None:
@@ -38,8 +58,12 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
     return found
 
 
-def hand_in(diary: Diary, params: RetrainParams) -> bool:
-    """Register what waits, oldest first; False when MLflow is away and something still waits."""
+def hand_in(diary: Diary, params: RetrainParams, tonight: str | None = None) -> bool:
+    """Register what waits, oldest first; False when MLflow is away and something still waits.
+
+    The run is tagged with what became of each, but for the one with the key ``tonight``: its
+    decision is the run's own.
+    """
     for waiting in diary.state.waiting:
         try:
             outcome = _register(waiting, params)
@@ -51,6 +75,8 @@ def hand_in(diary: Diary, params: RetrainParams) -> bool:
             )
             return False
         diary.keep(waiting.night, "outcome", outcome)
+        if waiting.key != tonight:
+            tell({f"handed_in.{waiting.night}": f"{outcome['decision']}, {_label(outcome)}"})
         rest = [w for w in diary.state.waiting if w.key != waiting.key]
         if outcome["decision"] == PROMOTED:
             found = Serving(checkpoint=waiting.checkpoint, key=waiting.checkpoint.fingerprint)
@@ -68,11 +94,13 @@ def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
     others = [w for w in diary.state.waiting if w.key != waiting.key]
     diary.update(waiting=[*others, waiting])
     diary.keep(waiting.night, "outcome", not_yet(waiting, params))
-    if not hand_in(diary, params):
+    if not hand_in(diary, params, waiting.key):
         _shorten(diary, params)
     diary.finish(diary.current)
     prune(diary, params)
-    return str(diary.kept(waiting.night, "outcome")["decision"])
+    outcome = diary.kept(waiting.night, "outcome")
+    tell({"version": _label(outcome)})
+    return str(outcome["decision"])
 
 
 def registration(
@@ -125,6 +153,11 @@ def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
         "version": None,
         "decision": f"{decision}: MLflow does not answer",
     }
+
+
+def _label(outcome: dict[str, Any]) -> str:
+    number = outcome["version"]
+    return "not registered" if number is None else f"{outcome['name']} version {number}"
 
 
 def _shorten(diary: Diary, params: RetrainParams) -> None:

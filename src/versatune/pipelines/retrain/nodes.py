@@ -1,6 +1,7 @@
 """Nodes of the retrain pipeline. With nothing new each hands on what the last night made."""
 
 import logging
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -42,6 +43,7 @@ def look_for_news(
     reasons = night.new if new else []
     if new:
         logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))
+        tracking.set_tags({"strategy": params.strategy.name, "base_model": base.name})
     else:
         logger.info("Nothing new since retraining %d (%s).", night.number, night.finished)
     champions.tell({"night": str(night.number), "new": "; ".join(reasons) or "nothing"})
@@ -55,13 +57,8 @@ def choose_models(
     diary = Diary(params.folder)
     champions.hand_in(diary, params)
 
-    def choose() -> dict[str, Any]:
-        base = CheckpointRef.model_validate(base_model)
-        found = champions.serving(diary, params)
-        opponent = found.checkpoint if found else base
-        start = opponent if params.start_from == "champion" else base
-        return {"champion": plain(found), "opponent": plain(opponent), "start": plain(start)}
-
+    base = CheckpointRef.model_validate(base_model)
+    choose = partial(champions.choose, diary, base, params)
     return dict(diary.pinned(retrain_news["night"], "models", choose))
 
 
