@@ -159,7 +159,14 @@ def test_smoothing_averages_with_the_base_loss() -> None:
     np.testing.assert_allclose(decision.learnable_potential, wanted)
 
 
-EXPAND = {"name": "expand", "target": "law", "epsilon": 0.25, "delta": 0.1, "target_cap": 0.65}
+EXPAND = {
+    "name": "expand",
+    "target": "law",
+    "sigma": 1.0,
+    "epsilon": 0.25,
+    "delta": 0.1,
+    "target_cap": 0.65,
+}
 
 
 def test_expansion_opens_and_closes_its_gate() -> None:
