@@ -24,7 +24,7 @@ from versatune.pipelines.train import create_pipeline
 from versatune.pipelines.train.nodes import known_references, log_trained_model, train_model
 from versatune.pipelines.train.params import TrackingParams
 from versatune.reporting.tables import round_log
-from versatune.training.api import TrainResult
+from versatune.training.api import TrainResult, train
 from versatune.training.config import TrainParams
 
 CONTRACT = {
@@ -98,6 +98,27 @@ def test_a_slice_run_trains_and_writes_the_contract(
     assert written.groupby("round")["weight"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert list(written["domain"][:3]) == ["law", "medicine", "code"]
     assert catalog.load("trained_model").facts["rounds"] == 2
+
+
+def test_a_rollback_to_a_checkpoint_that_is_gone_is_told(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    values = PARAMS | {"gradient_accumulation_steps": 2}
+    best = tmp_path / "trained" / "checkpoints" / "checkpoint-4"
+
+    def lose(event: dict[str, Any]) -> None:
+        if event["round"] == 3:
+            shutil.rmtree(best)
+
+    with pytest.raises(VersatuneError, match=r"back to round 2.*checkpoint-4 is gone"):
+        train(
+            tiny_store,
+            tiny_checkpoint,
+            TrainParams.model_validate(values),
+            initial_weights=START,
+            folder=tmp_path / "trained",
+            on_round=lose,
+        )
 
 
 def test_expansion_rolls_back_and_the_report_says_why(

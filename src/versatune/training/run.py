@@ -88,6 +88,11 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     chosen = None if goes_on else last
     if mixture.rolls_back:
         chosen = folder / f"checkpoint-{trainer.best_step}"
+        if chosen not in checkpoints.complete(folder):
+            raise VersatuneError(
+                f"{mixture.ended}; but its checkpoint {chosen} is gone, so training has to begin "
+                "anew: run with train.resume: restart."
+            )
     _finish(job, trainer, mixture, chosen)
 
 
