@@ -1,18 +1,19 @@
 """The probe against base models whose shares are known.
 
-    python -m tests.benchmarks.truth_checks OUT_DIR [--seeds 5 --documents 8000 --epochs 3]
+    python -m tests.benchmarks.truth_checks OUT_DIR [--seeds 5 --documents 16000 --epochs 3]
 
 A world is a share vector and a seed: the embedded sample's corpus is made with those shares, a
-base model is pretrained on it, and 2,048 samples of it are judged by three judges:
+base model is pretrained on it, and 8,192 samples of it are judged by three judges:
 
 - ``default``: the default classifier, trained on the instruction rows, cleaned as ingest does;
-- ``weak``: the same with a vocabulary of 150, which errs on the samples but hardly on the rows;
+- ``weak``: the same with a vocabulary of 100, which errs on the samples but hardly on the rows;
 - ``opening``: reads only the first two words of a text, trained on documents of another sample,
   so it errs on its rows as it does on the samples: what the corrections assume.
 
-Each correction's shares are compared by total variation with the corpus and with what the model
-drew, and its distance from the corpus with no correction's, world by world. What is done is kept
-in OUT_DIR and found again; ``--done`` shows the table of it.
+Each correction's shares, and those after an audit of 512 samples by the default judge or by a
+reader who is right (what was drawn), are compared by total variation with the corpus and with what
+the model drew, and with no correction's, world by world. What is done is kept in OUT_DIR and found
+again; ``--done`` shows the table of it. Several processes share the work.
 """
 
 import argparse
@@ -22,19 +23,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
 from tests.probe_rows import cleaned
-from versatune.artifacts import FolderRef
+from versatune.artifacts import FolderRef, write_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.base import BaseModelParams, make_base
 from versatune.probing.config import ClassifierParams, SamplingParams
-from versatune.probing.estimate import estimate_shares
+from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
+from versatune.probing.quantification import Array, audit_chances, draw_by_chance
 from versatune.probing.sampling import ModelSampler, Sample, SampleStore
 from versatune.probing.shift import diagnose
 from versatune.sample.build import build
@@ -47,6 +50,9 @@ VECTORS = {
     "law": (0.40, 0.05, 0.25, 0.05, 0.05, 0.20),
 }
 CORRECTIONS = ("none", "pacc", "acc", "em")
+AUDITS = {"default": "audit by default", "reader": "audit by a reader"}
+AUDITED = 512
+"""Samples that a second judge looks at."""
 OPENING = 2
 """Words that the judge ``opening`` reads."""
 ANOTHER = 1000
@@ -79,19 +85,22 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     true = drawn(corpus, [s.text for s in samples])
     rows = instruction_rows(sample, folder / "clean", seed)
     openings = document_rows(folder / "documents", seed + ANOTHER)
-    weak = ClassifierParams(max_features=150)
+    reader = {"reader": (np.eye(len(DOMAINS))[true], Labelled.trusted(len(DOMAINS)))}
+    usual, weak = ClassifierParams(), ClassifierParams(max_features=100)
+    default, second = findings(folder / "default", rows, usual, samples, true, reader, seed)
+    seconds = {"default": second, **reader}
     found = {
         "truth": [sample["shares"][d] for d in DOMAINS],
         "drawn": (np.bincount(true, minlength=6) / len(true)).tolist(),
         "judges": {
-            "default": findings(folder / "default", rows, ClassifierParams(), samples, true, seed),
-            "weak": findings(folder / "weak", rows, weak, samples, true, seed),
+            "default": default,
+            "weak": findings(folder / "weak", rows, weak, samples, true, seconds, seed)[0],
             "opening": findings(
-                folder / "opening", openings, ClassifierParams(), opened(samples), true, seed
-            ),
+                folder / "opening", openings, usual, opened(samples), true, seconds, seed
+            )[0],
         },
     }
-    done.write_text(json.dumps(found, indent=1))
+    write_json(done, found)
     return found
 
 
@@ -130,9 +139,13 @@ def findings(
     params: ClassifierParams,
     samples: list[Sample],
     true: np.ndarray,
+    seconds: dict[str, tuple[Array, Labelled]],
     seed: int,
-) -> dict:
-    """What one judge says of the samples, and what each correction makes of it."""
+) -> tuple[dict, tuple[Array, Labelled]]:
+    """What each correction and audit makes of one judge, and what the judge itself says.
+
+    ``seconds``: probabilities (n, k) of those who audit it, and their labelled rows.
+    """
     ref = train(folder, rows, params, seed)
     judgement, labelled = judge_samples(Classifier.load(ref), samples), Labelled.load(ref)
     p, ok = judgement.probabilities[judgement.ok], judgement.ok
@@ -146,7 +159,17 @@ def findings(
         found["estimates"][how] = {k: getattr(e, k).tolist() for k in ("share", "low", "high")}
         if how == "pacc":
             found["shift"] = diagnose(judgement, labelled, e.share)
-    return found
+    chances = audit_chances(p, AUDITED)
+    looked = draw_by_chance(chances, np.random.default_rng(seed))
+    for name, (said, rows_of_second) in seconds.items():
+        seen = np.full_like(p, np.nan)
+        seen[looked] = said[ok][looked]
+        audit = Audit(seen, chances, rows_of_second)
+        e = estimate_shares(p, labelled, "pacc", 500, seed, audit=audit)
+        found["estimates"][AUDITS[name]] = {
+            k: getattr(e, k).tolist() for k in ("share", "low", "high")
+        }
+    return found, (judgement.probabilities, labelled)
 
 
 def drawn(corpus: Path, texts: list[str]) -> np.ndarray:
@@ -196,7 +219,7 @@ def table(worlds: dict[tuple[str, int], dict]) -> None:
         found = [(w, w["judges"][judge]) for w in worlds.values()]
         rows, samples = (np.mean([f[k] for _, f in found]) for k in ("on_rows", "on_samples"))
         uncorrected = {goal: distances(found, "none", goal) for goal in ("truth", "drawn")}
-        for how in CORRECTIONS:
+        for how in found[0][1]["estimates"]:
             off = {goal: distances(found, how, goal) for goal in uncorrected}
             gains = [np.subtract(uncorrected[goal], off[goal]) for goal in uncorrected]
             held = np.mean([holds(f["estimates"][how], w["truth"]) for w, f in found])
@@ -222,20 +245,28 @@ def holds(estimate: dict, truth: Sequence[float]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--documents", type=int, default=8000)
+    parser.add_argument("--documents", type=int, default=16000)
     parser.add_argument("--epochs", type=float, default=3)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--n", type=int, default=2048)
+    parser.add_argument("--n", type=int, default=8192)
     parser.add_argument("--done", action="store_true", help="show what is done, make nothing")
     args = parser.parse_args()
     worlds: dict[tuple[str, int], dict] = {}
     for seed, name in itertools.product(range(args.seeds), VECTORS):
         if args.done and not found_file(args.out, name, seed).is_file():
             continue
-        worlds[name, seed] = world(name, seed, args)
+        args.out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(args.out / f"{name}-{seed}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:  # another process is at this world
+            continue
+        with lock:
+            worlds[name, seed] = world(name, seed, args)
+        lock.release()
         if not args.done:
             print(f"\nafter {len(worlds)} worlds:", flush=True)
             table(worlds)

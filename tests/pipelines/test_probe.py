@@ -62,6 +62,7 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
         {
             **{name: MemoryDataset(value) for name, value in values.items()},
             "judge_key": SecretDataset(credentials={"api_key": "key-of-the-judge"}),
+            "audit_key": SecretDataset(credentials={"api_key": "key-of-the-auditor"}),
             "sampler_key": SecretDataset(credentials={"api_key": "key-of-the-sampler"}),
             **{n: FolderDataset(filepath=str(probe / n)) for n in FOLDERS},
             "knowledge_distribution": JSONDataset(filepath=str(folder / "knowledge.json")),
@@ -70,12 +71,12 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
     )
 
 
-FOLDERS = ("judge", "samples", "judgements")
+FOLDERS = ("judge", "samples", "judgements", "audit")
 
 
 def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
     entries = yaml.safe_load((project_root / "conf/base/catalog_probe.yml").read_text())
-    for name in {*create_pipeline().all_outputs(), "judge_key", "sampler_key"}:
+    for name in {*create_pipeline().all_outputs(), "judge_key", "audit_key", "sampler_key"}:
         assert entries[name]["metadata"]["kedro-viz"]["layer"], name
 
 

@@ -10,6 +10,9 @@ from versatune.errors import VersatuneError
 from versatune.params import Params
 from versatune.probing.known import KNOWN
 
+MIN_AUDIT = 30
+"""Fewest samples of an audit."""
+
 
 class ServerParams(Params):
     """How to reach an OpenAI-compatible server."""
@@ -135,18 +138,41 @@ class EndpointParams(Params):
     """Above this share of texts without any answer the probe stops; run it again to go on."""
 
 
+class PersonParams(Params):
+    """People write the domain of each text into a CSV file."""
+
+    file: Path | None = None
+    """The file, which the first run makes; by default ``answers/labels.csv`` below
+    ``probe.folder``. What is written in it is never lost and never asked for again."""
+
+
 class JudgeParams(Params):
     """Who says which domain a text belongs to."""
 
-    kind: Literal["classifier", "likelihood", "endpoint"] = "classifier"
+    kind: Literal["classifier", "likelihood", "endpoint", "person"] = "classifier"
     """``classifier`` is trained on the ingested rows; ``likelihood`` is a local instruct model;
-    ``endpoint`` is a served chat model."""
+    ``endpoint`` is a served chat model; ``person`` (for an audit alone) is people who read."""
     classifier: ClassifierParams = ClassifierParams()
     """Used by that kind."""
     likelihood: LikelihoodParams = LikelihoodParams()
     """Used by that kind."""
     endpoint: EndpointParams = EndpointParams()
     """Used by that kind."""
+    person: PersonParams = PersonParams()
+    """Used by that kind."""
+
+
+class AuditParams(Params):
+    """A second, better judge looks at a part of the samples and corrects the first.
+
+    Mends errors that the first judge makes on the samples and not on its labelled rows.
+    """
+
+    n: int = Field(default=0, ge=0)
+    """Samples it looks at, those the first judge is unsure of preferred; 0: no audit."""
+    judge: JudgeParams = JudgeParams(kind="endpoint")
+    """Who it is. It must be nearer the truth than the first: the shares become what it would say
+    of all the samples."""
 
 
 class EstimateParams(Params):
@@ -176,6 +202,8 @@ class ProbeParams(Params):
     """How many."""
     judge: JudgeParams = JudgeParams()
     """Who judges them."""
+    audit: AuditParams = AuditParams()
+    """Whether a second judge looks at some of the samples, and who."""
     estimate: EstimateParams = EstimateParams()
     """How shares are made of judgements."""
 
@@ -185,6 +213,32 @@ class ProbeParams(Params):
             raise ValueError(
                 f"known_distribution: there is none named {self.known_distribution!r}; "
                 f"there are {', '.join(KNOWN)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _auditable(self) -> Self:
+        if self.judge.kind == "person":
+            raise ValueError(
+                "judge.kind person is for probe.audit.judge: people would have to read every sample"
+            )
+        if not self.audit.n:
+            return self
+        if self.audit.n < MIN_AUDIT:
+            raise ValueError(f"audit.n is {self.audit.n}: below {MIN_AUDIT} an audit says nothing")
+        if self.estimate.correction == "em":
+            raise ValueError(
+                "estimate.correction em needs one judge's probabilities for every sample: with "
+                "audit.n above 0 take pacc, acc or none"
+            )
+        second = self.audit.judge
+        if second == self.judge:
+            raise ValueError("audit.judge is the same as judge: a second judge must be another one")
+        if second.kind == "endpoint" and not second.endpoint.server.model:
+            raise ValueError("audit.judge.endpoint.server.model is empty: name the model")
+        if second.kind == "likelihood" and not second.likelihood.name_or_path:
+            raise ValueError(
+                "audit.judge.likelihood.name_or_path is empty: give the folder of an instruct model"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 The interval of a share is the percentile bootstrap: texts are drawn again with replacement, and
 so are the labelled rows inside each domain, because the correction is only as sure as they are.
+With an audit a text is drawn together with the second judge's answer on it.
 """
 
 from collections.abc import Iterator
@@ -9,16 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import Judgement, Labelled, Status
 from versatune.probing.quantification import (
     Array,
     Correction,
     Labels,
     adjusted_shares,
+    audited_mean,
     correct,
     em_shares,
     hard,
     raw_shares,
+    response_matrix,
 )
 
 LEVEL = 0.95
@@ -44,6 +47,47 @@ class Estimate:
         return np.maximum(self.high - self.share, self.share - self.low)
 
 
+@dataclass(frozen=True)
+class Audit:
+    """What a second judge says of a part of the n texts."""
+
+    probabilities: Array
+    """(n, k); rows of texts it was not asked about, or gave no answer to, are NaN."""
+    chances: Array
+    """(n,) each text's chance to be asked about."""
+    labelled: Labelled
+    """Rows of known domain as the second judge sees them."""
+
+    def part(self, texts: np.ndarray) -> "Audit":
+        """The audit of some of the texts, by index or mask."""
+        return Audit(self.probabilities[texts], self.chances[texts], self.labelled)
+
+    @property
+    def judgement(self) -> Judgement:
+        """The same as a judgement; a text it was not asked about has the status ``failed``."""
+        status: list[Status] = ["failed" if np.isnan(p) else "ok" for p in self.probabilities[:, 0]]
+        return Judgement(self.probabilities, status, np.full(len(status), np.nan))
+
+    def mean(self, probabilities: Array, counts: Array) -> Array:
+        """Estimate of its mean over all texts, (k,); see :func:`audited_mean`."""
+        return audited_mean(probabilities, self.probabilities, self.chances, counts)
+
+
+def point_estimate(
+    probabilities: Array, labelled: Labelled, correction: Correction, audit: Audit | None = None
+) -> Array:
+    """Shares (k,). With an audit, corrected for the second judge's errors on its own rows.
+
+    ValueError for ``em`` with an audit: it needs one judge's probabilities for every text.
+    """
+    if audit is None:
+        return correct(probabilities, labelled.probabilities, labelled.labels, correction)
+    probabilities, audit = _as_counted(probabilities, audit, correction)
+    mean = audit.mean(probabilities, np.ones(len(probabilities)))
+    rows = audit.labelled
+    return adjusted_shares(mean, response_matrix(rows.probabilities, rows.labels))
+
+
 def estimate_shares(
     probabilities: Array,
     labelled: Labelled,
@@ -51,13 +95,20 @@ def estimate_shares(
     replicates: int,
     seed: int,
     level: float = LEVEL,
+    audit: Audit | None = None,
 ) -> Estimate:
-    """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged."""
-    known, labels = labelled.probabilities, labelled.labels
-    share = correct(probabilities, known, labels, correction)
+    """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged.
+
+    Raw is what the first judge gives by itself, also when there is an ``audit``.
+    """
+    share = point_estimate(probabilities, labelled, correction, audit)
     raw = raw_shares(probabilities)
     rng = np.random.default_rng(seed)
-    means, draws = _replicates(probabilities, labelled, correction, replicates, rng)
+    if audit is None:
+        means, draws = _replicates(probabilities, labelled, correction, replicates, rng)
+    else:
+        means = _resampled_means(probabilities, replicates, rng)
+        draws = _audited_replicates(*_as_counted(probabilities, audit, correction), replicates, rng)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(draws, tails, axis=0)
     raw_low, raw_high = np.quantile(means, tails, axis=0)
@@ -111,6 +162,35 @@ def _replicates(
     responses = _resampled_responses(known, labelled.labels, replicates, rng)
     pairs = zip(counted, responses, strict=True)
     return means, np.stack([adjusted_shares(mean, response) for mean, response in pairs])
+
+
+def _audited_replicates(
+    probabilities: Array,
+    audit: Audit,
+    replicates: int,
+    rng: np.random.Generator,
+) -> Array:
+    """Bootstrap replicates of the audited shares, (R, k)."""
+    n, rows = len(probabilities), audit.labelled
+    means = [audit.mean(probabilities, _counts(n, rng)) for _ in range(replicates)]
+    responses = _resampled_responses(rows.probabilities, rows.labels, replicates, rng)
+    pairs = zip(means, responses, strict=True)
+    return np.stack([adjusted_shares(mean, response) for mean, response in pairs])
+
+
+def _as_counted(probabilities: Array, audit: Audit, correction: Correction) -> tuple[Array, Audit]:
+    """Both judges' answers as the correction counts them: probabilities, or hard labels."""
+    second, rows = audit.probabilities, audit.labelled
+    if correction == "em":
+        raise ValueError("em needs the same judge's probabilities for every text")
+    if correction == "none":
+        rows = Labelled.trusted(second.shape[1])
+    if correction == "acc":
+        answered = ~np.isnan(second[:, 0])
+        second = np.where(answered[:, None], hard(second), np.nan)
+        rows = Labelled(hard(rows.probabilities), rows.labels, rows.familiarity)
+        probabilities = hard(probabilities)
+    return probabilities, Audit(second, audit.chances, rows)
 
 
 def _counts(n: int, rng: np.random.Generator) -> Array:

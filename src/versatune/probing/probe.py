@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 OnRound = Callable[[int, Estimate], None]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "refused", "unparseable", "failed")
 SAMPLES, JUDGEMENTS, JUDGE = "samples", "judgements", "judge"
+SKIPPED = {"skipped": True}
+"""Inputs and facts of a folder whose stage was not needed."""
 ANSWERS = "answers"
 """Where a judge that has to be paid keeps its answers: beside the folders that are made anew when
 the rows or the samples change, since an answer depends on neither."""
@@ -166,7 +168,12 @@ def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample],
         for line in file.read_text(encoding="utf-8").split("\n")
         if line
     ]
-    return drawn[:n], join([_read(file) for file in _waves(judgements.path)], n)
+    return drawn[:n], load_judgements(judgements.path, n)
+
+
+def load_judgements(folder: Path, n: int) -> Judgement:
+    """The first ``n`` judgements that a :class:`JudgementStore` keeps in ``folder``, in order."""
+    return join([_read(file) for file in _waves(folder)], n)
 
 
 def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
@@ -194,14 +201,13 @@ def skipped(folder: Path) -> FolderRef:
     """
     if (folder / MANIFEST).is_file():
         return FolderRef.load(folder, verify=False)
-    inputs = {"skipped": True}
-    if (folder / INPUTS).is_file() and read_json(folder / INPUTS) != inputs:
+    if (folder / INPUTS).is_file() and read_json(folder / INPUTS) != SKIPPED:
         raise VersatuneError(
             f"probe.known_distribution leaves out the probe, but {folder} holds one that is not "
             "finished: move the folder away to go without it, or set probe.known_distribution to "
             "null to finish it."
         )
-    return WorkFolder.open(folder, inputs).seal(skipped=True)
+    return WorkFolder.open(folder, SKIPPED).seal(**SKIPPED)
 
 
 def facts_of(samples: list[Sample]) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Notation: k domains; P (n, k) the judge's probabilities for n sampled texts; Q (m, k) its
 probabilities for m labelled rows it was not trained on, with true domains y. The assumption of
 every correction is label shift: within a domain, sampled texts are judged as its labelled rows
-are. :mod:`versatune.probing.shift` tests it.
+are. :mod:`versatune.probing.shift` tests it. A second judge that looks at a part of the samples
+needs no such assumption about the first one (:func:`audited_mean`).
 """
 
 from typing import Literal
@@ -82,6 +83,55 @@ def em_shares(
             return updated
         shares = updated
     return shares
+
+
+def audit_chances(probabilities: Array, n: int) -> Array:
+    """The chance of each text to be among the ``n`` a second judge looks at; (N, k) -> (N,).
+
+    Half of it alike for all, half in proportion to sqrt(1 - max_j p_ij): texts the first judge is
+    unsure of tell more about its errors (active statistical inference, Zrnic & Candes 2024). The
+    even half keeps every chance at n / 2N or above, so no text ever weighs more than 2N / n. Sums
+    to n, or is 1 everywhere when n >= N.
+    """
+    total = len(probabilities)
+    if n >= total:
+        return np.ones(total)
+    unsure = np.sqrt(np.maximum(1 - probabilities.max(axis=1), 0))
+    lean = unsure / unsure.mean() if unsure.any() else np.ones(total)
+    chances: Array = (1 + lean) / 2 * n / total
+    while (chances > 1).any():
+        sure = chances >= 1
+        chances[sure] = 1
+        chances[~sure] *= (n - sure.sum()) / chances[~sure].sum()
+    return chances
+
+
+def draw_by_chance(chances: Array, rng: np.random.Generator) -> Labels:
+    """Indices of texts drawn with these chances, in order; as many as the chances sum to.
+
+    Systematic sampling in random order: the number drawn is fixed, the chances are exact.
+    """
+    order = rng.permutation(len(chances))
+    steps = np.floor(np.cumsum(chances[order]) + rng.random())
+    drawn: Labels = np.sort(order[np.diff(steps, prepend=0.0) >= 1])
+    return drawn
+
+
+def audited_mean(probabilities: Array, second: Array, chances: Array, counts: Array) -> Array:
+    """The second judge's mean over all texts, from its answers on a part; (k,).
+
+    sum_i c_i p_i / sum_i c_i + sum_i w_i (q_i - p_i) / sum_i w_i, w_i = c_i / chance_i over the
+    texts with an answer q_i (rows of ``second`` (n, k) that are not NaN), c_i = ``counts`` (n,) how
+    often a text counts. The first judge's mean plus what it errs by, as far as the second can say:
+    the difference estimator of survey sampling (Cassel, Saerndal & Wretman 1976), lately
+    prediction-powered inference (Angelopoulos et al. 2023). Right for large n whatever the first
+    judge does; entries may lie outside [0, 1].
+    """
+    mean: Array = counts @ probabilities / counts.sum()
+    weights = np.where(np.isnan(second[:, 0]), 0.0, counts / chances)
+    if weights.any():
+        mean = mean + weights @ np.nan_to_num(second - probabilities) / weights.sum()
+    return mean
 
 
 def correct(probabilities: Array, labelled: Array, labels: Labels, correction: Correction) -> Array:

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from versatune.artifacts import FolderRef
+from versatune.probing.audit import agreement, load_audit
 from versatune.probing.config import ProbeParams
-from versatune.probing.estimate import Estimate, bounds, estimate_shares
+from versatune.probing.estimate import Audit, Estimate, bounds, estimate_shares, point_estimate
 from versatune.probing.judges.base import Judgement, Labelled
 from versatune.probing.probe import facts_of
-from versatune.probing.quantification import Correction, correct, response_matrix
+from versatune.probing.quantification import response_matrix
 from versatune.probing.sampling import Sample
 from versatune.probing.shift import diagnose
 
@@ -26,21 +27,31 @@ def knowledge_distribution(
     params: ProbeParams,
     base_model: str,
     data_shares: dict[str, float],
+    audited: FolderRef | None = None,
 ) -> dict[str, Any]:
     """Shares per domain with 95 % intervals, and everything a reader needs to judge them.
 
     ``facts``: those of the samples' and the judgements' folders. Texts without a judgement are
     left out of the mean; ``worst_low`` and ``worst_high`` bound the share if all of them were
-    elsewhere, or here.
+    elsewhere, or here. ``audited``: what a second judge said of a part of the samples; the shares
+    and the check of the label shift are then about that judge.
     """
     domains = judge.facts["domains"]
     labelled = Labelled.load(judge)
     ok = judgement.ok
     judged = judgement.probabilities[ok]
     how = params.estimate
-    found = estimate_shares(judged, labelled, how.correction, how.bootstrap, params.seed)
+    audit = load_audit(audited, len(samples), len(domains)) if audited else None
+    of_judged = audit.part(ok) if audit else None
+    found = estimate_shares(
+        judged, labelled, how.correction, how.bootstrap, params.seed, audit=of_judged
+    )
     missing = 1 - float(ok.mean())
-    shift = diagnose(judgement, labelled, found.share)
+    shift = (
+        diagnose(audit.judgement, audit.labelled, found.share, 1 / audit.chances)
+        if audit
+        else diagnose(judgement, labelled, found.share)
+    )
     return {
         "domains": {
             name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
@@ -53,7 +64,7 @@ def knowledge_distribution(
         "base_model": base_model,
         "seed": params.seed,
         "rounds": facts["rounds"],
-        "round_shares": _round_shares(judgement, labelled, how.correction, facts["rounds"]),
+        "round_shares": _round_shares(judgement, labelled, audit, params, facts["rounds"]),
         "stopped": facts["stopped"],
         "half_width": {
             "asked": params.rounds.half_width,
@@ -66,19 +77,32 @@ def knowledge_distribution(
             response_matrix(labelled.probabilities, labelled.labels), 4
         ).tolist(),
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
+        "audit": audited.facts | agreement(judgement, audit) if audited and audit else None,
         "shift": shift,
         "warnings": warnings(found, shift, facts["stopped"], params, missing, domains),
     }
 
 
 def _round_shares(
-    judgement: Judgement, labelled: Labelled, correction: Correction, rounds: int
+    judgement: Judgement,
+    labelled: Labelled,
+    audit: Audit | None,
+    params: ProbeParams,
+    rounds: int,
 ) -> list[list[float]]:
     """What each of the T rounds would give by itself; one without a judgement is left out."""
     ok = judgement.ok
     parts = [part[ok[part]] for part in np.array_split(np.arange(len(ok)), rounds)]
-    known = (labelled.probabilities, labelled.labels)
-    found = [correct(judgement.probabilities[p], *known, correction) for p in parts if len(p)]
+    found = [
+        point_estimate(
+            judgement.probabilities[part],
+            labelled,
+            params.estimate.correction,
+            audit.part(part) if audit else None,
+        )
+        for part in parts
+        if len(part)
+    ]
     return np.round(found, 6).tolist()
 
 
@@ -99,7 +123,12 @@ def warnings(
     ]
     if wide:
         said.append(f"intervals too wide to decide on: {', '.join(wide)}.")
-    if stopped == "limit":
+    if params.audit.n and found.half_widths.max() > params.rounds.half_width:
+        said.append(
+            f"audited intervals reach up to +-{found.half_widths.max():.3f}, further than "
+            "probe.rounds.half_width asks: a larger probe.audit.n would narrow them."
+        )
+    elif stopped == "limit":
         # with a correction, more samples can't help beyond what the labelled rows allow
         sampling = (found.raw_high - found.raw_low).max() / 2
         cause = "more labelled rows" if 2 * sampling < params.rounds.half_width else "more samples"
@@ -111,15 +140,27 @@ def warnings(
         said.append(
             "sampled texts are judged unlike the labelled rows (confidence distance "
             f"{shift['confidence_distance']:.2f}): the correction's assumption is doubtful; "
-            "compare with another judge."
+            + (
+                "take another second judge."
+                if params.audit.n
+                else "let a second judge audit some of them (probe.audit)."
+            )
         )
     if missing > 0.05:
         said.append(f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high.")
     return said
 
 
-def table(samples: list[Sample], judgement: Judgement, domains: list[str]) -> dict[str, list[Any]]:
-    """Columns of the table to browse, a row a sample: what it begins with and how it was judged."""
+def table(
+    samples: list[Sample],
+    judgement: Judgement,
+    domains: list[str],
+    audited: FolderRef | None = None,
+) -> dict[str, list[Any]]:
+    """Columns of the table to browse, a row a sample: what it begins with and how it was judged.
+
+    ``second``: the domain that a second judge named, where it was asked and could say.
+    """
     filled = np.nan_to_num(judgement.probabilities, nan=0.0)
     best = filled.argmax(axis=1)
     ok = judgement.ok
@@ -133,6 +174,12 @@ def table(samples: list[Sample], judgement: Judgement, domains: list[str]) -> di
         "ended": [s.ended for s in samples],
         "n_tokens": [s.n_tokens for s in samples],
     }
+    if audited:
+        said = load_audit(audited, len(samples), len(domains)).judgement
+        named = said.probabilities[said.ok].argmax(axis=1)
+        second = np.full(len(samples), None, dtype=object)
+        second[said.ok] = [domains[j] for j in named]
+        columns["second"] = second.tolist()
     for j, domain in enumerate(domains):
         columns[f"p_{domain}"] = filled[:, j].tolist()
     return columns

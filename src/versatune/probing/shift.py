@@ -26,18 +26,28 @@ def row_weights(labelled: Labelled, shares: Array) -> Array:
     return np.asarray(weights / weights.sum(), dtype=np.float64)
 
 
-def distance(sample: Array, reference: Array, weights: Array) -> float:
-    """Kolmogorov-Smirnov distance of a sample (n,) from a weighted reference (m,); in [0, 1]."""
-    points = np.sort(np.concatenate([sample, reference]))
-    ours = np.searchsorted(np.sort(sample), points, side="right") / len(sample)
-    order = np.argsort(reference)
-    steps = np.concatenate([[0.0], np.cumsum(weights[order])])
-    theirs = steps[np.searchsorted(reference[order], points, side="right")]
-    return float(np.abs(ours - theirs).max())
+def distance(a: Array, b: Array, a_weights: Array, b_weights: Array) -> float:
+    """Kolmogorov-Smirnov distance of two weighted samples, (n,) and (m,); in [0, 1].
+
+    Each one's weights sum to 1.
+    """
+    points = np.sort(np.concatenate([a, b]))
+    return float(np.abs(_below(a, a_weights, points) - _below(b, b_weights, points)).max())
 
 
-def diagnose(judgement: Judgement, labelled: Labelled, shares: Array) -> dict[str, Any]:
+def _below(values: Array, weights: Array, points: Array) -> Array:
+    """Weight of the values at most as large as each of the points."""
+    order = np.argsort(values)
+    steps: Array = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return steps[np.searchsorted(values[order], points, side="right")]
+
+
+def diagnose(
+    judgement: Judgement, labelled: Labelled, shares: Array, counts: Array | None = None
+) -> dict[str, Any]:
     """How unlike the labelled rows the judged samples are.
+
+    ``counts``: for how many samples each stands, (n,); by default each for itself.
 
     ``confidence_distance``: distance of the likeliest domain's probability; ``by_chance``: what
     sampling alone stays below in 95 of 100 cases; ``unfamiliar_share``: share of samples with
@@ -47,14 +57,16 @@ def diagnose(judgement: Judgement, labelled: Labelled, shares: Array) -> dict[st
     weights = row_weights(labelled, shares)
     ok = judgement.ok
     found = judgement.probabilities[ok].max(axis=1)
-    gap = distance(found, labelled.probabilities.max(axis=1), weights)
-    chance = 1.36 * np.sqrt(1 / len(found) + (weights**2).sum())
+    stands = np.ones(len(found)) if counts is None else counts[ok]
+    stands = stands / stands.sum()
+    gap = distance(found, labelled.probabilities.max(axis=1), stands, weights)
+    chance = 1.36 * np.sqrt((stands**2).sum() + (weights**2).sum())
     unfamiliar = None
     if not np.isnan(judgement.familiarity[ok]).any():
         order = np.argsort(labelled.familiarity)
         reached = int(np.searchsorted(np.cumsum(weights[order]), UNFAMILIAR))
         edge = labelled.familiarity[order][min(reached, len(order) - 1)]
-        unfamiliar = float((judgement.familiarity[ok] < edge).mean())
+        unfamiliar = float(stands @ (judgement.familiarity[ok] < edge))
     return {
         "confidence_distance": gap,
         "by_chance": float(chance),

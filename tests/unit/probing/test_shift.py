@@ -21,13 +21,14 @@ def test_weights_give_the_domains_their_shares():
 
 def test_distance_by_hand():
     # at 0.5 all of the sample, a quarter of the reference's weight has been passed
-    found = distance(np.array([0.1, 0.4]), np.array([0.3, 0.8, 0.9]), np.array([0.25, 0.25, 0.5]))
+    a, b = np.array([0.1, 0.4]), np.array([0.3, 0.8, 0.9])
+    found = distance(a, b, np.full(2, 0.5), np.array([0.25, 0.25, 0.5]))
     assert found == pytest.approx(0.75)
 
 
 def test_distance_of_equal_samples_is_zero():
     x = np.array([0.1, 0.5, 0.5, 0.9])
-    assert distance(x, x, np.full(4, 0.25)) == pytest.approx(0)
+    assert distance(x, x, np.full(4, 0.25), np.full(4, 0.25)) == pytest.approx(0)
 
 
 def test_changed_shares_alone_are_no_shift():

@@ -68,22 +68,43 @@ def sample_and_judge(
     )
 
 
+def audit_samples(
+    clean_data: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    domains: Domains,
+    params: ProbeParams,
+    audit_key: SecretStr,
+) -> FolderRef:
+    """Let a second judge look at some of the samples, when there is to be an audit."""
+    from versatune.probing import audit
+
+    if params.known_distribution or not params.audit.n:
+        return audit.no_audit(params)
+    descriptions = {name: config.description for name, config in domains.active.items()}
+    return audit.run_audit(
+        clean_data, samples, judgements, params, descriptions, audit_key.get_secret_value()
+    )
+
+
 def estimate(
     base_model: dict,
     clean_data: FolderRef,
     judge: FolderRef,
     samples: FolderRef,
     judgements: FolderRef,
+    audit: FolderRef,
     domains: Domains,
     params: ProbeParams,
 ) -> tuple[dict, pd.DataFrame]:
-    """Shares with intervals, corrected for the judge's errors, and the table to browse."""
+    """Shares with intervals, corrected for the judges' errors, and the table to browse."""
     from versatune.probing import known, probe, result
 
     if params.known_distribution:
         shares = known.known_distribution(params.known_distribution, list(domains.active))
         return shares, pd.DataFrame(columns=["index", "text", "domain", "confidence", "status"])
     drawn, judged = probe.load_probe(samples, judgements)
+    audited = audit if params.audit.n else None
     rows = clean_data.facts["rows"]["train"]
     distribution = result.knowledge_distribution(
         drawn,
@@ -93,9 +114,12 @@ def estimate(
         params,
         base_model["name"],
         {name: count / sum(rows.values()) for name, count in rows.items()},
+        audited,
     )
     for warning in distribution["warnings"]:
         logger.warning("probe: %s", warning)
     final = {f"probe/final/{n}": d["share"] for n, d in distribution["domains"].items()}
     tracking.log_metrics(final)
-    return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"]))
+    if distribution["audit"]:
+        tracking.log_metrics({"probe/audit/alike": distribution["audit"]["alike"]})
+    return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"], audited))

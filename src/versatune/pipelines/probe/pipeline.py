@@ -1,4 +1,4 @@
-"""base_model, clean_data -> judge -> samples, judgements -> knowledge_distribution."""
+"""base_model, clean_data -> judge -> samples, judgements -> audit -> knowledge_distribution."""
 
 from typing import Any
 
@@ -24,6 +24,19 @@ def create_pipeline(**_: Any) -> Pipeline:
                 name="sample_and_judge",
             ),
             node(
+                nodes.audit_samples,
+                inputs=[
+                    "clean_data",
+                    "samples",
+                    "judgements",
+                    "params:domains",
+                    "params:probe",
+                    "audit_key",
+                ],
+                outputs="audit",
+                name="audit_samples",
+            ),
+            node(
                 nodes.estimate,
                 inputs=[
                     "base_model",
@@ -31,6 +44,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "judge",
                     "samples",
                     "judgements",
+                    "audit",
                     "params:domains",
                     "params:probe",
                 ],

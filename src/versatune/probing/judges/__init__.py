@@ -18,11 +18,13 @@ def train_judge(
     seed: int,
     keep: Path,
     api_key: str = "",
+    key: str = "probe.judge",
 ) -> FolderRef:
     """Make the judge ready, with its answers on labelled rows; the same inputs find it finished.
 
-    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of an endpoint's answers.
-    Raises VersatuneError when the judge can't be had: no model folder, no server.
+    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of answers that are dear.
+    ``key``: where ``params`` stand, for messages. Raises VersatuneError when the judge can't be
+    had: no model folder, no server.
     """
     if params.kind == "classifier":
         from versatune.probing.judges import classifier
@@ -32,13 +34,19 @@ def train_judge(
         from versatune.probing.judges import likelihood
 
         return likelihood.train(folder, clean, params.likelihood, descriptions, seed)
+    if params.kind == "person":
+        from versatune.probing.judges import person
+
+        return person.train(folder, clean, person.file_of(params.person, keep))
     from versatune.probing.judges import endpoint
 
-    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, keep, api_key)
+    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, keep, api_key, key)
 
 
-def open_judge(ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "") -> "Judge":
-    """The judge of a finished folder; an endpoint keeps its answers in the folder ``keep``."""
+def open_judge(
+    ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "", key: str = "probe.judge"
+) -> "Judge":
+    """The judge of a finished folder; answers that are dear are kept in the folder ``keep``."""
     kind = ref.facts["kind"]
     if kind == "classifier":
         from versatune.probing.judges.classifier import Classifier
@@ -48,6 +56,10 @@ def open_judge(ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "
         from versatune.probing.judges.likelihood import Likelihood
 
         return Likelihood.load(ref, params.likelihood)
+    if kind == "person":
+        from versatune.probing.judges.person import Person, file_of
+
+        return Person(ref.facts["domains"], file_of(params.person, keep))
     from versatune.probing.judges.endpoint import Endpoint
 
-    return Endpoint.load(ref, params.endpoint, keep, api_key)
+    return Endpoint.load(ref, params.endpoint, keep, api_key, key)

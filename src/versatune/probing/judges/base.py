@@ -54,6 +54,11 @@ class Labelled:
     familiarity: Array
     """(m,)"""
 
+    @classmethod
+    def trusted(cls, k: int) -> "Labelled":
+        """Of a judge that is taken at his word: a right answer for each of k domains."""
+        return cls(np.eye(k), np.arange(k), np.full(k, np.nan))
+
     def save(self, folder: Path) -> None:
         """Write to a judge's folder."""
         save_file(

@@ -91,12 +91,18 @@ class Endpoint:
     """Judges texts by asking a chat endpoint."""
 
     def __init__(
-        self, descriptions: dict[str, str], params: EndpointParams, keep: Path, api_key: str
+        self,
+        descriptions: dict[str, str],
+        params: EndpointParams,
+        keep: Path,
+        api_key: str,
+        key: str = "probe.judge",
     ) -> None:
-        require_server(params.server, "probe.judge.endpoint.server")
+        self.key = f"{key}.endpoint"
+        require_server(params.server, f"{self.key}.server")
         self.domains = list(descriptions)
         self.params = params
-        self.server = Server(params.server, "probe.judge.endpoint.server", api_key)
+        self.server = Server(params.server, f"{self.key}.server", api_key)
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, about(params)])
@@ -105,9 +111,11 @@ class Endpoint:
         self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, ref: FolderRef, params: EndpointParams, keep: Path, api_key: str) -> Self:
+    def load(
+        cls, ref: FolderRef, params: EndpointParams, keep: Path, api_key: str, key: str
+    ) -> Self:
         """From a finished judge's folder; answers are kept in ``keep``."""
-        return cls(ref.facts["descriptions"], params, keep, api_key)
+        return cls(ref.facts["descriptions"], params, keep, api_key, key)
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -130,7 +138,7 @@ class Endpoint:
         failed = sum(key not in known for key in keys)
         if failed > self.params.max_failed * len(texts):
             raise VersatuneError(
-                f"probe.judge.endpoint: {self.params.server.place} gave no answer to {failed} of "
+                f"{self.key}: {self.params.server.place} gave no answer to {failed} of "
                 f"{len(texts)} texts (last: {self.server.told(trouble)}). "
                 "What was answered is kept: run again to go on."
             )
@@ -239,12 +247,13 @@ def train(
     seed: int,
     keep: Path,
     api_key: str,
+    key: str,
 ) -> FolderRef:
     """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
 
     Answers are kept in ``keep``. Rows that got none in an earlier run are asked about again.
     """
-    require_server(params.server, "probe.judge.endpoint.server")
+    require_server(params.server, f"{key}.endpoint.server")
     inputs = {
         "kind": "endpoint",
         "rows": clean.fingerprint,
@@ -258,12 +267,12 @@ def train(
         return work.ref
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
     ordered = {name: descriptions[name] for name in domains}
-    judgement = Endpoint(ordered, params, keep, api_key).judge(texts)
+    judgement = Endpoint(ordered, params, keep, api_key, key).judge(texts)
     ok = judgement.ok
     counts = np.bincount(labels[ok], minlength=len(domains))
     if counts.min() < 2:
         raise VersatuneError(
-            f"probe.judge.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
+            f"{key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
             f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )

@@ -1,0 +1,141 @@
+"""The audit: a second judge looks at a part of the samples and corrects the first.
+
+Which samples is drawn by known chances, more of those the first judge is unsure of, so that what
+the second says of them stands for what it would say of all. Answers that have to be paid for, or
+were written by people, are kept where the first judge keeps its own.
+"""
+
+import logging
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, fingerprint
+from versatune.errors import VersatuneError
+from versatune.probing import judges
+from versatune.probing.config import ProbeParams
+from versatune.probing.estimate import Audit
+from versatune.probing.judges.base import Judgement, Labelled
+from versatune.probing.probe import (
+    ANSWERS,
+    SKIPPED,
+    JudgementStore,
+    load_judgements,
+    load_probe,
+)
+from versatune.probing.quantification import audit_chances, draw_by_chance
+
+logger = logging.getLogger(__name__)
+
+AUDIT, AUDITOR = "audit", "auditor"
+CHOICE = "choice.safetensors"
+KEY = "probe.audit.judge"
+PART = 64
+"""Samples judged between two files: a killed audit loses no more."""
+_STREAM = 1
+"""Beside the seed, so that the choice is drawn from random numbers of its own."""
+
+
+def run_audit(
+    clean: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    params: ProbeParams,
+    descriptions: dict[str, str],
+    api_key: str = "",
+) -> FolderRef:
+    """Make the second judge ready, choose samples for it, and have it judge them.
+
+    The same inputs find it finished; texts that got no answer are asked about again. Facts: the
+    judge's ``name`` and ``accuracy`` on its labelled rows, ``n`` samples asked about, ``answered``.
+    Raises VersatuneError when the judge can't be had, when people have not read all texts yet, or
+    when none got an answer.
+    """
+    keep, second = params.folder / ANSWERS, params.audit.judge
+    auditor = judges.train_judge(
+        params.folder / AUDITOR, clean, second, descriptions, params.seed, keep, api_key, KEY
+    )
+    drawn, judged = load_probe(samples, judgements)
+    texts = np.flatnonzero(judged.ok)
+    chances = audit_chances(judged.probabilities[texts], params.audit.n)
+    chosen = draw_by_chance(chances, np.random.default_rng([params.seed, _STREAM]))
+    asked = texts[chosen]
+    choice = {"sample": asked, "judged": texts, "chance": chances}
+    work = WorkFolder.open(
+        params.folder / AUDIT,
+        {
+            "auditor": auditor.fingerprint,
+            "samples": samples.fingerprint,
+            "choice": fingerprint({name: values.tolist() for name, values in choice.items()}),
+        },
+    )
+    store = JudgementStore(work, lambda: judges.open_judge(auditor, second, keep, api_key, KEY))
+    if work.complete and not store.failed:
+        return work.ref
+    # People get all texts in one file, not a part and then another.
+    size = max(len(asked), 1) if second.kind == "person" else PART
+    for number, at in enumerate(range(0, len(asked), size)):
+        store.of(number, [drawn[i] for i in asked[at : at + size]])
+    answered = int(load_judgements(work.path, len(asked)).ok.sum())
+    if not answered:
+        raise VersatuneError(
+            f"probe.audit: none of {len(asked)} samples got a usable answer from "
+            f"{auditor.facts['name']}; take another {KEY}, or set probe.audit.n to 0."
+        )
+    work.reopen()
+    save_file(choice, work.path / CHOICE)
+    Labelled.load(auditor).save(work.path)
+    logger.info(
+        "probe: %s judged %d samples, %d usable", auditor.facts["name"], len(asked), answered
+    )
+    return work.seal(
+        kind=second.kind,
+        name=auditor.facts["name"],
+        accuracy=auditor.facts["accuracy"],
+        n=len(asked),
+        answered=answered,
+    )
+
+
+def no_audit(params: ProbeParams) -> FolderRef:
+    """A reference for an audit that was not asked for; a finished one is left where it is."""
+    folder = params.folder / AUDIT
+    if (folder / MANIFEST).is_file():
+        return FolderRef.load(folder, verify=False)
+    return WorkFolder.open(folder, SKIPPED).seal(**SKIPPED)
+
+
+def load_audit(ref: FolderRef, n: int, k: int) -> Audit:
+    """The audit of n samples of k domains; NaN for samples that were not asked about.
+
+    Chances are NaN where the first judge gave no judgement: those samples are not in the estimate.
+    """
+    choice = load_file(ref.path / CHOICE)
+    probabilities, chances = np.full((n, k), np.nan), np.full(n, np.nan)
+    chances[choice["judged"]] = choice["chance"]
+    said = load_judgements(ref.path, len(choice["sample"]))
+    probabilities[choice["sample"]] = said.probabilities
+    return Audit(probabilities, chances, Labelled.load(ref))
+
+
+def agreement(judgement: Judgement, audit: Audit) -> dict[str, Any]:
+    """How far two judges agree, as far as the audited samples tell of all of them.
+
+    ``alike``: share of the samples with the same likeliest domain; ``kappa``: Cohen's, 0 is chance
+    (None where both name one and the same domain alone). Samples weigh 1 / chance.
+    """
+    from sklearn.metrics import cohen_kappa_score
+
+    both = ~np.isnan(audit.probabilities[:, 0])
+    first = judgement.probabilities[both].argmax(axis=1)
+    second = audit.probabilities[both].argmax(axis=1)
+    weights = 1 / audit.chances[both]
+    names = np.union1d(first, second)
+    kappa = None
+    if len(names) > 1:
+        kappa = float(cohen_kappa_score(first, second, labels=names, sample_weight=weights))
+    return {
+        "alike": float(weights[first == second].sum() / weights.sum()),
+        "kappa": kappa,
+    }
