@@ -44,21 +44,27 @@ def markdown(pipelines: dict[str, Pipeline]) -> str:
     return "\n".join(sections)
 
 
-def rows_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """``(key, type, default, description)`` of each field, models inside it below it."""
+def rows_of(
+    model: type[BaseModel], prefix: str = "", given: BaseModel | None = None
+) -> Iterator[tuple[str, str, str, str]]:
+    """``(key, type, default, description)`` of each field, models inside it below it.
+
+    ``given``: a block's own default, whose values go before those of its fields.
+    """
     for name, field in model.model_fields.items():
         key = f"{prefix}{name}"
         inner = list(_models(field.annotation))
         if name == "root":
             key = f"{prefix}NAME".removesuffix(".")
         text = " ".join((field.description or "").split()).replace("|", "\\|")
+        value = field.default if given is None else getattr(given, name)
         if inner:
-            yield key, " or ".join(_label(m) for m in inner), _default(field), text
+            yield key, " or ".join(_label(m) for m in inner), _default(field, value), text
             for one in inner:
                 part = f"{key}." if len(inner) == 1 else f"{key} ({_label(one)})."
-                yield from rows_of(one, part)
+                yield from rows_of(one, part, value if type(value) is one else None)
         else:
-            yield key, _kind(field.annotation), _default(field), text
+            yield key, _kind(field.annotation), _default(field, value), text
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
@@ -86,9 +92,9 @@ def _kind(annotation: Any) -> str:
     return text.replace("None", "null").replace("|", "or")
 
 
-def _default(field: Any) -> str:
-    if field.default is PydanticUndefined:
+def _default(field: Any, value: Any) -> str:
+    if value is PydanticUndefined:
         return "required" if field.default_factory is None else "see below"
-    if isinstance(field.default, BaseModel):
+    if isinstance(value, BaseModel):
         return "see below"
-    return "null" if field.default is None else f"`{field.default}`"
+    return "null" if value is None else f"`{value}`"

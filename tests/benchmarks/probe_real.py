@@ -17,7 +17,10 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges
+from versatune.probing.audit import agreement
 from versatune.probing.config import JudgeParams, ProbeParams
+from versatune.probing.estimate import Audit
+from versatune.probing.judges.base import Labelled
 from versatune.probing.probe import ANSWERS, load_probe, run_probe
 from versatune.probing.result import knowledge_distribution
 
@@ -29,13 +32,6 @@ DESCRIPTIONS = {
     "code": "Programs and programming.",
     "other": "Everything else: daily life, stories, sport, news, chat.",
 }
-
-
-def kappa(a: np.ndarray, b: np.ndarray, k: int) -> float:
-    """Cohen's kappa of two vectors of labels."""
-    both = np.bincount(a * k + b, minlength=k * k).reshape(k, k) / len(a)
-    chance = both.sum(1) @ both.sum(0)
-    return float((np.trace(both) - chance) / (1 - chance))
 
 
 def main() -> None:
@@ -91,11 +87,10 @@ def main() -> None:
         for warning in found["warnings"]:
             print("warning:", warning)
     both = said["classifier"].ok & said["likelihood"].ok
-    first, second = (j.probabilities[both].argmax(axis=1) for j in said.values())
-    print(
-        f"\nagreement of the likeliest domain: {(first == second).mean():.3f}, "
-        f"kappa {kappa(first, second, len(DESCRIPTIONS)):.3f}"
-    )
+    first, second = (j.probabilities for j in said.values())
+    everyone = Audit(second[both], np.ones(both.sum()), Labelled.trusted(len(DESCRIPTIONS)))
+    alike = agreement(first[both], everyone)
+    print(f"\nagreement of the likeliest domain: {alike['alike']:.3f}, kappa {alike['kappa']:.3f}")
     raw = [j.probabilities[both].mean(axis=0) for j in said.values()]
     print(
         f"total variation between the judges' raw shares: {np.abs(raw[0] - raw[1]).sum() / 2:.3f}"

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from tests.probe_worlds import holds, judged, labelled_rows, worlds
-from versatune.probing.estimate import estimate_shares, narrow_enough
+from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
+from versatune.probing.judges.base import Labelled
+from versatune.probing.quantification import audit_chances, draw_by_chance
 
 
 @pytest.mark.parametrize("sharpness", [1.5, 3.0])
@@ -43,3 +45,32 @@ def test_the_correction_helps_wherever_the_judge_errs():
         raw.append(np.abs(found.raw - shares).sum() / 2)
     assert np.mean(corrected) < 0.05
     assert (np.array(corrected) < np.array(raw)).all()
+
+
+@pytest.mark.parametrize("second", [None, 3.0], ids=["reader", "judge that errs"])
+def test_an_audit_mends_errors_that_the_labelled_rows_do_not_show(second):
+    hits, audited, corrected = [], [], []
+    for rng, shares in worlds(90):
+        truth = rng.choice(6, 2000, p=shares)
+        leaning = judged(rng, truth, 3.0)
+        leaning[:, 5] += 0.15  # on the samples alone
+        leaning /= leaning.sum(axis=1, keepdims=True)
+        if second is None:
+            said, rows = np.eye(6)[truth], Labelled.trusted(6)
+        else:
+            said, rows = judged(rng, truth, second), labelled_rows(rng, second, 100)
+        chances = audit_chances(leaning, 300)
+        looked = draw_by_chance(chances, rng)
+        seen = np.full_like(leaning, np.nan)
+        seen[looked] = said[looked]
+        own = labelled_rows(rng, 3.0, 100)
+        audit = Audit(seen, chances, rows)
+        found = estimate_shares(leaning, own, "pacc", 200, 0, audit=audit)
+        hits.append(holds(found, shares))
+        audited.append(np.abs(found.share - shares).sum() / 2)
+        alone = estimate_shares(leaning, own, "pacc", 100, 0)
+        corrected.append(np.abs(alone.share - shares).sum() / 2)
+    assert 0.92 <= np.mean(hits) <= 0.98
+    assert np.mean(corrected) > 0.08  # what its rows say of it does not mend it
+    assert np.mean(audited) < 0.035
+    assert np.mean(np.array(audited) < corrected) > 0.95

@@ -154,6 +154,43 @@ def test_each_server_is_sent_its_own_key_alone(tmp_path, project_root, tiny_chec
     assert sampled.authorisations == {"Bearer key-of-the-sampler"}
 
 
+def test_a_second_judge_is_asked_about_some_samples_with_its_own_key(
+    tmp_path, project_root, tiny_checkpoint, rows
+):
+    answer = chat('{"law": 1.0, "medicine": 0.0, "other": 0.0}')
+    with serving(lambda _: answer) as asked:
+        audit = {
+            "n": 100,
+            "judge": {
+                "kind": "endpoint",
+                "endpoint": {
+                    "labelled_per_domain": 10,
+                    "server": {"url": asked.url, "model": "m"},
+                },
+            },
+        }
+        wide = {"correction": "none", "bootstrap": 100}
+        rounds = {"samples_per_round": 128, "max_rounds": 1, "min_rounds": 1}
+        changed = {"estimate": wide, "rounds": rounds}
+        params = settings(project_root, tmp_path / "probe", audit=audit, **changed)
+        datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+        SequentialRunner().run(create_pipeline(), datasets)
+    assert asked.authorisations == {"Bearer key-of-the-auditor"}
+    found = datasets.load("knowledge_distribution")
+    assert found["audit"]["name"] == "m at an endpoint"
+    assert found["audit"]["answered"] == 100
+    assert found["domains"]["law"]["share"] > found["domains"]["law"]["raw_share"]
+    assert found["domains"]["law"]["share"] > 0.9
+    assert datasets.load("judged_samples")["second"].notna().sum() == 100
+    # without the audit the first judge's shares are there again, and nothing was lost
+    params = settings(project_root, tmp_path / "probe", **changed)
+    datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
+    SequentialRunner().run(create_pipeline(), datasets)
+    again = datasets.load("knowledge_distribution")
+    assert again["audit"] is None
+    assert again["domains"]["law"]["share"] == pytest.approx(found["domains"]["law"]["raw_share"])
+
+
 def test_the_key_shows_nowhere(capsys):
     dataset = SecretDataset(credentials={"api_key": "sk-secret-7"})
     print(dataset, dataset._describe(), dataset.load(), repr(dataset.load()))  # noqa: T201

@@ -6,7 +6,6 @@ were written by people, are kept where the first judge keeps its own.
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -16,7 +15,7 @@ from versatune.errors import VersatuneError
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import Judgement, Labelled
+from versatune.probing.judges.base import Labelled
 from versatune.probing.probe import (
     ANSWERS,
     SKIPPED,
@@ -24,7 +23,7 @@ from versatune.probing.probe import (
     load_judgements,
     load_probe,
 )
-from versatune.probing.quantification import audit_chances, draw_by_chance
+from versatune.probing.quantification import Array, audit_chances, draw_by_chance
 
 logger = logging.getLogger(__name__)
 
@@ -119,8 +118,8 @@ def load_audit(ref: FolderRef, n: int, k: int) -> Audit:
     return Audit(probabilities, chances, Labelled.load(ref))
 
 
-def agreement(judgement: Judgement, audit: Audit) -> dict[str, Any]:
-    """How far two judges agree, as far as the audited samples tell of all of them.
+def agreement(probabilities: Array, audit: Audit) -> dict[str, float | None]:
+    """How far two judges agree, as far as the audited samples tell of all of them; (n, k).
 
     ``alike``: share of the samples with the same likeliest domain; ``kappa``: Cohen's, 0 is chance
     (None where both name one and the same domain alone). Samples weigh 1 / chance.
@@ -128,7 +127,7 @@ def agreement(judgement: Judgement, audit: Audit) -> dict[str, Any]:
     from sklearn.metrics import cohen_kappa_score
 
     both = ~np.isnan(audit.probabilities[:, 0])
-    first = judgement.probabilities[both].argmax(axis=1)
+    first = probabilities[both].argmax(axis=1)
     second = audit.probabilities[both].argmax(axis=1)
     weights = 1 / audit.chances[both]
     names = np.union1d(first, second)

@@ -10,8 +10,8 @@ from versatune.errors import VersatuneError
 from versatune.params import Params
 from versatune.probing.known import KNOWN
 
-MIN_AUDIT = 30
-"""Fewest samples of an audit."""
+MIN_AUDIT = 100
+"""Fewest samples of an audit: with fewer its intervals hold the truth too seldom."""
 
 
 class ServerParams(Params):

@@ -77,7 +77,9 @@ def knowledge_distribution(
             response_matrix(labelled.probabilities, labelled.labels), 4
         ).tolist(),
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
-        "audit": audited.facts | agreement(judgement, audit) if audited and audit else None,
+        "audit": audited.facts | agreement(judgement.probabilities, audit)
+        if audited and audit
+        else None,
         "shift": shift,
         "warnings": warnings(found, shift, facts["stopped"], params, missing, domains),
     }

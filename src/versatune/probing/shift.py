@@ -57,8 +57,8 @@ def diagnose(
     weights = row_weights(labelled, shares)
     ok = judgement.ok
     found = judgement.probabilities[ok].max(axis=1)
-    stands = np.ones(len(found)) if counts is None else counts[ok]
-    stands = stands / stands.sum()
+    counts = np.ones(len(ok)) if counts is None else counts
+    stands = counts[ok] / counts[ok].sum()
     gap = distance(found, labelled.probabilities.max(axis=1), stands, weights)
     chance = 1.36 * np.sqrt((stands**2).sum() + (weights**2).sum())
     unfamiliar = None
@@ -66,7 +66,8 @@ def diagnose(
         order = np.argsort(labelled.familiarity)
         reached = int(np.searchsorted(np.cumsum(weights[order]), UNFAMILIAR))
         edge = labelled.familiarity[order][min(reached, len(order) - 1)]
-        unfamiliar = float(stands @ (judgement.familiarity[ok] < edge))
+        below = judgement.familiarity[ok] < edge
+        unfamiliar = float(counts[ok][below].sum() / counts[ok].sum())
     return {
         "confidence_distance": gap,
         "by_chance": float(chance),

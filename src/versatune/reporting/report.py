@@ -67,7 +67,8 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
 def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]]:
     """Up to ``limit`` judged texts, evenly over the judged domains, in their order of sampling.
 
-    Texts without a judgement count as a group of their own; their ``note`` says why.
+    Texts without a judgement count as a group of their own; their ``note`` says why. Another note
+    says what a second judge named, where it looked.
     """
     if samples is None or samples.empty:
         return []
@@ -78,7 +79,10 @@ def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]
             "domain": row["domain"] or "not judged",
             "confidence": row["confidence"],
             "text": row["text"],
-            "notes": [n for n in dict.fromkeys((row["status"], row["flag"])) if n and n != "ok"],
+            "notes": [
+                *(n for n in dict.fromkeys((row["status"], row["flag"])) if n and n != "ok"),
+                *([f"second judge: {row['second']}"] if row.get("second") else []),
+            ],
         }
         for row in page.records(shown)
     ]

@@ -8,7 +8,10 @@ from hypothesis.extra.numpy import arrays
 
 from versatune.probing.quantification import (
     adjusted_shares,
+    audit_chances,
+    audited_mean,
     correct,
+    draw_by_chance,
     em_shares,
     hard,
     raw_shares,
@@ -112,3 +115,66 @@ def test_a_perfect_judge_needs_no_correction():
     samples = np.eye(3)[[0, 0, 1, 2, 2, 2]]
     for how in ("pacc", "acc", "em", "none"):
         assert correct(samples, perfect, labels, how) == pytest.approx([2 / 6, 1 / 6, 3 / 6])
+
+
+def test_audited_mean_by_hand():
+    # Three texts, the second judge saw the first (chance 1/2) and the last (chance 1): weights 2
+    # and 1, differences -0.4 and +0.2, so -(2 * 0.4 - 0.2) / 3 = -0.2 on a mean of 0.6.
+    p = np.array([[0.8, 0.2], [0.6, 0.4], [0.4, 0.6]])
+    seen = np.array([[0.4, 0.6], [np.nan, np.nan], [0.6, 0.4]])
+    mean = audited_mean(p, seen, np.array([0.5, 0.5, 1.0]), np.ones(3))
+    assert mean == pytest.approx([0.4, 0.6])
+
+
+def test_audited_mean_without_an_answer_is_the_first_judges():
+    p = np.array([[0.8, 0.2], [0.6, 0.4]])
+    nothing = np.full((2, 2), np.nan)
+    assert audited_mean(p, nothing, np.ones(2), np.ones(2)) == pytest.approx([0.7, 0.3])
+
+
+def test_an_audit_of_everything_gives_the_second_judges_mean():
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet([1, 1, 1], 50), rng.dirichlet([3, 2, 1], 50)
+    assert audited_mean(p, q, np.ones(50), np.ones(50)) == pytest.approx(q.mean(axis=0))
+
+
+def test_on_average_an_audit_gives_the_second_judges_mean():
+    # The second judge differs where the first is unsure, which is also where it looks more often.
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet([0.5, 0.5], 400)
+    q = np.where(p.max(axis=1, keepdims=True) < 0.7, [[1.0, 0.0]], p)
+    chances = audit_chances(p, 100)
+    found = []
+    for _ in range(300):
+        drawn = draw_by_chance(chances, rng)
+        seen = np.full_like(p, np.nan)
+        seen[drawn] = q[drawn]
+        found.append(audited_mean(p, seen, chances, np.ones(400))[0])
+    away = q[:, 0].mean() - p[:, 0].mean()
+    assert away > 0.1
+    assert np.mean(found) == pytest.approx(q[:, 0].mean(), abs=0.02 * away + 0.005)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(2, 60), st.integers(1, 80), st.integers(0, 10_000), st.sampled_from([0.05, 1, 20])
+)
+def test_chances_of_an_audit_sum_to_its_size_and_none_is_small(total, n, seed, spread):
+    p = np.random.default_rng(seed).dirichlet(np.full(3, spread), total)
+    chances = audit_chances(p, n)
+    assert chances.sum() == pytest.approx(min(n, total))
+    assert (chances <= 1).all()
+    assert (chances >= min(n / (2 * total), 1) - 1e-12).all()
+    if n < total:
+        order = np.argsort(p.max(axis=1))
+        assert (np.diff(chances[order]) <= 1e-12).all()  # the surer, the smaller
+
+
+def test_draws_have_their_number_and_their_chances():
+    chances = np.array([1.0, 0.5, 0.25, 0.25, 0.7, 0.3])
+    rng = np.random.default_rng(0)
+    draws = [draw_by_chance(chances, rng) for _ in range(4000)]
+    assert {len(d) for d in draws} == {3}
+    often = np.bincount(np.concatenate(draws), minlength=6) / 4000
+    assert often == pytest.approx(chances, abs=0.03)
+    assert often[0] == 1

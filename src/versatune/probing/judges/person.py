@@ -81,9 +81,9 @@ class Person:
                 "line back as it was."
             )
         try:
-            return [self._row(row, reader.line_num) for row in reader]
+            return [self._row(row, reader.reader.line_num) for row in reader]
         except csv.Error as error:
-            raise VersatuneError(f"{self.file}:{reader.line_num}: {error}.") from error
+            raise VersatuneError(f"{self.file}:{reader.reader.line_num}: {error}.") from error
 
     def _row(self, row: dict[str, str | None], line: int) -> dict[str, str]:
         given = (row["domain"] or "").strip()

@@ -30,9 +30,10 @@ def knowledge(
     shown = [d for d in domains if d in found]
     if not shown:
         return empty("What the base model knows", "The base model was not probed.")
+    how = "by a second judge's audit" if distribution.get("audit") else "for the judge's errors"
     caption = (
-        "Dot: share of the base model's own texts that belong to the domain, corrected for the "
-        "judge's errors, with its 95 % interval. Hollow diamond: before the correction."
+        "Dot: share of the base model's own texts that belong to the domain, corrected "
+        f"{how}, with its 95 % interval. Hollow diamond: before the correction."
     )
     extra = [
         ("Training data", data_shares, "line-ns-open", 16, "Tick: share of the training data."),

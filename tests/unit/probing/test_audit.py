@@ -1,0 +1,210 @@
+"""The audit: who is asked about what, what is kept, and what becomes of it."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.hostile_server import chat, serving
+from tests.probe_rows import WORDS
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing import judges, result
+from versatune.probing.audit import agreement, load_audit, no_audit, run_audit
+from versatune.probing.config import ProbeParams
+from versatune.probing.estimate import Audit, estimate_shares
+from versatune.probing.judges.base import Labelled
+from versatune.probing.probe import load_probe, run_probe
+
+DESCRIPTIONS = {d: f"About {d}." for d in WORDS}
+
+
+def params(folder: Path, n: int = 100, correction: str = "pacc", **judge) -> ProbeParams:
+    return ProbeParams(
+        folder=folder,
+        seed=0,
+        sampling={"max_new_tokens": 8, "batch_size": 64, "dtype": "float32"},
+        rounds={"samples_per_round": 256, "min_rounds": 1, "max_rounds": 1},
+        audit={"n": n, "judge": judge or {"kind": "person"}},
+        estimate={"bootstrap": 100, "correction": correction},
+    )
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory, tiny_checkpoint: CheckpointRef, judge: FolderRef):
+    """256 samples of a tiny model and the classifier's judgements on them."""
+    wanted = params(tmp_path_factory.mktemp("probe"))
+    return run_probe(
+        tiny_checkpoint, judge, wanted, lambda keep: judges.open_judge(judge, wanted.judge, keep)
+    )
+
+
+def read(folder: Path) -> list[dict[str, str]]:
+    with (folder / "answers/labels.csv").open(encoding="utf-8-sig", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def write(folder: Path, domain_of) -> None:
+    rows = read(folder)
+    with (folder / "answers/labels.csv").open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, ["id", "domain", "text"])
+        writer.writeheader()
+        writer.writerows(row | {"domain": domain_of(i)} for i, row in enumerate(rows))
+
+
+def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, clean, judge, probed):
+    wanted = params(tmp_path)
+    with pytest.raises(VersatuneError, match="texts wait for somebody"):
+        run_audit(clean, *probed, wanted, DESCRIPTIONS)
+    assert 90 <= len(read(tmp_path)) <= 100  # equal texts are read once
+    write(tmp_path, lambda i: "law" if i else "?")
+    ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+    assert ref.facts["n"] == 100
+    assert ref.facts["answered"] == 99
+    drawn, judged = load_probe(*probed)
+    found = result.knowledge_distribution(
+        drawn, judged, judge, {**probed[0].facts, **probed[1].facts}, wanted, "tiny", {}, ref
+    )
+    domains = judge.facts["domains"]
+    shares = [found["domains"][d]["share"] for d in domains]
+    assert shares[domains.index("law")] > 0.95
+    assert found["domains"]["law"]["raw_share"] < 0.9
+    assert found["audit"]["n"] == 100
+    assert 0 < found["audit"]["alike"] < 1
+    columns = result.table(drawn, judged, domains, ref)
+    assert columns["second"].count("law") == 99
+    assert len(columns["second"]) == 256
+
+
+def test_without_an_audit_the_table_has_no_second_judge(judge, probed):
+    columns = result.table(*load_probe(*probed), judge.facts["domains"])
+    assert "second" not in columns
+
+
+def test_the_same_audit_is_not_made_twice_and_another_size_asks_for_the_rest(
+    tmp_path, clean, probed
+):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "other")
+    first = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    (tmp_path / "answers/labels.csv").rename(tmp_path / "away.csv")
+    assert run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS) == first
+    (tmp_path / "away.csv").rename(tmp_path / "answers/labels.csv")
+    with pytest.raises(VersatuneError, match=r"of \d+ texts wait"):
+        run_audit(clean, *probed, params(tmp_path, n=200), DESCRIPTIONS)
+    assert sum(row["domain"] == "other" for row in read(tmp_path)) >= 90  # what was written stays
+
+
+def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed):
+    def said(number: int):
+        answer = chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
+        return answer if number < 60 or number >= 90 else (lambda h, _: h.send(500, b"{}"))
+
+    with serving(said) as server:
+        endpoint = {
+            "labelled_per_domain": 10,
+            "max_failed": 0.0,
+            "server": {"url": server.url, "model": "m", "concurrency": 1, "max_retries": 0},
+        }
+        wanted = params(tmp_path, kind="endpoint", endpoint=endpoint)
+        with pytest.raises(
+            VersatuneError, match=r"probe\.audit\.judge\.endpoint: .* gave no answer"
+        ):
+            run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        before = len(server.requests)
+        ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        texts = [r["body"]["messages"][1]["content"] for r in server.requests]
+    assert ref.facts["answered"] == 100
+    assert before > 60
+    # what was answered before the fault was not asked again
+    assert not set(texts[:60]) & set(texts[before:])
+    kept = (tmp_path / "answers/answers.jsonl").read_text().splitlines()
+    assert len(kept) == len({json.loads(line)["key"] for line in kept})
+
+
+def test_an_audit_that_gets_no_usable_answer_says_so(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "?")
+    with pytest.raises(VersatuneError, match="none of 100 samples got a usable answer"):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+
+
+def test_no_audit_leaves_a_finished_one_where_it_is(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "law")
+    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    assert no_audit(params(tmp_path, n=0)).fingerprint == ref.fingerprint
+    assert no_audit(params(tmp_path / "other", n=0)).facts == {"skipped": True}
+
+
+def test_an_audit_of_all_samples_by_hard_labels_counts_them(probed, judge):
+    _, judged = load_probe(*probed)
+    p, rows = judged.probabilities[judged.ok], Labelled.load(judge)
+    truth = np.arange(len(p)) % 3
+    audit = Audit(np.eye(3)[truth], np.ones(len(p)), Labelled.trusted(3))
+    counted = np.bincount(truth, minlength=3) / len(p)
+    for how in ("pacc", "acc", "none"):
+        found = estimate_shares(p, rows, how, 100, 0, audit=audit)
+        assert found.share == pytest.approx(counted)
+    with pytest.raises(ValueError, match="em needs"):
+        estimate_shares(p, rows, "em", 100, 0, audit=audit)
+
+
+def test_agreement_by_hand():
+    # Weights 1, 1, 2, 4: alike in the first and last, 5 of 8. The first names domain 0 with 4 of
+    # 8, the second with 1 of 8: alike by chance in 4/8 * 1/8 + 4/8 * 7/8 = 1/2.
+    first = np.eye(2)[[0, 0, 0, 1, 1]]
+    second = np.eye(2)[[0, 1, 1, 1, 0]]
+    second[4] = np.nan
+    chances = np.array([1, 1, 0.5, 0.25, 0.25])
+    found = agreement(first, Audit(second, chances, Labelled.trusted(2)))
+    assert found["alike"] == pytest.approx(5 / 8)
+    assert found["kappa"] == pytest.approx((5 / 8 - 1 / 2) / (1 - 1 / 2))
+
+
+def test_one_domain_alone_has_no_kappa():
+    first = np.eye(2)[[0, 0]]
+    found = agreement(first, Audit(np.eye(2)[[0, 0]], np.ones(2), Labelled.trusted(2)))
+    assert found == {"alike": 1.0, "kappa": None}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"judge": {"kind": "person"}}, "judge.kind person is for probe.audit.judge"),
+        ({"audit": {"n": 20, "judge": {"kind": "person"}}}, "below 100"),
+        (
+            {
+                "audit": {"n": 200, "judge": {"kind": "person"}},
+                "estimate": {"correction": "em"},
+            },
+            "take pacc, acc or none",
+        ),
+        ({"audit": {"n": 200, "judge": {"kind": "classifier"}}}, "the same as judge"),
+        ({"audit": {"n": 200}}, "audit.judge.endpoint.server.model is empty"),
+        ({"audit": {"n": 200, "judge": {"kind": "likelihood"}}}, "name_or_path is empty"),
+    ],
+)
+def test_what_can_not_work_is_refused_before_any_work(tmp_path, changed, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        ProbeParams.model_validate({"folder": tmp_path, "seed": 0, **changed})
+
+
+def test_the_audited_samples_are_those_the_judge_is_unsure_of(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "law")
+    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    _, judged = load_probe(*probed)
+    audit = load_audit(ref, 256, 3)
+    sure, chances = judged.probabilities[judged.ok].max(axis=1), audit.chances[judged.ok]
+    assert (np.diff(chances[np.argsort(sure)]) <= 1e-9).all()
+    assert chances.sum() == pytest.approx(100)
+    assert np.isnan(audit.chances[~judged.ok]).all()
