@@ -37,7 +37,7 @@ from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
-from versatune.probing.quantification import Array, audit_chances, draw_by_chance
+from versatune.probing.quantification import Array, audit_chances
 from versatune.probing.sampling import ModelSampler, Sample, SampleStore
 from versatune.probing.shift import diagnose
 from versatune.sample.build import build
@@ -160,7 +160,7 @@ def findings(
         if how == "pacc":
             found["shift"] = diagnose(judgement, labelled, e.share)
     chances = audit_chances(p, AUDITED)
-    looked = draw_by_chance(chances, np.random.default_rng(seed))
+    looked = np.random.default_rng(seed).random(len(p)) < chances
     for name, (said, rows_of_second) in seconds.items():
         seen = np.full_like(p, np.nan)
         seen[looked] = said[ok][looked]

@@ -6,7 +6,7 @@ import pytest
 from tests.probe_worlds import holds, judged, labelled_rows, worlds
 from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
-from versatune.probing.quantification import audit_chances, draw_by_chance
+from versatune.probing.quantification import audit_chances
 
 
 @pytest.mark.parametrize("sharpness", [1.5, 3.0])
@@ -60,7 +60,7 @@ def test_an_audit_mends_errors_that_the_labelled_rows_do_not_show(second):
         else:
             said, rows = judged(rng, truth, second), labelled_rows(rng, second, 100)
         chances = audit_chances(leaning, 300)
-        looked = draw_by_chance(chances, rng)
+        looked = rng.random(len(leaning)) < chances
         seen = np.full_like(leaning, np.nan)
         seen[looked] = said[looked]
         own = labelled_rows(rng, 3.0, 100)

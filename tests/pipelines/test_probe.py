@@ -160,7 +160,7 @@ def test_a_second_judge_is_asked_about_some_samples_with_its_own_key(
     answer = chat('{"law": 1.0, "medicine": 0.0, "other": 0.0}')
     with serving(lambda _: answer) as asked:
         audit = {
-            "n": 100,
+            "n": 200,
             "judge": {
                 "kind": "endpoint",
                 "endpoint": {
@@ -178,10 +178,10 @@ def test_a_second_judge_is_asked_about_some_samples_with_its_own_key(
     assert asked.authorisations == {"Bearer key-of-the-auditor"}
     found = datasets.load("knowledge_distribution")
     assert found["audit"]["name"] == "m at an endpoint"
-    assert found["audit"]["answered"] == 100
+    assert found["audit"]["answered"] == found["audit"]["n"] <= 128
     assert found["domains"]["law"]["share"] > found["domains"]["law"]["raw_share"]
     assert found["domains"]["law"]["share"] > 0.9
-    assert datasets.load("judged_samples")["second"].notna().sum() == 100
+    assert datasets.load("judged_samples")["second"].notna().sum() == found["audit"]["n"]
     # without the audit the first judge's shares are there again, and nothing was lost
     params = settings(project_root, tmp_path / "probe", **changed)
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)

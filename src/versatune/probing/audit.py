@@ -10,12 +10,12 @@ import logging
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, fingerprint
+from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, file_digest, fingerprint
 from versatune.errors import VersatuneError
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import LABELLED, Labelled
 from versatune.probing.probe import (
     ANSWERS,
     SKIPPED,
@@ -23,7 +23,7 @@ from versatune.probing.probe import (
     load_judgements,
     load_probe,
 )
-from versatune.probing.quantification import Array, audit_chances, draw_by_chance
+from versatune.probing.quantification import Array, audit_chances
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +31,10 @@ AUDIT, AUDITOR = "audit", "auditor"
 CHOICE = "choice.safetensors"
 KEY = "probe.audit.judge"
 PART = 64
-"""Samples judged between two files: a killed audit loses no more."""
+"""Samples judged between two files, about: a killed audit loses no more."""
 _STREAM = 1
-"""Beside the seed, so that the choice is drawn from random numbers of its own."""
+"""Beside the seed, for random numbers of the audit's own: one a sample, which stays when there are
+more samples or a larger n, so that few texts are asked about in vain."""
 
 
 def run_audit(
@@ -58,42 +59,45 @@ def run_audit(
     drawn, judged = load_probe(samples, judgements)
     texts = np.flatnonzero(judged.ok)
     chances = audit_chances(judged.probabilities[texts], params.audit.n)
-    chosen = draw_by_chance(chances, np.random.default_rng([params.seed, _STREAM]))
-    asked = texts[chosen]
+    numbers = np.random.default_rng([params.seed, _STREAM]).random(len(drawn))
+    asked = texts[numbers[texts] < chances]
     choice = {"sample": asked, "judged": texts, "chance": chances}
-    work = WorkFolder.open(
-        params.folder / AUDIT,
-        {
-            "auditor": auditor.fingerprint,
-            "samples": samples.fingerprint,
-            "choice": fingerprint({name: values.tolist() for name, values in choice.items()}),
-        },
-    )
+    inputs = {
+        "auditor": auditor.fingerprint,
+        "rows": file_digest(auditor.path / LABELLED),
+        "samples": samples.fingerprint,
+        "choice": fingerprint({name: values.tolist() for name, values in choice.items()}),
+    }
+    parts = np.array_split(asked, max(1, round(len(asked) / PART)))
+    if second.kind == "person":
+        # People get all texts in one file, and may change their mind.
+        parts = [asked]
+        read = judges.open_judge(auditor, second, keep).judge([drawn[i].text for i in asked])
+        inputs["answers"] = fingerprint(np.nan_to_num(read.probabilities).tolist())
+    work = WorkFolder.open(params.folder / AUDIT, inputs)
     store = JudgementStore(work, lambda: judges.open_judge(auditor, second, keep, api_key, KEY))
     if work.complete and not store.failed:
         return work.ref
-    # People get all texts in one file, not a part and then another.
-    size = max(len(asked), 1) if second.kind == "person" else PART
-    for number, at in enumerate(range(0, len(asked), size)):
-        store.of(number, [drawn[i] for i in asked[at : at + size]])
+    for number, part in enumerate(parts):
+        store.of(number, [drawn[i] for i in part])
     answered = int(load_judgements(work.path, len(asked)).ok.sum())
+    name = auditor.facts["name"]
     if not answered:
         raise VersatuneError(
-            f"probe.audit: none of {len(asked)} samples got a usable answer from "
-            f"{auditor.facts['name']}; take another {KEY}, or set probe.audit.n to 0."
+            f"probe.audit: none of {len(asked)} samples got a usable answer from {name}; take "
+            f"another {KEY}, or set probe.audit.n to 0."
         )
     work.reopen()
     save_file(choice, work.path / CHOICE)
     Labelled.load(auditor).save(work.path)
-    logger.info(
-        "probe: %s judged %d samples, %d usable", auditor.facts["name"], len(asked), answered
-    )
+    logger.info("probe: %s judged %d samples, %d usable", name, len(asked), answered)
     return work.seal(
         kind=second.kind,
-        name=auditor.facts["name"],
+        name=name,
         accuracy=auditor.facts["accuracy"],
         n=len(asked),
         answered=answered,
+        of={"samples": samples.fingerprint, "n": params.audit.n},
     )
 
 
@@ -105,6 +109,15 @@ def no_audit(params: ProbeParams) -> FolderRef:
     return WorkFolder.open(folder, SKIPPED).seal(**SKIPPED)
 
 
+def check_audit(ref: FolderRef, samples: FolderRef, params: ProbeParams) -> None:
+    """Raises VersatuneError when an audit is not of these samples, or not as large as asked."""
+    if ref.facts.get("of") != {"samples": samples.fingerprint, "n": params.audit.n}:
+        raise VersatuneError(
+            f"{ref.path} holds no audit of {params.audit.n} of these samples: run the node "
+            "audit_samples, or the whole probe."
+        )
+
+
 def load_audit(ref: FolderRef, n: int, k: int) -> Audit:
     """The audit of n samples of k domains; NaN for samples that were not asked about.
 
@@ -112,10 +125,12 @@ def load_audit(ref: FolderRef, n: int, k: int) -> Audit:
     """
     choice = load_file(ref.path / CHOICE)
     probabilities, chances = np.full((n, k), np.nan), np.full(n, np.nan)
+    familiarity = np.full(n, np.nan)
     chances[choice["judged"]] = choice["chance"]
     said = load_judgements(ref.path, len(choice["sample"]))
     probabilities[choice["sample"]] = said.probabilities
-    return Audit(probabilities, chances, Labelled.load(ref))
+    familiarity[choice["sample"]] = said.familiarity
+    return Audit(probabilities, chances, Labelled.load(ref), familiarity)
 
 
 def agreement(probabilities: Array, audit: Audit) -> dict[str, float | None]:

@@ -10,7 +10,7 @@ from versatune.errors import VersatuneError
 from versatune.params import Params
 from versatune.probing.known import KNOWN
 
-MIN_AUDIT = 100
+MIN_AUDIT = 200
 """Fewest samples of an audit: with fewer its intervals hold the truth too seldom."""
 
 
@@ -143,7 +143,8 @@ class PersonParams(Params):
 
     file: Path | None = None
     """The file, which the first run makes; by default ``answers/labels.csv`` below
-    ``probe.folder``. What is written in it is never lost and never asked for again."""
+    ``probe.folder``. What is written in it stays and is not asked for again; take another file when
+    the domains are others."""
 
 
 class JudgeParams(Params):
@@ -169,7 +170,7 @@ class AuditParams(Params):
     """
 
     n: int = Field(default=0, ge=0)
-    """Samples it looks at, those the first judge is unsure of preferred; 0: no audit."""
+    """Samples it looks at, on average, more of those the first judge is unsure of; 0: no audit."""
     judge: JudgeParams = JudgeParams(kind="endpoint")
     """Who it is. It must be nearer the truth than the first: the shares become what it would say
     of all the samples."""
@@ -232,7 +233,9 @@ class ProbeParams(Params):
                 "audit.n above 0 take pacc, acc or none"
             )
         second = self.audit.judge
-        if second == self.judge:
+        if second.kind == self.judge.kind and getattr(second, second.kind) == getattr(
+            self.judge, second.kind
+        ):
             raise ValueError("audit.judge is the same as judge: a second judge must be another one")
         if second.kind == "endpoint" and not second.endpoint.server.model:
             raise ValueError("audit.judge.endpoint.server.model is empty: name the model")

@@ -57,6 +57,8 @@ class Audit:
     """(n,) each text's chance to be asked about."""
     labelled: Labelled
     """Rows of known domain as the second judge sees them."""
+    familiarity: Array | None = None
+    """(n,) share of a text's words the second judge knows; NaN or None when it can't say."""
 
     def part(self, texts: np.ndarray) -> "Audit":
         """The audit of some of the texts, by index or mask."""
@@ -66,26 +68,13 @@ class Audit:
     def judgement(self) -> Judgement:
         """The same as a judgement; a text it was not asked about has the status ``failed``."""
         status: list[Status] = ["failed" if np.isnan(p) else "ok" for p in self.probabilities[:, 0]]
-        return Judgement(self.probabilities, status, np.full(len(status), np.nan))
+        unknown = np.full(len(status), np.nan)
+        known = unknown if self.familiarity is None else self.familiarity
+        return Judgement(self.probabilities, status, known)
 
     def mean(self, probabilities: Array, counts: Array) -> Array:
         """Estimate of its mean over all texts, (k,); see :func:`audited_mean`."""
         return audited_mean(probabilities, self.probabilities, self.chances, counts)
-
-
-def point_estimate(
-    probabilities: Array, labelled: Labelled, correction: Correction, audit: Audit | None = None
-) -> Array:
-    """Shares (k,). With an audit, corrected for the second judge's errors on its own rows.
-
-    ValueError for ``em`` with an audit: it needs one judge's probabilities for every text.
-    """
-    if audit is None:
-        return correct(probabilities, labelled.probabilities, labelled.labels, correction)
-    probabilities, audit = _as_counted(probabilities, audit, correction)
-    mean = audit.mean(probabilities, np.ones(len(probabilities)))
-    rows = audit.labelled
-    return adjusted_shares(mean, response_matrix(rows.probabilities, rows.labels))
 
 
 def estimate_shares(
@@ -99,16 +88,24 @@ def estimate_shares(
 ) -> Estimate:
     """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged.
 
-    Raw is what the first judge gives by itself, also when there is an ``audit``.
+    With an ``audit`` the shares are corrected for the second judge's errors on its own rows; raw is
+    what the first judge gives by itself. ValueError for ``em`` with an audit: it needs one judge's
+    probabilities for every text.
     """
-    share = point_estimate(probabilities, labelled, correction, audit)
     raw = raw_shares(probabilities)
     rng = np.random.default_rng(seed)
     if audit is None:
+        share = correct(probabilities, labelled.probabilities, labelled.labels, correction)
         means, draws = _replicates(probabilities, labelled, correction, replicates, rng)
     else:
         means = _resampled_means(probabilities, replicates, rng)
-        draws = _audited_replicates(*_as_counted(probabilities, audit, correction), replicates, rng)
+        counted, audit = _as_counted(probabilities, audit, correction)
+        rows = audit.labelled
+        share = adjusted_shares(
+            audit.mean(counted, np.ones(len(counted))),
+            response_matrix(rows.probabilities, rows.labels),
+        )
+        draws = _audited_replicates(counted, audit, replicates, rng)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(draws, tails, axis=0)
     raw_low, raw_high = np.quantile(means, tails, axis=0)

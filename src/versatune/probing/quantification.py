@@ -106,17 +106,6 @@ def audit_chances(probabilities: Array, n: int) -> Array:
     return chances
 
 
-def draw_by_chance(chances: Array, rng: np.random.Generator) -> Labels:
-    """Indices of texts drawn with these chances, in order; as many as the chances sum to.
-
-    Systematic sampling in random order: the number drawn is fixed, the chances are exact.
-    """
-    order = rng.permutation(len(chances))
-    steps = np.floor(np.cumsum(chances[order]) + rng.random())
-    drawn: Labels = np.sort(order[np.diff(steps, prepend=0.0) >= 1])
-    return drawn
-
-
 def audited_mean(probabilities: Array, second: Array, chances: Array, counts: Array) -> Array:
     """The second judge's mean over all texts, from its answers on a part; (k,).
 

@@ -7,11 +7,11 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.probing.audit import agreement, load_audit
-from versatune.probing.config import ProbeParams
-from versatune.probing.estimate import Audit, Estimate, bounds, estimate_shares, point_estimate
+from versatune.probing.config import MIN_AUDIT, ProbeParams
+from versatune.probing.estimate import Estimate, bounds, estimate_shares
 from versatune.probing.judges.base import Judgement, Labelled
 from versatune.probing.probe import facts_of
-from versatune.probing.quantification import response_matrix
+from versatune.probing.quantification import Correction, correct, response_matrix
 from versatune.probing.sampling import Sample
 from versatune.probing.shift import diagnose
 
@@ -34,7 +34,8 @@ def knowledge_distribution(
     ``facts``: those of the samples' and the judgements' folders. Texts without a judgement are
     left out of the mean; ``worst_low`` and ``worst_high`` bound the share if all of them were
     elsewhere, or here. ``audited``: what a second judge said of a part of the samples; the shares
-    and the check of the label shift are then about that judge.
+    are then corrected by it, and ``audit`` has the check of its own label shift. The rounds' shares
+    are the first judge's in any case.
     """
     domains = judge.facts["domains"]
     labelled = Labelled.load(judge)
@@ -47,11 +48,14 @@ def knowledge_distribution(
         judged, labelled, how.correction, how.bootstrap, params.seed, audit=of_judged
     )
     missing = 1 - float(ok.mean())
-    shift = (
-        diagnose(audit.judgement, audit.labelled, found.share, 1 / audit.chances)
-        if audit
-        else diagnose(judgement, labelled, found.share)
-    )
+    shift = diagnose(judgement, labelled, found.share)
+    second = None
+    if audited and audit:
+        second = {
+            **{key: value for key, value in audited.facts.items() if key != "of"},
+            **agreement(judgement.probabilities, audit),
+            "shift": diagnose(audit.judgement, audit.labelled, found.share, 1 / audit.chances),
+        }
     return {
         "domains": {
             name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
@@ -64,7 +68,7 @@ def knowledge_distribution(
         "base_model": base_model,
         "seed": params.seed,
         "rounds": facts["rounds"],
-        "round_shares": _round_shares(judgement, labelled, audit, params, facts["rounds"]),
+        "round_shares": _round_shares(judgement, labelled, how.correction, facts["rounds"]),
         "stopped": facts["stopped"],
         "half_width": {
             "asked": params.rounds.half_width,
@@ -77,47 +81,38 @@ def knowledge_distribution(
             response_matrix(labelled.probabilities, labelled.labels), 4
         ).tolist(),
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
-        "audit": audited.facts | agreement(judgement.probabilities, audit)
-        if audited and audit
-        else None,
+        "audit": second,
         "shift": shift,
-        "warnings": warnings(found, shift, facts["stopped"], params, missing, domains),
+        "warnings": warnings(found, shift, second, facts["stopped"], params, missing, domains),
     }
 
 
 def _round_shares(
-    judgement: Judgement,
-    labelled: Labelled,
-    audit: Audit | None,
-    params: ProbeParams,
-    rounds: int,
+    judgement: Judgement, labelled: Labelled, correction: Correction, rounds: int
 ) -> list[list[float]]:
     """What each of the T rounds would give by itself; one without a judgement is left out."""
     ok = judgement.ok
     parts = [part[ok[part]] for part in np.array_split(np.arange(len(ok)), rounds)]
-    found = [
-        point_estimate(
-            judgement.probabilities[part],
-            labelled,
-            params.estimate.correction,
-            audit.part(part) if audit else None,
-        )
-        for part in parts
-        if len(part)
-    ]
+    known = (labelled.probabilities, labelled.labels)
+    found = [correct(judgement.probabilities[p], *known, correction) for p in parts if len(p)]
     return np.round(found, 6).tolist()
 
 
 def warnings(
     found: Estimate,
     shift: dict[str, Any],
+    audit: dict[str, Any] | None,
     stopped: str,
     params: ProbeParams,
     missing: float,
     domains: list[str],
 ) -> list[str]:
-    """Sentences about what limits the result; empty when nothing does."""
+    """Sentences about what limits the result; empty when nothing does.
+
+    ``shift`` and ``audit`` as in the result; with an audit its own shift is what counts.
+    """
     said = []
+    widest = float(found.half_widths.max())
     wide = [
         f"{d} +-{w:.3f}"
         for d, w in zip(domains, found.half_widths, strict=True)
@@ -125,32 +120,39 @@ def warnings(
     ]
     if wide:
         said.append(f"intervals too wide to decide on: {', '.join(wide)}.")
-    if params.audit.n and found.half_widths.max() > params.rounds.half_width:
+    if widest > params.rounds.half_width and (audit or stopped == "limit"):
         said.append(
-            f"audited intervals reach up to +-{found.half_widths.max():.3f}, further than "
-            "probe.rounds.half_width asks: a larger probe.audit.n would narrow them."
+            f"intervals reach up to +-{widest:.3f}, wider than probe.rounds.half_width asks; "
+            f"{_remedy(found, audit, params)} would narrow them."
         )
-    elif stopped == "limit":
-        # with a correction, more samples can't help beyond what the labelled rows allow
-        sampling = (found.raw_high - found.raw_low).max() / 2
-        cause = "more labelled rows" if 2 * sampling < params.rounds.half_width else "more samples"
+    if audit and audit["answered"] < MIN_AUDIT:
         said.append(
-            f"stopped at probe.rounds.max_rounds with intervals up to "
-            f"+-{found.half_widths.max():.3f}, wider than asked; {cause} would narrow them."
+            f"the second judge answered about {audit['answered']} samples; below {MIN_AUDIT} the "
+            "intervals hold the truth too seldom: a larger probe.audit.n is needed."
         )
-    if shift["doubtful"]:
+    gap = (audit["shift"] if audit else shift)["confidence_distance"]
+    if (audit["shift"] if audit else shift)["doubtful"]:
         said.append(
-            "sampled texts are judged unlike the labelled rows (confidence distance "
-            f"{shift['confidence_distance']:.2f}): the correction's assumption is doubtful; "
-            + (
-                "take another second judge."
-                if params.audit.n
-                else "let a second judge audit some of them (probe.audit)."
-            )
+            f"sampled texts are judged unlike the labelled rows (confidence distance {gap:.2f}): "
+            "the correction's assumption is doubtful; "
+            + ("take another second judge." if audit else "let a second judge audit them.")
         )
     if missing > 0.05:
         said.append(f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high.")
     return said
+
+
+def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) -> str:
+    """What would narrow intervals that are wider than asked."""
+    sampling = (found.raw_high - found.raw_low).max() / 2
+    # a correction can't be surer than its labelled rows allow, however many samples there are
+    if 2 * sampling >= params.rounds.half_width:
+        return "more samples (probe.rounds.max_rounds)"
+    if audit is None:
+        return "more labelled rows"
+    if audit["kind"] == "person":
+        return "a larger probe.audit.n"
+    return "a larger probe.audit.n, or more labelled rows for the second judge,"
 
 
 def table(

@@ -14,7 +14,7 @@ from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges, result
-from versatune.probing.audit import agreement, load_audit, no_audit, run_audit
+from versatune.probing.audit import agreement, check_audit, load_audit, no_audit, run_audit
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
@@ -23,12 +23,12 @@ from versatune.probing.probe import load_probe, run_probe
 DESCRIPTIONS = {d: f"About {d}." for d in WORDS}
 
 
-def params(folder: Path, n: int = 100, correction: str = "pacc", **judge) -> ProbeParams:
+def params(folder: Path, n: int = 200, correction: str = "pacc", **judge) -> ProbeParams:
     return ProbeParams(
         folder=folder,
         seed=0,
         sampling={"max_new_tokens": 8, "batch_size": 64, "dtype": "float32"},
-        rounds={"samples_per_round": 256, "min_rounds": 1, "max_rounds": 1},
+        rounds={"samples_per_round": 640, "min_rounds": 1, "max_rounds": 1},
         audit={"n": n, "judge": judge or {"kind": "person"}},
         estimate={"bootstrap": 100, "correction": correction},
     )
@@ -36,7 +36,7 @@ def params(folder: Path, n: int = 100, correction: str = "pacc", **judge) -> Pro
 
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory, tiny_checkpoint: CheckpointRef, judge: FolderRef):
-    """256 samples of a tiny model and the classifier's judgements on them."""
+    """640 samples of a tiny model and the classifier's judgements on them."""
     wanted = params(tmp_path_factory.mktemp("probe"))
     return run_probe(
         tiny_checkpoint, judge, wanted, lambda keep: judges.open_judge(judge, wanted.judge, keep)
@@ -60,11 +60,12 @@ def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, cl
     wanted = params(tmp_path)
     with pytest.raises(VersatuneError, match="texts wait for somebody"):
         run_audit(clean, *probed, wanted, DESCRIPTIONS)
-    assert 90 <= len(read(tmp_path)) <= 100  # equal texts are read once
+    given = len(read(tmp_path))
+    assert 160 < given < 240
     write(tmp_path, lambda i: "law" if i else "?")
     ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
-    assert ref.facts["n"] == 100
-    assert ref.facts["answered"] == 99
+    assert given <= ref.facts["n"] < 240  # equal texts are read once
+    assert ref.facts["answered"] < ref.facts["n"]
     drawn, judged = load_probe(*probed)
     found = result.knowledge_distribution(
         drawn, judged, judge, {**probed[0].facts, **probed[1].facts}, wanted, "tiny", {}, ref
@@ -73,11 +74,12 @@ def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, cl
     shares = [found["domains"][d]["share"] for d in domains]
     assert shares[domains.index("law")] > 0.95
     assert found["domains"]["law"]["raw_share"] < 0.9
-    assert found["audit"]["n"] == 100
+    assert found["audit"]["n"] == ref.facts["n"]
+    assert any("answered about" in w for w in found["warnings"]) == (ref.facts["answered"] < 200)
     assert 0 < found["audit"]["alike"] < 1
     columns = result.table(drawn, judged, domains, ref)
-    assert columns["second"].count("law") == 99
-    assert len(columns["second"]) == 256
+    assert columns["second"].count("law") == ref.facts["answered"]
+    assert len(columns["second"]) == 640
 
 
 def test_without_an_audit_the_table_has_no_second_judge(judge, probed):
@@ -85,31 +87,89 @@ def test_without_an_audit_the_table_has_no_second_judge(judge, probed):
     assert "second" not in columns
 
 
-def test_the_same_audit_is_not_made_twice_and_another_size_asks_for_the_rest(
-    tmp_path, clean, probed
-):
+def test_a_larger_audit_asks_about_those_of_the_smaller_one_and_more(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
         run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
     write(tmp_path, lambda _: "other")
-    first = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
-    (tmp_path / "answers/labels.csv").rename(tmp_path / "away.csv")
-    assert run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS) == first
-    (tmp_path / "away.csv").rename(tmp_path / "answers/labels.csv")
-    with pytest.raises(VersatuneError, match=r"of \d+ texts wait"):
-        run_audit(clean, *probed, params(tmp_path, n=200), DESCRIPTIONS)
-    assert sum(row["domain"] == "other" for row in read(tmp_path)) >= 90  # what was written stays
+    before = len(read(tmp_path))
+    with pytest.raises(VersatuneError) as told:
+        run_audit(clean, *probed, params(tmp_path, n=300), DESCRIPTIONS)
+    waiting, asked = map(int, re.findall(r"(\d+) of (\d+) texts wait", str(told.value))[0])
+    assert asked - waiting == before
+    assert [row["domain"] for row in read(tmp_path)].count("other") == before
+
+
+def test_who_reads_again_may_change_their_mind(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "?")
+    with pytest.raises(VersatuneError, match="got a usable answer from people"):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    for domain in ("law", "medicine"):
+        write(tmp_path, lambda _, domain=domain: domain)
+        ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        said = load_audit(ref, 640, 3).judgement
+        number = clean.facts["domains"].index(domain)
+        assert set(said.probabilities[said.ok].argmax(axis=1)) == {number}
+    assert run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS) == ref
+
+
+def test_another_readers_file_is_another_audit(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "law")
+    run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    other = params(tmp_path, kind="person", person={"file": tmp_path / "other.csv"})
+    with pytest.raises(VersatuneError, match=r"other\.csv: .* texts wait"):
+        run_audit(clean, *probed, other, DESCRIPTIONS)
+
+
+def test_rows_answered_later_count_in_a_finished_audit(tmp_path, clean, probed):
+    """The second judge's errors are measured on all rows it has judged by now."""
+
+    def said(number: int):
+        answer = chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
+        return answer if number != 5 else (lambda h, _: h.send(500, b"{}"))
+
+    with serving(said) as server:
+        endpoint = {
+            "labelled_per_domain": 10,
+            "server": {"url": server.url, "model": "m", "max_retries": 0},
+        }
+        wanted = params(tmp_path, kind="endpoint", endpoint=endpoint)
+        first = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        assert len(load_audit(first, 640, 3).labelled.labels) == 29
+        second = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        assert len(load_audit(second, 640, 3).labelled.labels) == 30
+        asked = len(server.requests)
+        assert run_audit(clean, *probed, wanted, DESCRIPTIONS) == second
+        assert len(server.requests) == asked
+
+
+def test_an_audit_of_other_samples_or_another_size_is_not_used(tmp_path, clean, probed):
+    with pytest.raises(VersatuneError):
+        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    write(tmp_path, lambda _: "law")
+    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    check_audit(ref, probed[0], params(tmp_path))
+    for wrong in (params(tmp_path, n=300), params(tmp_path, n=200)):
+        of = probed[0] if wrong.audit.n == 300 else probed[1]
+        with pytest.raises(VersatuneError, match="run the node audit_samples"):
+            check_audit(ref, of, wrong)
+    with pytest.raises(VersatuneError, match="run the node audit_samples"):
+        check_audit(no_audit(params(tmp_path / "none")), probed[0], params(tmp_path))
 
 
 def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed):
     def said(number: int):
         answer = chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
-        return answer if number < 60 or number >= 90 else (lambda h, _: h.send(500, b"{}"))
+        return answer if number < 130 else (lambda h, _: h.send(500, b"{}"))
 
     with serving(said) as server:
         endpoint = {
             "labelled_per_domain": 10,
             "max_failed": 0.0,
-            "server": {"url": server.url, "model": "m", "concurrency": 1, "max_retries": 0},
+            "server": {"url": server.url, "model": "m", "max_retries": 0},
         }
         wanted = params(tmp_path, kind="endpoint", endpoint=endpoint)
         with pytest.raises(
@@ -117,12 +177,12 @@ def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed)
         ):
             run_audit(clean, *probed, wanted, DESCRIPTIONS)
         before = len(server.requests)
+        server.reply = lambda _: chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
         ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
         texts = [r["body"]["messages"][1]["content"] for r in server.requests]
-    assert ref.facts["answered"] == 100
-    assert before > 60
+    assert ref.facts["answered"] == ref.facts["n"]
     # what was answered before the fault was not asked again
-    assert not set(texts[:60]) & set(texts[before:])
+    assert not set(texts[:130]) & set(texts[before:])
     kept = (tmp_path / "answers/answers.jsonl").read_text().splitlines()
     assert len(kept) == len({json.loads(line)["key"] for line in kept})
 
@@ -131,7 +191,7 @@ def test_an_audit_that_gets_no_usable_answer_says_so(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
         run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
     write(tmp_path, lambda _: "?")
-    with pytest.raises(VersatuneError, match="none of 100 samples got a usable answer"):
+    with pytest.raises(VersatuneError, match=r"none of \d+ samples got a usable answer"):
         run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
 
 
@@ -179,7 +239,7 @@ def test_one_domain_alone_has_no_kappa():
     ("changed", "said"),
     [
         ({"judge": {"kind": "person"}}, "judge.kind person is for probe.audit.judge"),
-        ({"audit": {"n": 20, "judge": {"kind": "person"}}}, "below 100"),
+        ({"audit": {"n": 20, "judge": {"kind": "person"}}}, "below 200"),
         (
             {
                 "audit": {"n": 200, "judge": {"kind": "person"}},
@@ -203,8 +263,8 @@ def test_the_audited_samples_are_those_the_judge_is_unsure_of(tmp_path, clean, p
     write(tmp_path, lambda _: "law")
     ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
     _, judged = load_probe(*probed)
-    audit = load_audit(ref, 256, 3)
+    audit = load_audit(ref, 640, 3)
     sure, chances = judged.probabilities[judged.ok].max(axis=1), audit.chances[judged.ok]
     assert (np.diff(chances[np.argsort(sure)]) <= 1e-9).all()
-    assert chances.sum() == pytest.approx(100)
+    assert chances.sum() == pytest.approx(200)
     assert np.isnan(audit.chances[~judged.ok]).all()

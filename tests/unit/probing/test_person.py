@@ -9,19 +9,23 @@ from versatune.errors import VersatuneError
 from versatune.probing.judges.person import Person, text_id
 
 DOMAINS = ["law", "medicine", "other"]
-TEXTS = ["The court\nruled.", "Take two pills, daily.", "=cmd()"]
+TEXTS = ["The court\nruled.", "Take two pills, daily.", " =cmd();+1"]
 
 
 def filled(file: Path, domains: dict[str, str]) -> None:
     """Write domains beside the texts, as a spreadsheet would."""
-    with file.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = read(file)
     for row in rows:
         row["domain"] = domains.get(row["id"], row["domain"])
     with file.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.DictWriter(handle, ["id", "domain", "text"])
+        writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def read(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8-sig", newline="") as handle:
+        return list(csv.DictReader(handle))
 
 
 @pytest.fixture
@@ -32,11 +36,10 @@ def person(tmp_path) -> Person:
 def test_the_first_run_makes_the_file_and_says_what_to_do(person):
     with pytest.raises(VersatuneError, match=r"labels\.csv: 3 of 3 texts wait .*law, medicine"):
         person.judge(TEXTS)
-    with person.file.open(encoding="utf-8-sig", newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = read(person.file)
     assert [r["domain"] for r in rows] == ["", "", ""]
     assert rows[0]["text"] == TEXTS[0]
-    assert rows[2]["text"] == "'=cmd()"  # no spreadsheet runs it
+    assert rows[2]["text"] == " '=cmd();'+1"  # a spreadsheet reads it as text
 
 
 def test_what_was_written_is_the_judgement(person):
@@ -83,6 +86,8 @@ def test_semicolons_of_a_spreadsheet_are_understood(person):
         (b"text,domain\nx,law\n", r"labels\.csv:1: the columns id, domain, text"),
         ("id,domain,text\na,law,caf\xe9\n".encode("latin-1"), "is not UTF-8"),
         (b'id,domain,text\na,law,"cut off', r"labels\.csv:2: "),
+        (b'"id,domain,text\na,law,x\n', r"labels\.csv:2: "),
+        (b"", r"labels\.csv:1: the columns"),
     ],
 )
 def test_a_damaged_file_is_told_and_left_alone(person, content, said):
@@ -91,3 +96,51 @@ def test_a_damaged_file_is_told_and_left_alone(person, content, said):
     with pytest.raises(VersatuneError, match=said):
         person.judge(TEXTS)
     assert person.file.read_bytes() == content
+
+
+def test_what_people_add_stays_when_texts_are_added(person):
+    key = text_id(TEXTS[1])
+    person.file.parent.mkdir()
+    lines = ["who,id,domain,text", f"me,{key},Medical,pills,and a remark", "you,tdead,,gone"]
+    person.file.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(VersatuneError, match="1 of 2 texts wait"):
+        person.judge(TEXTS[:2])
+    rows = read(person.file)
+    assert [r["who"] for r in rows] == ["me", "you", ""]
+    assert list(rows[0].values()) == ["me", key, "Medical", "pills", "and a remark"]
+    assert person.judge(TEXTS[1:2]).probabilities.tolist() == [[0, 1, 0]]
+
+
+def test_the_same_text_twice_is_one_answer_or_a_contradiction(person):
+    key = text_id(TEXTS[1])
+    person.file.parent.mkdir()
+    rows = ["id,domain,text", f"{key},law,x", f"{key},,x"]
+    person.file.write_text("\n".join(rows), encoding="utf-8")
+    assert person.judge(TEXTS[1:2]).probabilities.tolist() == [[1, 0, 0]]
+    person.file.write_text("\n".join([*rows, f"{key},other,x"]), encoding="utf-8")
+    with pytest.raises(VersatuneError, match=r"labels\.csv:4: .* is other here and law in line 2"):
+        person.judge(TEXTS[1:2])
+
+
+def test_domains_of_texts_that_are_not_asked_do_not_matter(person):
+    person.file.parent.mkdir()
+    rows = ["id,domain,text", f"{text_id(TEXTS[1])},law,x", "told,astrology,x"]
+    person.file.write_text("\n".join(rows), encoding="utf-8")
+    assert person.judge(TEXTS[1:2]).status == ["ok"]
+
+
+def test_a_text_of_any_length_is_read_again(person):
+    long = "word " * 60_000
+    with pytest.raises(VersatuneError, match="wait"):
+        person.judge([long])
+    filled(person.file, {text_id(long): "other"})
+    assert person.judge([long]).status == ["ok"]
+
+
+def test_a_folder_in_the_files_place_is_told(tmp_path):
+    with pytest.raises(VersatuneError, match="can't be read"):
+        Person(DOMAINS, tmp_path).judge(TEXTS)
+
+
+def test_no_id_is_a_number_to_a_spreadsheet():
+    assert all(text_id(str(i)).startswith("t") for i in range(3))

@@ -11,6 +11,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges, result
 from versatune.probing.config import ProbeParams
+from versatune.probing.estimate import Estimate
 from versatune.probing.judges.base import Judgement
 from versatune.probing.judges.classifier import Classifier
 from versatune.probing.probe import judge_samples, load_probe, run_probe, skipped
@@ -197,8 +198,60 @@ def test_the_result_says_all_it_knows(tmp_path, judge):
     assert len(found["round_shares"]) == 2
     said = " ".join(found["warnings"])
     assert "too wide" in said
-    assert "more samples would narrow" in said
+    assert "more samples (probe.rounds.max_rounds) would narrow" in said
     assert "10.0% of the samples have no judgement" in said
+
+
+def estimated(reach: float, sampling: float) -> Estimate:
+    share, ones = np.array([0.5, 0.5]), np.ones(2)
+    half, raw = reach * ones, sampling * ones
+    return Estimate(share, share - half, share + half, share, share - raw, share + raw)
+
+
+@pytest.mark.parametrize(
+    ("reach", "sampling", "stopped", "audit", "said"),
+    [
+        (0.03, 0.02, "limit", None, "more samples (probe.rounds.max_rounds) would narrow"),
+        (0.03, 0.005, "limit", None, "more labelled rows would narrow"),
+        (0.03, 0.02, "half_width", None, None),  # by Anscombe's term it may be a little above
+        (0.03, 0.005, "half_width", "person", "a larger probe.audit.n would narrow"),
+        (0.03, 0.005, "limit", "endpoint", "or more labelled rows for the second judge, would"),
+        (0.03, 0.02, "limit", "person", "more samples (probe.rounds.max_rounds) would narrow"),
+        (0.01, 0.005, "limit", "person", None),
+    ],
+)
+def test_intervals_that_are_too_wide_are_told_with_what_would_help(
+    tmp_path, reach, sampling, stopped, audit, said
+):
+    calm = {"doubtful": False, "confidence_distance": 0.1}
+    second = {"kind": audit, "answered": 300, "shift": calm} if audit else None
+    wanted = params(tmp_path, half_width=0.02)
+    found = result.warnings(
+        estimated(reach, sampling), calm, second, stopped, wanted, 0.0, ["law", "other"]
+    )
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
+def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about(tmp_path):
+    calm = {"doubtful": False, "confidence_distance": 0.1}
+    loud = {"doubtful": True, "confidence_distance": 0.7}
+
+    def said(shift, audited_shift, answered):
+        second = {"kind": "endpoint", "answered": answered, "shift": audited_shift}
+        return result.warnings(
+            estimated(0.01, 0.005),
+            shift,
+            second,
+            "limit",
+            params(tmp_path, half_width=0.02),
+            0.0,
+            ["law", "other"],
+        )
+
+    assert said(loud, calm, 300) == []
+    assert "distance 0.70" in said(calm, loud, 300)[0]
+    assert "answered about 150 samples" in said(calm, calm, 150)[0]
 
 
 def test_the_table_shows_first_lines_and_judgements(judge):

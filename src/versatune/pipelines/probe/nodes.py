@@ -99,12 +99,15 @@ def estimate(
 ) -> tuple[dict, pd.DataFrame]:
     """Shares with intervals, corrected for the judges' errors, and the table to browse."""
     from versatune.probing import known, probe, result
+    from versatune.probing.audit import check_audit
 
     if params.known_distribution:
         shares = known.known_distribution(params.known_distribution, list(domains.active))
         return shares, pd.DataFrame(columns=["index", "text", "domain", "confidence", "status"])
     drawn, judged = probe.load_probe(samples, judgements)
     audited = audit if params.audit.n else None
+    if audited:
+        check_audit(audited, samples, params)
     rows = clean_data.facts["rows"]["train"]
     distribution = result.knowledge_distribution(
         drawn,

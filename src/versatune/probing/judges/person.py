@@ -1,15 +1,17 @@
 """People as judges: a CSV file with the texts, in which they write each text's domain.
 
-The file is made by the first run, which then stops and says so; it is only ever added to.
-Columns: ``id`` (stands for the text), ``domain`` (to be filled in: a domain's name, or ``?`` where
-none can be told), ``text``.
+The file is made by the first run, which then stops and says so. Later runs add texts at its end
+and leave alone what is there, columns of people's own among it. Columns: ``id`` (stands for the
+text), ``domain`` (to be filled in: a domain's name, or ``?`` where none can be told), ``text``.
 """
 
 import csv
 import hashlib
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +24,11 @@ from versatune.probing.judges.base import Judgement, Labelled, Status
 LABELS = "labels.csv"
 COLUMNS = ["id", "domain", "text"]
 CAN_NOT_TELL = "?"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""Beginnings that a spreadsheet would run as a formula; a quote is put before them."""
+_FORMULA = re.compile(r"(^|[;\t\r\n])(\s*)([=+\-@\uff1d\uff0b\uff0d\uff20])")
+"""What a spreadsheet may take for a formula, at the beginning of a text or of what it may take for
+a cell; a quote is put before it."""
+_LONGEST = 1 << 30
+"""Characters of a field; the csv module's own limit is below what a model may write."""
 
 
 class Person:
@@ -37,82 +42,110 @@ class Person:
         """One domain a text, as probability 1; ``?`` has the status ``refused``.
 
         Raises VersatuneError when texts wait for their domain, after adding those that are new to
-        the file, or when the file holds what is no domain.
+        the file, and when it can't be read or holds what is no domain for a text that is asked.
         """
-        rows = self._read()
-        named = {row["id"]: row["domain"] for row in rows}
+        columns, rows, lines = self._read()
         asked = {text_id(text): text for text in texts}
-        new = [key for key in asked if key not in named]
+        answers = self._answers(rows, lines, asked)
+        there = {row["id"] for row in rows}
+        new = [{"id": k, "domain": "", "text": _shown(asked[k])} for k in asked if k not in there]
         if new:
-            rows += [{"id": key, "domain": "", "text": _shown(asked[key])} for key in new]
-            self._write(rows)
-        waiting = sum(not named.get(key) for key in asked)
+            self._write(columns, [*rows, *new])
+        waiting = len(asked) - len(answers)
         if waiting:
             raise VersatuneError(
                 f"{self.file}: {waiting} of {len(asked)} texts wait for somebody to read them. "
                 f"Write a domain into each one's column domain ({', '.join(self.domains)}; "
                 f"{CAN_NOT_TELL} where none can be told) and run again: it goes on from here."
             )
-        answers = [named[text_id(text)] for text in texts]
-        known = [self.domains.index(a) if a != CAN_NOT_TELL else -1 for a in answers]
+        given = [answers[text_id(text)] for text in texts]
+        known = [-1 if name == CAN_NOT_TELL else self.domains.index(name) for name in given]
         told = np.array(known, dtype=np.int64)
         probabilities = np.eye(len(self.domains))[told]
         probabilities[told < 0] = np.nan
-        status: list[Status] = ["ok" if number >= 0 else "refused" for number in known]
+        status: list[Status] = ["refused" if number < 0 else "ok" for number in known]
         return Judgement(probabilities, status, np.full(len(texts), np.nan))
 
-    def _read(self) -> list[dict[str, str]]:
-        """The file's rows, with domains by their own names."""
-        if not self.file.is_file():
-            return []
+    def _answers(
+        self, rows: list[dict[str, Any]], lines: list[int], asked: dict[str, str]
+    ) -> dict[str, str]:
+        """Id -> domain, or ``?``, of the asked texts that have one."""
+        answers: dict[str, str] = {}
+        found: dict[str, int] = {}
+        for row, line in zip(rows, lines, strict=True):
+            key, given = row["id"], (row["domain"] or "").strip()
+            if key not in asked or not given:
+                continue
+            name = given if given == CAN_NOT_TELL else self._domain(given, line)
+            if answers.setdefault(key, name) != name:
+                raise VersatuneError(
+                    f"{self.file}:{line}: {key} is {name} here and {answers[key]} in line "
+                    f"{found[key]}; leave one of them."
+                )
+            found[key] = line
+        return answers
+
+    def _domain(self, given: str, line: int) -> str:
+        try:
+            return {d: d for d in self.domains}[canonical(given)]
+        except (VersatuneError, KeyError):
+            raise VersatuneError(
+                f"{self.file}:{line}: {given!r} is no domain; there are "
+                f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where none can be told."
+            ) from None
+
+    def _read(self) -> tuple[list[str], list[dict[str, Any]], list[int]]:
+        """The file's columns, its rows as they are, and the line each one ends in."""
+        if not self.file.exists():
+            return COLUMNS, [], []
+        csv.field_size_limit(_LONGEST)
         try:
             text = self.file.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise VersatuneError(
                 f"{self.file} is not UTF-8 ({error.reason}): save it as CSV in UTF-8."
             ) from error
+        except OSError as error:
+            raise VersatuneError(f"{self.file} can't be read: {error.strerror}.") from error
         head = text.partition("\n")[0]
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter=max(",;\t", key=head.count), strict=True
-        )
-        if not {"id", "domain"} <= set(reader.fieldnames or ()):
+        delimiter = max(",;\t", key=head.count)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            read = [(row, reader.line_num) for row in reader if row]
+        except csv.Error as error:
+            raise VersatuneError(f"{self.file}:{reader.line_num}: {error}.") from error
+        columns = [name.strip() for name in read[0][0]] if read else []
+        if not set(COLUMNS) <= set(columns):
             raise VersatuneError(
                 f"{self.file}:1: the columns {', '.join(COLUMNS)} are not all there; put the first "
                 "line back as it was."
             )
-        try:
-            return [self._row(row, reader.reader.line_num) for row in reader]
-        except csv.Error as error:
-            raise VersatuneError(f"{self.file}:{reader.reader.line_num}: {error}.") from error
+        # Cells beyond the last column are kept under names of their own.
+        width = max(len(row) for row, _ in read)
+        columns += [""] * (width - len(columns))
+        names = [name or f"column {i + 1}" for i, name in enumerate(columns)]
+        rows = [dict(zip(names, row + [""] * (width - len(row)), strict=True)) for row, _ in read]
+        return names, rows[1:], [line for _, line in read[1:]]
 
-    def _row(self, row: dict[str, str | None], line: int) -> dict[str, str]:
-        given = (row["domain"] or "").strip()
-        if given and given != CAN_NOT_TELL:
-            try:
-                given = {d: d for d in self.domains}[canonical(given)]
-            except (VersatuneError, KeyError):
-                raise VersatuneError(
-                    f"{self.file}:{line}: {given!r} is no domain; there are "
-                    f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where none can be told."
-                ) from None
-        return {"id": (row["id"] or "").strip(), "domain": given, "text": row.get("text") or ""}
-
-    def _write(self, rows: list[dict[str, str]]) -> None:
+    def _write(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         out = io.StringIO(newline="")
-        writer = csv.DictWriter(out, COLUMNS)
+        writer = csv.DictWriter(out, columns, restval="", quoting=csv.QUOTE_ALL)
         writer.writeheader()
         writer.writerows(rows)
         # The mark at the beginning tells spreadsheets that this is UTF-8.
-        write_atomic(self.file, "\ufeff" + out.getvalue())
+        try:
+            write_atomic(self.file, "\ufeff" + out.getvalue())
+        except OSError as error:
+            raise VersatuneError(f"{self.file} can't be written: {error.strerror}.") from error
 
 
 def text_id(text: str) -> str:
-    """What stands for a text in the file."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    """What stands for a text in the file; no spreadsheet takes it for a number."""
+    return "t" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _shown(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return _FORMULA.sub(r"\1\2'\3", text)
 
 
 def file_of(params: PersonParams, keep: Path) -> Path:
@@ -123,7 +156,7 @@ def file_of(params: PersonParams, keep: Path) -> Path:
 def train(folder: Path, clean: FolderRef, file: Path) -> FolderRef:
     """Nothing to train: people are taken at their word."""
     domains = tuple(clean.facts["domains"])
-    work = WorkFolder.open(folder, {"kind": "person", "domains": domains})
+    work = WorkFolder.open(folder, {"kind": "person", "domains": domains, "file": file})
     if work.complete:
         return work.ref
     Labelled.trusted(len(domains)).save(work.path)
