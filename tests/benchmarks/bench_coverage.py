@@ -6,7 +6,8 @@ A row is a judge, a number of labelled rows a domain and a number of texts, over
 share vectors: coverage over all domains without a correction, with ``pacc`` and with ``acc``, the
 coverage of ``pacc`` for shares of 5 % and less, and how far its intervals reach. Then sampling that
 stops by the rule, and ``em`` beside ``pacc`` where it may be used: with a judge that is calibrated
-for the texts.
+for the texts. Last, audits of a judge that errs on the texts alone: it leans towards one domain, or
+takes the smallest one for it. A reader who is right audits it, or a judge that errs itself.
 """
 
 import argparse
@@ -15,7 +16,9 @@ import itertools
 import numpy as np
 
 from tests.probe_worlds import holds, judged, labelled_rows, worlds
-from versatune.probing.estimate import estimate_shares, narrow_enough
+from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
+from versatune.probing.judges.base import Labelled
+from versatune.probing.quantification import audit_chances
 
 SHARPNESS = (1.0, 2.0, 3.0, 4.5)
 CORRECTIONS = ("none", "pacc", "acc")
@@ -74,6 +77,39 @@ def calibrated(args: argparse.Namespace) -> str:
     return f"calibrated judge, 60 rows a domain, 1000 texts: {'; '.join(said)}"
 
 
+def audited(lost: bool, reader: bool, n: int, args: argparse.Namespace) -> str:
+    """One row of the table of audits: coverage, and for shares of 5 % and less (the lost one)."""
+    hits, small, reach, off, before = [], [], [], [], []
+    for rng, shares in worlds(args.worlds):
+        truth, smallest = rng.choice(6, 4096, p=shares), int(shares.argmin())
+        p = judged(rng, truth, 3.0)
+        if lost:
+            p[truth == smallest] = judged(rng, np.full((truth == smallest).sum(), 5), 3.0)
+        else:
+            p[:, 5] += 0.15
+            p /= p.sum(axis=1, keepdims=True)
+        second = np.eye(6)[truth] if reader else judged(rng, truth, 3.0)
+        rows = Labelled.trusted(6) if reader else labelled_rows(rng, 3.0, 100)
+        chances = audit_chances(p, n)
+        seen = np.where((rng.random(len(p)) < chances)[:, None], second, np.nan)
+        own = labelled_rows(rng, 3.0, 100)
+        audit = Audit(seen, chances, rows)
+        found = estimate_shares(p, own, "pacc", args.replicates, 0, audit=audit)
+        alone = estimate_shares(p, own, "pacc", 2, 0)
+        held = holds(found, shares)
+        hits.append(held)
+        small.append(held[[smallest]] if lost else held[shares <= SMALL])
+        reach.append(found.half_widths.mean())
+        off.append(np.abs(found.share - shares).sum() / 2)
+        before.append(np.abs(alone.share - shares).sum() / 2)
+    judge, second_judge = ("loses a domain" if lost else "leans"), ("reader" if reader else "judge")
+    return (
+        f"| {judge} | a {second_judge} | {n} | "
+        f"{np.mean(before):.3f} | {np.mean(off):.3f} | {np.mean(hits):.3f} | "
+        f"{np.mean(np.concatenate(small)):.3f} | {np.mean(reach):.3f} |"
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=60)
@@ -87,7 +123,14 @@ def main() -> None:
         print(cell(sharpness, per_domain, n, args), flush=True)
     for half_width in (0.05, 0.035, 0.025):
         print(stopped(half_width, args), flush=True)
-    print(calibrated(args))
+    print(calibrated(args), flush=True)
+    print(
+        "\n| judge | audited by | texts audited | pacc off by | audit off by | coverage | "
+        "small, or lost, shares | reach |"
+    )
+    print("|" + " --- |" * 8)
+    for lost, reader, n in itertools.product((False, True), (True, False), (200, 400, 800)):
+        print(audited(lost, reader, n, args), flush=True)
 
 
 if __name__ == "__main__":
