@@ -54,8 +54,12 @@ def knowledge_distribution(
         second = {
             **{key: value for key, value in audited.facts.items() if key != "of"},
             **agreement(judgement.probabilities, audit),
-            "shift": diagnose(audit.judgement, audit.labelled, found.share, 1 / audit.chances),
+            "shift": None,
         }
+        if second["kind"] != "person":  # who is taken at his word has no rows to compare with
+            second["shift"] = diagnose(
+                audit.judgement, audit.labelled, found.share, 1 / audit.chances
+            )
     return {
         "domains": {
             name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
@@ -130,8 +134,9 @@ def warnings(
             f"the second judge answered about {audit['answered']} samples; below {MIN_AUDIT} the "
             "intervals hold the truth too seldom: a larger probe.audit.n is needed."
         )
-    gap = (audit["shift"] if audit else shift)["confidence_distance"]
-    if (audit["shift"] if audit else shift)["doubtful"]:
+    what_counts = audit["shift"] if audit else shift
+    if what_counts and what_counts["doubtful"]:
+        gap = what_counts["confidence_distance"]
         said.append(
             f"sampled texts are judged unlike the labelled rows (confidence distance {gap:.2f}): "
             "the correction's assumption is doubtful; "

@@ -67,11 +67,14 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
 def sample_rows(samples: pd.DataFrame | None, limit: int) -> list[dict[str, Any]]:
     """Up to ``limit`` judged texts, evenly over the judged domains, in their order of sampling.
 
-    Texts without a judgement count as a group of their own; their ``note`` says why. Another note
-    says what a second judge named, where it looked.
+    Texts without a judgement count as a group of their own; their ``note`` says why. Where a second
+    judge looked, a note says what it named, and texts the two differ about come first.
     """
     if samples is None or samples.empty:
         return []
+    if "second" in samples:
+        differ = samples["second"].notna() & (samples["second"] != samples["domain"])
+        samples = samples.iloc[(~differ).argsort(kind="stable")]
     each = max(1, limit // samples["domain"].nunique(dropna=False))
     shown = samples.groupby("domain", sort=False, dropna=False).head(each).head(limit)
     return [

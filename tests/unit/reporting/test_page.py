@@ -162,6 +162,23 @@ def test_texts_are_chosen_evenly_and_those_without_a_judgement_shown() -> None:
     assert [r["notes"][0] for r in rows if r["domain"] == "not judged"] == ["refused", "refused"]
 
 
+def test_texts_that_two_judges_differ_about_come_first() -> None:
+    samples = RUN["judged_samples"].assign(second=None, domain="law", status="ok", flag=None)
+    samples.loc[[5, 7, 9], "second"] = ["law", "code", "other"]
+    rows = sample_rows(samples, 4)
+    notes = [row["notes"] for row in rows]
+    assert notes == [["second judge: code"], ["second judge: other"], [], []]
+    assert rows[2]["text"] == samples["text"].iloc[0]
+
+
+def test_the_page_tells_of_an_audit() -> None:
+    audit = {"name": "people, in labels.csv", "n": 1300, "alike": 0.943}
+    page = page_of(knowledge={**RUN["knowledge_distribution"], "audit": audit})
+    assert "A second judge (people, in labels.csv) looked at 1\u202f300 of them" in page
+    assert "agree on 94 % of the texts" in page
+    assert "A second judge" not in page_of()
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.23, "0.2 s"), (12.4, "12 s"), (59.7, "1 min 0 s"), (75, "1 min 15 s"), (7260, "2 h 1 min")],
