@@ -129,7 +129,7 @@ def main() -> None:
         "small, or lost, shares | reach |"
     )
     print("|" + " --- |" * 8)
-    for lost, reader, n in itertools.product((False, True), (True, False), (200, 400, 800)):
+    for lost, reader, n in itertools.product((False, True), (True, False), (100, 200, 400, 800)):
         print(audited(lost, reader, n, args), flush=True)
 
 
