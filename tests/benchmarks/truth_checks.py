@@ -231,6 +231,23 @@ def table(worlds: dict[tuple[str, int], dict]) -> None:
             print(f"| {' | '.join(cells if how != 'none' else [*cells[:7], '', '', '', ''])} |")
 
 
+def table_by_shares(worlds: dict[tuple[str, int], dict]) -> None:
+    """Mean distance from the corpus, and from what was drawn, for each share vector by itself."""
+    shown = ("none", "pacc", *AUDITS.values())
+    print(f"\n| judge | shares | {' | '.join(shown)} |")
+    print("|" + " --- |" * (2 + len(shown)))
+    for judge, name in itertools.product(("default", "weak", "opening"), VECTORS):
+        found = [(w, w["judges"][judge]) for (n, _), w in worlds.items() if n == name]
+        if not found:
+            continue
+        cells = []
+        for how in shown:
+            there = how in found[0][1]["estimates"]
+            off = [np.mean(distances(found, how, g)) for g in ("truth", "drawn") if there]
+            cells.append(", ".join(f"{value:.3f}" for value in off))
+        print(f"| {judge} | {name} | {' | '.join(cells)} |")
+
+
 def distances(found: list[tuple[dict, dict]], how: str, goal: str) -> list[float]:
     """Total variation of each world's estimate from its ``truth`` or from what was ``drawn``."""
     return [variation(f["estimates"][how]["share"], w[goal]) for w, f in found]
@@ -272,6 +289,7 @@ def main() -> None:
             table(worlds)
     if args.done:
         table(worlds)
+        table_by_shares(worlds)
 
 
 if __name__ == "__main__":
