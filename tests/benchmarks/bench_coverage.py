@@ -1,13 +1,15 @@
 """How often the probe's 95 % intervals hold the truth, in simulated worlds.
 
     python -m tests.benchmarks.bench_coverage [--worlds 60 --replicates 200]
+    python -m tests.benchmarks.bench_coverage --audits --worlds 240 --replicates 1000
 
 A row is a judge, a number of labelled rows a domain and a number of texts, over worlds of three
 share vectors: coverage over all domains without a correction, with ``pacc`` and with ``acc``, the
 coverage of ``pacc`` for shares of 5 % and less, and how far its intervals reach. Then sampling that
 stops by the rule, and ``em`` beside ``pacc`` where it may be used: with a judge that is calibrated
-for the texts. Last, audits of a judge that errs on the texts alone: it leans towards one domain, or
-takes the smallest one for it. A reader who is right audits it, or a judge that errs itself.
+for the texts. With ``--audits``, instead, audits of a judge that errs on the texts alone: it leans
+towards one domain, or is sure that the smallest domain's texts belong to that one. A reader who is
+right audits it, or a judge that errs itself.
 """
 
 import argparse
@@ -82,9 +84,10 @@ def audited(lost: bool, reader: bool, n: int, args: argparse.Namespace) -> str:
     hits, small, reach, off, before = [], [], [], [], []
     for rng, shares in worlds(args.worlds):
         truth, smallest = rng.choice(6, 4096, p=shares), int(shares.argmin())
-        p = judged(rng, truth, 3.0)
+        sharpness = 4.5 if lost else 3.0
+        p = judged(rng, truth, sharpness)
         if lost:
-            p[truth == smallest] = judged(rng, np.full((truth == smallest).sum(), 5), 3.0)
+            p[truth == smallest] = judged(rng, np.full((truth == smallest).sum(), 5), sharpness)
         else:
             p[:, 5] += 0.15
             p /= p.sum(axis=1, keepdims=True)
@@ -92,7 +95,7 @@ def audited(lost: bool, reader: bool, n: int, args: argparse.Namespace) -> str:
         rows = Labelled.trusted(6) if reader else labelled_rows(rng, 3.0, 100)
         chances = audit_chances(p, n)
         seen = np.where((rng.random(len(p)) < chances)[:, None], second, np.nan)
-        own = labelled_rows(rng, 3.0, 100)
+        own = labelled_rows(rng, sharpness, 100)
         audit = Audit(seen, chances, rows)
         found = estimate_shares(p, own, "pacc", args.replicates, 0, audit=audit)
         alone = estimate_shares(p, own, "pacc", 2, 0)
@@ -110,11 +113,25 @@ def audited(lost: bool, reader: bool, n: int, args: argparse.Namespace) -> str:
     )
 
 
+def audits(args: argparse.Namespace) -> None:
+    """The table of audits."""
+    print(
+        "| judge | audited by | texts audited | pacc off by | audit off by | coverage | "
+        "small, or lost, shares | reach |"
+    )
+    print("|" + " --- |" * 8)
+    for lost, reader, n in itertools.product((False, True), (True, False), (100, 200, 400)):
+        print(audited(lost, reader, n, args), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=60)
     parser.add_argument("--replicates", type=int, default=200)
+    parser.add_argument("--audits", action="store_true", help="audits alone")
     args = parser.parse_args()
+    if args.audits:
+        return audits(args)
     print(
         "| judge right | rows a domain | texts | none | pacc | acc | pacc, small shares | reach |"
     )
@@ -123,14 +140,7 @@ def main() -> None:
         print(cell(sharpness, per_domain, n, args), flush=True)
     for half_width in (0.05, 0.035, 0.025):
         print(stopped(half_width, args), flush=True)
-    print(calibrated(args), flush=True)
-    print(
-        "\n| judge | audited by | texts audited | pacc off by | audit off by | coverage | "
-        "small, or lost, shares | reach |"
-    )
-    print("|" + " --- |" * 8)
-    for lost, reader, n in itertools.product((False, True), (True, False), (100, 200, 400, 800)):
-        print(audited(lost, reader, n, args), flush=True)
+    print(calibrated(args))
 
 
 if __name__ == "__main__":
