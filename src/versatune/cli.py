@@ -134,6 +134,8 @@ def explain(error: BaseException) -> str | None:
         return _broken_yaml(error)
     if isinstance(error, OmegaConfBaseException):
         return _unresolved(error)
+    if isinstance(error, AttributeError):
+        return _no_mapping()
     if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):
         return f"{error}. An environment gives each key in one file: take it out of the others."
     if isinstance(error, FOR_PEOPLE) or (
@@ -153,6 +155,16 @@ def _broken_yaml(error: yaml.YAMLError) -> str:
         place = f"line {mark.line + 1}, column {mark.column + 1}"
         return f"{where} is not valid YAML: {found.problem}, {place}."
     return f"{where} is not valid YAML: {found}"
+
+
+def _no_mapping() -> str | None:
+    """The configuration file that holds a list or a word, on which Kedro's reading breaks off."""
+    for file in sorted(Path("conf").rglob("*.y*ml")):
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if content is not None and not isinstance(content, dict):
+                return f"{file} holds no keys with values, but a {type(content).__name__}."
+    return None
 
 
 def _unresolved(error: OmegaConfBaseException) -> str:

@@ -165,9 +165,10 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
         ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
         ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
         ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
+        ({"a": "- 1"}, "conf/broken/parameters_a.yml holds no keys with values, but a list."),
         ({"a": "size: ${n}"}, "size can't be resolved: Interpolation key 'n' not found"),
     ],
-    ids=["cut", "tab", "twice", "two files", "not given", "no global", "no key"],
+    ids=["cut", "tab", "twice", "two files", "not given", "no global", "a list", "no key"],
 )
 def test_broken_configuration_is_one_sentence(
     project: Path, files: dict[str, str], sentence: str
