@@ -247,7 +247,7 @@ def train(
     seed: int,
     keep: Path,
     api_key: str,
-    key: str,
+    key: str = "probe.judge",
 ) -> FolderRef:
     """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
 
