@@ -150,14 +150,15 @@ def warnings(
 def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) -> str:
     """What would narrow intervals that are wider than asked."""
     sampling = (found.raw_high - found.raw_low).max() / 2
-    # a correction can't be surer than its labelled rows allow, however many samples there are
-    if 2 * sampling >= params.rounds.half_width:
+    # a correction can't be surer than its labelled rows, or its audit, allow
+    enough = found.half_widths.max() if audit else params.rounds.half_width
+    if 2 * sampling >= enough:
         return "more samples (probe.rounds.max_rounds)"
     if audit is None:
         return "more labelled rows"
     if audit["kind"] == "person":
         return "a larger probe.audit.n"
-    return "a larger probe.audit.n, or more labelled rows for the second judge,"
+    return "a larger probe.audit.n, a better second judge or more labelled rows for it"
 
 
 def table(
