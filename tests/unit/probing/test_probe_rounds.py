@@ -215,7 +215,7 @@ def estimated(reach: float, sampling: float) -> Estimate:
         (0.03, 0.005, "limit", None, "more labelled rows would narrow"),
         (0.03, 0.02, "half_width", None, None),  # by Anscombe's term it may be a little above
         (0.03, 0.005, "half_width", "person", "a larger probe.audit.n would narrow"),
-        (0.03, 0.005, "limit", "endpoint", "a better second judge or more labelled rows for it would"),
+        (0.03, 0.005, "limit", "endpoint", "or more labelled rows for it would narrow"),
         (0.03, 0.02, "limit", "person", "more samples (probe.rounds.max_rounds) would narrow"),
         (0.01, 0.005, "limit", "person", None),
     ],
