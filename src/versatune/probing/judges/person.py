@@ -5,6 +5,7 @@ and leave alone what is there, columns of people's own among it. Columns: ``id``
 text), ``domain`` (to be filled in: a domain's name, or ``?`` where none can be told), ``text``.
 """
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -86,13 +87,13 @@ class Person:
         return answers
 
     def _domain(self, given: str, line: int) -> str:
-        try:
-            return {d: d for d in self.domains}[canonical(given)]
-        except (VersatuneError, KeyError):
-            raise VersatuneError(
-                f"{self.file}:{line}: {given!r} is no domain; there are "
-                f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where none can be told."
-            ) from None
+        with contextlib.suppress(VersatuneError):
+            if (name := canonical(given)) in self.domains:
+                return name
+        raise VersatuneError(
+            f"{self.file}:{line}: {given!r} is no domain; there are "
+            f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where none can be told."
+        )
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]], list[int]]:
         """The file's columns, its rows as they are, and the line each one ends in."""
