@@ -12,6 +12,8 @@ from versatune.probing.known import KNOWN
 
 MIN_AUDIT = 200
 """Fewest samples of an audit: with fewer its intervals hold the truth too seldom."""
+FEW_ANSWERS = 150
+"""Answers below which an audit is warned about: the number asked for is reached by chance."""
 
 
 class ServerParams(Params):
@@ -226,7 +228,10 @@ class ProbeParams(Params):
         if not self.audit.n:
             return self
         if self.audit.n < MIN_AUDIT:
-            raise ValueError(f"audit.n is {self.audit.n}: below {MIN_AUDIT} an audit says nothing")
+            raise ValueError(
+                f"audit.n is {self.audit.n}: below {MIN_AUDIT} an audit's intervals hold the truth "
+                "too seldom"
+            )
         if self.estimate.correction == "em":
             raise ValueError(
                 "estimate.correction em needs one judge's probabilities for every sample: with "

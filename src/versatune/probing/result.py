@@ -7,7 +7,7 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.probing.audit import agreement, load_audit
-from versatune.probing.config import MIN_AUDIT, ProbeParams
+from versatune.probing.config import FEW_ANSWERS, ProbeParams
 from versatune.probing.estimate import Estimate, bounds, estimate_shares
 from versatune.probing.judges.base import Judgement, Labelled
 from versatune.probing.probe import facts_of
@@ -129,10 +129,10 @@ def warnings(
             f"intervals reach up to +-{widest:.3f}, wider than probe.rounds.half_width asks; "
             f"{_remedy(found, audit, params)} would narrow them."
         )
-    if audit and audit["answered"] < MIN_AUDIT:
+    if audit and audit["answered"] < FEW_ANSWERS:
         said.append(
-            f"the second judge answered about {audit['answered']} samples; below {MIN_AUDIT} the "
-            "intervals hold the truth too seldom: a larger probe.audit.n is needed."
+            f"the second judge answered about {audit['answered']} samples alone: with so few the "
+            "intervals hold the truth too seldom; a larger probe.audit.n is needed."
         )
     what_counts = audit["shift"] if audit else shift
     if what_counts and what_counts["doubtful"]:

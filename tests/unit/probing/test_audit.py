@@ -76,7 +76,7 @@ def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, cl
     assert found["domains"]["law"]["raw_share"] < 0.9
     assert found["audit"]["n"] == ref.facts["n"]
     assert found["audit"]["shift"] is None
-    assert any("answered about" in w for w in found["warnings"]) == (ref.facts["answered"] < 200)
+    assert any("answered about" in w for w in found["warnings"]) == (ref.facts["answered"] < 150)
     assert 0 < found["audit"]["alike"] < 1
     columns = result.table(drawn, judged, domains, ref)
     assert columns["second"].count("law") == ref.facts["answered"]
