@@ -53,14 +53,17 @@ class TokenNotes:
     """What tokenising made of some rows of one domain."""
 
     rows: int = 0
+    examples: int = 0
+    """Rows of the store: more than ``rows`` where a conversation gives several."""
     tokens: int = 0
     supervised_tokens: int = 0
     truncated: int = 0
     dropped: Rejects = field(default_factory=Rejects)
 
-    def keep(self, tokens: int, supervised: int, truncated: bool) -> None:
-        """Count a row that stays."""
+    def keep(self, examples: int, tokens: int, supervised: int, truncated: bool) -> None:
+        """Count a row that stays, with what its examples hold together."""
         self.rows += 1
+        self.examples += examples
         self.tokens += tokens
         self.supervised_tokens += supervised
         self.truncated += truncated
@@ -68,6 +71,7 @@ class TokenNotes:
     def merge(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_dict` of another gave."""
         self.rows += other["rows"]
+        self.examples += other["examples"]
         self.tokens += other["tokens"]
         self.supervised_tokens += other["supervised_tokens"]
         self.truncated += other["truncated"]
@@ -76,6 +80,7 @@ class TokenNotes:
     def as_dict(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
+            "examples": self.examples,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
             "truncated": self.truncated,

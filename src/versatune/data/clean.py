@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
+VERSION = 2
+"""Raised when the same rows would be cleaned in another way, so that kept ones are not reused."""
 
 
 def clean(domains: Domains, params: CleanParams) -> FolderRef:
@@ -46,6 +48,7 @@ def clean(domains: Domains, params: CleanParams) -> FolderRef:
     """
     found = locate(domains.active)
     inputs = {
+        "version": VERSION,
         "parameters": params.model_dump(mode="json", exclude={"folder"}),
         "domains": [[name, files.inputs()] for name, files in found.items()],
     }
@@ -82,6 +85,9 @@ def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanPara
     for d, name in enumerate(found):
         report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
         logger.info("%s", summary(name, report[name]))
+        if ignored := report[name]["ignored_columns"]:
+            shown = ", ".join(f"{column} ({rows} rows)" for column, rows in ignored.items())
+            logger.warning("%s: ignored columns: %s.", name, shown)
     write_json(work.path / REPORT, report)
     shutil.rmtree(parts)
     rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in ("train", "validation")}
@@ -100,6 +106,7 @@ def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
         "rejected": tally.rejects.as_dict(),
         "duplicates": {"exact": count[Fate.EXACT], "near": count[Fate.NEAR]},
         "leaked": count[Fate.LEAKED],
+        "ignored_columns": dict(sorted(tally.ignored.items())),
         "left_out_by_weight": count[Fate.WEIGHT],
         "left_out_by_limit": count[Fate.LIMIT],
         "train_rows": count[Fate.TRAIN],

@@ -1,9 +1,11 @@
 """The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
 
 import itertools
+import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,15 @@ from tqdm import tqdm
 
 from versatune.data.accounts import Rejects
 from versatune.data.config import CleanParams, Shape, Source
-from versatune.data.conversations import Messages, RejectedError, conversation, detect_shape
+from versatune.data.conversations import (
+    Messages,
+    RejectedError,
+    besides_text,
+    conversation,
+    detect_shape,
+    ignored_columns,
+    stored,
+)
 from versatune.data.duplicates import answer_key, signatures
 from versatune.data.leaks import LeakIndex
 from versatune.data.readers import Bad, Row, read, read_hub
@@ -28,7 +38,10 @@ BATCH = 2000
 UNKNOWN = 50
 """So many first rows of no known shape are no accident."""
 
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+MESSAGES = pa.list_(
+    pa.struct([("role", pa.string()), ("content", pa.string()), ("fields", pa.string())])
+)
+"""Turns as ``conversations.stored`` gives them."""
 SCHEMA = pa.schema(
     [("domain", pa.int32()), ("messages", MESSAGES), ("prompt", pa.uint64()), ("row", pa.string())]
 )
@@ -41,6 +54,8 @@ class Tally:
 
     rejects: Rejects
     read: int = 0
+    ignored: Counter[str] = field(default_factory=Counter)
+    """Columns and keys that nothing uses, with the number of rows that have them."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ class Collector:
                 self._check_rate(origin.source, of_source)
                 tally.read += of_source.read
                 tally.rejects.merge(of_source.rejects.as_dict())
+                tally.ignored.update(of_source.ignored)
         self.tallies.append(tally)
         self.parts.append(path)
 
@@ -130,6 +146,7 @@ class Collector:
                         raise unknown[0] from None
                     tally.rejects.add("missing_column", raw.where, "its columns fit no shape")
                     continue
+            tally.ignored.update(ignored_columns(raw.values, shape, origin.source.columns))
             row = self._checked(raw, shape, origin.source)
             if isinstance(row, Bad):
                 tally.rejects.add(row.reason, row.where, row.detail)
@@ -145,7 +162,7 @@ class Collector:
             messages = conversation(raw.values, shape, source.columns)
         except RejectedError as error:
             return Bad(raw.where, error.reason, error.detail)
-        if sum(len(m["content"]) for m in messages) > self.params.max_line_bytes:
+        if sum(len(_said(m)) for m in messages) > self.params.max_line_bytes:
             limit = self.params.max_line_bytes
             return Bad(raw.where, "line_too_long", f"more than {limit} characters")
         return raw.where, messages
@@ -156,15 +173,17 @@ class Collector:
         """Note the keys of a batch, and give it as Arrow."""
         rows, prompts, answers, ids, prompt_ids, contents = [], [], [], [], [], []
         for _, messages in batch:
-            turns = [(m["role"], fold(m["content"])) for m in messages]
+            turns = [(m["role"], fold(_said(m))) for m in messages]
+            besides = besides_text(messages)
             prompt = next(text for role, text in turns if role == "user")
             answer = "\n".join(text for role, text in turns if role == "assistant")
             answer_ids = self._vocabulary.ids(answer)
             other_ids = self._vocabulary.ids(
-                "\n".join(text for role, text in turns if role != "assistant")
+                "\n".join(text for role, text in turns if role != "assistant") + fold(besides)
             )
-            rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns)))
-            contents.append(key("\0".join(f"{m['role']}\0{m['content']}" for m in messages)))
+            rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns) + besides))
+            written = "\0".join(f"{m['role']}\0{m['content']}" for m in messages)
+            contents.append(key(written + besides))
             prompts.append(key(prompt))
             answers.append(answer_key(answer, len(answer_ids)))
             ids.append(other_ids + answer_ids)
@@ -179,7 +198,7 @@ class Collector:
         noted |= {"prompt": prompts, "leaked": leaked, "answer": answers, "content": contents}
         for name, values in noted.items():
             self._columns[name].append(np.asarray(values, dtype=_TYPES[name]))
-        columns = [domains, [m for _, m in batch], prompts, [w for w, _ in batch]]
+        columns = [domains, [stored(m) for _, m in batch], prompts, [w for w, _ in batch]]
         arrays = [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
@@ -213,6 +232,15 @@ _TYPES: dict[str, Any] = {
     "answer": np.uint64,
     "content": np.uint64,
 }
+
+
+def _said(message: dict[str, Any]) -> str:
+    """All that a turn says: its thought, its text, its calls of tools."""
+    if len(message) == 2:
+        return str(message["content"])
+    calls = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""
+    parts = (message.get("reasoning_content", ""), message["content"], calls)
+    return "\n".join(filter(None, parts))
 
 
 def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | Bad]:

@@ -14,12 +14,13 @@ Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
 Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
 
 FIELDS: dict[str, tuple[str, ...]] = {
-    "alpaca": ("instruction", "output", "input", "system"),
-    "prompt_completion": ("prompt", "completion", "system"),
-    "messages": ("messages",),
-    "sharegpt": ("conversations", "system"),
+    "alpaca": ("instruction", "output", "input", "system", "history", "tools", "documents"),
+    "prompt_completion": ("prompt", "completion", "system", "history", "tools", "documents"),
+    "messages": ("messages", "system", "tools", "documents"),
+    "sharegpt": ("conversations", "system", "tools", "documents"),
 }
-"""The fields of each shape; ``input`` and ``system`` may be missing, the others may not."""
+"""The fields of each shape; the first one or two must be there, ``input`` and those from
+``system`` on may be missing."""
 
 
 class Source(Params):

@@ -1,17 +1,37 @@
 """From a row of any known shape to a checked conversation."""
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from versatune.data.config import FIELDS, Shape
+from versatune.data.fields import (
+    RejectedError,
+    calls_of,
+    content_of,
+    documents_of,
+    history_of,
+    is_empty,
+    kind_of,
+    text_of,
+    tools_of,
+    turn_fields,
+    unknown_turn_keys,
+)
 from versatune.errors import VersatuneError
 
-Messages = list[dict[str, str]]
-"""``[{"role": "system" | "user" | "assistant", "content": text}, ...]``."""
+__all__ = ["Messages", "RejectedError", "conversation", "detect_shape", "ignored_columns"]
 
-OPTIONAL = ("input", "system")
+Messages = list[dict[str, Any]]
+"""``[{"role": "system" | "user" | "assistant" | "tool", "content": text}, ...]``.
+
+A turn may also have what ``fields.turn_fields`` gives. What belongs to the whole conversation
+(``tools``, ``documents``) stands on its first turn.
+"""
+
+OPTIONAL = ("input", "system", "history", "tools", "documents")
 
 ROLES = {
     "system": "system",
@@ -22,21 +42,19 @@ ROLES = {
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
+    "tool": "tool",
+    "tool_response": "tool",
+    "function": "tool",
+    "observation": "tool",
+    "ipython": "tool",
 }
-"""Names that files use for the three roles."""
+"""Names that files use for the four roles."""
+CALLING = ("function_call", "tool_call")
+"""Roles of turns of the assistant whose text is a call of a tool, as JSON."""
 
 _VISIBLE = re.compile(r"[^\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")
-
-
-class RejectedError(Exception):
-    """A row that can't be used: ``reason`` is counted, ``detail`` is for people."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
 
 
 def detect_shape(columns: Iterable[str], mapping: Mapping[str, str], where: str) -> Shape:
@@ -65,79 +83,169 @@ def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, 
     if shape == "alpaca":
         prompt, extra = _text(fields, "instruction"), _optional(fields, "input")
         user = f"{prompt}\n\n{extra}" if prompt and extra else prompt or extra
-        turns = [("user", user), ("assistant", _text(fields, "output"))]
+        turns = [_turn("user", user), _turn("assistant", _text(fields, "output"))]
     elif shape == "prompt_completion":
-        turns = [("user", _text(fields, "prompt")), ("assistant", _text(fields, "completion"))]
+        prompt, completion = _text(fields, "prompt"), _text(fields, "completion")
+        turns = [_turn("user", prompt), _turn("assistant", completion)]
     elif shape == "messages":
         turns = _turns(fields["messages"], "messages", "role", "content")
     else:
         turns = _turns(fields["conversations"], "conversations", "from", "value")
-    if "system" in fields and (system := _optional(fields, "system")):
-        turns.insert(0, ("system", system))
-    return _checked(turns)
+    turns = history_of(fields.get("history")) + turns
+    if system := _optional(fields, "system"):
+        if turns and turns[0]["role"] == "system" and _VISIBLE.search(turns[0]["content"]):
+            raise RejectedError("two_system_turns", "a system turn beside the column system")
+        turns.insert(0, _turn("system", system))
+    turns = _checked(turns)
+    if tools := tools_of(fields.get("tools")):
+        turns[0]["tools"] = tools
+    if documents := documents_of(fields.get("documents")):
+        turns[0]["documents"] = documents
+    return _encodable(turns)
+
+
+def ignored_columns(
+    values: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]
+) -> set[str]:
+    """What a row holds that :func:`conversation` does not use.
+
+    Columns by their name, keys of turns as ``messages[].key``; empty ones don't count.
+    """
+    used = {columns.get(f, f) for f in FIELDS[shape]}
+    found = {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
+    if shape in _TURN_KEYS:
+        field, keys = _TURN_KEYS[shape]
+        turns = values.get(columns.get(field, field))
+        for turn in turns if isinstance(turns, list) else ():
+            if isinstance(turn, Mapping) and len(turn) > len(keys):
+                role = ROLES.get(str(turn.get(keys[0])).strip().lower())
+                found |= {f"{field}[].{key}" for key in unknown_turn_keys(turn, keys, role)}
+    return found
+
+
+_TURN_KEYS = {
+    "messages": ("messages", ("role", "content")),
+    "sharegpt": ("conversations", ("from", "value")),
+}
+
+
+def stored(messages: Messages) -> list[dict[str, Any]]:
+    """Messages as a table of cleaned rows holds them: fields besides the text as JSON."""
+    return [
+        {
+            "role": m["role"],
+            "content": m["content"],
+            "fields": json.dumps(rest, ensure_ascii=False) if (rest := _besides(m)) else None,
+        }
+        for m in messages
+    ]
+
+
+def loaded(messages: Sequence[Mapping[str, Any]]) -> Messages:
+    """The messages that :func:`stored` was given; others come out as they are."""
+    return [
+        {k: v for k, v in m.items() if k != "fields"} | json.loads(m.get("fields") or "{}")
+        if "fields" in m
+        else dict(m)
+        for m in messages
+    ]
+
+
+def besides_text(messages: Messages) -> str:
+    """All fields of a conversation besides roles and texts, as one text; empty for most rows."""
+    fields = [_besides(m) for m in messages]
+    return json.dumps(fields, ensure_ascii=False, sort_keys=True) if any(fields) else ""
+
+
+def _besides(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in message.items() if k not in ("role", "content")}
+
+
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
 
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
-    value = fields[name]
-    if isinstance(value, str):
-        return value
-    if isinstance(value, float) and math.isnan(value):
-        raise RejectedError("nan", f"{name} is NaN")
-    raise RejectedError("wrong_type", f"{name} is {_kind(value)}, not text")
+    return text_of(fields[name], name)
 
 
 def _optional(fields: Mapping[str, Any], name: str) -> str:
-    value = fields[name]
+    value = fields.get(name)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    text = _text(fields, name)
+    text = text_of(value, name)
     return text if _VISIBLE.search(text) else ""
 
 
-def _turns(value: Any, name: str, role_key: str, text_key: str) -> list[tuple[str, str]]:
+def _turns(value: Any, name: str, role_key: str, text_key: str) -> list[dict[str, Any]]:
     if not isinstance(value, list):
-        raise RejectedError("wrong_type", f"{name} is {_kind(value)}, not a list")
+        raise RejectedError("wrong_type", f"{name} is {kind_of(value)}, not a list")
     turns = []
     for number, turn in enumerate(value, start=1):
         if not isinstance(turn, Mapping) or not isinstance(turn.get(role_key), str):
             raise RejectedError("wrong_type", f"turn {number} of {name} has no {role_key!r}")
-        role = ROLES.get(turn[role_key].strip().lower())
-        if role is None:
-            raise RejectedError("unknown_role", f"turn {number} has the role {turn[role_key]!r}")
-        turns.append((role, _content(turn.get(text_key), f"{text_key} of turn {number}")))
+        turns.append(_read_turn(turn, turn[role_key], text_key, f"turn {number}"))
     return turns
 
 
-def _content(value: Any, name: str) -> str:
-    """The text of a turn; a list of parts, as OpenAI has it, is joined when all are text."""
-    if isinstance(value, list) and all(
-        isinstance(part, Mapping) and isinstance(part.get("text"), str) for part in value
-    ):
-        return "".join(part["text"] for part in value)
-    return _text({name: value}, name)
+def _read_turn(turn: Mapping[str, Any], given: str, text_key: str, where: str) -> dict[str, Any]:
+    """One turn with all its fields; ``given``: its role as the file names it."""
+    name = given.strip().lower()
+    text = turn.get(text_key)
+    if name in CALLING:
+        calls = calls_of(text, where)
+        return {**_turn("assistant", ""), **turn_fields(turn, "assistant", where)} | {
+            "tool_calls": calls
+        }
+    role = ROLES.get(name)
+    if role is None:
+        raise RejectedError("unknown_role", f"{where} has the role {given!r}")
+    fields = turn_fields(turn, role, where)
+    # Beside a call, and for a system turn that says nothing, there may be no text.
+    silent = text is None and (role == "system" or "tool_calls" in fields)
+    content = "" if silent else content_of(text, f"{text_key} of {where}")
+    return {**_turn(role, content), **fields}
 
 
-def _checked(turns: list[tuple[str, str]]) -> Messages:
-    talk = turns[1:] if turns and turns[0][0] == "system" else turns
-    roles = [role for role, _ in talk]
+def _checked(turns: list[dict[str, Any]]) -> Messages:
+    """The turns in an order that can be trained on; a system turn without a text goes."""
+    if turns and turns[0]["role"] == "system" and not _VISIBLE.search(turns[0]["content"]):
+        turns = turns[1:]
+    talk = turns[1:] if turns and turns[0]["role"] == "system" else turns
+    roles = [turn["role"] for turn in talk]
     if "assistant" not in roles:
         raise RejectedError("no_assistant_turn", f"{len(turns)} turns, none of an assistant")
     if roles[0] == "assistant" and roles[-1] == "user":
         raise RejectedError("roles_inverted", "begins with the assistant and ends with the user")
-    if any(role != ("user", "assistant")[i % 2] for i, role in enumerate(roles)):
-        raise RejectedError("roles_do_not_alternate", " ".join(roles[:8]))
+    expected: tuple[str, ...] = ("user",)
+    for turn in talk:
+        if turn["role"] not in expected:
+            raise RejectedError("roles_do_not_alternate", " ".join(roles[:8]))
+        expected = _next(turn)
     if roles[-1] != "assistant":
-        raise RejectedError("ends_with_user", "the last turn has no answer")
-    for role, text in turns:
-        if not _VISIBLE.search(text):
+        raise RejectedError("ends_with_user", f"the last turn, of the {roles[-1]}, has no answer")
+    if not any(t["role"] == "assistant" and t.get("train", True) for t in talk):
+        raise RejectedError("no_trained_turn", "every answer is left out of training")
+    for turn in turns:
+        role = turn["role"]
+        if role != "tool" and "tool_calls" not in turn and not _VISIBLE.search(turn["content"]):
             kind = "empty_output" if role == "assistant" else "empty_prompt"
             raise RejectedError(kind, f"a turn of the {role} is empty")
+    return turns
+
+
+def _next(turn: Mapping[str, Any]) -> tuple[str, ...]:
+    """The roles that may follow a turn: a tool answers each call before the assistant goes on."""
+    if turn["role"] == "assistant":
+        return ("tool",) if "tool_calls" in turn else ("user",)
+    return ("tool", "assistant") if turn["role"] == "tool" else ("assistant",)
+
+
+def _encodable(turns: Messages) -> Messages:
+    for turn in turns:
+        text, role = turn["content"] + besides_text([turn]), turn["role"]
         if not text.isascii() and (found := _SURROGATE.search(text)):
             if _ESCAPED_BYTE.match(found.group()):
                 raise RejectedError("not_utf8", f"an undecodable byte in a turn of the {role}")
             raise RejectedError("lone_surrogate", f"half a character in a turn of the {role}")
-    return [{"role": role, "content": text} for role, text in turns]
-
-
-def _kind(value: Any) -> str:
-    return "missing" if value is None else f"a {type(value).__name__}"
+    return turns

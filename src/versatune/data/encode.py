@@ -12,8 +12,9 @@ import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
 from versatune.data.byte_level import Places, byte_lengths, locate
-from versatune.data.conversations import Messages, RejectedError
-from versatune.data.templates import LITERAL, ChatTemplate, Span
+from versatune.data.control import ControlTokens
+from versatune.data.conversations import Messages, RejectedError, loaded
+from versatune.data.templates import LITERAL, ChatTemplate, Span, chat_templates
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
@@ -38,19 +39,23 @@ class EncoderSpec:
     special_tokens: dict[str, str]
     control: tuple[str, ...]
     """The texts of its special tokens."""
+    tool_template: str | None = None
+    """The template for rows with tools, where the tokenizer brings its own for them."""
 
     @classmethod
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "EncoderSpec":
-        """Raises VersatuneError for a tokenizer that is not a fast one."""
+        """Raises VersatuneError for a tokenizer that is not a fast one, or without a template."""
         if not tokenizer.is_fast:
             raise VersatuneError(
                 f"{tokenizer.name_or_path}: its tokenizer has no fast form (tokenizer.json); "
                 "save it once with transformers' AutoTokenizer(...).save_pretrained()."
             )
         added = tokenizer.added_tokens_decoder.values()
+        template, tool_template = chat_templates(tokenizer)
         return cls(
             tokenizer=tokenizer.backend_tokenizer.to_str(),
-            template=str(tokenizer.chat_template),
+            template=template,
+            tool_template=tool_template,
             special_tokens={k: str(v) for k, v in tokenizer.special_tokens_map.items()},
             control=tuple(sorted(token.content for token in added if token.special)),
         )
@@ -64,6 +69,14 @@ class Example:
     spans: Places
     n_bytes: int
     truncated: bool = False
+    earlier: "tuple[Example, ...]" = ()
+    """Further examples of the same conversation, of answers that the template shows differently
+    once others follow; see ``templates.ChatTemplate.examples``."""
+
+    @property
+    def all(self) -> "tuple[Example, ...]":
+        """The examples of the conversation, in the order of their answers."""
+        return (*self.earlier, self)
 
     @property
     def n_supervised(self) -> int:
@@ -80,22 +93,28 @@ class Encoder:
     """Applies a tokenizer and its chat template.
 
     A token is supervised when any character of it belongs to an answer or to the control token
-    that ends the answer. Control tokens that a user typed are encoded as plain text.
+    that ends the answer. A control token is supervised only when it is itself part of the answer,
+    not when it swallows the answer's blanks. Control tokens that a user typed are encoded as plain
+    text.
     """
 
     def __init__(
         self, spec: EncoderSpec, max_length: int, overflow: Literal["drop", "truncate"]
     ) -> None:
         self.template = ChatTemplate(spec.template, spec.special_tokens, spec.control)
+        self.tool_template = self.template
+        if spec.tool_template is not None:
+            self.tool_template = ChatTemplate(spec.tool_template, spec.special_tokens, spec.control)
         self.max_length = max_length
         self.overflow = overflow
         self._tokenizer = _plain(spec.tokenizer)
         self._literal = _plain(spec.tokenizer)
         self._literal.encode_special_tokens = True
         self._byte_lengths = byte_lengths(spec.tokenizer)
+        self._control = ControlTokens(spec.tokenizer)
 
     def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
-        """One result a conversation, in order."""
+        """One result a conversation, in order: its last example, which holds the ``earlier``."""
         return next(self.encode_batches([conversations]))
 
     def encode_batches(
@@ -126,13 +145,16 @@ class Encoder:
         """Results with the rejected rows filled in, and the others' texts and answers."""
         results: list[Example | RejectedError] = []
         rendered: list[_Rendered] = []
-        for messages in conversations:
+        for conversation in conversations:
+            messages = loaded(conversation)
+            with_tools = bool(messages) and "tools" in messages[0]
+            template = self.tool_template if with_tools else self.template
             try:
-                text, spans = self.template.render(messages)
+                examples = template.examples(messages)
             except RejectedError as error:
                 results.append(error)
             else:
-                rendered.append((len(results), text, spans))
+                rendered += [(len(results), each.text, each.spans) for each in examples]
                 results.append(_NOTHING)
         return results, rendered
 
@@ -144,16 +166,31 @@ class Encoder:
     ) -> list[Example | RejectedError]:
         found = encodings.result()
         located = self._by_bytes(rendered, found)
+        pieces: dict[int, list[Example | RejectedError]] = {}
         for (place, text, spans), encoding, tokens in zip(rendered, found, located, strict=True):
             try:
                 if LITERAL[0] in text:
                     tokens = self._locate_literals(text, spans)
                 elif tokens is None:
                     tokens = self._by_offsets(text, spans, encoding)
-                results[place] = self._fit(tokens, text, spans)
+                piece: Example | RejectedError = self._fit(tokens, text, spans)
             except RejectedError as error:
-                results[place] = error
+                piece = error
+            pieces.setdefault(place, []).append(piece)
+        for place, of_row in pieces.items():
+            results[place] = self._joined(of_row)
         return results
+
+    def _joined(self, pieces: list[Example | RejectedError]) -> Example | RejectedError:
+        """One result of a conversation's examples; whole or not at all unless rows are cut."""
+        kept = [piece for piece in pieces if isinstance(piece, Example)]
+        lost = [piece for piece in pieces if isinstance(piece, RejectedError)]
+        if not kept or (lost and self.overflow == "drop"):
+            return lost[0]
+        *earlier, last = kept
+        last.earlier = tuple(earlier)
+        last.truncated |= bool(lost) or any(piece.truncated for piece in earlier)
+        return last
 
     def _by_bytes(
         self, rendered: list[_Rendered], encodings: list[Encoding]
@@ -191,6 +228,11 @@ class Encoder:
         return _Located(np.array(ids, np.int32), places, offsets)
 
     def _fit(self, located: "_Located", text: str, spans: list[Span]) -> Example:
+        if located.offsets is not None:
+            located.places, spans = self._control.without_swallowed(
+                located.ids, located.places, located.token_places, text, spans
+            )
+        self._control.check_ends(located.ids, located.places, spans)
         ids, places, limit = located.ids, located.places, self.max_length
         truncated = len(ids) > limit
         if truncated:
@@ -222,9 +264,13 @@ class _Located:
         """Where a token ends in the text, in characters; one that ends within one has it whole."""
         if self.byte_ends is not None:
             return len(text.encode()[: self.byte_ends[token]].decode(errors="replace"))
+        return self.token_places[token][1]
+
+    @property
+    def token_places(self) -> list[tuple[int, int]]:
+        """(start, end) of each token in the text, in characters."""
         assert self.offsets is not None
-        offsets = self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
-        return offsets[token][1]
+        return self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
 
 
 def to_arrow(examples: Sequence[Example], domains: Sequence[int], rows: Sequence[str]) -> pa.Table:

@@ -13,8 +13,10 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     Returns ``data_fingerprint``, ``max_length`` and ``domains``: per domain ``read``,
     ``rejected`` (reason -> ``count`` and ``examples`` with file:line; rows that tokenising dropped
     are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``), ``leaked``,
-    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, and for ``train`` and
-    ``validation`` the ``*_rows``, ``*_tokens`` and ``*_supervised_tokens``. For every domain
+    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, ``ignored_columns`` (name -> rows
+    that have it), and for ``train`` and ``validation`` the ``*_rows``, ``*_examples`` (more than
+    rows where the template makes several of a conversation), ``*_tokens`` and
+    ``*_supervised_tokens``. For every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
@@ -28,8 +30,11 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
         counts = {
             f"{split}_{unit}": tokenized.facts[split][name][unit]
             for split in ("train", "validation")
-            for unit in ("rows", "tokens", "supervised_tokens")
+            for unit in ("tokens", "supervised_tokens")
         }
+        for split, conversations in dropped[name]["conversations"].items():
+            counts[f"{split}_rows"] = conversations
+            counts[f"{split}_examples"] = tokenized.facts[split][name]["rows"]
         domains[name] = {
             **entry,
             "rejected": rejects.as_dict(),

@@ -44,6 +44,8 @@ BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
+VERSION = 2
+"""Raised when the same rows would be rendered or labelled in another way."""
 TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
 """How the names of a tokenizer's files begin."""
 
@@ -59,10 +61,12 @@ def tokenize(
     ``checkpoint``: the Hugging Face folder with the tokenizer, read by ``load_tokenizer`` only
     when there is work. Facts of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
     its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
-    ``supervised_tokens``. ``report.json`` counts the rows that were dropped or truncated.
+    ``supervised_tokens``. ``report.json`` counts the ``conversations`` of each split (fewer than
+    rows where the template makes several of one) and the rows that were dropped or truncated.
     """
     _check_length(checkpoint, params.max_length)
     inputs = {
+        "version": VERSION,
         "parameters": params.model_dump(mode="json", exclude={"folder", "num_workers"}),
         "data": data.fingerprint,
         "tokenizer": tokenizer_fingerprint(checkpoint),
@@ -126,16 +130,26 @@ def _tokenize(
     rows = sum(sum(of_split.values()) for of_split in data.facts["rows"].values())
     _run(todo, spec, encoder, params, rows)
     facts: dict[str, Any] = {}
+    conversations: dict[str, dict[str, int]] = {}
     report = {name: TokenNotes() for name in names}
     for split in SPLITS:
         found = _collect(tasks[split], names, report)
         _check_rows(found, split, params.max_length)
         facts[split] = {
-            name: {"rows": n.rows, "tokens": n.tokens, "supervised_tokens": n.supervised_tokens}
+            name: {
+                "rows": n.examples,
+                "tokens": n.tokens,
+                "supervised_tokens": n.supervised_tokens,
+            }
             for name, n in found.items()
         }
+        for name, n in found.items():
+            conversations.setdefault(name, {})[split] = n.rows
         describe(work.path / split, [task.target.name for task in tasks[split]], SCHEMA)
-    write_json(work.path / REPORT, {name: notes.as_dict() for name, notes in report.items()})
+    write_json(
+        work.path / REPORT,
+        {n: {**notes.as_dict(), "conversations": conversations[n]} for n, notes in report.items()},
+    )
     return work.seal(
         domains=names,
         max_length=params.max_length,
@@ -217,19 +231,23 @@ def _make(task: _Task, encoder: "Encoder") -> None:
 
     for results in encoder.encode_batches(conversations()):
         columns = waiting.popleft()
-        kept: dict[int, Example] = {}
+        kept: list[tuple[int, Example]] = []
         for number, result in enumerate(results):
             noted = notes.setdefault(columns["domain"][number], TokenNotes())
             if isinstance(result, RejectedError):
                 noted.dropped.add(result.reason, columns["row"][number], result.detail)
             else:
-                noted.keep(len(result.ids), result.n_supervised, result.truncated)
-                kept[number] = result
+                tokens, supervised = (
+                    sum(len(e.ids) for e in result.all),
+                    sum(e.n_supervised for e in result.all),
+                )
+                noted.keep(len(result.all), tokens, supervised, result.truncated)
+                kept += [(number, example) for example in result.all]
         tables.append(
             to_arrow(
-                list(kept.values()),
-                [columns["domain"][n] for n in kept],
-                [columns["row"][n] for n in kept],
+                [example for _, example in kept],
+                [columns["domain"][n] for n, _ in kept],
+                [columns["row"][n] for n, _ in kept],
             )
         )
     write_json(task.notes, {str(domain): noted.as_dict() for domain, noted in notes.items()})

@@ -113,8 +113,8 @@ def test_rows_keep_their_place_and_order(cleaner: Clean) -> None:
     assert [r["domain"] for r in rows(ref)] == sorted(r["domain"] for r in rows(ref))
     first = next(r for r in kept if r["row"] == "law ünder.jsonl:4")
     assert first["messages"] == [
-        {"role": "user", "content": "law question 3"},
-        {"role": "assistant", "content": "answer 3"},
+        {"role": "user", "content": "law question 3", "fields": None},
+        {"role": "assistant", "content": "answer 3", "fields": None},
     ]
     assert len(kept) == 40
     assert not {r["prompt"] for r in rows(ref)} & {r["prompt"] for r in rows(ref, "validation")}

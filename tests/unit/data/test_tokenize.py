@@ -94,10 +94,6 @@ def answers(tokenizer: Any, example: Example) -> list[str]:
         # the blank that ends the prompt is in the token of the answer's first word
         (PLAIN, [" the list of\nwhy</s>", " to treat the heart\n</s>"]),
         (PLAIN_CHAT_TEMPLATE, ["the list of\nwhy</s>", "to treat the heart\n</s>"]),
-        (
-            THINKING,
-            ["the list of\nwhy<|im_end|>", "<think>\n\n</think>\n\nto treat the heart\n<|im_end|>"],
-        ),
         (SHOUTING, ["the list of\nwhy<|im_end|>", "to treAt the heArt\n<|im_end|>"]),
     ],
 )
@@ -130,7 +126,7 @@ def test_labels_are_what_rendering_each_beginning_gives(
     if isinstance(found, RejectedError):
         assert template == THINKING or found.reason == "no_supervised_tokens"
         return
-    assert len(found.spans) == len(pairs)
+    assert sum(len(example.spans) for example in found.all) == len(pairs)
     whole = tokenizer.apply_chat_template(talk, tokenize=False)
     before = tokenizer.apply_chat_template(talk[:-1], tokenize=False, add_generation_prompt=True)
     assert whole.startswith(before)
