@@ -92,8 +92,10 @@ def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, 
     else:
         turns = _turns(fields["conversations"], "conversations", "from", "value")
     turns = history_of(fields.get("history")) + turns
+    if turns and turns[0]["role"] == "system" and not _VISIBLE.search(turns[0]["content"]):
+        turns = turns[1:]  # one that says nothing is none
     if system := _optional(fields, "system"):
-        if turns and turns[0]["role"] == "system" and _VISIBLE.search(turns[0]["content"]):
+        if turns and turns[0]["role"] == "system":
             raise RejectedError("two_system_turns", "a system turn beside the column system")
         turns.insert(0, _turn("system", system))
     turns = _checked(turns)
@@ -208,9 +210,7 @@ def _read_turn(turn: Mapping[str, Any], given: str, text_key: str, where: str) -
 
 
 def _checked(turns: list[dict[str, Any]]) -> Messages:
-    """The turns in an order that can be trained on; a system turn without a text goes."""
-    if turns and turns[0]["role"] == "system" and not _VISIBLE.search(turns[0]["content"]):
-        turns = turns[1:]
+    """The turns, in an order that can be trained on. Raises RejectedError for another one."""
     talk = turns[1:] if turns and turns[0]["role"] == "system" else turns
     roles = [turn["role"] for turn in talk]
     if "assistant" not in roles:

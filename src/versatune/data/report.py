@@ -5,6 +5,7 @@ from typing import Any
 from versatune.artifacts import FolderRef, read_json
 from versatune.data.accounts import EXAMPLES, Rejects
 from versatune.data.clean import REPORT
+from versatune.data.tokenize import EXAMPLES as SHOWN
 
 
 def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
@@ -16,12 +17,14 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, ``ignored_columns`` (name -> rows
     that have it), and for ``train`` and ``validation`` the ``*_rows``, ``*_examples`` (more than
     rows where the template makes several of a conversation), ``*_tokens`` and
-    ``*_supervised_tokens``. For every domain
+    ``*_supervised_tokens``, and ``examples``: rows as they are trained on, see ``preview``. For
+    every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
     cleaned = read_json(clean.path / REPORT)
     dropped = read_json(tokenized.path / REPORT)
+    shown = read_json(tokenized.path / SHOWN)
     domains = {}
     for name, entry in cleaned.items():
         rejects = Rejects(keep=sum(r["count"] for r in entry["rejected"].values()) + EXAMPLES)
@@ -40,6 +43,7 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
             "rejected": rejects.as_dict(),
             "truncated": dropped[name]["truncated"],
             **counts,
+            "examples": shown[name],
         }
     return {
         "data_fingerprint": tokenized.facts["data_fingerprint"],

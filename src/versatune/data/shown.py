@@ -6,6 +6,7 @@ and each word must be in the rendered text.
 """
 
 import copy
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -54,8 +55,12 @@ def _with_words(messages: Messages) -> tuple[Messages, dict[str, str]]:
             _fill(document, word)
         for call in turn.get("tool_calls", ()):
             call["function"]["name"] = word("a call")
-            if call["function"]["arguments"]:
-                call["function"]["arguments"] = {"value": word("arguments of a call")}
+            given = call["function"]["arguments"]
+            if given not in ({}, "{}"):
+                value = {"value": word("arguments of a call")}
+                call["function"]["arguments"] = (
+                    json.dumps(value) if isinstance(given, str) else value
+                )
         if turn["role"] == "tool":
             turn["content"] = word("a tool's result")
         elif "name" in turn:

@@ -44,10 +44,15 @@ BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
+EXAMPLES = "examples.json"
+"""Some rows as they are trained on; see ``preview``."""
 VERSION = 2
 """Raised when the same rows would be rendered or labelled in another way."""
-TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
-"""How the names of a tokenizer's files begin."""
+TOKENIZER_FILES = (
+    *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
+    "additional_chat_templates",
+)
+"""How the names of a tokenizer's files begin; the last is a folder."""
 
 
 def tokenize(
@@ -80,7 +85,9 @@ def tokenize(
 
 def tokenizer_fingerprint(checkpoint: Path) -> str:
     """16 hex digits that stand for the tokenizer in a checkpoint folder, not for its weights."""
-    files = sorted(f for f in checkpoint.iterdir() if f.name.startswith(TOKENIZER_FILES))
+    there = sorted(f for f in checkpoint.iterdir() if f.name.startswith(TOKENIZER_FILES))
+    files = [f for f in there if f.is_file()]
+    files += sorted(f for folder in there for f in folder.glob("*.jinja"))
     files += sorted(checkpoint.glob("*.model"))
     return fingerprint({f.name: file_digest(f) for f in files})
 
@@ -110,6 +117,7 @@ def _tokenize(
 ) -> FolderRef:
     from versatune.data.arrow import describe
     from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
+    from versatune.data.preview import preview
 
     spec = EncoderSpec.of(tokenizer)
     encoder = Encoder(spec, params.max_length, params.overflow)
@@ -150,6 +158,7 @@ def _tokenize(
         work.path / REPORT,
         {n: {**notes.as_dict(), "conversations": conversations[n]} for n, notes in report.items()},
     )
+    write_json(work.path / EXAMPLES, preview(data, tokenizer, encoder))
     return work.seal(
         domains=names,
         max_length=params.max_length,

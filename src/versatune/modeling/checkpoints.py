@@ -146,10 +146,12 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     """The tokenizer of a checkpoint, with a pad token and a chat template.
 
     A missing pad token becomes the end token; a missing chat template becomes
-    :data:`PLAIN_CHAT_TEMPLATE`. Raises VersatuneError when there is no end token, or no
-    tokenizer that can be loaded.
+    :data:`PLAIN_CHAT_TEMPLATE`. Raises VersatuneError when there is no end token, no tokenizer
+    that can be loaded, or no default among several chat templates.
     """
     from transformers import AutoTokenizer
+
+    from versatune.data.templates import chat_templates
 
     with _told("tokenizer", ref):
         tokenizer = AutoTokenizer.from_pretrained(
@@ -164,6 +166,7 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
         tokenizer.pad_token = tokenizer.eos_token
     if not tokenizer.chat_template:
         tokenizer.chat_template = PLAIN_CHAT_TEMPLATE
+    chat_templates(tokenizer)
     return tokenizer
 
 

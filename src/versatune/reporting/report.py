@@ -59,6 +59,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         log=page.records(tables.round_log(artifacts.history)),
         ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),
+        trained=tables.trained_examples(artifacts.ingest or {}),
         texts=sample_rows(artifacts.samples, samples),
         stages=tables.by_stage(artifacts.timings),
     )

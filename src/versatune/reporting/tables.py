@@ -1,10 +1,12 @@
 """What the report says in numbers: small pure functions from artifacts to tables."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from versatune.data.preview import MARKS
 from versatune.evaluation.results import LOSS, plain_metric, task_accuracies
 
 
@@ -117,3 +119,20 @@ def reject_examples(report: Mapping[str, Any], limit: int) -> list[dict[str, str
         for reason, entry in found["rejected"].items()
         for example in entry["examples"][:limit]
     ]
+
+
+def trained_examples(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows as they are trained on: ``domain, row, tokens, supervised_tokens, parts``.
+
+    ``parts``: pieces of the rendered text in order, each with whether it is supervised.
+    """
+    return [
+        {"domain": domain, **entry, "parts": _parts(entry["text"])}
+        for domain, found in by_domain(report).items()
+        for entry in found.get("examples", ())
+    ]
+
+
+def _parts(text: str) -> list[tuple[str, bool]]:
+    pieces = re.split("[" + "".join(MARKS) + "]", text)
+    return [(piece, bool(number % 2)) for number, piece in enumerate(pieces) if piece]
