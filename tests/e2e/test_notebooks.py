@@ -55,9 +55,13 @@ def test_the_tour_shows_every_stage(
 
 
 @pytest.mark.slow
-def test_a_domain_of_ones_own_from_rows_to_the_account(finished: Path, project_root: Path) -> None:
+def test_a_domain_of_ones_own_from_rows_to_the_account(
+    finished: Path, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEDRO_ENV", "test")
     shown = execute(finished, project_root / "notebooks" / "your_own_domain.ipynb")
     assert "other, chemistry from HuggingFaceTB/SmolLM2-135M-Instruct" in shown
     assert "empty_output" in shown, "the broken row is counted"
+    assert "What is the atomic number of boron?\\n⟦It is 5.</s>⟧" in shown.replace("\n", "\\n")
     overlay = yaml.safe_load((finished / "conf" / "mine" / "parameters.yml").read_text())
     assert overlay["domains"]["law"] is None

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from versatune.data.templates import Span
+from versatune.data.spans import Span
 
 Places = list[tuple[int, int]]
 """(first, end) token positions of the answers of a row."""

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from versatune.data.byte_level import Places
 from versatune.data.fields import RejectedError
-from versatune.data.templates import Span
-
-Places = list[tuple[int, int]]
+from versatune.data.spans import Span
 
 
 class ControlTokens:

@@ -14,6 +14,7 @@ from tokenizers import Encoding, Tokenizer
 from versatune.data.byte_level import Places, byte_lengths, locate
 from versatune.data.control import ControlTokens
 from versatune.data.conversations import Messages, RejectedError, loaded
+from versatune.data.located import Located, locate_span, locate_spans, n_bytes
 from versatune.data.templates import LITERAL, ChatTemplate, Span, chat_templates
 from versatune.errors import VersatuneError
 
@@ -194,7 +195,7 @@ class Encoder:
 
     def _by_bytes(
         self, rendered: list[_Rendered], encodings: list[Encoding]
-    ) -> list["_Located | None"]:
+    ) -> list[Located | None]:
         """None for a row of which more must be known than its bytes."""
         if self._byte_lengths is None:
             return [None] * len(rendered)
@@ -204,16 +205,16 @@ class Encoder:
         places = locate(self._byte_lengths, flat, borders, [row[1:] for row in rendered])
         bounds = itertools.pairwise(borders.tolist())
         return [
-            None if found is None else _Located(flat[begin:end], found[0], byte_ends=found[1])
+            None if found is None else Located(flat[begin:end], found[0], byte_ends=found[1])
             for found, (begin, end) in zip(places, bounds, strict=True)
         ]
 
-    def _by_offsets(self, text: str, spans: list[Span], encoding: Encoding) -> "_Located":
+    def _by_offsets(self, text: str, spans: list[Span], encoding: Encoding) -> Located:
         if self._byte_lengths is not None:
             encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return _locate_spans(text, spans, encoding)
+        return locate_spans(text, spans, encoding)
 
-    def _locate_literals(self, text: str, spans: list[Span]) -> "_Located":
+    def _locate_literals(self, text: str, spans: list[Span]) -> Located:
         """Encode in pieces: the template's control tokens as such, what a user typed as text."""
         ids: list[int] = []
         offsets: list[tuple[int, int]] = []
@@ -224,10 +225,10 @@ class Encoder:
             ids += piece_ids
             offsets += [(at + start, at + end) for start, end in piece_offsets]
             at += len(piece) + 1
-        places = [_locate(offsets, span) for span in spans]
-        return _Located(np.array(ids, np.int32), places, offsets)
+        places = [locate_span(offsets, span) for span in spans]
+        return Located(np.array(ids, np.int32), places, offsets)
 
-    def _fit(self, located: "_Located", text: str, spans: list[Span]) -> Example:
+    def _fit(self, located: Located, text: str, spans: list[Span]) -> Example:
         if located.offsets is not None:
             located.places, spans = self._control.without_swallowed(
                 located.ids, located.places, located.token_places, text, spans
@@ -245,32 +246,10 @@ class Encoder:
             ids = ids[:limit]
             places = [(first, min(end, limit)) for first, end in places if first < limit]
             spans = [Span(s.start, min(s.stop, cut), s.end) for s in spans if s.start < cut]
-        example = Example(ids, places, sum(_n_bytes(text, s) for s in spans), truncated)
+        example = Example(ids, places, sum(n_bytes(text, s) for s in spans), truncated)
         if not example.n_supervised:
             raise RejectedError("no_supervised_tokens", "its answers have no tokens")
         return example
-
-
-@dataclass
-class _Located:
-    """Token ids, the token positions of the answers, and where tokens stand in the text."""
-
-    ids: npt.NDArray[np.int32]
-    places: Places
-    offsets: Encoding | list[tuple[int, int]] | None = None
-    byte_ends: npt.NDArray[np.int64] | None = None
-
-    def end_of(self, token: int, text: str) -> int:
-        """Where a token ends in the text, in characters; one that ends within one has it whole."""
-        if self.byte_ends is not None:
-            return len(text.encode()[: self.byte_ends[token]].decode(errors="replace"))
-        return self.token_places[token][1]
-
-    @property
-    def token_places(self) -> list[tuple[int, int]]:
-        """(start, end) of each token in the text, in characters."""
-        assert self.offsets is not None
-        return self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
 
 
 def to_arrow(examples: Sequence[Example], domains: Sequence[int], rows: Sequence[str]) -> pa.Table:
@@ -329,33 +308,3 @@ def _encode_piece(
             return found.ids[len(lead) :], [(start - 1, end - 1) for start, end in offsets]
     found = tokenizer.encode(piece, add_special_tokens=False)
     return found.ids, found.offsets
-
-
-def _locate_spans(text: str, spans: list[Span], encoding: Encoding) -> _Located:
-    ids = np.array(encoding.ids, np.int32)
-    places = []
-    for span in spans:
-        first = encoding.char_to_token(span.start)
-        end = encoding.char_to_token(span.end) if span.end < len(text) else len(ids)
-        if first is None or end is None:
-            places.append(_locate(encoding.offsets, span))
-        else:
-            # A token that begins in the answer and ends after it belongs to the answer.
-            begins = encoding.token_to_chars(end) if end < len(ids) else None
-            places.append((first, end + (begins is not None and begins[0] < span.end)))
-    return _Located(ids, places, encoding)
-
-
-def _locate(offsets: list[tuple[int, int]], span: Span) -> tuple[int, int]:
-    """The tokens that share a character with the span, where characters may have no token."""
-    inside = [i for i, (start, end) in enumerate(offsets) if start < span.end and end > span.start]
-    return (inside[0], inside[-1] + 1) if inside else (0, 0)
-
-
-def _n_bytes(text: str, span: Span) -> int:
-    if text.isascii():
-        return span.stop - span.start
-    said = text[span.start : span.stop]
-    for mark in LITERAL:
-        said = said.replace(mark, "")
-    return len(said.encode())

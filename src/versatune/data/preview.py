@@ -1,5 +1,6 @@
 """What is trained, for a person to look at: rendered rows with their supervised tokens marked."""
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,7 @@ def marked(tokenizer: "PreTrainedTokenizerBase", example: "Example") -> str:
     """The text of an example's tokens, supervised ones between :data:`MARKS`."""
     shown, before, size = [], "", 0
     borders = [0, *(at for span in example.spans for at in span), len(example.ids)]
-    for number, (start, end) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+    for number, (start, end) in enumerate(itertools.pairwise(borders)):
         upto = str(
             tokenizer.decode(
                 example.ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False

@@ -16,11 +16,9 @@ several texts, each up to one answer, in which that answer is supervised. A row 
 can't be found is rejected.
 """
 
-import itertools
-import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -32,22 +30,32 @@ from transformers.utils.chat_template_utils import (
 
 from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
+from versatune.data.prepared import (
+    LITERAL,
+    PLAIN,
+    THOUGHT,
+    arguments_as_text,
+    for_template,
+    is_torn,
+    literal,
+    texts,
+)
 from versatune.data.shown import check_shown
+from versatune.data.spans import Rendered, Span
+from versatune.data.turns import by_turns
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-LITERAL = ("\ufdd2", "\ufdd3")
-"""Put around control tokens that a user typed; noncharacters, so no text has them."""
+__all__ = ["LITERAL", "ChatTemplate", "Rendered", "Span", "chat_templates"]
+
 _STAND_IN = re.compile("\ufdd0(\\d+)\ufdd1")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _TODAY = datetime(2024, 7, 26)
 """The date for templates that ask for one: the same conversation gives the same text every day."""
 _REFUSALS = (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError)
 """What a template raises: its own refusals, and what it computes wrongly."""
-_THINK, _THOUGHT = "<think>", "</think>"
-_PLAIN = {"role", "content"}
 
 
 def chat_templates(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str | None]:
@@ -68,25 +76,6 @@ def chat_templates(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str | Non
         ) from error
     with_tools = tokenizer.get_chat_template(tools=[])
     return template, with_tools if with_tools != template else None
-
-
-@dataclass(frozen=True)
-class Span:
-    """Where one answer stands in a rendered text, in characters."""
-
-    start: int
-    stop: int
-    """The end of what is said."""
-    end: int
-    """The end of the token that ends the turn."""
-
-
-@dataclass
-class Rendered:
-    """A text with the answers in it that are supervised."""
-
-    text: str
-    spans: list[Span] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -111,8 +100,8 @@ class ChatTemplate:
     ) -> None:
         """``special_tokens``: the template's variables; ``control``: texts of control tokens."""
         self._compiled = _compile_jinja_template(template)
-        self._marked = bool(_GENERATION.search(template))
-        self._knows_thoughts = _THOUGHT in template
+        self.marked = bool(_GENERATION.search(template))
+        self.knows_thoughts = THOUGHT in template
         self._variables = {**special_tokens, "strftime_now": _TODAY.strftime}
         self._eos = special_tokens.get("eos_token", "")
         longest_first = sorted(filter(None, control), key=len, reverse=True)
@@ -138,8 +127,8 @@ class ChatTemplate:
         follow is supervised in a text that ends with it. Turns with ``train: False`` are not
         supervised. Raises as :meth:`render`.
         """
-        if any(self.control.search(text) for m in messages for text in _texts(m)):
-            messages = [self._literal(m) for m in messages]
+        if any(self.control.search(text) for m in messages for text in texts(m)):
+            messages = [literal(m, self.control, thoughts=self.knows_thoughts) for m in messages]
         trained = [
             i
             for i, m in enumerate(messages)
@@ -147,13 +136,13 @@ class ChatTemplate:
         ]
         messages = [{k: v for k, v in m.items() if k != "train"} for m in messages]
         try:
-            if not all(m.keys() == _PLAIN for m in messages):
+            if not all(m.keys() == PLAIN for m in messages):
                 messages = self._with_arguments(messages)
-                check_shown(self._render, messages)
-            found = self._at_once(messages, trained) or self._by_turns(messages, trained)
+                check_shown(self.render_text, messages)
+            found = self._at_once(messages, trained) or by_turns(self, messages, trained)
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
-        if any(_TORN.search(example.text) for example in found):
+        if any(is_torn(example.text) for example in found):
             raise RejectedError("template", "the chat template escapes a typed control token")
         return found
 
@@ -171,24 +160,7 @@ class ChatTemplate:
             return True
         return bool(self.control.search(text, spans[-1].start, spans[-1].end))
 
-    def _literal(self, message: dict[str, Any]) -> dict[str, Any]:
-        """A turn with what it types of control tokens between marks, except what tags a thought."""
-        own = message["role"] == "assistant" and self._knows_thoughts
-
-        def mark(found: re.Match[str]) -> str:
-            token = found.group()
-            return token if own and token in (_THINK, _THOUGHT) else token.join(LITERAL)
-
-        def marked(value: Any) -> Any:
-            if isinstance(value, str):
-                return self.control.sub(mark, value.translate(_UNMARKED))
-            if isinstance(value, dict):
-                return {k: marked(v) for k, v in value.items()}
-            return [marked(v) for v in value] if isinstance(value, list) else value
-
-        return {k: v if k == "role" else marked(v) for k, v in message.items()}
-
-    def _render(self, messages: Messages, *, prompt: bool = False) -> str:
+    def render_text(self, messages: Messages, *, prompt: bool = False) -> str:
         """What ``apply_chat_template`` gives, with the same variables (the date apart)."""
         return self._compiled.render(
             **self._given(messages), add_generation_prompt=prompt, **self._variables
@@ -197,7 +169,7 @@ class ChatTemplate:
     def _given(self, messages: Messages) -> dict[str, Any]:
         first = messages[0] if messages else {}
         return {
-            "messages": [_for_template(m) for m in messages],
+            "messages": [for_template(m) for m in messages],
             "tools": first.get("tools"),
             "documents": first.get("documents"),
         }
@@ -207,95 +179,32 @@ class ChatTemplate:
         if not any("tool_calls" in m for m in messages):
             return messages
         try:
-            self._render(messages)
+            self.render_text(messages)
         except TypeError:
-            return [_as_text(m) for m in messages]
+            return [arguments_as_text(m) for m in messages]
         return messages
 
     def _at_once(self, messages: Messages, trained: list[int]) -> list[Rendered] | None:
         """The whole with all its answers; None when some can't be found or supervised in it."""
-        if not all(m.keys() == _PLAIN for m in messages):
+        if not all(m.keys() == PLAIN for m in messages):
             return None
         answers = [i for i, m in enumerate(messages) if m["role"] == "assistant"]
-        if self._marked:
-            if trained != answers or any(_THOUGHT in messages[i]["content"] for i in answers):
+        if self.marked:
+            if trained != answers or any(THOUGHT in messages[i]["content"] for i in answers):
                 return None
-            text, spans = self._by_marks(messages)
-            if len(answers) > 1 and self._by_skeleton(text, messages) is None:
+            text, spans = self.by_marks(messages)
+            if len(answers) > 1 and self.by_skeleton(text, messages) is None:
                 return None
             return [Rendered(text, spans)]
-        text = self._render(messages)
-        spans_found = self._by_skeleton(text, messages)
+        text = self.render_text(messages)
+        spans_found = self.by_skeleton(text, messages)
         if spans_found is None:
             return None
         kept = [s for i, s in zip(answers, spans_found, strict=True) if i in trained]
         return [Rendered(text, kept)]
 
-    def _by_turns(self, messages: Messages, trained: list[int]) -> list[Rendered]:
-        """Each answer where it stands as it does when it is the last turn; as few texts as do."""
-        texts = [Rendered(self._render(messages))]
-        for own in reversed([self._turn(messages, i) for i in trained]):
-            through = own.text[: own.spans[-1].end]
-            holding = next((r for r in texts if r.text.startswith(through)), None)
-            if holding is None:
-                texts.append(own)
-            else:
-                holding.spans[:0] = own.spans
-        return [r for r in reversed(texts) if r.spans]
-
-    def _turn(self, messages: Messages, i: int) -> Rendered:
-        """The conversation up to answer i, with that answer supervised."""
-        upto, answer = messages[: i + 1], messages[i]
-        own = self._shown(upto)
-        content = answer["content"]
-        thought = content.rpartition(_THOUGHT)[0].rpartition(_THINK)[2]
-        thought = (answer.get("reasoning_content") or thought).strip()
-        if thought and not any(thought in own.text[s.start : s.end] for s in own.spans):
-            own = self._with_thought(upto, own, thought)
-        if not own.spans:
-            raise RejectedError(
-                "template",
-                f"the chat template rewrites turn {i + 1}: its text does not begin with the prompt",
-            )
-        return own
-
-    def _shown(self, messages: Messages) -> Rendered:
-        """A text with its last answer; without spans when that can't be found."""
-        if self._marked:
-            text, spans = self._by_marks(messages)
-            before = self._render(messages[:-1])
-            common = sum(1 for _ in itertools.takewhile(_same, zip(text, before, strict=False)))
-            return Rendered(text, [s for s in spans if s.start >= common])
-        text = self._render(messages)
-        if all(m.keys() == _PLAIN for m in messages):
-            spans_found = self._by_skeleton(text, messages, last=True)
-            if spans_found:
-                return Rendered(text, spans_found[-1:])
-        before = self._render(messages[:-1], prompt=True)
-        if not text.startswith(before):
-            return Rendered(text)
-        return Rendered(text, [self._ended(text, len(before), len(text))])
-
-    def _with_thought(self, messages: Messages, shown: Rendered, thought: str) -> Rendered:
-        """The answer behind its prompt, where the template drops its thought.
-
-        What the template writes after the answer stays.
-        """
-        if not self._knows_thoughts:
-            raise RejectedError("thought_not_shown", "the chat template can't show a thought")
-        prompt = self._render(messages[:-1], prompt=True)
-        said = messages[-1]["content"]
-        if _THOUGHT not in said:
-            said = f"{_THINK}\n{thought}\n{_THOUGHT}\n\n{said}"
-        if prompt.rstrip().endswith(_THINK):
-            said = said.lstrip().removeprefix(_THINK)
-            said = said.lstrip("\n") if prompt.endswith("\n") else said
-        ended = self._ended(shown.text, 0, len(shown.text))
-        stop = len(prompt) + len(said)
-        span = Span(len(prompt), stop, stop + ended.end - ended.stop)
-        return Rendered(prompt + said + shown.text[ended.stop :], [span])
-
-    def _by_marks(self, messages: Messages) -> tuple[str, list[Span]]:
+    def by_marks(self, messages: Messages) -> tuple[str, list[Span]]:
+        """A text and what the template marks in it; at least one place."""
         text, found = _render_with_assistant_indices(
             self._compiled, add_generation_prompt=False, **self._given(messages), **self._variables
         )
@@ -304,12 +213,12 @@ class ChatTemplate:
         spans = []
         for start, end in found:
             if self._eos and text.startswith(self._eos, end):
-                said = self._ended(text, start, end)
+                said = self.ended(text, start, end)
                 end += len(self._eos) if said.end == said.stop else 0
-            spans.append(self._ended(text, start, end))
+            spans.append(self.ended(text, start, end))
         return text, spans
 
-    def _by_skeleton(
+    def by_skeleton(
         self, text: str, messages: Messages, *, last: bool = False
     ) -> list[Span] | None:
         """None when the text is not made of the template's parts and the contents alone.
@@ -351,7 +260,7 @@ class ChatTemplate:
         for i, role in enumerate(roles):
             asked = ""
             if role == "assistant":
-                asked = _STAND_IN.split(self._render(messages[:i], prompt=True))[-1]
+                asked = _STAND_IN.split(self.render_text(messages[:i], prompt=True))[-1]
             known = role == "assistant" and parts[i].startswith(asked)
             prompts.append(len(asked) if known else len(parts[i]))
         ending = self._end_of(parts)
@@ -365,7 +274,7 @@ class ChatTemplate:
     def _parts_of(self, roles: tuple[str, ...]) -> list[str] | None:
         """The template's text around stand-ins; None when not all of them come out, in order."""
         if roles not in self._parts:
-            pieces = _STAND_IN.split(self._render(_stand_ins(roles)))
+            pieces = _STAND_IN.split(self.render_text(_stand_ins(roles)))
             whole = pieces[1::2] == [str(i) for i in range(len(roles))]
             self._parts[roles] = pieces[::2] if whole else None
         return self._parts[roles]
@@ -385,7 +294,7 @@ class ChatTemplate:
         found = self._ending.match(parts[-1])
         return found.group() if found else ""
 
-    def _ended(self, text: str, start: int, end: int) -> Span:
+    def ended(self, text: str, start: int, end: int) -> Span:
         """The span without blanks after the token that ends it."""
         matches = list(self.control.finditer(text, start, end))
         if not matches or text[matches[-1].end() : end].strip():
@@ -393,45 +302,5 @@ class ChatTemplate:
         return Span(start, matches[-1].start(), matches[-1].end())
 
 
-_TORN = re.compile(r"\\u[fF][dD]{2}[23dD]")
-"""A LITERAL mark that a template's ``tojson`` wrote as an escape."""
-_UNMARKED = dict.fromkeys(map(ord, LITERAL))
-
-
-def _same(pair: tuple[str, str]) -> bool:
-    return pair[0] == pair[1]
-
-
 def _stand_ins(roles: Sequence[str]) -> Messages:
     return [{"role": role, "content": f"\ufdd0{i}\ufdd1"} for i, role in enumerate(roles)]
-
-
-def _texts(value: Any) -> list[str]:
-    """All texts in a message, however deep, its role apart."""
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, dict):
-        return [t for k, v in value.items() if k != "role" for t in _texts(v)]
-    return [t for v in value for t in _texts(v)] if isinstance(value, list) else []
-
-
-def _for_template(message: dict[str, Any]) -> dict[str, Any]:
-    """A turn as a template gets it: a thought under both names, as in transformers."""
-    if message.keys() == _PLAIN:
-        return message
-    turn = {k: v for k, v in message.items() if k not in ("tools", "documents")}
-    if thought := turn.get("reasoning_content"):
-        turn["thinking"] = thought
-    return turn
-
-
-def _as_text(message: dict[str, Any]) -> dict[str, Any]:
-    """A turn with the arguments of its calls as JSON text."""
-    if "tool_calls" not in message:
-        return message
-    calls = [
-        {**call, "function": {**call["function"], "arguments": arguments}}
-        for call in message["tool_calls"]
-        for arguments in [json.dumps(call["function"]["arguments"], ensure_ascii=False)]
-    ]
-    return {**message, "tool_calls": calls}

@@ -92,6 +92,18 @@ def test_tables_hold_the_numbers_of_the_artifacts() -> None:
     assert str(RUN["ingest_report"]["code"]["train_tokens"]) in values
 
 
+def test_rows_stand_there_as_they_are_trained_on() -> None:
+    report = json.loads(json.dumps(RUN["ingest_report"]))
+    text = "<s>who?<b>\n⟦the <i>court</s>⟧"
+    report["law"]["examples"] = [
+        {"row": "law.jsonl:3", "tokens": 9, "supervised_tokens": 4, "text": text}
+    ]
+    page = page_of(ingest=report)
+    shown = "&lt;s&gt;who?&lt;b&gt;\n<mark>the &lt;i&gt;court&lt;/s&gt;</mark></pre>"
+    assert shown in page and "4 of 9 tokens supervised" in page
+    assert "<mark>" not in PAGE.partition("</style>")[2]
+
+
 def test_credentials_do_not_appear() -> None:
     assert "sk-1234567890abcdef" not in PAGE and "probe.api_key" in PAGE
 

@@ -1,0 +1,85 @@
+"""A conversation as several texts, where a template shows an answer differently once others follow.
+
+Each answer is taken from the conversation up to it, as the model is asked for it.
+"""
+
+from typing import TYPE_CHECKING
+
+from versatune.data.conversations import Messages
+from versatune.data.fields import RejectedError
+from versatune.data.prepared import PLAIN, THINK, THOUGHT
+from versatune.data.spans import Rendered, Span
+
+if TYPE_CHECKING:
+    from versatune.data.templates import ChatTemplate
+
+
+def by_turns(template: "ChatTemplate", messages: Messages, trained: list[int]) -> list[Rendered]:
+    """Each answer where it stands as it does when it is the last turn; as few texts as do."""
+    texts = [Rendered(template.render_text(messages))]
+    for own in reversed([_turn(template, messages, i) for i in trained]):
+        through = own.text[: own.spans[-1].end]
+        holding = next((r for r in texts if r.text.startswith(through)), None)
+        if holding is None:
+            texts.append(own)
+        else:
+            holding.spans[:0] = own.spans
+    return [r for r in reversed(texts) if r.spans]
+
+
+def _turn(template: "ChatTemplate", messages: Messages, i: int) -> Rendered:
+    """The conversation up to answer i, with that answer supervised."""
+    upto, answer = messages[: i + 1], messages[i]
+    own = _shown(template, upto)
+    content = answer["content"]
+    thought = content.rpartition(THOUGHT)[0].rpartition(THINK)[2]
+    thought = (answer.get("reasoning_content") or thought).strip()
+    if thought and not any(thought in own.text[s.start : s.end] for s in own.spans):
+        own = _with_thought(template, upto, own, thought)
+    if not own.spans:
+        raise RejectedError(
+            "template",
+            f"the chat template rewrites turn {i + 1}: its text does not begin with the prompt",
+        )
+    return own
+
+
+def _shown(template: "ChatTemplate", messages: Messages) -> Rendered:
+    """A text with its last answer; without spans when that can't be found."""
+    if template.marked:
+        text, spans = template.by_marks(messages)
+        before = template.render_text(messages[:-1])
+        pairs = enumerate(zip(text, before, strict=False))
+        common = next((n for n, (a, b) in pairs if a != b), min(len(text), len(before)))
+        return Rendered(text, [s for s in spans if s.start >= common])
+    text = template.render_text(messages)
+    if all(m.keys() == PLAIN for m in messages):
+        spans_found = template.by_skeleton(text, messages, last=True)
+        if spans_found:
+            return Rendered(text, spans_found[-1:])
+    before = template.render_text(messages[:-1], prompt=True)
+    if not text.startswith(before):
+        return Rendered(text)
+    return Rendered(text, [template.ended(text, len(before), len(text))])
+
+
+def _with_thought(
+    template: "ChatTemplate", messages: Messages, shown: Rendered, thought: str
+) -> Rendered:
+    """The answer behind its prompt, where the template drops its thought.
+
+    What the template writes after the answer stays.
+    """
+    if not template.knows_thoughts:
+        raise RejectedError("thought_not_shown", "the chat template can't show a thought")
+    prompt = template.render_text(messages[:-1], prompt=True)
+    said = messages[-1]["content"]
+    if THOUGHT not in said:
+        said = f"{THINK}\n{thought}\n{THOUGHT}\n\n{said}"
+    if prompt.rstrip().endswith(THINK):
+        said = said.lstrip().removeprefix(THINK)
+        said = said.lstrip("\n") if prompt.endswith("\n") else said
+    ended = template.ended(shown.text, 0, len(shown.text))
+    stop = len(prompt) + len(said)
+    span = Span(len(prompt), stop, stop + ended.end - ended.stop)
+    return Rendered(prompt + said + shown.text[ended.stop :], [span])
