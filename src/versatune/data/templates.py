@@ -55,7 +55,7 @@ class _Skeleton:
     prompts: tuple[int, ...]
     """How many characters of part i come before what the assistant writes itself."""
     ending: str
-    """What ends the last answer: blanks and a control token, or nothing."""
+    """What ends the last answer: the text up to the first control token, or nothing."""
 
 
 class ChatTemplate:
@@ -68,10 +68,9 @@ class ChatTemplate:
         self._compiled = _compile_jinja_template(template)
         self._marked = bool(_GENERATION.search(template))
         self._variables = {**special_tokens, "strftime_now": _TODAY.strftime}
-        self._eos = special_tokens.get("eos_token", "")
         longest_first = sorted(filter(None, control), key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._ending = re.compile(rf"\s*(?:{self.control.pattern})")
+        self._ending = re.compile(rf".*?(?:{self.control.pattern})", re.DOTALL)
         self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
 
     def render(self, messages: Messages) -> tuple[str, list[Span]]:
@@ -91,20 +90,6 @@ class ChatTemplate:
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
-    @property
-    def ends_answers(self) -> bool:
-        """Whether a control token ends an answer; without one a model can't learn to stop.
-
-        A template that refuses the example will say so of the rows.
-        """
-        try:
-            text, spans = self.render(
-                [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-            )
-        except RejectedError:
-            return True
-        return bool(self.control.search(text, spans[-1].start, spans[-1].end))
-
     def _mark(self, content: str) -> str:
         for mark in LITERAL:
             content = content.replace(mark, "")
@@ -121,12 +106,15 @@ class ChatTemplate:
         )
         if not found:
             raise RejectedError("template", "the chat template marks no answer")
+        # A template that marks contents alone leaves out what ends the last answer, so all of them.
+        following = self._ending.match(text, found[-1][1])
+        ending = following.group() if following else ""
         spans = []
         for start, end in found:
-            if self._eos and text.startswith(self._eos, end):
-                said = self._ended(text, start, end)
-                end += len(self._eos) if said.end == said.stop else 0
-            spans.append(self._ended(text, start, end))
+            span = self._ended(text, start, end)
+            if span.end == span.stop and text.startswith(ending, end):
+                span = Span(start, end, end + len(ending))
+            spans.append(span)
         return text, spans
 
     def _by_skeleton(self, text: str, messages: Messages) -> list[Span] | None:

@@ -8,6 +8,7 @@ Raises VersatuneError: ``max_length`` is more than the model takes; the tokenize
 a domain has no rows left in a split; a worker process died.
 """
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -44,6 +45,8 @@ BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
+ENCODING = 2
+"""Raised when the same rows would get other tokens or labels, so that kept stores are not used."""
 TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
 """How the names of a tokenizer's files begin."""
 
@@ -66,6 +69,7 @@ def tokenize(
         "parameters": params.model_dump(mode="json", exclude={"folder", "num_workers"}),
         "data": data.fingerprint,
         "tokenizer": tokenizer_fingerprint(checkpoint),
+        "encoding": ENCODING,
     }
     with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
         work = WorkFolder.open(params.folder, inputs)
@@ -104,16 +108,20 @@ def _tokenize(
     tokenizer: "PreTrainedTokenizerBase",
     params: TokenizeParams,
 ) -> FolderRef:
+    from versatune.data.answers import Answers
     from versatune.data.arrow import describe
+    from versatune.data.conversations import RejectedError
     from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
 
     spec = EncoderSpec.of(tokenizer)
     encoder = Encoder(spec, params.max_length, params.overflow)
-    if not encoder.template.ends_answers:
-        logger.warning(
-            "the chat template ends no answer with a control token: a model trained with it "
-            "does not learn to stop."
-        )
+    # A template that refuses the example will say so of the rows.
+    with contextlib.suppress(RejectedError):
+        if Answers.of(tokenizer).end is None:
+            logger.warning(
+                "the chat template ends no answer with a control token: a model trained with it "
+                "does not learn to stop."
+            )
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [

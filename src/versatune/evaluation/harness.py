@@ -237,12 +237,11 @@ def _evaluate_named(
     model: Any, tokenizer: Any, name: str, params: EvaluateParams
 ) -> dict[str, Any]:
     from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
 
-    from versatune.evaluation.language_model import language_model
+    from versatune.evaluation.language_model import ConversationLM, language_model
 
     result: dict[str, Any] = simple_evaluate(
-        model=language_model(HFLM, model, tokenizer, params.batch_size, longest=1024),
+        model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
         tasks=[name],
         limit=params.limit,
         num_fewshot=params.harness.num_fewshot,
