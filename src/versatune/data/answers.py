@@ -5,6 +5,7 @@ here, so a model is asked, scored and stopped in the very tokens it was trained 
 """
 
 import itertools
+import string
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 _CONTENT, _THOUGHT = "\ufdd4", "\ufdd5"
 """Stand-ins; noncharacters, so no text has them."""
 _EXAMPLE: Messages = [{"role": "user", "content": "a"}]
-_WORDS = ("a", "A", "1")
-"""Beginnings of answers: which of the prompt's last tokens stay when an answer follows."""
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys in which templates expect a thought beside the content."""
 _THINK = ("<think>", "</think>")
@@ -133,11 +132,10 @@ class Answers:
         """The tokens after which the model writes its answer, as training rows have them.
 
         What the template writes of the answer itself (an empty thought) is not among them. A
-        blank at the end of the prompt is left out where it is part of an answer's first token.
+        blank at the end of the prompt is left out where words take it into their first token.
         """
-        rows = self.encode(asked, _WORDS, prefix)
-        stop = min(row.content[0] if prefix else row.first for row in rows)
-        return rows[0].ids[: min(stop, _shared([row.ids for row in rows]))]
+        (row,) = self.encode(asked, [self._joining], prefix)
+        return row.ids[: row.content[0] if prefix else row.first]
 
     def prompt_text(self, asked: Messages) -> str:
         """The text before an answer."""
@@ -163,6 +161,13 @@ class Answers:
         if tail.strip():
             text = text.rstrip().removesuffix(tail.strip())
         return self.template.control.sub("", text.removesuffix(tail))
+
+    @cached_property
+    def _joining(self) -> str:
+        """The word that takes most of the prompt's end into its first token."""
+        words = [*string.ascii_letters, *self.encoder.word_begins()]
+        firsts = [row.first for row in self.encode(_EXAMPLE, words)]
+        return words[firsts.index(min(firsts))]
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""
@@ -191,7 +196,7 @@ class Answers:
 
     def _try(self, answer: dict[str, str]) -> str:
         try:
-            return self.template.render([*_EXAMPLE, answer])[0]
+            return self.template.text([*_EXAMPLE, answer])
         except RejectedError:
             return ""
 

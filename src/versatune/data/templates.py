@@ -90,6 +90,13 @@ class ChatTemplate:
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
+    def text(self, messages: Messages) -> str:
+        """The text of a conversation, wherever its answers stand. Raises RejectedError."""
+        try:
+            return self._render(messages)
+        except _REFUSALS as error:
+            raise RejectedError("template", f"the chat template refuses it: {error}") from None
+
     def _mark(self, content: str) -> str:
         for mark in LITERAL:
             content = content.replace(mark, "")

@@ -1,8 +1,9 @@
 """Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
 
 A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
-scores choices; functions of ours that it calls score texts and programs. Its own tasks are
-measured exactly as it does, so that they compare with numbers published elsewhere."""
+scores choices; functions of ours that it calls score texts and programs. In the chat format all
+tasks are asked in the tokens that training makes of a conversation (``language_model``); without it
+the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
 import contextlib
 import json

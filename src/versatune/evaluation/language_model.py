@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -124,8 +123,10 @@ class ConversationLM(HFLM):
             "until": [*ends, *([] if self.answers.thinks else _stop_texts(request))],
             "eos_token_id": self.stops,
         }
-        if "max_gen_toks" in settings:
-            settings["max_gen_toks"] += self.answers.overhead
+        limit = int(self.max_length or 0)
+        room = settings.get("max_gen_toks", limit) + self.answers.overhead
+        if room < limit:
+            settings["max_gen_toks"] = room
         return dataclasses.replace(request, arguments=(text, settings))
 
     def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:

@@ -107,8 +107,9 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
     A folder that holds an adapter alone gives the base model it names with the adapter merged
-    into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in. Raises
-    VersatuneError when the folder (or the base's) is missing, damaged, or holds no such model.
+    into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's
+    name, or ``auto`` for the one it was saved in. Raises VersatuneError when the folder (or the
+    base's) is missing, damaged, or holds no such model.
     """
     from transformers import AutoModelForCausalLM
 

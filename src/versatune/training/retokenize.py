@@ -19,8 +19,8 @@ def retokenize(
 
     Supervised and other parts are turned one by one, so that labels keep their place; special
     tokens of the base (its chat template's) are left out, and a supervised part ends with what
-    ends an answer of the proxy. The bytes, by which losses are compared, stay those of the store; nothing
-    is cut, so ``max_length`` becomes the longest example's.
+    ends an answer of the proxy. The bytes, by which losses are compared, stay those of the store;
+    nothing is cut, so ``max_length`` becomes the longest example's.
     """
     inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
     work = WorkFolder.open(folder, {**inputs, "ends": ENDS})
