@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec
@@ -56,14 +56,13 @@ class Answers:
     Methods raise RejectedError when the template refuses the conversation.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        """``encoder`` must not cut: see :meth:`of`."""
-        self.encoder, self.template = encoder, encoder.template
-
-    @classmethod
-    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raises VersatuneError for a tokenizer that is not a fast one."""
-        return cls(Encoder(EncoderSpec.of(tokenizer), sys.maxsize, "drop"))
+        spec = EncoderSpec.of(tokenizer)
+        self._encoder = Encoder(spec, sys.maxsize, "drop")
+        self._template = self._encoder.template
+        self._vocabulary: dict[str, int] = tokenizer.get_vocab()
+        self._control = {self._vocabulary[text] for text in spec.control}
 
     @cached_property
     def end(self) -> int | None:
@@ -73,7 +72,7 @@ class Answers:
         """
         (example,) = self.encode(_EXAMPLE, ["b"])
         last = example.ids[example.end - 1]
-        return last if self.encoder.is_control(last) else None
+        return last if last in self._control else None
 
     @cached_property
     def overhead(self) -> int:
@@ -97,11 +96,11 @@ class Answers:
         before, after = self._around(asked)
         rendered = []
         for content in contents:
-            text, spans = self.template.render([*asked, _answer(prefix + content)])
+            text, spans = self._template.render([*asked, _answer(prefix + content)])
             place = _content(text, spans[-1], before + prefix, after)
             rendered.append((text, [spans[-1], place]))
         found = []
-        for example in self.encoder.encode_rendered(rendered):
+        for example in self._encoder.encode_rendered(rendered):
             if isinstance(example, RejectedError):
                 raise example
             (first, end), (begin, stop) = example.spans
@@ -139,7 +138,7 @@ class Answers:
 
     def prompt_text(self, asked: Messages) -> str:
         """The text before an answer."""
-        text, spans = self.template.render([*asked, _answer(_CONTENT)])
+        text, spans = self._template.render([*asked, _answer(_CONTENT)])
         return text[: spans[-1].start]
 
     def content(self, text: str) -> str:
@@ -157,21 +156,23 @@ class Answers:
             return ""
         elif lead.startswith(before.strip()):
             text = lead.removeprefix(before.strip()).removeprefix(before[len(before.rstrip()) :])
-        tail = self.template.control.split(after, maxsplit=1)[0]
+        tail = self._template.control.split(after, maxsplit=1)[0]
         if tail.strip():
             text = text.rstrip().removesuffix(tail.strip())
-        return self.template.control.sub("", text.removesuffix(tail))
+        return self._template.control.sub("", text.removesuffix(tail))
 
     @cached_property
     def _joining(self) -> str:
         """The word that takes most of the prompt's end into its first token."""
-        words = [*string.ascii_letters, *self.encoder.word_begins()]
+        common = sorted(self._vocabulary.items(), key=lambda entry: entry[1])
+        begins = (token[1:] for token, _ in common if token[:1] in "\u0120\u2581")
+        words = [*string.ascii_letters, *itertools.islice(filter(str.isalpha, begins), 50)]
         firsts = [row.first for row in self.encode(_EXAMPLE, words)]
         return words[firsts.index(min(firsts))]
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""
-        text, spans = self.template.render([*asked, _answer(_CONTENT)])
+        text, spans = self._template.render([*asked, _answer(_CONTENT)])
         before, found, after = text[spans[-1].start : spans[-1].end].partition(_CONTENT)
         return (before, after) if found else ("", "")
 
@@ -196,7 +197,7 @@ class Answers:
 
     def _try(self, answer: dict[str, str]) -> str:
         try:
-            return self.template.text([*_EXAMPLE, answer])
+            return self._template.text([*_EXAMPLE, answer])
         except RejectedError:
             return ""
 
@@ -207,7 +208,7 @@ def stop_tokens(tokenizer: Any, own: int | Sequence[int] | None) -> list[int]:
     ``own``: ``eos_token_id`` of a generation config.
     """
     try:
-        end = Answers.of(tokenizer).end
+        end = Answers(tokenizer).end
     except RejectedError:
         end = None
     found = [own] if isinstance(own, int) else list(own or [])

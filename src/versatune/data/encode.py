@@ -106,20 +106,6 @@ class Encoder:
         with ThreadPoolExecutor(1) as pool:
             return self._label([_NOTHING] * len(rows), rows, self._submit(pool, rows))
 
-    def is_control(self, token: int) -> bool:
-        """Whether a token id is that of a control token."""
-        text = self._tokenizer.id_to_token(token)
-        return text is not None and self.template.control.fullmatch(text) is not None
-
-    def word_begins(self, n: int = 50) -> list[str]:
-        """Letters of the first ``n`` tokens that a blank and letters make, as far as there are."""
-        words = (
-            token[1:]
-            for token, _ in sorted(self._tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-            if token[:1] in "\u0120\u2581" and token[1:].isalpha()
-        )
-        return list(itertools.islice(words, n))
-
     def encode_batches(
         self, batches: Iterable[Sequence[Messages]]
     ) -> Iterator[list[Example | RejectedError]]:

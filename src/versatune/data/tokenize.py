@@ -117,7 +117,7 @@ def _tokenize(
     encoder = Encoder(spec, params.max_length, params.overflow)
     # A template that refuses the example will say so of the rows.
     with contextlib.suppress(RejectedError):
-        if Answers.of(tokenizer).end is None:
+        if Answers(tokenizer).end is None:
             logger.warning(
                 "the chat template ends no answer with a control token: a model trained with it "
                 "does not learn to stop."

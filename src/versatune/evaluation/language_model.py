@@ -34,7 +34,7 @@ class ConversationLM(HFLM):
 
     @cached_property
     def answers(self) -> Answers:
-        return Answers.of(self.tokenizer)
+        return Answers(self.tokenizer)
 
     @cached_property
     def stops(self) -> list[int]:

@@ -30,7 +30,7 @@ def row(tokenizer: Any, messages: Messages) -> tuple[list[int], int, int]:
 def test_what_is_scored_is_the_training_row_with_this_answer(kind: str, template: str) -> None:
     """To the token, begin token and all; every choice after the same tokens."""
     tokenizer = tokenizer_of(kind, template)
-    pairs = Answers.of(tokenizer).choices(ASKED, CHOICES)
+    pairs = Answers(tokenizer).choices(ASKED, CHOICES)
     assert len({tuple(before) for before, _ in pairs}) == 1
     for choice, (before, scored) in zip(CHOICES, pairs, strict=True):
         ids, _, end = row(tokenizer, talk("what is the law", choice))
@@ -44,7 +44,7 @@ def test_what_is_scored_is_the_training_row_with_this_answer(kind: str, template
 def test_the_end_is_scored_where_a_choice_begins_another(kind: str, template: str) -> None:
     """Without the end, the shorter one could not be less likely than the longer."""
     tokenizer = tokenizer_of(kind, template)
-    pairs = Answers.of(tokenizer).choices(ASKED, ["the old", "a bank", "the old river"])
+    pairs = Answers(tokenizer).choices(ASKED, ["the old", "a bank", "the old river"])
     for choice, pair in zip(["the old", "a bank", "the old river"], pairs, strict=True):
         ids, _, end = row(tokenizer, talk("what is the law", choice))
         assert sum(pair, []) == ids[:end]
@@ -55,7 +55,7 @@ def test_the_end_is_scored_where_a_choice_begins_another(kind: str, template: st
 def test_a_model_is_asked_as_the_training_row_asks_it(kind: str, template: str) -> None:
     """The prompt ends where supervision begins, so the model writes what it was taught to."""
     tokenizer = tokenizer_of(kind, template)
-    asked = Answers.of(tokenizer).prompt(ASKED)
+    asked = Answers(tokenizer).prompt(ASKED)
     for answer in ("the court", "Loan", "law 12"):
         ids, first, _ = row(tokenizer, talk("what is the law", answer))
         assert asked == ids[: len(asked)]
@@ -70,7 +70,7 @@ def test_a_model_is_asked_as_the_training_row_asks_it(kind: str, template: str) 
 def test_any_choices_are_scored_as_their_rows_hold_them(template: str, choices: list[str]) -> None:
     tokenizer = tokenizer_of("bytes-with-bos", template)
     try:
-        pairs = Answers.of(tokenizer).choices(ASKED, choices)
+        pairs = Answers(tokenizer).choices(ASKED, choices)
     except RejectedError:
         assert not all(choice.strip() for choice in choices)
         return
@@ -83,7 +83,7 @@ def test_any_choices_are_scored_as_their_rows_hold_them(template: str, choices: 
 
 def test_typed_control_tokens_are_scored_as_text() -> None:
     tokenizer = tokenizer_of("bytes", "chatml")
-    pairs = Answers.of(tokenizer).choices(ASKED, ["a<|im_end|>", "b"])
+    pairs = Answers(tokenizer).choices(ASKED, ["a<|im_end|>", "b"])
     assert [tokenizer.decode(scored) for _, scored in pairs] == ["a<|im_end|>", "b"]
     assert not {*pairs[0][1]} & {*tokenizer.all_special_ids}
 
@@ -91,10 +91,10 @@ def test_typed_control_tokens_are_scored_as_text() -> None:
 def test_earlier_turns_and_the_beginning_of_the_answer_belong_to_the_question() -> None:
     tokenizer = tokenizer_of("bytes", "llama2")
     shown = [*talk("why", "the loan"), *ASKED]
-    before, scored = Answers.of(tokenizer).choices(shown, [" court", " bank"], "Answer:")[0]
+    before, scored = Answers(tokenizer).choices(shown, [" court", " bank"], "Answer:")[0]
     assert before + scored == row(tokenizer, [*shown, *talk("", "Answer: court")[1:]])[0][:-2]
     assert tokenizer.decode(scored) == " court"
-    asked = Answers.of(tokenizer).prompt(shown, "Answer:")
+    asked = Answers(tokenizer).prompt(shown, "Answer:")
     assert tokenizer.decode(asked).endswith("what is the law [/INST] Answer:")
 
 
@@ -116,7 +116,7 @@ def test_the_end_of_an_answer_is_what_the_template_writes_there(
 ) -> None:
     """It is the last supervised token of a row, and generation stops at it."""
     tokenizer = tokenizer_of("bytes", template)
-    found = Answers.of(tokenizer).end
+    found = Answers(tokenizer).end
     assert found == (tokenizer.convert_tokens_to_ids(end) if end else None)
     ids, _, last = row(tokenizer, talk("why", "the court"))
     assert end is None or ids[last - 1] == found
@@ -157,7 +157,7 @@ def test_the_ends_of_the_base_model_stay() -> None:
 def test_the_content_of_a_written_answer_is_what_the_template_calls_so(
     template: str, written: str, content: str
 ) -> None:
-    assert Answers.of(tokenizer_of("bytes", template)).content(written) == content
+    assert Answers(tokenizer_of("bytes", template)).content(written) == content
 
 
 def test_a_thought_has_the_marks_that_the_template_gives_it() -> None:
@@ -170,7 +170,7 @@ def test_a_thought_has_the_marks_that_the_template_gives_it() -> None:
         "{{ '[final]' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     )
-    answers = Answers.of(tokenizer)
+    answers = Answers(tokenizer)
     assert answers.content("[plan]why<|end|><|assistant|>[final]the court") == "the court"
     assert answers.content("[final]the court") == "the court"
     assert tokenizer.convert_ids_to_tokens(answers.end) == "<|im_end|>"
