@@ -61,6 +61,7 @@ class Answers:
         spec = EncoderSpec.of(tokenizer)
         self._encoder = Encoder(spec, sys.maxsize, "drop")
         self._template = self._encoder.template
+        self._tokenizer = tokenizer
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._control = {self._vocabulary[text] for text in spec.control}
 
@@ -163,12 +164,18 @@ class Answers:
 
     @cached_property
     def _joining(self) -> str:
-        """The word that takes most of the prompt's end into its first token."""
+        """The word that takes most of the blanks at the prompt's end into its first token."""
         common = sorted(self._vocabulary.items(), key=lambda entry: entry[1])
         begins = (token[1:] for token, _ in common if token[:1] in "\u0120\u2581")
         words = [*string.ascii_letters, *itertools.islice(filter(str.isalpha, begins), 50)]
-        firsts = [row.first for row in self.encode(_EXAMPLE, words)]
-        return words[firsts.index(min(firsts))]
+        rows = self.encode(_EXAMPLE, words)
+        whole = max(rows, key=lambda row: row.first)
+        joining = words[rows.index(whole)], whole.first
+        for word, row in zip(words, rows, strict=True):
+            taken = str(self._tokenizer.decode(whole.ids[row.first : whole.first]))
+            if row.first < joining[1] and not taken.strip():
+                joining = word, row.first
+        return joining[0]
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""
