@@ -118,6 +118,14 @@ class Encoder:
         """One result a conversation, in order: its last example, which holds the ``earlier``."""
         return next(self.encode_batches([conversations]))
 
+    def encode_rendered(
+        self, rendered: Sequence[tuple[str, list[Span]]]
+    ) -> list[Example | RejectedError]:
+        """Texts that the template has rendered, with any places that are to be found in them."""
+        rows = [(number, *row) for number, row in enumerate(rendered)]
+        with ThreadPoolExecutor(1) as pool:
+            return self._label([_NOTHING] * len(rows), rows, self._submit(pool, rows))
+
     def encode_batches(
         self, batches: Iterable[Sequence[Messages]]
     ) -> Iterator[list[Example | RejectedError]]:
@@ -126,19 +134,24 @@ class Encoder:
         A batch is encoded in another thread (the tokenizer holds no Python lock) while this one
         renders the next and labels the last.
         """
-        exact = self._byte_lengths is not None
-        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
         with ThreadPoolExecutor(1) as pool:
             waiting = None
             for conversations in batches:
                 results, rendered = self._render(conversations)
-                plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
-                future = pool.submit(encode, plain, add_special_tokens=False)
+                future = self._submit(pool, rendered)
                 if waiting is not None:
                     yield self._label(*waiting)
                 waiting = results, rendered, future
             if waiting is not None:
                 yield self._label(*waiting)
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, rendered: list[_Rendered]
+    ) -> "Future[list[Encoding]]":
+        exact = self._byte_lengths is not None
+        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
+        plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
+        return pool.submit(encode, plain, add_special_tokens=False)
 
     def _render(
         self, conversations: Sequence[Messages]

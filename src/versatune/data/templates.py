@@ -87,7 +87,7 @@ class _Skeleton:
     prompts: tuple[int, ...]
     """How many characters of part i come before what the assistant writes itself."""
     ending: str
-    """What ends the last answer: blanks and a control token, or nothing."""
+    """What ends the last answer: the text up to the first control token, or nothing."""
     stable: bool
     """Whether every answer stands in the whole as it does while it is the last turn."""
 
@@ -103,10 +103,9 @@ class ChatTemplate:
         self.marked = bool(_GENERATION.search(template))
         self.knows_thoughts = THOUGHT in template
         self._variables = {**special_tokens, "strftime_now": _TODAY.strftime}
-        self._eos = special_tokens.get("eos_token", "")
         longest_first = sorted(filter(None, control), key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-        self._ending = re.compile(rf"\s*(?:{self.control.pattern})")
+        self._ending = re.compile(rf".*?(?:{self.control.pattern})", re.DOTALL)
         self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
         self._parts: dict[tuple[str, ...], list[str] | None] = {}
 
@@ -146,19 +145,12 @@ class ChatTemplate:
             raise RejectedError("template", "the chat template escapes a typed control token")
         return found
 
-    @property
-    def ends_answers(self) -> bool:
-        """Whether a control token ends an answer; without one a model can't learn to stop.
-
-        A template that refuses the example will say so of the rows.
-        """
+    def text(self, messages: Messages) -> str:
+        """The text of a conversation, wherever its answers stand. Raises RejectedError."""
         try:
-            text, spans = self.render(
-                [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-            )
-        except RejectedError:
-            return True
-        return bool(self.control.search(text, spans[-1].start, spans[-1].end))
+            return self.render_text(messages)
+        except _REFUSALS as error:
+            raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
     def render_text(self, messages: Messages, *, prompt: bool = False) -> str:
         """What ``apply_chat_template`` gives, with the same variables (the date apart)."""
@@ -210,12 +202,15 @@ class ChatTemplate:
         )
         if not found:
             raise RejectedError("template", "the chat template marks no answer")
+        # A template that marks contents alone leaves out what ends the last answer, so all of them.
+        following = self._ending.match(text, found[-1][1])
+        ending = following.group() if following else ""
         spans = []
         for start, end in found:
-            if self._eos and text.startswith(self._eos, end):
-                said = self.ended(text, start, end)
-                end += len(self._eos) if said.end == said.stop else 0
-            spans.append(self.ended(text, start, end))
+            span = self.ended(text, start, end)
+            if span.end == span.stop and text.startswith(ending, end):
+                span = Span(start, end, end + len(ending))
+            spans.append(span)
         return text, spans
 
     def by_skeleton(

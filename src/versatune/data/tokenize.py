@@ -8,6 +8,7 @@ Raises VersatuneError: ``max_length`` is more than the model takes; the tokenize
 a domain has no rows left in a split; a worker process died.
 """
 
+import contextlib
 import logging
 import os
 from collections import deque
@@ -46,8 +47,8 @@ ROWS_PER_WORKER = 25_000
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 2
-"""Raised when the same rows would be rendered or labelled in another way."""
+VERSION = 3
+"""Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
     "additional_chat_templates",
@@ -115,17 +116,21 @@ def _tokenize(
     tokenizer: "PreTrainedTokenizerBase",
     params: TokenizeParams,
 ) -> FolderRef:
+    from versatune.data.answers import Answers
     from versatune.data.arrow import describe
+    from versatune.data.conversations import RejectedError
     from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
     from versatune.data.preview import preview
 
     spec = EncoderSpec.of(tokenizer)
     encoder = Encoder(spec, params.max_length, params.overflow)
-    if not encoder.template.ends_answers:
-        logger.warning(
-            "the chat template ends no answer with a control token: a model trained with it "
-            "does not learn to stop."
-        )
+    # A template that refuses the example will say so of the rows.
+    with contextlib.suppress(RejectedError):
+        if Answers(tokenizer).end is None:
+            logger.warning(
+                "the chat template ends no answer with a control token: a model trained with it "
+                "does not learn to stop."
+            )
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [

@@ -16,8 +16,8 @@ ROW_CHOICE = 2
 """Raised when :func:`versatune.modeling.heldout.chosen_rows` would choose other rows, so that kept
 results are not used."""
 
-HARNESS_ROWS = 2
-"""Raised when what the harness found would be told in other rows, for the same reason."""
+HARNESS_ROWS = 3
+"""Raised when the harness would ask otherwise or give other rows, for the same reason."""
 
 
 class SandboxLimits(Params):

@@ -1,8 +1,9 @@
 """Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
 
 A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
-scores choices; functions of ours that it calls score texts and programs. Its own tasks are
-measured exactly as it does, so that they compare with numbers published elsewhere."""
+scores choices; functions of ours that it calls score texts and programs. In the chat format all
+tasks are asked in the tokens that training makes of a conversation (``language_model``); without it
+the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
 import contextlib
 import json
@@ -237,12 +238,11 @@ def _evaluate_named(
     model: Any, tokenizer: Any, name: str, params: EvaluateParams
 ) -> dict[str, Any]:
     from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
 
-    from versatune.evaluation.language_model import language_model
+    from versatune.evaluation.language_model import ConversationLM, language_model
 
     result: dict[str, Any] = simple_evaluate(
-        model=language_model(HFLM, model, tokenizer, params.batch_size, longest=1024),
+        model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
         tasks=[name],
         limit=params.limit,
         num_fewshot=params.harness.num_fewshot,

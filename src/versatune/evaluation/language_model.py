@@ -1,8 +1,16 @@
 """The model as lm-evaluation-harness calls it. Importing this imports the harness."""
 
+import dataclasses
+from collections import defaultdict
+from functools import cached_property
 from typing import Any
 
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+
+from versatune.data.answers import Answers, stop_tokens
+from versatune.data.conversations import Messages, RejectedError
+from versatune.errors import VersatuneError
 
 CPU_LOGITS = 2 * 10**8
 """Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
@@ -10,13 +18,153 @@ CPU_LOGITS = 2 * 10**8
 MAX_BATCH = 64
 
 
-class AnswerLM(HFLM):
-    """Scores a choice by its own tokens alone.
+class ConversationLM(HFLM):
+    """Questions in the chat format become the tokens that training makes of them.
 
-    The harness takes white space at the end of the question, such as the line break that ends a
-    chat template, for the beginning of every choice. Its log-probability is the same for all, so
-    ``acc`` does not notice, but ``acc_norm`` divides it by the length of the choice and so favours
-    long ones.
+    The harness renders a question with the tokenizer's template and scores choices right behind
+    the generation prompt, where a trained model expects what its template writes there. Here a
+    conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them.
+    Texts that are asked without the chat format are left to the harness.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._asked: dict[str, tuple[Messages, str]] = {}
+        self._prompts: dict[str, list[int]] = {}
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers(self.tokenizer)
+
+    @cached_property
+    def stops(self) -> list[int]:
+        """Tokens that end a generation: those of the template, the model and the tokenizer."""
+        config = self.model.generation_config
+        found = stop_tokens(self.tokenizer, config.eos_token_id if config else None)
+        return list(dict.fromkeys([*found, self.tokenizer.eos_token_id]))
+
+    def apply_chat_template(
+        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
+    ) -> str:
+        """The text of a question; its turns are kept.
+
+        Without a generation prompt the last turn is the beginning of the answer. As in the
+        harness, system turns are left out when the template refuses them.
+        """
+        asked, prefix = list(chat_history), ""
+        if not add_generation_prompt:
+            prefix = asked.pop()["content"]
+        try:
+            text = self.answers.prompt_text(asked)
+        except RejectedError:
+            asked = [turn for turn in asked if turn["role"] != "system"]
+            try:
+                text = self.answers.prompt_text(asked)
+            except RejectedError as error:
+                raise VersatuneError(
+                    f"the question {asked[-1]['content'][:80]!r} can't be asked in the chat "
+                    f"format: {error}."
+                ) from None
+        self._asked[text + prefix] = asked, prefix
+        return text + prefix
+
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Choices of one question are encoded together; see ``Answers.choices``."""
+        questions: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for number, request in enumerate(requests):
+            if request.args[0] in self._asked:
+                key = request.task_name, request.doc_id, request.args[0]
+                questions[key].append(number)
+        encoded: dict[int, Any] = {}
+        for (task, _, text), numbers in questions.items():
+            choices = [requests[number].args[1] for number in numbers]
+            asked, prefix = self._asked[text]
+            try:
+                pairs = self.answers.choices(asked, choices, prefix)
+            except RejectedError as error:
+                raise VersatuneError(
+                    f"{task}: the choices {choices} to the question "
+                    f"{asked[-1]['content'][:80]!r} can't be scored: {error}."
+                ) from None
+            for number, choice, pair in zip(numbers, choices, pairs, strict=True):
+                encoded[number] = ((text, choice), *pair)
+        rest = [number for number in range(len(requests)) if number not in encoded]
+        scores = self._loglikelihood_tokens(list(encoded.values()), disable_tqdm=disable_tqdm)
+        found = dict(zip(encoded, scores, strict=True))
+        if rest:
+            plain = super().loglikelihood([requests[number] for number in rest], disable_tqdm)
+            found |= zip(rest, plain, strict=True)
+        return [found[number] for number in range(len(requests))]
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """What the template calls the content of each generated answer."""
+        if not all(request.args[0] in self._asked for request in requests):
+            return list(super().generate_until(requests, disable_tqdm))
+        texts = super().generate_until([self._to_the_end(r) for r in requests], disable_tqdm)
+        found = []
+        for request, text in zip(requests, texts, strict=True):
+            content = self.answers.content(text)
+            for stop in _stop_texts(request):
+                content = content.split(stop)[0]
+            found.append(content)
+        return found
+
+    def _to_the_end(self, request: Instance) -> Instance:
+        """The request, stopped where an answer ends, with room for what is around a content.
+
+        The task's own texts to stop at may stand in a thought: then they are looked for later.
+        """
+        text, settings = request.args
+        ends = self.tokenizer.convert_ids_to_tokens(self.stops)
+        settings = {
+            **settings,
+            "until": [*ends, *([] if self.answers.thinks else _stop_texts(request))],
+            "eos_token_id": self.stops,
+        }
+        limit = int(self.max_length or 0)
+        room = settings.get("max_gen_toks", limit) + self.answers.overhead
+        if room < limit:
+            settings["max_gen_toks"] = room
+        return dataclasses.replace(request, arguments=(text, settings))
+
+    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
+        """A question's tokens as training has them, else the harness's."""
+        if string in self._asked:
+            if string not in self._prompts:
+                self._prompts[string] = self.answers.prompt(*self._asked[string])
+            return self._prompts[string]
+        tokens: list[int] = super().tok_encode(string, *args, **settings)
+        return tokens
+
+    def tok_batch_encode(
+        self, strings: list[str], padding_side: str = "left", **settings: Any
+    ) -> tuple[Any, Any]:
+        """Questions as training has them, padded; else as the harness encodes them."""
+        if not all(string in self._asked for string in strings):
+            found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
+            return found
+        limit = settings.get("left_truncate_len") or 0
+        rows = [self.tok_encode(string)[-limit:] for string in strings]
+        padded = self.tokenizer.pad(
+            {"input_ids": rows}, padding_side=padding_side, return_tensors="pt"
+        )
+        return padded["input_ids"], padded["attention_mask"]
+
+    def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
+        """Control tokens stay in answers: the template's are taken out with it."""
+        skip = skip_special_tokens and not self._asked
+        return str(super().tok_decode(tokens, skip_special_tokens=skip))
+
+
+class AnswerLM(ConversationLM):
+    """Without the chat format, a choice is scored by its own tokens alone.
+
+    The harness takes white space at the end of the question for the beginning of every choice.
+    Its log-probability is the same for all, so ``acc`` does not notice, but ``acc_norm`` divides
+    it by the length of the choice and so favours long ones. Generations end where an answer ends,
+    in models whose generation config says so and in others.
     """
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -27,17 +175,27 @@ class AnswerLM(HFLM):
             return pair
         return before, both[len(before) :]
 
+    def _model_generate(self, *args: Any, **settings: Any) -> Any:
+        return super()._model_generate(*args, **{"eos_token_id": self.stops, **settings})
+
+
+def _stop_texts(request: Instance) -> list[str]:
+    """Texts at which a task ends an answer."""
+    until = request.args[1].get("until") or []
+    return [until] if isinstance(until, str) else list(filter(None, until))
+
 
 def language_model(
-    kind: type[HFLM], model: Any, tokenizer: Any, size: int | str, longest: int
-) -> HFLM:
+    kind: type[ConversationLM], model: Any, tokenizer: Any, size: int | str, longest: int
+) -> ConversationLM:
     """``kind`` around a loaded model; ``size`` ``auto`` on a CPU is :func:`batch_size`.
 
     ``longest``: tokens of the longest row that will be asked.
     """
     if size == "auto" and model.device.type == "cpu":
-        limit = getattr(model.config, "max_position_embeddings", longest)
-        size = batch_size(model.config.vocab_size, min(longest, limit))
+        config = model.config.get_text_config()
+        limit = getattr(config, "max_position_embeddings", longest)
+        size = batch_size(config.vocab_size, min(longest, limit))
     return kind(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
 
 

@@ -53,8 +53,8 @@ class LocalTask:
         return self.kind in CODE_KINDS
 
 
-SCORING = 3
-"""Raised when the same answers would be scored differently or items called otherwise, so that kept
+SCORING = 4
+"""Raised when the same items would be asked or scored differently or called otherwise, so that kept
 results are not used."""
 
 

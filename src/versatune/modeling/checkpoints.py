@@ -19,9 +19,11 @@ from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 ADAPTER_CONFIG = "adapter_config.json"
+
+GENERATION_CONFIG = "generation_config.json"
 
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
@@ -105,8 +107,9 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
     A folder that holds an adapter alone gives the base model it names with the adapter merged
-    into it. ``dtype``: a torch dtype's name, or ``auto`` for the one it was saved in. Raises
-    VersatuneError when the folder (or the base's) is missing, damaged, or holds no such model.
+    into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's
+    name, or ``auto`` for the one it was saved in. Raises VersatuneError when the folder (or the
+    base's) is missing, damaged, or holds no such model.
     """
     from transformers import AutoModelForCausalLM
 
@@ -120,7 +123,21 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
         model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **_SAFE)
         if alone:
             model = merged(model, path)
+            if (path / GENERATION_CONFIG).is_file():
+                model.generation_config = generation_config(path)
     return model.eval()
+
+
+def generation_config(ref: CheckpointRef | Path) -> "GenerationConfig":
+    """How a checkpoint generates: its generation config, or what its config says of that."""
+    from transformers import AutoConfig, GenerationConfig
+
+    path = _path(ref)
+    with _told("generation config", ref):
+        if (Path(path) / GENERATION_CONFIG).is_file():
+            return GenerationConfig.from_pretrained(path, local_files_only=True)
+        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        return GenerationConfig.from_model_config(config)
 
 
 def saved_dtype(ref: CheckpointRef | Path) -> str:

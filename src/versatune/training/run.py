@@ -10,9 +10,18 @@ from typing import Any
 from transformers import PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
+from versatune.data.answers import stop_tokens
 from versatune.data.store import Split, TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import load_model, load_tokenizer, merged, saved_dtype
+from versatune.modeling.checkpoints import (
+    GENERATION_CONFIG,
+    CheckpointRef,
+    generation_config,
+    load_model,
+    load_tokenizer,
+    merged,
+    saved_dtype,
+)
 from versatune.training import checkpoints
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -200,9 +209,26 @@ def save_final(job: Job, staged: Path) -> None:
     elif lora.merge:
         merged(load_model(job.base), staged).save_pretrained(job.folder)
         shutil.copytree(staged, job.folder / "adapter", dirs_exist_ok=True)
+        save_ends(job.folder / "adapter", job.base)
     else:
         # No config.json: with one beside the adapter, transformers looks for whole weights.
         for file in staged.glob("adapter_*"):
             shutil.copy(file, job.folder / file.name)
     load_tokenizer(job.base).save_pretrained(job.folder)
+    save_ends(job.folder, job.base)
     shutil.rmtree(staged)
+
+
+def save_ends(folder: Path, base: CheckpointRef) -> None:
+    """Say in a trained model's generation config where its answers end.
+
+    ``base`` may not know; what ends its generations ends them still. The tokenizer's
+    ``eos_token`` stays as it is: it ends documents, and templates may write it elsewhere.
+    """
+    config = generation_config(base)
+    before = config.eos_token_id
+    stops = stop_tokens(load_tokenizer(base), before)
+    if stops not in ([before], before):
+        config.eos_token_id = stops or None
+    # Not save_pretrained: it refuses a changed config that it would only warn about unchanged.
+    config.to_json_file(folder / GENERATION_CONFIG)

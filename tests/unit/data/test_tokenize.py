@@ -326,11 +326,6 @@ def test_a_date_in_the_template_is_the_same_every_day() -> None:
     assert template.render(TALK)[0].startswith("2024")
 
 
-def test_templates_without_an_end_token_are_noticed() -> None:
-    assert ChatTemplate(CHATML, {}, ["<|im_end|>"]).ends_answers
-    assert not ChatTemplate(CHATML, {}, []).ends_answers
-
-
 def test_slow_tokenizers_are_refused() -> None:
     class Slow:
         is_fast = False

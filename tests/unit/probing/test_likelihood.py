@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.chats import saved, small_model, talk, tokenizer_of
+from versatune.data.encode import Encoder, EncoderSpec
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.probing.config import LikelihoodParams
@@ -36,7 +38,10 @@ def test_scores_are_the_models_own_whatever_the_batch(roomy, texts):
     scores = scorer.scores(texts)
     model = load_model(roomy, dtype="float32")
     for text, row in zip(texts, scores, strict=True):
-        ids = scorer.tokenizer(scorer.prompt(text), add_special_tokens=False)["input_ids"]
+        ids = scorer.tokens(text)
+        asked = [{"role": "user", "content": scorer.question(text)}]
+        rendered = scorer.tokenizer.apply_chat_template(asked, tokenize=False)
+        assert ids == scorer.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids])).logits[0, -1]
         assert row == pytest.approx(logits.log_softmax(-1)[scorer.ids].numpy(), abs=1e-4)
@@ -62,11 +67,27 @@ def test_long_texts_are_cut(roomy):
 
 
 def test_labels_are_names_unless_they_begin_alike(roomy):
-    tokenizer = Scorer(roomy, DESCRIPTIONS, params(roomy)).tokenizer
-    labels, ids = label_tokens(tokenizer, ["law", "medicine"])
+    answers = Scorer(roomy, DESCRIPTIONS, params(roomy)).answers
+    labels, ids = label_tokens(answers, ["law", "medicine"])
     assert labels == ["law", "medicine"]
     assert len(set(ids)) == 2
-    assert label_tokens(tokenizer, ["court", "court_of_law"])[0] == ["A", "B"]
+    assert label_tokens(answers, ["court", "court_of_law"])[0] == ["A", "B"]
+
+
+@pytest.mark.parametrize("template", ["thinking", "llama2", "vicuna"])
+def test_labels_are_scored_where_the_template_has_an_answers_content(tmp_path, template):
+    """Behind an empty thought or a blank, as the conversation with the label as answer has it."""
+    tokenizer = tokenizer_of("bytes", template)
+    model = saved(tmp_path / "judge", tokenizer, small_model(tokenizer))
+    scorer = Scorer(model, DESCRIPTIONS, params(model))
+    rows = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode(
+        [talk(scorer.question("the court rules"), label) for label in DESCRIPTIONS]
+    )
+    read = scorer.tokens("the court rules")
+    for row, label in zip(rows, scorer.ids, strict=True):
+        assert row.ids.tolist()[: len(read) + 1] == [*read, label]
+    before = {"thinking": "</think>\n\n", "llama2": "[/INST] ", "vicuna": "ASSISTANT: "}
+    assert scorer.prompt("the court rules").endswith(before[template])
 
 
 def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, texts):

@@ -1,7 +1,8 @@
 """A local instruct model as judge: it scores the domains' labels, generating nothing.
 
 The model reads the text, the domains with their descriptions and the question; the judge takes
-the scores it gives the first token of each label as the next token. Small models lean towards
+the scores it gives the first token of each label as the next token, behind all that the chat
+template writes before an answer's content. Small models lean towards
 some labels whatever they read, so a temperature and one offset a domain are fitted on half of
 the labelled rows; the other half measures the errors that remain.
 """
@@ -9,13 +10,14 @@ the labelled rows; the other half measures the errors that remain.
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
 from versatune.artifacts import FolderRef, WorkFolder
+from versatune.data.answers import Answers
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import LikelihoodParams
@@ -27,6 +29,9 @@ from versatune.probing.quantification import Array
 logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.safetensors"
+
+ASKED = 2
+"""Raised when texts are judged by other questions or tokens, so that kept judges are not used."""
 
 
 class Scorer:
@@ -43,7 +48,9 @@ class Scorer:
         self.model = load_model(model, dtype=params.dtype)
         if torch.cuda.is_available():
             self.model = self.model.to("cuda")  # type: ignore[arg-type]
-        labels, ids = label_tokens(self.tokenizer, list(descriptions))
+        self.answers = Answers(self.tokenizer)
+        labels, ids = label_tokens(self.answers, list(descriptions))
+        self.label = labels[0]
         self.ids = ids
         self.options = "\n".join(
             f"{label}: {text}" for label, text in zip(labels, descriptions.values(), strict=True)
@@ -53,17 +60,14 @@ class Scorer:
         """Log-probabilities of the labels, (n, k); texts of like length are read together."""
         import torch
 
-        prompts = [self.prompt(t) for t in texts]
+        prompts = [self.tokens(t) for t in texts]
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
         scores = np.zeros((len(texts), len(self.ids)))
         size = self.params.batch_size
         for at in tqdm(range(0, len(order), size), desc="judging", unit="batch", leave=False):
             rows = order[at : at + size]
-            batch = self.tokenizer(
-                [prompts[i] for i in rows],
-                return_tensors="pt",
-                padding=True,
-                add_special_tokens=False,
+            batch = self.tokenizer.pad(
+                {"input_ids": [prompts[i] for i in rows]}, return_tensors="pt"
             ).to(self.model.device)
             with torch.inference_mode():
                 logits = self.model(**batch, logits_to_keep=1).logits[:, -1].float()
@@ -72,15 +76,22 @@ class Scorer:
 
     def prompt(self, text: str) -> str:
         """What the model reads, ending where its answer begins."""
+        return str(self.tokenizer.decode(self.tokens(text)))
+
+    def tokens(self, text: str) -> list[int]:
+        """:meth:`prompt` as token ids."""
+        (row,) = self.answers.encode(
+            [{"role": "user", "content": self.question(text)}], [self.label]
+        )
+        return row.ids[: row.content[0]]
+
+    def question(self, text: str) -> str:
+        """What is asked about a text, of which only the beginning is shown."""
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         cut = self.tokenizer.decode(ids[: self.params.max_text_tokens])
-        question = (
+        return (
             f"Text:\n{cut}\n\nTopics:\n{self.options}\n\n"
             "Which topic is the text about? Answer with the topic's name only."
-        )
-        messages = [{"role": "user", "content": question}]
-        return str(
-            self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         )
 
 
@@ -113,14 +124,16 @@ def find_model(params: LikelihoodParams) -> CheckpointRef:
     return CheckpointRef.of_folder(params.name_or_path)
 
 
-def label_tokens(tokenizer: Any, names: Sequence[str]) -> tuple[list[str], list[int]]:
-    """Labels to offer and the first token of each as an answer.
+def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], list[int]]:
+    """Labels to offer and the first token of each as an answer's content.
 
     The domains' names if their first tokens differ, else the letters A, B, C and so on.
     """
     for labels in (list(names), [chr(ord("A") + i) for i in range(len(names))]):
-        ids = [tokenizer(label, add_special_tokens=False)["input_ids"][0] for label in labels]
-        if len(set(ids)) == len(names):
+        rows = answers.encode([{"role": "user", "content": "Which topic?"}], labels)
+        ids = [row.ids[row.content[0]] for row in rows]
+        read = {tuple(row.ids[: row.content[0]]) for row in rows}
+        if len(set(ids)) == len(names) and len(read) == 1:
             return labels, ids
     raise VersatuneError(
         "the judging model's tokenizer can't tell the domains' names apart by their first token."
@@ -138,6 +151,7 @@ def train(
     model = find_model(params)
     inputs = {
         "kind": "likelihood",
+        "asked": ASKED,
         "rows": clean.fingerprint,
         "model": model.fingerprint,
         "descriptions": list(descriptions.items()),

@@ -1,0 +1,223 @@
+"""Tokenizers and chat templates of the usual kinds, and a model that knows its rows by heart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ENDS = ["<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|end|>", "<|endoftext|>"]
+
+WORDS = "law bank river judge loan court spring number the old user assistant what is"
+
+_CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+_TURN = "{% for m in messages %}{% if m.role == 'user' %}"
+
+TEMPLATES = {
+    "chatml": _CHATML,
+    # An empty thought, or the turn's own, before the last answer.
+    "thinking": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}"
+        "{% set thought = m.reasoning_content or '' %}{% set said = m.content %}"
+        "{% if '</think>' in said %}"
+        "{% set thought = said.split('</think>')[0].split('<think>')[-1].strip('\n') %}"
+        "{% set said = said.split('</think>')[-1].lstrip('\n') %}{% endif %}"
+        "{{ '<|im_start|>assistant\n' }}{% if loop.last %}"
+        "{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}{{ said + '<|im_end|>\n' }}"
+        "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    # The prompt begins the thought, the answer ends it.
+    "thought-begun": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'assistant' and loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    ),
+    "thought-dropped": (
+        "{{ bos_token }}" + _TURN + "{{ '<|user|>' + m.content }}{% else %}"
+        "{{ '<|assistant|>' + m.content.split('</think>')[-1] + eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+    ),
+    "llama2": (
+        _TURN + "{{ bos_token + '[INST] ' + m.content.strip() + ' [/INST]' }}{% else %}"
+        "{{ ' ' + m.content.strip() + ' ' + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "vicuna": (
+        _TURN + "{{ 'USER: ' + m.content + ' ' }}{% else %}"
+        "{{ 'ASSISTANT: ' + m.content + eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"
+    ),
+    "blank-prompt": (
+        _TURN + "{{ 'Q: ' + m.content + '\n' }}{% else %}"
+        "{{ 'A: ' + m.content + eos_token + '\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'A: ' }}{% endif %}"
+    ),
+    "phi3": (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content + '<|end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
+    ),
+    "llama3": (
+        "{{ bos_token }}{% for m in messages %}"
+        "{{ '<|user|>' + m.role + '<|end|>\n\n' + m.content.strip() + '<|im_end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|user|>assistant<|end|>\n\n' }}{% endif %}"
+    ),
+    "gemma": (
+        "{{ bos_token }}{% for m in messages %}"
+        "{% set role = 'model' if m.role == 'assistant' else m.role %}"
+        "{{ '<|im_start|>' + role + '\n' + m.content | trim + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>model\n' }}{% endif %}"
+    ),
+    "mistral": (
+        "{{ bos_token }}" + _TURN + "{{ '[INST] ' + m.content + '[/INST]' }}{% else %}"
+        "{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
+    ),
+    "zephyr": (
+        "{% for m in messages %}\n{{ '<|' + m.role + '|>\n' + m.content + eos_token }}\n"
+        "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n"
+        "{% endfor %}"
+    ),
+    "alpaca": (
+        _TURN + "{{ '### Instruction:\n' + m.content.strip() + '\n\n' }}{% else %}"
+        "{{ '### Response:\n' + m.content.strip() + eos_token + '\n\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
+    ),
+    "marked": _CHATML.replace("m.content + '<|im_end|>\n'", "''").replace(
+        "{% endfor %}",
+        "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
+        "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}",
+    ),
+    # An answer stands between words of the template's own, and several tokens end it.
+    "framed": (
+        _TURN + "{{ 'Question: ' + m.content + '\n' }}{% else %}"
+        "{{ 'Answer: [' + m.content + '] over<|end|>' + eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
+    ),
+    "endless": _TURN + "{{ m.content + '\n' }}{% else %}{{ m.content }}{% endif %}{% endfor %}",
+}
+"""By the name of the models that have them, or by what is odd in them."""
+
+
+def byte_level(*, adds_bos: bool = False, eos: str = "</s>") -> Any:
+    """A byte-level BPE tokenizer, as GPT-2, Llama 3 and Qwen have."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    raw = Tokenizer(models.BPE())
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet
+    )
+    return _trained(raw, trainer, adds_bos, eos)
+
+
+def sentencepiece(*, adds_bos: bool = True, eos: str = "</s>") -> Any:
+    """One that puts a blank before texts and makes blanks visible, as Llama 2 and Mistral have."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, trainers
+
+    raw = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
+    raw.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    raw.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    alphabet = list("abcdefghijklmnopqrstuvwxyzACEINQRSTU[]()/:#<>|_-' \n0123456789")
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<unk>", "<s>", "</s>"], initial_alphabet=alphabet
+    )
+    return _trained(raw, trainer, adds_bos, eos)
+
+
+def _trained(raw: Any, trainer: Any, adds_bos: bool, eos: str) -> Any:
+    from tokenizers import processors
+    from transformers import PreTrainedTokenizerFast
+
+    trainer.show_progress = False
+    raw.train_from_iterator([*WORDS.split(), "\n", "\n\n"] * 8, trainer)
+    if adds_bos:
+        begin = ("<s>", raw.token_to_id("<s>"))
+        raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[begin])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ENDS})
+    tokenizer.eos_token, tokenizer.pad_token = eos, "<|endoftext|>"
+    return tokenizer
+
+
+TOKENIZERS = {
+    "bytes": byte_level,
+    "bytes-with-bos": lambda: byte_level(adds_bos=True),
+    "pieces": lambda: sentencepiece(adds_bos=False),
+    "pieces-with-bos": sentencepiece,
+}
+
+
+def tokenizer_of(kind: str, template: str) -> Any:
+    """A tokenizer with a chat template, both by name."""
+    tokenizer = TOKENIZERS[kind]()
+    tokenizer.chat_template = TEMPLATES[template]
+    return tokenizer
+
+
+def talk(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def small_model(tokenizer: Any, seed: int = 0) -> Any:
+    """A random Llama that generates to the tokenizer's own end token."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def knowing(tokenizer: Any, talks: Sequence[list[dict[str, str]]], loss_below: float = 0.01) -> Any:
+    """A model trained on the supervised tokens of ``talks`` until it knows them by heart."""
+    import torch
+
+    from versatune.data.encode import Encoder, EncoderSpec, Example
+
+    examples = Encoder(EncoderSpec.of(tokenizer), 256, "drop").encode(talks)
+    assert all(isinstance(example, Example) for example in examples), examples
+    longest = max(len(example.ids) for example in examples)
+    ids = torch.full((len(examples), longest), tokenizer.pad_token_id)
+    labels = torch.full((len(examples), longest), -100)
+    for row, example in enumerate(examples):
+        ids[row, : len(example.ids)] = torch.tensor(example.ids)
+        for first, end in example.spans:
+            labels[row, first:end] = ids[row, first:end]
+    model = small_model(tokenizer)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    for _ in range(500):
+        loss = model(ids, labels=labels).loss
+        if loss < loss_below:
+            return model.eval()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    raise AssertionError(f"not known by heart: {loss}")
+
+
+def saved(folder: Path, tokenizer: Any, model: Any) -> Any:
+    """A checkpoint folder of both."""
+    from versatune.modeling.checkpoints import CheckpointRef
+
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return CheckpointRef.of_folder(folder)

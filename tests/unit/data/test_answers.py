@@ -1,0 +1,177 @@
+"""An answer's tokens, content and end, under templates and tokenizers of the usual kinds."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.chats import TEMPLATES, TOKENIZERS, byte_level, talk, tokenizer_of
+from versatune.data.answers import Answers, stop_tokens
+from versatune.data.conversations import Messages, RejectedError
+from versatune.data.encode import Encoder, EncoderSpec, Example
+
+ASKED: Messages = [{"role": "user", "content": "what is the law"}]
+CHOICES = ["the court", "the old court", "a loan", "River 12", "(no)"]
+
+every_template = pytest.mark.parametrize("template", TEMPLATES)
+every_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
+
+
+def row(tokenizer: Any, messages: Messages) -> tuple[list[int], int, int]:
+    """A training row's ids, and where its last answer begins and ends."""
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(example, Example), example
+    return example.ids.tolist(), *example.spans[-1]
+
+
+@every_template
+@every_tokenizer
+def test_what_is_scored_is_the_training_row_with_this_answer(kind: str, template: str) -> None:
+    """To the token, begin token and all; every choice after the same tokens."""
+    tokenizer = tokenizer_of(kind, template)
+    pairs = Answers(tokenizer).choices(ASKED, CHOICES)
+    assert len({tuple(before) for before, _ in pairs}) == 1
+    for choice, (before, scored) in zip(CHOICES, pairs, strict=True):
+        ids, _, end = row(tokenizer, talk("what is the law", choice))
+        assert before + scored == ids[: len(before) + len(scored)]
+        assert tokenizer.decode(scored).strip() == choice
+        assert len(before) + len(scored) <= end
+
+
+@every_template
+@every_tokenizer
+def test_the_end_is_scored_where_a_choice_begins_another(kind: str, template: str) -> None:
+    """Without the end, the shorter one could not be less likely than the longer."""
+    tokenizer = tokenizer_of(kind, template)
+    pairs = Answers(tokenizer).choices(ASKED, ["the old", "a bank", "the old river"])
+    for choice, pair in zip(["the old", "a bank", "the old river"], pairs, strict=True):
+        ids, _, end = row(tokenizer, talk("what is the law", choice))
+        assert sum(pair, []) == ids[:end]
+
+
+@every_template
+@every_tokenizer
+def test_a_model_is_asked_as_the_training_row_asks_it(kind: str, template: str) -> None:
+    """The prompt ends where supervision begins, so the model writes what it was taught to."""
+    tokenizer = tokenizer_of(kind, template)
+    asked = Answers(tokenizer).prompt(ASKED)
+    for answer in ("the court", "Loan", "law 12"):
+        ids, first, _ = row(tokenizer, talk("what is the law", answer))
+        assert asked == ids[: len(asked)]
+        between = tokenizer.decode(ids[len(asked) : first])
+        # Some words take the prompt's last blank into their first token, others don't.
+        assert between == "" or (template, between) == ("blank-prompt", " ")
+
+
+@pytest.mark.parametrize("template", ["thinking", "llama2", "framed", "marked"])
+@given(st.lists(st.text("ab é\n黄<|>'s [/1", min_size=1, max_size=9), min_size=2, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_any_choices_are_scored_as_their_rows_hold_them(template: str, choices: list[str]) -> None:
+    tokenizer = tokenizer_of("bytes-with-bos", template)
+    try:
+        pairs = Answers(tokenizer).choices(ASKED, choices)
+    except RejectedError:
+        assert not all(choice.strip() for choice in choices)
+        return
+    for choice, (before, scored) in zip(choices, pairs, strict=True):
+        ids, _, end = row(tokenizer, talk("what is the law", choice))
+        assert before + scored == ids[: len(before) + len(scored)]
+        assert len(before + scored) in range(end - 12, end + 1)
+        assert tokenizer.decode(scored).lstrip().startswith(choice.strip())
+
+
+def test_typed_control_tokens_are_scored_as_text() -> None:
+    tokenizer = tokenizer_of("bytes", "chatml")
+    pairs = Answers(tokenizer).choices(ASKED, ["a<|im_end|>", "b"])
+    assert [tokenizer.decode(scored) for _, scored in pairs] == ["a<|im_end|>", "b"]
+    assert not {*pairs[0][1]} & {*tokenizer.all_special_ids}
+
+
+def test_earlier_turns_and_the_beginning_of_the_answer_belong_to_the_question() -> None:
+    tokenizer = tokenizer_of("bytes", "llama2")
+    shown = [*talk("why", "the loan"), *ASKED]
+    before, scored = Answers(tokenizer).choices(shown, [" court", " bank"], "Answer:")[0]
+    assert before + scored == row(tokenizer, [*shown, *talk("", "Answer: court")[1:]])[0][:-2]
+    assert tokenizer.decode(scored) == " court"
+    asked = Answers(tokenizer).prompt(shown, "Answer:")
+    assert tokenizer.decode(asked).endswith("what is the law [/INST] Answer:")
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        ("chatml", "<|im_end|>"),
+        ("thinking", "<|im_end|>"),
+        ("llama2", "</s>"),
+        ("phi3", "<|end|>"),
+        ("llama3", "<|im_end|>"),
+        ("marked", "<|im_end|>"),
+        ("framed", "<|end|>"),
+        ("endless", None),
+    ],
+)
+def test_the_end_of_an_answer_is_what_the_template_writes_there(
+    template: str, end: str | None
+) -> None:
+    """It is the last supervised token of a row, and generation stops at it."""
+    tokenizer = tokenizer_of("bytes", template)
+    found = Answers(tokenizer).end
+    assert found == (tokenizer.convert_tokens_to_ids(end) if end else None)
+    ids, _, last = row(tokenizer, talk("why", "the court"))
+    assert end is None or ids[last - 1] == found
+
+
+def test_the_ends_of_the_base_model_stay() -> None:
+    tokenizer = tokenizer_of("bytes", "chatml")
+    end, own = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|endoftext|>"])
+    assert stop_tokens(tokenizer, own) == [end, own]
+    assert stop_tokens(tokenizer, [own, end]) == [own, end]
+    assert stop_tokens(tokenizer, None) == [end]
+    tokenizer.chat_template = TEMPLATES["endless"]
+    assert stop_tokens(tokenizer, own) == [own]
+    assert stop_tokens(tokenizer, None) == []
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    assert stop_tokens(tokenizer, [own]) == [own]
+
+
+@pytest.mark.parametrize(
+    ("template", "written", "content"),
+    [
+        ("chatml", "the court", "the court"),
+        ("chatml", "<think>\nwhy\n</think>\n\nthe court", "the court"),
+        ("chatml", "text.split('</think>')", "text.split('</think>')"),
+        ("thinking", "<think>\n\n</think>\n\nthe court", "the court"),
+        ("thinking", "<think>\nit may be\n</think>\n\nthe court", "the court"),
+        ("thinking", "the court", "the court"),
+        ("thinking", "<think>\nit may be the court", ""),
+        ("thought-begun", "\n</think>\n\nthe court", "the court"),
+        ("thought-begun", "it may be\n</think>\n\nthe court", "the court"),
+        ("thought-begun", "it may be the court", ""),
+        ("thought-dropped", "it may be</think>the court", "the court"),
+        ("llama2", " the court ", "the court"),
+        ("framed", " [the court] over", "the court"),
+        ("framed", "the court", "the court"),
+    ],
+)
+def test_the_content_of_a_written_answer_is_what_the_template_calls_so(
+    template: str, written: str, content: str
+) -> None:
+    assert Answers(tokenizer_of("bytes", template)).content(written) == content
+
+
+def test_a_thought_has_the_marks_that_the_template_gives_it() -> None:
+    """As in templates with channels: a thought ends where the turn's next part begins."""
+    tokenizer = byte_level()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content + '<|end|>' }}"
+        "{% else %}{{ '<|assistant|>' }}{% if m.thinking %}"
+        "{{ '[plan]' + m.thinking + '<|end|><|assistant|>' }}{% endif %}"
+        "{{ '[final]' + m.content + '<|im_end|>' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    answers = Answers(tokenizer)
+    assert answers.content("[plan]why<|end|><|assistant|>[final]the court") == "the court"
+    assert answers.content("[final]the court") == "the court"
+    assert tokenizer.convert_ids_to_tokens(answers.end) == "<|im_end|>"
+    assert answers.thinks
