@@ -153,7 +153,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
     if isinstance(error, OmegaConfBaseException):
-        return _unresolved(error)
+        return _no_mapping() or _unresolved(error)
     if isinstance(error, AttributeError):
         return _no_mapping()
     if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):

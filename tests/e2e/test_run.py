@@ -165,7 +165,7 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
         ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
         ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
         ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
-        ({"a": "- 1"}, "conf/broken/parameters_a.yml holds no keys with values, but a list."),
+        ({"a": "- 1"}, "conf/broken/parameters_a.yml: holds no keys with values, but a list."),
         ({"a": "size: ${n}"}, "size can't be resolved: Interpolation key 'n' not found"),
     ],
     ids=["cut", "tab", "twice", "two files", "not given", "no global", "a list", "no key"],

@@ -109,7 +109,8 @@ def check_comparison(
     except ValueError as error:
         yield Problem(("compare", "train"), f"together with `train`: {error}")
         return
-    yield from _names(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
+    if "epoch_cap" in compare.train:
+        yield from _names(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
     if "max_length" in compare.train:
         key = ("compare", "train", "max_length")
         yield from _too_short(each.max_length, tokenize.max_length, key)

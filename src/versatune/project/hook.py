@@ -69,6 +69,9 @@ class ParametersHook:
 
 def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
     """The blocks of parameters of a run. Raises VersatuneError that tells all that is wrong."""
+    misshaped = [f"{place}: {message}." for place, message in places.misshaped()]
+    if misshaped:
+        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(misshaped))
     parameters = loader["parameters"]
     given = places.referred["runtime_params"]
     extra = given if places.are_known else set(loader.runtime_params or {})

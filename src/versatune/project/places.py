@@ -1,5 +1,6 @@
 """Where a project's parameters are written: which file and line, or the command line."""
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import Any
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from versatune.params import did_you_mean
+from versatune.params import did_you_mean, merged
 from versatune.project.blocks import BLOCKS, Key, Problem
 
 COMMAND_LINE = "--params"
@@ -55,7 +56,8 @@ class Places:
         """Names that values refer to with ``${globals:NAME}`` and ``${runtime_params:NAME}``."""
         found: dict[str, set[str]] = {"globals": set(), "runtime_params": set()}
         for file in self._all_files():
-            for kind, name in _REFERENCE.findall(file.read_text(encoding="utf-8")):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            for kind, name in _REFERENCE.findall(text):
                 found[kind].add(name)
         return found
 
@@ -67,18 +69,35 @@ class Places:
                 hint = did_you_mean(name, sorted(known))
                 yield Problem((name,), f"nothing uses this key of globals.yml{hint}")
 
+    def misshaped(self) -> Iterator[tuple[str, str]]:
+        """Places and sentences about files and keys that are a list where a block is needed, or
+        the other way round: Kedro's own merging stops at them without saying where."""
+        blocks: dict[str, Any] = {}
+        for file in reversed(self._files("parameters")):
+            content = _content(file)
+            if content is not None and not isinstance(content, dict):
+                kind = type(content).__name__
+                yield shown(file), f"holds no keys with values, but a {kind}"
+                continue
+            for key, is_list in _differences(blocks, content or {}):
+                needed = "a block of keys with values" if is_list else "a list"
+                where = f"{'.'.join(map(str, key))} ({shown(file)}:{_line(file, key)[1]})"
+                yield where, f"{needed} is needed here"
+            blocks = merged(blocks, content or {})
+
     def unread_files(self) -> Iterator[str]:
         """Sentences about files that hold blocks of parameters under a name Kedro does not read."""
         read = {file for kind in self._loader.config_patterns for file in self._files(kind)}
         for file in self._all_files():
             if file in read:
                 continue
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-            blocks = [name for name in content if name in BLOCKS] if _is_block(content) else []
+            content = _content(file)
+            blocks = BLOCKS.keys() & content.keys() if isinstance(content, dict) else set()
             if blocks:
+                held = ", ".join(sorted(blocks))
                 yield (
-                    f"{shown(file)} holds parameters ({', '.join(blocks)}), but is not read: call "
-                    f"it parameters_{file.stem}.yml."
+                    f"{shown(file)} holds parameters ({held}), but is not read: call it "
+                    f"parameters_{file.stem}.yml."
                 )
 
     def _files(self, kind: str) -> list[Path]:
@@ -101,6 +120,23 @@ class Places:
 def shown(file: Path) -> str:
     """A file as a person names it: from the project's folder."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def _content(file: Path) -> Any:
+    """What a YAML file holds; None when it can't be read, which is told where it is needed."""
+    with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return None
+
+
+def _differences(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tuple[Key, bool]]:
+    """Keys that are a block in one mapping and a list in the other; whether ``after`` has it."""
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            yield from (((name, *key), which) for key, which in _differences(old, value))
+        elif {type(old), type(value)} == {dict, list}:
+            yield (name,), isinstance(value, list)
 
 
 def _depth(given: Any, key: Key) -> int:
@@ -132,7 +168,3 @@ def _line(file: Path, key: Key) -> tuple[int, int]:
         assert mark is not None
         node, depth, line = inside, depth + 1, mark.line + 1
     return depth, line
-
-
-def _is_block(content: Any) -> bool:
-    return isinstance(content, dict)
