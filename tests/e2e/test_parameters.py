@@ -15,7 +15,14 @@ pytestmark = pytest.mark.slow
 
 FOREIGN = (
     *("Warning", "type hints", "deprecated", "Loading weights", "Writing model shards"),
-    *("Tokenizing inputs", "Running loglikelihood", "Replacing dataset", "Map:", "it/s]"),
+    *(
+        "Tokenizing inputs",
+        "Running loglikelihood",
+        "Replacing dataset",
+        "Map:",
+        "Workflow tracking",
+        "it/s]",
+    ),
 )
 """What other libraries would print."""
 
@@ -145,7 +152,7 @@ def test_a_run_from_a_folder_below_leaves_nothing_there(
     assert all(file.is_relative_to(project / "data" / "test") for file in new), new
 
 
-@pytest.mark.parametrize("option", ["--pipeline", "--pipelines"])
+@pytest.mark.parametrize("option", ["--pipeline", "--pipelines", "--nodes"])
 def test_a_run_prints_nothing_of_other_libraries(
     finished: Path, tmp_path: Path, option: str
 ) -> None:
@@ -153,9 +160,13 @@ def test_a_run_prints_nothing_of_other_libraries(
     shutil.copytree(finished, project, ignore=shutil.ignore_patterns("mlartifacts", "mlflow.db"))
     for made in ("06_models/trained", "07_model_output/evaluations", "04_feature/references"):
         shutil.rmtree(project / "data/test" / made)
-    names = ["train"] if option == "--pipeline" else ["mixture,train,evaluate,report"]
+    names = {
+        "--pipeline": "train",
+        "--pipelines": "mixture,train,evaluate,report",
+        "--nodes": "ingest.report_ingest",
+    }
     done = subprocess.run(
-        command("--env", "test", option, *names),
+        command("--env", "test", option, names[option]),
         cwd=project,
         env={k: v for k, v in environment().items() if not k.startswith("HF_")},
         check=False,
