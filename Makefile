@@ -2,6 +2,7 @@
 # make lint  ruff, mypy, import-linter                      make bench  the benchmarks
 # make viz   the pipeline's lineage in a browser            make mlflow the tracked runs
 # make schedule   retraining every night, with Dagster
+# More arguments: make run ARGS="--params train.rounds=12"
 
 PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -15,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DELETE_ON_ERROR:
 
 run: $(READY)
-	$(BIN)/kedro run
+	$(BIN)/kedro run $(ARGS)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -27,16 +28,16 @@ lint: $(READY)
 	$(BIN)/lint-imports
 
 bench: $(READY)
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 viz: $(READY)
-	$(BIN)/kedro viz run --host 127.0.0.1
+	$(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
 
 schedule: $(READY)
-	deploy/dagster/start.sh
+	PYTHON="$(CURDIR)/$(BIN)/python" deploy/dagster/start.sh
 
 mlflow: $(READY)
-	$(BIN)/kedro mlflow ui --host 127.0.0.1
+	$(BIN)/kedro mlflow ui --host 127.0.0.1 $(ARGS)
 
 # torch first, alone: the pins of everything else then find it in place.
 $(READY): requirements.lock pyproject.toml

@@ -17,11 +17,13 @@ import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
+from kedro.utils import find_kedro_project
 from kedro.validation.exceptions import ParameterValidationError
 from omegaconf.errors import OmegaConfBaseException
 
 from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
+from versatune.project.hook import enter
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
@@ -85,6 +87,10 @@ def run(**options: Any) -> Any:
     """Run a pipeline."""
     signal.signal(signal.SIGTERM, _terminate)
     _check_pipelines([options["pipeline"], *options["pipelines"]])
+    options = _without_deprecated(options)
+    project = find_kedro_project(Path.cwd())
+    if project is not None:
+        enter(project)
     try:
         return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
@@ -99,6 +105,20 @@ def run(**options: Any) -> Any:
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
+
+
+def _without_deprecated(options: dict[str, Any]) -> dict[str, Any]:
+    """`--pipeline` and `--async` in the form that Kedro has no deprecation line for.
+
+    With both forms of one option Kedro refuses them itself.
+    """
+    options = dict(options)
+    if options["pipeline"] and not options["pipelines"]:
+        options |= {"pipelines": [options["pipeline"]], "pipeline": None}
+    if options["is_async"] and options["runner_params"].get("is_async", True):
+        options["is_async"] = False
+        options["runner_params"] = {**options["runner_params"], "is_async": True}
+    return options
 
 
 def _check_pipelines(names: Iterable[str | None]) -> None:
@@ -133,7 +153,7 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, yaml.YAMLError):
         return _broken_yaml(error)
     if isinstance(error, OmegaConfBaseException):
-        return _unresolved(error)
+        return _no_mapping() or _unresolved(error)
     if isinstance(error, AttributeError):
         return _no_mapping()
     if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):

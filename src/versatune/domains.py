@@ -2,9 +2,12 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 from versatune.errors import VersatuneError
+
+T = TypeVar("T")
 
 ALIASES = {
     "legal": "law",
@@ -24,6 +27,16 @@ ALIASES = {
 }
 """Other spellings of the paper's six domains."""
 
+RESERVED = {
+    "all": "tables call the row over all domains so",
+    "mean": "metrics call the mean over all domains so (`validation_loss/mean`)",
+    "base": "tables and metrics call the base model so",
+    "tuned": "tables and metrics call the trained model so",
+    "held_out": "tables call the held-out rows so",
+    "tokenized": "a folder beside those of the domains is called so",
+}
+"""Names that no domain can have, and why."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -31,7 +44,8 @@ def canonical(name: str) -> str:
     """The settled spelling of a domain name: lower case, underscores, aliases resolved.
 
     Names beyond the paper's six are allowed, so that a user can add a domain.
-    Raises VersatuneError on a name that can't be a domain (it becomes part of file names).
+    Raises VersatuneError on a name that can't be a domain (it becomes part of file names, and must
+    not be in :data:`RESERVED`).
     """
     key = re.sub(r"[\s-]+", "_", str(name).strip().lower())
     key = ALIASES.get(key, key)
@@ -39,7 +53,35 @@ def canonical(name: str) -> str:
         raise VersatuneError(
             f"{name!r} can't be a domain name: use a letter first, then letters, digits and _."
         )
+    if key in RESERVED:
+        raise VersatuneError(
+            f"{name!r} can't be a domain name: {RESERVED[key]}. Choose another name."
+        )
     return key
+
+
+def by_domain(values: Mapping[str, T]) -> dict[str, T]:
+    """``values`` by canonical name. Raises ValueError when two names are the same domain."""
+    written: dict[str, str] = {}
+    for name in values:
+        try:
+            key = canonical(name)
+        except VersatuneError as error:
+            raise ValueError(str(error)) from None
+        if key in written:
+            raise ValueError(f"{written[key]!r} and {name!r} are the same domain, {key!r}")
+        written[key] = name
+    return {key: values[name] for key, name in written.items()}
+
+
+def unknown(name: str, known: Collection[str]) -> str | None:
+    """What to say when ``name`` is none of the domains ``known``; None when it is one."""
+    key = canonical(name)
+    if key in known:
+        return None
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"there is no domain {name!r}; the domains are {', '.join(known)}.{hint}"
 
 
 def choose(name: str, known: Iterable[str], where: str) -> str:
@@ -47,12 +89,7 @@ def choose(name: str, known: Iterable[str], where: str) -> str:
 
     ``where`` names the key or file the name was read from, for the message.
     """
-    known = list(known)
-    key = canonical(name)
-    if key in known:
-        return key
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise VersatuneError(
-        f"{where}: there is no domain {name!r}; the domains are {', '.join(known)}.{hint}"
-    )
+    problem = unknown(name, known := list(known))
+    if problem:
+        raise VersatuneError(f"{where}: {problem}")
+    return canonical(name)

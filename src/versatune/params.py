@@ -1,6 +1,7 @@
 """The base of every parameter model."""
 
 import difflib
+from collections.abc import Collection, Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
@@ -15,6 +16,17 @@ def file_name(value: str) -> str:
             f"{value!r} becomes part of a file's name: no slash in it, no dot before it"
         )
     return value
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes`` in their place, key by key inside blocks that both have."""
+    found = dict(values)
+    for key, change in changes.items():
+        value = found.get(key)
+        if isinstance(value, Mapping) and isinstance(change, Mapping):
+            change = merged(value, change)
+        found[key] = change
+    return found
 
 
 class _Readable(BaseModel):
@@ -48,17 +60,32 @@ class RootParams(_Readable, RootModel[T], Generic[T]):
 
 def _sentence(model: type[BaseModel], error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _all_fields(model), n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        return f"{key}: there is no such parameter{hint}"
+    message = described(model, error)
+    return f"{key}: {message}" if key else message
+
+
+def described(model: type[BaseModel], error: Any) -> str:
+    """One of pydantic's errors about ``model`` in words, without the key."""
     given = error["input"]
+    match error["type"]:
+        case "extra_forbidden":
+            return f"there is no such parameter{did_you_mean(error['loc'][-1], field_names(model))}"
+        case "missing":
+            return "is missing, and has no default"
+        case "model_type" | "dict_type":
+            kind = "a list" if isinstance(given, list) else repr(given)
+            return f"a block of keys with values is needed here, not {kind}"
     shown = "" if isinstance(given, dict | list) else f", not {given!r}"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{key}: {message}{shown}" if key else message
+    return str(error["msg"]).removeprefix("Value error, ") + shown
 
 
-def _all_fields(model: type[BaseModel]) -> set[str]:
+def did_you_mean(name: object, known: Collection[str]) -> str:
+    """A hint at the nearest of the names ``known``; empty when none is near."""
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def field_names(model: type[BaseModel]) -> set[str]:
     """Names of the fields of a model and of the models inside it."""
     names: set[str] = set()
 

@@ -4,13 +4,21 @@ import os
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each model that is loaded
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
-from versatune.hooks import ProjectHook, TrackingHook
+from versatune.project.quiet import without_type_hint_advice
+
+with without_type_hint_advice():
+    from versatune.hooks import ProjectHook, TrackingHook
+    from versatune.project.hook import ParametersHook
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
 
-HOOKS = (ProjectHook(), TrackingHook())
+HOOKS = (ProjectHook(), TrackingHook(), ParametersHook())
+"""The one registered last comes first among those that ask to be: parameters are checked before the
+data folder is locked."""
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

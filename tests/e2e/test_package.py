@@ -23,7 +23,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> P
     (source / "data").mkdir(parents=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(project_root / name, source)
-    for name in ("src", "conf", "data/01_raw"):
+    for name in ("src", "conf", "data/01_raw", "deploy/accelerate"):
         shutil.copytree(
             project_root / name,
             source / name,
@@ -67,6 +67,14 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def environments(project: Path) -> list[str]:
+    """The environments of a project that stand for themselves, and two of those for results."""
+    conf = project / "conf"
+    own = [folder.name for folder in sorted(conf.iterdir()) if folder.is_dir()]
+    kept = [name for name in own if name not in ("base", "test", "results")]
+    return [*kept, "results/fostering", "results/smollm2_expand"]
+
+
 def configuration(project: Path) -> list[str]:
     """The files below conf/, without those of conf/local."""
     conf = project / "conf"
@@ -82,9 +90,16 @@ def test_init_then_run_as_a_project_of_ones_own(
     project = tmp_path / "my project"
     made = run("-m", "versatune", "init", str(project))
     assert made.returncode == 0 and "kedro run" in made.stdout, made.stderr
-    assert names(project) == ["conf", "data", "pyproject.toml"]
+    assert names(project) == ["conf", "data", "deploy", "pyproject.toml"]
+    assert (project / "deploy" / "accelerate" / "fsdp.yaml").is_file()  # conf/paper names it
     assert names(project / "conf" / "local") == []
     assert configuration(project) == configuration(project_root)
+    given = {"smollm2": ("model=m,data=d",), "results/smollm2_expand": ("data=d",)}
+    for env in environments(project):
+        params = ("--params", *given[env]) if env in given else ()
+        one = ("--env", env, *params, "--nodes", "ingest.build_sample")
+        done = run("-m", "kedro", "run", *one, cwd=project)
+        assert done.returncode == 0 and "ingest.build_sample" in done.stderr, (env, done.stderr)
     for command in (("-m", "kedro", "run"), ("-m", "versatune", "run", "--pipeline", "report")):
         done = run(*command, "--env", "test", cwd=project)
         assert done.returncode == 0, done.stderr[-3000:]

@@ -1,7 +1,9 @@
 """``kedro run`` from raw files to the report, again with nothing changed, and with mistakes."""
 
+import html
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -108,6 +110,20 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert run.data.tags["git.changed"] == "false"
 
 
+def test_the_report_shows_the_parameters_that_mlflow_has(finished: Path) -> None:
+    """Those that were used: references take from `train` what they are not given."""
+    page = (finished / DATA / "08_reporting/report.html").read_text(encoding="utf-8")
+    table = page.partition("<summary>All parameters")[2].partition("</details>")[0]
+    rows = re.findall(r'<tr><th scope="row">([\w.]+)</th><td>(.*?)</td></tr>', table)
+    shown = {key: html.unescape(value) for key, value in rows}
+    logged = runs(finished)[-1].data.params
+    assert set(shown) == set(logged)
+    numbers = {k for k, v in shown.items() if re.fullmatch(r"[\w.+-]+", v)}
+    assert len(numbers) > 100
+    assert {k: shown[k] for k in numbers} == {k: logged[k] for k in numbers}
+    assert shown["references.learning_rate"] == shown["train.learning_rate"]
+
+
 def test_the_saved_comparisons_are_what_mlflows_page_reads(finished: Path) -> None:
     runs(finished)
     tags = mlflow.MlflowClient().get_experiment_by_name("versatune").tags
@@ -165,7 +181,7 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
         ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
         ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
         ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
-        ({"a": "- 1"}, "conf/broken/parameters_a.yml holds no keys with values, but a list."),
+        ({"a": "- 1"}, "conf/broken/parameters_a.yml: holds no keys with values, but a list."),
         ({"a": "size: ${n}"}, "size can't be resolved: Interpolation key 'n' not found"),
     ],
     ids=["cut", "tab", "twice", "two files", "not given", "no global", "a list", "no key"],

@@ -165,7 +165,9 @@ def test_other_weights_from_the_same_inputs_are_stored_anew(
 def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
 ) -> None:
-    with pytest.raises(VersatuneError, match=r"mixture\.unit is 'rows' and train\.unit 'tokens'"):
+    with pytest.raises(
+        VersatuneError, match=r"is in rows, and train\.unit is 'tokens': run the mix"
+    ):
         train_model(
             tiny_store,
             tiny_checkpoint.model_dump(mode="json"),

@@ -6,8 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from versatune.domains import canonical
-from versatune.errors import VersatuneError
+from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
 
 Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
@@ -117,18 +116,8 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
 
     @model_validator(mode="after")
     def _names(self) -> Self:
-        seen: dict[str, str] = {}
-        for name, config in self.root.items():
-            if config is None:
-                continue
-            try:
-                key = canonical(name)
-            except VersatuneError as error:
-                raise ValueError(str(error)) from None
-            if key in seen:
-                raise ValueError(f"{seen[key]!r} and {name!r} are the same domain, {key!r}")
-            seen[key] = name
-        if len(seen) < 2:
+        active = by_domain({name: c for name, c in self.root.items() if c is not None})
+        if len(active) < 2:
             raise ValueError("name at least two domains: there is nothing to mix otherwise")
         return self
 

@@ -5,6 +5,7 @@ fingerprint, so an interrupted evaluation goes on and a repeated one costs no mo
 measured by other versions of the libraries is measured again.
 """
 
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from versatune.artifacts import FolderRef, WorkFolder, exclusive
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness
+from versatune.evaluation.bars import named_bars
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.heldout import measure_heldout
 from versatune.evaluation.results import (
@@ -146,7 +148,9 @@ def _measure(
     tokenizer = load_tokenizer(checkpoint)
     for number, (part, work) in enumerate(parts, start=1):
         logger.info("%s: %s (%d of %d)", checkpoint.name, part.name, number, len(parts))
-        measured = part.measure(model, tokenizer)
+        in_harness = part.name != HELD_OUT
+        with named_bars(part.name) if in_harness else contextlib.nullcontext():
+            measured = part.measure(model, tokenizer)
         rows = measured.rows.assign(versions=described_versions())
         rows.to_parquet(work.path / "rows.parquet", index=False)
         measured.items.to_parquet(work.path / "items.parquet", index=False)

@@ -3,8 +3,9 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from versatune.domains import by_domain
 from versatune.params import Params
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
@@ -62,6 +63,8 @@ class CustomParams(_Named):
     """Which strategy this is."""
     weights: dict[str, float] = Field(min_length=1)
     """The share of every domain; not negative, sum 1."""
+
+    _names = field_validator("weights")(by_domain)
 
     @model_validator(mode="after")
     def _are_shares(self) -> Self:
@@ -241,6 +244,11 @@ class PlanParams(Params):
     on_exhausted: Literal["repeat", "redistribute", "stop"] = "repeat"
     """When a domain reaches its cap: ``repeat`` goes on with a warning, ``redistribute`` gives
     its share to the others in proportion, ``stop`` ends with an error."""
+
+    @field_validator("epoch_cap")
+    @classmethod
+    def _names(cls, cap: float | dict[str, float] | None) -> float | dict[str, float] | None:
+        return by_domain(cap) if isinstance(cap, dict) else cap
 
     @model_validator(mode="after")
     def _caps_are_positive(self) -> Self:

@@ -1,6 +1,6 @@
 """Making a strategy from its parameters and what is known before training."""
 
-from versatune.domains import canonical, choose
+from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
 from versatune.mixing.adaptive import Doremi, Expand, Foster, Odm
@@ -104,7 +104,7 @@ def _needed(value: Array | None, name: str, what: str) -> Array:
 
 
 def _custom(params: CustomParams, domains: tuple[str, ...]) -> Array:
-    given = {canonical(name): value for name, value in params.weights.items()}
+    given = params.weights
     for name in given:
         choose(name, domains, "strategy.weights")
     missing = [name for name in domains if name not in given]

@@ -180,12 +180,17 @@ def _download(name: str, revision: str | None) -> Path:
     """The folder of a hub model's snapshot, named after its commit."""
     import huggingface_hub
     from huggingface_hub import errors
+    from tqdm.asyncio import tqdm
 
     at = f" at revision {revision!r}" if revision else ""
     try:
         return Path(
             huggingface_hub.snapshot_download(
-                name, revision=revision, allow_patterns=_WANTED, ignore_patterns=_UNWANTED
+                name,
+                revision=revision,
+                allow_patterns=_WANTED,
+                ignore_patterns=_UNWANTED,
+                tqdm_class=tqdm,  # shown also where the hub's own bars are switched off
             )
         )
     except errors.GatedRepoError:

@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from versatune.domains import by_domain
 from versatune.mixing.config import FosterParams, StrategyParams
 from versatune.params import Params
 
@@ -23,6 +24,8 @@ class LimitParams(Params):
     decides, for files with too few items to rule anything out."""
     domains: dict[str, float] = Field(default={})
     """Other tolerances for single domains."""
+
+    _names = field_validator("domains")(by_domain)
 
 
 class PromotionParams(Params):

@@ -1,6 +1,7 @@
 """What a project of one's own begins with: the configuration and the embedded facts.
 
-``conf`` and ``samples`` are links to the checkout's own folders; a wheel holds copies of them.
+``conf``, ``samples`` and ``accelerate`` are links to the checkout's own folders; a wheel holds
+copies of them.
 """
 
 import shutil
@@ -24,5 +25,6 @@ def write_project(folder: Path) -> None:
         shutil.copytree(HERE / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
         (folder / "conf" / "local").mkdir()
         shutil.copytree(HERE / "samples", folder / "data" / "01_raw" / "samples")
+        shutil.copytree(HERE / "accelerate", folder / "deploy" / "accelerate")
     except OSError as error:
         raise VersatuneError(f"{folder} can't be written ({error.strerror}).") from error

@@ -1,7 +1,6 @@
 """Nodes of the compare pipeline."""
 
 import logging
-from collections.abc import Mapping
 from typing import Any, get_args
 
 import pandas as pd
@@ -15,6 +14,7 @@ from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.mixing.config import StrategyParams
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.params import merged
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
@@ -80,18 +80,7 @@ def _train_params(label: str, seed: int, params: CompareParams, train: TrainPara
         "folder": params.folder / label / f"seed_{seed}" / "model",
         "resume": "restart",
     }
-    return TrainParams.model_validate(_merged(train.model_dump(), params.train) | own)
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``values`` with ``changes`` in their place, key by key inside blocks that both have."""
-    found = dict(values)
-    for key, change in changes.items():
-        value = found.get(key)
-        if isinstance(value, Mapping) and isinstance(change, Mapping):
-            change = _merged(value, change)
-        found[key] = change
-    return found
+    return TrainParams.model_validate(merged(train.model_dump(), params.train) | own)
 
 
 def train_and_evaluate(

@@ -16,6 +16,9 @@ from versatune.reporting import configuration, figures
 from versatune.reporting.page import Setup
 from versatune.training.config import TrainParams
 
+OTHERS = ("report", "retrain")
+"""Blocks of parameters that a comparison does not use."""
+
 
 def draw_comparison(
     comparison: pd.DataFrame,
@@ -56,7 +59,7 @@ def write_comparison(
             budget=f"{each.rounds} rounds of {each.steps_per_round} steps each",
             setup=Setup(
                 base_model=base_model,
-                parameters=plain(parameters),
+                parameters={k: v for k, v in plain(parameters).items() if k not in OTHERS},
                 environment=configuration.environment(),
                 git_commit=configuration.git_commit(),
                 command=configuration.command(),

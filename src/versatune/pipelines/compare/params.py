@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from versatune.evaluation.config import BASE
 from versatune.mixing.config import ProportionalParams, StrategyParams
 from versatune.params import Params
 from versatune.training.config import TrainParams
@@ -59,7 +60,14 @@ class CompareParams(Params):
         for label in given:
             if not re.fullmatch(r"[A-Za-z0-9_-]+", label):
                 raise ValueError(f"{label!r} names a folder: use letters, digits, _ and -")
+        if BASE in given:
+            raise ValueError(f"{BASE!r} is what tables call the base model: choose another name")
         plain = ProportionalParams()
+        if STRATIFIED in given and plain not in given.values():
+            raise ValueError(
+                f"{STRATIFIED!r} is the mix that is always added: give yours another name, as in "
+                f"mine: {{name: {given[STRATIFIED].name}, ...}}"
+            )
         return given if plain in given.values() else {**given, STRATIFIED: plain}
 
     @field_validator("seeds")

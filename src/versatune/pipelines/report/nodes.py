@@ -16,6 +16,9 @@ from versatune.reporting import configuration, figures, summary, tables
 from versatune.reporting.report import Artifacts, render
 from versatune.training.config import TrainParams
 
+OTHERS = ("compare", "retrain")
+"""Blocks of parameters that no stage of the report's run uses."""
+
 
 def tabulate_results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
     """Base and tuned model side by side: held-out losses first, then accuracies."""
@@ -93,7 +96,7 @@ def write_report(
             samples=judged_samples,
             mixture=initial_mixture,
             base_model=base_model,
-            parameters=plain(parameters),
+            parameters={k: v for k, v in plain(parameters).items() if k not in OTHERS},
             environment=configuration.environment(),
             git_commit=configuration.git_commit(),
             timings=read_timings(params.timings),

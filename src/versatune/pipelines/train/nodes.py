@@ -27,8 +27,8 @@ def train_model(
     """Fine-tune the base model in rounds, the mixture following its held-out losses."""
     if initial_mixture["unit"] != params.unit:
         raise VersatuneError(
-            f"mixture.unit is {initial_mixture['unit']!r} and train.unit {params.unit!r}: a share "
-            "of one is no share of the other. Give both the same value."
+            f"the initial mixture is in {initial_mixture['unit']}, and train.unit is "
+            f"{params.unit!r}: run the mixture pipeline again."
         )
     warn_of_other_rows(reference_losses, tokenized, params)
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})

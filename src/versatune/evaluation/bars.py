@@ -1,0 +1,35 @@
+"""The harness's progress bars: one for the work of the model, under our name, none for the rest."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+LONG = "Running"
+"""How the harness's titles of the model's work begin; its other bars last a moment."""
+
+
+@contextlib.contextmanager
+def named_bars(title: str) -> Iterator[None]:
+    """Let the harness show a bar called ``title`` while the model answers, after five seconds."""
+    import lm_eval.api.model
+    import lm_eval.api.task
+    import lm_eval.models.huggingface
+
+    make: Any = tqdm
+
+    def bar(*args: Any, desc: str | None = None, disable: bool = False, **options: Any) -> Any:
+        disable = disable or not (desc or "").startswith(LONG)
+        options |= {"leave": False, "delay": 5, "unit": " answers"}
+        return make(*args, desc=title, disable=disable, **options)
+
+    modules: Any = (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface)
+    before = [module.tqdm for module in modules]
+    for module in modules:
+        module.tqdm = bar
+    try:
+        yield
+    finally:
+        for module, its_own in zip(modules, before, strict=True):
+            module.tqdm = its_own

@@ -1,0 +1,112 @@
+"""Every block of parameters that a project knows, and what is wrong with those it was given."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from versatune.artifacts import plain
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.base import BaseModelParams
+from versatune.params import described, did_you_mean
+from versatune.pipelines.compare.params import CompareParams
+from versatune.pipelines.mixture.params import MixtureParams
+from versatune.pipelines.report.params import ReportParams
+from versatune.pipelines.train.params import TrackingParams
+from versatune.probing.config import ProbeParams
+from versatune.retraining.config import RetrainParams
+from versatune.sample.config import SampleParams
+from versatune.training.config import ReferenceParams, TrainParams
+
+BLOCKS: dict[str, type[BaseModel]] = {
+    "sample": SampleParams,
+    "base_model": BaseModelParams,
+    "domains": Domains,
+    "ingest": CleanParams,
+    "tokenize": TokenizeParams,
+    "probe": ProbeParams,
+    "mixture": MixtureParams,
+    "references": ReferenceParams,
+    "train": TrainParams,
+    "tracking": TrackingParams,
+    "evaluate": EvaluateParams,
+    "compare": CompareParams,
+    "report": ReportParams,
+    "retrain": RetrainParams,
+}
+"""Top-level key -> its model. A test compares them with what the pipelines' nodes ask for."""
+
+HELPER = "_"
+"""Top-level keys that begin so are for ``${...}`` in other values alone, as in Kedro's catalog."""
+
+Key = tuple[str | int, ...]
+Blocks = dict[str, BaseModel]
+
+
+class Problem(NamedTuple):
+    """Something wrong with the parameters: which key, and what to say of it."""
+
+    key: Key
+    message: str
+
+
+def read(parameters: Mapping[str, Any], extra: Collection[str]) -> tuple[Blocks, list[Problem]]:
+    """The blocks that are right, and the problems of the others.
+
+    ``extra``: top-level keys that are no blocks and may be there all the same.
+    """
+    blocks: Blocks = {}
+    problems: list[Problem] = []
+    for name, value in parameters.items():
+        if name in BLOCKS:
+            try:
+                blocks[name] = TypeAdapter(BLOCKS[name]).validate_python(value)
+            except ValidationError as error:
+                problems += _problems(name, value, error)
+        elif not name.startswith(HELPER) and name not in extra:
+            problems.append(Problem((name,), unknown_block(name)))
+    return blocks, problems
+
+
+def unknown_block(name: str) -> str:
+    """What to say of a top-level key that nobody knows, with the key that was probably meant."""
+    hint = did_you_mean(name, list(BLOCKS))
+    if not hint:
+        inside = [f"{block}.{name}" for block, m in BLOCKS.items() if name in m.model_fields]
+        hint = f" (did you mean {' or '.join(inside[:3])}?)" if inside else ""
+    return f"there is no such block of parameters{hint}"
+
+
+def used(blocks: Blocks) -> dict[str, Any]:
+    """All parameters as JSON, with the values that are used where one block takes them over from
+    another: `references` takes what is not given there from `train`."""
+    shown = dict(blocks)
+    references, train = blocks.get("references"), blocks.get("train")
+    if isinstance(references, ReferenceParams) and isinstance(train, TrainParams):
+        shown["references"] = references.like(train)
+    return dict(plain(shown))
+
+
+def _problems(name: str, value: Any, error: ValidationError) -> Iterator[Problem]:
+    if value is None:
+        message = "the block is empty: give it keys, or take the line out"
+        yield Problem((name,), message)
+        return
+    for one in error.errors():
+        key = _written(value, one["loc"], one["type"] == "missing")
+        yield Problem((name, *key), described(BLOCKS[name], one))
+
+
+def _written(value: Any, loc: Key, missing: bool) -> Key:
+    """The key as a person writes it: pydantic puts the names of a union's members between."""
+    key: list[str | int] = []
+    for number, part in enumerate(loc, start=1):
+        is_there = (isinstance(value, Mapping) and part in value) or (
+            isinstance(value, list) and isinstance(part, int)
+        )
+        if is_there:
+            value = value[part]
+        if is_there or (missing and number == len(loc)):
+            key.append(part)
+    return tuple(key)

@@ -1,0 +1,327 @@
+"""What parameters of one block must have in common with those of another.
+
+Each check is a function of the blocks it is about, by their names; it is asked when all of them are
+there. What is wrong is yielded, not raised, so that one run tells everything.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from versatune.data.config import Domains, TokenizeParams
+from versatune.domains import RESERVED, canonical, unknown
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.results import HELD_OUT
+from versatune.mixing.config import (
+    AdaptiveParams,
+    CustomParams,
+    ExpandParams,
+    StrategyParams,
+    Unit,
+)
+from versatune.mixing.formulas import uniform_weights
+from versatune.mixing.shares import bounded_shares
+from versatune.modeling.base import BaseModelParams
+from versatune.params import merged
+from versatune.pipelines.compare.params import CompareParams
+from versatune.pipelines.mixture.params import MixtureParams
+from versatune.probing.config import ProbeParams
+from versatune.probing.known import known_distribution
+from versatune.project.blocks import Blocks, Key, Problem
+from versatune.retraining.config import RetrainParams
+from versatune.training.config import ReferenceParams, TrainParams
+
+Check = Callable[..., Iterator[Problem]]
+
+
+def problems(blocks: Blocks, checks: tuple[Check, ...]) -> Iterator[Problem]:
+    """What the checks find, of those whose blocks are all there."""
+    for check in checks:
+        names = inspect.signature(check).parameters
+        if all(name in blocks for name in names):
+            yield from check(**{name: blocks[name] for name in names})
+
+
+def check_lengths(tokenize: TokenizeParams, train: TrainParams) -> Iterator[Problem]:
+    """A packed row must hold the longest example."""
+    yield from _too_short(train.max_length, tokenize.max_length, ("train", "max_length"))
+
+
+def check_reference_lengths(
+    tokenize: TokenizeParams, references: ReferenceParams
+) -> Iterator[Problem]:
+    """The same, where references have a length of their own."""
+    if "max_length" in references.model_fields_set and references.mode == "measure":
+        key = ("references", "max_length")
+        yield from _too_short(references.max_length, tokenize.max_length, key)
+
+
+def check_base_length(base_model: BaseModelParams, tokenize: TokenizeParams) -> Iterator[Problem]:
+    """A base model that is made here takes so many tokens."""
+    limit = base_model.pretrain.max_length
+    if base_model.kind == "pretrain" and tokenize.max_length > limit:
+        yield Problem(
+            ("tokenize", "max_length"),
+            f"{tokenize.max_length} is more than the base model takes "
+            f"(base_model.pretrain.max_length is {limit}): lower it, or raise that",
+        )
+
+
+def check_units(mixture: MixtureParams, train: TrainParams) -> Iterator[Problem]:
+    """A share of tokens is not a share of rows."""
+    yield from _other_unit(train.unit, mixture.unit, ("train", "unit"))
+
+
+def check_mixture(domains: Domains, mixture: MixtureParams) -> Iterator[Problem]:
+    """The shares training starts with."""
+    names = list(domains.active)
+    yield from _strategy(mixture.strategy, names, ("mixture", "strategy"))
+    if not isinstance(mixture.strategy, CustomParams):
+        yield from _bounds(mixture.floor, 1.0, names, ("mixture", "floor"))
+
+
+def check_training(domains: Domains, train: TrainParams) -> Iterator[Problem]:
+    """The strategy and the caps of training."""
+    names = list(domains.active)
+    yield from _strategy(train.strategy, names, ("train", "strategy"))
+    yield from _names(train.epoch_cap, names, ("train", "epoch_cap"))
+
+
+def check_references(train: TrainParams, references: ReferenceParams) -> Iterator[Problem]:
+    """Training needs the references it steers by, measured on the rows it measures."""
+    yield from _references(train, references, ("train",))
+
+
+def check_comparison(
+    domains: Domains, tokenize: TokenizeParams, mixture: MixtureParams, train: TrainParams,
+    compare: CompareParams,
+) -> Iterator[Problem]:  # fmt: skip
+    """Every strategy of a comparison, and what its runs change about training."""
+    names = list(domains.active)
+    for label, strategy in compare.strategies.items():
+        yield from _strategy(strategy, names, ("compare", "strategies", label))
+    if compare.target is not None and (problem := unknown(compare.target, names)):
+        yield Problem(("compare", "target"), problem)
+    try:
+        each = compared(train, compare)
+    except ValueError as error:
+        yield Problem(("compare", "train"), f"together with `train`: {error}")
+        return
+    if "epoch_cap" in compare.train:
+        yield from _names(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
+    if "max_length" in compare.train:
+        key = ("compare", "train", "max_length")
+        yield from _too_short(each.max_length, tokenize.max_length, key)
+    if "unit" in compare.train:
+        yield from _other_unit(each.unit, mixture.unit, ("compare", "train", "unit"))
+
+
+def check_compared_references(
+    train: TrainParams, references: ReferenceParams, compare: CompareParams
+) -> Iterator[Problem]:
+    """Strategies that need references have them. Asked when a comparison runs: the strategies that
+    are compared by default need some, also in a project that never compares."""
+    each = compared(train, compare)
+    for label, strategy in compare.strategies.items():
+        run = each.model_copy(update={"strategy": strategy})
+        found = list(_references(run, references, ("compare", "strategies", label)))
+        yield from found
+        if found:
+            return
+
+
+def check_probe(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
+    """Judges and samplers have a name, and known counts are of the project's domains."""
+    if probe.known_distribution is not None:
+        try:
+            known_distribution(probe.known_distribution, list(domains.active))
+        except VersatuneError as error:
+            message = str(error).removeprefix("probe.known_distribution: ")
+            yield Problem(("probe", "known_distribution"), message)
+        return
+    judge = probe.judge
+    if judge.kind == "endpoint" and not judge.endpoint.server.model:
+        key: Key = ("probe", "judge", "endpoint", "server", "model")
+        yield Problem(key, f"is empty: name the model as {judge.endpoint.server.place} knows it")
+    if judge.kind == "likelihood" and not judge.likelihood.name_or_path:
+        key = ("probe", "judge", "likelihood", "name_or_path")
+        yield Problem(key, "is empty: give the folder of an instruct model")
+    server = probe.sampling.server
+    if probe.sampling.source == "server" and not server.model:
+        key = ("probe", "sampling", "server", "model")
+        yield Problem(key, f"is empty: name the model as {server.place} knows it")
+
+
+def check_tasks(domains: Domains, evaluate: EvaluateParams) -> Iterator[Problem]:
+    """Tasks belong to domains, and the tasks of a domain differ by name."""
+    tasks = evaluate.harness.tasks
+    yield from _names(tasks, list(domains.active), ("evaluate", "harness", "tasks"))
+    named = {canonical(name): list(found) for name, found in tasks.items() if _is_name(name)}
+    for domain, config in domains.active.items():
+        own = [file.task for file in config.evaluation]
+        key = ("domains", domain, "evaluation")
+        for name, times in Counter(own + named.get(domain, [])).items():
+            if name == HELD_OUT:
+                yield Problem(key, f"a task can't be called {name!r}: {RESERVED[name]}")
+            elif times > 1:
+                yield Problem(
+                    key,
+                    f"two tasks of {domain} are called {name!r}: give a file another `task`, and "
+                    "name each task once in evaluate.harness.tasks",
+                )
+
+
+def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Problem]:
+    """The strategy and the tolerances of retraining."""
+    names = list(domains.active)
+    yield from _strategy(retrain.strategy, names, ("retrain", "strategy"))
+    if retrain.strategy.needs_reference:
+        yield Problem(
+            ("retrain", "strategy"),
+            f"{retrain.strategy.name} needs reference losses, and retraining measures none: choose "
+            "`potential: progress` where the strategy has it, or another strategy",
+        )
+    for metric, limit in retrain.promotion.limits.items():
+        key = ("retrain", "promotion", "limits", metric, "domains")
+        yield from _names(limit.domains, names, key)
+
+
+def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
+    """Retraining goes on from whole models. Asked when it runs."""
+    del retrain
+    if train.lora is not None and not train.lora.merge:
+        yield Problem(
+            ("train", "lora", "merge"),
+            "retraining needs whole models, since a champion is what the next one is trained "
+            "from: set it to true",
+        )
+
+
+def check_training_files(train: TrainParams) -> Iterator[Problem]:
+    """The launcher's configuration is there."""
+    yield from _missing(train.launcher.config_file, ("train", "launcher", "config_file"))
+
+
+def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
+    """The proxy is there."""
+    if references.mode == "measure":
+        yield from _missing(references.proxy, ("references", "proxy"))
+
+
+def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
+    """The harness's own task files are there."""
+    yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))
+
+
+ALWAYS: tuple[Check, ...] = (
+    *(check_lengths, check_reference_lengths, check_base_length, check_units),
+    *(check_mixture, check_training, check_references, check_comparison),
+    *(check_probe, check_tasks, check_retraining),
+    *(check_training_files, check_reference_files, check_evaluation_files),
+)
+"""Asked before every run, whichever pipeline it is of."""
+
+WHEN_RUN: dict[str, tuple[Check, ...]] = {
+    "compare": (check_compared_references,),
+    "retrain": (check_whole_models,),
+}
+"""Asked before runs that use a block."""
+
+
+def compared(train: TrainParams, compare: CompareParams) -> TrainParams:
+    """The parameters of training as a comparison's runs have them in common."""
+    return TrainParams.model_validate(merged(train.model_dump(), compare.train))
+
+
+def _strategy(strategy: StrategyParams, domains: list[str], key: Key) -> Iterator[Problem]:
+    if isinstance(strategy, ExpandParams) and (problem := unknown(strategy.target, domains)):
+        yield Problem((*key, "target"), problem)
+    if isinstance(strategy, CustomParams):
+        yield from _names(strategy.weights, domains, (*key, "weights"))
+        missing = [name for name in domains if name not in strategy.weights]
+        if missing:
+            yield Problem(
+                (*key, "weights"),
+                f"there is no share for {', '.join(missing)}; give 0 to leave one out",
+            )
+    if isinstance(strategy, AdaptiveParams):
+        yield from _bounds(strategy.floor, strategy.cap, domains, key)
+
+
+def _bounds(floor: float, cap: float, domains: list[str], key: Key) -> Iterator[Problem]:
+    try:
+        bounded_shares(uniform_weights(len(domains)), floor, cap)
+    except ValueError:
+        k = len(domains)
+        yield Problem(
+            key,
+            f"no shares of {k} domains fit a floor of {floor:g} and a cap of {cap:g}: the floor is "
+            f"at most {1 / k:.4g}, the cap at least that",
+        )
+
+
+def _names(values: Any, domains: list[str], key: Key) -> Iterator[Problem]:
+    for name in values if isinstance(values, Mapping) else ():
+        problem = unknown(name, domains) if _is_name(name) else f"{name!r} is no domain's name"
+        if problem:
+            yield Problem((*key, name), problem)
+
+
+def _is_name(name: str) -> bool:
+    try:
+        canonical(name)
+    except VersatuneError:
+        return False
+    return True
+
+
+def _too_short(length: int, longest: int, key: Key) -> Iterator[Problem]:
+    if length < longest:
+        yield Problem(
+            key,
+            f"{length} is less than tokenize.max_length ({longest}), so the longest rows would not "
+            "fit: raise it, or lower tokenize.max_length",
+        )
+
+
+def _other_unit(unit: Unit, initial: Unit, key: Key) -> Iterator[Problem]:
+    if unit != initial:
+        yield Problem(
+            key,
+            f"{unit!r}, but mixture.unit is {initial!r}, and a share of one is not a share of the "
+            "other: give both the same value",
+        )
+
+
+def _references(train: TrainParams, references: ReferenceParams, key: Key) -> Iterator[Problem]:
+    if not train.strategy.needs_reference:
+        return
+    if references.mode == "none":
+        where = (*key, "strategy") if key == ("train",) else key
+        yield Problem(
+            where,
+            f"{train.strategy.name} needs reference losses, and references.mode is none: set that "
+            "to measure, choose `potential: progress` where the strategy has it, or another "
+            "strategy",
+        )
+    elif (
+        "heldout_rows" in references.model_fields_set
+        and references.heldout_rows != train.heldout_rows_per_domain
+    ):
+        yield Problem(
+            ("references", "heldout_rows"),
+            f"{_all(references.heldout_rows)}, but the losses of training are of "
+            f"{_all(train.heldout_rows_per_domain)} rows (heldout_rows_per_domain), and how the "
+            "rows differ would count as learnable potential: give both one value",
+        )
+
+
+def _all(rows: int | None) -> str:
+    return "all" if rows is None else str(rows)
+
+
+def _missing(path: Any, key: Key) -> Iterator[Problem]:
+    if path is not None and not path.expanduser().exists():
+        yield Problem(key, f"there is no {path}")

@@ -1,0 +1,137 @@
+"""What is looked at before a run does anything: its folder, and all of its parameters."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.framework.project import configure_logging
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from versatune.data.config import Domains
+from versatune.domains import canonical
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.project import blocks, checks
+from versatune.project.blocks import Blocks, Problem
+from versatune.project.places import Places
+
+logger = logging.getLogger(__name__)
+
+
+class ParametersHook:
+    """Refuses wrong parameters before a run is tracked, and before any node runs.
+
+    Commands that only look (``kedro mlflow ui``, ``kedro viz run``) are not held up by parameters.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: Blocks = {}
+        self._places: Places | None = None
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        enter(context.project_path)
+        find_own_commands()
+        if _is_run():
+            loader = context.config_loader
+            assert isinstance(loader, OmegaConfigLoader)
+            self._places = Places(loader)
+            self._blocks = check(loader, self._places)
+
+    @hook_impl
+    def after_catalog_created(self, catalog: DataCatalog) -> None:
+        """Let `parameters` be what is used, in whichever pipelines it is asked for."""
+        if self._blocks:
+            catalog.save("parameters", blocks.used(self._blocks))
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """What matters only to the stages that are run."""
+        asked = {name.removeprefix("params:") for name in pipeline.inputs()}
+        for block, those in checks.WHEN_RUN.items():
+            if block in asked and self._places is not None:
+                _refuse(list(checks.problems(self._blocks, those)), self._places)
+        evaluate = self._blocks.get("evaluate")
+        if not isinstance(evaluate, EvaluateParams) or "evaluate" not in asked:
+            return
+        if any(evaluate.harness.tasks.values()):
+            from versatune.evaluation.harness import check_names
+
+            check_names(evaluate.harness.tasks, evaluate)
+
+
+def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
+    """The blocks of parameters of a run. Raises VersatuneError that tells all that is wrong."""
+    misshaped = [f"{place}: {message}." for place, message in places.misshaped()]
+    if misshaped:
+        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(misshaped))
+    parameters = loader["parameters"]
+    given = places.referred["runtime_params"]
+    extra = given if places.are_known else set(loader.runtime_params or {})
+    found, problems = blocks.read(parameters, extra)
+    if not problems:
+        problems = list(checks.problems(found, checks.ALWAYS))
+    _refuse(problems, places, list(places.unknown_globals()), list(places.unread_files()))
+    domains = found.get("domains")
+    if isinstance(domains, Domains):
+        for name in domains.root:
+            if (settled := canonical(name)) != name and domains.root[name] is not None:
+                logger.info("The domain %r is called %s from here on.", name, settled)
+    return found
+
+
+def enter(project: Path) -> None:
+    """Make the project's folder the working directory: paths in parameters are relative to it.
+
+    Without this a run from a folder below would look for its data there, and leave its own there.
+    """
+    if Path.cwd() == project:
+        return
+    os.chdir(project)
+    logging_file = project / "conf" / "logging.yml"
+    if "KEDRO_LOGGING_CONFIG" not in os.environ and logging_file.is_file():
+        configure_logging(yaml.safe_load(logging_file.read_text(encoding="utf-8")))
+
+
+def find_own_commands() -> None:
+    """Put the folder of this Python's commands first in PATH: `kedro mlflow ui` starts `mlflow`,
+    which is not found otherwise in an environment that is not activated."""
+    own = str(Path(sys.executable).parent)
+    search = os.environ.get("PATH", "").split(os.pathsep)
+    if own not in search:
+        os.environ["PATH"] = os.pathsep.join([own, *filter(None, search)])
+
+
+def _is_run() -> bool:
+    """Whether this is `kedro run`, or a session of a program's or a notebook's own."""
+    command = click.get_current_context(silent=True)
+    if command is None:
+        return True
+    program = command.parent
+    return command.info_name == "run" and (program is None or program.parent is None)
+
+
+def _refuse(
+    problems: list[Problem], places: Places, of_globals: list[Problem] | None = None,
+    of_files: list[str] | None = None,
+) -> None:  # fmt: skip
+    """Raise VersatuneError with a line a problem, if there is one."""
+    lines = [_line(problem, places.of(problem.key)) for problem in problems]
+    lines += [_line(problem, places.of(problem.key, "globals")) for problem in of_globals or []]
+    lines += of_files or []
+    if lines:
+        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(lines))
+
+
+def _line(problem: Problem, place: str) -> str:
+    key = ".".join(map(str, problem.key))
+    where = f" ({place})" if place else ""
+    end = "" if problem.message.endswith((".", "?")) else "."
+    return f"{key}{where}: {problem.message}{end}"

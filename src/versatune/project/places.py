@@ -1,0 +1,170 @@
+"""Where a project's parameters are written: which file and line, or the command line."""
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+
+from versatune.params import did_you_mean, merged
+from versatune.project.blocks import BLOCKS, Key, Problem
+
+COMMAND_LINE = "--params"
+
+GLOBALS = ("seed", "data", "reporting")
+"""Keys of globals.yml that are known whether or not a file refers to them."""
+
+_REFERENCE = re.compile(r"\$\{\s*(globals|runtime_params)\s*:\s*(\w+)")
+_SUFFIXES = (".yml", ".yaml", ".json")
+
+
+class Places:
+    """The configuration files of a run: those of its environment, then those of the base."""
+
+    def __init__(self, loader: OmegaConfigLoader) -> None:
+        self._loader = loader
+        source = Path(loader.conf_source)
+        environments = (loader.env or loader.default_run_env, loader.base_env)
+        self._folders = [source / name for name in dict.fromkeys(environments) if name]
+
+    @property
+    def are_known(self) -> bool:
+        """Whether the configuration is a folder here (it can be an archive or remote)."""
+        return any(folder.is_dir() for folder in self._folders)
+
+    def of(self, key: Key, kind: str = "parameters") -> str:
+        """The place of ``key``, or of the nearest block around it: ``conf/local/x.yml:3``.
+
+        The first of those that set it, as they take precedence; "" when it is written nowhere.
+        """
+        depth, place = 0, ""
+        if kind == "parameters":
+            depth = _depth(self._loader.runtime_params or {}, key)
+            place = COMMAND_LINE if depth else ""
+        for file in self._files(kind):
+            found, line = _line(file, key)
+            if found > depth:
+                depth, place = found, f"{shown(file)}:{line}"
+        return place
+
+    @cached_property
+    def referred(self) -> dict[str, set[str]]:
+        """Names that values refer to with ``${globals:NAME}`` and ``${runtime_params:NAME}``."""
+        found: dict[str, set[str]] = {"globals": set(), "runtime_params": set()}
+        for file in self._all_files():
+            text = file.read_text(encoding="utf-8", errors="replace")
+            for kind, name in _REFERENCE.findall(text):
+                found[kind].add(name)
+        return found
+
+    def unknown_globals(self) -> Iterator[Problem]:
+        """Keys of globals.yml that nothing uses."""
+        known = {*GLOBALS, *self.referred["globals"]}
+        for name in self._loader["globals"]:
+            if name not in known and not name.startswith("_"):
+                hint = did_you_mean(name, sorted(known))
+                yield Problem((name,), f"nothing uses this key of globals.yml{hint}")
+
+    def misshaped(self) -> Iterator[tuple[str, str]]:
+        """Places and sentences about files and keys that are a list where a block is needed, or
+        the other way round: Kedro's own merging stops at them without saying where."""
+        blocks: dict[str, Any] = {}
+        for file in reversed(self._files("parameters")):
+            content = _content(file)
+            if content is not None and not isinstance(content, dict):
+                kind = type(content).__name__
+                yield shown(file), f"holds no keys with values, but a {kind}"
+                continue
+            for key, is_list in _differences(blocks, content or {}):
+                needed = "a block of keys with values" if is_list else "a list"
+                where = f"{'.'.join(map(str, key))} ({shown(file)}:{_line(file, key)[1]})"
+                yield where, f"{needed} is needed here"
+            blocks = merged(blocks, content or {})
+
+    def unread_files(self) -> Iterator[str]:
+        """Sentences about files that hold blocks of parameters under a name Kedro does not read."""
+        read = {file for kind in self._loader.config_patterns for file in self._files(kind)}
+        for file in self._all_files():
+            if file in read:
+                continue
+            content = _content(file)
+            blocks = BLOCKS.keys() & content.keys() if isinstance(content, dict) else set()
+            if blocks:
+                held = ", ".join(sorted(blocks))
+                yield (
+                    f"{shown(file)} holds parameters ({held}), but is not read: call it "
+                    f"parameters_{file.stem}.yml."
+                )
+
+    def _files(self, kind: str) -> list[Path]:
+        patterns = [
+            f"{pattern}/*" if pattern.endswith("**") else pattern
+            for pattern in self._loader.config_patterns[kind]
+        ]
+        return [
+            file
+            for folder in self._folders
+            for file in sorted({file for pattern in patterns for file in folder.glob(pattern)})
+            if file.suffix in _SUFFIXES and file.is_file()
+        ]
+
+    def _all_files(self) -> list[Path]:
+        files = (file for folder in self._folders for file in sorted(folder.rglob("*")))
+        return [f for f in files if f.suffix in _SUFFIXES and f.is_file() and f.name[0] != "."]
+
+
+def shown(file: Path) -> str:
+    """A file as a person names it: from the project's folder."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
+
+
+def _content(file: Path) -> Any:
+    """What a YAML file holds; None when it can't be read, which is told where it is needed."""
+    with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+        return yaml.safe_load(file.read_text(encoding="utf-8"))
+    return None
+
+
+def _differences(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterator[tuple[Key, bool]]:
+    """Keys that are a block in one mapping and a list in the other; whether ``after`` has it."""
+    for name, value in after.items():
+        old = before.get(name)
+        if isinstance(old, dict) and isinstance(value, dict):
+            yield from (((name, *key), which) for key, which in _differences(old, value))
+        elif {type(old), type(value)} == {dict, list}:
+            yield (name,), isinstance(value, list)
+
+
+def _depth(given: Any, key: Key) -> int:
+    """How many parts of ``key`` are there in nested mappings."""
+    depth = 0
+    for part in key:
+        if not isinstance(given, Mapping) or part not in given:
+            break
+        given, depth = given[part], depth + 1
+    return depth
+
+
+def _line(file: Path, key: Key) -> tuple[int, int]:
+    """How many parts of ``key`` are in a YAML file, and the line of the last of them."""
+    with file.open(encoding="utf-8") as text:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    depth = line = 0
+    for part in key:
+        inside = None
+        if isinstance(node, yaml.MappingNode):
+            pairs = ((name, value) for name, value in node.value if name.value == str(part))
+            name, inside = next(pairs, (None, None))
+            mark = name.start_mark if name is not None else None
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            inside = node.value[part] if part < len(node.value) else None
+            mark = inside.start_mark if inside is not None else None
+        if inside is None:
+            break
+        assert mark is not None
+        node, depth, line = inside, depth + 1, mark.line + 1
+    return depth, line

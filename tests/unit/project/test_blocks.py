@@ -1,0 +1,81 @@
+"""Which blocks of parameters a project knows, and what is said of the others."""
+
+from typing import Any
+
+import pytest
+from kedro.framework.project import configure_project, pipelines
+
+from versatune.project.blocks import BLOCKS, read, used
+from versatune.reference import parameter_models
+from versatune.training.config import ReferenceParams, TrainParams
+
+
+def told(parameters: dict[str, Any], *extra: str) -> dict[str, str]:
+    return {".".join(map(str, p.key)): p.message for p in read(parameters, extra)[1]}
+
+
+def test_the_blocks_are_those_that_nodes_ask_for() -> None:
+    configure_project("versatune")
+    assert dict(sorted(BLOCKS.items())) == parameter_models(dict(pipelines))
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("trian", "'train'"),
+        ("Train", "'train'"),
+        ("evalaute", "'evaluate'"),
+        ("base-model", "'base_model'"),
+        ("reference", "'references'"),
+        ("learning_rate", "references.learning_rate or train.learning_rate"),
+        ("steps_per_round", "train.steps_per_round"),
+    ],
+)
+def test_an_unknown_block_is_refused_with_the_nearest_name(name: str, meant: str) -> None:
+    found = told({name: {"rounds": 3}, "train": {}})
+    assert list(found) == [name] and f"did you mean {meant}" in found[name]
+
+
+def test_a_block_that_is_near_nothing_is_refused_all_the_same() -> None:
+    assert told({"zzz": 1}) == {"zzz": "there is no such block of parameters"}
+
+
+def test_values_for_interpolation_may_be_there() -> None:
+    assert told({"_rows": 3, "model": "m", "train": {"rounds": 3}}, "model") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "words"),
+    [
+        ({"round": 3}, "train.round", "did you mean 'rounds'"),
+        ({"lora": {"rank": 3}}, "train.lora.rank", "there is no such parameter"),
+        ({"strategy": {"name": "foster", "sigm": 1}}, "train.strategy.sigm", "'sigma'"),
+        ({"strategy": {"name": "foster", "sigma": -1}}, "train.strategy.sigma", "not -1"),
+        ({"strategy": {"name": "expand"}}, "train.strategy.target", "is missing"),
+        (None, "train", "the block is empty"),
+        ([1], "train", "a block of keys with values is needed here, not a list"),
+        (3, "train", "a block of keys with values is needed here, not 3"),
+        ({"lora": 8}, "train.lora", "a block of keys with values is needed here, not 8"),
+    ],
+)
+def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
+    value: Any, key: str, words: str
+) -> None:
+    found = told({"train": value})
+    assert list(found) == [key] and words in found[key]
+
+
+def test_everything_wrong_is_told_at_once() -> None:
+    wrong = {"train": {"rounds": 0, "unti": "rows"}, "evaluate": {"limt": 3}, "trian": {}}
+    assert {"train.rounds", "train.unti", "evaluate.limt", "trian"} <= set(told(wrong))
+
+
+def test_references_are_shown_as_they_are_measured() -> None:
+    blocks = {
+        "train": TrainParams(learning_rate=1e-4, max_length=64, heldout_rows_per_domain=7),
+        "references": ReferenceParams.model_validate({"max_steps": 9, "weight_decay": 0.5}),
+    }
+    shown = used(blocks)["references"]
+    assert (shown["learning_rate"], shown["max_length"], shown["heldout_rows"]) == (1e-4, 64, 7)
+    assert (shown["max_steps"], shown["weight_decay"]) == (9, 0.5)
+    assert used(blocks)["train"]["learning_rate"] == 1e-4

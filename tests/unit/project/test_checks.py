@@ -1,0 +1,148 @@
+"""What parameters alone can tell is told before any work; the project's own are all right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from versatune.params import merged
+from versatune.project import checks
+from versatune.project.blocks import read
+from versatune.settings import CONFIG_LOADER_ARGS
+
+ENVIRONMENTS = sorted(
+    folder.name if folder.parent.name == "conf" else f"results/{folder.name}"
+    for folder in (*Path("conf").iterdir(), *Path("conf/results").iterdir())
+    if folder.is_dir() and folder.name != "results"
+)
+
+
+@pytest.fixture(scope="module")
+def base(project_root: Path) -> dict[str, Any]:
+    """The parameters of the environment `test`."""
+    loader = OmegaConfigLoader(str(project_root / "conf"), env="test", **CONFIG_LOADER_ARGS)
+    return loader["parameters"]
+
+
+def told(base: dict[str, Any], changes: dict[str, Any], run: str | None = None) -> dict[str, str]:
+    blocks, wrong = read(merged(base, changes), ())
+    assert wrong == []
+    asked = checks.ALWAYS if run is None else checks.WHEN_RUN[run]
+    return {".".join(map(str, p.key)): p.message for p in checks.problems(blocks, asked)}
+
+
+EXPAND = {"name": "expand", "target": "lwa", "sigma": 1.0}
+HALF = {"name": "custom", "weights": {"law": 0.5, "medicine": 0.5}}
+ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"tokenize": {"max_length": 300}}, "train.max_length", "tokenize.max_length (300)"),
+        ({"train": {"max_length": 255}}, "train.max_length", "tokenize.max_length (256)"),
+        ({"references": {"max_length": 128}}, "references.max_length", "128 is less than"),
+        ({"compare": {"train": {"max_length": 9}}}, "compare.train.max_length", "9 is less"),
+        ({"base_model": {"pretrain": {"max_length": 64}}}, "tokenize.max_length", "takes (base"),
+        ({"train": {"unit": "rows"}}, "train.unit", "mixture.unit is 'tokens'"),
+        ({"compare": {"train": {"unit": "rows"}}}, "compare.train.unit", "mixture.unit is"),
+        ({"train": {"strategy": EXPAND}}, "train.strategy.target", "Did you mean 'law'?"),
+        ({"retrain": {"strategy": EXPAND | {"potential": "progress"}}}, "retrain.strategy.target",
+         "no domain 'lwa'"),
+        ({"compare": {"strategies": {"expand": EXPAND}}}, "compare.strategies.expand.target",
+         "no domain 'lwa'"),
+        ({"compare": {"target": "art"}}, "compare.target", "no domain 'art'"),
+        ({"mixture": {"strategy": HALF}}, "mixture.strategy.weights", "finance, science, code, o"),
+        ({"train": {"strategy": {"name": "custom", "weights": ONE}}}, "train.strategy.weights",
+         "no share for other"),
+        ({"train": {"epoch_cap": {"lawn": 2}}}, "train.epoch_cap.lawn", "Did you mean 'law'?"),
+        ({"compare": {"train": {"epoch_cap": {"art": 2}}}}, "compare.train.epoch_cap.art", "'art'"),
+        ({"evaluate": {"harness": {"tasks": {"medicin": ["x"]}}}}, "evaluate.harness.tasks.medicin",
+         "'medicine'"),
+        ({"retrain": {"promotion": {"limits": {"accuracy": {"domains": {"art": 0.1}}}}}},
+         "retrain.promotion.limits.accuracy.domains.art", "no domain 'art'"),
+        ({"retrain": {"strategy": {"potential": "reference"}}}, "retrain.strategy",
+         "measures none"),
+        ({"references": {"mode": "none"}}, "train.strategy", "references.mode is none"),
+        ({"references": {"heldout_rows": 5}}, "references.heldout_rows", "of 8 rows"),
+        ({"references": {"heldout_rows": None}}, "references.heldout_rows", "all, but"),
+        ({"mixture": {"floor": 0.17}}, "mixture.floor", "at most 0.1667"),
+        ({"train": {"strategy": {"floor": 0.2}}}, "train.strategy", "fit a floor of 0.2"),
+        ({"train": {"strategy": {"cap": 0.1}}}, "train.strategy", "a cap of 0.1"),
+        ({"compare": {"strategies": {"low": {"name": "odm", "cap": 0.1}}}},
+         "compare.strategies.low", "a cap of 0.1"),
+        ({"probe": {"judge": {"kind": "endpoint"}}}, "probe.judge.endpoint.server.model", "empty"),
+        ({"probe": {"judge": {"kind": "likelihood"}}}, "probe.judge.likelihood.name_or_path",
+         "instruct model"),
+        ({"probe": {"sampling": {"source": "server"}}}, "probe.sampling.server.model", "empty"),
+        ({"domains": {"art": {"description": "a", "sources": [{"path": "a.jsonl"}]}},
+          "probe": {"known_distribution": "Qwen2-7B"}}, "probe.known_distribution", "art"),
+        ({"evaluate": {"harness": {"tasks": {"legal": ["law"]}}}}, "domains.law.evaluation",
+         "two tasks of law are called 'law'"),
+        ({"domains": {"law": {"evaluation": [{"path": "held_out.jsonl"}]}}},
+         "domains.law.evaluation", "a task can't be called 'held_out'"),
+        ({"train": {"launcher": {"config_file": "none.yaml"}}}, "train.launcher.config_file",
+         "there is no none.yaml"),
+        ({"references": {"proxy": "no/model"}}, "references.proxy", "there is no no/model"),
+        ({"evaluate": {"harness": {"include_path": "no/tasks"}}}, "evaluate.harness.include_path",
+         "there is no no/tasks"),
+        ({"train": {"lora": {"r": 4}}, "compare": {"train": {"dtype": "bfloat16"}}},
+         "compare.train", "needs bf16: true"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_told(
+    base: dict[str, Any], changes: dict[str, Any], key: str, words: str
+) -> None:
+    found = told(base, changes)
+    assert list(found) == [key], found
+    assert words in found[key]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tokenize": {"max_length": 128}},
+        {"train": {"unit": "rows"}, "mixture": {"unit": "rows"}},
+        {"train": {"strategy": EXPAND | {"target": "Legal"}}},
+        {"train": {"epoch_cap": {"legal": 2}}},
+        {"references": {"mode": "none"}, "train": {"strategy": {"name": "odm", "sigma": None}}},
+        {"references": {"heldout_rows": 8}},
+        {"mixture": {"floor": 0.3, "strategy": {"name": "custom", "weights": ONE | {"other": 0}}}},
+        {"base_model": {"kind": "pretrained", "name_or_path": "m", "pretrain": {"max_length": 64}}},
+        {"probe": {"known_distribution": "Qwen2-7B", "judge": {"kind": "endpoint"}}},
+    ],
+)
+def test_what_goes_together_is_taken(base: dict[str, Any], changes: dict[str, Any]) -> None:
+    if changes.get("train", {}).get("strategy", {}).get("sigma", 0) is None:
+        changes["train"]["strategy"].pop("sigma")
+        base = {**base, "train": {**base["train"], "strategy": {}}}
+    assert told(base, changes) == {}
+
+
+def test_some_things_matter_to_the_stages_that_run(base: dict[str, Any]) -> None:
+    """The strategies compared by default need references, a project that never compares none."""
+    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential": "progress"}}}
+    assert told(base, none) == {}
+    found = told(base, none, run="compare")
+    assert list(found) == ["compare.strategies.foster"]
+    assert "references.mode is none" in found["compare.strategies.foster"]
+    adapter = {"train": {"lora": {"r": 4, "merge": False}}}
+    assert told(base, adapter) == {} and list(told(base, adapter, "retrain")) == [
+        "train.lora.merge"
+    ]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_the_parameters_of_every_environment_go_together(
+    env: str, project_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from versatune.project.hook import check
+    from versatune.project.places import Places
+
+    monkeypatch.chdir(project_root)
+    given = {name: name for name in ("model", "data") if "smollm2" in env}
+    if env == "results/smollm2_expand":
+        given.pop("model")
+    loader = OmegaConfigLoader("conf", env=env, runtime_params=given, **CONFIG_LOADER_ARGS)
+    assert len(check(loader, Places(loader))) == 14
