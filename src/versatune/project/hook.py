@@ -21,6 +21,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.project import blocks, checks
 from versatune.project.blocks import Blocks, Problem
 from versatune.project.places import Places
+from versatune.reporting.configuration import hide
 
 logger = logging.getLogger(__name__)
 
@@ -134,4 +135,4 @@ def _line(problem: Problem, place: str) -> str:
     key = ".".join(map(str, problem.key))
     where = f" ({place})" if place else ""
     end = "" if problem.message.endswith((".", "?")) else "."
-    return f"{key}{where}: {problem.message}{end}"
+    return hide("", f"{key}{where}: {problem.message}{end}")

@@ -126,3 +126,9 @@ def test_two_names_that_become_the_same_are_refused(conf: Path, second: str) -> 
     text = f"domains:\n  contract law: {one}\n  {second}: {one}\n"
     write(conf, {"local/parameters.yml": text})
     assert f"'contract law' and {second!r} are the same domain, 'contract_law'" in refused(conf)
+
+
+def test_what_looks_like_a_key_is_not_repeated(conf: Path) -> None:
+    write(conf, {"local/parameters.yml": "train: {rounds: hf_abcdefghijkl}\n"})
+    message = refused(conf)
+    assert "train.rounds (conf/local/parameters.yml:1)" in message and "hf_abc" not in message
