@@ -1,6 +1,7 @@
 """The edge to Kedro and MLflow: one run tracked, locked and timed from start to end."""
 
 import contextlib
+import dataclasses
 import datetime
 import json
 import logging
@@ -22,6 +23,7 @@ from kedro_mlflow.framework.hooks import MlflowHook
 from versatune import __version__, tracking
 from versatune.artifacts import exclusive, fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
+from versatune.io import FolderDataset
 from versatune.reporting.configuration import hide, masked
 from versatune.spool import Spool, first_line
 from versatune.training.api import refuse_changed
@@ -96,7 +98,9 @@ class TrackingHook(MlflowHook):
         """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
         if {"references", "train"} <= set(values):  # what isn't given there is as in `train`
-            values["references"] = values["references"].like(values["train"])
+            references, train = values["references"], values["train"]
+            own = references.model_dump(mode="json", exclude={"train"})
+            values["references"] = references.of_run(train).model_dump(mode="json") | own
         for name, value in values.items():
             tracking.log_params({name: value})
 
@@ -181,13 +185,23 @@ class TrackingHook(MlflowHook):
         return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)
 
 
+@dataclasses.dataclass
+class _Running:
+    """A node at work: what stands for its parameters, what it has still to save, its times."""
+
+    parameters: str
+    to_save: set[str]
+    began: float
+    noted: float
+
+
 class ProjectHook:
     """One run at a time in a data folder, and how long each node has taken."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
         self._timings = Path()
-        self._started: dict[str, float] = {}
+        self._running: dict[str, _Running] = {}
         self._folder = Path()
         self._environment = ""
         self._files: dict[str, Path] = {}
@@ -206,7 +220,9 @@ class ProjectHook:
         self._hold()
         if "trained_model" in pipeline.all_outputs():
             try:
-                refuse_changed(catalog.load("params:train"))
+                trained = catalog["trained_model"]
+                if isinstance(trained, FolderDataset):
+                    refuse_changed(catalog.load("params:train"), trained.filepath)
             except VersatuneError:
                 self._held.close()
                 raise
@@ -223,25 +239,38 @@ class ProjectHook:
             raise
 
     @hook_impl
-    def before_node_run(self, node: Node) -> None:
+    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
         logger.info("── %s", node.name)
-        self._started[node.name] = time.monotonic()
+        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
+        now = time.monotonic()
+        self._running[node.name] = _Running(fingerprint(parameters), set(node.outputs), now, now)
 
     @hook_impl
-    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+    def after_node_run(self, node: Node) -> None:
+        self._note(node)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
+        """Saving is where the work is done of a node that says what is to be made."""
+        self._running[node.name].to_save.discard(dataset_name)
+        self._note(node)
+
+    def _note(self, node: Node) -> None:
         """Add up the time spent on a node under its present parameters, over all runs."""
-        seconds = time.monotonic() - self._started.pop(node.name)
-        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
-        stamp = fingerprint(parameters)
+        running = self._running[node.name]
+        seconds = time.monotonic() - running.noted
+        running.noted += seconds
         try:
             timings = read_json(self._timings) if self._timings.is_file() else {}
         except VersatuneError:
             timings = {}
         before = timings.get(node.name, {})
+        stamp = running.parameters
         spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
         timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
         write_json(self._timings, timings)
-        tracking.log_metrics({f"seconds/{node.name}": seconds})
+        if not running.to_save:
+            tracking.log_metrics({f"seconds/{node.name}": running.noted - running.began})
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:

@@ -1,11 +1,25 @@
 """The base of every parameter model."""
 
 import difflib
+import functools
+import logging
+from collections.abc import Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+PLACES = ("folder", "cleaned", "tokenized", "knowledge")
+"""Keys with which earlier versions said where a stage writes."""
+
+
+@functools.cache
+def warn_renamed(old: str, new: str) -> None:
+    """Say once that a key has another name by now."""
+    logger.warning("%s is called %s now; the old name works in this version alone.", old, new)
 
 
 def file_name(value: str) -> str:
@@ -39,6 +53,10 @@ class Params(_Readable):
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """These parameters with ``changes``, validated; of a block those keys that are given."""
+        return type(self).model_validate(_merged(self.model_dump(), changes))
+
 
 class RootParams(_Readable, RootModel[T], Generic[T]):
     """A block of parameters that is a mapping or a list rather than fixed fields."""
@@ -46,8 +64,24 @@ class RootParams(_Readable, RootModel[T], Generic[T]):
     model_config = ConfigDict(frozen=True)
 
 
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with ``changes`` in their place, key by key inside blocks that both have."""
+    found = dict(values)
+    for key, change in changes.items():
+        value = found.get(key)
+        if isinstance(value, Mapping) and isinstance(change, Mapping):
+            change = _merged(value, change)
+        found[key] = change
+    return found
+
+
 def _sentence(model: type[BaseModel], error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden" and error["loc"][-1] in PLACES:
+        return (
+            f"{key}: parameters say no places any more: what is written where stands in the "
+            "catalog (conf/*/catalog*.yml), and `data` in globals.yml moves all of it"
+        )
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(error["loc"][-1]), _all_fields(model), n=1)
         hint = f" (did you mean {near[0]!r}?)" if near else ""

@@ -15,8 +15,9 @@ from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
 from tests.support import Kedro, command, environment
-from versatune.artifacts import WorkFolder, exclusive
+from versatune.artifacts import exclusive
 from versatune.hooks import VIEWS
+from versatune.work import WorkFolder
 
 pytestmark = pytest.mark.slow
 

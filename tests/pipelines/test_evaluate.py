@@ -11,7 +11,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from tests.tiny import BYTES, save_tiny
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
@@ -19,6 +19,7 @@ from versatune.evaluation.forgetting import CHANGE_COLUMNS
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate import create_pipeline
 from versatune.pipelines.evaluate.nodes import evaluate_tuned, metric_values
+from versatune.work import WorkFolder
 
 OUTPUTS = ("evaluation", "evaluation_items", "forgetting")
 

@@ -14,7 +14,7 @@ from kedro_datasets.pandas import ParquetDataset
 
 from tests.scaled_training import PARAMS, START
 from versatune import tracking
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
@@ -26,6 +26,7 @@ from versatune.pipelines.train.params import TrackingParams
 from versatune.reporting.tables import round_log
 from versatune.training.api import TrainResult, train
 from versatune.training.config import TrainParams
+from versatune.work import WorkFolder
 
 CONTRACT = {
     *("round", "step", "domain", "weight", "realised_share_rows", "realised_share_tokens"),

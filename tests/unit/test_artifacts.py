@@ -18,7 +18,6 @@ from versatune.artifacts import (
     INPUTS,
     MANIFEST,
     FolderRef,
-    WorkFolder,
     check,
     difference,
     exclusive,
@@ -31,6 +30,7 @@ from versatune.artifacts import (
     write_json,
 )
 from versatune.errors import VersatuneError
+from versatune.work import WorkFolder
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(

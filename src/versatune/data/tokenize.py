@@ -15,14 +15,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import (
     FolderRef,
-    WorkFolder,
-    exclusive,
     file_digest,
     fingerprint,
     read_json,
@@ -31,6 +30,7 @@ from versatune.artifacts import (
 from versatune.data.accounts import TokenNotes
 from versatune.data.config import TokenizeParams
 from versatune.errors import VersatuneError
+from versatune.work import Piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,25 +53,21 @@ def tokenize(
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
-) -> FolderRef:
-    """Tokenise the rows of :func:`versatune.data.clean.clean` into ``params.folder``.
+) -> Piece:
+    """The rows of :func:`versatune.data.clean.clean` as tokens.
 
     ``checkpoint``: the Hugging Face folder with the tokenizer, read by ``load_tokenizer`` only
-    when there is work. Facts of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
+    when there is work. Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
     its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
     ``supervised_tokens``. ``report.json`` counts the rows that were dropped or truncated.
     """
     _check_length(checkpoint, params.max_length)
     inputs = {
-        "parameters": params.model_dump(mode="json", exclude={"folder", "num_workers"}),
+        "parameters": params.model_dump(mode="json", exclude={"num_workers"}),
         "data": data.fingerprint,
         "tokenizer": tokenizer_fingerprint(checkpoint),
     }
-    with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
-        work = WorkFolder.open(params.folder, inputs)
-        if work.complete:
-            return work.ref
-        return _tokenize(work, data, load_tokenizer(checkpoint), params)
+    return Piece(inputs, partial(_tokenize, data, checkpoint, load_tokenizer, params))
 
 
 def tokenizer_fingerprint(checkpoint: Path) -> str:
@@ -99,15 +95,16 @@ class _Task:
 
 
 def _tokenize(
-    work: WorkFolder,
     data: FolderRef,
-    tokenizer: "PreTrainedTokenizerBase",
+    checkpoint: Path,
+    load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
-) -> FolderRef:
+    folder: Path,
+) -> dict[str, Any]:
     from versatune.data.arrow import describe
     from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
 
-    spec = EncoderSpec.of(tokenizer)
+    spec = EncoderSpec.of(load_tokenizer(checkpoint))
     encoder = Encoder(spec, params.max_length, params.overflow)
     if not encoder.template.ends_answers:
         logger.warning(
@@ -117,7 +114,7 @@ def _tokenize(
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [
-            _Task(shard, work.path / split / shard.name)
+            _Task(shard, folder / split / shard.name)
             for shard in sorted((data.path / split).glob("data-*.arrow"))
         ]
         for split in SPLITS
@@ -134,15 +131,15 @@ def _tokenize(
             name: {"rows": n.rows, "tokens": n.tokens, "supervised_tokens": n.supervised_tokens}
             for name, n in found.items()
         }
-        describe(work.path / split, [task.target.name for task in tasks[split]], SCHEMA)
-    write_json(work.path / REPORT, {name: notes.as_dict() for name, notes in report.items()})
-    return work.seal(
-        domains=names,
-        max_length=params.max_length,
-        tokenizer=work.inputs["tokenizer"],
-        data_fingerprint=data.facts["data_fingerprint"],
+        describe(folder / split, [task.target.name for task in tasks[split]], SCHEMA)
+    write_json(folder / REPORT, {name: notes.as_dict() for name, notes in report.items()})
+    return {
+        "domains": names,
+        "max_length": params.max_length,
+        "tokenizer": tokenizer_fingerprint(checkpoint),
+        "data_fingerprint": data.facts["data_fingerprint"],
         **facts,
-    )
+    }
 
 
 def _run(

@@ -84,8 +84,6 @@ class HarnessParams(Params):
 class EvaluateParams(Params):
     """Everything that changes what is measured; the same for every model that is compared."""
 
-    folder: Path
-    """Where results are kept, by checkpoint and task; what is there is not measured again."""
     rows_per_domain: int | None = Field(default=None, ge=1)
     """Held-out rows a domain; null takes all."""
     batch_tokens: int | None = Field(default=None, ge=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from versatune.artifacts import WorkFolder, exclusive
+from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.modeling.base import (
     BaseModelParams,
@@ -19,6 +19,7 @@ from versatune.modeling.base import (
     make_base,
 )
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.work import WorkFolder
 
 TINY = PretrainParams(
     vocab_size=300,

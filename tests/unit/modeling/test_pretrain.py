@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from versatune.artifacts import WorkFolder
+from versatune.work import WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling import pretrain as module
 from versatune.modeling.base import PretrainParams
@@ -119,7 +119,6 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
     params = PARAMS.model_copy(update={"num_train_epochs": 15.0})
     script = (
         "import sys; from pathlib import Path\n"
-        "from versatune.artifacts import WorkFolder\n"
         "from versatune.modeling.base import PretrainParams\n"
         "from versatune.modeling.pretrain import pretrain\n"
         "params = PretrainParams.model_validate_json(sys.argv[1])\n"

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Labelled, labelled_texts
 from versatune.probing.judges.classifier import Classifier, split, train, weak_to_other
+from versatune.work import WorkFolder
 
 
 def test_it_knows_its_domains(judge: FolderRef, texts):

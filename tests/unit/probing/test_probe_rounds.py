@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import judges, result
@@ -16,6 +16,7 @@ from versatune.probing.judges.base import Judgement
 from versatune.probing.judges.classifier import Classifier
 from versatune.probing.probe import judge_samples, load_probe, run_probe, skipped
 from versatune.probing.sampling import ModelSampler, Sample
+from versatune.work import WorkFolder
 
 
 def params(folder: Path, **rounds) -> ProbeParams:

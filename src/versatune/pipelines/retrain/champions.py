@@ -43,7 +43,7 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
         version = registry.champion(params.model_name)
         found = None
         if version is not None:
-            checkpoint = registry.checkpoint_of(version, params.folder / CHAMPIONS)
+            checkpoint = registry.checkpoint_of(version, diary.folder / CHAMPIONS)
             found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
     except RegistryAwayError as error:
         state = diary.state

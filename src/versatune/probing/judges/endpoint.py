@@ -12,6 +12,7 @@ import json
 import logging
 import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,13 +20,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tqdm import tqdm
 
-from versatune.artifacts import FolderRef, WorkFolder, fingerprint
+from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, require_server
 from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
 from versatune.probing.quantification import Array
 from versatune.probing.served import FilteredError, Server, first_choice
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -240,7 +242,6 @@ def about(params: EndpointParams) -> dict[str, Any]:
 
 
 def train(
-    folder: Path,
     clean: FolderRef,
     params: EndpointParams,
     descriptions: dict[str, str],
@@ -248,7 +249,7 @@ def train(
     keep: Path,
     api_key: str,
     key: str = "probe.judge",
-) -> FolderRef:
+) -> Piece:
     """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
 
     Answers are kept in ``keep``. Rows that got none in an earlier run are asked about again.
@@ -262,9 +263,20 @@ def train(
         "descriptions": list(descriptions.items()),
         "seed": seed,
     }
-    work = WorkFolder.open(folder, inputs)
-    if work.complete and not work.ref.facts.get("labelled_failed"):
-        return work.ref
+    make = partial(_measure, clean, params, descriptions, seed, keep, api_key, key)
+    return Piece(inputs, make, enough=lambda ref: not ref.facts.get("labelled_failed"))
+
+
+def _measure(
+    clean: FolderRef,
+    params: EndpointParams,
+    descriptions: dict[str, str],
+    seed: int,
+    keep: Path,
+    api_key: str,
+    key: str,
+    folder: Path,
+) -> dict[str, Any]:
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
     ordered = {name: descriptions[name] for name in domains}
     judgement = Endpoint(ordered, params, keep, api_key, key).judge(texts)
@@ -276,17 +288,16 @@ def train(
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
             f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )
-    work.reopen()
     probabilities = judgement.probabilities[ok]
-    Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(work.path)
-    return work.seal(
-        kind="endpoint",
-        name=f"{params.server.model} at an endpoint",
-        domains=domains,
-        descriptions=ordered,
-        labelled_rows=int(ok.sum()),
-        labelled_without_answer=int((~ok).sum()),
-        labelled_failed=judgement.status.count("failed"),
-        accuracy=float((probabilities.argmax(axis=1) == labels[ok]).mean()),
+    Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(folder)
+    return {
+        "kind": "endpoint",
+        "name": f"{params.server.model} at an endpoint",
+        "domains": domains,
+        "descriptions": ordered,
+        "labelled_rows": int(ok.sum()),
+        "labelled_without_answer": int((~ok).sum()),
+        "labelled_failed": judgement.status.count("failed"),
+        "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
         **judgement.facts,
-    )
+    }
