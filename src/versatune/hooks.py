@@ -215,8 +215,11 @@ class ProjectHook:
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
         """Hold the data folder, and say before all other work what training would refuse."""
+        refuse_side_by_side(str(run_params.get("runner")))
         self._hold()
         if "trained_model" in pipeline.all_outputs():
             try:
@@ -239,7 +242,12 @@ class ProjectHook:
             raise
 
     @hook_impl
-    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
+    def before_node_run(self, node: Node, inputs: dict[str, Any], is_async: bool) -> None:
+        if is_async:
+            raise VersatuneError(
+                "--async saves in threads, and saving is where models are trained: what was asked "
+                "to stop would go on. Leave it out."
+            )
         logger.info("── %s", node.name)
         parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
         now = time.monotonic()
@@ -283,6 +291,17 @@ class ProjectHook:
     @hook_impl
     def on_pipeline_error(self) -> None:
         self._held.close()
+
+
+def refuse_side_by_side(runner: str) -> None:
+    """Raise VersatuneError for a runner that works on several nodes at a time."""
+    for name in ("ThreadRunner", "ParallelRunner"):
+        if name in runner:
+            raise VersatuneError(
+                f"--runner {name} works on several nodes at a time, which share this process's "
+                "random numbers, cores and records for MLflow: results would differ from run to "
+                "run. Leave it out."
+            )
 
 
 def data_folder(context: KedroContext) -> Path:
