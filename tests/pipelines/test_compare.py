@@ -230,6 +230,8 @@ def test_an_unknown_target_is_refused(tiny_store: FolderRef) -> None:
         ({"seeds": (1, 1)}, "a seed is given twice"),
         ({"strategies": {"a/b": {"name": "uniform"}}}, "names a folder"),
         ({"train": {"seed": 3}}, "seed: set by the comparison"),
+        ({"train": {"folder": "a"}}, "folder: parameters say no places any more"),
+        ({"folder": "a"}, "folder: parameters say no places any more"),
         ({"train": {"learnin_rate": 1e-3}}, "learnin_rate"),
         ({"strategies": {"uniform": {}, "fostr": {}}}, "fostr"),
     ],

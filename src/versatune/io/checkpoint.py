@@ -7,18 +7,17 @@ from kedro.io import AbstractDataset, DatasetError
 
 from versatune.artifacts import read_json, write_json
 from versatune.errors import VersatuneError
+from versatune.io.folder import from_here
 from versatune.modeling.base import pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.work import Piece, make_folder
 
 
 class CheckpointDataset(AbstractDataset[Piece | CheckpointRef, dict[str, Any]]):
-    """A checkpoint's reference as JSON; one that is still to be made is made in ``folder``."""
+    """A checkpoint's reference as JSON; one that is still to be made is made in ``path``."""
 
-    def __init__(
-        self, *, filepath: str, folder: str, metadata: dict[str, Any] | None = None
-    ) -> None:
-        self._filepath, self.folder = Path(filepath), Path(folder)
+    def __init__(self, *, filepath: str, path: str, metadata: dict[str, Any] | None = None) -> None:
+        self._filepath, self._folder = Path(filepath), from_here(path)
         self.metadata = metadata
 
     def load(self) -> dict[str, Any]:
@@ -29,14 +28,14 @@ class CheckpointDataset(AbstractDataset[Piece | CheckpointRef, dict[str, Any]]):
 
     def save(self, data: Piece | CheckpointRef) -> None:
         if isinstance(data, Piece):
-            data = pretrained_here(make_folder(data, self.folder).path)
+            data = pretrained_here(make_folder(data, self._folder).path)
         write_json(self._filepath, data)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "folder": str(self.folder)}
+        return {"filepath": str(self._filepath), "folder": str(self._folder)}
 
 
 # As in versatune.io.folder: saving is the work itself, its sentences stay sentences.

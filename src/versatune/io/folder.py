@@ -14,11 +14,18 @@ from versatune.work import Piece, make_folder
 INDEX = "pieces.json"
 
 
+def from_here(path: str) -> Path:
+    """``path`` from the working folder if it lies below it, for Kedro makes it absolute: what
+    references and records hold then stays right when a project is moved."""
+    found, here = Path(path), Path.cwd()
+    return found.relative_to(here) if found.is_relative_to(here) else found
+
+
 class _Place(AbstractDataset[Any, Any]):
     """A folder of the catalog."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self.filepath = Path(filepath)
+        self.filepath = from_here(filepath)
         self.metadata = metadata
 
     def _describe(self) -> dict[str, Any]:

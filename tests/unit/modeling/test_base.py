@@ -51,7 +51,7 @@ def model(tiny_checkpoint: CheckpointRef, tmp_path: Path) -> Path:
 def made(params: BaseModelParams, corpus: Path) -> CheckpointRef:
     """The base model by the catalog's dataset, as a run finds or makes it."""
     entry = CheckpointDataset(
-        filepath=str(corpus.with_name("base.json")), folder=str(corpus.with_name("base"))
+        filepath=str(corpus.with_name("base.json")), path=str(corpus.with_name("base"))
     )
     entry.save(make_base(params, corpus))
     return CheckpointRef.noted(entry.load())
@@ -112,7 +112,7 @@ def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:
         "from versatune.pipelines.ingest.base_params import BaseModelParams\n"
         "params = BaseModelParams.model_validate_json(sys.argv[1])\n"
         "folder = Path(sys.argv[2]).with_name('base')\n"
-        "entry = CheckpointDataset(filepath=f'{folder}.json', folder=str(folder))\n"
+        "entry = CheckpointDataset(filepath=f'{folder}.json', path=str(folder))\n"
         "entry.save(make_base_model(params, {'corpus': sys.argv[2]}))\n"
         "print(entry.load()['fingerprint'])\n"
         "assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()\n"

@@ -10,14 +10,13 @@ changes, so the next run asks only for what is missing, ``failed`` texts among t
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from versatune.artifacts import FolderRef, fingerprint
@@ -28,6 +27,7 @@ from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_
 from versatune.probing.quantification import Array
 from versatune.probing.served import FilteredError, Server, first_choice
 from versatune.work import Piece
+from versatune.work.log import Log
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ INSTRUCTION = (
 class Answer(BaseModel):
     """One kept answer: a line of ``answers.jsonl``."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     """Stands for the text and everything the question depends on."""
@@ -108,9 +108,7 @@ class Endpoint:
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, about(params)])
-        keep.mkdir(parents=True, exist_ok=True)
-        self._file = keep / ANSWERS
-        self._lock = threading.Lock()
+        self._answers = Log(keep / ANSWERS, TypeAdapter(Answer))
 
     @classmethod
     def load(
@@ -133,7 +131,7 @@ class Endpoint:
             bar.update()
             if error is None:
                 known[key] = answer
-                self._keep(answer)
+                self._answers.append(answer.model_dump())
             else:
                 trouble = error
         bar.close()
@@ -215,24 +213,8 @@ class Endpoint:
         return hashlib.sha256(f"{self._question}\n{text}".encode()).hexdigest()[:32]
 
     def _kept(self) -> dict[str, Answer]:
-        """Kept answers by key; a line cut off by a crash is left out."""
-        known: dict[str, Answer] = {}
-        if self._file.is_file():
-            text = self._file.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                with self._file.open("a", encoding="utf-8") as handle:
-                    handle.write("\n")  # so that the next answer has a line of its own
-            for line in text.split("\n"):
-                try:
-                    answer = Answer.model_validate_json(line)
-                except ValidationError:
-                    continue
-                known[answer.key] = answer
-        return known
-
-    def _keep(self, answer: Answer) -> None:
-        with self._lock, self._file.open("a", encoding="utf-8") as handle:
-            handle.write(answer.model_dump_json() + "\n")
+        """Kept answers by key; a text that was asked about twice has the later one."""
+        return {answer.key: answer for answer in self._answers.records()}
 
 
 def about(params: EndpointParams) -> dict[str, Any]:
