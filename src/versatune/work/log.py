@@ -2,7 +2,8 @@
 
 A line carries a checksum of itself, and its record is of a model that knows no other keys. A
 process killed while it appends leaves the beginning of a line, which is left out, and the next
-record has a line of its own; a line that was damaged later is found, told and left out. Lines from before there were checksums are taken as they are.
+record has a line of its own; a line that was damaged later is found, told and left out. Lines from
+before there were checksums are taken as they are.
 """
 
 import json
