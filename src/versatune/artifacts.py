@@ -26,21 +26,21 @@ INPUTS = "inputs.json"
 CHECKSUM = "checksum"
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """``value`` as JSON types; pydantic models are dumped, paths become strings."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        items = [plain(v) for v in value]
+        items = [to_jsonable(v) for v in value]
         return sorted(items) if isinstance(value, set | frozenset) else items
     return str(value) if isinstance(value, Path) else value
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits that stand for ``value`` (anything :func:`plain` can turn into JSON)."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    """16 hex digits that stand for ``value`` (anything :func:`to_jsonable` can turn into JSON)."""
+    text = json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -85,7 +85,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:

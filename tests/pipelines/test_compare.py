@@ -1,6 +1,7 @@
 """The compare pipeline on tiny real models, with a hand-filled catalog."""
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.io import FoldersDataset, PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare import create_pipeline
-from versatune.pipelines.compare.contest import Run
+from versatune.pipelines.compare.contest import ComparisonSetup, Plan, Run, pieces
 from versatune.pipelines.compare.nodes import KINDS, collect_runs, plan_runs, train_and_evaluate
 from versatune.pipelines.compare.params import PER_RUN, CompareParams
 from versatune.training.config import TrainParams
@@ -247,6 +248,24 @@ def test_the_stratified_mix_is_always_in_it() -> None:
     assert list(named.strategies) == ["uniform", "strata"]
     assert "foster" not in settings(strategies={"uniform": {}, "foster": None}).strategies
     assert math.isclose(settings().strategies["foster"].sigma, 0.5)  # type: ignore[union-attr]
+
+
+def test_runs_can_be_made_by_another_process(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    setup = ComparisonSetup(
+        store=tiny_store,
+        base=tiny_checkpoint,
+        tasks=(),
+        evaluate=EvaluateParams(rows_per_domain=2),
+        evaluations=tmp_path,
+        keep_models=False,
+    )
+    planned = Plan.model_validate(plan(tiny_store, settings())["foster"])
+    made = pieces(planned, setup)
+    assert list(made) == [f"foster/seed_{seed}/result" for seed in (0, 1)]
+    for piece in made.values():
+        assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint
 
 
 def test_every_kind_is_an_instance_of_one_template() -> None:

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from versatune.artifacts import file_digest, fingerprint, plain
+from versatune.artifacts import file_digest, fingerprint, to_jsonable
 from versatune.evaluation.tasks import CODE_KINDS, Kind
 from versatune.params import Params, file_name
 
@@ -154,4 +154,4 @@ class EvaluateParams(Params):
         found = {"held_out": self.of_heldout(), **{kind: self.of_file(kind) for kind in kinds}}
         if any(self.harness.tasks.values()):
             found["harness"] = {"tasks": self.harness.tasks, **self.of_harness()}
-        return dict(plain(found))
+        return dict(to_jsonable(found))

@@ -104,7 +104,7 @@ def make_base(params: BaseModelParams, corpus: Path) -> Piece | CheckpointRef:
 
 def pretrained_here(folder: Path) -> CheckpointRef:
     """The reference of a model that was pretrained in ``folder``."""
-    return CheckpointRef.made_here(folder, "pretrained on the sample")
+    return CheckpointRef.from_manifest(folder, "pretrained on the sample")
 
 
 def _pretrain(params: PretrainParams, corpus: Path, folder: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import FolderRef, plain
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
@@ -131,7 +131,7 @@ def judge_in_rounds(
     (``n``), after how many ``rounds`` it stopped and why (``stopped``: ``half_width`` or
     ``limit``).
     """
-    asked = plain({"rounds": params.rounds, "estimate": params.estimate})
+    asked = to_jsonable({"rounds": params.rounds, "estimate": params.estimate})
 
     def judged(folder: Path) -> dict[str, Any]:
         store, size = JudgementStore(folder, open_judge), wave_size(params)

@@ -25,8 +25,8 @@ from versatune.artifacts import (
     files_below,
     fingerprint,
     is_temporary,
-    plain,
     read_json,
+    to_jsonable,
     with_checksum,
     write_json,
 )
@@ -133,7 +133,7 @@ class WorkFolder:
           VersatuneError.
         """
         path = Path(path)
-        wanted = plain(inputs)
+        wanted = to_jsonable(inputs)
         if path.exists() and not (path / INPUTS).is_file():
             # A process killed while it wrote its first file leaves that file's beginning.
             if not path.is_dir() or any(not is_temporary(f) for f in path.iterdir()):
@@ -175,7 +175,7 @@ class WorkFolder:
 
     def seal(self, **metadata: Any) -> FolderRef:
         """Write the manifest, last of all: the folder is finished. Returns its reference."""
-        self._metadata = plain(metadata)
+        self._metadata = to_jsonable(metadata)
         for left_over in filter(is_temporary, list(self.path.rglob("*"))):
             left_over.unlink()
         names = [n for n in files_below(self.path) if n not in (MANIFEST, INPUTS)]

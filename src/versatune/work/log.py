@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
-from versatune.artifacts import CHECKSUM, fingerprint, plain, with_checksum, write_atomic
+from versatune.artifacts import CHECKSUM, fingerprint, to_jsonable, with_checksum, write_atomic
 
 logger = logging.getLogger(__name__)
 
@@ -100,4 +100,4 @@ class Log(Generic[T]):
 
 def encoded(record: Mapping[str, Any]) -> str:
     """A record as its line."""
-    return json.dumps(with_checksum(plain(record)), ensure_ascii=False)
+    return json.dumps(with_checksum(to_jsonable(record)), ensure_ascii=False)

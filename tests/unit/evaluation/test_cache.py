@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from versatune.artifacts import FolderRef, plain
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.evaluation import config, run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
@@ -234,7 +234,7 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
         tasks.append(read_task("code", kind, tmp_path / f"{kind}.jsonl"))
     deciding, own = params.deciding(), {"versions", "store", "task", "harness"}
     for part in run.parts_of(tiny_store, tasks, params):
-        settings = {k: v for k, v in plain(part.inputs).items() if k not in own}
+        settings = {k: v for k, v in to_jsonable(part.inputs).items() if k not in own}
         name = "harness" if part.name == "law-courts" else part.name.removeprefix("code-")
         assert settings == {k: deciding[name][k] for k in settings}
 

@@ -54,7 +54,7 @@ def made(params: BaseModelParams, corpus: Path) -> CheckpointRef:
         filepath=str(corpus.with_name("base.json")), path=str(corpus.with_name("base"))
     )
     entry.save(make_base(params, corpus))
-    return CheckpointRef.noted(entry.load())
+    return CheckpointRef.from_entry(entry.load())
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
@@ -87,7 +87,7 @@ def test_other_parameters_or_another_corpus_pretrain_anew(corpus: Path) -> None:
 def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path) -> None:
     params = BaseModelParams(pretrain=TINY)
     first = made(params, corpus)
-    assert CheckpointRef.noted(first.model_dump(mode="json")) == first
+    assert CheckpointRef.from_entry(first.model_dump(mode="json")) == first
     weights = first.path / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -97,9 +97,9 @@ def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path) -> N
     work.seal()
     second = made(params, corpus)
     assert second.path == first.path and second.fingerprint != first.fingerprint
-    assert CheckpointRef.noted(second.model_dump(mode="json")) == second
+    assert CheckpointRef.from_entry(second.model_dump(mode="json")) == second
     with pytest.raises(VersatuneError, match="is not the one `ingest` found there"):
-        CheckpointRef.noted(first.model_dump(mode="json"))
+        CheckpointRef.from_entry(first.model_dump(mode="json"))
 
 
 def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:

@@ -1,6 +1,7 @@
 """Reference losses: minima of held-out curves, cached by domain, and without any run."""
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,8 @@ def test_runs_train_as_training_does_but_for_what_is_given(
         1,
     )
     assert [piece.inputs["only"] for piece in pieces.values()] == ["law", "medicine", "code"]
+    for piece in pieces.values():  # so that another process can make it
+        assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint
 
 
 def not_needed_rows(store: FolderRef) -> FolderRef:

@@ -146,7 +146,7 @@ def _train_and_evaluate(
         folder=_model_of(folder),
         on_round=log_round,
     )
-    tuned = CheckpointRef.made_here(trained.model_ref.path, run.strategy)
+    tuned = CheckpointRef.from_manifest(trained.model_ref.path, run.strategy)
     measured = _evaluate(setup, tuned, run.strategy)
     against_base(base, measured, run.strategy).to_parquet(folder / ROWS, index=False)
     measured.items.to_parquet(folder / "items.parquet", index=False)

@@ -95,7 +95,7 @@ def train_and_evaluate(
 
     setup = ComparisonSetup(
         store=tokenized,
-        base=CheckpointRef.noted(base_model),
+        base=CheckpointRef.from_entry(base_model),
         tasks=tuple(local_tasks(domains)),
         evaluate=evaluate,
         evaluations=evaluations,

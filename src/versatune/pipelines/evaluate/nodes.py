@@ -27,7 +27,9 @@ def evaluate_base(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
     local_tasks(domains)  # a wrong line is told before a model is read
-    return evaluate(CheckpointRef.noted(base_model), BASE, tokenized, domains, params, evaluations)
+    return evaluate(
+        CheckpointRef.from_entry(base_model), BASE, tokenized, domains, params, evaluations
+    )
 
 
 def evaluate_tuned(
@@ -38,7 +40,7 @@ def evaluate_tuned(
     evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model after training, by the same code on the same items."""
-    tuned = CheckpointRef.made_here(trained_model.path, TUNED)
+    tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
     return evaluate(tuned, TUNED, tokenized, domains, params, evaluations)
 
 
@@ -53,7 +55,7 @@ def evaluate_others(
     others = [CheckpointRef.of_folder(path, name) for name, path in params.others.items()]
     advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
     for other in others:
-        same_vocabulary(other, CheckpointRef.noted(base_model), advice)
+        same_vocabulary(other, CheckpointRef.from_entry(base_model), advice)
     found = [
         evaluate(other, other.name, tokenized, domains, params, evaluations) for other in others
     ]

@@ -24,7 +24,7 @@ def reference_rows(
     """The rows in tokens of the proxy, when the references are measured with one."""
     from versatune.training import reference
 
-    return reference.reference_rows(tokenized, CheckpointRef.noted(base_model), params)
+    return reference.reference_rows(tokenized, CheckpointRef.from_entry(base_model), params)
 
 
 def reference_runs(
@@ -37,7 +37,7 @@ def reference_runs(
     """Train on each domain alone, stopped early on held-out rows."""
     from versatune.training import reference
 
-    base = CheckpointRef.noted(base_model)
+    base = CheckpointRef.from_entry(base_model)
     return reference.reference_runs(tokenized, reference_rows, base, params, train)
 
 

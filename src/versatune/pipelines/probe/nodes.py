@@ -39,7 +39,7 @@ def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) 
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
-    base, key = CheckpointRef.noted(base_model), sampler_key.get_secret_value()
+    base, key = CheckpointRef.from_entry(base_model), sampler_key.get_secret_value()
     return probe.draw_samples(sampling.make_sampler(base, params.sampling, key), params)
 
 

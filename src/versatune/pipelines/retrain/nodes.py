@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from versatune import tracking
-from versatune.artifacts import FolderRef, plain
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.retrain import champions
@@ -47,7 +47,7 @@ def look_for_news(
     saw = challenger.seen(
         domains, params, clean, tokenize, train, evaluate, base, retrain_knowledge, remembered
     )
-    night, new = Diary(retrain_runs).open(plain(saw))
+    night, new = Diary(retrain_runs).open(to_jsonable(saw))
     reasons = night.new if new else []
     if new:
         logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))

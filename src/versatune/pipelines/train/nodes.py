@@ -36,7 +36,7 @@ def train_model(
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     training = Training(
         store=tokenized,
-        base=CheckpointRef.noted(base_model),
+        base=CheckpointRef.from_entry(base_model),
         params=params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
@@ -57,7 +57,7 @@ def read_history(trained_model: FolderRef) -> pd.DataFrame:
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
     """Put the trained model beside the run's numbers."""
     if params.log_model:
-        made = CheckpointRef.made_here(trained_model.path, "trained")
+        made = CheckpointRef.from_manifest(trained_model.path, "trained")
         tracking.log_model(made.path, made.fingerprint, "What is a contract?")
 
 
