@@ -1,7 +1,6 @@
 """The edge to Kedro and MLflow: one run tracked, locked and timed from start to end."""
 
 import contextlib
-import dataclasses
 import datetime
 import json
 import logging
@@ -17,11 +16,10 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
-from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 
 from versatune import __version__, tracking
-from versatune.artifacts import exclusive, fingerprint, read_json, write_json
+from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
 from versatune.reporting.configuration import hide, masked
@@ -58,7 +56,7 @@ class TrackingHook(MlflowHook):
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._project = context.project_path
-        self._spool = Spool(_reporting(context) / "mlflow_spool.jsonl")
+        self._spool = Spool(reporting_folder(context) / "mlflow_spool.jsonl")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         _be_brief_about_databases()
@@ -185,23 +183,11 @@ class TrackingHook(MlflowHook):
         return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)
 
 
-@dataclasses.dataclass
-class _Running:
-    """A node at work: what stands for its parameters, what it has still to save, its times."""
-
-    parameters: str
-    to_save: set[str]
-    began: float
-    noted: float
-
-
 class ProjectHook:
-    """One run at a time in a data folder, and how long each node has taken."""
+    """One run at a time in a data folder."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
-        self._timings = Path()
-        self._running: dict[str, _Running] = {}
         self._folder = Path()
         self._environment = ""
         self._files: dict[str, Path] = {}
@@ -210,16 +196,12 @@ class ProjectHook:
     def after_context_created(self, context: KedroContext) -> None:
         self._folder = data_folder(context)
         self._environment = context.env or "local"
-        self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(
-        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
-    ) -> None:
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Hold the data folder, and say before all other work what training would refuse."""
-        refuse_side_by_side(str(run_params.get("runner")))
         self._hold()
         if "trained_model" in pipeline.all_outputs():
             try:
@@ -242,45 +224,6 @@ class ProjectHook:
             raise
 
     @hook_impl
-    def before_node_run(self, node: Node, inputs: dict[str, Any], is_async: bool) -> None:
-        if is_async:
-            raise VersatuneError(
-                "--async saves in threads, and saving is where models are trained: what was asked "
-                "to stop would go on. Leave it out."
-            )
-        logger.info("── %s", node.name)
-        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
-        now = time.monotonic()
-        self._running[node.name] = _Running(fingerprint(parameters), set(node.outputs), now, now)
-
-    @hook_impl
-    def after_node_run(self, node: Node) -> None:
-        self._note(node)
-
-    @hook_impl
-    def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Saving is where the work is done of a node that says what is to be made."""
-        self._running[node.name].to_save.discard(dataset_name)
-        self._note(node)
-
-    def _note(self, node: Node) -> None:
-        """Add up the time spent on a node under its present parameters, over all runs."""
-        running = self._running[node.name]
-        seconds = time.monotonic() - running.noted
-        running.noted += seconds
-        try:
-            timings = read_json(self._timings) if self._timings.is_file() else {}
-        except VersatuneError:
-            timings = {}
-        before = timings.get(node.name, {})
-        stamp = running.parameters
-        spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
-        timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
-        write_json(self._timings, timings)
-        if not running.to_save:
-            tracking.log_metrics({f"seconds/{node.name}": running.noted - running.began})
-
-    @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
         """Say where the pages are that this run has written."""
         self._held.close()
@@ -293,23 +236,13 @@ class ProjectHook:
         self._held.close()
 
 
-def refuse_side_by_side(runner: str) -> None:
-    """Raise VersatuneError for a runner that works on several nodes at a time."""
-    for name in ("ThreadRunner", "ParallelRunner"):
-        if name in runner:
-            raise VersatuneError(
-                f"--runner {name} works on several nodes at a time, which share this process's "
-                "random numbers, cores and records for MLflow: results would differ from run to "
-                "run. Leave it out."
-            )
-
-
 def data_folder(context: KedroContext) -> Path:
     """The folder in which one run works at a time."""
     return Path(context.project_path / context.config_loader["globals"]["data"])
 
 
-def _reporting(context: KedroContext) -> Path:
+def reporting_folder(context: KedroContext) -> Path:
+    """The folder of its pages and records."""
     return data_folder(context) / str(context.config_loader["globals"]["reporting"])
 
 

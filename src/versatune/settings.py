@@ -6,11 +6,12 @@ os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 from versatune.hooks import ProjectHook, TrackingHook
+from versatune.node_hook import NodeHook
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
 
-HOOKS = (ProjectHook(), TrackingHook())
+HOOKS = (ProjectHook(), TrackingHook(), NodeHook())
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from versatune.pipelines.retrain import nodes
+from versatune.pipelines.retrain import data_nodes, nodes
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
@@ -26,19 +26,19 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 name="choose_models",
             ),
             Node(
-                nodes.clean_domains,
+                data_nodes.clean_domains,
                 ["retrain_news", "params:domains", "params:ingest"],
                 "retrain_clean",
                 name="clean_domains",
             ),
             Node(
-                nodes.tokenize_rows,
+                data_nodes.tokenize_rows,
                 ["retrain_news", "retrain_clean", "base_model", "params:tokenize"],
                 "retrain_tokenized",
                 name="tokenize_rows",
             ),
             Node(
-                nodes.note_data,
+                data_nodes.note_data,
                 ["retrain_news", "retrain_tokenized", "retrain_runs"],
                 "retrain_data",
                 name="note_data",
