@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from tests.tiny import save_tiny
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.work import WorkFolder
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

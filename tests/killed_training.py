@@ -17,10 +17,11 @@ import torch
 import versatune.training.callback
 import versatune.training.run
 import versatune.training.trainer
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams, checkpoints, train
 from versatune.training.trainer import MixtureTrainer
+from versatune.work import WorkFolder
 
 PARAMS = {
     "rounds": 3,

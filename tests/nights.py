@@ -235,7 +235,8 @@ class Nights:
                     model=folder.name,
                     store=store,
                     tasks=(),
-                    params=EvaluateParams(folder=self.kept.parent / "measured"),
+                    params=EvaluateParams(),
+                    folder=self.kept.parent / "measured",
                 ).rows
                 of_model = rows[(rows["task"] == HELD_OUT) & (rows["metric"] == LOSS)]
                 found[int(folder.name)] = float(of_model["value"].mean())
@@ -278,11 +279,12 @@ class Nights:
 
 def _rows(root: Path, folder: Path) -> dict[str, Iterator[str]]:
     """Instruction rows of every domain, as lines, from the embedded facts."""
-    from versatune.sample.build import build
+    from versatune.sample.build import build, describe
     from versatune.sample.config import SampleParams
+    from versatune.work import make_folder
 
     source = root / "data" / "01_raw" / "samples"
-    made = build(SampleParams(source=source, folder=folder, documents=50))
+    made = describe(make_folder(build(SampleParams(source=source, documents=50)), folder))
     return {
         domain: iter(Path(path).read_text(encoding="utf-8").splitlines(keepends=True))
         for domain, path in made["instructions"].items()

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from versatune.artifacts import FolderRef, WorkFolder, fingerprint
+from versatune.artifacts import FolderRef, fingerprint
+from versatune.work import WorkFolder
 
 WORDS = {
     "law": ["court", "judge", "contract", "statute", "plaintiff", "appeal", "clause", "tort"],

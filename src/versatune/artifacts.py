@@ -1,10 +1,7 @@
-"""Work that survives: folders that know what they were made from and whether they are whole.
+"""Values and files: fingerprints, checksums, atomic writes, locks, and finished folders.
 
-A long stage writes into a :class:`WorkFolder`. Opening it with the same inputs finds what is
-already there (the stage goes on, or is done); opening it with other inputs starts anew, or, for
-what is dear, keeps what is finished and refuses to give up what is not. The manifest is written
-last, so a folder with a valid manifest is complete. It holds a checksum of every file and one of
-itself, so damage is found.
+A finished folder has a manifest, written last. It holds a checksum of every file and one of
+itself, so damage is found. :mod:`versatune.work` makes such folders.
 """
 
 import contextlib
@@ -13,10 +10,9 @@ import json
 import logging
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
@@ -30,21 +26,21 @@ INPUTS = "inputs.json"
 CHECKSUM = "checksum"
 
 
-def plain(value: Any) -> Any:
+def to_jsonable(value: Any) -> Any:
     """``value`` as JSON types; pydantic models are dumped, paths become strings."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return {str(k): plain(v) for k, v in value.items()}
+        return {str(k): to_jsonable(v) for k, v in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        items = [plain(v) for v in value]
+        items = [to_jsonable(v) for v in value]
         return sorted(items) if isinstance(value, set | frozenset) else items
     return str(value) if isinstance(value, Path) else value
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits that stand for ``value`` (anything :func:`plain` can turn into JSON)."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
+    """16 hex digits that stand for ``value`` (anything :func:`to_jsonable` can turn into JSON)."""
+    text = json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -56,7 +52,7 @@ def file_digest(path: Path) -> str:
 
 def folder_digest(path: Path) -> str:
     """16 hex digits that stand for the names and content of every file below ``path``."""
-    return fingerprint({n: file_digest(path / n) for n in _files(path)})
+    return fingerprint({n: file_digest(path / n) for n in files_below(path)})
 
 
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +85,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    write_atomic(path, json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+    write_atomic(path, json.dumps(to_jsonable(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -176,98 +172,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-class WorkFolder:
-    """A folder a stage works in; make it with :meth:`open`."""
-
-    def __init__(self, path: Path, inputs: Any, facts: dict[str, Any] | None) -> None:
-        self.path = path
-        self.inputs = inputs
-        self.fingerprint = fingerprint(inputs)
-        self._facts = facts
-
-    @property
-    def complete(self) -> bool:
-        """Whether the work was finished and sealed with these very inputs."""
-        return self._facts is not None
-
-    @property
-    def ref(self) -> FolderRef:
-        """The reference to hand on. Only after :meth:`seal`, or when ``complete``."""
-        if self._facts is None:
-            raise RuntimeError(f"{self.path} is not sealed")
-        return FolderRef(path=self.path, fingerprint=self.fingerprint, facts=self._facts)
-
-    @classmethod
-    def open(
-        cls,
-        path: Path | str,
-        inputs: Mapping[str, Any],
-        on_change: Literal["replace", "keep"] = "replace",
-    ) -> Self:
-        """Open ``path`` for work on ``inputs`` (parameters and fingerprints of what is read).
-
-        - the same inputs, finished and undamaged: ``complete`` is true, ``ref`` is ready;
-        - the same inputs, unfinished: what is there is kept, the caller goes on from it;
-        - other inputs: ``replace`` empties the folder; ``keep`` moves a finished folder to
-          ``<path>.previous`` (what lay there goes) and begins anew, and raises VersatuneError
-          with the keys that differ when it is unfinished;
-        - a folder that this function did not make and that is not empty is never touched:
-          VersatuneError.
-        """
-        path = Path(path)
-        wanted = plain(inputs)
-        if path.exists() and not (path / INPUTS).is_file():
-            # A process killed while it wrote its first file leaves that file's beginning.
-            if not path.is_dir() or any(not _is_temporary(f) for f in path.iterdir()):
-                raise VersatuneError(
-                    f"{path} exists and was not made by versatune: move it or choose another path."
-                )
-        elif path.exists():
-            try:
-                found = read_json(path / INPUTS)
-            except VersatuneError as error:
-                raise VersatuneError(
-                    f"{path / INPUTS} is damaged; delete {path} and run again."
-                ) from error
-            if found != wanted:
-                if on_change == "keep":
-                    _set_aside(path, difference(found, wanted))
-                else:
-                    _discard(path)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            write_json(path / INPUTS, wanted)
-        except OSError as error:
-            raise VersatuneError(f"{path} can't be written: {error.strerror}.") from error
-        facts = None
-        if (path / MANIFEST).is_file():
-            try:
-                facts = check(path)["facts"]
-            except VersatuneError as error:
-                logger.warning("%s Made again.", error)
-                _discard(path)
-                path.mkdir()
-                write_json(path / INPUTS, wanted)
-        return cls(path, wanted, facts)
-
-    def reopen(self) -> None:
-        """Take the seal off, before a file of a finished folder is replaced: should the process be
-        killed meanwhile, the folder is unfinished and not damaged."""
-        self._facts = None
-        (self.path / MANIFEST).unlink(missing_ok=True)
-
-    def seal(self, **facts: Any) -> FolderRef:
-        """Write the manifest, last of all: the folder is finished. Returns its reference."""
-        self._facts = plain(facts)
-        for left_over in filter(_is_temporary, list(self.path.rglob("*"))):
-            left_over.unlink()
-        names = [n for n in _files(self.path) if n not in (MANIFEST, INPUTS)]
-        files = {name: file_digest(self.path / name) for name in names}
-        manifest = {"fingerprint": self.fingerprint, "facts": self._facts, "files": files}
-        write_json(self.path / MANIFEST, with_checksum(manifest))
-        return self.ref
-
-
 def difference(found: Any, wanted: Any, prefix: str = "") -> str:
     """The keys in which two JSON values differ, as ``key: old -> new``, joined by commas."""
     if isinstance(found, dict) and isinstance(wanted, dict):
@@ -278,32 +182,6 @@ def difference(found: Any, wanted: Any, prefix: str = "") -> str:
         ]
         return ", ".join(parts)
     return f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"
-
-
-def _set_aside(path: Path, changed: str) -> None:
-    """Move a finished folder to ``<path>.previous``; refuse to give up an unfinished one."""
-    if not (path / MANIFEST).is_file():
-        raise VersatuneError(
-            f"{path} was begun with other inputs and is not finished: {changed}. "
-            "Set them back, choose another folder, or delete this one to start anew."
-        )
-    previous = path.with_name(f"{path.name}.previous")
-    if previous.exists():
-        if not (previous / INPUTS).is_file():
-            raise VersatuneError(
-                f"{previous} is where {path} would be kept, and was not made by versatune: move it."
-            )
-        _discard(previous)
-    path.rename(previous)
-    logger.info("%s was made with other inputs (%s): kept as %s.", path, changed, previous)
-
-
-def _discard(path: Path) -> None:
-    """Delete a folder of ours: out of the way in one step first, so that no half of it stays."""
-    doomed = path.with_name(f".{path.name}.discarded")
-    shutil.rmtree(doomed, ignore_errors=True)
-    path.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 _ABSENT = object()
@@ -317,10 +195,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _is_temporary(path: Path) -> bool:
+def is_temporary(path: Path) -> bool:
     """Whether this is what :func:`write_atomic` leaves when its process is killed."""
     return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 
-def _files(path: Path) -> list[str]:
+def files_below(path: Path) -> list[str]:
     return sorted(f.relative_to(path).as_posix() for f in path.rglob("*") if f.is_file())

@@ -16,12 +16,12 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
-from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 
 from versatune import __version__, tracking
-from versatune.artifacts import exclusive, fingerprint, read_json, write_json
+from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
+from versatune.io import FolderDataset
 from versatune.reporting.configuration import hide, masked
 from versatune.spool import Spool, first_line
 from versatune.training.api import refuse_changed
@@ -56,7 +56,7 @@ class TrackingHook(MlflowHook):
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._project = context.project_path
-        self._spool = Spool(_reporting(context) / "mlflow_spool.jsonl")
+        self._spool = Spool(reporting_folder(context) / "mlflow_spool.jsonl")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
         _be_brief_about_databases()
@@ -96,7 +96,7 @@ class TrackingHook(MlflowHook):
         """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
         if {"references", "train"} <= set(values):  # what isn't given there is as in `train`
-            values["references"] = values["references"].like(values["train"])
+            values["references"] = values["references"].as_used(values["train"])
         for name, value in values.items():
             tracking.log_params({name: value})
 
@@ -182,12 +182,10 @@ class TrackingHook(MlflowHook):
 
 
 class ProjectHook:
-    """One run at a time in a data folder, and how long each node has taken."""
+    """One run at a time in a data folder."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
-        self._timings = Path()
-        self._started: dict[str, float] = {}
         self._folder = Path()
         self._environment = ""
         self._files: dict[str, Path] = {}
@@ -196,7 +194,6 @@ class ProjectHook:
     def after_context_created(self, context: KedroContext) -> None:
         self._folder = data_folder(context)
         self._environment = context.env or "local"
-        self._timings = _reporting(context) / "timings.json"
         entries = context.config_loader["catalog"]
         self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
@@ -206,7 +203,9 @@ class ProjectHook:
         self._hold()
         if "trained_model" in pipeline.all_outputs():
             try:
-                refuse_changed(catalog.load("params:train"))
+                trained = catalog["trained_model"]
+                if isinstance(trained, FolderDataset):
+                    refuse_changed(catalog.load("params:train"), trained.filepath)
             except VersatuneError:
                 self._held.close()
                 raise
@@ -221,27 +220,6 @@ class ProjectHook:
                     f"folder with the key `data` in conf/{self._environment}/globals.yml."
                 ) from error
             raise
-
-    @hook_impl
-    def before_node_run(self, node: Node) -> None:
-        logger.info("── %s", node.name)
-        self._started[node.name] = time.monotonic()
-
-    @hook_impl
-    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Add up the time spent on a node under its present parameters, over all runs."""
-        seconds = time.monotonic() - self._started.pop(node.name)
-        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
-        stamp = fingerprint(parameters)
-        try:
-            timings = read_json(self._timings) if self._timings.is_file() else {}
-        except VersatuneError:
-            timings = {}
-        before = timings.get(node.name, {})
-        spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
-        timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
-        write_json(self._timings, timings)
-        tracking.log_metrics({f"seconds/{node.name}": seconds})
 
     @hook_impl
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
@@ -261,7 +239,8 @@ def data_folder(context: KedroContext) -> Path:
     return Path(context.project_path / context.config_loader["globals"]["data"])
 
 
-def _reporting(context: KedroContext) -> Path:
+def reporting_folder(context: KedroContext) -> Path:
+    """The folder of its pages and records."""
     return data_folder(context) / str(context.config_loader["globals"]["reporting"])
 
 

@@ -1,12 +1,25 @@
 """The base of every parameter model."""
 
 import difflib
+import functools
+import logging
 from collections.abc import Collection, Mapping
 from typing import Any, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, RootModel, ValidationError
 
 T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+PLACES = ("folder", "cleaned", "tokenized", "knowledge")
+"""Keys with which earlier versions said where a stage writes."""
+
+
+@functools.cache
+def warn_renamed(old: str, new: str) -> None:
+    """Say once that a key has another name by now."""
+    logger.warning("%s is called %s now; the old name works in this version alone.", old, new)
 
 
 def file_name(value: str) -> str:
@@ -51,6 +64,10 @@ class Params(_Readable):
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """These parameters with ``changes``, validated; of a block those keys that are given."""
+        return type(self).model_validate(merged(self.model_dump(), changes))
+
 
 class RootParams(_Readable, RootModel[T], Generic[T]):
     """A block of parameters that is a mapping or a list rather than fixed fields."""
@@ -68,6 +85,11 @@ def described(model: type[BaseModel], error: Any) -> str:
     """One of pydantic's errors about ``model`` in words, without the key."""
     given = error["input"]
     match error["type"]:
+        case "extra_forbidden" if error["loc"][-1] in PLACES:
+            return (
+                "parameters say no places any more: what is written where stands in the catalog "
+                "(conf/*/catalog*.yml), and `data` in globals.yml moves all of it"
+            )
         case "extra_forbidden":
             return f"there is no such parameter{did_you_mean(error['loc'][-1], field_names(model))}"
         case "missing":

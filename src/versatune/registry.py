@@ -10,16 +10,17 @@ import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
 from versatune import tracking
-from versatune.artifacts import WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.spool import first_line, is_away
+from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -162,13 +163,11 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
         if found.fingerprint == version.fingerprint:
             return found
         logger.warning("%s was changed since it was registered; taken from MLflow.", path)
-    work = WorkFolder.open(
-        folder / f"version-{version.number}", {"name": version.name, "source": version.source}
+    inputs = {"name": version.name, "source": version.source}
+    copy = make_folder(
+        Piece(inputs, partial(_download, version)), folder / f"version-{version.number}"
     )
-    if not work.complete:
-        _download(version, work.path)
-        work.seal()
-    return CheckpointRef.of_folder(work.path, name=version.label)
+    return CheckpointRef.of_folder(copy.path, name=version.label)
 
 
 def fingerprint_of(version: Version) -> str:
@@ -220,7 +219,7 @@ def _delete_files(client: "MlflowClient", version: Version) -> None:
     logger.info("Deleted the files of %s.", version.label)
 
 
-def _download(version: Version, target: Path) -> None:
+def _download(version: Version, target: Path) -> dict[str, Any]:
     import mlflow
 
     with _client():
@@ -229,6 +228,7 @@ def _download(version: Version, target: Path) -> None:
         )
     parts["model"].save_pretrained(target)
     parts["tokenizer"].save_pretrained(target)
+    return {}
 
 
 @contextmanager

@@ -11,12 +11,13 @@ from versatune.project.quiet import without_type_hint_advice
 
 with without_type_hint_advice():
     from versatune.hooks import ProjectHook, TrackingHook
+    from versatune.node_hook import NodeHook
     from versatune.project.hook import ParametersHook
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
 
-HOOKS = (ProjectHook(), TrackingHook(), ParametersHook())
+HOOKS = (ProjectHook(), TrackingHook(), NodeHook(), ParametersHook())
 """The one registered last comes first among those that ask to be: parameters are checked before the
 data folder is locked."""
 

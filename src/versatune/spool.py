@@ -1,6 +1,5 @@
 """Records for MLflow: made at once, or kept in a file while MLflow does not answer."""
 
-import json
 import logging
 import re
 import time
@@ -8,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from versatune.artifacts import plain, write_atomic
 from versatune.reporting.configuration import hide
+from versatune.work.log import Entry, Log, encoded
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +83,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = Log(path, _RECORD)
         self._warned = False
         self._ask_again = 0.0
 
@@ -98,9 +98,7 @@ class Spool:
             )
             self._warned = True
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as handle:
-                handle.write(json.dumps(plain({"time": _now(), **call})) + "\n")
+            self._log.append({"time": _now(), **call})
         except OSError as failure:
             logger.warning(
                 "A record for MLflow is lost: %s can't be written (%s).",
@@ -117,17 +115,17 @@ class Spool:
         """
         if not self.path.is_file() or (time.monotonic() < self._ask_again and not now):
             return 0
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        entries = self._log.entries()
         sent, unfit = 0, []
-        for line in lines:
+        for entry in entries:
             started = time.monotonic()
             try:
-                _replay(_RECORD.validate_json(line).model_dump())
+                _replay(_sound(entry).model_dump())
             except Exception as error:
-                if not (isinstance(error, ValidationError) or _refused(error)):
+                if not (isinstance(error, _DamagedError) or _refused(error)):
                     self.rest(time.monotonic() - started)
                     break
-                unfit.append(line)
+                unfit.append(entry.line)
                 logger.warning(
                     "A kept record can't be sent and is put aside in %s: %s",
                     self.aside,
@@ -137,7 +135,7 @@ class Spool:
                 sent += 1
         if sent or unfit:
             self._put_aside(unfit)
-            self._leave(lines[sent + len(unfit) :])
+            self._leave(entries[sent + len(unfit) :])
         if sent:
             logger.info("MLflow answers again: %d kept records were sent.", sent)
         return sent
@@ -159,21 +157,36 @@ class Spool:
         except OSError as failure:
             logger.warning("%s can't be written (%s).", self.aside, failure.strerror)
 
-    def _leave(self, lines: list[str]) -> None:
-        text = "".join(f"{line}\n" for line in lines)
-        for local, given in _created.items():  # a later process does not know them
-            text = text.replace(json.dumps(local), json.dumps(given))
+    def _leave(self, entries: list[Entry[_Record]]) -> None:
         try:
-            if text:
-                write_atomic(self.path, text)
-            else:
-                self.path.unlink()
+            self._log.rewrite(_with_ids(entry) for entry in entries)
         except OSError as failure:
             logger.warning(
                 "%s can't be changed (%s): what was sent from it will be sent again.",
                 self.path,
                 failure.strerror,
             )
+
+
+class _DamagedError(ValueError):
+    """A line of the spool that holds no record."""
+
+
+def _sound(entry: Entry[_Record]) -> _Record:
+    if entry.record is None:
+        raise _DamagedError("the line is no record: cut off or damaged")
+    return entry.record
+
+
+def _with_ids(entry: Entry[_Record]) -> str:
+    """A line with MLflow's ids in place of local ones, which a later process does not know."""
+    if entry.record is None:
+        return entry.line
+    record = entry.record.model_dump()
+    ids = {
+        key: _created.get(record[key], record[key]) for key in ("run_id", "parent") if key in record
+    }
+    return encoded(record | ids)
 
 
 class Tracker:
@@ -209,8 +222,6 @@ class Tracker:
 
 def first_line(error: Exception) -> str:
     """What an error says, in short; addresses without the passwords they may hold."""
-    if isinstance(error, ValidationError):
-        return f"the line is no record ({error.errors()[0]['msg']})"
     return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
 
 

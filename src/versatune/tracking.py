@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versatune.artifacts import plain
+from versatune.artifacts import to_jsonable
 from versatune.reporting.configuration import hide
 from versatune.spool import Spool, Tracker, first_line
 
@@ -179,7 +179,7 @@ def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[No
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     """Nested mappings and models as one level, keys joined by dots."""
-    value = plain(value)
+    value = to_jsonable(value)
     if isinstance(value, dict) and (value or not prefix):
         flat: dict[str, Any] = {}
         for key, inner in value.items():

@@ -100,7 +100,7 @@ class Workers:
             source = folder / f"in-{at:09}.arrow"
             write_shard(source, pa.Table.from_pylist(part, schema=SCHEMA))
             self._tasks.append(tokenize._Task(source, folder / f"out-{at:09}.arrow"))
-        params = TokenizeParams(folder=folder, max_length=max_length, overflow="truncate")
+        params = TokenizeParams(max_length=max_length, overflow="truncate")
         self._pool = ProcessPoolExecutor(
             len(os.sched_getaffinity(0)),
             get_context("spawn"),
@@ -225,6 +225,7 @@ def memory(args: argparse.Namespace) -> None:
     from versatune.data.config import CleanParams, Domains, TokenizeParams
     from versatune.data.tokenize import tokenize
     from versatune.modeling.checkpoints import load_tokenizer
+    from versatune.work import make_folder
 
     with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
         folder = Path(scratch)
@@ -239,15 +240,13 @@ def memory(args: argparse.Namespace) -> None:
             domains[name] = {"description": name, "sources": [source]}
         begin = time.perf_counter()
         with Watch() as cleaning:
-            cleaned = clean(
-                Domains.model_validate(domains), CleanParams(folder=folder / "clean", seed=0)
-            )
+            piece = clean(Domains.model_validate(domains), CleanParams(seed=0))
+            cleaned = make_folder(piece, folder / "clean")
         middle = time.perf_counter()
-        params = TokenizeParams(
-            folder=folder / "tokenized", max_length=args.max_length, num_workers=args.workers
-        )
+        params = TokenizeParams(max_length=args.max_length, num_workers=args.workers)
         with Watch() as tokenizing:
-            store = tokenize(cleaned, args.model, load_tokenizer, params)
+            piece = tokenize(cleaned, args.model, load_tokenizer, params)
+            store = make_folder(piece, folder / "tokenized")
         end = time.perf_counter()
         print(
             f"rows {args.rows}: cleaned in {middle - begin:.0f} s, tokenised in {end - middle:.0f}"

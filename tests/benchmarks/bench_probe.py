@@ -34,6 +34,7 @@ from versatune.probing.estimate import estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.endpoint import Endpoint
 from versatune.probing.sampling import stream
+from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
 PARTS = ("sampling", "judging", "needed", "domains")
@@ -117,13 +118,14 @@ def judging(args: argparse.Namespace) -> None:
             d: {"description": d, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
             for d in DOMAINS
         }
-        rows = clean(Domains(sources), CleanParams(folder=Path(folder) / "clean", seed=0))
+        rows = make_folder(clean(Domains(sources), CleanParams(seed=0)), Path(folder) / "clean")
         for kind, n in (("classifier", 600), ("likelihood", 64)):
             likelihood = {"name_or_path": str(args.model), "labelled_per_domain": 10}
             params = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
             target = Path(folder) / kind
             begun = time.perf_counter()
-            ref = judges.train_judge(target, rows, params, dict.fromkeys(DOMAINS, ""), 0, target)
+            piece = judges.train_judge(rows, params, dict.fromkeys(DOMAINS, ""), 0, target)
+            ref = make_folder(piece, target)
             ready = time.perf_counter() - begun
             judge = judges.open_judge(ref, params, target)
             rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))

@@ -42,6 +42,7 @@ from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
+from versatune.work import make_folder
 
 Speed = tuple[int, float]
 """Real tokens, seconds."""
@@ -85,9 +86,9 @@ def make_store(model: Path, data: Path, out: Path, max_length: int) -> FolderRef
             for path in sorted(data.glob("*.jsonl"))
         }
     )
-    cleaned = clean(domains, CleanParams(folder=out / "clean", seed=0, max_rows=1500))
-    params = TokenizeParams(folder=out / "store", max_length=max_length)
-    return tokenize(cleaned, model, load_tokenizer, params)
+    cleaned = make_folder(clean(domains, CleanParams(seed=0, max_rows=1500)), out / "clean")
+    params = TokenizeParams(max_length=max_length)
+    return make_folder(tokenize(cleaned, model, load_tokenizer, params), out / "store")
 
 
 def mixture_of(params: TrainParams, train: TokenizedSplit) -> Mixture:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.probing import probe
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import CheckpointRef
@@ -21,8 +22,9 @@ from versatune.probing.audit import agreement
 from versatune.probing.config import JudgeParams, ProbeParams
 from versatune.probing.estimate import Audit
 from versatune.probing.judges.base import Labelled
-from versatune.probing.probe import ANSWERS, load_probe, run_probe
+from versatune.probing.probe import load_probe
 from versatune.probing.result import knowledge_distribution
+from versatune.work import make_folder
 
 DESCRIPTIONS = {
     "law": "Law, courts, contracts, legal rights.",
@@ -48,28 +50,21 @@ def main() -> None:
         d: {"description": text, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
         for d, text in DESCRIPTIONS.items()
     }
-    rows = clean(Domains(sources), CleanParams(folder=args.out / "clean", seed=0))
+    rows = make_folder(clean(Domains(sources), CleanParams(seed=0)), args.out / "clean")
     base = CheckpointRef.of_folder(args.model)
     said = {}
     for kind in ("classifier", "likelihood"):
         likelihood = {"name_or_path": str(args.model), "labelled_per_domain": args.labelled}
         judge = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
-        ref = judges.train_judge(
-            args.out / f"judge-{kind}", rows, judge, DESCRIPTIONS, 0, args.out / ANSWERS
-        )
+        piece = judges.train_judge(rows, judge, DESCRIPTIONS, 0, args.out / "answers")
+        ref = make_folder(piece, args.out / f"judge-{kind}")
         params = ProbeParams(
-            folder=args.out,
             seed=0,
             sampling={"max_new_tokens": args.tokens, "start": args.start},
             rounds={"samples_per_round": args.n, "min_rounds": 1, "max_rounds": 1},
             judge=judge,
         )
-        made = run_probe(
-            base,
-            ref,
-            params,
-            lambda keep, ref=ref, judge=judge: judges.open_judge(ref, judge, keep),
-        )
+        made = probe(base, ref, args.out, params)
         samples, judgement = load_probe(*made)
         facts = {**made[0].facts, **made[1].facts}
         found = knowledge_distribution(samples, judgement, ref, facts, params, base.name, {})

@@ -28,20 +28,22 @@ from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
 from tests.probe_rows import cleaned
+from tests.probing import first_samples
 from versatune.artifacts import FolderRef, write_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
-from versatune.modeling.base import BaseModelParams, make_base
+from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.probing.config import ClassifierParams, SamplingParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
 from versatune.probing.quantification import Array, audit_chances
-from versatune.probing.sampling import ModelSampler, Sample, SampleStore
+from versatune.probing.sampling import ModelSampler, Sample
 from versatune.probing.shift import diagnose
-from versatune.sample.build import build
+from versatune.sample.build import build, describe
 from versatune.sample.config import SampleParams
+from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
 VECTORS = {
@@ -66,9 +68,8 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     if done.is_file():
         return json.loads(done.read_text())
     shares = dict(zip(DOMAINS, VECTORS[name], strict=True))
-    sample = build(
-        SampleParams(folder=folder / "sample", seed=seed, shares=shares, documents=args.documents)
-    )
+    wanted = SampleParams(seed=seed, shares=shares, documents=args.documents)
+    sample = describe(make_folder(build(wanted), folder / "sample"))
     corpus = Path(sample["corpus"])
     pretraining = {
         "seed": seed,
@@ -79,9 +80,10 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
         "num_attention_heads": 4,
         "learning_rate": args.learning_rate,
     }
-    base = make_base(BaseModelParams(folder=folder / "base", pretrain=pretraining), corpus)
+    piece = make_base(BaseModelParams(pretrain=pretraining), corpus)
+    base = pretrained_here(make_folder(piece, folder / "base").path)
     sampler = ModelSampler(base, SamplingParams(max_new_tokens=96))
-    samples = SampleStore.open(folder / "samples", sampler, seed, 256).first(args.n)
+    samples = first_samples(folder / "samples", sampler, seed, 256, args.n)
     true = drawn(corpus, [s.text for s in samples])
     rows = instruction_rows(sample, folder / "clean", seed)
     openings = document_rows(folder / "documents", seed + ANOTHER)
@@ -113,13 +115,14 @@ def instruction_rows(sample: dict, folder: Path, seed: int) -> FolderRef:
     """The sample's instruction rows as the ingest pipeline leaves them."""
     files = {d: [{"path": sample["instructions"][d]}] for d in DOMAINS}
     domains = Domains({d: {"description": d, "sources": files[d]} for d in DOMAINS})
-    return clean(domains, CleanParams(folder=folder, seed=seed))
+    return make_folder(clean(domains, CleanParams(seed=seed)), folder)
 
 
 def document_rows(folder: Path, seed: int) -> FolderRef:
     """Openings of documents that no world's model was trained on, 500 a domain, as cleaned rows."""
     shares = dict.fromkeys(DOMAINS, 1 / 6)
-    made = build(SampleParams(folder=folder / "sample", seed=seed, shares=shares, documents=3000))
+    wanted = SampleParams(seed=seed, shares=shares, documents=3000)
+    made = describe(make_folder(build(wanted), folder / "sample"))
     lines = Path(made["corpus"]).read_text(encoding="utf-8").splitlines()
     texts: dict[str, list[tuple[str, str]]] = {d: [] for d in DOMAINS}
     for document in map(json.loads, lines):
@@ -146,7 +149,7 @@ def findings(
 
     ``seconds``: probabilities (n, k) of those who audit it, and their labelled rows.
     """
-    ref = train(folder, rows, params, seed)
+    ref = make_folder(train(rows, params, seed), folder)
     judgement, labelled = judge_samples(Classifier.load(ref), samples), Labelled.load(ref)
     p, ok = judgement.probabilities[judgement.ok], judgement.ok
     found: dict = {

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import EndpointParams, SamplingParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint
-from versatune.probing.sampling import SampleStore
 from versatune.probing.served import ServerSampler
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: Checkpo
     file = model / "generation_config.json"
     config = json.loads(file.read_text())
     file.write_text(json.dumps({**config, "do_sample": True, "top_k": 0}))
-    samples = SampleStore.open(tmp_path / "s", sampler(url, model), 0, 4).first(4)
+    samples = first_samples(tmp_path / "s", sampler(url, model), 0, 4, 4)
     assert [s.index for s in samples] == [0, 1, 2, 3]
     assert all(0 < s.n_tokens <= 12 for s in samples)
     assert len({s.text for s in samples}) > 1
@@ -79,9 +79,8 @@ def test_samples_come_from_a_real_server(url, tmp_path, tiny_checkpoint: Checkpo
 def test_a_real_server_that_decodes_greedily_is_found_out(
     url, tmp_path, tiny_checkpoint: CheckpointRef
 ):
-    store = SampleStore.open(tmp_path / "s", sampler(url, tiny_checkpoint.path), 0, 4)
     with pytest.raises(VersatuneError, match="it does not sample"):
-        store.first(4)
+        first_samples(tmp_path / "s", sampler(url, tiny_checkpoint.path), 0, 4, 4)
 
 
 def test_a_model_that_babbles_is_counted_unparseable(url, tmp_path, tiny_checkpoint: CheckpointRef):

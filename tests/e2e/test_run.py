@@ -16,9 +16,10 @@ import pytest
 from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
-from tests.support import Kedro, command, environment
-from versatune.artifacts import WorkFolder, exclusive
+from tests.support import Kedro, command, copy_project, environment
+from versatune.artifacts import exclusive
 from versatune.hooks import VIEWS
+from versatune.work import WorkFolder
 
 pytestmark = pytest.mark.slow
 
@@ -249,15 +250,43 @@ def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
     assert runs(finished)[0].info.status == "FINISHED"
 
 
+@pytest.fixture
+def fresh(tmp_path: Path, project_root: Path) -> Path:
+    """A project in which nothing has run."""
+    return copy_project(project_root, tmp_path / "fresh")
+
+
 def test_an_unfinished_training_with_other_parameters_is_told_before_all_work(
-    project: Path, tmp_path: Path
+    fresh: Path,
 ) -> None:
-    params = "train.rounds=5,train.folder=" + str(tmp_path / "begun")
-    WorkFolder.open(tmp_path / "begun", {"train": {"rounds": 2}})
-    done = kedro_run(project, "--env", "test", "--params", params)
+    WorkFolder.open(fresh / DATA / "06_models/trained", {"train": {"rounds": 2}})
+    done = kedro_run(fresh, "--env", "test", "--params", "train.rounds=5")
     assert done.code == 1 and "Traceback" not in done.output
     assert "train.rounds: 2 -> 5" in done.error and "train.resume: restart" in done.error
+    assert "train.folder" not in done.error
     assert "── " not in done.output  # no node began
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    ["train.folder", "ingest.folder", "probe.folder", "references.folder", "retrain.cleaned"],
+)
+def test_a_place_among_the_parameters_is_refused_with_where_places_are(
+    fresh: Path, parameter: str
+) -> None:
+    done = kedro_run(fresh, "--env", "test", "--params", f"{parameter}=elsewhere")
+    assert done.code == 1 and "Traceback" not in done.output
+    assert f"{parameter}: parameters say no places any more" in " ".join(done.error.split())
+    assert "`data` in globals.yml" in " ".join(done.error.split())
+    assert "── " not in done.output  # no node began
+
+
+@pytest.mark.parametrize("option", [["--async"], ["--runner", "ThreadRunner"]])
+def test_what_works_on_several_nodes_at_a_time_is_refused(fresh: Path, option: list[str]) -> None:
+    done = kedro_run(fresh, "--env", "test", "--pipeline", "ingest", *option)
+    assert done.code == 1 and "Traceback" not in done.output
+    assert f"{' '.join(option)} " in done.error and "Leave it out" in done.error
+    assert not (fresh / DATA / "02_intermediate").exists()
 
 
 def test_two_runs_at_once_in_one_folder(finished: Path) -> None:

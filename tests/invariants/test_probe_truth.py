@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 from tests.probe_rows import WORDS, cleaned, sentence
+from tests.probing import first_samples
 from versatune.artifacts import FolderRef, write_atomic
-from versatune.modeling.base import BaseModelParams, make_base
+from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ClassifierParams, SamplingParams
 from versatune.probing.estimate import estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, train
-from versatune.probing.sampling import ModelSampler, SampleStore
+from versatune.probing.sampling import ModelSampler
+from versatune.work import make_folder
 
 SHARES = {"law": 0.55, "medicine": 0.30, "other": 0.15}
 LENGTHS = {"law": 6, "medicine": 4, "other": 8}
@@ -49,8 +51,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> CheckpointRef:
         "num_train_epochs": 6,
         "learning_rate": 1e-2,
     }
-    params = BaseModelParams(folder=folder / "base", pretrain=pretraining)
-    return make_base(params, folder / "corpus.jsonl")
+    piece = make_base(BaseModelParams(pretrain=pretraining), folder / "corpus.jsonl")
+    return pretrained_here(make_folder(piece, folder / "base").path)
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +62,15 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
     rng = np.random.default_rng(1)
     rows = {d: [tuple(document(rng, d).split(" ", 1)) for _ in range(2000)] for d in WORDS}
     params = ClassifierParams(weak_evidence=0.97)
-    return train(folder / "judge", cleaned(folder / "rows", rows), params, 0)
+    return make_folder(train(cleaned(folder / "rows", rows), params, 0), folder / "judge")
 
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory, base: CheckpointRef) -> list[str]:
     """What the model says unasked."""
     sampler = ModelSampler(base, SamplingParams(max_new_tokens=32))
-    store = SampleStore.open(tmp_path_factory.mktemp("samples"), sampler, 0, 512)
-    return [sample.text for sample in store.first(2048)]
+    drawn = first_samples(tmp_path_factory.mktemp("samples"), sampler, 0, 512, 2048)
+    return [sample.text for sample in drawn]
 
 
 def away(shares: np.ndarray, domains: list[str]) -> float:

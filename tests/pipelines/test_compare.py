@@ -1,6 +1,7 @@
 """The compare pipeline on tiny real models, with a hand-filled catalog."""
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
+from versatune.io import FoldersDataset, PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare import create_pipeline
-from versatune.pipelines.compare.nodes import KINDS, plan_runs, train_and_evaluate
+from versatune.pipelines.compare.contest import ComparisonSetup, Plan, Run, pieces
+from versatune.pipelines.compare.nodes import KINDS, collect_runs, plan_runs, train_and_evaluate
 from versatune.pipelines.compare.params import PER_RUN, CompareParams
 from versatune.training.config import TrainParams
 
@@ -36,9 +39,8 @@ START: dict[str, Any] = {
 }
 
 
-def settings(tmp_path: Path, **changes: Any) -> CompareParams:
+def settings(**changes: Any) -> CompareParams:
     values: dict[str, Any] = {
-        "folder": tmp_path / "compare",
         "strategies": {"uniform": {}, "foster": {"sigma": 0.5}},
         "seeds": (0, 1),
         "train": {"rounds": 2, "steps_per_round": 2, "heldout_rows_per_domain": 4},
@@ -59,12 +61,19 @@ def run(
         "parameters": {"compare": params.model_dump(mode="json")},
         "tokenized": store,
         "params:domains": domains,
-        "params:evaluate": EvaluateParams(folder=tmp_path / "evaluations", **evaluate),
+        "params:evaluate": EvaluateParams(**evaluate),
         "params:train": train,
         "params:compare": params,
     }
     tables = {n: ParquetDataset(filepath=str(tmp_path / f"{n}.parquet")) for n in TABLES}
-    catalog = DataCatalog({n: MemoryDataset(value) for n, value in inputs.items()} | tables)
+    folders = {
+        f"comparison_runs_{kind}": FoldersDataset(filepath=str(tmp_path / "compare" / kind))
+        for kind in KINDS
+    }
+    place = {"evaluations": PlaceDataset(filepath=str(tmp_path / "evaluations"))}
+    catalog = DataCatalog(
+        {n: MemoryDataset(value) for n, value in inputs.items()} | tables | folders | place
+    )
     found = SequentialRunner().run(create_pipeline(), catalog)
     (tmp_path / "comparison.html").write_text(found["comparison_report"].load(), encoding="utf-8")
     return {name: catalog.load(name) for name in TABLES}
@@ -77,7 +86,7 @@ def test_strategies_times_seeds_are_paired_and_done_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    params = settings(tmp_path)
+    params = settings()
     found = run(tiny_checkpoint, tiny_store, params, tmp_path)
     page = (tmp_path / "comparison.html").read_text(encoding="utf-8")
     assert page.count('class="plot"') == 2, "losses and shares; there is no accuracy to draw"
@@ -135,14 +144,13 @@ def test_an_interrupted_comparison_goes_on(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(contest, "train", dies_at_the_second)
-    params = settings(tmp_path, strategies={"proportional": {}}, baseline="proportional")
+    params = settings(strategies={"proportional": {}}, baseline="proportional")
     with pytest.raises(KeyboardInterrupt):
         run(tiny_checkpoint, tiny_store, params, tmp_path)
     found = run(tiny_checkpoint, tiny_store, params, tmp_path)
     assert [folder.parent.name for folder in calls] == ["seed_0", "seed_1", "seed_1"]
     undisturbed = tmp_path / "undisturbed"
     undisturbed.mkdir()
-    params = params.model_copy(update={"folder": undisturbed / "compare"})
     again = run(tiny_checkpoint, tiny_store, params, undisturbed)
     assert len(calls) == 5
     for name in ("comparison", "comparison_summary"):
@@ -155,9 +163,9 @@ def plan(tiny_store: FolderRef, params: CompareParams, **changes: Any) -> dict[s
     return dict(zip(KINDS, found, strict=True))
 
 
-def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef, tmp_path: Path) -> None:
+def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef) -> None:
     variants = {"uniform": {}, "slow": {"name": "foster", "sigma": 0.1}, "foster": {}}
-    planned = plan(tiny_store, settings(tmp_path, strategies=variants))
+    planned = plan(tiny_store, settings(strategies=variants))
     assert [r["strategy"] for r in planned["foster"]["runs"]] == ["slow", "foster"] * 2
     assert planned["expand"]["runs"] == []
     alike = [
@@ -169,15 +177,15 @@ def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef, tmp_path:
     assert (alike[0]["rounds"], alike[0]["steps_per_round"]) == (2, 2)
     assert alike[0]["learning_rate"] == 0.5
     assert all(kind["start"] == planned["foster"]["start"] for kind in planned.values())
-    folders = [run["train"]["folder"] for kind in planned.values() for run in kind["runs"]]
-    assert len(set(folders)) == len(folders) == 8
+    names = [Run.model_validate(run).name for kind in planned.values() for run in kind["runs"]]
+    assert len(set(names)) == len(names) == 8
 
 
 def test_a_block_of_training_keeps_what_the_comparison_does_not_change(
-    tiny_store: FolderRef, tmp_path: Path
+    tiny_store: FolderRef,
 ) -> None:
     def lora(train: dict[str, Any] | None, changes: Any) -> Any:
-        params = settings(tmp_path, train={"lora": changes})
+        params = settings(train={"lora": changes})
         found = plan_runs(tiny_store, *START.values(), params, TrainParams(lora=train))
         return found[0]["runs"][0]["train"]["lora"]
 
@@ -189,11 +197,11 @@ def test_a_block_of_training_keeps_what_the_comparison_does_not_change(
 
 
 def test_a_strategy_without_its_references_is_refused_before_training(
-    tiny_store: FolderRef, tmp_path: Path
+    tiny_store: FolderRef,
 ) -> None:
     nothing = {"domains": {d: {"nats_per_token": None} for d in DOMAINS}}
     with pytest.raises(VersatuneError, match=r"compare\.strategies\.foster needs reference losses"):
-        plan(tiny_store, settings(tmp_path), reference_losses=nothing)
+        plan(tiny_store, settings(), reference_losses=nothing)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +210,18 @@ def test_a_strategy_without_its_references_is_refused_before_training(
      (8, {"uniform": {}}, False)],
 )  # fmt: skip
 def test_references_of_other_rows_are_said(
-    tiny_store: FolderRef, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    tiny_store: FolderRef, caplog: pytest.LogCaptureFixture,
     rows: int, strategies: dict[str, Any], warned: bool,
 ) -> None:  # fmt: skip
     train = {"heldout_rows_per_domain": rows}
-    plan(tiny_store, settings(tmp_path, strategies=strategies, train=train))
+    plan(tiny_store, settings(strategies=strategies, train=train))
     assert [r.levelname for r in caplog.records] == ["WARNING"] * warned
     assert not warned or "4 held-out rows a domain, the losses of training of 8" in caplog.text
 
 
-def test_an_unknown_target_is_refused(tiny_store: FolderRef, tmp_path: Path) -> None:
+def test_an_unknown_target_is_refused(tiny_store: FolderRef) -> None:
     with pytest.raises(VersatuneError, match=r"compare\.target: there is no domain 'medicne'"):
-        plan(tiny_store, settings(tmp_path, target="medicne"))
+        plan(tiny_store, settings(target="medicne"))
 
 
 @pytest.mark.parametrize(
@@ -223,26 +231,45 @@ def test_an_unknown_target_is_refused(tiny_store: FolderRef, tmp_path: Path) -> 
         ({"seeds": (1, 1)}, "a seed is given twice"),
         ({"strategies": {"a/b": {"name": "uniform"}}}, "names a folder"),
         ({"train": {"seed": 3}}, "seed: set by the comparison"),
+        ({"train": {"folder": "a"}}, "folder: parameters say no places any more"),
+        ({"folder": "a"}, "folder: parameters say no places any more"),
         ({"train": {"learnin_rate": 1e-3}}, "learnin_rate"),
         ({"strategies": {"uniform": {}, "fostr": {}}}, "fostr"),
     ],
 )
-def test_parameters_that_make_no_comparison(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
+def test_parameters_that_make_no_comparison(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        settings(tmp_path, **changes)
+        settings(**changes)
 
 
-def test_the_stratified_mix_is_always_in_it(tmp_path: Path) -> None:
-    assert "proportional" in settings(tmp_path).strategies
-    named = settings(tmp_path, strategies={"uniform": {}, "strata": {"name": "proportional"}})
+def test_the_stratified_mix_is_always_in_it() -> None:
+    assert "proportional" in settings().strategies
+    named = settings(strategies={"uniform": {}, "strata": {"name": "proportional"}})
     assert list(named.strategies) == ["uniform", "strata"]
-    assert "foster" not in settings(tmp_path, strategies={"uniform": {}, "foster": None}).strategies
-    assert math.isclose(settings(tmp_path).strategies["foster"].sigma, 0.5)  # type: ignore[union-attr]
+    assert "foster" not in settings(strategies={"uniform": {}, "foster": None}).strategies
+    assert math.isclose(settings().strategies["foster"].sigma, 0.5)  # type: ignore[union-attr]
+
+
+def test_runs_can_be_made_by_another_process(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    setup = ComparisonSetup(
+        store=tiny_store,
+        base=tiny_checkpoint,
+        tasks=(),
+        evaluate=EvaluateParams(rows_per_domain=2),
+        evaluations=tmp_path,
+        keep_models=False,
+    )
+    planned = Plan.model_validate(plan(tiny_store, settings())["foster"])
+    made = pieces(planned, setup)
+    assert list(made) == [f"foster/seed_{seed}/result" for seed in (0, 1)]
+    for piece in made.values():
+        assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint
 
 
 def test_every_kind_is_an_instance_of_one_template() -> None:
     instances = [node for node in create_pipeline().nodes if node.namespace]
-    assert [node.namespace for node in instances] == sorted(KINDS)
-    assert {node.func for node in instances} == {train_and_evaluate}
+    assert {node.namespace for node in instances} == set(KINDS)
+    assert {node.func for node in instances} == {train_and_evaluate, collect_runs}
+    assert len(instances) == 2 * len(KINDS)

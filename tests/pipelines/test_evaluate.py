@@ -11,14 +11,16 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from tests.tiny import BYTES, save_tiny
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.forgetting import CHANGE_COLUMNS
+from versatune.io import PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate import create_pipeline
 from versatune.pipelines.evaluate.nodes import evaluate_tuned, metric_values
+from versatune.work import WorkFolder
 
 OUTPUTS = ("evaluation", "evaluation_items", "forgetting")
 
@@ -81,7 +83,8 @@ def run(
             "trained_model": MemoryDataset(trained),
             "tokenized": MemoryDataset(store),
             "params:domains": MemoryDataset(domains),
-            "params:evaluate": MemoryDataset(EvaluateParams(folder=folder, **changes)),
+            "params:evaluate": MemoryDataset(EvaluateParams(**changes)),
+            "evaluations": PlaceDataset(filepath=str(folder)),
         }
     )
     found = SequentialRunner().run(create_pipeline(), catalog)
@@ -126,12 +129,12 @@ def test_both_models_are_measured_alike_and_once(
 def test_other_weights_made_from_the_same_inputs_are_measured_anew(
     trained: FolderRef, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
 ) -> None:
-    params = EvaluateParams(folder=tmp_path / "evaluations", rows_per_domain=2)
+    params = EvaluateParams(rows_per_domain=2)
     one = {"description": "none", "sources": [{"path": "unused.jsonl"}]}
     domains = Domains.model_validate({"law": one, "medicine": one})
 
     def rows(model: FolderRef) -> pd.DataFrame:
-        return evaluate_tuned(model, tiny_store, domains, params)[0]
+        return evaluate_tuned(model, tiny_store, domains, params, tmp_path / "evaluations")[0]
 
     first = rows(trained)
     shutil.rmtree(trained.path)

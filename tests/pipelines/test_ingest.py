@@ -20,8 +20,8 @@ def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataC
         "sample": {},
         "base_model": checkpoint.model_dump(mode="json"),
         "params:domains": Domains.model_validate(domains),
-        "params:ingest": CleanParams(folder=folder / "clean", seed=0),
-        "params:tokenize": TokenizeParams(folder=folder / "tokenized", max_length=64),
+        "params:ingest": CleanParams(seed=0),
+        "params:tokenize": TokenizeParams(max_length=64),
     }
     entries: dict[str, Any] = {name: MemoryDataset(value) for name, value in values.items()}
     for name, path in (("clean_data", "clean"), ("tokenized", "tokenized")):

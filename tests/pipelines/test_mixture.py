@@ -11,11 +11,13 @@ from kedro.runner import SequentialRunner
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.io import FolderDataset, FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import compute_mixture
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training import TrainParams
+from versatune.work import make_folder
 
 KNOWN = {
     "domains": {
@@ -34,13 +36,14 @@ def test_a_run_measures_references_and_makes_the_mixture(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
 ) -> None:
     references = ReferenceParams(
-        folder=tmp_path / "references",
-        max_length=64,
         max_steps=2,
         eval_steps=1,
-        per_device_train_batch_size=1,
-        heldout_rows=4,
-        learning_rate=1e-2,
+        train={
+            "max_length": 64,
+            "per_device_train_batch_size": 1,
+            "heldout_rows_per_domain": 4,
+            "learning_rate": 1e-2,
+        },
     )
     values = {
         "tokenized": tiny_store,
@@ -50,7 +53,13 @@ def test_a_run_measures_references_and_makes_the_mixture(
         "params:train": TrainParams(),
         "params:mixture": MixtureParams(),
     }
-    catalog = DataCatalog({name: MemoryDataset(value) for name, value in values.items()})
+    catalog = DataCatalog(
+        {
+            **{name: MemoryDataset(value) for name, value in values.items()},
+            "reference_rows": FolderDataset(filepath=str(tmp_path / "rows")),
+            "reference_runs": FoldersDataset(filepath=str(tmp_path / "runs")),
+        }
+    )
     outputs = SequentialRunner().run(create_pipeline(), catalog)
     losses = outputs["reference_losses"].load()["domains"]
     assert list(losses) == ["law", "medicine", "code"]
@@ -64,30 +73,14 @@ def test_a_run_measures_references_and_makes_the_mixture(
 def test_references_can_be_switched_off(
     tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
 ) -> None:
-    from versatune.pipelines.mixture.nodes import reference_losses
+    from versatune.pipelines.mixture.nodes import reference_losses, reference_rows, reference_runs
 
-    params = ReferenceParams(folder=tmp_path / "references", mode="none")
+    params = ReferenceParams(mode="none")
     base = tiny_checkpoint.model_dump(mode="json")
-    found = reference_losses(tiny_store, base, params, TrainParams())
+    rows = make_folder(reference_rows(tiny_store, base, params), tmp_path / "rows")
+    assert reference_runs(tiny_store, rows, base, params, TrainParams()) == {}
+    found = reference_losses(tiny_store, rows, base, params, TrainParams(), {})
     assert {d["nats_per_token"] for d in found["domains"].values()} == {None}
-    assert not params.folder.exists()
-
-
-def test_references_are_measured_as_training_trains_unless_told_otherwise() -> None:
-    train = TrainParams(
-        learning_rate=3e-4, max_length=512, bf16=True, heldout_rows_per_domain=77, warmup_ratio=0.5
-    )
-    found = ReferenceParams.model_validate({"max_length": 256, "max_steps": 9}).like(train)
-    assert (found.learning_rate, found.bf16, found.heldout_rows) == (3e-4, True, 77)
-    assert (found.max_length, found.max_steps) == (256, 9)
-    assert found.folder == ReferenceParams().folder
-    adapters = TrainParams.model_validate(
-        {"lora": {"r": 4}, "weight_decay": 0.1, "adam_beta2": 0.95, "loss_guard": None}
-    )
-    found = ReferenceParams(weight_decay=0.2).like(adapters)
-    assert (found.lora, found.weight_decay) == (adapters.lora, 0.2)
-    assert (found.adam_beta2, found.loss_guard) == (0.95, None)
-    assert found.warmup_ratio == ReferenceParams().warmup_ratio
 
 
 def test_static_starts_by_hand(tiny_store: FolderRef) -> None:
@@ -126,5 +119,5 @@ def test_adaptive_strategies_are_no_way_to_start() -> None:
 def test_catalog_has_the_outputs(project_root: Path) -> None:
     entries = yaml.safe_load((project_root / "conf/base/catalog_mixture.yml").read_text())
     layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in entries.items()}
-    assert layers == {"reference_losses": "model_input", "initial_mixture": "model_input"}
+    assert set(layers.values()) == {"model_input"}
     assert create_pipeline().all_outputs() == set(entries)

@@ -16,7 +16,7 @@ from tests.hostile_server import chat, garbage, serving
 from tests.probe_rows import WORDS, clean_rows
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
-from versatune.io import FolderDataset
+from versatune.io import FolderDataset, PlaceDataset
 from versatune.io.secret import SecretDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.probe import create_pipeline
@@ -29,13 +29,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
     return clean_rows(tmp_path_factory.mktemp("rows") / "clean")
 
 
-def settings(root: Path, folder: Path, **changed) -> ProbeParams:
+def settings(root: Path, **changed) -> ProbeParams:
     """The values of conf/base under those of conf/test, as Kedro merges them."""
     merged: dict = {}
     for environment in ("base", "test"):
         text = (root / f"conf/{environment}/parameters_probe.yml").read_text()
         merge(merged, yaml.safe_load(text)["probe"])
-    merge(merged, {"folder": str(folder), "seed": 0, "sampling": {"dtype": "float32"}, **changed})
+    merge(merged, {"seed": 0, "sampling": {"dtype": "float32"}, **changed})
     return ProbeParams.model_validate(merged)
 
 
@@ -57,7 +57,7 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
         "params:domains": domains,
         "params:probe": params,
     }
-    probe = params.folder
+    probe = folder / "probe"
     return DataCatalog(
         {
             **{name: MemoryDataset(value) for name, value in values.items()},
@@ -65,13 +65,14 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
             "audit_key": SecretDataset(credentials={"api_key": "key-of-the-auditor"}),
             "sampler_key": SecretDataset(credentials={"api_key": "key-of-the-sampler"}),
             **{n: FolderDataset(filepath=str(probe / n)) for n in FOLDERS},
+            "kept_answers": PlaceDataset(filepath=str(probe / "answers")),
             "knowledge_distribution": JSONDataset(filepath=str(folder / "knowledge.json")),
             "judged_samples": ParquetDataset(filepath=str(folder / "judged.parquet")),
         }
     )
 
 
-FOLDERS = ("judge", "samples", "judgements", "audit")
+FOLDERS = ("judge", "samples", "judgements", "auditor", "audit")
 
 
 def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
@@ -83,7 +84,7 @@ def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
 def test_the_pipeline_detects_and_a_second_run_does_no_work(
     tmp_path, project_root, tiny_checkpoint, rows, monkeypatch
 ):
-    params = settings(project_root, tmp_path / "probe")
+    params = settings(project_root)
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
     SequentialRunner().run(create_pipeline(), datasets)
     found = datasets.load("knowledge_distribution")
@@ -105,7 +106,7 @@ def test_the_pipeline_detects_and_a_second_run_does_no_work(
 def test_a_known_distribution_is_refused_for_other_domains(
     tmp_path, project_root, tiny_checkpoint, rows
 ):
-    params = settings(project_root, tmp_path / "probe", known_distribution="LLaMA-2-7B")
+    params = settings(project_root, known_distribution="LLaMA-2-7B")
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
     with pytest.raises(Exception, match="set it to null"):
         SequentialRunner().run(create_pipeline(), datasets)
@@ -118,7 +119,7 @@ def test_a_known_distribution_skips_the_probe_and_keeps_what_was_sampled(
 
     monkeypatch.setattr(known, "DOMAINS", tuple(WORDS))
     monkeypatch.setitem(known.KNOWN, "LLaMA-2-7B", (50, 30, 20))
-    params = settings(project_root, tmp_path / "probe", known_distribution="LLaMA-2-7B")
+    params = settings(project_root, known_distribution="LLaMA-2-7B")
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
     monkeypatch.setattr(ModelSampler, "wave", None)
     SequentialRunner().run(create_pipeline(), datasets)
@@ -138,7 +139,6 @@ def test_each_server_is_sent_its_own_key_alone(tmp_path, project_root, tiny_chec
     with serving(says) as sampled, serving(lambda _: answer) as asked:
         params = settings(
             project_root,
-            tmp_path / "probe",
             sampling={"source": "server", "server": {"url": sampled.url, "model": "m"}},
             judge={
                 "kind": "endpoint",
@@ -172,7 +172,7 @@ def test_a_second_judge_is_asked_about_some_samples_with_its_own_key(
         wide = {"correction": "none", "bootstrap": 100}
         rounds = {"samples_per_round": 128, "max_rounds": 1, "min_rounds": 1}
         changed = {"estimate": wide, "rounds": rounds}
-        params = settings(project_root, tmp_path / "probe", audit=audit, **changed)
+        params = settings(project_root, audit=audit, **changed)
         datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
         SequentialRunner().run(create_pipeline(), datasets)
     assert asked.authorisations == {"Bearer key-of-the-auditor"}
@@ -183,7 +183,7 @@ def test_a_second_judge_is_asked_about_some_samples_with_its_own_key(
     assert found["domains"]["law"]["share"] > 0.9
     assert datasets.load("judged_samples")["second"].notna().sum() == found["audit"]["n"]
     # without the audit the first judge's shares are there again, and nothing was lost
-    params = settings(project_root, tmp_path / "probe", **changed)
+    params = settings(project_root, **changed)
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
     SequentialRunner().run(create_pipeline(), datasets)
     again = datasets.load("knowledge_distribution")

@@ -26,6 +26,7 @@ from versatune import registry, tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
+from versatune.io import FolderDataset, PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.retrain import champions, create_pipeline
 from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
@@ -86,18 +87,16 @@ class House:
         blocks = {
             "domains": domains,
             "ingest": CleanParams(
-                folder=self.root / "unused", seed=0, validation_fraction=0.2,
+                seed=0, validation_fraction=0.2,
                 near_duplicate_threshold=None, min_validation_rows=4,
             ),
-            "tokenize": TokenizeParams(folder=self.root / "unused", max_length=64, num_workers=1),
+            "tokenize": TokenizeParams(max_length=64, num_workers=1),
             "train": TrainParams(
                 rounds=1, steps_per_round=4, max_length=64, per_device_train_batch_size=2,
                 learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None, **self.train,
             ),
-            "evaluate": EvaluateParams(folder=self.root / "unused"),
+            "evaluate": EvaluateParams(),
             "retrain": RetrainParams(
-                folder=self.diary.folder, cleaned=self.root / "cleaned",
-                tokenized=self.root / "tokenized", knowledge=self.root / "knowledge.json",
                 example="a", **{"model_name": NAME, "promotion": LOOSE, **self.retrain},
             ),
         }  # fmt: skip
@@ -106,6 +105,10 @@ class House:
                 "sample": MemoryDataset({}),
                 "base_model": MemoryDataset(self.base.model_dump(mode="json")),
                 **{f"params:{name}": MemoryDataset(value) for name, value in blocks.items()},
+                "retrain_runs": PlaceDataset(filepath=str(self.diary.folder)),
+                "retrain_knowledge": PlaceDataset(filepath=str(self.root / "knowledge.json")),
+                "retrain_clean": FolderDataset(filepath=str(self.root / "cleaned")),
+                "retrain_tokenized": FolderDataset(filepath=str(self.root / "tokenized")),
             }
         )
 
@@ -151,8 +154,10 @@ def test_nights_with_and_without_news(
         pytest.fail("nothing was new")
 
     with monkeypatch.context() as patch:
-        for name in ("prepare", "train_challenger", "compare"):
+        for name in ("train_challenger", "compare"):
             patch.setattr(f"versatune.retraining.challenger.{name}", work)
+        patch.setattr("versatune.data.clean._clean", work)
+        patch.setattr("versatune.data.tokenize._tokenize", work)
         with caplog.at_level("INFO"):
             assert house.night() == first
     finished = house.diary.current.finished
@@ -440,9 +445,7 @@ def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(
         house.night()
     shutil.rmtree(house.diary.folder / "0001" / "challenger")
     assert house.night()["decision"].startswith("lost:")
-    assert champions.hand_in(house.diary, RetrainParams.model_validate(
-        {"folder": "a", "cleaned": "b", "tokenized": "c", "knowledge": "d"}
-    ))  # fmt: skip
+    assert champions.hand_in(house.diary, RetrainParams())
 
 
 def test_a_damaged_state_is_named(house: House) -> None:

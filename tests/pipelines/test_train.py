@@ -14,7 +14,7 @@ from kedro_datasets.pandas import ParquetDataset
 
 from tests.scaled_training import PARAMS, START
 from versatune import tracking
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
@@ -24,8 +24,9 @@ from versatune.pipelines.train import create_pipeline
 from versatune.pipelines.train.nodes import known_references, log_trained_model, train_model
 from versatune.pipelines.train.params import TrackingParams
 from versatune.reporting.tables import round_log
-from versatune.training.api import TrainResult, train
+from versatune.training.api import train
 from versatune.training.config import TrainParams
+from versatune.work import WorkFolder
 
 CONTRACT = {
     *("round", "step", "domain", "weight", "realised_share_rows", "realised_share_tokens"),
@@ -48,9 +49,13 @@ def test_shipped_parameters_are_valid(project_root: Path) -> None:
 
 
 def filled_catalog(
-    store: FolderRef, base: CheckpointRef, share: dict[str, float], params: TrainParams
+    store: FolderRef,
+    base: CheckpointRef,
+    share: dict[str, float],
+    params: TrainParams,
+    folder: Path,
 ) -> DataCatalog:
-    """What the pipeline reads, and files for what it writes beside ``params.folder``."""
+    """What the pipeline reads, and places below ``folder`` for what it writes."""
     return DataCatalog(
         {
             "tokenized": MemoryDataset(store),
@@ -68,10 +73,8 @@ def filled_catalog(
             ),
             "params:train": MemoryDataset(params),
             "params:tracking": MemoryDataset(TrackingParams()),
-            "trained_model": FolderDataset(filepath=str(params.folder)),
-            "mixture_history": ParquetDataset(
-                filepath=str(params.folder.with_name("history.parquet"))
-            ),
+            "trained_model": FolderDataset(filepath=str(folder / "trained")),
+            "mixture_history": ParquetDataset(filepath=str(folder / "history.parquet")),
         }
     )
 
@@ -82,7 +85,6 @@ def test_a_slice_run_trains_and_writes_the_contract(
     share = {"law": 0.2, "medicine": 0.3, "code": 0.5}
     params = TrainParams.model_validate(
         {
-            "folder": tmp_path / "trained",
             "rounds": 2,
             "steps_per_round": 2,
             "max_length": 64,
@@ -91,7 +93,7 @@ def test_a_slice_run_trains_and_writes_the_contract(
             "strategy": {"name": "foster"},
         }
     )
-    catalog = filled_catalog(tiny_store, tiny_checkpoint, share, params)
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, share, params, tmp_path)
     SequentialRunner().run(create_pipeline(), catalog)
     written = pd.read_parquet(tmp_path / "history.parquet")
     assert written.columns.is_unique and set(written.columns) >= CONTRACT
@@ -125,9 +127,9 @@ def test_expansion_rolls_back_and_the_report_says_why(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
     """law is raised until the others are forgotten: the model is that of the round before."""
-    values = PARAMS | {"gradient_accumulation_steps": 2, "folder": tmp_path / "trained"}
+    values = PARAMS | {"gradient_accumulation_steps": 2}
     params = TrainParams.model_validate(values)
-    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params, tmp_path)
     SequentialRunner().run(create_pipeline(), catalog)
     written = pd.read_parquet(tmp_path / "history.parquet")
     law = written[written["domain"] == "law"]["weight"].tolist()
@@ -186,7 +188,6 @@ def test_references_of_other_rows_are_said(
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     theirs: int | None,
     ours: int | None,
@@ -194,15 +195,11 @@ def test_references_of_other_rows_are_said(
 ) -> None:
     """A domain has 12 validation rows: from there on every number means all of them."""
     params = TrainParams.model_validate(
-        {"strategy": {"name": "foster"}, "heldout_rows_per_domain": ours, "folder": tmp_path}
+        {"strategy": {"name": "foster"}, "heldout_rows_per_domain": ours}
     )
-    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params, tmp_path)
     references = catalog.load("reference_losses") | {"rows_per_domain": theirs}
 
-    def untrained(*_: Any, **__: Any) -> TrainResult:
-        return TrainResult(tiny_store.model_copy(update={"facts": {"ended": None}}), pd.DataFrame())
-
-    monkeypatch.setattr("versatune.pipelines.train.nodes.train", untrained)
     given = [catalog.load(n) for n in ("tokenized", "base_model", "initial_mixture")]
     train_model(*given, references, catalog.load("knowledge_distribution"), params)
     assert ("how these rows differ" in caplog.text) == warned

@@ -18,19 +18,19 @@ from versatune.artifacts import (
     INPUTS,
     MANIFEST,
     FolderRef,
-    WorkFolder,
     check,
     difference,
     exclusive,
     file_digest,
     fingerprint,
     folder_digest,
-    plain,
     read_json,
+    to_jsonable,
     write_atomic,
     write_json,
 )
 from versatune.errors import VersatuneError
+from versatune.work import WorkFolder
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 JSON = st.recursive(
@@ -50,7 +50,7 @@ class Block(BaseModel):
 
 def test_plain_by_hand() -> None:
     value = {1: (Path("x"), {"b", "a"}), "block": Block(), "n": None}
-    assert plain(value) == {
+    assert to_jsonable(value) == {
         "1": ["x", ["a", "b"]],
         "block": {"size": 3, "where": "a/b"},
         "n": None,
@@ -59,8 +59,8 @@ def test_plain_by_hand() -> None:
 
 @given(JSON)
 def test_plain_of_json_is_itself(value: Any) -> None:
-    assert plain(value) == value
-    assert json.loads(json.dumps(plain(value))) == value
+    assert to_jsonable(value) == value
+    assert json.loads(json.dumps(to_jsonable(value))) == value
 
 
 @given(st.dictionaries(st.text(), JSON, min_size=2, max_size=6))

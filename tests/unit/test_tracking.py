@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from versatune import registry, tracking
 from versatune import spool as spool_module
+from versatune.artifacts import with_checksum
 from versatune.modeling.checkpoints import CheckpointRef
 
 
@@ -240,7 +241,7 @@ def test_a_spool_that_cannot_be_rewritten_stops_nothing(
     spool.keep({"kind": "create", "run_id": "local-8", "name": "late"}, ConnectionError("down"))
     folder = {"kind": "artifact", "run_id": "local-8", "path": str(tmp_path), "folder": None}
     spool.keep(folder, ConnectionError("down"))
-    monkeypatch.setattr(spool_module, "write_atomic", full)
+    monkeypatch.setattr("versatune.work.log.write_atomic", full)
     assert spool.send() == 1
     assert "will be sent again" in caplog.text
 
@@ -261,4 +262,5 @@ def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
     spool = tracking.Spool(tmp_path / "spool.jsonl")
     call = {"kind": "tags", "time": 1, "values": {"path": Path("x")}}
     spool.keep(call, MlflowException("no"))
-    assert json.loads(spool.path.read_text()) == {**call, "values": {"path": "x"}}
+    record = {**call, "values": {"path": "x"}}
+    assert json.loads(spool.path.read_text()) == with_checksum(record)

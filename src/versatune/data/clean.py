@@ -17,13 +17,15 @@ import hashlib
 import logging
 import shutil
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versatune.artifacts import INPUTS, FolderRef, WorkFolder, exclusive, write_json
+from versatune.artifacts import INPUTS, write_json
 from versatune.data.config import CleanParams, Domains
 from versatune.data.sources import DomainFiles, locate
 from versatune.errors import VersatuneError
+from versatune.work import Piece
 
 if TYPE_CHECKING:
     from versatune.data.collect import Collected, Tally
@@ -38,39 +40,41 @@ VERSION = 2
 """Raised when the same rows would be cleaned in another way, so that kept ones are not reused."""
 
 
-def clean(domains: Domains, params: CleanParams) -> FolderRef:
-    """Clean all domains into ``params.folder``; at once when that was done with the same inputs.
+def clean(domains: Domains, params: CleanParams) -> Piece:
+    """The cleaned rows of all domains.
 
     The folder holds ``train`` and ``validation`` (data sets with the columns ``domain``,
-    ``messages``, ``prompt``, ``row``, in the order of the domains) and ``report.json``. Facts:
+    ``messages``, ``prompt``, ``row``, in the order of the domains) and ``report.json``. Metadata:
     ``domains``; ``rows`` per split and domain; ``data_fingerprint``, which stands for the kept
     rows themselves, wherever they came from.
     """
     found = locate(domains.active)
     inputs = {
         "version": VERSION,
-        "parameters": params.model_dump(mode="json", exclude={"folder"}),
+        "parameters": params.model_dump(mode="json"),
         "domains": [[name, files.inputs()] for name, files in found.items()],
     }
-    with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
-        work = WorkFolder.open(params.folder, inputs)
-        if work.complete:
-            return work.ref
-        try:
-            return _clean(work, found, params)
-        except OSError as error:
-            raise VersatuneError(
-                f"cleaning into {params.folder} failed: {error}. Mend that and run again."
-            ) from error
+    return Piece(inputs, partial(_clean, found, params))
 
 
-def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanParams) -> FolderRef:
+def _clean(found: Mapping[str, DomainFiles], params: CleanParams, folder: Path) -> dict[str, Any]:
+    try:
+        return _clean_into(folder, found, params)
+    except OSError as error:
+        raise VersatuneError(
+            f"cleaning into {folder} failed: {error}. Mend that and run again."
+        ) from error
+
+
+def _clean_into(
+    folder: Path, found: Mapping[str, DomainFiles], params: CleanParams
+) -> dict[str, Any]:
     from versatune.data.collect import Collector
     from versatune.data.leaks import LeakIndex, read_questions
     from versatune.data.selection import decide
 
-    _empty(work.path)
-    parts = work.path / "parts"
+    _empty(folder)
+    parts = folder / "parts"
     parts.mkdir()
     items = [
         q for files in found.values() for path in files.evaluation for q in read_questions(path)
@@ -80,7 +84,7 @@ def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanPara
         collector.add(name, files.origins)
     collected = collector.finish()
     fates = decide(collected.keys, {n: f.config for n, f in found.items()}, params)
-    _write(work.path, collected.parts, fates)
+    _write(folder, collected.parts, fates)
     report = {}
     for d, name in enumerate(found):
         report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
@@ -88,12 +92,14 @@ def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanPara
         if ignored := report[name]["ignored_columns"]:
             shown = ", ".join(f"{column} ({rows} rows)" for column, rows in ignored.items())
             logger.warning("%s: ignored columns: %s.", name, shown)
-    write_json(work.path / REPORT, report)
+    write_json(folder / REPORT, report)
     shutil.rmtree(parts)
     rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in ("train", "validation")}
-    return work.seal(
-        domains=list(found), rows=rows, data_fingerprint=_content(list(found), collected, fates)
-    )
+    return {
+        "domains": list(found),
+        "rows": rows,
+        "data_fingerprint": _content(list(found), collected, fates),
+    }
 
 
 def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:

@@ -130,8 +130,6 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
 class CleanParams(Params):
     """How rows are checked, thinned and split. Top-level key ``ingest``."""
 
-    folder: Path
-    """Where the cleaned rows are written."""
     seed: int
     """Decides the split and which rows limits and weights leave out."""
     max_reject_rate: float = Field(default=0.05, ge=0, le=1)
@@ -156,8 +154,6 @@ class CleanParams(Params):
 class TokenizeParams(Params):
     """How cleaned rows become token sequences. Top-level key ``tokenize``."""
 
-    folder: Path
-    """Where the tokenised store is written."""
     max_length: int = Field(default=512, ge=8)
     """Longest sequence in tokens (the paper's code uses 512)."""
     overflow: Literal["drop", "truncate"] = "drop"

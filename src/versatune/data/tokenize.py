@@ -16,14 +16,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import (
     FolderRef,
-    WorkFolder,
-    exclusive,
     file_digest,
     fingerprint,
     read_json,
@@ -32,6 +31,7 @@ from versatune.artifacts import (
 from versatune.data.accounts import TokenNotes
 from versatune.data.config import TokenizeParams
 from versatune.errors import VersatuneError
+from versatune.work import Piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -61,11 +61,11 @@ def tokenize(
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
-) -> FolderRef:
-    """Tokenise the rows of :func:`versatune.data.clean.clean` into ``params.folder``.
+) -> Piece:
+    """The rows of :func:`versatune.data.clean.clean` as tokens.
 
     ``checkpoint``: the Hugging Face folder with the tokenizer, read by ``load_tokenizer`` only
-    when there is work. Facts of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
+    when there is work. Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
     its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
     ``supervised_tokens``. ``report.json`` counts the ``conversations`` of each split (fewer than
     rows where the template makes several of one) and the rows that were dropped or truncated.
@@ -73,15 +73,11 @@ def tokenize(
     _check_length(checkpoint, params.max_length)
     inputs = {
         "version": VERSION,
-        "parameters": params.model_dump(mode="json", exclude={"folder", "num_workers"}),
+        "parameters": params.model_dump(mode="json", exclude={"num_workers"}),
         "data": data.fingerprint,
         "tokenizer": tokenizer_fingerprint(checkpoint),
     }
-    with exclusive(params.folder.with_name(f".{params.folder.name}.lock"), str(params.folder)):
-        work = WorkFolder.open(params.folder, inputs)
-        if work.complete:
-            return work.ref
-        return _tokenize(work, data, load_tokenizer(checkpoint), params)
+    return Piece(inputs, partial(_tokenize, data, checkpoint, load_tokenizer, params))
 
 
 def tokenizer_fingerprint(checkpoint: Path) -> str:
@@ -111,17 +107,19 @@ class _Task:
 
 
 def _tokenize(
-    work: WorkFolder,
     data: FolderRef,
-    tokenizer: "PreTrainedTokenizerBase",
+    checkpoint: Path,
+    load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
-) -> FolderRef:
+    folder: Path,
+) -> dict[str, Any]:
     from versatune.data.answers import Answers
     from versatune.data.arrow import describe
     from versatune.data.conversations import RejectedError
     from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
     from versatune.data.preview import preview
 
+    tokenizer = load_tokenizer(checkpoint)
     spec = EncoderSpec.of(tokenizer)
     encoder = Encoder(spec, params.max_length, params.overflow)
     # A template that refuses the example will say so of the rows.
@@ -134,7 +132,7 @@ def _tokenize(
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [
-            _Task(shard, work.path / split / shard.name)
+            _Task(shard, folder / split / shard.name)
             for shard in sorted((data.path / split).glob("data-*.arrow"))
         ]
         for split in SPLITS
@@ -158,19 +156,19 @@ def _tokenize(
         }
         for name, n in found.items():
             conversations.setdefault(name, {})[split] = n.rows
-        describe(work.path / split, [task.target.name for task in tasks[split]], SCHEMA)
+        describe(folder / split, [task.target.name for task in tasks[split]], SCHEMA)
     write_json(
-        work.path / REPORT,
+        folder / REPORT,
         {n: {**notes.as_dict(), "conversations": conversations[n]} for n, notes in report.items()},
     )
-    write_json(work.path / EXAMPLES, preview(data, tokenizer, encoder))
-    return work.seal(
-        domains=names,
-        max_length=params.max_length,
-        tokenizer=work.inputs["tokenizer"],
-        data_fingerprint=data.facts["data_fingerprint"],
+    write_json(folder / EXAMPLES, preview(data, tokenizer, encoder))
+    return {
+        "domains": names,
+        "max_length": params.max_length,
+        "tokenizer": tokenizer_fingerprint(checkpoint),
+        "data_fingerprint": data.facts["data_fingerprint"],
         **facts,
-    )
+    }
 
 
 def _run(

@@ -5,7 +5,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from versatune.artifacts import file_digest, fingerprint, plain
+from versatune.artifacts import file_digest, fingerprint, to_jsonable
 from versatune.evaluation.tasks import CODE_KINDS, Kind
 from versatune.params import Params, file_name
 
@@ -84,8 +84,6 @@ class HarnessParams(Params):
 class EvaluateParams(Params):
     """Everything that changes what is measured; the same for every model that is compared."""
 
-    folder: Path
-    """Where results are kept, by checkpoint and task; what is there is not measured again."""
     rows_per_domain: int | None = Field(default=None, ge=1)
     """Held-out rows a domain; null takes all."""
     batch_tokens: int | None = Field(default=None, ge=1)
@@ -156,4 +154,4 @@ class EvaluateParams(Params):
         found = {"held_out": self.of_heldout(), **{kind: self.of_file(kind) for kind in kinds}}
         if any(self.harness.tasks.values()):
             found["harness"] = {"tasks": self.harness.tasks, **self.of_harness()}
-        return dict(plain(found))
+        return dict(to_jsonable(found))

@@ -1,6 +1,6 @@
 """Measure a checkpoint: what was measured before is read, the rest is measured now.
 
-Each part (the held-out losses, a task) is a folder below ``params.folder``, by the checkpoint's
+Each part (the held-out losses, a task) is a folder below the one given, by the checkpoint's
 fingerprint, so an interrupted evaluation goes on and a repeated one costs no model load. What was
 measured by other versions of the libraries is measured again.
 """
@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from versatune.artifacts import FolderRef, WorkFolder, exclusive
+from versatune.artifacts import FolderRef, exclusive
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness
@@ -33,6 +34,7 @@ from versatune.evaluation.results import (
 from versatune.evaluation.sandbox import check_isolation
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.work import WorkFolder
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +55,13 @@ def evaluate_checkpoint(
     store: FolderRef,
     tasks: Sequence[LocalTask],
     params: EvaluateParams,
+    folder: Path,
 ) -> Measured:
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
-    ``model`` is what the tables call it. Raises VersatuneError before any model is loaded when a
-    task of the harness is unknown, when two tasks have one name, or when programs are to be run
-    and can't be isolated.
+    ``model`` is what the tables call it, ``folder`` where results are kept. Raises
+    VersatuneError before any model is loaded when a task of the harness is unknown, when two tasks
+    have one name, or when programs are to be run and can't be isolated.
     """
     parts = parts_of(store, tasks, params)
     for task in tasks:
@@ -69,7 +72,7 @@ def evaluate_checkpoint(
                 task.path,
                 task.domain,
             )
-    folder = params.folder / checkpoint.fingerprint
+    folder = folder / checkpoint.fingerprint
     with exclusive(folder / ".lock", f"the evaluation of {checkpoint.name}"):
         works = [
             WorkFolder.open(

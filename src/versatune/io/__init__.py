@@ -1,5 +1,5 @@
 """Kedro datasets of our own."""
 
-from versatune.io.folder import FolderDataset
+from versatune.io.folder import FolderDataset, FoldersDataset, PlaceDataset
 
-__all__ = ["FolderDataset"]
+__all__ = ["FolderDataset", "FoldersDataset", "PlaceDataset"]

@@ -1,45 +1,99 @@
-"""A finished folder (checkpoint, tokenised sets, judge) as a catalog entry."""
+"""Folders (checkpoint, tokenised sets, judge) as catalog entries: what is to be made goes in, a
+reference to what was made comes out. The catalog alone says where."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
-from versatune.artifacts import MANIFEST, FolderRef
+from versatune.artifacts import FolderRef, is_intact, read_json, with_checksum, write_json
 from versatune.errors import VersatuneError
+from versatune.work import Piece, make_folder
+
+INDEX = "pieces.json"
 
 
-class FolderDataset(AbstractDataset[FolderRef, FolderRef]):
-    """Loads and saves a :class:`~versatune.artifacts.FolderRef`, never the content itself.
+def from_here(path: str) -> Path:
+    """``path`` from the working folder if it lies below it, for Kedro makes it absolute: what
+    references and records hold then stays right when a project is moved."""
+    found, here = Path(path), Path.cwd()
+    return found.relative_to(here) if found.is_relative_to(here) else found
 
-    The stage that makes the folder writes into it directly, so that it can go on after an
-    interruption; saving checks that the stage wrote where the catalog says, loading verifies
-    every file against the manifest's checksums.
-    """
+
+class _Place(AbstractDataset[Any, Any]):
+    """A folder of the catalog."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath = Path(filepath)
+        self.filepath = from_here(filepath)
         self.metadata = metadata
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self.filepath)}
+
+
+class FolderDataset(_Place):
+    """One folder: saving a :class:`~versatune.work.Piece` makes it, or finds it whole; loading
+    gives a :class:`~versatune.artifacts.FolderRef`, after every file was compared with its
+    checksum."""
 
     def load(self) -> FolderRef:
         try:
-            return FolderRef.load(self._filepath)
+            return FolderRef.load(self.filepath)
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
 
-    def save(self, data: FolderRef) -> None:
-        wanted = self._filepath
-        if Path(data.path).resolve() != wanted.resolve():
-            raise DatasetError(f"the stage wrote to {data.path}, but the catalog says {wanted}.")
-        if not (wanted / MANIFEST).is_file():
-            raise DatasetError(f"{wanted} is not finished: it has no {MANIFEST}.")
+    def save(self, data: Piece) -> None:
+        make_folder(data, self.filepath)
 
     def _exists(self) -> bool:
         try:
-            FolderRef.load(self._filepath)
+            FolderRef.load(self.filepath)
         except VersatuneError:
             return False
         return True
 
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath)}
+
+class FoldersDataset(_Place):
+    """Independent pieces by name, each in a folder below this one; as Kedro's PartitionedDataset
+    does, saving makes them one by one. Loading gives their references, in their order."""
+
+    def load(self) -> dict[str, FolderRef]:
+        try:
+            index = read_json(self.filepath / INDEX)
+            if not (isinstance(index, dict) and is_intact(index, "pieces")):
+                raise VersatuneError(f"{self.filepath / INDEX} is damaged; run its stage again.")
+            return {name: FolderRef.load(self.filepath / name) for name in index["pieces"]}
+        except VersatuneError as error:
+            raise DatasetError(str(error)) from error
+
+    def save(self, data: Mapping[str, Piece]) -> None:
+        for name, piece in data.items():
+            make_folder(piece, self.filepath / name)
+        write_json(self.filepath / INDEX, with_checksum({"pieces": list(data)}))
+
+    def _exists(self) -> bool:
+        try:
+            self.load()
+        except DatasetError:
+            return False
+        return True
+
+
+class PlaceDataset(_Place):
+    """Where nodes keep what they ask for by content (measurements, answers): its path."""
+
+    def load(self) -> Path:
+        return self.filepath
+
+    def save(self, data: Any) -> NoReturn:  # noqa: ARG002
+        raise DatasetError(f"{self.filepath} is written by the nodes that read it")
+
+    def _exists(self) -> bool:
+        return True
+
+
+for _dataset in (FolderDataset, FoldersDataset):
+    # Kedro wraps what saving raises in a DatasetError. Here saving is the work itself: its
+    # sentences stay sentences, and a fault keeps its traceback.
+    _dataset.save = _dataset.save.__wrapped__  # type: ignore

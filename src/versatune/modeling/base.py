@@ -1,15 +1,17 @@
 """The base model: pretrained on the sample here, or brought along by the user."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from versatune.artifacts import WorkFolder, exclusive, file_digest, read_json
+from versatune.artifacts import file_digest, read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.params import Params
+from versatune.work import Piece
 
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
@@ -69,8 +71,6 @@ class BaseModelParams(Params):
     """For `pretrained`: a model folder on this disk, or the id of a model on the hub."""
     revision: str | None = None
     """For a hub model: branch, tag or commit; the main branch when not given."""
-    folder: Path = Path("data/06_models/base")
-    """For `pretrain`: the folder the model is written to."""
     pretrain: PretrainParams = PretrainParams()
     """For `pretrain`: size and training of the model."""
 
@@ -87,17 +87,30 @@ class BaseModelParams(Params):
         return self
 
 
-def make_base(params: BaseModelParams, corpus: Path) -> CheckpointRef:
-    """The base model that ``params`` ask for, pretrained on ``corpus`` if need be.
+def make_base(params: BaseModelParams, corpus: Path) -> Piece | CheckpointRef:
+    """The base model that ``params`` ask for: one to be pretrained on ``corpus``, or one found.
 
-    Work that was done before with the same parameters and corpus is found, without importing
-    torch; the fingerprint is of the files it left. Raises VersatuneError when the model can't be
-    had or can't be loaded safely.
+    Raises VersatuneError when the model can't be had or can't be loaded safely.
     """
     if params.kind == "pretrain":
-        return _pretrained_here(params, corpus)
+        inputs = {
+            **params.pretrain.model_dump(mode="json", exclude={"save_steps"}),
+            "corpus": file_digest(corpus),
+        }
+        return Piece(inputs, partial(_pretrain, params.pretrain, corpus))
     assert params.name_or_path is not None  # the validator of the parameters saw to it
     return find_checkpoint(params.name_or_path, params.revision)
+
+
+def pretrained_here(folder: Path) -> CheckpointRef:
+    """The reference of a model that was pretrained in ``folder``."""
+    return CheckpointRef.from_manifest(folder, "pretrained on the sample")
+
+
+def _pretrain(params: PretrainParams, corpus: Path, folder: Path) -> dict[str, Any]:
+    from versatune.modeling.pretrain import pretrain
+
+    return pretrain(params, corpus, folder)
 
 
 def find_checkpoint(name_or_path: str, revision: str | None = None) -> CheckpointRef:
@@ -159,21 +172,6 @@ def check_loadable(folder: Path, name: str) -> None:
             f"here: take a model whose model_type transformers knows, not "
             f"{config.get('model_type')!r}."
         )
-
-
-def _pretrained_here(params: BaseModelParams, corpus: Path) -> CheckpointRef:
-    folder = params.folder
-    inputs = {
-        **params.pretrain.model_dump(mode="json", exclude={"save_steps"}),
-        "corpus": file_digest(corpus),
-    }
-    with exclusive(folder.with_name(f".{folder.name}.lock"), f"the base model in {folder}"):
-        work = WorkFolder.open(folder, inputs)
-        if not work.complete:
-            from versatune.modeling.pretrain import pretrain
-
-            pretrain(params.pretrain, corpus, work)
-    return CheckpointRef.made_here(work.path, "pretrained on the sample")
 
 
 def _download(name: str, revision: str | None) -> Path:

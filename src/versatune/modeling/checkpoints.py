@@ -66,7 +66,7 @@ class CheckpointRef(BaseModel):
         return cls(name=name or path.resolve().name, path=path, fingerprint=folder_digest(path))
 
     @classmethod
-    def made_here(cls, path: Path, name: str) -> Self:
+    def from_manifest(cls, path: Path, name: str) -> Self:
         """Refer to a folder that a stage made and sealed, by what its manifest says of the files.
 
         What the model was made from does not count: other weights are another checkpoint.
@@ -74,7 +74,7 @@ class CheckpointRef(BaseModel):
         return cls(name=name, path=path, fingerprint=_of_files(read_manifest(path)["files"]))
 
     @classmethod
-    def noted(cls, entry: Mapping[str, Any]) -> Self:
+    def from_entry(cls, entry: Mapping[str, Any]) -> Self:
         """The reference that a stage before noted, after comparing the folder with it.
 
         A hub model's fingerprint is its commit, which its files can't be compared with. Raises

@@ -27,7 +27,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
-from versatune.artifacts import WorkFolder
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
@@ -46,8 +45,8 @@ MAX_GRAD_NORM = 1.0
 Rows = list[list[int]]
 
 
-def pretrain(params: "PretrainParams", corpus: Path, work: WorkFolder) -> None:
-    """Train tokenizer and model on ``corpus`` (JSONL with ``text``) and seal ``work`` with them.
+def pretrain(params: "PretrainParams", corpus: Path, folder: Path) -> dict[str, Any]:
+    """Train tokenizer and model on ``corpus`` (JSONL with ``text``) and save them in ``folder``.
 
     A folder with progress from a run that was killed is gone on from; the result is bit for bit
     that of a run that was not (with as many threads). Raises VersatuneError when a document has
@@ -59,12 +58,12 @@ def pretrain(params: "PretrainParams", corpus: Path, work: WorkFolder) -> None:
     tokenizer = train_tokenizer(texts, params.vocab_size)
     rows = encode(tokenizer, texts, params.max_length)
     model = new_model(params, tokenizer)
-    loss = _train(model, rows, params, work.path / PROGRESS)
-    model.save_pretrained(work.path)
-    tokenizer.save_pretrained(work.path)
-    for left_over in work.path.glob(f"*{PROGRESS}*"):
+    loss = _train(model, rows, params, folder / PROGRESS)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for left_over in folder.glob(f"*{PROGRESS}*"):
         left_over.unlink()
-    work.seal(parameters=model.num_parameters(), documents=len(rows), final_loss=loss)
+    return {"parameters": model.num_parameters(), "documents": len(rows), "final_loss": loss}
 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> "PreTrainedTokenizerFast":

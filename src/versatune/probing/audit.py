@@ -6,28 +6,29 @@ were written by people, are kept where the first judge keeps its own.
 """
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import MANIFEST, FolderRef, WorkFolder, file_digest, fingerprint
+from versatune.artifacts import FolderRef, file_digest, fingerprint
 from versatune.errors import VersatuneError
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
 from versatune.probing.judges.base import LABELLED, Labelled
 from versatune.probing.probe import (
-    ANSWERS,
-    SKIPPED,
     JudgementStore,
+    any_failed,
     load_judgements,
     load_probe,
 )
 from versatune.probing.quantification import Array, audit_chances
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
-AUDIT, AUDITOR = "audit", "auditor"
 CHOICE = "choice.safetensors"
 KEY = "probe.audit.judge"
 PART = 64
@@ -37,25 +38,34 @@ _STREAM = 1
 more samples or a larger n, so that few texts are asked about in vain."""
 
 
-def run_audit(
+def train_auditor(
     clean: FolderRef,
+    params: ProbeParams,
+    descriptions: dict[str, str],
+    keep: Path,
+    api_key: str = "",
+) -> Piece:
+    """The second judge made ready. Raises VersatuneError when it can't be had."""
+    second = params.audit.judge
+    return judges.train_judge(clean, second, descriptions, params.seed, keep, api_key, KEY)
+
+
+def run_audit(
+    auditor: FolderRef,
     samples: FolderRef,
     judgements: FolderRef,
     params: ProbeParams,
-    descriptions: dict[str, str],
+    keep: Path,
     api_key: str = "",
-) -> FolderRef:
-    """Make the second judge ready, choose samples for it, and have it judge them.
+) -> Piece:
+    """Choose samples for the second judge, and have it judge them.
 
-    The same inputs find it finished; texts that got no answer are asked about again. Facts: the
-    judge's ``name`` and ``accuracy`` on its labelled rows, ``n`` samples asked about, ``answered``.
-    Raises VersatuneError when the judge can't be had, when people have not read all texts yet, or
-    when none got an answer.
+    Texts that got no answer are asked about again. Metadata: the judge's ``name`` and
+    ``accuracy`` on its labelled rows, ``n`` samples asked about, ``answered``. Raises
+    VersatuneError when people have not read all texts yet, or, when it is made, when none got an
+    answer.
     """
-    keep, second = params.folder / ANSWERS, params.audit.judge
-    auditor = judges.train_judge(
-        params.folder / AUDITOR, clean, second, descriptions, params.seed, keep, api_key, KEY
-    )
+    second = params.audit.judge
     drawn, judged = load_probe(samples, judgements)
     texts = np.flatnonzero(judged.ok)
     chances = audit_chances(judged.probabilities[texts], params.audit.n)
@@ -74,39 +84,33 @@ def run_audit(
         parts = [asked]
         read = judges.open_judge(auditor, second, keep).judge([drawn[i].text for i in asked])
         inputs["answers"] = fingerprint(np.nan_to_num(read.probabilities).tolist())
-    work = WorkFolder.open(params.folder / AUDIT, inputs)
-    store = JudgementStore(work, lambda: judges.open_judge(auditor, second, keep, api_key, KEY))
-    if work.complete and not store.failed:
-        return work.ref
-    for number, part in enumerate(parts):
-        store.of(number, [drawn[i] for i in part])
-    answered = int(load_judgements(work.path, len(asked)).ok.sum())
-    name = auditor.facts["name"]
-    if not answered:
-        raise VersatuneError(
-            f"probe.audit: none of {len(asked)} samples got a usable answer from {name}; take "
-            f"another {KEY}, or set probe.audit.n to 0."
+
+    def make(folder: Path) -> dict[str, Any]:
+        store = JudgementStore(
+            folder, lambda: judges.open_judge(auditor, second, keep, api_key, KEY)
         )
-    work.reopen()
-    save_file(choice, work.path / CHOICE)
-    Labelled.load(auditor).save(work.path)
-    logger.info("probe: %s judged %d samples, %d usable", name, len(asked), answered)
-    return work.seal(
-        kind=second.kind,
-        name=name,
-        accuracy=auditor.facts["accuracy"],
-        n=len(asked),
-        answered=answered,
-        of={"samples": samples.fingerprint, "n": params.audit.n},
-    )
+        for number, part in enumerate(parts):
+            store.of(number, [drawn[i] for i in part])
+        answered = int(load_judgements(folder, len(asked)).ok.sum())
+        name = auditor.facts["name"]
+        if not answered:
+            raise VersatuneError(
+                f"probe.audit: none of {len(asked)} samples got a usable answer from {name}; take "
+                f"another {KEY}, or set probe.audit.n to 0."
+            )
+        save_file(choice, folder / CHOICE)
+        Labelled.load(auditor).save(folder)
+        logger.info("probe: %s judged %d samples, %d usable", name, len(asked), answered)
+        return {
+            "kind": second.kind,
+            "name": name,
+            "accuracy": auditor.facts["accuracy"],
+            "n": len(asked),
+            "answered": answered,
+            "of": {"samples": samples.fingerprint, "n": params.audit.n},
+        }
 
-
-def no_audit(params: ProbeParams) -> FolderRef:
-    """A reference for an audit that was not asked for; a finished one is left where it is."""
-    folder = params.folder / AUDIT
-    if (folder / MANIFEST).is_file():
-        return FolderRef.load(folder, verify=False)
-    return WorkFolder.open(folder, SKIPPED).seal(**SKIPPED)
+    return Piece(inputs, make, enough=lambda ref: not any_failed(ref))
 
 
 def check_audit(ref: FolderRef, samples: FolderRef, params: ProbeParams) -> None:

@@ -144,9 +144,9 @@ class PersonParams(Params):
     """People write the domain of each text into a CSV file."""
 
     file: Path | None = None
-    """The file, which the first run makes; by default ``answers/labels.csv`` below
-    ``probe.folder``. What is written in it stays and is not asked for again; take another file when
-    the domains are others."""
+    """The file, which the first run makes; by default ``labels.csv`` in the folder of the
+    catalog entry ``kept_answers``. What is written in it stays and is not asked for again; take
+    another file when the domains are others."""
 
 
 class JudgeParams(Params):
@@ -193,8 +193,6 @@ class EstimateParams(Params):
 class ProbeParams(Params):
     """Detection: what share of the base model's knowledge lies in each domain."""
 
-    folder: Path
-    """Where samples and judgements are kept."""
     seed: int = Field(ge=0)
     """Of the samples, the judge's split and the bootstrap."""
     known_distribution: str | None = None

@@ -9,24 +9,22 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import INPUTS, MANIFEST, FolderRef, WorkFolder, plain, read_json
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Judge, Judgement, Labelled, Status
-from versatune.probing.sampling import Sample, SampleStore, make_sampler
+from versatune.probing.sampling import Sample, Sampler, draw, read_samples
+from versatune.work import Piece, make_folder
 
 logger = logging.getLogger(__name__)
 
 OnRound = Callable[[int, Estimate], None]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "refused", "unparseable", "failed")
-SAMPLES, JUDGEMENTS, JUDGE = "samples", "judgements", "judge"
-SKIPPED = {"skipped": True}
-"""Inputs and facts of a folder whose stage was not needed."""
-ANSWERS = "answers"
-"""Where a judge that has to be paid keeps its answers: beside the folders that are made anew when
-the rows or the samples change, since an answer depends on neither."""
+LEFT_OUT = (
+    "probe.known_distribution leaves out the probe: move the folder away to go without it, or set "
+    "probe.known_distribution to null to finish it."
+)
 
 
 class JudgementStore:
@@ -36,26 +34,19 @@ class JudgementStore:
     the next one tries again.
     """
 
-    def __init__(self, work: WorkFolder, open_judge: Callable[[], Judge]) -> None:
-        self.work = work
+    def __init__(self, folder: Path, open_judge: Callable[[], Judge]) -> None:
+        self.folder = folder
         self._open = open_judge
         self._judge: Judge | None = None
         self._asked: set[int] = set()
 
-    @property
-    def failed(self) -> bool:
-        """Whether a text of any wave is without an answer."""
-        return any("failed" in _read(file).status for file in _waves(self.work.path))
-
     def of(self, wave: int, samples: list[Sample]) -> Judgement:
         """The judgement of a whole wave, made now if it was not there or lacks answers."""
-        file = self.work.path / f"wave_{wave:05d}.safetensors"
+        file = self.folder / f"wave_{wave:05d}.safetensors"
         kept = _read(file) if file.is_file() else None
         if kept is None or ("failed" in kept.status and wave not in self._asked):
             self._judge = self._judge or self._open()
             made = judge_samples(self._judge, samples)
-            if kept is not None:
-                self.work.reopen()
             self._write(file, made)
             self._asked.add(wave)
             kept = _read(file)
@@ -73,6 +64,11 @@ class JudgementStore:
             temporary,
         )
         temporary.replace(file)
+
+
+def any_failed(judgements: FolderRef) -> bool:
+    """Whether a text of any wave is without an answer."""
+    return any("failed" in _read(file).status for file in _waves(judgements.path))
 
 
 def _waves(folder: Path) -> list[Path]:
@@ -109,66 +105,67 @@ def join(parts: list[Judgement], n: int) -> Judgement:
     )
 
 
-def run_probe(
-    base: CheckpointRef,
+def draw_samples(sampler: Sampler, params: ProbeParams, rounds: int | None = None) -> Piece:
+    """The samples of so many rounds, by default of those before the first look."""
+    n = (rounds or params.rounds.min_rounds) * params.rounds.samples_per_round
+    return draw(sampler, params.seed, wave_size(params), n)
+
+
+def wave_size(params: ProbeParams) -> int:
+    """Samples of a wave."""
+    return min(params.sampling.batch_size, params.rounds.samples_per_round)
+
+
+def judge_in_rounds(
+    sampler: Sampler,
+    samples: FolderRef,
     judge: FolderRef,
     params: ProbeParams,
-    open_judge: Callable[[Path], Judge],
+    open_judge: Callable[[], Judge],
     on_round: OnRound | None = None,
-    api_key: str = "",
-) -> tuple[FolderRef, FolderRef]:
-    """Sample and judge in rounds; returns the samples' and the judgements' folders.
+) -> Piece:
+    """Judge ``samples`` round by round, drawing more into their folder until it is enough.
 
     What was drawn or judged before, in this run or an earlier one, is used again; texts that got
-    no answer in an earlier run are asked about again. The facts of
-    the judgements say how many samples count (``n``), after how many ``rounds`` it stopped and
-    why (``stopped``: ``half_width`` or ``limit``). ``open_judge`` gets the folder it may keep
-    things in; ``api_key`` is for a served base model.
+    no answer in an earlier run are asked about again. The metadata say how many samples count
+    (``n``), after how many ``rounds`` it stopped and why (``stopped``: ``half_width`` or
+    ``limit``).
     """
-    size = min(params.sampling.batch_size, params.rounds.samples_per_round)
-    sampler = make_sampler(base, params.sampling, api_key)
-    store = SampleStore.open(params.folder / SAMPLES, sampler, params.seed, size)
-    work = WorkFolder.open(
-        params.folder / JUDGEMENTS,
-        {"samples": store.work.fingerprint, "judge": judge.fingerprint},
+    asked = to_jsonable({"rounds": params.rounds, "estimate": params.estimate})
+
+    def judged(folder: Path) -> dict[str, Any]:
+        store, size = JudgementStore(folder, open_judge), wave_size(params)
+        labelled, rounds = Labelled.load(judge), params.rounds
+        for done in range(1, rounds.max_rounds + 1):
+            make_folder(draw_samples(sampler, params, done), samples.path)
+            n = done * rounds.samples_per_round
+            drawn = read_samples(samples.path)[: -(-n // size) * size]
+            waves = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+            made = join([store.of(w, part) for w, part in enumerate(waves)], n)
+            if done < rounds.min_rounds:
+                continue
+            found = _look(made, labelled, params)
+            if on_round:
+                on_round(done, found)
+            widest = float(found.half_widths.max())
+            logger.info("probe: round %d, %d samples, widest interval +-%.3f", done, n, widest)
+            narrow = narrow_enough(found, int(made.ok.sum()), rounds.half_width)
+            if narrow:
+                break
+        stopped = "half_width" if narrow else "limit"
+        return {"asked": asked, "n": n, "rounds": done, "stopped": stopped, "half_width": widest}
+
+    return Piece(
+        inputs={"samples": samples.fingerprint, "judge": judge.fingerprint},
+        make=judged,
+        enough=lambda ref: ref.facts["asked"] == asked and not any_failed(ref),
     )
-    asked = plain({"rounds": params.rounds, "estimate": params.estimate})
-    judgements = JudgementStore(work, lambda: open_judge(params.folder / ANSWERS))
-    done_before = store.work.complete and work.complete and work.ref.facts["asked"] == asked
-    if done_before and not judgements.failed:
-        return store.work.ref, work.ref
-    labelled = Labelled.load(judge)
-    rounds = params.rounds
-    for done in range(1, rounds.max_rounds + 1):
-        n = done * rounds.samples_per_round
-        samples = store.first(n, whole_waves=True)
-        waves = [samples[i : i + size] for i in range(0, len(samples), size)]
-        made = join([judgements.of(w, part) for w, part in enumerate(waves)], n)
-        if done < rounds.min_rounds:
-            continue
-        found = _look(made, labelled, params)
-        if on_round:
-            on_round(done, found)
-        widest = float(found.half_widths.max())
-        logger.info("probe: round %d, %d samples, widest interval +-%.3f", done, n, widest)
-        narrow = narrow_enough(found, int(made.ok.sum()), rounds.half_width)
-        if narrow:
-            break
-    stopped = "half_width" if narrow else "limit"
-    ref = work.seal(asked=asked, n=n, rounds=done, stopped=stopped, half_width=widest)
-    return store.seal(), ref
 
 
 def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample], Judgement]:
     """The samples and judgements that count, in order."""
     n = judgements.facts["n"]
-    drawn = [
-        Sample.model_validate_json(line)
-        for file in sorted(samples.path.glob("wave_*.jsonl"))
-        for line in file.read_text(encoding="utf-8").split("\n")
-        if line
-    ]
-    return drawn[:n], load_judgements(judgements.path, n)
+    return read_samples(samples.path)[:n], load_judgements(judgements.path, n)
 
 
 def load_judgements(folder: Path, n: int) -> Judgement:
@@ -182,8 +179,8 @@ def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
         raise VersatuneError(
             f"none of {len(made.status)} samples could be judged ("
             + ", ".join(f"{number} {status}" for status, number in counts.items())
-            + "): look at what the base model says in probe.folder, begin its sequences with "
-            "another token (probe.sampling.start), or take another judge."
+            + "): look at what the base model says (catalog entry `samples`), begin "
+            "its sequences with another token (probe.sampling.start), or take another judge."
         )
     return estimate_shares(
         made.probabilities[made.ok],
@@ -192,22 +189,6 @@ def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
         params.estimate.bootstrap,
         params.seed,
     )
-
-
-def skipped(folder: Path) -> FolderRef:
-    """A reference for a stage that is not needed: what is there, or a folder that says so.
-
-    Raises VersatuneError when the folder holds unfinished work, which is not thrown away.
-    """
-    if (folder / MANIFEST).is_file():
-        return FolderRef.load(folder, verify=False)
-    if (folder / INPUTS).is_file() and read_json(folder / INPUTS) != SKIPPED:
-        raise VersatuneError(
-            f"probe.known_distribution leaves out the probe, but {folder} holds one that is not "
-            "finished: move the folder away to go without it, or set probe.known_distribution to "
-            "null to finish it."
-        )
-    return WorkFolder.open(folder, SKIPPED).seal(**SKIPPED)
 
 
 def facts_of(samples: list[Sample]) -> dict[str, Any]:

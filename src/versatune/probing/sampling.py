@@ -1,30 +1,30 @@
 """Sequences from a base model, kept on disk as they come.
 
-A :class:`SampleStore` is a folder that only grows: sample i depends on the model, the sampling
+A folder of samples (:func:`draw`) only grows: sample i depends on the model, the sampling
 parameters, the seed and i alone, so the first n samples are the same however many are drawn, in
 how many sittings. Each sample has its own stream of random numbers (Philox, keyed by seed and
 index). Waves of ``batch_size`` sequences are decoded together and written as one file at a time.
-On one machine a sample is made again bit for bit by drawing its wave again (:meth:`draw_wave`);
+On one machine a sample is made again bit for bit by drawing its wave again (:func:`draw_wave`);
 another batch size or machine rounds differently, which may tip a token near a boundary.
 """
 
 import functools
-import json
 import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
-from versatune.artifacts import FolderRef, WorkFolder, write_atomic
+from versatune.artifacts import write_atomic
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import SamplingParams, require_server
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -154,55 +154,51 @@ def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
     return list(begins) or [tokenizer.eos_token_id]
 
 
-class SampleStore:
-    """The samples of one sampler and seed, drawn as far as anyone asked."""
+def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
+    """The first ``n`` samples or more, to the end of a wave of ``size``.
 
-    def __init__(self, work: WorkFolder, sampler: Sampler, seed: int, size: int) -> None:
-        self.work, self.sampler, self.seed, self.size = work, sampler, seed, size
+    A folder with fewer is gone on with; metadata: ``drawn``, ``seed``, ``begins``, and what the
+    samples depend on.
+    """
+    waves = -(-n // size)
+    return Piece(
+        inputs={"sampler": sampler.about, "seed": seed, "wave": size},
+        make=functools.partial(_draw, sampler, seed, size, waves),
+        enough=lambda ref: bool(ref.facts["drawn"] >= waves * size),
+    )
 
-    @classmethod
-    def open(cls, folder: Path, sampler: Sampler, seed: int, size: int) -> Self:
-        """Open the store of this sampler in ``folder``; another sampler's samples are replaced."""
-        work = WorkFolder.open(folder, {"sampler": sampler.about, "seed": seed, "wave": size})
-        return cls(work, sampler, seed, size)
 
-    def first(self, n: int, whole_waves: bool = False) -> list[Sample]:
-        """Samples 0 to n - 1 (or to the end of the last wave), drawing what is not there yet."""
-        waves = -(-n // self.size)
-        missing = [w for w in range(waves) if not self._file(w).is_file()]
-        if missing:
-            bar = tqdm(total=len(missing) * self.size, desc="sampling", unit="sample")
-            for wave in missing:
-                self._write(wave, bar)
-            bar.close()
-        samples = [s for w in range(waves) for s in self._read(w)]
-        return samples if whole_waves else samples[:n]
+def read_samples(folder: Path) -> list[Sample]:
+    """All samples of a folder, in order."""
+    return [
+        Sample.model_validate_json(line)
+        for file in sorted(folder.glob("wave_*.jsonl"))
+        for line in file.read_text(encoding="utf-8").split("\n")
+        if line
+    ]
 
-    def seal(self) -> FolderRef:
-        """Close the store as it is; more can be drawn later."""
-        count = len(list(self.work.path.glob("wave_*.jsonl"))) * self.size
-        facts = {"drawn": count, "seed": self.seed, "begins": self.sampler.begins}
-        return self.work.seal(**facts, **self.sampler.about)
 
-    def draw_wave(self, wave: int, bar: tqdm | None = None) -> list[Sample]:
-        """The samples of one wave, drawn anew, in order; nothing is written."""
-        drawn = []
-        for sample in self.sampler.wave(range(wave * self.size, (wave + 1) * self.size), self.seed):
-            drawn.append(sample)
-            if bar is not None:
-                bar.update()
-        return sorted(drawn, key=lambda s: s.index)
+def draw_wave(
+    sampler: Sampler, seed: int, size: int, wave: int, bar: tqdm | None = None
+) -> list[Sample]:
+    """The samples of one wave, drawn anew, in order; nothing is written."""
+    drawn = []
+    for sample in sampler.wave(range(wave * size, (wave + 1) * size), seed):
+        drawn.append(sample)
+        if bar is not None:
+            bar.update()
+    return sorted(drawn, key=lambda s: s.index)
 
-    def _write(self, wave: int, bar: tqdm) -> None:
-        lines = [s.model_dump_json() for s in self.draw_wave(wave, bar)]
-        write_atomic(self._file(wave), "\n".join(lines) + "\n")
 
-    def _read(self, wave: int) -> list[Sample]:
-        lines = self._file(wave).read_text(encoding="utf-8").split("\n")
-        return [Sample.model_validate(json.loads(line)) for line in lines if line]
-
-    def _file(self, wave: int) -> Path:
-        return self.work.path / f"wave_{wave:05d}.jsonl"
+def _draw(sampler: Sampler, seed: int, size: int, waves: int, folder: Path) -> dict[str, Any]:
+    files = [folder / f"wave_{wave:05d}.jsonl" for wave in range(waves)]
+    missing = [wave for wave, file in enumerate(files) if not file.is_file()]
+    with tqdm(total=len(missing) * size, desc="sampling", unit="sample") as bar:
+        for wave in missing:
+            lines = [s.model_dump_json() for s in draw_wave(sampler, seed, size, wave, bar)]
+            write_atomic(files[wave], "\n".join(lines) + "\n")
+    drawn = len(list(folder.glob("wave_*.jsonl"))) * size
+    return {"drawn": drawn, "seed": seed, "begins": sampler.begins, **sampler.about}
 
 
 def make_sampler(base: CheckpointRef, params: SamplingParams, api_key: str = "") -> Sampler:

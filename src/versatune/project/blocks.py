@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from versatune.artifacts import plain
+from versatune.artifacts import to_jsonable
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.base import BaseModelParams
@@ -81,11 +81,11 @@ def unknown_block(name: str) -> str:
 def used(blocks: Blocks) -> dict[str, Any]:
     """All parameters as JSON, with the values that are used where one block takes them over from
     another: `references` takes what is not given there from `train`."""
-    shown = dict(blocks)
+    shown: dict[str, Any] = dict(blocks)
     references, train = blocks.get("references"), blocks.get("train")
     if isinstance(references, ReferenceParams) and isinstance(train, TrainParams):
-        shown["references"] = references.like(train)
-    return dict(plain(shown))
+        shown["references"] = references.as_used(train)
+    return dict(to_jsonable(shown))
 
 
 def _problems(name: str, value: Any, error: ValidationError) -> Iterator[Problem]:

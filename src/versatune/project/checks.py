@@ -24,7 +24,6 @@ from versatune.mixing.config import (
 from versatune.mixing.formulas import uniform_weights
 from versatune.mixing.shares import bounded_shares
 from versatune.modeling.base import BaseModelParams
-from versatune.params import merged
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
@@ -53,9 +52,9 @@ def check_reference_lengths(
     tokenize: TokenizeParams, references: ReferenceParams
 ) -> Iterator[Problem]:
     """The same, where references have a length of their own."""
-    if "max_length" in references.model_fields_set and references.mode == "measure":
-        key = ("references", "max_length")
-        yield from _too_short(references.max_length, tokenize.max_length, key)
+    if "max_length" in references.train and references.mode == "measure":
+        key = ("references", "train", "max_length")
+        yield from _too_short(references.train["max_length"], tokenize.max_length, key)
 
 
 def check_base_length(base_model: BaseModelParams, tokenize: TokenizeParams) -> Iterator[Problem]:
@@ -232,7 +231,7 @@ WHEN_RUN: dict[str, tuple[Check, ...]] = {
 
 def compared(train: TrainParams, compare: CompareParams) -> TrainParams:
     """The parameters of training as a comparison's runs have them in common."""
-    return TrainParams.model_validate(merged(train.model_dump(), compare.train))
+    return train.changed(compare.train)
 
 
 def _strategy(strategy: StrategyParams, domains: list[str], key: Key) -> Iterator[Problem]:
@@ -306,15 +305,15 @@ def _references(train: TrainParams, references: ReferenceParams, key: Key) -> It
             "to measure, choose `potential: progress` where the strategy has it, or another "
             "strategy",
         )
-    elif (
-        "heldout_rows" in references.model_fields_set
-        and references.heldout_rows != train.heldout_rows_per_domain
-    ):
+        return
+    rows = "heldout_rows_per_domain"
+    own = references.train.get(rows, train.heldout_rows_per_domain)
+    if own != train.heldout_rows_per_domain:
         yield Problem(
-            ("references", "heldout_rows"),
-            f"{_all(references.heldout_rows)}, but the losses of training are of "
-            f"{_all(train.heldout_rows_per_domain)} rows (heldout_rows_per_domain), and how the "
-            "rows differ would count as learnable potential: give both one value",
+            ("references", "train", rows),
+            f"{_all(own)}, but the losses of training are of "
+            f"{_all(train.heldout_rows_per_domain)} rows (train.heldout_rows_per_domain), and how "
+            "the rows differ would count as learnable potential: give both one value",
         )
 
 

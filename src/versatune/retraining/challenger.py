@@ -12,7 +12,7 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.tasks import LocalTask
-from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
 from versatune.retraining.nights import CHALLENGER, EVALUATIONS
@@ -34,10 +34,16 @@ def seen(
     training: TrainParams,
     evaluate: EvaluateParams,
     base: CheckpointRef,
+    knowledge: Path,
+    known_digests: Path,
 ) -> dict[str, Any]:
-    """What a night is compared with the last by: all data by content, all parameters by value."""
-    matters = what_matters(params, clean, tokenize, training, evaluate, base)
-    digests = Digests(params.folder / "digests.json")
+    """What a night is compared with the last by: all data by content, all parameters by value.
+
+    ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file in which
+    digests are remembered.
+    """
+    matters = what_matters(params, clean, tokenize, training, evaluate, base, knowledge)
+    digests = Digests(known_digests)
     data = data_state(domains, digests)
     digests.save()
     return {"data": data, "parameters": matters}
@@ -50,27 +56,28 @@ def what_matters(
     training: TrainParams,
     evaluate: EvaluateParams,
     base: CheckpointRef,
+    knowledge: Path,
 ) -> dict[str, Any]:
     """The parameters whose change is a reason to retrain, by block, as JSON.
 
-    Left out: places, speeds, what is merely told, and the blocks' keys that ``params`` replaces.
+    Left out: speeds, what is merely told, and the blocks' keys that ``params`` replaces.
     """
-    own = {"folder", "cleaned", "tokenized", "knowledge", "keep_last", "example", "model_name"}
+    own = {"keep_last", "example", "model_name"}
     matters = {
         "retrain": params.model_dump(mode="json", exclude=own),
-        "ingest": clean.model_dump(mode="json", exclude={"folder", "max_examples"}),
-        "tokenize": tokenize.model_dump(mode="json", exclude={"folder", "num_workers"}),
-        "train": training_params(training, params, Path()).deciding(),
-        "evaluate": evaluation_params(evaluate, params, Path()).deciding(),
+        "ingest": clean.model_dump(mode="json", exclude={"max_examples"}),
+        "tokenize": tokenize.model_dump(mode="json", exclude={"num_workers"}),
+        "train": training_params(training, params).fingerprint_fields(),
+        "evaluate": evaluation_params(evaluate, params).deciding(),
         "base_model": base.fingerprint,
     }
-    if params.initial == "detected" and params.knowledge.is_file():
-        matters["knowledge"] = file_digest(params.knowledge)
+    if params.initial == "detected" and knowledge.is_file():
+        matters["knowledge"] = file_digest(knowledge)
     return matters
 
 
-def training_params(training: TrainParams, params: RetrainParams, folder: Path) -> TrainParams:
-    """The parameters of ``train`` as a night uses them, in the night's ``folder``.
+def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
+    """The parameters of ``train`` as a night uses them.
 
     Raises VersatuneError when they would leave an adapter alone.
     """
@@ -81,7 +88,6 @@ def training_params(training: TrainParams, params: RetrainParams, folder: Path) 
         )
     return training.model_copy(
         update={
-            "folder": folder / CHALLENGER,
             "resume": "restart",
             "strategy": params.strategy,
             "rounds": params.rounds or training.rounds,
@@ -90,36 +96,9 @@ def training_params(training: TrainParams, params: RetrainParams, folder: Path) 
     )
 
 
-def evaluation_params(
-    evaluate: EvaluateParams, params: RetrainParams, folder: Path
-) -> EvaluateParams:
-    """The parameters of ``evaluate`` as a night uses them, in the night's ``folder``."""
-    return evaluate.model_copy(
-        update={
-            "folder": folder / EVALUATIONS,
-            "rows_per_domain": params.heldout_rows_per_domain,
-        }
-    )
-
-
-def prepare(
-    domains: Domains,
-    clean_params: CleanParams,
-    tokenize_params: TokenizeParams,
-    base: CheckpointRef,
-    params: RetrainParams,
-) -> FolderRef:
-    """Clean and tokenise what the domains hold now, into folders of retraining's own."""
-    from versatune.data.clean import clean
-    from versatune.data.tokenize import tokenize
-
-    cleaned = clean(domains, clean_params.model_copy(update={"folder": params.cleaned}))
-    return tokenize(
-        cleaned,
-        base.path,
-        load_tokenizer,
-        tokenize_params.model_copy(update={"folder": params.tokenized}),
-    )
+def evaluation_params(evaluate: EvaluateParams, params: RetrainParams) -> EvaluateParams:
+    """The parameters of ``evaluate`` as a night uses them."""
+    return evaluate.model_copy(update={"rows_per_domain": params.heldout_rows_per_domain})
 
 
 def train_challenger(
@@ -127,15 +106,16 @@ def train_challenger(
     start: CheckpointRef,
     training: TrainParams,
     params: RetrainParams,
+    knowledge: Path,
     folder: Path,
     on_round: OnRound,
 ) -> CheckpointRef:
     """Train from ``start`` in the night's ``folder``, or go on with what was begun there."""
-    shares = first_shares(store, params)
+    shares = first_shares(store, params, knowledge)
     result = train(
         store,
         start,
-        training_params(training, params, folder),
+        training_params(training, params),
         initial_weights=shares,
         detected_shares=shares,
         folder=folder / CHALLENGER,
@@ -144,7 +124,7 @@ def train_challenger(
     return CheckpointRef.of_folder(result.model_ref.path, name=f"challenger {folder.name}")
 
 
-def first_shares(store: FolderRef, params: RetrainParams) -> dict[str, float]:
+def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> dict[str, float]:
     """The shares of the first round, by domain; their sum is 1.
 
     Raises VersatuneError when detected shares are asked for and are not there, or are those of
@@ -157,15 +137,15 @@ def first_shares(store: FolderRef, params: RetrainParams) -> dict[str, float]:
         tokens = {name: store.facts["train"][name]["tokens"] for name in domains}
         total = sum(tokens.values())
         return {name: number / total for name, number in tokens.items()}
-    if not params.knowledge.is_file():
+    if not knowledge.is_file():
         raise VersatuneError(
-            f"retrain.initial is 'detected', but there is no {params.knowledge}: run the probe "
+            f"retrain.initial is 'detected', but there is no {knowledge}: run the probe "
             "pipeline once, or set retrain.initial to proportional."
         )
-    known = read_json(params.knowledge)["domains"]
+    known = read_json(knowledge)["domains"]
     if set(known) != set(domains):
         raise VersatuneError(
-            f"{params.knowledge} is about {', '.join(known)}, but the data about "
+            f"{knowledge} is about {', '.join(known)}, but the data about "
             f"{', '.join(domains)}: run the probe pipeline again, or set retrain.initial to "
             "proportional."
         )
@@ -184,10 +164,15 @@ def compare(
     """Measure both models on the same held-out rows and items; the change of each domain."""
     from versatune.evaluation.run import evaluate_checkpoint
 
-    settings = evaluation_params(evaluate_params, params, folder)
+    settings = evaluation_params(evaluate_params, params)
     items = {
         name: evaluate_checkpoint(
-            checkpoint, model=name, store=store, tasks=tasks, params=settings
+            checkpoint,
+            model=name,
+            store=store,
+            tasks=tasks,
+            params=settings,
+            folder=folder / EVALUATIONS,
         ).items
         for name, checkpoint in (("champion", champion), ("challenger", challenger))
     }

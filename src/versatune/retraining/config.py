@@ -1,9 +1,8 @@
 """Parameters of scheduled retraining."""
 
-from pathlib import Path
-from typing import Literal, Self
+from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from versatune.domains import by_domain
 from versatune.mixing.config import FosterParams, StrategyParams
@@ -50,14 +49,6 @@ class PromotionParams(Params):
 class RetrainParams(Params):
     """Scheduled retraining: a challenger from new data, and the rule it is judged by."""
 
-    folder: Path
-    """One folder a retraining, and `state.json`: what the last one saw and what is still to do."""
-    cleaned: Path
-    """Where retraining keeps its cleaned rows."""
-    tokenized: Path
-    """Where retraining keeps its tokenised rows."""
-    knowledge: Path
-    """The probe's knowledge distribution, for `initial: detected`."""
     model_name: str = Field(default="versatune", pattern=r"^[^/:'\"`]+$")
     """The model's name in the MLflow Model Registry, without slash, colon and quotes."""
     start_from: Literal["champion", "base"] = "champion"
@@ -81,10 +72,3 @@ class RetrainParams(Params):
     Numbers and reasons of all are kept."""
     example: str = "What is the boiling point of water?"
     """The input example stored with the model."""
-
-    @model_validator(mode="after")
-    def _folders_differ(self) -> Self:
-        folders = [self.folder, self.cleaned, self.tokenized]
-        if len(set(folders)) < len(folders):
-            raise ValueError("folder, cleaned and tokenized must differ")
-        return self

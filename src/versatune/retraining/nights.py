@@ -185,7 +185,9 @@ class Diary:
                 shutil.rmtree(measured)
         champion = self.state.champion
         for copy in (self.folder / CHAMPIONS).glob("*"):
-            if champion is None or copy.resolve() != champion.checkpoint.path.resolve():
+            if copy.is_file():  # a copy's lock, held while it was made
+                copy.unlink()
+            elif champion is None or copy.resolve() != champion.checkpoint.path.resolve():
                 shutil.rmtree(copy)
         if deleted:
             logger.info("Deleted the models of %d old retrainings.", len(deleted))

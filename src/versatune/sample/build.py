@@ -10,11 +10,12 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import WorkFolder, file_digest, write_atomic
+from versatune.artifacts import FolderRef, file_digest, write_atomic
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.sample.config import SampleParams
@@ -27,6 +28,7 @@ from versatune.sample.facts import (
     phrase,
     templates_path,
 )
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -35,39 +37,41 @@ DOCUMENT_WORDS = (20, 32)
 evenly between these two, alike in every domain, so that documents are comparable in length."""
 
 
-def build(params: SampleParams) -> dict[str, Any]:
-    """Write the sample of ``params`` into its folder, once, and say what lies where.
+def build(params: SampleParams) -> Piece:
+    """The files of the sample: corpus, instruction rows and evaluation items.
 
-    Returns JSON: ``folder``, ``fingerprint``, ``corpus`` (path), ``instructions`` and
-    ``evaluation`` (domain -> path), ``shares`` (domain -> known share of the corpus documents)
-    and ``counts`` (domain -> ``facts``, ``seen``, ``documents``, ``rows``, ``items``).
-
-    Raises VersatuneError on missing or malformed facts and templates, and when a document count
-    is too small for every domain to have one.
+    Raises VersatuneError, when it is made, on missing or malformed facts and templates, and when a
+    document count is too small for every domain to have one.
     """
     shares = {canonical(name): share for name, share in params.shares.items()}
-    domains = list(shares)
-    sources = [templates_path(params.source), *(facts_path(params.source, d) for d in domains)]
-    work = WorkFolder.open(
-        params.folder,
-        {
-            **params.model_dump(mode="json", exclude={"folder", "source"}),
-            "sources": {p.name: file_digest(p) for p in sources if p.is_file()},
-        },
-    )
-    if not work.complete:
-        _write(work, params, shares)
+    sources = [templates_path(params.source), *(facts_path(params.source, d) for d in shares)]
+    inputs = {
+        **params.model_dump(mode="json", exclude={"source"}),
+        "sources": {p.name: file_digest(p) for p in sources if p.is_file()},
+    }
+    return Piece(inputs, partial(_write, params, shares))
+
+
+def describe(made: FolderRef) -> dict[str, Any]:
+    """What lies where in the sample's folder, as JSON.
+
+    ``folder``, ``fingerprint``, ``corpus`` (path), ``instructions`` and ``evaluation`` (domain ->
+    path), ``shares`` (domain -> known share of the corpus documents) and ``counts`` (domain ->
+    ``facts``, ``seen``, ``documents``, ``rows``, ``items``).
+    """
     return {
-        "folder": str(work.path),
-        "fingerprint": work.fingerprint,
-        "corpus": str(work.path / "corpus.jsonl"),
-        "instructions": {d: str(work.path / "instructions" / f"{d}.jsonl") for d in domains},
-        "evaluation": {d: str(work.path / "evaluation" / f"{d}.jsonl") for d in domains},
-        **work.ref.facts,
+        "folder": str(made.path),
+        "fingerprint": made.fingerprint,
+        "corpus": str(made.path / "corpus.jsonl"),
+        **{
+            kind: {d: str(made.path / kind / f"{d}.jsonl") for d in made.facts["shares"]}
+            for kind in ("instructions", "evaluation")
+        },
+        **made.facts,
     }
 
 
-def _write(work: WorkFolder, params: SampleParams, shares: dict[str, float]) -> None:
+def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict[str, Any]:
     templates = load_templates(params.source)
     documents = apportion(shares, params.documents)
     corpus: list[dict[str, str]] = []
@@ -86,8 +90,8 @@ def _write(work: WorkFolder, params: SampleParams, shares: dict[str, float]) -> 
         items = choice_items(
             facts, relations, seen, params.choices, _rng(params.seed, domain, "items")
         )
-        _write_lines(work.path / "instructions" / f"{domain}.jsonl", rows)
-        _write_lines(work.path / "evaluation" / f"{domain}.jsonl", items)
+        _write_lines(folder / "instructions" / f"{domain}.jsonl", rows)
+        _write_lines(folder / "evaluation" / f"{domain}.jsonl", items)
         counts[domain] = {
             "facts": len(facts),
             "seen": len(seen),
@@ -96,18 +100,18 @@ def _write(work: WorkFolder, params: SampleParams, shares: dict[str, float]) -> 
             "items": len(items),
         }
     _rng(params.seed, "all", "corpus").shuffle(corpus)
-    _write_lines(work.path / "corpus.jsonl", corpus)
-    work.seal(
-        shares={domain: number / params.documents for domain, number in documents.items()},
-        counts=counts,
-    )
+    _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
         "Sample written to %s: %d documents, %d instruction rows, %d multiple-choice items.",
-        work.path,
+        folder,
         params.documents,
         sum(c["rows"] for c in counts.values()),
         sum(c["items"] for c in counts.values()),
     )
+    return {
+        "shares": {domain: number / params.documents for domain, number in documents.items()},
+        "counts": counts,
+    }
 
 
 def apportion(shares: dict[str, float], total: int) -> dict[str, int]:

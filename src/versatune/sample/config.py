@@ -14,8 +14,6 @@ class SampleParams(Params):
 
     source: Path = Path("data/01_raw/samples")
     """Folder of `facts/<domain>.csv` and `templates.yml`."""
-    folder: Path = Path("data/02_intermediate/sample")
-    """Folder the corpus, the instruction rows and the multiple-choice items are written to."""
     seed: int = Field(default=0, ge=0)
     """Settles every choice that is left to chance."""
     shares: dict[str, float] = Field(

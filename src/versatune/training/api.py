@@ -1,23 +1,16 @@
-"""Training as a library call: `train` opens its folder, trains in it and seals it."""
+"""Training as a piece of work, and as a library call that makes it in a folder."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versatune.artifacts import (
-    INPUTS,
-    MANIFEST,
-    FolderRef,
-    WorkFolder,
-    difference,
-    exclusive,
-    read_json,
-)
+from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.job import HISTORY, Job, OnRound
+from versatune.training.job import HISTORY, OnRound, Training
+from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +21,7 @@ class TrainResult:
     """A finished training."""
 
     model_ref: FolderRef
-    """The Hugging Face folder; facts: rounds, steps, why it ended, the last losses."""
+    """The Hugging Face folder; metadata: rounds, steps, why it ended, the last losses."""
     history: "pd.DataFrame"
     """A row a round and domain: the columns of `mixture_history`."""
 
@@ -38,9 +31,9 @@ def train(
     base: CheckpointRef,
     params: TrainParams,
     *,
-    initial_weights: Mapping[str, float] | None = None,
-    reference_losses: Mapping[str, float] | None = None,
-    detected_shares: Mapping[str, float] | None = None,
+    initial_weights: dict[str, float] | None = None,
+    reference_losses: dict[str, float] | None = None,
+    detected_shares: dict[str, float] | None = None,
     folder: Path,
     on_round: OnRound | None = None,
 ) -> TrainResult:
@@ -58,51 +51,58 @@ def train(
     holds an unfinished training with other inputs, when another process works in it, when the
     disk is too small, and when the loss is not finite or explodes.
     """
-    job = Job(
+    training = Training(
         store=store,
         base=base,
         params=params,
-        folder=Path(folder),
-        initial_weights=_plain(initial_weights),
-        reference_losses=_plain(reference_losses),
-        detected_shares=_plain(detected_shares),
+        initial_weights=initial_weights,
+        reference_losses=reference_losses,
+        detected_shares=detected_shares,
     )
-    return run_job(job, on_round)
+    ref = make_folder(piece_of(training, on_round), folder)
+    return TrainResult(ref, history(ref.path))
 
 
-def run_job(job: Job, on_round: OnRound | None = None) -> TrainResult:
-    """Do a job in this process, or in as many as it asks for."""
-    folder = job.folder
-    with exclusive(folder.with_name(f".{folder.name}.lock"), f"training in {folder}"):
-        restart = job.params.resume == "restart"
-        work = WorkFolder.open(folder, job.inputs(), on_change="replace" if restart else "keep")
-        if not work.complete:
-            if job.params.launcher.processes > 1 or job.params.launcher.config_file:
-                from versatune.training.launch import launch
-
-                launch(job, on_round)
-            else:
-                from versatune.training.run import run
-
-                run(job, on_round)
-            work.seal(**_facts(read_json(folder / HISTORY)))
-    return TrainResult(work.ref, history(work.ref.path))
+def piece_of(training: Training, on_round: OnRound | None = None) -> Piece:
+    """A training as a piece of work: the model, its history and, meanwhile, checkpoints."""
+    return Piece(
+        inputs=training.inputs(),
+        make=partial(_train_in, training, on_round),
+        on_change="replace" if training.params.resume == "restart" else "keep",
+        advice=GO_ON,
+    )
 
 
-def refuse_changed(params: TrainParams) -> None:
+GO_ON = "Set them back to go on with it, or give up what is there with train.resume: restart."
+
+
+def _train_in(training: Training, on_round: OnRound | None, folder: Path) -> dict[str, Any]:
+    """Train in this process, or in as many as are asked for."""
+    job = training.in_folder(folder)
+    if job.params.launcher.processes > 1 or job.params.launcher.config_file:
+        from versatune.training.launch import launch
+
+        launch(job, on_round)
+    else:
+        from versatune.training.run import run
+
+        run(job, on_round)
+    return _metadata(read_json(folder / HISTORY))
+
+
+def refuse_changed(params: TrainParams, folder: Path) -> None:
     """Raise VersatuneError when ``train`` would meet an unfinished training of other parameters.
 
     By the parameters alone, so it can be asked before the data and the base model are there.
     """
-    begun = params.folder / INPUTS
-    if params.resume == "restart" or not begun.is_file() or (params.folder / MANIFEST).is_file():
+    begun = folder / INPUTS
+    if params.resume == "restart" or not begun.is_file() or (folder / MANIFEST).is_file():
         return
-    found, wanted = read_json(begun).get("train"), params.deciding()
+    found, wanted = read_json(begun).get("train"), params.fingerprint_fields()
     if found != wanted:
         raise VersatuneError(
-            f"{params.folder} holds an unfinished training with other parameters: "
-            f"{difference(found, wanted, 'train.')}. Set them back to go on with it, give up what "
-            "is there with train.resume: restart, or choose another train.folder."
+            f"{folder} holds an unfinished training with other parameters: "
+            f"{difference(found, wanted, 'train.')}. {GO_ON}"
         )
 
 
@@ -113,7 +113,7 @@ def history(folder: Path) -> "pd.DataFrame":
     return pd.DataFrame(read_json(folder / HISTORY)["rows"])
 
 
-def _facts(record: dict[str, Any]) -> dict[str, Any]:
+def _metadata(record: dict[str, Any]) -> dict[str, Any]:
     last = record["rows"][-1]
     return {
         "rounds": last["round"],
@@ -125,7 +125,3 @@ def _facts(record: dict[str, Any]) -> dict[str, Any]:
             if row["round"] == last["round"]
         },
     }
-
-
-def _plain(values: Mapping[str, float] | None) -> dict[str, float] | None:
-    return None if values is None else {name: float(value) for name, value in values.items()}

@@ -103,5 +103,5 @@ def check_space(folder: Path, needed: int) -> None:
         raise VersatuneError(
             f"{folder} has {free / 1e9:.1f} GB free, and training needs about "
             f"{needed / 1e9:.1f} GB more for its checkpoints and the trained model: free some, "
-            "choose another folder (train.folder), or lower train.save_total_limit."
+            "move all data (`data` in globals.yml), or lower train.save_total_limit."
         )

@@ -1,12 +1,13 @@
 """Parameters of training. Names are those of transformers' TrainingArguments where one exists."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from versatune.mixing.config import PlanParams, StrategyParams, UniformParams, Unit
-from versatune.params import Params
+from versatune.params import Params, warn_renamed
 
 
 class LoraParams(Params):
@@ -38,12 +39,10 @@ class LauncherParams(Params):
 class TrainParams(PlanParams):
     """How a model is trained and how its mixture adapts."""
 
-    folder: Path = Path("data/06_models/trained")
-    """Where the trained model, its history and, while it trains, its checkpoints lie."""
     resume: Literal["continue", "restart"] = "continue"
-    """What to do with a training that is in `folder` already: `continue` goes on from its last
+    """What to do with a training that was begun before: `continue` goes on from its last
     checkpoint. When parameters or data changed since, it refuses if that training is unfinished,
-    and else keeps it as `<folder>.previous` and begins anew. `restart` begins anew whenever they
+    and else keeps it as `trained.previous` and begins anew. `restart` begins anew whenever they
     changed, and keeps nothing."""
     seed: int = 0
     """Decides the order of rows, adapters and dropout."""
@@ -117,13 +116,12 @@ class TrainParams(PlanParams):
             raise ValueError("lora with dtype bfloat16 needs bf16: true")
         return self
 
-    def deciding(self) -> dict[str, object]:
-        """The parameters that change what is trained: all but those of place, speed and safety."""
-        return self.model_dump(mode="json", exclude=_NOT_DECIDING)
+    def fingerprint_fields(self) -> dict[str, object]:
+        """The parameters that change what is trained: all but those of speed and safety."""
+        return self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
 
 
-_NOT_DECIDING = {
-    "folder",
+_NOT_IN_FINGERPRINT = {
     "resume",
     "dataloader_num_workers",
     "heldout_batch_tokens",
@@ -138,8 +136,6 @@ _NOT_DECIDING = {
 class ReferenceParams(Params):
     """How the reference losses are measured: a model of each domain alone, stopped early."""
 
-    folder: Path = Path("data/04_feature/references")
-    """Where each domain's result is kept; a killed run loses one domain at most."""
     mode: Literal["measure", "none"] = "measure"
     """`measure` trains a model on each domain; `none` needs no runs and gives no references, for
     strategies that go without."""
@@ -153,50 +149,72 @@ class ReferenceParams(Params):
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Part of the steps over which the learning rate rises."""
-    heldout_rows: int | None = Field(32, ge=1)
-    """Validation rows measured; null measures all. Not given: as in `train`, so that references
-    and losses are of the same rows."""
-    seed: int = 0
-    """Order of rows. Not given: as in `train`."""
-    learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate, afterwards constant, since the end is not known beforehand. Not given:
-    as in `train`."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Weight decay of AdamW. Not given: as in `train`."""
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    """AdamW's first moment decay. Not given: as in `train`."""
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
-    """AdamW's second moment decay. Not given: as in `train`."""
-    max_grad_norm: float = Field(1.0, ge=0)
-    """Gradients are clipped to this norm; 0 does not clip. Not given: as in `train`."""
-    per_device_train_batch_size: int = Field(4, ge=1)
-    """Rows of `max_length` tokens at a time. Not given: as in `train`."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
-    """Batches before each optimiser step. Not given: as in `train`."""
-    max_length: int = Field(1024, ge=8)
-    """Tokens of a packed row. Not given: as in `train`."""
-    packing: bool = True
-    """Whether examples share a row. Not given: as in `train`."""
-    bf16: bool = False
-    """Compute in bfloat16. Not given: as in `train`."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the weights. Not given: as in `train`."""
-    gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass. Not given: as in `train`."""
-    lora: LoraParams | None = None
-    """Train adapters instead of all weights. Not given: as in `train`, whose learning rate is
-    meant for one or the other."""
-    attn_implementation: str | None = None
-    """transformers' name of an attention. Not given: as in `train`."""
-    loss_guard: float | None = Field(3.0, gt=1)
-    """Stop when the training loss exceeds so many times the base model's held-out loss; null
-    stops on NaN alone. Not given: as in `train`."""
+    """Part of the steps over which the learning rate rises, to stay at its peak: the end is not
+    known beforehand."""
+    train: dict[str, Any] = Field(default={})
+    """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); of a block
+    (`lora: {r: 8}`) those alone that are given."""
 
-    def like(self, train: TrainParams) -> Self:
-        """These parameters with those of training in place of what was not given."""
-        own = set(type(self).model_fields) - {"folder", "warmup_ratio"} - self.model_fields_set
-        same = {name: getattr(train, name) for name in own & set(TrainParams.model_fields)}
-        if "heldout_rows" in own:
-            same["heldout_rows"] = train.heldout_rows_per_domain
-        return self.model_copy(update=same)
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        """Take the keys of the version before, in which they stood beside ``mode``."""
+        if not isinstance(given, Mapping):
+            return given
+        moved = {
+            key: "heldout_rows_per_domain" if key == "heldout_rows" else key
+            for key in given
+            if key == "heldout_rows"
+            or (key in TrainParams.model_fields and key not in cls.model_fields)
+        }
+        for old, new in moved.items():
+            warn_renamed(f"references.{old}", f"references.train.{new}")
+        rest = {key: value for key, value in given.items() if key not in moved}
+        if moved:
+            changed = {new: given[old] for old, new in moved.items()}
+            rest["train"] = {**rest.get("train", {}), **changed}
+        return rest
+
+    @field_validator("train")
+    @classmethod
+    def _known(cls, train: dict[str, Any]) -> dict[str, Any]:
+        taken = [name for name in _OF_A_REFERENCE if name in train]
+        if taken:
+            raise ValueError(f"{', '.join(taken)}: set by the references for each run")
+        TrainParams.model_validate(train)
+        return train
+
+    def of_run(self, train: TrainParams, longest: int = 1) -> TrainParams:
+        """How each run trains: as ``train`` does, one domain alone, with a constant learning rate.
+
+        ``longest``: tokens of the longest example, for which a row must have room.
+        """
+        like = train.changed(self.train)
+        steps = min(self.eval_steps, self.max_steps)
+        own = {
+            **_OF_A_REFERENCE,
+            "rounds": self.max_steps // steps,
+            "steps_per_round": steps,
+            "warmup_ratio": self.warmup_ratio,
+            "max_length": max(like.max_length, longest),
+        }
+        return like.model_copy(update=own)
+
+    def as_used(self, train: TrainParams) -> dict[str, Any]:
+        """Every parameter that a reference run has, in one block, for people to read."""
+        own = self.model_dump(mode="json", exclude={"train"})
+        return self.of_run(train).model_dump(mode="json") | own
+
+
+_OF_A_REFERENCE: dict[str, Any] = {
+    "resume": "restart",
+    "rounds": None,
+    "steps_per_round": None,
+    "strategy": UniformParams(),
+    "unit": "tokens",
+    "epoch_cap": None,
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_ratio": None,
+    "launcher": LauncherParams(),
+}
+"""What a reference run does not take from training. None: see :meth:`ReferenceParams.of_run`."""

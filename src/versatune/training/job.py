@@ -25,25 +25,24 @@ OnRound = Callable[[Event], None]
 """Told of each round as it ends."""
 
 
-class Job(BaseModel):
-    """A training in a folder; travels to other processes as JSON."""
+class Training(BaseModel):
+    """What is to be trained, wherever its folder will lie."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: FolderRef
     base: CheckpointRef
     params: TrainParams
-    folder: Path
-    key: Literal["train", "references"] = "train"
+    key: Literal["train", "references.train"] = "train"
     """Where a person has written the parameters; messages name it."""
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
-    only: str | None = None
+    domain: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
     """End after so many rounds without a new best."""
-    keeps: bool = True
+    save_model: bool = True
     """Whether there are checkpoints and a trained model, or the history alone."""
 
     def inputs(self) -> dict[str, Any]:
@@ -51,12 +50,22 @@ class Job(BaseModel):
         inputs = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
-            "train": self.params.deciding(),
+            "train": self.params.fingerprint_fields(),
             "initial_weights": self.initial_weights,
             "reference_losses": self.reference_losses,
             "detected_shares": self.detected_shares,
-            "only": self.only,
+            "only": self.domain,
             "patience": self.patience,
         }
         # A trained model stays what it is; a reference is nothing but the loss of its rows.
-        return inputs if self.keeps else {**inputs, "row_choice": ROW_CHOICE}
+        return inputs if self.save_model else {**inputs, "row_choice": ROW_CHOICE}
+
+    def in_folder(self, folder: Path) -> "Job":
+        """This training at its place."""
+        return Job.model_validate({**dict(self), "folder": folder})
+
+
+class Job(Training):
+    """A training in a folder; travels to other processes as JSON."""
+
+    folder: Path

@@ -7,42 +7,92 @@ every few steps; the reference is the minimum, the base model's own loss include
 
 import logging
 import math
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.training.api import run_job
+from versatune.training.api import history, piece_of
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.training.job import Job
+from versatune.training.job import Training
+from versatune.work import Piece, not_needed
+from versatune.work.folder import SKIPPED
 
 logger = logging.getLogger(__name__)
 
 
-def measure_references(
-    store: FolderRef, base: CheckpointRef, params: ReferenceParams
+def reference_rows(store: FolderRef, base: CheckpointRef, params: ReferenceParams) -> Piece:
+    """``store`` in tokens of the proxy; not needed when both tokenizers have one vocabulary."""
+    from versatune.modeling.checkpoints import load_tokenizer
+    from versatune.training.retokenize import retokenize
+
+    if params.mode == "none" or params.proxy is None:
+        return not_needed()
+    proxy = _model(base, params)
+    own, other = load_tokenizer(base), load_tokenizer(proxy)
+    if own.get_vocab() == other.get_vocab():
+        return not_needed()
+    logger.info("%s has another tokenizer: losses are compared in bits per byte.", proxy.name)
+    return retokenize(store, base, proxy)
+
+
+def reference_runs(
+    store: FolderRef,
+    rows: FolderRef,
+    base: CheckpointRef,
+    params: ReferenceParams,
+    train: TrainParams,
+) -> dict[str, Piece]:
+    """A training on each domain alone, by domain; none with ``mode: none``.
+
+    ``rows``: what :func:`reference_rows` made. Each is kept by the fingerprint of what made it, so
+    a killed run loses one domain at most.
+    """
+    if params.mode == "none":
+        return {}
+    data, model = _rows(store, rows), _model(base, params)
+    runs = params.of_run(train, data.facts["max_length"])
+    return {
+        name: piece_of(
+            Training(
+                store=data,
+                base=model,
+                params=runs,
+                key="references.train",
+                domain=name,
+                patience=params.patience,
+                save_model=False,
+            )
+        )
+        for name in data.facts["domains"]
+    }
+
+
+def reference_losses(
+    store: FolderRef,
+    rows: FolderRef,
+    base: CheckpointRef,
+    params: ReferenceParams,
+    train: TrainParams,
+    runs: Mapping[str, FolderRef],
 ) -> dict[str, Any]:
-    """The ``reference_losses`` of the contract: ``domains``, each with its minimum.
+    """The ``reference_losses`` of the contract: ``domains``, each with the minimum of its run.
 
     ``rows_per_domain`` says how many rows they are of (None: all).
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
-    bits per byte are turned into them by the bytes and tokens of the rows measured. Each domain
-    is kept in a folder of its own below ``params.folder`` by the fingerprint of what made it.
-    With ``mode: none`` all values are None and nothing is run.
+    bits per byte are turned into them by the bytes and tokens of the rows measured.
+    With ``mode: none`` all values are None.
     """
-    names: list[str] = store.facts["domains"]
     if params.mode == "none":
         nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
+        names = store.facts["domains"]
         return {"mode": "none", "split": "validation", "domains": dict.fromkeys(names, nothing)}
-    model, data = base, store
-    if params.proxy is not None:
-        model = CheckpointRef.of_folder(params.proxy)
-        data = store_for(store, base, model, params.folder / "tokenized")
+    model, n_rows = _model(base, params), params.of_run(train).heldout_rows_per_domain
     domains = {}
-    for name in names:
-        found = _measure(data, model, params, name)
-        if data is not store:
-            found |= _in_tokens_of(store, name, params, found["bits_per_byte"])
+    for name, run in runs.items():
+        found = _minimum(run)
+        if _rows(store, rows) is not store:
+            found |= _in_tokens_of(store, name, n_rows, found["bits_per_byte"])
         domains[name] = {**found, "model": model.name, "split": "validation"}
         logger.info(
             "reference of %s: %.4f nats per token at step %d",
@@ -54,78 +104,34 @@ def measure_references(
         "mode": "measure",
         "model": model.name,
         "split": "validation",
-        "rows_per_domain": params.heldout_rows,
+        "rows_per_domain": n_rows,
         "domains": domains,
     }
 
 
-def store_for(
-    store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
-) -> FolderRef:
-    """``store`` in tokens of the proxy: itself when both tokenizers have the same vocabulary."""
-    from versatune.modeling.checkpoints import load_tokenizer
-    from versatune.training.retokenize import retokenize
-
-    own, other = load_tokenizer(base), load_tokenizer(proxy)
-    if own.get_vocab() == other.get_vocab():
-        return store
-    logger.info("%s has another tokenizer: losses are compared in bits per byte.", proxy.name)
-    return retokenize(store, base, proxy, folder)
+def _model(base: CheckpointRef, params: ReferenceParams) -> CheckpointRef:
+    return base if params.proxy is None else CheckpointRef.of_folder(params.proxy)
 
 
-def _measure(
-    store: FolderRef, model: CheckpointRef, params: ReferenceParams, name: str
-) -> dict[str, Any]:
+def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
+    return store if rows.facts.get(SKIPPED) else rows
+
+
+def _minimum(run: FolderRef) -> dict[str, Any]:
     """The minimum of one domain's run."""
-    steps = min(params.eval_steps, params.max_steps)
-    train = TrainParams(
-        folder=params.folder / name,
-        resume="restart",
-        seed=params.seed,
-        rounds=params.max_steps // steps,
-        steps_per_round=steps,
-        max_length=max(params.max_length, store.facts["max_length"]),
-        packing=params.packing,
-        learning_rate=params.learning_rate,
-        weight_decay=params.weight_decay,
-        adam_beta1=params.adam_beta1,
-        adam_beta2=params.adam_beta2,
-        max_grad_norm=params.max_grad_norm,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_ratio=params.warmup_ratio,
-        per_device_train_batch_size=params.per_device_train_batch_size,
-        gradient_accumulation_steps=params.gradient_accumulation_steps,
-        bf16=params.bf16,
-        dtype=params.dtype,
-        gradient_checkpointing=params.gradient_checkpointing,
-        lora=params.lora,
-        attn_implementation=params.attn_implementation,
-        loss_guard=params.loss_guard,
-        heldout_rows_per_domain=params.heldout_rows,
-    )
-    job = Job(
-        store=store,
-        base=model,
-        params=train,
-        folder=train.folder,
-        key="references",
-        only=name,
-        patience=params.patience,
-        keeps=False,
-    )
-    history = run_job(job).history
-    best = history.sort_values("validation_loss", kind="stable").iloc[0]
+    curve = history(run.path)
+    best = curve.sort_values("validation_loss", kind="stable").iloc[0]
     return {
         "nats_per_token": float(best["validation_loss"]),
         "bits_per_byte": float(best["validation_bits_per_byte"]),
         "stderr": float(best["validation_stderr"]),
         "step": int(best["step"]),
-        "steps_run": int(history["step"].max()),
+        "steps_run": int(curve["step"].max()),
     }
 
 
 def _in_tokens_of(
-    store: FolderRef, name: str, params: ReferenceParams, bits_per_byte: float
+    store: FolderRef, name: str, rows_per_domain: int | None, bits_per_byte: float
 ) -> dict[str, Any]:
     """Bits per byte as nats per token of the rows the base model is measured on."""
     from versatune.data.store import TokenizedSplit
@@ -133,7 +139,7 @@ def _in_tokens_of(
 
     split = TokenizedSplit.load(store, "validation")
     at = split.domains.index(name)
-    rows = chosen_rows(split, params.heldout_rows)[at]
+    rows = chosen_rows(split, rows_per_domain)[at]
     bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()
     return {
         "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),

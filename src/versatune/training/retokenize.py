@@ -1,21 +1,22 @@
 """A tokenised store in another model's tokens, for reference runs of a proxy."""
 
+from functools import partial
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
+from versatune.work import Piece
 
 ENDS = 2
 """Raised when rows would end otherwise, so that kept stores are not used."""
 
 
-def retokenize(
-    store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Any
-) -> FolderRef:
-    """Decode every example with ``base``'s tokenizer and encode it with the proxy's.
+def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> Piece:
+    """Every example decoded with ``base``'s tokenizer and encoded with the proxy's.
 
     Supervised and other parts are turned one by one, so that labels keep their place; special
     tokens of the base (its chat template's) are left out, and a supervised part ends with what
@@ -23,9 +24,12 @@ def retokenize(
     nothing is cut, so ``max_length`` becomes the longest example's.
     """
     inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
-    work = WorkFolder.open(folder, {**inputs, "ends": ENDS})
-    if work.complete:
-        return work.ref
+    return Piece({**inputs, "ends": ENDS}, partial(_retokenize, store, base, proxy))
+
+
+def _retokenize(
+    store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
+) -> dict[str, Any]:
     import datasets
 
     from versatune.data.answers import stop_tokens
@@ -40,8 +44,8 @@ def retokenize(
             lambda row: _turn(row, old, new, end), features=rows.features, desc=f"{split} rows"
         )
         longest = max(longest, *turned["length"])
-        turned.save_to_disk(str(work.path / split))
-    return work.seal(domains=store.facts["domains"], max_length=longest)
+        turned.save_to_disk(str(folder / split))
+    return {"domains": store.facts["domains"], "max_length": longest}
 
 
 def _turn(row: dict[str, Any], old: Any, new: Any, end: int) -> dict[str, Any]:

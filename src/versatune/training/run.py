@@ -61,7 +61,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         mixture,
         validation,
         key=job.key,
-        saves=job.keeps,
+        saves=job.save_model,
         patience=job.patience,
         on_round=on_round,
     )
@@ -72,7 +72,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         **callback.within_round(),
         "world_size": args.world_size,
     }
-    if job.keeps and trainer.args.should_save:
+    if job.save_model and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
         needed = needed_bytes(model, params, sharded=trainer.is_fsdp_enabled)
         checkpoints.check_space(job.folder, needed - checkpoints.taken(job.folder))
@@ -149,13 +149,13 @@ def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
 
 def _split(job: Job, name: Split) -> TokenizedSplit:
     split = TokenizedSplit.load(job.store, name)
-    if job.only is None:
+    if job.domain is None:
         return split
-    at = split.domains.index(job.only)
+    at = split.domains.index(job.domain)
     stop = int(split.starts[at + 1])
     return dataclasses.replace(
         split,
-        domains=(job.only,),
+        domains=(job.domain,),
         starts=split.starts[at : at + 2],
         lengths=split.lengths[:stop],
         supervised=split.supervised[:stop],
@@ -186,7 +186,7 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
     ``chosen``: the checkpoint with the trained model; None when it is the one in memory.
     """
     folder = job.folder / CHECKPOINTS
-    if job.keeps:
+    if job.save_model:
         if chosen is not None:
             logger.info("The trained model is that of %s.", chosen)
             trainer._load_from_checkpoint(str(chosen))
@@ -194,7 +194,7 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
         trainer.save_model(str(staged))
         trainer.accelerator.wait_for_everyone()
     if trainer.args.should_save:
-        if job.keeps:
+        if job.save_model:
             save_final(job, staged)
             shutil.rmtree(folder, ignore_errors=True)
         write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})

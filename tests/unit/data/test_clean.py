@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.leaks import read_questions
 from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
-from versatune.data.leaks import read_questions
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.work import make_folder
 
 Clean = Callable[..., FolderRef]
 
@@ -47,9 +48,8 @@ def cleaner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clean:
             items = [{"question": q, "choices": ["a", "b"], "answer": 7} for q in evaluation]
             Path("eval.jsonl").write_text("".join(json.dumps(i) + "\n" for i in items))
             config["code"]["evaluation"] = [{"path": "eval.jsonl"}]
-        return clean(
-            Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0, **params)
-        )
+        piece = clean(Domains.model_validate(config), CleanParams(seed=0, **params))
+        return make_folder(piece, "clean")
 
     return run
 
@@ -147,13 +147,13 @@ def test_files_are_missing_before_any_work(tmp_path: Path) -> None:
         }
         for name in ("law", "code")
     }
-    params = CleanParams(folder=tmp_path / "clean", seed=0)
+    params = CleanParams(seed=0)
     with pytest.raises(VersatuneError) as caught:
         clean(Domains.model_validate(config), params)
     for name in ("law", "code"):
         assert f"domains.{name}.sources: none/{name}.jsonl" in str(caught.value)
         assert f"domains.{name}.evaluation: none/{name}_eval.jsonl" in str(caught.value)
-    assert not params.folder.exists()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,9 @@ def mapped(tmp_path: Path, law: list[dict[str, str]], columns: dict[str, str]) -
         for name in ("law", "code")
     }
     config["law"]["sources"][0]["columns"] = columns
-    return clean(Domains.model_validate(config), CleanParams(folder=tmp_path / "clean", seed=0))
+    return make_folder(
+        clean(Domains.model_validate(config), CleanParams(seed=0)), tmp_path / "clean"
+    )
 
 
 def test_a_column_that_no_row_has_is_named_and_not_left_out_silently(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_evaluation_files_without_questions_are_named(cleaner: Clean, items: str
     }
     config["law"]["evaluation"] = [{"path": "eval.jsonl"}]  # type: ignore[list-item]
     with pytest.raises(VersatuneError, match=r"eval\.jsonl"):
-        clean(Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0))
+        make_folder(clean(Domains.model_validate(config), CleanParams(seed=0)), "clean")
 
 
 def test_what_is_asked_goes_by_several_names(tmp_path: Path) -> None:
@@ -237,7 +239,9 @@ def test_sources_stand_in_their_proportions(tmp_path: Path) -> None:
             path.write_text("\n".join(lines(f"{name}{part}", count)))
             sources.append({"path": str(path), "weight": weight})
         config[name] = {"description": name, "sources": sources}
-    ref = clean(Domains.model_validate(config), CleanParams(folder=tmp_path / "clean", seed=0))
+    ref = make_folder(
+        clean(Domains.model_validate(config), CleanParams(seed=0)), tmp_path / "clean"
+    )
     kept = rows(ref) + rows(ref, "validation")
     counts = {
         f"{n}{p}": sum(f"{n}{p}.jsonl" in r["row"] for r in kept)
@@ -276,9 +280,12 @@ def test_nothing_left_is_told_by_what_was_lost(cleaner: Clean) -> None:
 def test_unchanged_data_is_not_read_again_and_changed_data_is(
     cleaner: Clean, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def read_again(*_: Any) -> None:
+        raise AssertionError("the rows were read again")
+
     first = cleaner(lines("law"))
     with monkeypatch.context() as patch:
-        patch.setattr("versatune.data.clean._clean", None)
+        patch.setattr("versatune.data.clean._clean", read_again)
         assert cleaner(lines("law")) == first
     assert cleaner(lines("law", 21)).fingerprint != first.fingerprint
 
@@ -299,8 +306,10 @@ def test_every_row_read_is_accounted_for(
 ) -> None:
     law, code = law + lines("law", 8), code + lines("code", 8)
     cleaned = cleaner(law, code, evaluation=["what 3"], max_reject_rate=1, max_rows=25)
-    params = TokenizeParams(folder=Path("tokenized"), max_length=64)
-    tokenized = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    params = TokenizeParams(max_length=64)
+    tokenized = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), "tokenized"
+    )
     found = ingest_report(cleaned, tokenized)
     for name, written in (("law", law), ("code", code)):
         entry = found["domains"][name]

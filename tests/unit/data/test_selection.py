@@ -224,7 +224,7 @@ def configs(n: int, **more: float) -> dict[str, DomainConfig]:
 
 
 def params(**more: object) -> CleanParams:
-    return CleanParams.model_validate({"folder": "x", "seed": 0, **more})
+    return CleanParams.model_validate({"seed": 0, **more})
 
 
 @given(

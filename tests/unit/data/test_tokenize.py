@@ -25,6 +25,7 @@ from versatune.data.templates import ChatTemplate
 from versatune.data.tokenize import tokenize, tokenizer_fingerprint
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE, CheckpointRef, load_tokenizer
+from versatune.work import make_folder
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
@@ -352,15 +353,17 @@ def make_clean(folder: Path, rows: int = 60) -> FolderRef:
         path = folder / f"{name}.jsonl"
         path.write_text("".join(json.dumps(line) + "\n" for line in lines))
         domains[name] = {"description": name, "sources": [{"path": str(path)}]}
-    params = CleanParams(folder=folder / "clean", seed=0, validation_fraction=0.1)
-    return clean(Domains.model_validate(domains), params)
+    params = CleanParams(seed=0, validation_fraction=0.1)
+    return make_folder(clean(Domains.model_validate(domains), params), folder / "clean")
 
 
 def test_the_store_holds_what_was_said(
     cleaned: FolderRef, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    params = TokenizeParams(folder=tmp_path / "store", max_length=64)
-    ref = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    params = TokenizeParams(max_length=64)
+    ref = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+    )
     tokenizer = load_tokenizer(tiny_checkpoint)
     assert ref.facts["domains"] == ["law", "code"]
     assert ref.facts["tokenizer"] == tokenizer_fingerprint(tiny_checkpoint.path)
@@ -389,10 +392,9 @@ def test_the_number_of_processes_changes_nothing(
 ) -> None:
     refs = []
     for workers in (1, 2):
-        params = TokenizeParams(
-            folder=tmp_path / f"store{workers}", max_length=64, num_workers=workers
-        )
-        refs.append(tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params))
+        params = TokenizeParams(max_length=64, num_workers=workers)
+        piece = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+        refs.append(make_folder(piece, tmp_path / f"store{workers}"))
     assert refs[0].fingerprint == refs[1].fingerprint
     manifests = [json.loads((r.path / "manifest.json").read_text()) for r in refs]
     assert manifests[0] == manifests[1]
@@ -401,15 +403,22 @@ def test_the_number_of_processes_changes_nothing(
 def test_done_work_is_not_done_again(
     cleaned: FolderRef, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    params = TokenizeParams(folder=tmp_path / "store", max_length=64)
-    first = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    params = TokenizeParams(max_length=64)
+    first = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+    )
 
     def never(path: Path) -> Any:
         raise AssertionError(path)
 
-    assert tokenize(cleaned, tiny_checkpoint.path, never, params) == first
+    assert (
+        make_folder(tokenize(cleaned, tiny_checkpoint.path, never, params), tmp_path / "store")
+        == first
+    )
     longer = params.model_copy(update={"max_length": 32})
-    again = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, longer)
+    again = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, longer), tmp_path / "store"
+    )
     assert again.fingerprint != first.fingerprint
     assert again.facts["max_length"] == 32
 
@@ -422,8 +431,10 @@ def test_tokenising_goes_on_by_shard(
 ) -> None:
     import versatune.data.tokenize as module
 
-    whole = TokenizeParams(folder=tmp_path / "whole", max_length=64, num_workers=1)
-    expected = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, whole)
+    whole = TokenizeParams(max_length=64, num_workers=1)
+    expected = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, whole), tmp_path / "whole"
+    )
     made: list[str] = []
     make = module._make
 
@@ -433,10 +444,12 @@ def test_tokenising_goes_on_by_shard(
         made.append(task.target.name)
         make(task, encoder)
 
-    params = TokenizeParams(folder=tmp_path / "store", max_length=64, num_workers=1)
+    params = TokenizeParams(max_length=64, num_workers=1)
     monkeypatch.setattr(module, "_make", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+        make_folder(
+            tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+        )
     assert made == ["data-00000.arrow", "data-00001.arrow"]
 
     def counts(task: Any, encoder: Any) -> None:
@@ -444,7 +457,9 @@ def test_tokenising_goes_on_by_shard(
         make(task, encoder)
 
     monkeypatch.setattr(module, "_make", counts)
-    ref = tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+    ref = make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+    )
     assert made[2:] == ["data-00002.arrow", "data-00000.arrow"]
     assert ref.fingerprint == expected.fingerprint
     files = [json.loads((r.path / "manifest.json").read_text())["files"] for r in (ref, expected)]
@@ -454,23 +469,27 @@ def test_tokenising_goes_on_by_shard(
 def test_a_model_that_takes_fewer_tokens_is_named(
     cleaned: FolderRef, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    params = TokenizeParams(folder=tmp_path / "store", max_length=257)
+    params = TokenizeParams(max_length=257)
     with pytest.raises(VersatuneError, match="takes 256 tokens at most"):
-        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+        make_folder(
+            tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+        )
 
 
 def test_domains_that_are_too_long_are_named(
     cleaned: FolderRef, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    params = TokenizeParams(folder=tmp_path / "store", max_length=8)
+    params = TokenizeParams(max_length=8)
     with pytest.raises(VersatuneError, match=r"domains\.law: no train rows .* prompt_too_long"):
-        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+        make_folder(
+            tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+        )
 
 
 def test_a_full_disk_is_told_and_survived(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> None:
     """No file may grow beyond 8 kB: what writing does on a full disk, without filling one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    params = TokenizeParams(folder=tmp_path / "store", max_length=64, num_workers=1)
+    params = TokenizeParams(max_length=64, num_workers=1)
     load_tokenizer(tiny_checkpoint)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
     try:
@@ -482,10 +501,14 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path, tiny_checkpoint: Check
         with pytest.raises(
             VersatuneError, match=r"data-00000.* can't be written: .*File too large"
         ):
-            tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params)
+            make_folder(
+                tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+            )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params).facts["domains"]
+    assert make_folder(
+        tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
+    ).facts["domains"]
 
 
 KILLED = """
@@ -501,8 +524,8 @@ def clean_and_tokenize(checkpoint: Path) -> list[dict[str, Any]]:
     import versatune.data.clean as module
 
     module.SHARD_ROWS, before = 50, module.SHARD_ROWS
-    params = TokenizeParams(folder=Path("store"), max_length=64, num_workers=1)
-    tokenize(make_clean(Path(), 400), checkpoint, load_tokenizer, params)
+    params = TokenizeParams(max_length=64, num_workers=1)
+    make_folder(tokenize(make_clean(Path(), 400), checkpoint, load_tokenizer, params), "store")
     module.SHARD_ROWS = before
     return [json.loads(Path(stage, "manifest.json").read_text()) for stage in ("clean", "store")]
 

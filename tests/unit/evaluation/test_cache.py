@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from versatune.artifacts import FolderRef, plain
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.evaluation import config, run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
@@ -37,9 +37,14 @@ def test_a_number_is_kept_until_a_library_changes(
     loads: list[Any],
 ) -> None:
     def rows() -> pd.DataFrame:
-        params = EvaluateParams(folder=tmp_path, rows_per_domain=2)
+        params = EvaluateParams(rows_per_domain=2)
         return run.evaluate_checkpoint(
-            tiny_checkpoint, model="base", store=tiny_store, tasks=[], params=params
+            tiny_checkpoint,
+            model="base",
+            store=tiny_store,
+            tasks=[],
+            params=params,
+            folder=tmp_path / "kept",
         ).rows
 
     first = rows()
@@ -76,9 +81,14 @@ def test_a_changed_file_is_measured_again_and_nothing_else(
             item = {"question": "why", "choices": ["a judge", "loan"], "answer": right}
             path.write_text(json.dumps(item), encoding="utf-8")
             tasks.append(read_task("law", name, path))
-        params = EvaluateParams(folder=tmp_path / "kept", rows_per_domain=2)
+        params = EvaluateParams(rows_per_domain=2)
         return run.evaluate_checkpoint(
-            tiny_checkpoint, model="base", store=tiny_store, tasks=tasks, params=params
+            tiny_checkpoint,
+            model="base",
+            store=tiny_store,
+            tasks=tasks,
+            params=params,
+            folder=tmp_path / "kept",
         ).rows.set_index(["task", "metric"])
 
     first, second = rows(0), rows(1)
@@ -107,7 +117,8 @@ def test_programs_are_left_out_unless_asked_for(
         model="base",
         store=tiny_store,
         tasks=[read_task("code", "programs", path)],
-        params=EvaluateParams(folder=tmp_path / "kept", rows_per_domain=2),
+        params=EvaluateParams(rows_per_domain=2),
+        folder=tmp_path / "kept",
     )
     assert set(found.rows["task"]) == {"held_out"}
     assert "programs.jsonl (code) is left out" in caplog.text
@@ -122,9 +133,14 @@ def test_held_out_rows_are_kept_by_how_they_are_chosen_and_not_by_the_seed(
     loads: list[Any],
 ) -> None:
     def measure(seed: int) -> None:
-        params = EvaluateParams(folder=tmp_path, rows_per_domain=2, seed=seed)
+        params = EvaluateParams(rows_per_domain=2, seed=seed)
         run.evaluate_checkpoint(
-            tiny_checkpoint, model="base", store=tiny_store, tasks=[], params=params
+            tiny_checkpoint,
+            model="base",
+            store=tiny_store,
+            tasks=[],
+            params=params,
+            folder=tmp_path / "kept",
         )
 
     measure(0)
@@ -142,10 +158,15 @@ def test_two_tasks_with_one_name_are_refused_before_a_model_is_loaded(
     path.write_text(json.dumps({"question": "why", "answer": "a judge"}))
     file = read_task("law", "courts", path)
     for tasks, named in (([file], {"Legal": ("courts",)}), ([], {"law": ("sciq", "sciq")})):
-        params = EvaluateParams(folder=tmp_path / "kept", harness=HarnessParams(tasks=named))
+        params = EvaluateParams(harness=HarnessParams(tasks=named))
         with pytest.raises(VersatuneError, match=r"two tasks of law are called '(courts|sciq)'"):
             run.evaluate_checkpoint(
-                tiny_checkpoint, model="base", store=tiny_store, tasks=tasks, params=params
+                tiny_checkpoint,
+                model="base",
+                store=tiny_store,
+                tasks=tasks,
+                params=params,
+                folder=tmp_path / "kept",
             )
     assert not loads
 
@@ -153,7 +174,7 @@ def test_two_tasks_with_one_name_are_refused_before_a_model_is_loaded(
 def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path) -> None:
     def deciding(folder: Path | None) -> Any:
         return EvaluateParams(
-            folder=tmp_path, harness=HarnessParams(tasks={"law": ("courts",)}, include_path=folder)
+            harness=HarnessParams(tasks={"law": ("courts",)}, include_path=folder)
         ).deciding()
 
     for name in ("one", "moved"):
@@ -167,10 +188,9 @@ def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path
 
 
 def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
-    base = EvaluateParams(folder=tmp_path)
+    base = EvaluateParams()
     named = HarnessParams(tasks={"law": ("courts",)})
     for changes in (
-        {"folder": tmp_path / "a"},
         {"batch_size": 3},
         {"batch_tokens": 99},
         {"others": {"a": tmp_path}},
@@ -199,7 +219,6 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
 ) -> None:
     """What evaluation as a whole depends on holds every setting that a single part does."""
     params = EvaluateParams(
-        folder=tmp_path,
         harness=HarnessParams(tasks={"law": ("courts",)}),
         code=CodeParams(run=True),
     )
@@ -215,11 +234,11 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
         tasks.append(read_task("code", kind, tmp_path / f"{kind}.jsonl"))
     deciding, own = params.deciding(), {"versions", "store", "task", "harness"}
     for part in run.parts_of(tiny_store, tasks, params):
-        settings = {k: v for k, v in plain(part.inputs).items() if k not in own}
+        settings = {k: v for k, v in to_jsonable(part.inputs).items() if k not in own}
         name = "harness" if part.name == "law-courts" else part.name.removeprefix("code-")
         assert settings == {k: deciding[name][k] for k in settings}
 
 
 def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="base: the tables call another model so"):
-        EvaluateParams(folder=tmp_path, others={"base": tmp_path})
+        EvaluateParams(others={"base": tmp_path})

@@ -35,7 +35,7 @@ def loaded(tiny_checkpoint: CheckpointRef) -> tuple[Any, Any]:
 
 
 def params(**changes: Any) -> EvaluateParams:
-    return EvaluateParams(folder=Path("unused"), **changes)
+    return EvaluateParams(**changes)
 
 
 def written(tmp_path: Path, items: list[dict[str, Any]], name: str = "task") -> LocalTask:
@@ -211,13 +211,16 @@ def test_a_group_and_its_member_bring_a_task_once_and_the_group_is_none(
     tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, own_tasks: HarnessParams, tmp_path: Path
 ) -> None:
     named = own_tasks.model_copy(update={"tasks": {"law": ("versatune_law", "versatune_courts")}})
-    settings = EvaluateParams(
-        folder=tmp_path / "kept", rows_per_domain=2, harness=named, apply_chat_template=False
-    )
+    settings = EvaluateParams(rows_per_domain=2, harness=named, apply_chat_template=False)
 
     def measured(model: str, tasks: list[LocalTask]) -> Measured:
         return run.evaluate_checkpoint(
-            tiny_checkpoint, model=model, store=tiny_store, tasks=tasks, params=settings
+            tiny_checkpoint,
+            model=model,
+            store=tiny_store,
+            tasks=tasks,
+            params=settings,
+            folder=tmp_path / "kept",
         )
 
     one, two = (measured(model, []) for model in ("base", "tuned"))

@@ -38,7 +38,7 @@ def test_extreme_losses_stay_numbers() -> None:
 
 
 def test_items_add_up_to_the_loss(tiny_checkpoint: CheckpointRef, tiny_store: FolderRef) -> None:
-    params = EvaluateParams(folder="unused", rows_per_domain=5)
+    params = EvaluateParams(rows_per_domain=5)
     model = load_model(tiny_checkpoint, dtype="float32")
     found = measure_heldout(tiny_store, params, model)
     for domain in tiny_store.facts["domains"]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from versatune.artifacts import WorkFolder, exclusive
+from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
+from versatune.io.checkpoint import CheckpointDataset
 from versatune.modeling.base import (
     BaseModelParams,
     PretrainParams,
@@ -19,6 +20,7 @@ from versatune.modeling.base import (
     make_base,
 )
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.work import WorkFolder
 
 TINY = PretrainParams(
     vocab_size=300,
@@ -46,37 +48,46 @@ def model(tiny_checkpoint: CheckpointRef, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoint.path, tmp_path / "model"))
 
 
+def made(params: BaseModelParams, corpus: Path) -> CheckpointRef:
+    """The base model by the catalog's dataset, as a run finds or makes it."""
+    entry = CheckpointDataset(
+        filepath=str(corpus.with_name("base.json")), path=str(corpus.with_name("base"))
+    )
+    entry.save(make_base(params, corpus))
+    return CheckpointRef.from_entry(entry.load())
+
+
 def edit_config(folder: Path, **changes: Any) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_pretraining_is_done_once(corpus: Path, tmp_path: Path) -> None:
-    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
-    first = make_base(params, corpus)
+def test_pretraining_is_done_once(corpus: Path) -> None:
+    params = BaseModelParams(pretrain=TINY)
+    first = made(params, corpus)
     assert first.name == "pretrained on the sample"
     written = (first.path / "model.safetensors").stat().st_mtime_ns
-    assert make_base(params, corpus) == first
+    assert made(params, corpus) == first
     assert (first.path / "model.safetensors").stat().st_mtime_ns == written
     often = params.model_copy(update={"pretrain": TINY.model_copy(update={"save_steps": 1})})
-    assert make_base(often, corpus) == first  # how often it saves changes no result
+    assert made(often, corpus) == first  # how often it saves changes no result
 
 
-def test_other_parameters_or_another_corpus_pretrain_anew(corpus: Path, tmp_path: Path) -> None:
-    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
-    first = make_base(params, corpus)
+def test_other_parameters_or_another_corpus_pretrain_anew(corpus: Path) -> None:
+    params = BaseModelParams(pretrain=TINY)
+    first = made(params, corpus)
     seeded = params.model_copy(update={"pretrain": TINY.model_copy(update={"seed": 1})})
-    second = make_base(seeded, corpus)
+    second = made(seeded, corpus)
     with corpus.open("a") as handle:
         handle.write('{"domain": "d", "text": "One more."}\n')
-    third = make_base(seeded, corpus)
+    third = made(seeded, corpus)
     assert len({ref.fingerprint for ref in (first, second, third)}) == 3
 
 
-def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path, tmp_path: Path) -> None:
-    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
-    first = make_base(params, corpus)
-    assert CheckpointRef.noted(first.model_dump(mode="json")) == first
+def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path) -> None:
+    params = BaseModelParams(pretrain=TINY)
+    first = made(params, corpus)
+    assert CheckpointRef.from_entry(first.model_dump(mode="json")) == first
     weights = first.path / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -84,22 +95,26 @@ def test_a_base_is_known_by_its_weights_and_not_by_its_inputs(corpus: Path, tmp_
     work = WorkFolder.open(first.path, json.loads((first.path / "inputs.json").read_text()))
     weights.write_bytes(content)  # what another version of the trainer made
     work.seal()
-    second = make_base(params, corpus)
+    second = made(params, corpus)
     assert second.path == first.path and second.fingerprint != first.fingerprint
-    assert CheckpointRef.noted(second.model_dump(mode="json")) == second
+    assert CheckpointRef.from_entry(second.model_dump(mode="json")) == second
     with pytest.raises(VersatuneError, match="is not the one `ingest` found there"):
-        CheckpointRef.noted(first.model_dump(mode="json"))
+        CheckpointRef.from_entry(first.model_dump(mode="json"))
 
 
-def test_finding_what_is_done_imports_no_torch(corpus: Path, tmp_path: Path) -> None:
-    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
-    ref = make_base(params, corpus)
+def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:
+    params = BaseModelParams(pretrain=TINY)
+    ref = made(params, corpus)
     script = (
         "import sys; from pathlib import Path\n"
+        "from versatune.io.checkpoint import CheckpointDataset\n"
         "from versatune.pipelines.ingest.base_nodes import make_base_model\n"
         "from versatune.pipelines.ingest.base_params import BaseModelParams\n"
         "params = BaseModelParams.model_validate_json(sys.argv[1])\n"
-        "print(make_base_model(params, {'corpus': sys.argv[2]})['fingerprint'])\n"
+        "folder = Path(sys.argv[2]).with_name('base')\n"
+        "entry = CheckpointDataset(filepath=f'{folder}.json', path=str(folder))\n"
+        "entry.save(make_base_model(params, {'corpus': sys.argv[2]}))\n"
+        "print(entry.load()['fingerprint'])\n"
         "assert not {'torch', 'transformers', 'datasets'} & sys.modules.keys()\n"
     )
     done = subprocess.run(
@@ -113,21 +128,21 @@ def test_finding_what_is_done_imports_no_torch(corpus: Path, tmp_path: Path) -> 
 
 
 def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
-    params = BaseModelParams(folder=tmp_path / "base", pretrain=TINY)
+    params = BaseModelParams(pretrain=TINY)
     with (
         exclusive(tmp_path / ".base.lock", "the base model"),
-        pytest.raises(VersatuneError, match="another run is at work on the base model"),
+        pytest.raises(VersatuneError, match=r"another run is at work on .*base"),
     ):
-        make_base(params, corpus)
+        made(params, corpus)
 
 
 def test_a_folder_of_the_user(model: Path, corpus: Path) -> None:
     params = BaseModelParams(kind="pretrained", name_or_path=str(model))
-    ref = make_base(params, corpus)
+    ref = made(params, corpus)
     assert ref == CheckpointRef.of_folder(model)
     assert CheckpointRef.model_validate(ref.model_dump(mode="json")) == ref
     edit_config(model, comment="changed")
-    assert make_base(params, corpus).fingerprint != ref.fingerprint
+    assert made(params, corpus).fingerprint != ref.fingerprint
 
 
 def test_pickled_weights_are_refused(model: Path) -> None:

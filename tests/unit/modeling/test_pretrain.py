@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from versatune.artifacts import WorkFolder
+from versatune.artifacts import MANIFEST, FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling import pretrain as module
 from versatune.modeling.base import PretrainParams
@@ -29,6 +30,7 @@ from versatune.modeling.pretrain import (
     pretrain,
     train_tokenizer,
 )
+from versatune.work import Piece, WorkFolder, make_folder
 
 TINY: dict[str, Any] = {
     "vocab_size": 300,
@@ -52,8 +54,8 @@ def corpus(tmp_path: Path) -> Path:
     return path
 
 
-def work_in(folder: Path) -> WorkFolder:
-    return WorkFolder.open(folder, {"for": "test"})
+def made(folder: Path, params: PretrainParams, corpus: Path) -> FolderRef:
+    return make_folder(Piece({"for": "test"}, partial(pretrain, params, corpus)), folder)
 
 
 class KilledError(Exception):
@@ -73,12 +75,10 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 
 
 def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
-    work = work_in(tmp_path / "base")
-    pretrain(PARAMS, corpus, work)
-    assert work.complete
+    folder = made(tmp_path / "base", PARAMS, corpus)
     ref = CheckpointRef.of_folder(tmp_path / "base")
     model, tokenizer = load_model(ref), load_tokenizer(ref)
-    assert model.num_parameters() == work.ref.facts["parameters"]
+    assert model.num_parameters() == folder.facts["parameters"]
     assert tokenizer.bos_token_id == model.config.bos_token_id == 0
     assert tokenizer.eos_token_id == model.config.eos_token_id == 1
     assert tokenizer.pad_token_id == model.config.pad_token_id == 2
@@ -87,28 +87,27 @@ def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_it_learns(corpus: Path, tmp_path: Path) -> None:
-    work = work_in(tmp_path / "base")
     long = PARAMS.model_copy(update={"num_train_epochs": 30.0, "learning_rate": 1e-2})
-    pretrain(long, corpus, work)
-    assert work.ref.facts["final_loss"] < 0.6 * np.log(300)
+    ref = made(tmp_path / "base", long, corpus)
+    assert ref.facts["final_loss"] < 0.6 * np.log(300)
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6, 11, 17])
 def test_resume_ends_bit_for_bit_where_no_interruption_ends(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    pretrain(PARAMS, corpus, work_in(tmp_path / "whole"))
+    made(tmp_path / "whole", PARAMS, corpus)
     with monkeypatch.context() as patch:
         kill_at(patch, step)
         with pytest.raises(KilledError):
-            pretrain(PARAMS, corpus, work_in(tmp_path / "killed"))
+            made(tmp_path / "killed", PARAMS, corpus)
     assert (tmp_path / "killed" / PROGRESS).is_file() == (step >= 2)
     taken: list[int] = []
     real = module._step
     monkeypatch.setattr(
         module, "_step", lambda state, *rest: taken.append(state.step) or real(state, *rest)
     )
-    pretrain(PARAMS, corpus, work_in(tmp_path / "killed"))
+    made(tmp_path / "killed", PARAMS, corpus)
     assert taken == list(range(step - step % 2, 18))  # 6 batches an epoch, 3 epochs
     for name in ("model.safetensors", "tokenizer.json", "config.json", "manifest.json"):
         whole, resumed = (tmp_path / run / name for run in ("whole", "killed"))
@@ -119,11 +118,13 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
     params = PARAMS.model_copy(update={"num_train_epochs": 15.0})
     script = (
         "import sys; from pathlib import Path\n"
-        "from versatune.artifacts import WorkFolder\n"
+        "from functools import partial\n"
         "from versatune.modeling.base import PretrainParams\n"
         "from versatune.modeling.pretrain import pretrain\n"
+        "from versatune.work import Piece, make_folder\n"
         "params = PretrainParams.model_validate_json(sys.argv[1])\n"
-        "pretrain(params, Path(sys.argv[2]), WorkFolder.open(sys.argv[3], {'for': 'test'}))\n"
+        "made = partial(pretrain, params, Path(sys.argv[2]))\n"
+        "make_folder(Piece({'for': 'test'}, made), sys.argv[3])\n"
     )
     folder = tmp_path / "base"
     process = subprocess.Popen(
@@ -136,10 +137,9 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    work = work_in(folder)
-    assert not work.complete
-    pretrain(params, corpus, work)
-    pretrain(params, corpus, work_in(tmp_path / "whole"))
+    assert not (folder / MANIFEST).exists()
+    made(folder, params, corpus)
+    made(tmp_path / "whole", params, corpus)
     weights = [(f / "model.safetensors").read_bytes() for f in (folder, tmp_path / "whole")]
     assert weights[0] == weights[1]
 
@@ -147,10 +147,10 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
 def test_damaged_progress_starts_anew_and_says_so(
     corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pretrain(PARAMS, corpus, work_in(tmp_path / "whole"))
-    damaged = work_in(tmp_path / "damaged")
+    made(tmp_path / "whole", PARAMS, corpus)
+    damaged = WorkFolder.open(tmp_path / "damaged", {"for": "test"})
     (damaged.path / PROGRESS).write_bytes(b"\x00" * 100)
-    pretrain(PARAMS, corpus, damaged)
+    made(damaged.path, PARAMS, corpus)
     assert "starts anew" in caplog.text
     for run in ("whole", "damaged"):
         assert load_file(tmp_path / run / "model.safetensors").keys()
@@ -206,10 +206,9 @@ def test_bfloat16_passes_keep_float32_weights(corpus: Path, tmp_path: Path) -> N
     """Learns as float32 does, to bfloat16's digits, and by another way."""
     found = {}
     for bf16 in (False, True):
-        work = work_in(tmp_path / str(bf16))
-        pretrain(PretrainParams(**TINY, bf16=bf16), corpus, work)
-        found[bf16] = work.ref.facts["final_loss"]
-        weights = load_file(work.path / "model.safetensors")
+        ref = made(tmp_path / str(bf16), PretrainParams(**TINY, bf16=bf16), corpus)
+        found[bf16] = ref.facts["final_loss"]
+        weights = load_file(ref.path / "model.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert found[True] == pytest.approx(found[False], rel=0.02)
     assert found[True] != found[False]
@@ -259,4 +258,4 @@ def test_learning_rate_by_hand() -> None:
 def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     with pytest.raises(VersatuneError, match="holds no documents"):
-        pretrain(PARAMS, tmp_path / "corpus.jsonl", work_in(tmp_path / "base"))
+        made(tmp_path / "base", PARAMS, tmp_path / "corpus.jsonl")

@@ -6,6 +6,7 @@ import pytest
 from tests.probe_rows import WORDS, clean_rows, sentence
 from versatune.artifacts import FolderRef
 from versatune.probing.config import ClassifierParams
+from versatune.work import make_folder
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +29,9 @@ def judge(
     """A finished classifier."""
     from versatune.probing.judges import classifier
 
-    return classifier.train(tmp_path_factory.mktemp("judge") / "j", clean, classifier_params, 0)
+    return make_folder(
+        classifier.train(clean, classifier_params, 0), tmp_path_factory.mktemp("judge") / "j"
+    )
 
 
 @pytest.fixture

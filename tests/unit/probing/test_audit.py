@@ -10,22 +10,23 @@ import pytest
 
 from tests.hostile_server import chat, serving
 from tests.probe_rows import WORDS
+from tests.probing import probe, run_audit
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.probing import judges, result
-from versatune.probing.audit import agreement, check_audit, load_audit, no_audit, run_audit
+from versatune.probing import result
+from versatune.probing.audit import agreement, check_audit, load_audit
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
-from versatune.probing.probe import load_probe, run_probe
+from versatune.probing.probe import load_probe
+from versatune.work import make_folder, not_needed
 
 DESCRIPTIONS = {d: f"About {d}." for d in WORDS}
 
 
-def params(folder: Path, n: int = 200, correction: str = "pacc", **judge) -> ProbeParams:
+def params(n: int = 200, correction: str = "pacc", **judge) -> ProbeParams:
     return ProbeParams(
-        folder=folder,
         seed=0,
         sampling={"max_new_tokens": 8, "batch_size": 64, "dtype": "float32"},
         rounds={"samples_per_round": 640, "min_rounds": 1, "max_rounds": 1},
@@ -37,10 +38,7 @@ def params(folder: Path, n: int = 200, correction: str = "pacc", **judge) -> Pro
 @pytest.fixture(scope="module")
 def probed(tmp_path_factory, tiny_checkpoint: CheckpointRef, judge: FolderRef):
     """640 samples of a tiny model and the classifier's judgements on them."""
-    wanted = params(tmp_path_factory.mktemp("probe"))
-    return run_probe(
-        tiny_checkpoint, judge, wanted, lambda keep: judges.open_judge(judge, wanted.judge, keep)
-    )
+    return probe(tiny_checkpoint, judge, tmp_path_factory.mktemp("probe"), params())
 
 
 def read(folder: Path) -> list[dict[str, str]]:
@@ -57,13 +55,13 @@ def write(folder: Path, domain_of) -> None:
 
 
 def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, clean, judge, probed):
-    wanted = params(tmp_path)
+    wanted = params()
     with pytest.raises(VersatuneError, match="texts wait for somebody"):
-        run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
     given = len(read(tmp_path))
     assert 160 < given < 240
     write(tmp_path, lambda i: "law" if i else "?")
-    ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+    ref = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
     assert given <= ref.facts["n"] < 240  # equal texts are read once
     assert ref.facts["answered"] < ref.facts["n"]
     drawn, judged = load_probe(*probed)
@@ -90,11 +88,11 @@ def test_without_an_audit_the_table_has_no_second_judge(judge, probed):
 
 def test_a_larger_audit_asks_about_those_of_the_smaller_one_and_more(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "other")
     before = len(read(tmp_path))
     with pytest.raises(VersatuneError) as told:
-        run_audit(clean, *probed, params(tmp_path, n=300), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(n=300), DESCRIPTIONS)
     waiting, asked = map(int, re.findall(r"(\d+) of (\d+) texts wait", str(told.value))[0])
     assert asked - waiting == before
     assert [row["domain"] for row in read(tmp_path)].count("other") == before
@@ -102,27 +100,27 @@ def test_a_larger_audit_asks_about_those_of_the_smaller_one_and_more(tmp_path, c
 
 def test_who_reads_again_may_change_their_mind(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "?")
     with pytest.raises(VersatuneError, match="got a usable answer from people"):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     for domain in ("law", "medicine"):
         write(tmp_path, lambda _, domain=domain: domain)
-        ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
         said = load_audit(ref, 640, 3).judgement
         number = clean.facts["domains"].index(domain)
         assert set(said.probabilities[said.ok].argmax(axis=1)) == {number}
-    assert run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS) == ref
+    assert run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS) == ref
 
 
 def test_another_readers_file_is_another_audit(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "law")
-    run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
-    other = params(tmp_path, kind="person", person={"file": tmp_path / "other.csv"})
+    run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
+    other = params(kind="person", person={"file": tmp_path / "other.csv"})
     with pytest.raises(VersatuneError, match=r"other\.csv: .* texts wait"):
-        run_audit(clean, *probed, other, DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, other, DESCRIPTIONS)
 
 
 def test_rows_answered_later_count_in_a_finished_audit(tmp_path, clean, probed):
@@ -137,28 +135,28 @@ def test_rows_answered_later_count_in_a_finished_audit(tmp_path, clean, probed):
             "labelled_per_domain": 10,
             "server": {"url": server.url, "model": "m", "max_retries": 0},
         }
-        wanted = params(tmp_path, kind="endpoint", endpoint=endpoint)
-        first = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        wanted = params(kind="endpoint", endpoint=endpoint)
+        first = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
         assert len(load_audit(first, 640, 3).labelled.labels) == 29
-        second = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        second = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
         assert len(load_audit(second, 640, 3).labelled.labels) == 30
         asked = len(server.requests)
-        assert run_audit(clean, *probed, wanted, DESCRIPTIONS) == second
+        assert run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS) == second
         assert len(server.requests) == asked
 
 
 def test_an_audit_of_other_samples_or_another_size_is_not_used(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "law")
-    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
-    check_audit(ref, probed[0], params(tmp_path))
-    for wrong in (params(tmp_path, n=300), params(tmp_path, n=200)):
+    ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
+    check_audit(ref, probed[0], params())
+    for wrong in (params(n=300), params(n=200)):
         of = probed[0] if wrong.audit.n == 300 else probed[1]
         with pytest.raises(VersatuneError, match="run the node audit_samples"):
             check_audit(ref, of, wrong)
     with pytest.raises(VersatuneError, match="run the node audit_samples"):
-        check_audit(no_audit(params(tmp_path / "none")), probed[0], params(tmp_path))
+        check_audit(make_folder(not_needed("leave"), tmp_path / "none"), probed[0], params())
 
 
 def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed):
@@ -172,14 +170,14 @@ def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed)
             "max_failed": 0.0,
             "server": {"url": server.url, "model": "m", "max_retries": 0},
         }
-        wanted = params(tmp_path, kind="endpoint", endpoint=endpoint)
+        wanted = params(kind="endpoint", endpoint=endpoint)
         with pytest.raises(
             VersatuneError, match=r"probe\.audit\.judge\.endpoint: .* gave no answer"
         ):
-            run_audit(clean, *probed, wanted, DESCRIPTIONS)
+            run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
         before = len(server.requests)
         server.reply = lambda _: chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
-        ref = run_audit(clean, *probed, wanted, DESCRIPTIONS)
+        ref = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
         texts = [r["body"]["messages"][1]["content"] for r in server.requests]
     assert ref.facts["answered"] == ref.facts["n"]
     # what was answered before the fault was not asked again
@@ -190,19 +188,19 @@ def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed)
 
 def test_an_audit_that_gets_no_usable_answer_says_so(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "?")
     with pytest.raises(VersatuneError, match=r"none of \d+ samples got a usable answer"):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
 
 
 def test_no_audit_leaves_a_finished_one_where_it_is(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "law")
-    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
-    assert no_audit(params(tmp_path, n=0)).fingerprint == ref.fingerprint
-    assert no_audit(params(tmp_path / "other", n=0)).facts == {"skipped": True}
+    ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
+    assert make_folder(not_needed("leave"), ref.path).fingerprint == ref.fingerprint
+    assert make_folder(not_needed("leave"), tmp_path / "other").facts == {"skipped": True}
 
 
 def test_an_audit_of_all_samples_by_hard_labels_counts_them(probed, judge):
@@ -253,16 +251,16 @@ def test_one_domain_alone_has_no_kappa():
         ({"audit": {"n": 200, "judge": {"kind": "likelihood"}}}, "name_or_path is empty"),
     ],
 )
-def test_what_can_not_work_is_refused_before_any_work(tmp_path, changed, said):
+def test_what_can_not_work_is_refused_before_any_work(changed, said):
     with pytest.raises(ValueError, match=re.escape(said)):
-        ProbeParams.model_validate({"folder": tmp_path, "seed": 0, **changed})
+        ProbeParams.model_validate({"seed": 0, **changed})
 
 
 def test_the_audited_samples_are_those_the_judge_is_unsure_of(tmp_path, clean, probed):
     with pytest.raises(VersatuneError):
-        run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+        run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     write(tmp_path, lambda _: "law")
-    ref = run_audit(clean, *probed, params(tmp_path), DESCRIPTIONS)
+    ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     _, judged = load_probe(*probed)
     audit = load_audit(ref, 640, 3)
     sure, chances = judged.probabilities[judged.ok].max(axis=1), audit.chances[judged.ok]

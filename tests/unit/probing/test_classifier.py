@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Labelled, labelled_texts
 from versatune.probing.judges.classifier import Classifier, split, train, weak_to_other
+from versatune.work import WorkFolder, make_folder
 
 
 def test_it_knows_its_domains(judge: FolderRef, texts):
@@ -35,7 +36,7 @@ def test_nothing_in_its_folder_can_run_code(judge: FolderRef):
 
 
 def test_the_same_rows_give_the_same_judge(tmp_path, clean, classifier_params, judge, texts):
-    again = train(tmp_path / "j", clean, classifier_params, 0)
+    again = make_folder(train(clean, classifier_params, 0), tmp_path / "j")
     assert again.fingerprint == judge.fingerprint
     one, two = (Classifier.load(ref).judge(texts).probabilities for ref in (judge, again))
     assert one == pytest.approx(two)
@@ -60,7 +61,9 @@ def test_two_domains_are_enough(tmp_path, clean):
     work = WorkFolder.open(tmp_path / "clean", {"two": True})
     rows = datasets.load_from_disk(str(clean.path / "train"))
     rows.filter(lambda d: d < 2, input_columns="domain").save_to_disk(str(work.path / "train"))
-    ref = train(tmp_path / "j", work.seal(domains=["law", "medicine"]), ClassifierParams(), 0)
+    ref = make_folder(
+        train(work.seal(domains=["law", "medicine"]), ClassifierParams(), 0), tmp_path / "j"
+    )
     found = Classifier.load(ref).judge(["court judge statute", "nurse fever drug"])
     assert found.probabilities.argmax(axis=1).tolist() == [0, 1]
 
@@ -73,7 +76,7 @@ def test_a_domain_with_too_few_rows_is_named(tmp_path, clean):
     rows.save_to_disk(str(work.path / "train"))
     ref = work.seal(domains=["law", "medicine", "other"])
     with pytest.raises(VersatuneError, match="medicine has 3"):
-        train(tmp_path / "j", ref, ClassifierParams(), 0)
+        make_folder(train(ref, ClassifierParams(), 0), tmp_path / "j")
 
 
 def test_rows_are_limited_by_domain_and_drawn_by_seed(clean):

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from tests.hostile_server import chat, garbage, half, late, serving, status
+from tests.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, SamplingParams, ServerParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
-from versatune.probing.sampling import SampleStore
 from versatune.probing.served import ServerSampler
+from versatune.work import make_folder
 
 DOMAINS = {"law": "Courts and contracts.", "medicine": "Health.", "other": "All else."}
 GOOD = chat('{"law": 0.7, "medicine": 0.2, "other": 0.1}')
@@ -215,6 +216,11 @@ def test_the_key_is_sent_and_never_written(tmp_path, caplog):
     assert "sk-secret-7" not in (tmp_path / ANSWERS).read_text()
 
 
+def made(folder, clean, params):
+    piece = train(clean, params, DOMAINS, 0, folder / "answers", "")
+    return make_folder(piece, folder / "j")
+
+
 def test_training_measures_the_endpoints_errors(tmp_path, clean):
     def reply(_: int):
         def answer(handler, body) -> None:
@@ -226,9 +232,9 @@ def test_training_measures_the_endpoints_errors(tmp_path, clean):
 
     with serving(reply) as server:
         params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
-        ref = train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
+        ref = made(tmp_path, clean, params)
         assert len(server.requests) == 30
-        again = train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
+        again = made(tmp_path, clean, params)
         assert len(server.requests) == 30
     assert ref == again
     assert ref.facts["accuracy"] > 0.9
@@ -241,12 +247,12 @@ def test_a_judge_made_anew_pays_for_no_answer_twice(tmp_path, clean):
     with serving(lambda _: GOOD) as server:
         settings = {"server": {"url": server.url, "model": "m"}}
         few = EndpointParams(labelled_per_domain=119, **settings)
-        train(tmp_path / "j", clean, few, DOMAINS, 0, tmp_path / "answers", "")
+        made(tmp_path, clean, few)
         asked = len(server.requests)
         texts = {r["body"]["messages"][1]["content"] for r in server.requests}
         assert asked == len(texts)
         more = EndpointParams(labelled_per_domain=120, **settings)
-        ref = train(tmp_path / "j", clean, more, DOMAINS, 0, tmp_path / "answers", "")
+        ref = made(tmp_path, clean, more)
         assert ref.facts["labelled_rows"] == 360
         assert len(server.requests) - asked <= 3
 
@@ -255,14 +261,14 @@ def test_rows_without_an_answer_are_asked_about_again_by_the_next_run(tmp_path, 
     with serving(lambda i: GOOD if i else status(500)) as server:
         server_params = {"url": server.url, "model": "m", "max_retries": 0}
         params = EndpointParams(server=server_params, labelled_per_domain=10)
-        given = (tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
-        ref = train(*given)
+        given = (tmp_path, clean, params)
+        ref = made(*given)
         assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (29, 1)
         asked = len(server.requests)
-        ref = train(*given)
+        ref = made(*given)
         assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (30, 0)
         assert len(server.requests) - asked == 1
-        assert train(*given) == ref
+        assert made(*given) == ref
         assert len(server.requests) - asked == 1
 
 
@@ -277,7 +283,7 @@ def test_a_judge_that_never_answers_in_json_is_refused(tmp_path, clean):
     with serving(lambda _: chat("It is about law.")) as server:
         params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
         with pytest.raises(VersatuneError, match=r"fewer than two rows of law .*\(0 of 30"):
-            train(tmp_path / "j", clean, params, DOMAINS, 0, tmp_path / "answers", "")
+            made(tmp_path, clean, params)
 
 
 def completion(text: str | None, finish: str = "stop"):
@@ -295,8 +301,7 @@ def sampler(url: str, **changed) -> ServerSampler:
 
 def test_served_samples_ask_for_the_models_own_distribution(tmp_path):
     with serving(lambda i: completion(f"text {i}", "length" if i == 1 else "stop")) as server:
-        store = SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4)
-        samples = store.first(8)
+        samples = first_samples(tmp_path / "s", sampler(server.url), 0, 4, 8)
         assert [s.index for s in samples] == list(range(8))
         assert sum(not s.ended for s in samples) == 1
         assert {s.n_tokens for s in samples} == {5}
@@ -304,23 +309,25 @@ def test_served_samples_ask_for_the_models_own_distribution(tmp_path):
         assert (body["temperature"], body["top_p"], body["prompt"]) == (1, 1, "")
         assert "top_k" not in body
         assert len({r["body"]["seed"] for r in server.requests}) == 8
-        assert SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4).first(8) == samples
+        assert first_samples(tmp_path / "s", sampler(server.url), 0, 4, 8) == samples
         assert len(server.requests) == 8
 
 
 def test_a_served_sample_that_fails_is_tried_again_never_left_out(tmp_path):
     with serving(lambda i: garbage(b"{}") if i in (1, 4) else completion(f"text {i}")) as server:
-        samples = SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4).first(4)
+        samples = first_samples(tmp_path / "s", sampler(server.url), 0, 4, 4)
         assert len(samples) == 4
-    with serving(lambda _: status(500)) as server:
-        store = SampleStore.open(tmp_path / "t", sampler(server.url), 0, 4)
-        with pytest.raises(VersatuneError, match=r"no answer to 4 of 4 requests"):
-            store.first(4)
+    with (
+        serving(lambda _: status(500)) as server,
+        pytest.raises(VersatuneError, match=r"no answer to 4 of 4 requests"),
+    ):
+        first_samples(tmp_path / "t", sampler(server.url), 0, 4, 4)
 
 
 def test_a_server_that_does_not_sample_is_refused(tmp_path):
-    with serving(lambda _: completion("the same")) as server:
-        store = SampleStore.open(tmp_path / "s", sampler(server.url), 0, 4)
-        with pytest.raises(VersatuneError, match="it does not sample"):
-            store.first(4)
+    with (
+        serving(lambda _: completion("the same")) as server,
+        pytest.raises(VersatuneError, match="it does not sample"),
+    ):
+        first_samples(tmp_path / "s", sampler(server.url), 0, 4, 4)
     assert not list((tmp_path / "s").glob("wave_*"))

@@ -32,6 +32,6 @@ def test_other_domains_are_refused():
         known_distribution("LLaMA-2-7B", ["law", "cooking"])
 
 
-def test_an_unknown_name_is_refused_with_the_names_there_are(tmp_path):
+def test_an_unknown_name_is_refused_with_the_names_there_are():
     with pytest.raises(ValidationError, match=r"'GPT-2'.*Qwen2.5-14B"):
-        ProbeParams(folder=tmp_path, seed=0, known_distribution="GPT-2")
+        ProbeParams(seed=0, known_distribution="GPT-2")

@@ -1,37 +1,29 @@
 """The probe as a whole: rounds, stopping, resuming, the result's keys."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from versatune.artifacts import FolderRef, WorkFolder
+from tests.probing import probe as run
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import CheckpointRef
-from versatune.probing import judges, result
+from versatune.probing import result
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate
 from versatune.probing.judges.base import Judgement
 from versatune.probing.judges.classifier import Classifier
-from versatune.probing.probe import judge_samples, load_probe, run_probe, skipped
+from versatune.probing.probe import LEFT_OUT, judge_samples, load_probe
 from versatune.probing.sampling import ModelSampler, Sample
+from versatune.work import WorkFolder, make_folder, not_needed
 
 
-def params(folder: Path, **rounds) -> ProbeParams:
+def params(**rounds) -> ProbeParams:
     given = {"samples_per_round": 32, "min_rounds": 1, "max_rounds": 3, "half_width": 0.001}
     return ProbeParams(
-        folder=folder,
         seed=0,
         sampling={"max_new_tokens": 8, "batch_size": 16, "dtype": "float32"},
         rounds={**given, **rounds},
         estimate={"bootstrap": 100},
-    )
-
-
-def run(base: CheckpointRef, judge: FolderRef, wanted: ProbeParams, on_round=None):
-    return run_probe(
-        base, judge, wanted, lambda keep: judges.open_judge(judge, wanted.judge, keep), on_round
     )
 
 
@@ -52,7 +44,7 @@ def no_work(monkeypatch):
 def test_it_stops_at_the_limit_and_says_so(tmp_path, tiny_checkpoint, judge):
     looks = []
     samples, judged = run(
-        tiny_checkpoint, judge, params(tmp_path), lambda n, e: looks.append((n, e.share))
+        tiny_checkpoint, judge, tmp_path, params(), lambda n, e: looks.append((n, e.share))
     )
     assert judged.facts["stopped"] == "limit"
     assert (judged.facts["n"], judged.facts["rounds"]) == (96, 3)
@@ -61,36 +53,36 @@ def test_it_stops_at_the_limit_and_says_so(tmp_path, tiny_checkpoint, judge):
 
 
 def test_it_stops_when_intervals_are_narrow(tmp_path, tiny_checkpoint, judge):
-    _, judged = run(tiny_checkpoint, judge, params(tmp_path, half_width=0.4, min_rounds=2))
+    _, judged = run(tiny_checkpoint, judge, tmp_path, params(half_width=0.4, min_rounds=2))
     assert judged.facts["stopped"] == "half_width"
     assert judged.facts["rounds"] == 2
 
 
 def test_nothing_is_done_twice(tmp_path, tiny_checkpoint, judge, no_work):
-    first = run(tiny_checkpoint, judge, params(tmp_path))
+    first = run(tiny_checkpoint, judge, tmp_path, params())
     no_work()
-    assert run(tiny_checkpoint, judge, params(tmp_path)) == first
+    assert run(tiny_checkpoint, judge, tmp_path, params()) == first
     # fewer rounds are a part of what is there
-    _, judged = run(tiny_checkpoint, judge, params(tmp_path, max_rounds=2))
+    _, judged = run(tiny_checkpoint, judge, tmp_path, params(max_rounds=2))
     assert judged.facts["n"] == 64
     assert [len(x) for x in map(list, load_probe(first[0], judged)[:1])] == [64]
 
 
 def test_more_rounds_go_on_from_what_is_there(tmp_path, tiny_checkpoint, judge, monkeypatch):
-    run(tiny_checkpoint, judge, params(tmp_path / "a", max_rounds=1))
+    run(tiny_checkpoint, judge, tmp_path / "a", params(max_rounds=1))
     waves, draw = [], ModelSampler.wave
     monkeypatch.setattr(
         ModelSampler, "wave", lambda self, i, s: (waves.append(i), draw(self, i, s))[1]
     )
-    grown = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "a", max_rounds=2)))
+    grown = load_probe(*run(tiny_checkpoint, judge, tmp_path / "a", params(max_rounds=2)))
     assert waves == [range(32, 48), range(48, 64)]
-    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "b", max_rounds=2)))
+    whole = load_probe(*run(tiny_checkpoint, judge, tmp_path / "b", params(max_rounds=2)))
     assert grown[0] == whole[0]
     assert grown[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
 
 
 def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, monkeypatch):
-    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "whole")))
+    whole = load_probe(*run(tiny_checkpoint, judge, tmp_path / "whole", params()))
     calls, judging = [], Classifier.judge
 
     def dies(self, texts):
@@ -101,10 +93,10 @@ def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, 
 
     monkeypatch.setattr(Classifier, "judge", dies)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_checkpoint, judge, params(tmp_path / "broken"))
+        run(tiny_checkpoint, judge, tmp_path / "broken", params())
     calls.clear()
     calls += [0, 0, 0]
-    again = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))
+    again = load_probe(*run(tiny_checkpoint, judge, tmp_path / "broken", params()))
     assert len(calls) - 3 == 4  # six waves, two of them judged before
     assert again[0] == whole[0]
     assert again[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
@@ -113,7 +105,7 @@ def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, 
 def test_texts_without_an_answer_are_asked_about_again_by_the_next_run(
     tmp_path, tiny_checkpoint, judge, monkeypatch
 ):
-    whole = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "whole")))[1]
+    whole = load_probe(*run(tiny_checkpoint, judge, tmp_path / "whole", params()))[1]
     calls, judging = [], Classifier.judge
 
     def fails_once(self, texts):
@@ -125,25 +117,14 @@ def test_texts_without_an_answer_are_asked_about_again_by_the_next_run(
         return Judgement(made.probabilities, ["failed", *made.status[1:]], made.familiarity)
 
     monkeypatch.setattr(Classifier, "judge", fails_once)
-    found = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))[1]
+    found = load_probe(*run(tiny_checkpoint, judge, tmp_path / "broken", params()))[1]
     assert found.status.count("failed") == 1
     assert len(calls) == 6, "once a run, however many rounds look at it"
-    found = load_probe(*run(tiny_checkpoint, judge, params(tmp_path / "broken")))[1]
+    found = load_probe(*run(tiny_checkpoint, judge, tmp_path / "broken", params()))[1]
     assert len(calls) == 7 and found.status == whole.status
     assert found.probabilities == pytest.approx(whole.probabilities, nan_ok=True)
-    run(tiny_checkpoint, judge, params(tmp_path / "broken"))
+    run(tiny_checkpoint, judge, tmp_path / "broken", params())
     assert len(calls) == 7
-
-
-def test_answers_are_kept_beside_what_is_made_anew(tmp_path, tiny_checkpoint, judge):
-    kept = []
-
-    def opens(keep: Path) -> Classifier:
-        kept.append(keep)
-        return Classifier.load(judge)
-
-    run_probe(tiny_checkpoint, judge, params(tmp_path, max_rounds=1), opens)
-    assert kept == [tmp_path / "answers"]
 
 
 def test_a_model_that_says_nothing_is_one_sentence(tmp_path, tiny_checkpoint, judge, monkeypatch):
@@ -152,7 +133,7 @@ def test_a_model_that_says_nothing_is_one_sentence(tmp_path, tiny_checkpoint, ju
 
     monkeypatch.setattr(ModelSampler, "wave", silent)
     with pytest.raises(VersatuneError, match=r"none of 32 samples .*32 empty.*sampling\.start"):
-        run(tiny_checkpoint, judge, params(tmp_path))
+        run(tiny_checkpoint, judge, tmp_path, params())
 
 
 def test_empty_samples_are_not_judged(judge):
@@ -175,11 +156,11 @@ def made_up(n: int) -> tuple[list[Sample], Judgement]:
     return samples, Judgement(p, status, np.full(n, np.nan))
 
 
-def test_the_result_says_all_it_knows(tmp_path, judge):
+def test_the_result_says_all_it_knows(judge):
     samples, judgement = made_up(20)
     facts = {"rounds": 2, "stopped": "limit", "begins": "<s>"}
     found = result.knowledge_distribution(
-        samples, judgement, judge, facts, params(tmp_path), "tiny", {"law": 0.2}
+        samples, judgement, judge, facts, params(), "tiny", {"law": 0.2}
     )
     json.dumps(found)
     assert list(found["domains"]) == ["law", "medicine", "other"]
@@ -221,12 +202,12 @@ def estimated(reach: float, sampling: float) -> Estimate:
     ],
 )
 def test_intervals_that_are_too_wide_are_told_with_what_would_help(
-    tmp_path, reach, sampling, stopped, audit, said
+    reach, sampling, stopped, audit, said
 ):
     calm = {"doubtful": False, "confidence_distance": 0.1}
     own = None if audit == "person" else calm
     second = {"kind": audit, "answered": 300, "shift": own} if audit else None
-    wanted = params(tmp_path, half_width=0.02)
+    wanted = params(half_width=0.02)
     found = result.warnings(
         estimated(reach, sampling), calm, second, stopped, wanted, 0.0, ["law", "other"]
     )
@@ -234,7 +215,7 @@ def test_intervals_that_are_too_wide_are_told_with_what_would_help(
     assert said is None or said in found[0]
 
 
-def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about(tmp_path):
+def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about():
     calm = {"doubtful": False, "confidence_distance": 0.1}
     loud = {"doubtful": True, "confidence_distance": 0.7}
 
@@ -245,7 +226,7 @@ def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about(tmp_pat
             shift,
             second,
             "limit",
-            params(tmp_path, half_width=0.02),
+            params(half_width=0.02),
             0.0,
             ["law", "other"],
         )
@@ -268,17 +249,20 @@ def test_the_table_shows_first_lines_and_judgements(judge):
 
 
 def test_a_skipped_stage_leaves_what_is_there(tmp_path, judge):
-    assert skipped(judge.path) == judge
-    fresh = skipped(tmp_path / "new")
+    left_out = not_needed("leave", LEFT_OUT)
+    assert make_folder(left_out, judge.path) == judge
+    fresh = make_folder(left_out, tmp_path / "new")
     assert fresh.facts == {"skipped": True}
-    assert skipped(tmp_path / "new") == fresh
+    assert make_folder(left_out, tmp_path / "new") == fresh
     (fresh.path / "manifest.json").unlink()  # as if killed before the end
-    assert skipped(tmp_path / "new") == fresh
+    assert make_folder(left_out, tmp_path / "new") == fresh
 
 
 def test_a_skipped_stage_deletes_no_unfinished_work(tmp_path):
     begun = WorkFolder.open(tmp_path / "samples", {"seed": 0})
     (begun.path / "wave_00000.jsonl").write_text("paid for")
-    with pytest.raises(VersatuneError, match=r"samples holds one that is not finished: move"):
-        skipped(begun.path)
+    with pytest.raises(
+        VersatuneError, match=r"samples .*is not finished.*leaves out the probe: move"
+    ):
+        make_folder(not_needed("leave", LEFT_OUT), begun.path)
     assert (begun.path / "wave_00000.jsonl").read_text() == "paid for"

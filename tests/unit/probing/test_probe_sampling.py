@@ -7,30 +7,31 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from tests.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import SamplingParams
-from versatune.probing.sampling import ModelSampler, Sample, SampleStore, start_tokens, stream
+from versatune.probing.sampling import ModelSampler, Sample, draw, draw_wave, start_tokens, stream
+from versatune.work import make_folder
 
 PARAMS = SamplingParams(max_new_tokens=12, batch_size=8, dtype="float32")
 
 
-def store(folder, checkpoint: CheckpointRef, seed: int = 0, **changed) -> SampleStore:
+def first(folder, n: int, checkpoint: CheckpointRef, seed: int = 0, **changed) -> list[Sample]:
     params = PARAMS.model_copy(update=changed)
-    return SampleStore.open(folder, ModelSampler(checkpoint, params), seed, params.batch_size)
+    return first_samples(folder, ModelSampler(checkpoint, params), seed, params.batch_size, n)
 
 
 def test_the_first_samples_are_the_same_however_many_are_drawn(tmp_path, tiny_checkpoint):
-    few = store(tmp_path / "a", tiny_checkpoint).first(5)
-    many = store(tmp_path / "b", tiny_checkpoint).first(20)
+    few = first(tmp_path / "a", 5, tiny_checkpoint)
+    many = first(tmp_path / "b", 20, tiny_checkpoint)
     assert len(many) == 20
     assert few == many[:5]
     assert [s.index for s in many] == list(range(20))
 
 
 def test_a_killed_probe_goes_on_and_yields_the_same_set(tmp_path, tiny_checkpoint, monkeypatch):
-    whole = store(tmp_path / "whole", tiny_checkpoint).first(24)
-    broken = store(tmp_path / "broken", tiny_checkpoint)
+    whole = first(tmp_path / "whole", 24, tiny_checkpoint)
     wave, calls = ModelSampler.wave, []
 
     def dies(self, indices, seed):
@@ -42,44 +43,41 @@ def test_a_killed_probe_goes_on_and_yields_the_same_set(tmp_path, tiny_checkpoin
 
     monkeypatch.setattr(ModelSampler, "wave", dies)
     with pytest.raises(KeyboardInterrupt):
-        broken.first(24)
+        first(tmp_path / "broken", 24, tiny_checkpoint)
     calls.clear()
     calls.append(range(0))
     monkeypatch.setattr(
         ModelSampler, "wave", lambda s, i, seed: (calls.append(i), wave(s, i, seed))[1]
     )
-    assert store(tmp_path / "broken", tiny_checkpoint).first(24) == whole
+    assert first(tmp_path / "broken", 24, tiny_checkpoint) == whole
     assert calls[1:] == [range(8, 16), range(16, 24)]
 
 
 def test_any_sample_can_be_made_again(tmp_path, tiny_checkpoint):
-    kept = store(tmp_path / "a", tiny_checkpoint)
-    samples = kept.first(24)
-    assert kept.draw_wave(2) == samples[16:24]
+    samples = first(tmp_path / "a", 24, tiny_checkpoint)
+    sampler = ModelSampler(tiny_checkpoint, PARAMS)
+    assert draw_wave(sampler, 0, PARAMS.batch_size, 2) == samples[16:24]
 
 
 def test_a_finished_store_grows(tmp_path, tiny_checkpoint):
-    first = store(tmp_path / "a", tiny_checkpoint)
-    first.first(8)
-    assert first.seal().facts["drawn"] == 8
-    again = store(tmp_path / "a", tiny_checkpoint)
-    assert again.work.complete
-    again.first(16)
-    ref = again.seal()
+    sampler, folder = ModelSampler(tiny_checkpoint, PARAMS), tmp_path / "a"
+    assert make_folder(draw(sampler, 0, 8, 5), folder).facts["drawn"] == 8
+    ref = make_folder(draw(sampler, 0, 8, 16), folder)
     assert ref.facts["drawn"] == 16
     assert ref.facts["begins"] == "<s>"
+    assert make_folder(draw(sampler, 0, 8, 3), folder) == ref, "fewer are a part of what is there"
 
 
 @pytest.mark.parametrize("changed", [{"temperature": 0.5}, {"max_new_tokens": 6}])
 def test_other_parameters_never_meet_old_samples(tmp_path, tiny_checkpoint, changed):
-    before = store(tmp_path / "a", tiny_checkpoint).first(8)
-    after = store(tmp_path / "a", tiny_checkpoint, **changed).first(8)
+    before = first(tmp_path / "a", 8, tiny_checkpoint)
+    after = first(tmp_path / "a", 8, tiny_checkpoint, **changed)
     assert before != after
 
 
 def test_seeds_differ(tmp_path, tiny_checkpoint):
-    one = store(tmp_path / "a", tiny_checkpoint, seed=1).first(8)
-    two = store(tmp_path / "b", tiny_checkpoint, seed=2).first(8)
+    one = first(tmp_path / "a", 8, tiny_checkpoint, seed=1)
+    two = first(tmp_path / "b", 8, tiny_checkpoint, seed=2)
     assert one != two
 
 
@@ -133,10 +131,10 @@ def test_sequences_begin_with_the_begin_token_else_the_tokenizers_own_start_else
 
 def test_a_limit_the_model_can_not_read_is_refused(tmp_path, tiny_checkpoint):
     with pytest.raises(VersatuneError, match="reads 256 at most"):
-        store(tmp_path / "a", tiny_checkpoint, max_new_tokens=256).first(1)
+        first(tmp_path / "a", 1, tiny_checkpoint, max_new_tokens=256)
 
 
 def test_shards_are_json_lines(tmp_path, tiny_checkpoint):
-    store(tmp_path / "a", tiny_checkpoint).first(8)
+    first(tmp_path / "a", 8, tiny_checkpoint)
     lines = (tmp_path / "a" / "wave_00000.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(8))

@@ -39,22 +39,16 @@ def test_differences_are_told(before: Any, after: Any, said: list[str]) -> None:
 
 
 def test_task_files_of_ones_own_are_news_by_content(tmp_path: Path) -> None:
-    retrain = RetrainParams(
-        folder=tmp_path / "nights",
-        cleaned=tmp_path / "cleaned",
-        tokenized=tmp_path / "tokenized",
-        knowledge=tmp_path / "knowledge.json",
-    )
-
     def matters(folder: str, **changes: Any) -> dict[str, Any]:
         named = HarnessParams(tasks={"law": ("courts",)}, include_path=tmp_path / folder)
         found = what_matters(
-            retrain,
-            CleanParams(folder=tmp_path / "unused", seed=0),
-            TokenizeParams(folder=tmp_path / "unused"),
+            RetrainParams(),
+            CleanParams(seed=0),
+            TokenizeParams(),
             TrainParams(),
-            EvaluateParams(folder=tmp_path / "unused", harness=named, **changes),
+            EvaluateParams(harness=named, **changes),
             CheckpointRef(name="base", path=tmp_path, fingerprint="0"),
+            tmp_path / "knowledge.json",
         )
         assert json.loads(json.dumps(found)) == found, "as it is read back the next night"
         return found

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from versatune.artifacts import MANIFEST, file_digest
 from versatune.errors import VersatuneError
-from versatune.sample.build import apportion, build, choose_seen, compose_documents
+from versatune.sample.build import apportion, build, choose_seen, compose_documents, describe
 from versatune.sample.config import SampleParams
 from versatune.sample.facts import Fact, Relation, load_facts, load_templates, phrase
+from versatune.work import make_folder
 
 SHARES = [
     {"law": 0.08, "medicine": 0.14, "finance": 0.10, "science": 0.20, "code": 0.18, "other": 0.30},
@@ -29,10 +30,14 @@ def source(project_root: Path) -> Path:
     return project_root / "data" / "01_raw" / "samples"
 
 
+def built(folder: Path, params: SampleParams) -> dict[str, Any]:
+    return describe(make_folder(build(params), folder))
+
+
 @pytest.fixture(scope="module")
 def sample(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("sample") / "sample"
-    return build(SampleParams(source=source, folder=folder, documents=600))
+    return built(folder, SampleParams(source=source, documents=600))
 
 
 def lines(path: str | Path) -> list[dict[str, Any]]:
@@ -43,7 +48,7 @@ def lines(path: str | Path) -> list[dict[str, Any]]:
 def test_known_shares_are_exact_by_count(
     source: Path, tmp_path: Path, shares: dict[str, float]
 ) -> None:
-    result = build(SampleParams(source=source, folder=tmp_path / "s", documents=300, shares=shares))
+    result = built(tmp_path / "s", SampleParams(source=source, documents=300, shares=shares))
     counted = Counter(row["domain"] for row in lines(result["corpus"]))
     assert sum(counted.values()) == 300
     for domain, share in shares.items():
@@ -197,10 +202,10 @@ def digests(result: dict[str, Any]) -> dict[str, str]:
 def test_the_same_parameters_give_the_same_files_and_another_seed_others(
     source: Path, sample: dict[str, Any], tmp_path: Path
 ) -> None:
-    again = build(SampleParams(source=source, folder=tmp_path / "a", documents=600))
+    again = built(tmp_path / "a", SampleParams(source=source, documents=600))
     assert digests(again) == digests(sample)
     assert again["fingerprint"] == sample["fingerprint"]
-    other = build(SampleParams(source=source, folder=tmp_path / "b", documents=600, seed=1))
+    other = built(tmp_path / "b", SampleParams(source=source, documents=600, seed=1))
     assert other["fingerprint"] != sample["fingerprint"]
     assert not set(digests(other).values()) & set(digests(sample).values())
     assert other["shares"] == sample["shares"]
@@ -209,7 +214,7 @@ def test_the_same_parameters_give_the_same_files_and_another_seed_others(
 def test_the_number_of_documents_moves_neither_rows_nor_items(
     source: Path, sample: dict[str, Any], tmp_path: Path
 ) -> None:
-    fewer = digests(build(SampleParams(source=source, folder=tmp_path / "a", documents=300)))
+    fewer = digests(built(tmp_path / "a", SampleParams(source=source, documents=300)))
     changed = {name for name, digest in digests(sample).items() if fewer[name] != digest}
     assert changed == {"corpus.jsonl"}
 
@@ -217,12 +222,12 @@ def test_the_number_of_documents_moves_neither_rows_nor_items(
 def test_a_finished_sample_is_found_and_a_changed_one_made_again(
     source: Path, tmp_path: Path
 ) -> None:
-    params = SampleParams(source=source, folder=tmp_path / "s", documents=100)
-    first = build(params)
+    params = SampleParams(source=source, documents=100)
+    first = built(tmp_path / "s", params)
     written = (tmp_path / "s" / MANIFEST).stat().st_mtime_ns
-    assert build(params) == first
+    assert built(tmp_path / "s", params) == first
     assert (tmp_path / "s" / MANIFEST).stat().st_mtime_ns == written
-    more = build(params.model_copy(update={"documents": 200}))
+    more = built(tmp_path / "s", params.model_copy(update={"documents": 200}))
     assert more["fingerprint"] != first["fingerprint"]
     assert len(lines(more["corpus"])) == 200
 
@@ -235,27 +240,27 @@ def test_the_result_is_json(sample: dict[str, Any]) -> None:
 
 
 def test_domains_may_go_by_another_name(source: Path, tmp_path: Path) -> None:
-    result = build(
+    result = built(
+        tmp_path / "s",
         SampleParams(
             source=source,
-            folder=tmp_path / "s",
             documents=10,
             shares={"Legal": 0.5, "general": 0.5},
-        )
+        ),
     )
     assert result["shares"] == {"law": 0.5, "other": 0.5}
 
 
 def test_a_domain_without_facts_is_named(source: Path, tmp_path: Path) -> None:
-    params = SampleParams(source=source, folder=tmp_path / "s", shares={"law": 0.5, "cooking": 0.5})
+    params = SampleParams(source=source, shares={"law": 0.5, "cooking": 0.5})
     with pytest.raises(VersatuneError, match="no facts of the domain 'cooking'"):
-        build(params)
+        built(tmp_path / "s", params)
 
 
 def test_too_many_choices_are_refused(source: Path, tmp_path: Path) -> None:
-    params = SampleParams(source=source, folder=tmp_path / "s", documents=100, choices=30)
+    params = SampleParams(source=source, documents=100, choices=30)
     with pytest.raises(VersatuneError, match=r"wrong answers exist for .* asks for 29"):
-        build(params)
+        built(tmp_path / "s", params)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Reference losses: minima of held-out curves, cached by domain, and without any run."""
 
 import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,40 @@ from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import chosen_rows, heldout_losses
+from versatune.params import warn_renamed
 from versatune.training import ReferenceParams, TrainParams, reference
 from versatune.training.api import history
 from versatune.training.job import Job
-from versatune.training.reference import measure_references
 from versatune.training.retokenize import retokenize
+from versatune.work import make_folder
 
-TINY = {
-    "eval_steps": 2,
-    "max_steps": 8,
-    "patience": 2,
-    "heldout_rows": 6,
-    "learning_rate": 1e-2,
-    "max_length": 64,
-    "per_device_train_batch_size": 2,
-}
+TINY: dict[str, Any] = {"eval_steps": 2, "max_steps": 8, "patience": 2}
+TRAIN = TrainParams(
+    heldout_rows_per_domain=6, learning_rate=1e-2, max_length=64, per_device_train_batch_size=2
+)
+
+
+def measured(
+    store: FolderRef,
+    base: CheckpointRef,
+    folder: Path,
+    train: dict[str, Any] | None = None,
+    **params: Any,
+) -> dict[str, Any]:
+    """The stage as its nodes run it; ``train``: what differs from :data:`TRAIN`."""
+    given = ReferenceParams.model_validate({**TINY, "train": train or {}, **params})
+    rows = make_folder(reference.reference_rows(store, base, given), folder / "rows")
+    runs = {
+        name: make_folder(piece, folder / name)
+        for name, piece in reference.reference_runs(store, rows, base, given, TRAIN).items()
+    }
+    return reference.reference_losses(store, rows, base, given, TRAIN, runs)
 
 
 def test_is_the_minimum_of_a_run_on_the_domain_alone(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
-    params = ReferenceParams(folder=tmp_path / "r", **TINY)
-    found = measure_references(tiny_store, tiny_checkpoint, params)
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r")
     base = heldout_losses(
         load_model(tiny_checkpoint),
         TokenizedSplit.load(tiny_store, "validation"),
@@ -56,65 +69,81 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert not list((tmp_path / "r" / name).glob("*.safetensors"))
 
 
-def test_runs_train_as_their_parameters_say(
-    tiny_store: FolderRef,
-    tiny_checkpoint: CheckpointRef,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_runs_train_as_training_does_but_for_what_is_given(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
 ) -> None:
-    given = {
-        "lora": {"r": 4}, "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.95,
-        "max_grad_norm": 0.5, "loss_guard": 7.0, "attn_implementation": "eager", "seed": 3,
-        "gradient_accumulation_steps": 2, "bf16": True, "dtype": "bfloat16", "packing": False,
-        "gradient_checkpointing": True, "warmup_ratio": 0.1,
+    as_training = {
+        "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.95, "max_grad_norm": 0.5,
+        "loss_guard": 7.0, "attn_implementation": "eager", "seed": 3, "bf16": True,
+        "gradient_accumulation_steps": 2, "dtype": "bfloat16", "packing": False,
+        "gradient_checkpointing": True, "max_length": 64, "learning_rate": 3e-4,
+        "heldout_rows_per_domain": 77, "lora": {"r": 4, "alpha": 8}, "lookahead": 3,
     }  # fmt: skip
-    params = ReferenceParams.model_validate({"folder": tmp_path / "r", **TINY, **given})
-    jobs: list[Job] = []
+    train = TrainParams.model_validate(
+        {**as_training, "rounds": 50, "warmup_ratio": 0.5, "strategy": {"name": "foster"},
+         "epoch_cap": 2.0, "launcher": {"processes": 4}, "lr_scheduler_type": "cosine"}
+    )  # fmt: skip
+    given = {"learning_rate": 5e-4, "lora": {"r": 8}}
+    params = ReferenceParams.model_validate({**TINY, "warmup_ratio": 0.1, "train": given})
+    rows = not_needed_rows(tiny_store)
+    pieces = reference.reference_runs(tiny_store, rows, tiny_checkpoint, params, train)
+    found = pieces["law"].inputs["train"]
+    expected = {**as_training, "learning_rate": 5e-4, "lora": {"r": 8, "alpha": 8}}
+    for name, value in expected.items():
+        if name == "loss_guard":  # safety is no part of the fingerprint
+            assert params.of_run(train).loss_guard == value
+        elif name == "lora":
+            assert {key: found["lora"][key] for key in value} == value
+        else:
+            assert found[name] == value, name
+    assert (found["rounds"], found["steps_per_round"], found["warmup_ratio"]) == (4, 2, 0.1)
+    assert found["strategy"]["name"] == "uniform" and found["epoch_cap"] is None
+    assert (found["lr_scheduler_type"], found["launcher"]["processes"]) == (
+        "constant_with_warmup",
+        1,
+    )
+    assert [piece.inputs["only"] for piece in pieces.values()] == ["law", "medicine", "code"]
+    for piece in pieces.values():  # so that another process can make it
+        assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint
 
-    def noting(job: Job) -> None:
-        jobs.append(job)
-        raise VersatuneError("enough")
 
-    monkeypatch.setattr(reference, "run_job", noting)
-    with pytest.raises(VersatuneError, match="enough"):
-        measure_references(tiny_store, tiny_checkpoint, params)
-    shared = (set(ReferenceParams.model_fields) & set(TrainParams.model_fields)) - {"folder"}
-    assert set(given) <= shared
-    for name in shared:
-        assert getattr(jobs[0].params, name) == getattr(params, name), name
+def not_needed_rows(store: FolderRef) -> FolderRef:
+    return store.model_copy(update={"facts": {"skipped": True}})
+
+
+def test_keys_of_the_version_before_are_taken_with_a_word(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warn_renamed.cache_clear()
+    old = {"heldout_rows": 9, "learning_rate": 1e-4, "max_steps": 5, "train": {"seed": 2}}
+    found = ReferenceParams.model_validate(old)
+    assert found.train == {"heldout_rows_per_domain": 9, "learning_rate": 1e-4, "seed": 2}
+    assert found.max_steps == 5
+    assert "references.heldout_rows is called references.train.heldout_rows_per_domain now" in (
+        caplog.text
+    )
+    with pytest.raises(ValueError, match="rounds: set by the references"):
+        ReferenceParams.model_validate({"train": {"rounds": 3}})
+    with pytest.raises(ValueError, match="learnin_rate"):
+        ReferenceParams.model_validate({"train": {"learnin_rate": 3}})
 
 
 @pytest.mark.parametrize(
     ("max_steps", "eval_steps", "run"), [(5, 2, 4), (4, 2, 4), (3, 10, 3), (1, 1, 1)]
 )
-def test_no_more_steps_than_max_steps(
-    tiny_store: FolderRef,
-    tiny_checkpoint: CheckpointRef,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    max_steps: int,
-    eval_steps: int,
-    run: int,
-) -> None:
-    jobs: list[Job] = []
-
-    def noting(job: Job) -> None:
-        jobs.append(job)
-        raise VersatuneError("enough")
-
-    monkeypatch.setattr(reference, "run_job", noting)
-    params = ReferenceParams(folder=tmp_path / "r", max_steps=max_steps, eval_steps=eval_steps)
-    with pytest.raises(VersatuneError, match="enough"):
-        measure_references(tiny_store, tiny_checkpoint, params)
-    assert jobs[0].params.rounds * jobs[0].params.steps_per_round == run
+def test_no_more_steps_than_max_steps(max_steps: int, eval_steps: int, run: int) -> None:
+    found = ReferenceParams(max_steps=max_steps, eval_steps=eval_steps).of_run(TrainParams())
+    assert found.rounds * found.steps_per_round == run
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"learning_rate": 3.0, "warmup_ratio": 0.0, "max_steps": 30, "eval_steps": 30,
-          "loss_guard": 1.1}, r"law stopped.*references\.loss_guard.*references\.learning_rate"),
-        ({"lora": {"target_modules": ["none"]}}, r"references\.lora\.target_modules"),
+        ({"train": {"learning_rate": 3.0, "loss_guard": 1.1}, "warmup_ratio": 0.0,
+          "max_steps": 30, "eval_steps": 30},
+         r"law stopped.*references\.train\.loss_guard.*references\.train\.learning_rate"),
+        ({"train": {"lora": {"target_modules": ["none"]}}},
+         r"references\.train\.lora\.target_modules"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_names_the_keys_of_references(
@@ -124,10 +153,9 @@ def test_what_goes_wrong_names_the_keys_of_references(
     changes: dict[str, Any],
     told: str,
 ) -> None:
-    params = ReferenceParams.model_validate({"folder": tmp_path / "r", **TINY, **changes})
     with pytest.raises(VersatuneError, match=told) as raised:
-        measure_references(tiny_store, tiny_checkpoint, params)
-    assert "train." not in str(raised.value)
+        measured(tiny_store, tiny_checkpoint, tmp_path / "r", **changes)
+    assert "train." not in str(raised.value).replace("references.train.", "")
 
 
 def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
@@ -136,22 +164,20 @@ def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    params = ReferenceParams(folder=tmp_path / "r", **TINY)
-    first = measure_references(tiny_store, tiny_checkpoint, params)
-    ran: list[str] = []
+    first = measured(tiny_store, tiny_checkpoint, tmp_path)
+    ran: list[str | None] = []
     import versatune.training.run as run_module
 
     real = run_module.run
     monkeypatch.setattr(
-        run_module, "run", lambda job, on_round: (ran.append(job.only), real(job, on_round))
+        run_module, "run", lambda job, on_round: (ran.append(job.domain), real(job, on_round))
     )
-    assert measure_references(tiny_store, tiny_checkpoint, params) == first
+    assert measured(tiny_store, tiny_checkpoint, tmp_path) == first
     assert ran == []
-    (tmp_path / "r" / "medicine" / "manifest.json").unlink()
-    assert measure_references(tiny_store, tiny_checkpoint, params) == first
+    (tmp_path / "medicine" / "manifest.json").unlink()
+    assert measured(tiny_store, tiny_checkpoint, tmp_path) == first
     assert ran == ["medicine"]
-    changed = params.model_copy(update={"learning_rate": 5e-3})
-    assert measure_references(tiny_store, tiny_checkpoint, changed) != first
+    assert measured(tiny_store, tiny_checkpoint, tmp_path, {"learning_rate": 5e-3}) != first
     assert ran == ["medicine", "law", "medicine", "code"]
 
 
@@ -163,7 +189,7 @@ def test_references_depend_on_how_rows_are_chosen_and_trained_models_do_not(
 ) -> None:
     trained, of_law = (
         Job(store=tiny_store, base=tiny_checkpoint, params=TrainParams(), folder=tmp_path, **more)
-        for more in ({}, {"only": "law", "keeps": False})
+        for more in ({}, {"domain": "law", "save_model": False})
     )
     before = trained.inputs(), of_law.inputs()
     monkeypatch.setattr("versatune.training.job.ROW_CHOICE", 3)
@@ -174,10 +200,9 @@ def test_references_depend_on_how_rows_are_chosen_and_trained_models_do_not(
 def test_stops_early_when_nothing_improves(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
-    params = ReferenceParams(
-        folder=tmp_path / "r", **{**TINY, "learning_rate": 1e-30, "max_steps": 40}
+    found = measured(
+        tiny_store, tiny_checkpoint, tmp_path / "r", {"learning_rate": 1e-30}, max_steps=40
     )
-    found = measure_references(tiny_store, tiny_checkpoint, params)
     for entry in found["domains"].values():
         assert entry["steps_run"] < 40
 
@@ -187,12 +212,11 @@ def test_other_seeds_are_measured_on_the_same_rows(
 ) -> None:
     """Where nothing is learnt the reference is l(0), whatever the order of the training rows."""
     found = [
-        measure_references(
+        measured(
             tiny_store,
             tiny_checkpoint,
-            ReferenceParams(
-                folder=tmp_path / str(seed), **{**TINY, "learning_rate": 1e-30, "seed": seed}
-            ),
+            tmp_path / str(seed),
+            {"learning_rate": 1e-30, "seed": seed},
         )["domains"]
         for seed in (0, 1)
     ]
@@ -201,18 +225,12 @@ def test_other_seeds_are_measured_on_the_same_rows(
 
 
 def test_mode_none_runs_nothing(
-    tiny_store: FolderRef,
-    tiny_checkpoint: CheckpointRef,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reference, "run_job", None)
-    found = measure_references(
-        tiny_store, tiny_checkpoint, ReferenceParams(folder=tmp_path / "r", mode="none")
-    )
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", mode="none")
     assert found["mode"] == "none"
     assert [e["nats_per_token"] for e in found["domains"].values()] == [None, None, None]
-    assert not (tmp_path / "r").exists()
+    assert [path.name for path in (tmp_path / "r").iterdir() if path.is_dir()] == ["rows"]
 
 
 @pytest.fixture
@@ -224,8 +242,7 @@ def proxy(tmp_path: Path) -> CheckpointRef:
 def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
-    params = ReferenceParams(folder=tmp_path / "r", proxy=proxy.path, **TINY)
-    found = measure_references(tiny_store, tiny_checkpoint, params)
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", proxy=proxy.path)
     split = TokenizedSplit.load(tiny_store, "validation")
     rows = chosen_rows(split, 6)
     for j, entry in enumerate(found["domains"].values()):
@@ -239,7 +256,7 @@ def test_retokenized_labels_keep_their_text(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     turned = TokenizedSplit.load(
-        retokenize(tiny_store, tiny_checkpoint, proxy, tmp_path / "t"), "validation"
+        make_folder(retokenize(tiny_store, tiny_checkpoint, proxy), tmp_path / "t"), "validation"
     )
     own = TokenizedSplit.load(tiny_store, "validation")
     old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)

@@ -1,7 +1,6 @@
 """The state of a mixture: plans that are functions of it, and files that hold it."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,11 +136,11 @@ def test_the_sampler_divides_rows_into_batches() -> None:
     assert (len(sampler), asked) == (3, [4])
 
 
-def test_places_and_speed_do_not_decide() -> None:
+def test_safety_and_speed_are_no_part_of_the_fingerprint() -> None:
     plain = TrainParams()
-    moved = TrainParams(folder=Path("elsewhere"), save_total_limit=9, dataloader_num_workers=3)
-    assert plain.deciding() == moved.deciding()
-    assert plain.deciding() != TrainParams(seed=1).deciding()
+    moved = TrainParams(save_total_limit=9, dataloader_num_workers=3)
+    assert plain.fingerprint_fields() == moved.fingerprint_fields()
+    assert plain.fingerprint_fields() != TrainParams(seed=1).fingerprint_fields()
 
 
 @pytest.mark.parametrize(

@@ -179,18 +179,19 @@ def test_a_finished_training_is_kept_when_another_begins(
 
 
 def test_an_unfinished_training_is_not_given_up_unless_told_to(run: Any, tmp_path: Path) -> None:
-    params = TrainParams.model_validate({**PARAMS, "folder": tmp_path / "t"})
+    params = TrainParams.model_validate(PARAMS)
+    place = tmp_path / "t"
     changed = params.model_copy(update={"learning_rate": 2e-2})
-    refuse_changed(params)  # nothing is there
+    refuse_changed(params, place)  # nothing is there
     (run().model_ref.path / MANIFEST).unlink()
-    refuse_changed(params)
-    refuse_changed(changed.model_copy(update={"resume": "restart"}))
+    refuse_changed(params, place)
+    refuse_changed(changed.model_copy(update={"resume": "restart"}), place)
     with pytest.raises(VersatuneError, match=r"unfinished .* train\.learning_rate: 0\.01 -> 0\.02"):
-        refuse_changed(changed)
+        refuse_changed(changed, place)
     with pytest.raises(VersatuneError, match=r"not finished: train\.learning_rate: 0\.01 -> 0\.02"):
         run(learning_rate=2e-2)
     assert run(learning_rate=2e-2, resume="restart").model_ref.facts["steps"] == 6
-    refuse_changed(params)  # what is there is finished
+    refuse_changed(params, place)  # what is there is finished
 
 
 def test_events_name_their_metrics(run: Any) -> None:

@@ -1,8 +1,10 @@
-"""One run of a comparison: train with one strategy and seed, evaluate, keep the numbers."""
+"""The runs of a comparison: train with one strategy and seed, evaluate, keep the numbers."""
 
+import contextlib
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
 from versatune import tracking
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
 from versatune.evaluation.config import BASE, EvaluateParams
@@ -19,10 +21,14 @@ from versatune.evaluation.run import evaluate_checkpoint, parts_of
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import metric_values
+from versatune.pipelines.train.nodes import log_round
 from versatune.training.api import train
 from versatune.training.config import TrainParams
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
+
+ROWS, HISTORY = "rows.parquet", "history.parquet"
 
 
 class Start(BaseModel):
@@ -46,8 +52,14 @@ class Run(BaseModel):
     train: TrainParams
 
     @property
-    def folder(self) -> Path:
-        return self.train.folder.parent
+    def name(self) -> str:
+        """The folder of its results, below that of all runs."""
+        return f"{self.strategy}/seed_{self.seed}/result"
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """What its rows carry beside the numbers."""
+        return {"strategy": self.strategy, "kind": self.train.strategy.name, "seed": self.seed}
 
 
 class Plan(BaseModel):
@@ -59,7 +71,7 @@ class Plan(BaseModel):
     start: Start
 
 
-class Field(BaseModel):
+class ComparisonSetup(BaseModel):
     """What all runs of a comparison share."""
 
     model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
@@ -68,82 +80,83 @@ class Field(BaseModel):
     base: CheckpointRef
     tasks: tuple[LocalTask, ...]
     evaluate: EvaluateParams
+    evaluations: Path
+    """Where measurements are kept by checkpoint."""
     keep_models: bool
 
 
-def contest(plan: Plan, field: Field) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every run of ``plan``, one or more: rows of ``comparison``, and the mixtures' history."""
-    base = _evaluate(field, field.base, BASE)
-    rows, histories = [], []
-    for run in plan.runs:
-        with tracking.child_run(f"{run.strategy} seed {run.seed}", _described(run)):
-            found, history = one_run(run, plan.start, field, base)
-            tracking.log_metrics(_final(found))
-        about: dict[str, Any] = {
-            "strategy": run.strategy,
-            "kind": run.train.strategy.name,
-            "seed": run.seed,
-        }
-        rows.append(found.assign(**about))
-        histories.append(history.assign(**about))
+def pieces(plan: Plan, setup: ComparisonSetup) -> dict[str, Piece]:
+    """Every run of ``plan``, by name; the base model, their common baseline, is measured now."""
+    base = _evaluate(setup, setup.base, BASE)
+    evaluated = {
+        part.name: part.inputs for part in parts_of(setup.store, setup.tasks, setup.evaluate)
+    }
+    return {
+        run.name: Piece(
+            inputs={
+                "base": setup.base.fingerprint,
+                "store": setup.store.fingerprint,
+                "train": run.train.fingerprint_fields(),
+                "start": plan.start.model_dump(),
+                "evaluate": evaluated,
+            },
+            make=partial(_train_and_evaluate, run, plan.start, setup, base),
+            around=partial(_tracked, run, setup.keep_models),
+        )
+        for run in plan.runs
+    }
+
+
+def read_runs(plan: Plan, folders: Mapping[str, FolderRef]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of ``comparison``, and the mixtures' history, of the finished runs of ``plan``."""
+    rows, histories = (
+        [pd.read_parquet(folders[run.name].path / file).assign(**run.labels) for run in plan.runs]
+        for file in (ROWS, HISTORY)
+    )
     joined = pd.concat(rows, ignore_index=True)[list(COMPARISON_COLUMNS)]
     return joined, pd.concat(histories, ignore_index=True)
 
 
-def one_run(
-    run: Run, start: Start, field: Field, base: Measured
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Train and evaluate, or read what was found before; weights are dropped when not to be kept.
-
-    The result's folder is written last, so a run that was cut off goes on where it was.
-    """
-    work = WorkFolder.open(
-        run.folder / "result",
-        {
-            "base": field.base.fingerprint,
-            "store": field.store.fingerprint,
-            "train": run.train.deciding(),
-            "start": start.model_dump(),
-            "evaluate": {
-                part.name: part.inputs
-                for part in parts_of(field.store, field.tasks, field.evaluate)
-            },
-        },
-    )
-    if work.complete:
-        logger.info("%s, seed %d: done before", run.strategy, run.seed)
-        tracking.set_tags({"versatune.reused": "true"})
-    else:
-        logger.info("%s, seed %d: training", run.strategy, run.seed)
-        _train_and_evaluate(run, start, field, base, work)
-    if not field.keep_models and run.train.folder.exists():
-        shutil.rmtree(run.train.folder)
-    return (
-        pd.read_parquet(work.path / "rows.parquet"),
-        pd.read_parquet(work.path / "history.parquet"),
-    )
+@contextlib.contextmanager
+def _tracked(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator[None]:
+    """A run of MLflow below the comparison's; weights are dropped when not to be kept."""
+    with tracking.child_run(f"{run.strategy} seed {run.seed}", _described(run)):
+        if whole:
+            tracking.set_tags({"versatune.reused": "true"})
+        logger.info(
+            "%s, seed %d: %s", run.strategy, run.seed, "done before" if whole else "training"
+        )
+        yield
+        if not keep_model and _model_of(folder).exists():
+            shutil.rmtree(_model_of(folder))
+        tracking.log_metrics(_final(pd.read_parquet(folder / ROWS)))
 
 
 def _train_and_evaluate(
-    run: Run, start: Start, field: Field, base: Measured, work: WorkFolder
-) -> None:
+    run: Run, start: Start, setup: ComparisonSetup, base: Measured, folder: Path
+) -> dict[str, Any]:
+    """Train and evaluate; the numbers are written last, so a run that was cut off goes on."""
     trained = train(
-        field.store,
-        field.base,
+        setup.store,
+        setup.base,
         run.train,
         initial_weights=start.initial_weights,
         reference_losses=start.reference_losses,
         detected_shares=start.detected_shares,
-        folder=run.train.folder,
-        on_round=_log,
+        folder=_model_of(folder),
+        on_round=log_round,
     )
-    tuned = CheckpointRef.made_here(trained.model_ref.path, run.strategy)
-    measured = _evaluate(field, tuned, run.strategy)
-    rows = against_base(base, measured, run.strategy)
-    rows.to_parquet(work.path / "rows.parquet", index=False)
-    measured.items.to_parquet(work.path / "items.parquet", index=False)
-    trained.history.to_parquet(work.path / "history.parquet", index=False)
-    work.seal(ended=trained.model_ref.facts["ended"])
+    tuned = CheckpointRef.from_manifest(trained.model_ref.path, run.strategy)
+    measured = _evaluate(setup, tuned, run.strategy)
+    against_base(base, measured, run.strategy).to_parquet(folder / ROWS, index=False)
+    measured.items.to_parquet(folder / "items.parquet", index=False)
+    trained.history.to_parquet(folder / HISTORY, index=False)
+    return {"ended": trained.model_ref.facts["ended"]}
+
+
+def _model_of(folder: Path) -> Path:
+    """Where a run trains: beside its results."""
+    return folder.with_name("model")
 
 
 def against_base(base: Measured, measured: Measured, name: str) -> pd.DataFrame:
@@ -157,9 +170,14 @@ def against_base(base: Measured, measured: Measured, name: str) -> pd.DataFrame:
     return measured.rows.merge(changes[keys + extra], on=keys, how="left", validate="1:1")
 
 
-def _evaluate(field: Field, checkpoint: CheckpointRef, name: str) -> Measured:
+def _evaluate(setup: ComparisonSetup, checkpoint: CheckpointRef, name: str) -> Measured:
     return evaluate_checkpoint(
-        checkpoint, model=name, store=field.store, tasks=field.tasks, params=field.evaluate
+        checkpoint,
+        model=name,
+        store=setup.store,
+        tasks=setup.tasks,
+        params=setup.evaluate,
+        folder=setup.evaluations,
     )
 
 
@@ -176,7 +194,3 @@ def _described(run: Run) -> Mapping[str, Any]:
 def _final(rows: pd.DataFrame) -> dict[str, float]:
     """A run's last numbers, without its name before them, so that runs stand side by side."""
     return metric_values(rows.assign(model="final"))
-
-
-def _log(event: dict[str, Any]) -> None:
-    tracking.log_metrics(event["metrics"], step=event["step"])

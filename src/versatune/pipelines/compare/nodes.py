@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+from pathlib import Path
 from typing import Any, get_args
 
 import pandas as pd
@@ -14,11 +15,11 @@ from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.mixing.config import StrategyParams
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.params import merged
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +75,8 @@ def plan_runs(
 
 
 def _train_params(label: str, seed: int, params: CompareParams, train: TrainParams) -> TrainParams:
-    own = {
-        "strategy": params.strategies[label].model_dump(),
-        "seed": seed,
-        "folder": params.folder / label / f"seed_{seed}" / "model",
-        "resume": "restart",
-    }
-    return TrainParams.model_validate(merged(train.model_dump(), params.train) | own)
+    own = {"strategy": params.strategies[label], "seed": seed, "resume": "restart"}
+    return train.changed(params.train).model_copy(update=own)
 
 
 def train_and_evaluate(
@@ -90,20 +86,33 @@ def train_and_evaluate(
     domains: Domains,
     evaluate: EvaluateParams,
     params: CompareParams,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Every run of one kind of strategy; finished ones are read, interrupted ones go on."""
+    evaluations: Path,
+) -> dict[str, Piece]:
+    """Every run of one kind of strategy; finished ones are found, interrupted ones go on."""
     if not plan["runs"]:
-        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
-    from versatune.pipelines.compare.contest import Field, Plan, contest
+        return {}
+    from versatune.pipelines.compare.contest import ComparisonSetup, Plan, pieces
 
-    field = Field(
+    setup = ComparisonSetup(
         store=tokenized,
-        base=CheckpointRef.noted(base_model),
+        base=CheckpointRef.from_entry(base_model),
         tasks=tuple(local_tasks(domains)),
         evaluate=evaluate,
+        evaluations=evaluations,
         keep_models=params.keep_models,
     )
-    return contest(Plan.model_validate(plan), field)
+    return pieces(Plan.model_validate(plan), setup)
+
+
+def collect_runs(
+    plan: dict[str, Any], comparison_runs: dict[str, FolderRef]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows of ``comparison`` and the mixtures' history of one kind of strategy."""
+    if not plan["runs"]:
+        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
+    from versatune.pipelines.compare.contest import Plan, read_runs
+
+    return read_runs(Plan.model_validate(plan), comparison_runs)
 
 
 def compare(

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune import tracking
-from versatune.artifacts import plain
+from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
 from versatune.evaluation.comparison import ACCURACY
 from versatune.evaluation.results import LOSS
@@ -59,7 +59,7 @@ def write_comparison(
             budget=f"{each.rounds} rounds of {each.steps_per_round} steps each",
             setup=Setup(
                 base_model=base_model,
-                parameters={k: v for k, v in plain(parameters).items() if k not in OTHERS},
+                parameters={k: v for k, v in to_jsonable(parameters).items() if k not in OTHERS},
                 environment=configuration.environment(),
                 git_commit=configuration.git_commit(),
                 command=configuration.command(),

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -15,15 +14,13 @@ from versatune.training.config import TrainParams
 STRATIFIED = "proportional"
 """The static mix every comparison has: no earlier method reliably beats it."""
 
-PER_RUN = ("strategy", "seed", "folder", "resume")
+PER_RUN = ("strategy", "seed", "resume")
 """Parameters of training that a comparison sets itself for each run."""
 
 
 class CompareParams(Params):
     """Strategies x seeds from one base model, with one budget, schedule and evaluation."""
 
-    folder: Path
-    """Where runs are kept; what is finished there is not done again."""
     strategies: dict[str, StrategyParams] = Field(min_length=1)
     """Name -> strategy with its parameters. ``name`` inside is the strategy's kind and may be
     left out where the key says it already (``foster: {sigma: 0.5}``), so that two variants of

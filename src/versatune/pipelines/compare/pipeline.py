@@ -15,11 +15,18 @@ def template() -> Pipeline:
         [
             node(
                 nodes.train_and_evaluate,
-                ["plan", "tokenized", "base_model", *PARAMETERS],
-                ["runs", "history"],
+                ["plan", "tokenized", "base_model", *PARAMETERS, "evaluations"],
+                "trained",
                 name="train_and_evaluate",
                 tags=["compare"],
-            )
+            ),
+            node(
+                nodes.collect_runs,
+                ["plan", "trained"],
+                ["runs", "history"],
+                name="collect_runs",
+                tags=["compare"],
+            ),
         ]
     )
 
@@ -32,8 +39,13 @@ def instance(kind: str) -> Pipeline:
             "plan": f"runs_planned_{kind}",
             "tokenized": "tokenized",
             "base_model": "base_model",
+            "evaluations": "evaluations",
         },
-        outputs={"runs": f"runs_{kind}", "history": f"runs_history_{kind}"},
+        outputs={
+            "trained": f"comparison_runs_{kind}",
+            "runs": f"runs_{kind}",
+            "history": f"runs_history_{kind}",
+        },
         parameters=set(PARAMETERS),
         namespace=kind,
     )

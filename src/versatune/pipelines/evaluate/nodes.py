@@ -19,30 +19,46 @@ from versatune.pipelines.evaluate.params import EvaluateParams
 
 
 def evaluate_base(
-    base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
+    base_model: dict[str, Any],
+    tokenized: FolderRef,
+    domains: Domains,
+    params: EvaluateParams,
+    evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
     local_tasks(domains)  # a wrong line is told before a model is read
-    return evaluate(CheckpointRef.noted(base_model), BASE, tokenized, domains, params)
+    return evaluate(
+        CheckpointRef.from_entry(base_model), BASE, tokenized, domains, params, evaluations
+    )
 
 
 def evaluate_tuned(
-    trained_model: FolderRef, tokenized: FolderRef, domains: Domains, params: EvaluateParams
+    trained_model: FolderRef,
+    tokenized: FolderRef,
+    domains: Domains,
+    params: EvaluateParams,
+    evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the model after training, by the same code on the same items."""
-    tuned = CheckpointRef.made_here(trained_model.path, TUNED)
-    return evaluate(tuned, TUNED, tokenized, domains, params)
+    tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
+    return evaluate(tuned, TUNED, tokenized, domains, params, evaluations)
 
 
 def evaluate_others(
-    base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
+    base_model: dict[str, Any],
+    tokenized: FolderRef,
+    domains: Domains,
+    params: EvaluateParams,
+    evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the models named by ``evaluate.others``, by the same code on the same items."""
     others = [CheckpointRef.of_folder(path, name) for name, path in params.others.items()]
     advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
     for other in others:
-        same_vocabulary(other, CheckpointRef.noted(base_model), advice)
-    found = [evaluate(other, other.name, tokenized, domains, params) for other in others]
+        same_vocabulary(other, CheckpointRef.from_entry(base_model), advice)
+    found = [
+        evaluate(other, other.name, tokenized, domains, params, evaluations) for other in others
+    ]
     return _joined([r for r, _ in found], COLUMNS), _joined([i for _, i in found], ITEM_COLUMNS)
 
 
@@ -59,13 +75,20 @@ def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
 
 
 def evaluate(
-    checkpoint: CheckpointRef, name: str, store: FolderRef, domains: Domains, params: EvaluateParams
+    checkpoint: CheckpointRef,
+    name: str,
+    store: FolderRef,
+    domains: Domains,
+    params: EvaluateParams,
+    folder: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows and items of one model."""
     tasks = local_tasks(domains)
     from versatune.evaluation.run import evaluate_checkpoint
 
-    found = evaluate_checkpoint(checkpoint, model=name, store=store, tasks=tasks, params=params)
+    found = evaluate_checkpoint(
+        checkpoint, model=name, store=store, tasks=tasks, params=params, folder=folder
+    )
     return found.rows, found.items
 
 

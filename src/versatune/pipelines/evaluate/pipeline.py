@@ -12,7 +12,7 @@ MODELS = ("base", "tuned", "others")
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Base, tuned and other models -> ``evaluation``, ``evaluation_items``, ``forgetting``."""
-    settings = ["tokenized", "params:domains", "params:evaluate"]
+    settings = ["tokenized", "params:domains", "params:evaluate", "evaluations"]
     return Pipeline(
         [
             node(

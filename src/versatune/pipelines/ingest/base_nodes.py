@@ -2,23 +2,28 @@
 
 from pathlib import Path
 
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest.base_params import BaseModelParams, SampleParams
+from versatune.work import Piece
 
 
-def build_sample(params: SampleParams) -> dict:
-    """Write the sample's corpus, instruction rows and multiple-choice items.
-
-    Returns `folder`, `fingerprint`, `corpus` (path), `instructions` and `evaluation` (domain ->
-    path: `<folder>/instructions/<domain>.jsonl`, `<folder>/evaluation/<domain>.jsonl`), `shares`
-    (domain -> known share of the corpus documents) and `counts`.
-    """
+def build_sample(params: SampleParams) -> Piece:
+    """The sample's corpus, instruction rows and multiple-choice items."""
     from versatune.sample.build import build
 
     return build(params)
 
 
-def make_base_model(params: BaseModelParams, sample: dict) -> dict:
-    """Pretrain the base model on the sample, or find the one asked for: a CheckpointRef's JSON."""
+def describe_sample(sample_files: FolderRef) -> dict:
+    """What lies where in the sample, its known shares and its counts."""
+    from versatune.sample.build import describe
+
+    return describe(sample_files)
+
+
+def make_base_model(params: BaseModelParams, sample: dict) -> Piece | CheckpointRef:
+    """The base model: to be pretrained on the sample, or the one asked for."""
     from versatune.modeling.base import make_base
 
-    return make_base(params, Path(sample["corpus"])).model_dump(mode="json")
+    return make_base(params, Path(sample["corpus"]))

@@ -6,9 +6,10 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
+from versatune.work import Piece
 
 
-def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> FolderRef:
+def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> Piece:
     """Check, deduplicate and split every domain's rows. ``sample`` orders it after its files."""
     from versatune.data.clean import clean
 
@@ -18,7 +19,7 @@ def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any])
 
 def tokenize_rows(
     clean_data: FolderRef, base_model: dict[str, Any], params: TokenizeParams
-) -> FolderRef:
+) -> Piece:
     """Apply the base model's chat template and tokenizer; labels on assistant turns alone."""
     from versatune.data.tokenize import tokenize
 

@@ -9,7 +9,8 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     """Make the embedded sample and the base model, then clean and tokenise every domain."""
     return Pipeline(
         [
-            Node(base_nodes.build_sample, "params:sample", "sample", name="build_sample"),
+            Node(base_nodes.build_sample, "params:sample", "sample_files", name="build_sample"),
+            Node(base_nodes.describe_sample, "sample_files", "sample", name="describe_sample"),
             Node(
                 base_nodes.make_base_model,
                 ["params:base_model", "sample"],

@@ -13,17 +13,49 @@ from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training.config import TrainParams
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
 
-def reference_losses(
-    tokenized: FolderRef, base_model: dict[str, Any], params: ReferenceParams, train: TrainParams
-) -> dict[str, Any]:
-    """Measure what a model reaches on each domain alone, stopped early on held-out rows."""
-    from versatune.training.reference import measure_references
+def reference_rows(
+    tokenized: FolderRef, base_model: dict[str, Any], params: ReferenceParams
+) -> Piece:
+    """The rows in tokens of the proxy, when the references are measured with one."""
+    from versatune.training import reference
 
-    return measure_references(tokenized, CheckpointRef.noted(base_model), params.like(train))
+    return reference.reference_rows(tokenized, CheckpointRef.from_entry(base_model), params)
+
+
+def reference_runs(
+    tokenized: FolderRef,
+    reference_rows: FolderRef,
+    base_model: dict[str, Any],
+    params: ReferenceParams,
+    train: TrainParams,
+) -> dict[str, Piece]:
+    """Train on each domain alone, stopped early on held-out rows."""
+    from versatune.training import reference
+
+    base = CheckpointRef.from_entry(base_model)
+    return reference.reference_runs(tokenized, reference_rows, base, params, train)
+
+
+def reference_losses(
+    tokenized: FolderRef,
+    reference_rows: FolderRef,
+    base_model: dict[str, Any],
+    params: ReferenceParams,
+    train: TrainParams,
+    reference_runs: dict[str, FolderRef],
+) -> dict[str, Any]:
+    """What a model reaches on each domain alone."""
+    from versatune.training import reference
+
+    base = CheckpointRef.model_validate(base_model)
+    return reference.reference_losses(
+        tokenized, reference_rows, base, params, train, reference_runs
+    )
 
 
 def compute_mixture(

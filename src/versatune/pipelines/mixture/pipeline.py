@@ -10,8 +10,26 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     return Pipeline(
         [
             Node(
+                nodes.reference_rows,
+                ["tokenized", "base_model", "params:references"],
+                "reference_rows",
+                name="reference_rows",
+            ),
+            Node(
+                nodes.reference_runs,
+                [
+                    *("tokenized", "reference_rows", "base_model"),
+                    *("params:references", "params:train"),
+                ],
+                "reference_runs",
+                name="reference_runs",
+            ),
+            Node(
                 nodes.reference_losses,
-                ["tokenized", "base_model", "params:references", "params:train"],
+                [
+                    *("tokenized", "reference_rows", "base_model"),
+                    *("params:references", "params:train", "reference_runs"),
+                ],
                 "reference_losses",
                 name="reference_losses",
             ),

@@ -1,6 +1,7 @@
 """Nodes of the probe: thin calls of versatune.probing."""
 
 import logging
+from pathlib import Path
 
 import pandas as pd
 from pydantic import SecretStr
@@ -9,47 +10,55 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.probe.params import Domains, ProbeParams
+from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
 
 
 def train_judge(
-    clean_data: FolderRef, domains: Domains, params: ProbeParams, judge_key: SecretStr
-) -> FolderRef:
+    clean_data: FolderRef,
+    domains: Domains,
+    params: ProbeParams,
+    judge_key: SecretStr,
+    kept_answers: Path,
+) -> Piece:
     """Make the judge ready and measure its errors on held-out rows."""
-    from versatune.probing import judges
-    from versatune.probing.probe import ANSWERS, JUDGE, skipped
+    from versatune.probing import judges, probe
 
     if params.known_distribution:
-        return skipped(params.folder / JUDGE)
-    descriptions = {name: config.description for name, config in domains.active.items()}
-    ref = judges.train_judge(
-        params.folder / JUDGE,
-        clean_data,
-        params.judge,
-        descriptions,
-        params.seed,
-        params.folder / ANSWERS,
-        judge_key.get_secret_value(),
+        return not_needed("leave", probe.LEFT_OUT)
+    key = judge_key.get_secret_value()
+    return judges.train_judge(
+        clean_data, params.judge, _descriptions(domains), params.seed, kept_answers, key
     )
-    tracking.log_metrics({"probe/judge_accuracy": ref.facts["accuracy"]})
-    return ref
 
 
-def sample_and_judge(
+def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) -> Piece:
+    """Draw the samples of the rounds before the first look."""
+    from versatune.probing import probe, sampling
+
+    if params.known_distribution:
+        return not_needed("leave", probe.LEFT_OUT)
+    base, key = CheckpointRef.from_entry(base_model), sampler_key.get_secret_value()
+    return probe.draw_samples(sampling.make_sampler(base, params.sampling, key), params)
+
+
+def judge_samples(
     base_model: dict,
+    samples: FolderRef,
     judge: FolderRef,
     params: ProbeParams,
     judge_key: SecretStr,
     sampler_key: SecretStr,
-) -> tuple[FolderRef, FolderRef]:
-    """Draw samples from the base model and judge them, round by round, until it is enough."""
-    from versatune.probing import judges, probe
+    kept_answers: Path,
+) -> Piece:
+    """Judge the samples, and draw more of them, round by round, until it is enough."""
+    from versatune.probing import judges, probe, sampling
 
     if params.known_distribution:
-        folders = (params.folder / probe.SAMPLES, params.folder / probe.JUDGEMENTS)
-        return probe.skipped(folders[0]), probe.skipped(folders[1])
-    names = judge.facts["domains"]
+        return not_needed("leave", probe.LEFT_OUT)
+    tracking.log_metrics({"probe/judge_accuracy": judge.facts["accuracy"]})
+    names, key = judge.facts["domains"], judge_key.get_secret_value()
 
     def on_round(number: int, found: probe.Estimate) -> None:
         for name, share, half in zip(names, found.share, found.half_widths, strict=True):
@@ -57,34 +66,48 @@ def sample_and_judge(
                 {f"probe/share/{name}": share, f"probe/half_width/{name}": half}, step=number
             )
 
-    key = judge_key.get_secret_value()
-    return probe.run_probe(
-        CheckpointRef.noted(base_model),
+    base = CheckpointRef.model_validate(base_model)
+    return probe.judge_in_rounds(
+        sampling.make_sampler(base, params.sampling, sampler_key.get_secret_value()),
+        samples,
         judge,
         params,
-        lambda keep: judges.open_judge(judge, params.judge, keep, key),
+        lambda: judges.open_judge(judge, params.judge, kept_answers, key),
         on_round,
-        sampler_key.get_secret_value(),
     )
 
 
-def audit_samples(
+def train_auditor(
     clean_data: FolderRef,
-    samples: FolderRef,
-    judgements: FolderRef,
     domains: Domains,
     params: ProbeParams,
     audit_key: SecretStr,
-) -> FolderRef:
-    """Let a second judge look at some of the samples, when there is to be an audit."""
+    kept_answers: Path,
+) -> Piece:
+    """Make a second judge ready, when there is to be an audit."""
     from versatune.probing import audit
 
     if params.known_distribution or not params.audit.n:
-        return audit.no_audit(params)
-    descriptions = {name: config.description for name, config in domains.active.items()}
-    return audit.run_audit(
-        clean_data, samples, judgements, params, descriptions, audit_key.get_secret_value()
-    )
+        return not_needed("leave")
+    key = audit_key.get_secret_value()
+    return audit.train_auditor(clean_data, params, _descriptions(domains), kept_answers, key)
+
+
+def audit_samples(
+    auditor: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    params: ProbeParams,
+    audit_key: SecretStr,
+    kept_answers: Path,
+) -> Piece:
+    """Let the second judge look at some of the samples, when there is to be an audit."""
+    from versatune.probing import audit
+
+    if params.known_distribution or not params.audit.n:
+        return not_needed("leave")
+    key = audit_key.get_secret_value()
+    return audit.run_audit(auditor, samples, judgements, params, kept_answers, key)
 
 
 def estimate(
@@ -126,3 +149,7 @@ def estimate(
     if distribution["audit"]:
         tracking.log_metrics({"probe/audit/alike": distribution["audit"]["alike"]})
     return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"], audited))
+
+
+def _descriptions(domains: Domains) -> dict[str, str]:
+    return {name: config.description for name, config in domains.active.items()}

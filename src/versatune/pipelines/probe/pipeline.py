@@ -13,25 +13,42 @@ def create_pipeline(**_: Any) -> Pipeline:
         [
             node(
                 nodes.train_judge,
-                inputs=["clean_data", "params:domains", "params:probe", "judge_key"],
+                inputs=[
+                    *("clean_data", "params:domains", "params:probe"),
+                    *("judge_key", "kept_answers"),
+                ],
                 outputs="judge",
                 name="train_judge",
             ),
             node(
-                nodes.sample_and_judge,
-                inputs=["base_model", "judge", "params:probe", "judge_key", "sampler_key"],
-                outputs=["samples", "judgements"],
-                name="sample_and_judge",
+                nodes.draw_samples,
+                inputs=["base_model", "params:probe", "sampler_key"],
+                outputs="samples",
+                name="draw_samples",
+            ),
+            node(
+                nodes.judge_samples,
+                inputs=[
+                    *("base_model", "samples", "judge", "params:probe"),
+                    *("judge_key", "sampler_key", "kept_answers"),
+                ],
+                outputs="judgements",
+                name="judge_samples",
+            ),
+            node(
+                nodes.train_auditor,
+                inputs=[
+                    *("clean_data", "params:domains", "params:probe"),
+                    *("audit_key", "kept_answers"),
+                ],
+                outputs="auditor",
+                name="train_auditor",
             ),
             node(
                 nodes.audit_samples,
                 inputs=[
-                    "clean_data",
-                    "samples",
-                    "judgements",
-                    "params:domains",
-                    "params:probe",
-                    "audit_key",
+                    *("auditor", "samples", "judgements", "params:probe"),
+                    *("audit_key", "kept_answers"),
                 ],
                 outputs="audit",
                 name="audit_samples",

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune import tracking
-from versatune.artifacts import plain, read_json
+from versatune.artifacts import read_json, to_jsonable
 from versatune.data.config import Domains
 from versatune.pipeline_registry import STAGES
 from versatune.pipelines.ingest.base_params import BaseModelParams
@@ -96,7 +96,7 @@ def write_report(
             samples=judged_samples,
             mixture=initial_mixture,
             base_model=base_model,
-            parameters={k: v for k, v in plain(parameters).items() if k not in OTHERS},
+            parameters={k: v for k, v in to_jsonable(parameters).items() if k not in OTHERS},
             environment=configuration.environment(),
             git_commit=configuration.git_commit(),
             timings=read_timings(params.timings),

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from versatune import registry, tracking
-from versatune.artifacts import plain
+from versatune.artifacts import to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
@@ -34,7 +34,11 @@ def choose(diary: Diary, base: CheckpointRef, params: RetrainParams) -> dict[str
         )
     opponent = found.checkpoint if found else base
     start = opponent if params.start_from == "champion" else base
-    return {"champion": plain(found), "opponent": plain(opponent), "start": plain(start)}
+    return {
+        "champion": to_jsonable(found),
+        "opponent": to_jsonable(opponent),
+        "start": to_jsonable(start),
+    }
 
 
 def serving(diary: Diary, params: RetrainParams) -> Serving | None:
@@ -43,7 +47,7 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
         version = registry.champion(params.model_name)
         found = None
         if version is not None:
-            checkpoint = registry.checkpoint_of(version, params.folder / CHAMPIONS)
+            checkpoint = registry.checkpoint_of(version, diary.folder / CHAMPIONS)
             found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
     except RegistryAwayError as error:
         state = diary.state

@@ -2,12 +2,13 @@
 
 import logging
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from versatune import tracking
-from versatune.artifacts import FolderRef, plain
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.retrain import champions
@@ -19,6 +20,7 @@ from versatune.pipelines.retrain.params import (
     TokenizeParams,
     TrainParams,
 )
+from versatune.pipelines.train.nodes import log_round
 from versatune.retraining import challenger, promotion
 from versatune.retraining.nights import Diary
 
@@ -34,12 +36,17 @@ def look_for_news(
     train: TrainParams,
     evaluate: EvaluateParams,
     params: RetrainParams,
+    retrain_runs: Path,
+    retrain_knowledge: Path,
 ) -> dict[str, Any]:
     """Compare data and parameters with what the last finished retraining saw."""
     del sample  # orders this after the files the embedded sample's domains name
     base = CheckpointRef.model_validate(base_model)
-    saw = challenger.seen(domains, params, clean, tokenize, train, evaluate, base)
-    night, new = Diary(params.folder).open(plain(saw))
+    remembered = retrain_runs / "digests.json"
+    saw = challenger.seen(
+        domains, params, clean, tokenize, train, evaluate, base, retrain_knowledge, remembered
+    )
+    night, new = Diary(retrain_runs).open(to_jsonable(saw))
     reasons = night.new if new else []
     if new:
         logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))
@@ -51,34 +58,18 @@ def look_for_news(
 
 
 def choose_models(
-    retrain_news: dict[str, Any], base_model: dict[str, Any], params: RetrainParams
+    retrain_news: dict[str, Any],
+    base_model: dict[str, Any],
+    params: RetrainParams,
+    retrain_runs: Path,
 ) -> dict[str, Any]:
     """Hand in what waits for the registry; pin the night's champion and where it starts from."""
-    diary = Diary(params.folder)
+    diary = Diary(retrain_runs)
     champions.hand_in(diary, params)
 
     base = CheckpointRef.model_validate(base_model)
     choose = partial(champions.choose, diary, base, params)
     return dict(diary.pinned(retrain_news["night"], "models", choose))
-
-
-def prepare_data(
-    retrain_news: dict[str, Any],
-    base_model: dict[str, Any],
-    domains: Domains,
-    clean: CleanParams,
-    tokenize: TokenizeParams,
-    params: RetrainParams,
-) -> dict[str, Any]:
-    """Clean and tokenise what the domains hold now."""
-
-    def prepare() -> dict[str, Any]:
-        base = CheckpointRef.model_validate(base_model)
-        return challenger.prepare(domains, clean, tokenize, base, params).model_dump(mode="json")
-
-    data: dict[str, Any] = Diary(params.folder).result(retrain_news["night"], "data", prepare)
-    tracking.set_tags({"data_fingerprint": data["facts"]["data_fingerprint"]})
-    return data
 
 
 def train_challenger(
@@ -87,9 +78,11 @@ def train_challenger(
     retrain_data: dict[str, Any],
     train: TrainParams,
     params: RetrainParams,
+    retrain_runs: Path,
+    retrain_knowledge: Path,
 ) -> dict[str, Any]:
     """Train a challenger from the champion or the base model."""
-    diary, night = Diary(params.folder), retrain_news["night"]
+    diary, night = Diary(retrain_runs), retrain_news["night"]
 
     def make() -> dict[str, Any]:
         return challenger.train_challenger(
@@ -97,8 +90,9 @@ def train_challenger(
             CheckpointRef.model_validate(retrain_models["start"]),
             train,
             params,
+            retrain_knowledge,
             diary.folder_of(night),
-            lambda event: tracking.log_metrics(event["metrics"], step=event["step"]),
+            log_round,
         ).model_dump(mode="json")
 
     return dict(diary.result(night, "challenger", make))
@@ -112,9 +106,10 @@ def measure(
     domains: Domains,
     evaluate: EvaluateParams,
     params: RetrainParams,
+    retrain_runs: Path,
 ) -> pd.DataFrame:
     """Champion and challenger on the same held-out rows and evaluation items."""
-    diary, night = Diary(params.folder), retrain_news["night"]
+    diary, night = Diary(retrain_runs), retrain_news["night"]
 
     def make() -> list[Any]:
         changes = challenger.compare(
@@ -132,7 +127,10 @@ def measure(
 
 
 def decide(
-    retrain_news: dict[str, Any], retrain_changes: pd.DataFrame, params: RetrainParams
+    retrain_news: dict[str, Any],
+    retrain_changes: pd.DataFrame,
+    params: RetrainParams,
+    retrain_runs: Path,
 ) -> dict[str, Any]:
     """The promotion rule: does the challenger take over, and why."""
 
@@ -142,7 +140,7 @@ def decide(
         tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
         return promotion.judge(changes, params.promotion).model_dump()
 
-    return dict(Diary(params.folder).result(retrain_news["night"], "verdict", make))
+    return dict(Diary(retrain_runs).result(retrain_news["night"], "verdict", make))
 
 
 def register_challenger(
@@ -152,9 +150,10 @@ def register_challenger(
     retrain_challenger: dict[str, Any],
     retrain_verdict: dict[str, Any],
     params: RetrainParams,
+    retrain_runs: Path,
 ) -> dict[str, Any]:
     """Register the challenger, move `champion` if it won, and delete old challengers' files."""
-    diary, night = Diary(params.folder), retrain_news["night"]
+    diary, night = Diary(retrain_runs), retrain_news["night"]
     reasons, decision = retrain_verdict["reasons"], "nothing new"
     if retrain_news["new"]:
         waiting = champions.registration(

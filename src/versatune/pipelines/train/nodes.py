@@ -10,8 +10,10 @@ from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
-from versatune.training.api import train
+from versatune.training.api import history, piece_of
 from versatune.training.config import TrainParams
+from versatune.training.job import Training
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +25,7 @@ def train_model(
     reference_losses: dict[str, Any],
     knowledge_distribution: dict[str, Any],
     params: TrainParams,
-) -> tuple[FolderRef, pd.DataFrame]:
+) -> Piece:
     """Fine-tune the base model in rounds, the mixture following its held-out losses."""
     if initial_mixture["unit"] != params.unit:
         raise VersatuneError(
@@ -32,27 +34,30 @@ def train_model(
         )
     warn_of_other_rows(reference_losses, tokenized, params)
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
-    result = train(
-        tokenized,
-        CheckpointRef.noted(base_model),
-        params,
+    training = Training(
+        store=tokenized,
+        base=CheckpointRef.from_entry(base_model),
+        params=params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
         detected_shares={
             name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
         },
-        folder=params.folder,
-        on_round=_log,
     )
-    if result.model_ref.facts["ended"]:
-        tracking.set_tags({"train.ended": result.model_ref.facts["ended"]})
-    return result.model_ref, result.history
+    return piece_of(training, log_round)
+
+
+def read_history(trained_model: FolderRef) -> pd.DataFrame:
+    """How the mixture went, round by round."""
+    if trained_model.facts["ended"]:
+        tracking.set_tags({"train.ended": trained_model.facts["ended"]})
+    return history(trained_model.path)
 
 
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
     """Put the trained model beside the run's numbers."""
     if params.log_model:
-        made = CheckpointRef.made_here(trained_model.path, "trained")
+        made = CheckpointRef.from_manifest(trained_model.path, "trained")
         tracking.log_model(made.path, made.fingerprint, "What is a contract?")
 
 
@@ -85,11 +90,12 @@ def warn_of_other_rows(
     if any(min(theirs or n, n) != min(ours or n, n) for n in there):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "
-            "these rows differ counts as learnable potential. Give references.heldout_rows and "
-            "heldout_rows_per_domain of train (or compare.train) one value.",
+            "these rows differ counts as learnable potential. Give heldout_rows_per_domain "
+            "of references.train and of train (or compare.train) one value.",
             *("all" if n is None else n for n in (theirs, ours)),
         )
 
 
-def _log(event: dict[str, Any]) -> None:
+def log_round(event: dict[str, Any]) -> None:
+    """Show a finished round's numbers in MLflow."""
     tracking.log_metrics(event["metrics"], step=event["step"])

@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.train.nodes import log_trained_model, train_model
+from versatune.pipelines.train.nodes import log_trained_model, read_history, train_model
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -21,8 +21,15 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "knowledge_distribution",
                     "params:train",
                 ],
-                ["trained_model", "mixture_history"],
+                "trained_model",
                 name="train_model",
+                tags=["train"],
+            ),
+            node(
+                read_history,
+                "trained_model",
+                "mixture_history",
+                name="read_history",
                 tags=["train"],
             ),
             node(

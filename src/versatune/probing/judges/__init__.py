@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from versatune.artifacts import FolderRef
 from versatune.probing.config import JudgeParams
+from versatune.work import Piece
 
 if TYPE_CHECKING:
     from versatune.probing.judges.base import Judge
 
 
 def train_judge(
-    folder: Path,
     clean: FolderRef,
     params: JudgeParams,
     descriptions: dict[str, str],
@@ -19,34 +19,34 @@ def train_judge(
     keep: Path,
     api_key: str = "",
     key: str = "probe.judge",
-) -> FolderRef:
-    """Make the judge ready, with its answers on labelled rows; the same inputs find it finished.
+) -> Piece:
+    """The judge made ready, with its answers on labelled rows.
 
-    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of answers that are dear.
+    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of answers that cost money.
     ``key``: where ``params`` stand, for messages. Raises VersatuneError when the judge can't be
     had: no model folder, no server.
     """
     if params.kind == "classifier":
         from versatune.probing.judges import classifier
 
-        return classifier.train(folder, clean, params.classifier, seed)
+        return classifier.train(clean, params.classifier, seed)
     if params.kind == "likelihood":
         from versatune.probing.judges import likelihood
 
-        return likelihood.train(folder, clean, params.likelihood, descriptions, seed)
+        return likelihood.train(clean, params.likelihood, descriptions, seed)
     if params.kind == "person":
         from versatune.probing.judges import person
 
-        return person.train(folder, clean, person.file_of(params.person, keep))
+        return person.train(clean, person.file_of(params.person, keep))
     from versatune.probing.judges import endpoint
 
-    return endpoint.train(folder, clean, params.endpoint, descriptions, seed, keep, api_key, key)
+    return endpoint.train(clean, params.endpoint, descriptions, seed, keep, api_key, key)
 
 
 def open_judge(
     ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "", key: str = "probe.judge"
 ) -> "Judge":
-    """The judge of a finished folder; answers that are dear are kept in the folder ``keep``."""
+    """The judge of a finished folder; answers that cost money are kept in the folder ``keep``."""
     kind = ref.facts["kind"]
     if kind == "classifier":
         from versatune.probing.judges.classifier import Classifier

@@ -7,17 +7,19 @@ unpickled when it is loaded.
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import FolderRef, WorkFolder, write_json
+from versatune.artifacts import FolderRef, write_json
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Judgement, Labelled, labelled_texts
 from versatune.probing.quantification import Array, Labels
+from versatune.work import Piece
 
 WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocabulary.json"
@@ -127,12 +129,13 @@ def split(labels: Labels, held_out: float, seed: int) -> tuple[np.ndarray, np.nd
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(held))
 
 
-def train(folder: Path, clean: FolderRef, params: ClassifierParams, seed: int) -> FolderRef:
-    """Train, calibrate and store the classifier; the same inputs find it finished."""
+def train(clean: FolderRef, params: ClassifierParams, seed: int) -> Piece:
+    """A classifier, trained and calibrated."""
     inputs = {"kind": "classifier", "rows": clean.fingerprint, "params": params, "seed": seed}
-    work = WorkFolder.open(folder, inputs)
-    if work.complete:
-        return work.ref
+    return Piece(inputs, partial(_train, clean, params, seed))
+
+
+def _train(clean: FolderRef, params: ClassifierParams, seed: int, folder: Path) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
     texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed)
@@ -152,20 +155,20 @@ def train(folder: Path, clean: FolderRef, params: ClassifierParams, seed: int) -
         "weak": np.array([params.weak_evidence]),
         "max_chars": np.array([params.max_chars]),
     }
-    save_file(weights, work.path / WEIGHTS)
-    write_json(work.path / VOCABULARY, vocabulary)
+    save_file(weights, folder / WEIGHTS)
+    write_json(folder / VOCABULARY, vocabulary)
     other = domains.index("other") if "other" in domains else None
     judgement = Classifier(features, weights, other).judge([texts[i] for i in held])
-    Labelled(judgement.probabilities, labels[held], judgement.familiarity).save(work.path)
+    Labelled(judgement.probabilities, labels[held], judgement.familiarity).save(folder)
     right = judgement.probabilities.argmax(axis=1) == labels[held]
-    return work.seal(
-        kind="classifier",
-        name=f"classifier trained on {len(fit_rows)} ingested rows",
-        domains=domains,
-        labelled_rows=len(held),
-        accuracy=float(right.mean()),
-        temperature=temperature,
-    )
+    return {
+        "kind": "classifier",
+        "name": f"classifier trained on {len(fit_rows)} ingested rows",
+        "domains": domains,
+        "labelled_rows": len(held),
+        "accuracy": float(right.mean()),
+        "temperature": temperature,
+    }
 
 
 def _all_domains(model: Any) -> tuple[Any, Any]:

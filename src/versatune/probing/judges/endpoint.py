@@ -10,22 +10,24 @@ changes, so the next run asks only for what is missing, ``failed`` texts among t
 import hashlib
 import json
 import logging
-import threading
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from tqdm import tqdm
 
-from versatune.artifacts import FolderRef, WorkFolder, fingerprint
+from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, require_server
 from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
 from versatune.probing.quantification import Array
 from versatune.probing.served import FilteredError, Server, first_choice
+from versatune.work import Piece
+from versatune.work.log import Log
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ INSTRUCTION = (
 class Answer(BaseModel):
     """One kept answer: a line of ``answers.jsonl``."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     """Stands for the text and everything the question depends on."""
@@ -106,9 +108,7 @@ class Endpoint:
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, about(params)])
-        keep.mkdir(parents=True, exist_ok=True)
-        self._file = keep / ANSWERS
-        self._lock = threading.Lock()
+        self._answers = Log(keep / ANSWERS, TypeAdapter(Answer))
 
     @classmethod
     def load(
@@ -131,7 +131,7 @@ class Endpoint:
             bar.update()
             if error is None:
                 known[key] = answer
-                self._keep(answer)
+                self._answers.append(answer.model_dump())
             else:
                 trouble = error
         bar.close()
@@ -213,24 +213,8 @@ class Endpoint:
         return hashlib.sha256(f"{self._question}\n{text}".encode()).hexdigest()[:32]
 
     def _kept(self) -> dict[str, Answer]:
-        """Kept answers by key; a line cut off by a crash is left out."""
-        known: dict[str, Answer] = {}
-        if self._file.is_file():
-            text = self._file.read_text(encoding="utf-8")
-            if not text.endswith("\n"):
-                with self._file.open("a", encoding="utf-8") as handle:
-                    handle.write("\n")  # so that the next answer has a line of its own
-            for line in text.split("\n"):
-                try:
-                    answer = Answer.model_validate_json(line)
-                except ValidationError:
-                    continue
-                known[answer.key] = answer
-        return known
-
-    def _keep(self, answer: Answer) -> None:
-        with self._lock, self._file.open("a", encoding="utf-8") as handle:
-            handle.write(answer.model_dump_json() + "\n")
+        """Kept answers by key; a text that was asked about twice has the later one."""
+        return {answer.key: answer for answer in self._answers.records()}
 
 
 def about(params: EndpointParams) -> dict[str, Any]:
@@ -240,7 +224,6 @@ def about(params: EndpointParams) -> dict[str, Any]:
 
 
 def train(
-    folder: Path,
     clean: FolderRef,
     params: EndpointParams,
     descriptions: dict[str, str],
@@ -248,7 +231,7 @@ def train(
     keep: Path,
     api_key: str,
     key: str = "probe.judge",
-) -> FolderRef:
+) -> Piece:
     """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
 
     Answers are kept in ``keep``. Rows that got none in an earlier run are asked about again.
@@ -262,9 +245,20 @@ def train(
         "descriptions": list(descriptions.items()),
         "seed": seed,
     }
-    work = WorkFolder.open(folder, inputs)
-    if work.complete and not work.ref.facts.get("labelled_failed"):
-        return work.ref
+    make = partial(_measure, clean, params, descriptions, seed, keep, api_key, key)
+    return Piece(inputs, make, enough=lambda ref: not ref.facts.get("labelled_failed"))
+
+
+def _measure(
+    clean: FolderRef,
+    params: EndpointParams,
+    descriptions: dict[str, str],
+    seed: int,
+    keep: Path,
+    api_key: str,
+    key: str,
+    folder: Path,
+) -> dict[str, Any]:
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
     ordered = {name: descriptions[name] for name in domains}
     judgement = Endpoint(ordered, params, keep, api_key, key).judge(texts)
@@ -276,17 +270,16 @@ def train(
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
             f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )
-    work.reopen()
     probabilities = judgement.probabilities[ok]
-    Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(work.path)
-    return work.seal(
-        kind="endpoint",
-        name=f"{params.server.model} at an endpoint",
-        domains=domains,
-        descriptions=ordered,
-        labelled_rows=int(ok.sum()),
-        labelled_without_answer=int((~ok).sum()),
-        labelled_failed=judgement.status.count("failed"),
-        accuracy=float((probabilities.argmax(axis=1) == labels[ok]).mean()),
+    Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(folder)
+    return {
+        "kind": "endpoint",
+        "name": f"{params.server.model} at an endpoint",
+        "domains": domains,
+        "descriptions": ordered,
+        "labelled_rows": int(ok.sum()),
+        "labelled_without_answer": int((~ok).sum()),
+        "labelled_failed": judgement.status.count("failed"),
+        "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
         **judgement.facts,
-    )
+    }

@@ -9,14 +9,15 @@ the labelled rows; the other half measures the errors that remain.
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
 from tqdm import tqdm
 
-from versatune.artifacts import FolderRef, WorkFolder
+from versatune.artifacts import FolderRef
 from versatune.data.answers import Answers
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
@@ -25,6 +26,7 @@ from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Judgement, Labelled, labelled_texts
 from versatune.probing.judges.classifier import split
 from versatune.probing.quantification import Array
+from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -141,13 +143,9 @@ def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], lis
 
 
 def train(
-    folder: Path,
-    clean: FolderRef,
-    params: LikelihoodParams,
-    descriptions: dict[str, str],
-    seed: int,
-) -> FolderRef:
-    """Calibrate on half of the labelled rows, measure the errors on the other half."""
+    clean: FolderRef, params: LikelihoodParams, descriptions: dict[str, str], seed: int
+) -> Piece:
+    """Calibrated on half of the labelled rows, its errors measured on the other half."""
     model = find_model(params)
     inputs = {
         "kind": "likelihood",
@@ -158,22 +156,30 @@ def train(
         "params": params.model_dump(mode="json", exclude={"name_or_path", "batch_size"}),
         "seed": seed,
     }
-    work = WorkFolder.open(folder, inputs)
-    if work.complete:
-        return work.ref
+    return Piece(inputs, partial(_train, clean, model, params, descriptions, seed))
+
+
+def _train(
+    clean: FolderRef,
+    model: CheckpointRef,
+    params: LikelihoodParams,
+    descriptions: dict[str, str],
+    seed: int,
+    folder: Path,
+) -> dict[str, Any]:
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
     ordered = {name: descriptions[name] for name in domains}
     scores = Scorer(model, ordered, params).scores(texts)
     fitted, held = split(labels, 0.5, seed)
     temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=True)
-    save_file({"temperature": np.array([temperature]), "offsets": offsets}, work.path / CALIBRATION)
+    save_file({"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION)
     probabilities = calibration.apply(scores[held], temperature, offsets)
-    Labelled(probabilities, labels[held], np.full(len(held), np.nan)).save(work.path)
-    return work.seal(
-        kind="likelihood",
-        name=f"likelihood of labels under {model.name}",
-        domains=domains,
-        descriptions=ordered,
-        labelled_rows=len(held),
-        accuracy=float((probabilities.argmax(axis=1) == labels[held]).mean()),
-    )
+    Labelled(probabilities, labels[held], np.full(len(held), np.nan)).save(folder)
+    return {
+        "kind": "likelihood",
+        "name": f"likelihood of labels under {model.name}",
+        "domains": domains,
+        "descriptions": ordered,
+        "labelled_rows": len(held),
+        "accuracy": float((probabilities.argmax(axis=1) == labels[held]).mean()),
+    }

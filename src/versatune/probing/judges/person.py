@@ -11,16 +11,18 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from versatune.artifacts import FolderRef, WorkFolder, write_atomic
+from versatune.artifacts import FolderRef, write_atomic
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.probing.config import PersonParams
 from versatune.probing.judges.base import Judgement, Labelled, Status
+from versatune.work import Piece
 
 LABELS = "labels.csv"
 COLUMNS = ["id", "domain", "text"]
@@ -154,11 +156,14 @@ def file_of(params: PersonParams, keep: Path) -> Path:
     return params.file or keep / LABELS
 
 
-def train(folder: Path, clean: FolderRef, file: Path) -> FolderRef:
+def train(clean: FolderRef, file: Path) -> Piece:
     """Nothing to train: people are taken at their word."""
     domains = tuple(clean.facts["domains"])
-    work = WorkFolder.open(folder, {"kind": "person", "domains": domains, "file": file})
-    if work.complete:
-        return work.ref
-    Labelled.trusted(len(domains)).save(work.path)
-    return work.seal(kind="person", name=f"people, in {file.name}", domains=domains, accuracy=None)
+    inputs = {"kind": "person", "domains": domains, "file": file}
+    return Piece(inputs, partial(_trust, domains, file))
+
+
+def _trust(domains: tuple[str, ...], file: Path, folder: Path) -> dict[str, Any]:
+    Labelled.trusted(len(domains)).save(folder)
+    name = f"people, in {file.name}"
+    return {"kind": "person", "name": name, "domains": domains, "accuracy": None}

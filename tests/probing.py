@@ -1,0 +1,50 @@
+"""The stages of the probe as its nodes run them, in a folder of the test's own."""
+
+from pathlib import Path
+from typing import Any
+
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing import audit, judges
+from versatune.probing.config import ProbeParams
+from versatune.probing.probe import draw_samples, judge_in_rounds
+from versatune.probing.sampling import Sample, Sampler, draw, make_sampler, read_samples
+from versatune.work import make_folder
+
+
+def first_samples(folder: Path, sampler: Sampler, seed: int, size: int, n: int) -> list[Sample]:
+    """The first ``n`` samples, those drawn before from ``folder``."""
+    make_folder(draw(sampler, seed, size, n), folder)
+    return read_samples(folder)[:n]
+
+
+def probe(
+    base: CheckpointRef, judge: FolderRef, folder: Path, params: ProbeParams, on_round: Any = None
+) -> tuple[FolderRef, FolderRef]:
+    """Samples and judgements below ``folder``."""
+    sampler = make_sampler(base, params.sampling)
+    samples = make_folder(draw_samples(sampler, params), folder / "samples")
+
+    def open_judge() -> Any:
+        return judges.open_judge(judge, params.judge, folder / "answers")
+
+    piece = judge_in_rounds(sampler, samples, judge, params, open_judge, on_round)
+    judged = make_folder(piece, folder / "judgements")
+    return FolderRef.load(samples.path), judged
+
+
+def run_audit(
+    clean: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    folder: Path,
+    params: ProbeParams,
+    descriptions: dict[str, str],
+) -> FolderRef:
+    """The audit below ``folder``, its judge made ready before."""
+    keep = folder / "answers"
+    auditor = make_folder(
+        audit.train_auditor(clean, params, descriptions, keep), folder / "auditor"
+    )
+    piece = audit.run_audit(auditor, samples, judgements, params, keep)
+    return make_folder(piece, folder / "audit")
