@@ -112,7 +112,8 @@ def changes(rows: pd.DataFrame, items: pd.DataFrame, base: str, tuned: str) -> p
             raise VersatuneError(
                 f"{key[2]} of {key[1]} ({key[0]}) was measured on other items for {base} than for "
                 f"{tuned} ({numbers[0]} and {numbers[1]}, {numbers[2]} in common), so one "
-                "is older. Delete the evaluations (06_evaluations below the data folder) and evaluate again."
+                "is older. Delete 07_model_output/evaluations below the data folder and evaluate "
+                "again."
             )
     by_metric = dict(list(pairs.groupby(keys, sort=False)))
     found = {
