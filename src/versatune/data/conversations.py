@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from versatune.data.config import FIELDS, Shape
-from versatune.errors import VersatuneError
 
 Messages = list[dict[str, str]]
-"""``[{"role": "system" | "user" | "assistant", "content": text}, ...]``."""
+"""``[{"role": "system" | "user" | "assistant", "content": text}, ...]``, or a document alone."""
+
+DOCUMENT = "document"
+"""The role of the only message of a row that is no conversation but a text of its own."""
 
 OPTIONAL = ("input", "system")
 
@@ -39,29 +41,16 @@ class RejectedError(Exception):
         self.detail = detail
 
 
-def detect_shape(columns: Iterable[str], mapping: Mapping[str, str], where: str) -> Shape:
-    """The shape whose necessary fields are all there, after the column map.
-
-    Raises VersatuneError when no shape fits.
-    """
-    there = set(columns)
-    known: tuple[Shape, ...] = ("messages", "sharegpt", "alpaca", "prompt_completion")
-    for shape in known:
-        if all(mapping.get(f, f) in there for f in FIELDS[shape] if f not in OPTIONAL):
-            return shape
-    raise VersatuneError(
-        f"{where}: the columns {', '.join(sorted(there))} fit no known shape ("
-        + "; ".join(f"{s}: {', '.join(f)}" for s, f in FIELDS.items())
-        + "). Set the source's `columns`, for example {prompt: question, completion: answer}."
-    )
-
-
 def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]) -> Messages:
     """The checked conversation of one row. Raises RejectedError with the reason."""
     fields = {f: values.get(columns.get(f, f)) for f in FIELDS[shape]}
     for field in FIELDS[shape]:
         if field not in OPTIONAL and columns.get(field, field) not in values:
             raise RejectedError("missing_column", f"no {columns.get(field, field)!r}")
+    if shape == "text":
+        text = _text(fields, "text")
+        _check_text(DOCUMENT, text)
+        return [{"role": DOCUMENT, "content": text}]
     if shape == "alpaca":
         prompt, extra = _text(fields, "instruction"), _optional(fields, "input")
         user = f"{prompt}\n\n{extra}" if prompt and extra else prompt or extra
@@ -129,14 +118,24 @@ def _checked(turns: list[tuple[str, str]]) -> Messages:
     if roles[-1] != "assistant":
         raise RejectedError("ends_with_user", "the last turn has no answer")
     for role, text in turns:
-        if not _VISIBLE.search(text):
-            kind = "empty_output" if role == "assistant" else "empty_prompt"
-            raise RejectedError(kind, f"a turn of the {role} is empty")
-        if not text.isascii() and (found := _SURROGATE.search(text)):
-            if _ESCAPED_BYTE.match(found.group()):
-                raise RejectedError("not_utf8", f"an undecodable byte in a turn of the {role}")
-            raise RejectedError("lone_surrogate", f"half a character in a turn of the {role}")
+        _check_text(role, text)
     return [{"role": role, "content": text} for role, text in turns]
+
+
+def _check_text(role: str, text: str) -> None:
+    said = "the document" if role == DOCUMENT else f"a turn of the {role}"
+    if not _VISIBLE.search(text):
+        kind = {"assistant": "empty_output", DOCUMENT: "empty_document"}.get(role, "empty_prompt")
+        raise RejectedError(kind, f"{said} is empty")
+    if not text.isascii() and (found := _SURROGATE.search(text)):
+        if _ESCAPED_BYTE.match(found.group()):
+            raise RejectedError("not_utf8", f"an undecodable byte in {said}")
+        raise RejectedError("lone_surrogate", f"half a character in {said}")
+
+
+def is_document(messages: Messages) -> bool:
+    """Whether a row is a document, not a conversation."""
+    return messages[0]["role"] == DOCUMENT
 
 
 def _kind(value: Any) -> str:

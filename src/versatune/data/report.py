@@ -1,10 +1,14 @@
 """The account of ingest: where every row that was read went."""
 
+import logging
 from typing import Any
 
 from versatune.artifacts import FolderRef, read_json
-from versatune.data.accounts import EXAMPLES, Rejects
-from versatune.data.clean import REPORT
+from versatune.data.accounts import Rejects
+from versatune.data.clean import REPORT, summary
+from versatune.data.tokenize import SPLITS
+
+logger = logging.getLogger(__name__)
 
 
 def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
@@ -12,30 +16,32 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
 
     Returns ``data_fingerprint``, ``max_length`` and ``domains``: per domain ``read``,
     ``rejected`` (reason -> ``count`` and ``examples`` with file:line; rows that tokenising dropped
-    are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``), ``leaked``,
-    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, and for ``train`` and
-    ``validation`` the ``*_rows``, ``*_tokens`` and ``*_supervised_tokens``. For every domain
+    are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``),
+    ``duplicates_of`` (those of them that repeat another domain's rows: domain -> ``count`` and
+    ``examples``), ``leaked``, ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``,
+    ``documents``, and for ``train`` and ``validation`` the ``*_rows``, ``*_pieces`` (rows of the
+    store: more than rows where documents were cut), ``*_tokens`` and ``*_supervised_tokens``. For
+    every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
     cleaned = read_json(clean.path / REPORT)
-    dropped = read_json(tokenized.path / REPORT)
+    tokenised = read_json(tokenized.path / REPORT)
     domains = {}
     for name, entry in cleaned.items():
-        rejects = Rejects(keep=sum(r["count"] for r in entry["rejected"].values()) + EXAMPLES)
-        rejects.merge(entry["rejected"])
-        rejects.merge(dropped[name]["dropped"])
         counts = {
             f"{split}_{unit}": tokenized.facts[split][name][unit]
-            for split in ("train", "validation")
-            for unit in ("rows", "tokens", "supervised_tokens")
+            for split in SPLITS
+            for unit in ("tokens", "supervised_tokens")
         }
+        kept = ("truncated", "documents", *(f"{s}_{u}" for s in SPLITS for u in ("rows", "pieces")))
         domains[name] = {
             **entry,
-            "rejected": rejects.as_dict(),
-            "truncated": dropped[name]["truncated"],
+            "rejected": Rejects.of(entry["rejected"], tokenised[name]["dropped"]).as_dict(),
+            **{key: tokenised[name][key] for key in kept},
             **counts,
         }
+        logger.info("%s", summary(name, domains[name]))
     return {
         "data_fingerprint": tokenized.facts["data_fingerprint"],
         "max_length": tokenized.facts["max_length"],
