@@ -185,6 +185,6 @@ class TokenizeParams(Params):
     """Longest sequence in tokens (the paper's code uses 512)."""
     overflow: Literal["drop", "truncate"] = "drop"
     """What happens to longer conversations. One whose prompt alone fills ``max_length`` is dropped.
-    Documents (shape ``text``) are cut into pieces of ``max_length``, and nothing of them is lost."""
+    Documents (shape ``text``) are cut into pieces of ``max_length``; nothing of them is lost."""
     num_workers: int | None = Field(default=None, ge=1)
     """Processes to tokenise with; null: as many as pay. Does not change the result."""

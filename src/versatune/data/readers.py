@@ -18,8 +18,9 @@ from versatune.data.rows import Bad, Row
 from versatune.data.streams import PEEK, lines, open_text, refuse_pointer
 from versatune.errors import VersatuneError
 
-_NO_LINES = re.compile(rb"\s*(\[\s*\{|[\[{]\s*\n)")
-"""How a file begins that is JSON over many lines, whatever its suffix says."""
+_OVER_LINES = re.compile(rb"\s*(\[\s*[\[{\]]|\{\s*\n\s*[\"}])")
+"""How a file begins that is JSON over many lines, whatever its suffix says: what stands alone on a
+line can be no row, and goes on in the next."""
 
 NO_COLUMNS: Mapping[str, str] = {}
 
@@ -104,10 +105,10 @@ def parse(where: str, line: bytes) -> Row | Bad:
 
 def _is_by_line(head: bytes, kind: Format) -> bool:
     """Whether a JSON file has an object a line, by its beginning."""
-    if kind == "jsonl":
-        return not _NO_LINES.match(head)
+    if kind == "jsonl" or _OVER_LINES.match(head):
+        return not _OVER_LINES.match(head)
     found = [line.strip() for line in head.split(b"\n") if line.strip()]
-    if not found or not found[0].startswith((b"{", b"[")):
+    if not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{":
         return True
     return found[0].startswith(b"{") and found[0].endswith(b"}") and len(found) > 1
 

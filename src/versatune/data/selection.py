@@ -112,8 +112,8 @@ def decide(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided between training and validation; "
                 "add rows, or lower ingest.min_validation_rows or validation_fraction. (A document "
-                "stays whole on one side: make several of a long text, or set the source's `format` "
-                "to lines if each line is one.)"
+                "stays whole on one side: make several of a long text, or set the source's "
+                "`format` to lines if each line is one.)"
             )
     return fates
 

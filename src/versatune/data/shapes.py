@@ -189,23 +189,25 @@ def _joined(values: dict[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
 def _advice(
     values: Mapping[str, Any], mapping: Mapping[str, str], shapes: Sequence[Shape]
 ) -> str:
-    """Which `columns` would make one of these shapes of what is there."""
-    for shape in shapes:
-        found = {f: _likely(f, values) for f in needed(shape) if mapping.get(f, f) not in values}
-        columns = {**mapping, **{f: c for f, c in found.items() if c}}
-        if all(found.values()) and len(set(columns.values())) == len(columns):
-            written = ", ".join(f"{field}: {column}" for field, column in columns.items())
-            return f"Set the source's `columns`, perhaps {{{written}}} (that makes it {shape})."
+    """Which `columns` would make one of these shapes of what is there: the likeliest one."""
+    for others in (False, True):
+        for shape in shapes:
+            absent = [f for f in needed(shape) if mapping.get(f, f) not in values]
+            found = {field: _likely(field, values, others=others) for field in absent}
+            columns = {**mapping, **{f: c for f, c in found.items() if c}}
+            if all(found.values()) and len(set(columns.values())) == len(columns):
+                written = ", ".join(f"{field}: {column}" for field, column in columns.items())
+                return f"Set the source's `columns`, perhaps {{{written}}} (that makes it {shape})."
     return (
         "Set the source's `columns`, for example {prompt: question, completion: answer}; or its "
         "`shape` or `format`, if the file is read wrongly."
     )
 
 
-def _likely(field: str, values: Mapping[str, Any]) -> str | None:
-    """The column that most likely holds a field."""
+def _likely(field: str, values: Mapping[str, Any], *, others: bool) -> str | None:
+    """The column that most likely holds a field; ``others``: under other names too."""
     lower = {column.lower().strip(): column for column in values}
-    for name in (field, *OTHER_NAMES.get(field, ())):
+    for name in (field, *(OTHER_NAMES.get(field, ()) if others else ())):
         if name in lower:
             return lower[name]
     close = difflib.get_close_matches(field, list(values), n=1, cutoff=0.75)

@@ -11,14 +11,12 @@ than ``ingest.max_reject_rate`` allows; a worker process died.
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import (
     FolderRef,
@@ -29,29 +27,23 @@ from versatune.artifacts import (
     read_json,
     write_json,
 )
-from versatune.data.accounts import Rejects, TokenNotes
+from versatune.data.accounts import TokenNotes
 from versatune.data.config import TokenizeParams
+from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    import pyarrow as pa
-
-    from versatune.data.conversations import Messages, RejectedError
-    from versatune.data.documents import DocumentEncoder, DocumentSpec
-    from versatune.data.encode import Encoder, EncoderSpec, Example
+    from versatune.data.documents import DocumentSpec
+    from versatune.data.encode import EncoderSpec
+    from versatune.data.shards import Encoders, Task
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
-BATCH = 500
-"""Rows at a time, fewer where they are long."""
-BATCH_BYTES = 1 << 23
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
-FEW_TRAIN, FEW_VALIDATION = 20, 4
-"""A domain with fewer rows is warned of."""
 REPORT = "report.json"
 TOKENIZER_FILES = ("token", "vocab", "merges", "special", "added", "chat_template", "config.json")
 """How the names of a tokenizer's files begin."""
@@ -92,23 +84,6 @@ def tokenizer_fingerprint(checkpoint: Path) -> str:
     return fingerprint({f.name: file_digest(f) for f in files})
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard to make."""
-
-    source: Path
-    target: Path
-
-    @property
-    def notes(self) -> Path:
-        """Where the shard's counts lie; written before the shard itself."""
-        return self.target.with_suffix(".json")
-
-    @property
-    def done(self) -> bool:
-        return self.target.is_file() and self.notes.is_file()
-
-
 def _tokenize(
     work: WorkFolder,
     data: FolderRef,
@@ -118,9 +93,10 @@ def _tokenize(
     from versatune.data.arrow import describe
     from versatune.data.documents import DocumentSpec
     from versatune.data.encode import SCHEMA, EncoderSpec
+    from versatune.data.shards import Encoders, Task
 
     spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
-    encoder = _Encoders.of(*spec, params)
+    encoder = Encoders.of(*spec, params)
     if not encoder.conversations.template.ends_answers:
         logger.warning(
             "the chat template ends no answer with a control token: a model trained with it "
@@ -129,7 +105,7 @@ def _tokenize(
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [
-            _Task(shard, work.path / split / shard.name)
+            Task(shard, work.path / split / shard.name)
             for shard in sorted((data.path / split).glob("data-*.arrow"))
         ]
         for split in SPLITS
@@ -140,9 +116,11 @@ def _tokenize(
     facts: dict[str, Any] = {}
     totals = {name: TokenNotes() for name in names}
     kept: dict[str, dict[str, int]] = {name: {} for name in names}
-    for split in SPLITS:
-        found = _collect(tasks[split], names, totals)
-        _check_rows(found, split, params.max_length)
+    notes_of = {split: _collect(tasks[split], names, totals) for split in SPLITS}
+    check_rows(notes_of["train"], "train", params.max_length)
+    check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
+    check_rows(notes_of["validation"], "validation", params.max_length)
+    for split, found in notes_of.items():
         facts[split] = {
             name: {"rows": n.rows, "tokens": n.tokens, "supervised_tokens": n.supervised_tokens}
             for name, n in found.items()
@@ -150,9 +128,8 @@ def _tokenize(
         for name, notes in found.items():
             kept[name] |= {f"{split}_rows": notes.sources, f"{split}_pieces": notes.rows}
         describe(work.path / split, [task.target.name for task in tasks[split]], SCHEMA)
-    check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
     for name in names:
-        _tell(name, totals[name], kept[name])
+        tell_kept(name, totals[name], kept[name])
     write_json(
         work.path / REPORT, {name: {**n.as_dict(), **kept[name]} for name, n in totals.items()}
     )
@@ -166,9 +143,9 @@ def _tokenize(
 
 
 def _run(
-    todo: list[_Task],
+    todo: "list[Task]",
     spec: "tuple[EncoderSpec, DocumentSpec]",
-    encoder: "_Encoders",
+    encoder: "Encoders",
     params: TokenizeParams,
     rows: int,
 ) -> None:
@@ -203,105 +180,29 @@ def _run(
                 raise
 
 
-@dataclass(frozen=True)
-class _Encoders:
-    """One encoder for each kind of row."""
-
-    conversations: "Encoder"
-    documents: "DocumentEncoder"
-
-    @classmethod
-    def of(cls, spec: "EncoderSpec", documents: "DocumentSpec", params: TokenizeParams) -> Self:
-        from versatune.data.documents import DocumentEncoder
-        from versatune.data.encode import Encoder
-
-        return cls(
-            Encoder(spec, params.max_length, params.overflow),
-            DocumentEncoder(documents, params.max_length),
-        )
-
-
-_worker: dict[str, _Encoders] = {}
+_worker: "dict[str, Encoders]" = {}
 
 
 def _start_worker(spec: "tuple[EncoderSpec, DocumentSpec]", params: TokenizeParams) -> None:
     """Every worker is one thread: there are as many workers as the parameters want."""
+    from versatune.data.shards import Encoders
+
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker["encoder"] = _Encoders.of(*spec, params)
+    _worker["encoder"] = Encoders.of(*spec, params)
 
 
-def _work(task: _Task) -> None:
+def _work(task: "Task") -> None:
     _make(task, _worker["encoder"])
 
 
-def _make(task: _Task, encoder: _Encoders) -> None:
-    """Encode one shard of cleaned rows."""
-    import pyarrow as pa
+def _make(task: "Task", encoder: "Encoders") -> None:
+    from versatune.data.shards import make_shard
 
-    from versatune.data.arrow import read_shard, write_shard
-    from versatune.data.conversations import RejectedError, is_document
-    from versatune.data.encode import SCHEMA, to_arrow
-
-    notes: dict[int, TokenNotes] = {}
-    tables = [SCHEMA.empty_table()]
-    for columns, results in _encoded(_batches(read_shard(task.source)), encoder):
-        kept: list[tuple[int, Example]] = []
-        for number, result in enumerate(results):
-            noted = notes.setdefault(columns["domain"][number], TokenNotes())
-            if isinstance(result, RejectedError):
-                noted.dropped.add(result.reason, columns["row"][number], result.detail)
-                continue
-            noted.keep_source(document=is_document(columns["messages"][number]))
-            for example in result:
-                noted.keep(len(example.ids), example.n_supervised, example.truncated)
-                kept.append((number, example))
-        tables.append(
-            to_arrow(
-                [example for _, example in kept],
-                [columns["domain"][n] for n, _ in kept],
-                [columns["row"][n] for n, _ in kept],
-            )
-        )
-    write_json(task.notes, {str(domain): noted.as_dict() for domain, noted in notes.items()})
-    write_shard(task.target, pa.concat_tables(tables).combine_chunks())
-
-
-def _batches(table: "pa.Table") -> "Iterator[dict[str, list[Any]]]":
-    """The columns of a shard in batches, bounded in rows and in bytes."""
-    rows = max(1, min(BATCH, BATCH_BYTES * table.num_rows // max(table.nbytes, 1)))
-    for batch in table.to_batches(max_chunksize=rows):
-        yield batch.to_pydict()
-
-
-def _encoded(
-    batches: Iterator[dict[str, list[Any]]], encoder: _Encoders
-) -> "Iterator[tuple[dict[str, list[Any]], list[list[Example] | RejectedError]]]":
-    """Each batch with one result a row: its examples, or why it has none."""
-    from versatune.data.conversations import RejectedError, is_document
-
-    waiting: deque[dict[str, list[Any]]] = deque()
-
-    def conversations() -> "Iterator[list[Messages]]":
-        for columns in batches:
-            waiting.append(columns)
-            yield [m for m in columns["messages"] if not is_document(m)]
-
-    for said in encoder.conversations.encode_batches(conversations()):
-        columns = waiting.popleft()
-        texts = [m[0]["content"] for m in columns["messages"] if is_document(m)]
-        talks, documents = iter(said), iter(encoder.documents.encode(texts))
-        results: list[list[Example] | RejectedError] = []
-        for messages in columns["messages"]:
-            if is_document(messages):
-                results.append(next(documents))
-            else:
-                found = next(talks)
-                results.append(found if isinstance(found, RejectedError) else [found])
-        yield columns, results
+    make_shard(task, encoder)
 
 
 def _collect(
-    tasks: list[_Task], names: list[str], totals: dict[str, TokenNotes]
+    tasks: "list[Task]", names: list[str], totals: dict[str, TokenNotes]
 ) -> dict[str, TokenNotes]:
     """The counts of one split's shards by domain, which are also added to ``totals``."""
     found = {name: TokenNotes() for name in names}
@@ -310,67 +211,6 @@ def _collect(
             found[names[int(domain)]].merge(entry)
             totals[names[int(domain)]].merge(entry)
     return found
-
-
-def _check_rows(found: dict[str, TokenNotes], split: str, max_length: int) -> None:
-    for name, notes in found.items():
-        if not notes.rows:
-            raise VersatuneError(
-                f"domains.{name}: no {split} rows are left after tokenising to "
-                f"tokenize.max_length {max_length}: {notes.dropped.worst()}."
-            )
-
-
-def check_losses(
-    cleaned: Mapping[str, Mapping[str, Any]], tokenised: Mapping[str, TokenNotes], limit: float
-) -> None:
-    """Raise VersatuneError when a domain lost more than ``limit`` of its rows in both stages.
-
-    ``cleaned``: the report of cleaning, where rows were rejected; ``tokenised``: what was dropped
-    of those that stayed. Duplicates and rows left out are not tokenised, so what is dropped is
-    counted up to all sound rows: where there are none of these the two are simply added.
-    """
-    for name, entry in cleaned.items():
-        rejects = Rejects.of(entry["rejected"])
-        notes = tokenised[name]
-        dropped = notes.dropped.total
-        sound = entry["read"] - rejects.total
-        lost = rejects.total + dropped * sound / max(notes.sources + dropped, 1)
-        if not dropped or lost <= limit * entry["read"] + 1e-9:
-            continue
-        share = lost / entry["read"]
-        rejects.merge(notes.dropped.as_dict())
-        long = {"too_long", "prompt_too_long"} & notes.dropped.counts.keys()
-        raise VersatuneError(
-            f"domains.{name}: {rejects.total} of {entry['read']} rows can't be used "
-            f"({share:.1%} of what was read), {dropped} of them found in tokenising: "
-            f"{rejects.worst()}. "
-            + ("Raise tokenize.max_length, set tokenize.overflow: truncate, mend" if long else "Mend")
-            + f" the rows, or raise ingest.max_reject_rate (now {limit:g}) to go on without them."
-        )
-
-
-def _tell(name: str, notes: TokenNotes, kept: Mapping[str, int]) -> None:
-    """Say what tokenising lost of a domain, and whether little is left of it."""
-    train, validation = kept["train_rows"], kept["validation_rows"]
-    if notes.dropped.total:
-        logger.info(
-            "%s: tokenising dropped %s rows, first %s; %d are left to train, %d to validate",
-            name,
-            notes.dropped.summary(),
-            notes.dropped.worst(1).rsplit("first ", 1)[-1],
-            train,
-            validation,
-        )
-    if train < FEW_TRAIN or validation < FEW_VALIDATION:
-        logger.warning(
-            "domains.%s: only %d rows are left to train on and %d to measure: a loss of so few "
-            "rows says little, and shares that follow it follow chance. Add rows, or remove the "
-            "domain.",
-            name,
-            train,
-            validation,
-        )
 
 
 def _check_length(checkpoint: Path, max_length: int) -> None:

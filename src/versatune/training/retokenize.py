@@ -8,6 +8,9 @@ from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
 
+RETOKENIZING = 2
+"""Raised when the same store would be turned otherwise."""
+
 
 def retokenize(
     store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Any
@@ -15,13 +18,12 @@ def retokenize(
     """Decode every example with ``base``'s tokenizer and encode it with the proxy's.
 
     Supervised and other parts are turned one by one, so that labels keep their place; special
-    tokens of the base (its chat template's) are left out, and a supervised part ends with the
-    proxy's end token. The bytes, by which losses are compared, stay those of the store; nothing
-    is cut, so ``max_length`` becomes the longest example's.
+    tokens of the base (its chat template's) are left out, and a supervised part that ends with one
+    ends with the proxy's end token. The bytes, by which losses are compared, stay those of the
+    store; nothing is cut, so ``max_length`` becomes the longest example's.
     """
-    work = WorkFolder.open(
-        folder, {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
-    )
+    inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
+    work = WorkFolder.open(folder, {"retokenizing": RETOKENIZING, **inputs})
     if work.complete:
         return work.ref
     import datasets
@@ -44,11 +46,14 @@ def _turn(row: dict[str, Any], old: Any, new: Any) -> dict[str, Any]:
     labels: list[int] = []
     marked = zip(row["input_ids"], (label != IGNORE for label in row["labels"]), strict=True)
     for supervised, part in groupby(marked, key=lambda pair: pair[1]):
-        text = old.decode([token for token, _ in part], skip_special_tokens=True)
+        given = [token for token, _ in part]
+        text = old.decode(given, skip_special_tokens=True)
         tokens = new(text, add_special_tokens=False)["input_ids"]
-        tokens += [new.eos_token_id] if supervised else []
+        ended = supervised and not old.decode(given[-1:], skip_special_tokens=True)  # not cut off
+        tokens += [new.eos_token_id] if ended else []
         ids += tokens
         labels += tokens if supervised else [IGNORE] * len(tokens)
+    labels[:1] = [IGNORE]  # of a document whose begin token is left out: nothing predicts it
     return {
         "input_ids": ids,
         "labels": labels,
