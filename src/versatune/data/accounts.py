@@ -154,7 +154,7 @@ class Foreign:
                 self.places[number] = places[number - start].as_py()
 
     def of_domain(self, name: str) -> dict[str, dict[str, Any]]:
-        """Other domain -> ``count`` and ``examples``: ``where`` a row stands, ``of`` which it is."""
+        """Other domain -> ``count`` and ``examples``: ``where`` a row stands, what it is ``of``."""
         return {
             other: {
                 "count": count,

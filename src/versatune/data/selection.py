@@ -79,7 +79,8 @@ def decide(
 ) -> Fates:
     """The fate of every row; shape (rows,), values of :class:`Fate`.
 
-    ``duplicates``: those of :func:`find_duplicates`, found here when left out. Raises VersatuneError when a domain has no rows left or can't be split.
+    ``duplicates``: those of :func:`find_duplicates`, found here when left out.
+    Raises VersatuneError when a domain has no rows left or can't be split.
     """
     fates = np.full(len(keys.row), Fate.TRAIN, dtype=np.int8)
     fates[keys.leaked] = Fate.LEAKED
