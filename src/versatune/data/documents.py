@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from versatune.data.byte_level import byte_lengths
 from versatune.data.conversations import RejectedError
 from versatune.data.encode import Example
 
@@ -57,24 +58,39 @@ class DocumentEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
+        self._byte_lengths = byte_lengths(spec.tokenizer)
 
     def encode(self, texts: Sequence[str]) -> list[list[Example] | RejectedError]:
         """The pieces of each document, in order."""
-        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        exact = self._byte_lengths is not None
+        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
+        found = encode(list(texts), add_special_tokens=False)
         return [self._pieces(text, encoding) for text, encoding in zip(texts, found, strict=True)]
 
     def _pieces(self, text: str, encoding: Encoding) -> list[Example] | RejectedError:
-        if not encoding.ids:
+        inner = np.array(encoding.ids, np.int32)
+        if not len(inner):
             return RejectedError("no_supervised_tokens", "the document has no tokens")
-        begin = [] if self.spec.begin is None else [self.spec.begin]
-        ids = np.array([*begin, *encoding.ids, self.spec.end], np.int32)
-        ends = _byte_ends(text, encoding)
+        begin = np.array([] if self.spec.begin is None else [self.spec.begin], np.int32)
+        ids = np.concatenate([begin, inner, np.array([self.spec.end], np.int32)])
+        ends = self._byte_ends(text, inner, encoding)
         ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:]])
         borders = piece_borders(len(ids), self.max_length)
         return [
             Example(ids[first:end], [(1, end - first)], int(ends[end - 1] - ends[first]))
             for first, end in zip(borders, borders[1:], strict=False)
         ]
+
+    def _byte_ends(
+        self, text: str, ids: npt.NDArray[np.int32], encoding: Encoding
+    ) -> npt.NDArray[np.int64]:
+        """Where each token ends in the text, in UTF-8 bytes; shape (tokens,)."""
+        if self._byte_lengths is not None:
+            ends = np.cumsum(self._byte_lengths[ids])
+            if ends[-1] == len(text.encode()):
+                return ends
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return _ends_by_offsets(text, encoding)
 
 
 def piece_borders(tokens: int, max_length: int) -> list[int]:
@@ -88,11 +104,8 @@ def piece_borders(tokens: int, max_length: int) -> list[int]:
     return borders
 
 
-def _byte_ends(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
-    """Where each token ends in the text, in UTF-8 bytes; shape (tokens,).
-
-    A character of several tokens ends with the first of them, as offsets have it.
-    """
+def _ends_by_offsets(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
+    """As above; a character of several tokens ends with the first of them, as offsets have it."""
     ends = np.fromiter((end for _, end in encoding.offsets), np.int64, len(encoding))
     ends = np.maximum.accumulate(ends)
     if text.isascii():

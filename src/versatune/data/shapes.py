@@ -72,7 +72,7 @@ def unknown_shape(
     there = ", ".join(sorted(values)) or "none"
     wanted = {s: FIELDS[s] for s in ([shape] if shape else FIELDS)}
     missing = {field: c for field, c in mapping.items() if c not in values}
-    start = f"{where}: the columns {there} fit {'not the' if shape else 'no known'} shape"
+    start = f"{where}: the columns {there} {'do not fit the' if shape else 'fit no known'} shape"
     if missing:
         wrong = ", ".join(f"{field}: {c}{nearest(c, values)}" for field, c in missing.items())
         return VersatuneError(
@@ -121,7 +121,7 @@ def settle(
         name = FIELDS[shape][0]
         settled[name] = _turns(settled[name], spelling=_LISTS.index(shape))
     elif shape == "prompt_completion":
-        parts = {f: _turns(settled[f], spelling=0) for f in ("prompt", "completion")}
+        parts = _parts({f: settled[f] for f in ("prompt", "completion")})
         if any(isinstance(part, list) for part in parts.values()):
             return _joined(settled, parts), "messages"
     return settled, shape
@@ -159,7 +159,7 @@ def _respelled(turn: Mapping[str, Any], spelling: int) -> dict[str, Any]:
 
 def _parsed(text: str) -> Any:
     """The list in a text, as JSON or as Python prints it; the text itself when there is none."""
-    if not text.lstrip().startswith(("[", "{")):
+    if not text.lstrip().startswith(("[", "{")) or not ("role" in text or "from" in text):
         return text
     for parse in (json.loads, ast.literal_eval):
         try:
@@ -169,6 +169,17 @@ def _parsed(text: str) -> Any:
         turns = value if isinstance(value, list) else [value]
         return value if turns and all(map(is_turn, turns)) else text
     return text
+
+
+def _parts(given: dict[str, Any]) -> dict[str, Any]:
+    """Prompt and completion with what is turns as turns.
+
+    A text may be JSON for its own sake, so texts are turns only when both of them are.
+    """
+    read = {field: _turns(part, spelling=0) for field, part in given.items()}
+    if all(isinstance(part, str) for part in given.values()):
+        return read if all(isinstance(part, list) for part in read.values()) else given
+    return {f: part if isinstance(part, str) else read[f] for f, part in given.items()}
 
 
 def _joined(values: dict[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:

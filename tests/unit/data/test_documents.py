@@ -265,3 +265,17 @@ def test_the_stores_report_counts_documents(tmp_path: Path, tiny_checkpoint: Che
     _, store = made(tmp_path, tiny_checkpoint)
     found = read_json(store.path / "report.json")["science"]
     assert found["sources"] == found["documents"] == 24 < found["rows"]
+
+
+@given(st.text(st.sampled_from("ab c\n's </s>.,x1"), min_size=1, max_size=120), st.integers(8, 40))
+@settings(max_examples=60, deadline=None)
+def test_bytes_are_counted_as_offsets_count_them(
+    tokenizer: Any, text: str, max_length: int
+) -> None:
+    fast, plain = (DocumentEncoder(DocumentSpec.of(tokenizer), max_length) for _ in range(2))
+    assert fast._byte_lengths is not None
+    plain._byte_lengths = None
+    (found,), (expected,) = fast.encode([text]), plain.encode([text])
+    assert isinstance(found, list) and isinstance(expected, list)
+    assert [p.n_bytes for p in found] == [p.n_bytes for p in expected]
+    assert [p.ids.tolist() for p in found] == [p.ids.tolist() for p in expected]

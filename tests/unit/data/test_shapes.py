@@ -71,3 +71,9 @@ def test_two_fields_from_one_column_are_refused() -> None:
 def test_a_missing_column_is_named_as_the_file_would_have_it() -> None:
     with pytest.raises(RejectedError, match=r"no 'anwser' \(`columns` takes completion from it\)"):
         settle({"prompt": "p"}, "prompt_completion", {"completion": "anwser"})
+
+
+def test_a_completion_that_is_json_for_its_own_sake_stays_text() -> None:
+    for completion in ('[{"role": "user", "content": "x"}]', '{"role": "a", "content": "b"}'):
+        row = {"prompt": "write a conversation", "completion": completion}
+        assert settle(row, "prompt_completion", {}) == (row, "prompt_completion")
