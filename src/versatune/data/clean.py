@@ -94,7 +94,7 @@ def _clean(work: WorkFolder, found: Mapping[str, DomainFiles], params: CleanPara
     for d, name in enumerate(found):
         report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
         report[name]["duplicates_of"] = foreign.of_domain(name)
-        logger.info("%s", summary(name, report[name]))
+        logger.debug("%s", summary(name, report[name]))  # the account comes with the last stage
     write_json(work.path / REPORT, report)
     shutil.rmtree(parts)
     rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in ("train", "validation")}
