@@ -117,7 +117,8 @@ class Spool:
         """
         if not self.path.is_file() or (time.monotonic() < self._ask_again and not now):
             return 0
-        lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = lines[:-1] if lines[-1] == "" else lines
         sent, unfit = 0, []
         for line in lines:
             started = time.monotonic()

@@ -85,7 +85,9 @@ def make_store(model: Path, data: Path, out: Path, max_length: int) -> FolderRef
             for path in sorted(data.glob("*.jsonl"))
         }
     )
-    cleaned = clean(domains, CleanParams(folder=out / "clean", seed=0, max_rows=1500))
+    cleaned = clean(
+        domains, CleanParams(folder=out / "clean", seed=0, max_rows=1500, max_reject_rate=1)
+    )
     params = TokenizeParams(folder=out / "store", max_length=max_length)
     return tokenize(cleaned, model, load_tokenizer, params)
 

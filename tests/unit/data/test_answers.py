@@ -47,7 +47,7 @@ def test_the_end_is_scored_where_a_choice_begins_another(kind: str, template: st
     pairs = Answers(tokenizer).choices(ASKED, ["the old", "a bank", "the old river"])
     for choice, pair in zip(["the old", "a bank", "the old river"], pairs, strict=True):
         ids, _, end = row(tokenizer, talk("what is the law", choice))
-        assert sum(pair, []) == ids[:end]
+        assert [*pair[0], *pair[1]] == ids[:end]
 
 
 @every_template

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.leaks import read_questions
 from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
-from versatune.data.leaks import read_questions
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 
@@ -204,6 +204,20 @@ def test_a_column_that_one_row_has_is_enough(tmp_path: Path) -> None:
     found = rows(mapped(tmp_path, law, {"input": "context"}))
     found += rows(FolderRef.load(tmp_path / "clean"), "validation")
     assert sum("of 7" in r["messages"][0]["content"] for r in found) == 1
+
+
+def test_equal_choices_are_refused_before_any_training(cleaner: Clean) -> None:
+    cleaner(lines("law"), evaluation=["Which is which?"])
+    item = {"question": "Which is it, then?", "choices": ["a", "b", " a"], "answer": 0}
+    Path("eval.jsonl").write_text(
+        json.dumps({**item, "choices": ["a", "A"]}) + "\n" + json.dumps(item)
+    )
+    config: dict[str, Any] = {
+        n: {"description": n, "sources": [{"path": f"{n} ünder.jsonl"}]} for n in ("law", "code")
+    }
+    config["law"]["evaluation"] = [{"path": "eval.jsonl"}]
+    with pytest.raises(VersatuneError, match=r"eval\.jsonl:2: 'choices' holds 'a' more than once"):
+        clean(Domains.model_validate(config), CleanParams(folder=Path("clean"), seed=0))
 
 
 @pytest.mark.parametrize("items", ["not json", '{"choices": []}', '{"question": " "}', "[1]"])

@@ -9,9 +9,11 @@ import pytest
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
-from versatune.data.encode import Encoder, EncoderSpec
+from versatune.data.documents import DocumentSpec
+from versatune.data.encode import EncoderSpec
 from versatune.data.preview import PART, marked, preview
 from versatune.data.report import ingest_report
+from versatune.data.shards import Encoders
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
@@ -111,10 +113,11 @@ def test_long_texts_are_shortened_and_control_tokens_seen(
     cleaned: FolderRef, checkpoint: Path
 ) -> None:
     tokenizer = load_tokenizer(checkpoint)
-    encoder = Encoder(EncoderSpec.of(tokenizer), 4096, "drop")
+    params = TokenizeParams(folder=checkpoint, max_length=4096)
+    encoder = Encoders.of(EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer), params)
     turns = [{"role": "user", "content": "a" * 1000}, {"role": "assistant", "content": "b"}]
-    (example,) = encoder.encode([turns])
-    text = marked(tokenizer, example)  # type: ignore[arg-type]
+    ((example,),) = encoder.encode([turns])  # type: ignore[misc]
+    text = marked(tokenizer, example)
     assert text.startswith("<s>user: aaa") and text.endswith(
         "aa</s><s>assistant: ⟦<think></think>b</s>⟧"
     )

@@ -251,3 +251,25 @@ def test_retokenized_labels_keep_their_text(
         got = new.decode(kept, skip_special_tokens=True)
         assert got == wanted
         assert kept[-1] == new.eos_token_id
+
+
+def test_a_cut_document_ends_with_the_end_token_in_its_last_piece_alone(
+    tiny_checkpoint: CheckpointRef, proxy: CheckpointRef
+) -> None:
+    from versatune.data.documents import DocumentEncoder, DocumentSpec
+    from versatune.training.retokenize import _turn
+
+    old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
+    text = "the court heard of the contract and the judge of the loan and of the river map"
+    (pieces,) = DocumentEncoder(DocumentSpec.of(old), 10).encode([text])
+    assert isinstance(pieces, list) and len(pieces) > 2
+    turned = []
+    for piece in pieces:
+        ids = piece.ids.tolist()
+        row = {"input_ids": ids, "labels": [-100, *ids[1:]]}
+        turned.append(_turn(row, old, new, new.unk_token_id, old.all_special_ids))
+    ends = [row["input_ids"][-1] == new.eos_token_id for row in turned]
+    assert ends == [False] * (len(pieces) - 1) + [True]
+    assert all(row["labels"][0] == -100 for row in turned)
+    kept = [new.decode(row["input_ids"], skip_special_tokens=True) for row in turned]
+    assert "".join(kept) == text
