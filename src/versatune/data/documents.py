@@ -126,6 +126,6 @@ def _begins(tokenizer: "PreTrainedTokenizerBase") -> bool:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     try:
         text = str(tokenizer.apply_chat_template(talk, tokenize=False))
-    except (jinja2.TemplateError, ValueError, TypeError):
-        return False
+    except (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError, ValueError):
+        return False  # a template that refuses conversations says nothing of documents
     return text.startswith(begin) and text.count(begin) == 1

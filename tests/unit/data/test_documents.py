@@ -108,7 +108,9 @@ def test_a_document_begins_as_the_models_texts_do(tiny_checkpoint: CheckpointRef
     assert first(chat_template=each) == "a"  # there it is a turn's mark, as in SmolLM2
     assert first(chat_template=none) == "a"
     assert first(chat_template=each, post=adds) == "<s>"
-    assert first(chat_template="{{ raise_exception('no') }}") == "a"
+    for hostile in ("{{ raise_exception('no') }}", "{{ 1 // 0 }}", "{{ 1 + messages }}"):
+        assert first(chat_template=hostile) == "a"
+    assert first(chat_template="{% for i in range(10 ** 12) %}x{% endfor %}") == "a"
     assert first(bos_token=None) == "a"
 
 
