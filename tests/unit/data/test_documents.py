@@ -14,8 +14,10 @@ from versatune.artifacts import FolderRef, read_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentEncoder, DocumentSpec, piece_borders
-from versatune.data.encode import Example
+from versatune.data.encode import EncoderSpec, Example
+from versatune.data.preview import preview
 from versatune.data.report import ingest_report
+from versatune.data.shards import Encoders
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
@@ -173,6 +175,7 @@ def test_documents_and_conversations_of_one_domain_become_one_store(
     assert (law["documents"], law["train_rows"] + law["validation_rows"]) == (29, 58)
     assert law["train_examples"] + law["validation_examples"] > 58 + 29
     assert report["science"]["documents"] == report["science"]["read"] == 24
+    assert (law["ignored_columns"], report["science"]["ignored_columns"]) == ({"url": 30}, {})
     texts: dict[str, str] = {}
     sides: dict[str, set[str]] = {}
     for split in ("train", "validation"):
@@ -193,6 +196,25 @@ def test_documents_and_conversations_of_one_domain_become_one_store(
     wanted = {f"<s>{long(100 + n)}</s>" for n in range(30) if n != 3}
     wanted |= {f"<s>{long(n).replace('2 ', chr(50) + chr(10))}</s>" for n in range(24)}
     assert {_ascii(t) for t in documents} == {_ascii(t) for t in wanted}
+
+
+def test_the_report_shows_documents_with_all_their_tokens_marked(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, tokenizer: Any
+) -> None:
+    cleaned, store = made(tmp_path, tiny_checkpoint)
+    shown = ingest_report(cleaned, store)["domains"]["science"]["examples"]
+    rows = list(dict.fromkeys(entry["row"] for entry in shown))
+    assert len(rows) == 3 < len(shown)
+    for place in rows:
+        pieces = [entry for entry in shown if entry["row"] == place]
+        text = Path(place.rsplit(":", 1)[0]).read_bytes().decode().replace("\r\n", "\n")
+        assert pieces[0]["text"].startswith("<s>⟦" + text[:20])
+        assert all(entry["tokens"] == entry["supervised_tokens"] + 1 for entry in pieces)
+        assert pieces[-1]["text"].endswith("</s>⟧")
+    params = TokenizeParams(folder=tmp_path, max_length=8)
+    encoders = Encoders.of(EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer), params)
+    short = preview(cleaned, tokenizer, encoders, 1)["science"]
+    assert [entry["tokens"] for entry in short] == [8, 8, 8]  # a document may have hundreds
 
 
 def _ascii(text: str) -> str:

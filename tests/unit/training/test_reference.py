@@ -273,3 +273,18 @@ def test_a_cut_document_ends_with_the_end_token_in_its_last_piece_alone(
     assert all(row["labels"][0] == -100 for row in turned)
     kept = [new.decode(row["input_ids"], skip_special_tokens=True) for row in turned]
     assert "".join(kept) == text
+
+
+def test_an_answer_that_is_cut_off_gets_no_end(
+    tiny_checkpoint: CheckpointRef, proxy: CheckpointRef
+) -> None:
+    from versatune.training.retokenize import _turn
+
+    old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
+    asked, answer = (old(t, add_special_tokens=False)["input_ids"] for t in ("the court", "a map"))
+    for cut in (False, True):
+        given = answer if cut else [*answer, old.eos_token_id]
+        row = {"input_ids": [*asked, *given], "labels": [-100] * len(asked) + given}
+        turned = _turn(row, old, new, new.unk_token_id, old.all_special_ids)
+        assert (turned["labels"][-1] == new.unk_token_id) is not cut
+        assert new.eos_token_id not in turned["input_ids"]
