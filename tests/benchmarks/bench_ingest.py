@@ -119,7 +119,7 @@ class Workers:
 
 def speed(args: argparse.Namespace) -> None:
     from versatune.data.encode import Encoder, EncoderSpec
-    from versatune.data.tokenize import BATCH
+    from versatune.data.shards import BATCH
     from versatune.modeling.checkpoints import load_tokenizer
 
     tokenizer = load_tokenizer(args.model)

@@ -86,7 +86,9 @@ def make_store(model: Path, data: Path, out: Path, max_length: int) -> FolderRef
             for path in sorted(data.glob("*.jsonl"))
         }
     )
-    cleaned = make_folder(clean(domains, CleanParams(seed=0, max_rows=1500)), out / "clean")
+    cleaned = make_folder(
+        clean(domains, CleanParams(seed=0, max_rows=1500, max_reject_rate=1)), out / "clean"
+    )
     params = TokenizeParams(max_length=max_length)
     return make_folder(tokenize(cleaned, model, load_tokenizer, params), out / "store")
 

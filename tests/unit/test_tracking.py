@@ -264,3 +264,13 @@ def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
     spool.keep(call, MlflowException("no"))
     record = {**call, "values": {"path": "x"}}
     assert json.loads(spool.path.read_text()) == with_checksum(record)
+
+
+def test_records_end_at_line_feeds_alone(run_id: str, tmp_path: Path) -> None:
+    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    record = {"kind": "tags", "run_id": run_id, "time": 1, "values": {"said": "a\u2028b\x85c"}}
+    spool.path.write_text(
+        json.dumps(with_checksum(record), ensure_ascii=False) + "\n", encoding="utf-8"
+    )
+    assert spool.send() == 1
+    assert mlflow.get_run(run_id).data.tags["said"] == "a\u2028b\x85c"

@@ -1,8 +1,15 @@
 """Bookkeeping: every row that is read is found again in the report, kept or with a reason."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from versatune.data.selection import Duplicates, Small
 
 EXAMPLES = 5
 """How many rows the report names for each reason when tokenising drops them."""
@@ -30,9 +37,22 @@ class Rejects:
             noted = self.examples.setdefault(reason, [])
             noted.extend(entry["examples"][: self.keep - len(noted)])
 
+    @classmethod
+    def of(cls, *entries: Mapping[str, Mapping[str, Any]]) -> Self:
+        """All that :meth:`as_dict` of others gave, with every example."""
+        found = cls(keep=sum(len(e["examples"]) for r in entries for e in r.values()))
+        for entry in entries:
+            found.merge(entry)
+        return found
+
     @property
     def total(self) -> int:
         return sum(self.counts.values())
+
+    def summary(self) -> str:
+        """``3 (2 too_long, 1 bad_json)``; nothing when there are none."""
+        counts = ", ".join(f"{e['count']} {reason}" for reason, e in self.as_dict().items())
+        return f"{self.total} ({counts})" if self.total else ""
 
     def worst(self, number: int = 3) -> str:
         """The most frequent reasons with their first rows, for a message."""
@@ -53,17 +73,24 @@ class TokenNotes:
     """What tokenising made of some rows of one domain."""
 
     rows: int = 0
+    """Rows of the data of which something stays: conversations and documents."""
     examples: int = 0
-    """Rows of the store: more than ``rows`` where a conversation gives several."""
+    """Rows of the store: more than ``rows`` where a conversation gives several, or where a
+    document was cut into pieces."""
+    documents: int = 0
+    """How many of ``rows`` are documents."""
     tokens: int = 0
     supervised_tokens: int = 0
     truncated: int = 0
     dropped: Rejects = field(default_factory=Rejects)
 
-    def keep(self, examples: int, tokens: int, supervised: int, truncated: bool) -> None:
+    def keep(
+        self, examples: int, tokens: int, supervised: int, *, truncated: bool, document: bool
+    ) -> None:
         """Count a row that stays, with what its examples hold together."""
         self.rows += 1
         self.examples += examples
+        self.documents += document
         self.tokens += tokens
         self.supervised_tokens += supervised
         self.truncated += truncated
@@ -72,6 +99,7 @@ class TokenNotes:
         """Add what :meth:`as_dict` of another gave."""
         self.rows += other["rows"]
         self.examples += other["examples"]
+        self.documents += other["documents"]
         self.tokens += other["tokens"]
         self.supervised_tokens += other["supervised_tokens"]
         self.truncated += other["truncated"]
@@ -81,10 +109,59 @@ class TokenNotes:
         return {
             "rows": self.rows,
             "examples": self.examples,
+            "documents": self.documents,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
             "truncated": self.truncated,
             "dropped": self.dropped.as_dict(),
+        }
+
+
+@dataclass
+class Foreign:
+    """Rows that repeat a row of another domain: how many, and where the first of them stand."""
+
+    counts: dict[str, dict[str, int]]
+    """Domain -> the domain that its rows repeat -> how many."""
+    examples: dict[tuple[str, str], list[tuple[int, int]]]
+    """(domain, other domain) -> (number of the row, number of the one it repeats)."""
+    places: dict[int, str]
+    """Number of a row in an example -> file:line, once it was seen."""
+
+    @classmethod
+    def of(cls, duplicates: "Duplicates", domain: "Small", names: Sequence[str], keep: int) -> Self:
+        """``domain``: the index of each row's domain in ``names``; ``keep``: examples a pair."""
+        rows = np.flatnonzero(duplicates.original >= 0)
+        others = duplicates.original[rows]
+        rows, others = (part[domain[rows] != domain[others]] for part in (rows, others))
+        counts: dict[str, dict[str, int]] = {name: {} for name in names}
+        examples: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        for row, other in zip(rows.tolist(), others.tolist(), strict=True):
+            pair = names[domain[row]], names[domain[other]]
+            counts[pair[0]][pair[1]] = counts[pair[0]].get(pair[1], 0) + 1
+            noted = examples.setdefault(pair, [])
+            if len(noted) < keep:
+                noted.append((row, other))
+        wanted = {number for noted in examples.values() for pair in noted for number in pair}
+        return cls(counts, examples, dict.fromkeys(sorted(wanted), ""))
+
+    def see(self, start: int, places: "pa.Array") -> None:
+        """Take the places of the next rows, of which the first has the number ``start``."""
+        for number in self.places:
+            if start <= number < start + len(places):
+                self.places[number] = places[number - start].as_py()
+
+    def of_domain(self, name: str) -> dict[str, dict[str, Any]]:
+        """Other domain -> ``count`` and ``examples``: ``where`` a row stands, what it is ``of``."""
+        return {
+            other: {
+                "count": count,
+                "examples": [
+                    {"where": self.places[row], "of": self.places[original]}
+                    for row, original in self.examples[name, other]
+                ],
+            }
+            for other, count in self.counts[name].items()
         }
 
 

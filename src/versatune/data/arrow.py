@@ -10,6 +10,9 @@ import pyarrow as pa
 from versatune.artifacts import write_json
 from versatune.errors import VersatuneError
 
+SHARD_BYTES = 1 << 27
+"""A shard is read whole, so long documents make shards of fewer rows."""
+
 
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write one shard in one step: after a crash there is a whole file or none.
@@ -41,7 +44,7 @@ def batches(path: Path) -> Iterator[pa.RecordBatch]:
 
 
 class ShardWriter:
-    """Collects batches and writes a shard whenever ``rows`` rows are together."""
+    """Collects batches; writes a shard when ``rows`` rows or ``SHARD_BYTES`` are together."""
 
     def __init__(self, folder: Path, schema: pa.Schema, rows: int) -> None:
         self.folder = folder
@@ -50,6 +53,7 @@ class ShardWriter:
         self.names: list[str] = []
         self._waiting: list[pa.RecordBatch] = []
         self._count = 0
+        self._bytes = 0
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Take the next rows."""
@@ -58,7 +62,8 @@ class ShardWriter:
             batch = batch.slice(part.num_rows)
             self._waiting.append(part)
             self._count += part.num_rows
-            if self._count == self.rows:
+            self._bytes += part.nbytes
+            if self._count == self.rows or self._bytes >= SHARD_BYTES:
                 self._write()
 
     def close(self) -> None:
@@ -71,7 +76,7 @@ class ShardWriter:
         name = f"data-{len(self.names):05d}.arrow"
         write_shard(self.folder / name, pa.Table.from_batches(self._waiting, schema=self.schema))
         self.names.append(name)
-        self._waiting, self._count = [], 0
+        self._waiting, self._count, self._bytes = [], 0, 0
 
 
 def describe(folder: Path, names: Sequence[str], schema: pa.Schema) -> None:

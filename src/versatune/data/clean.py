@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import INPUTS, write_json
+from versatune.data.accounts import Foreign, Rejects
 from versatune.data.config import CleanParams, Domains
 from versatune.data.sources import DomainFiles, locate
 from versatune.errors import VersatuneError
@@ -36,8 +37,8 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
-VERSION = 2
-"""Raised when the same rows would be cleaned in another way, so that kept ones are not reused."""
+VERSION = 3
+"""Raised when the same files would give other rows or another report: kept ones are not reused."""
 
 
 def clean(domains: Domains, params: CleanParams) -> Piece:
@@ -70,9 +71,13 @@ def _clean_into(
     folder: Path, found: Mapping[str, DomainFiles], params: CleanParams
 ) -> dict[str, Any]:
     from versatune.data.collect import Collector
+    from versatune.data.hub import check_hub
     from versatune.data.leaks import LeakIndex, read_questions
-    from versatune.data.selection import decide
+    from versatune.data.selection import decide, find_duplicates
 
+    for origin in (origin for files in found.values() for origin in files.origins):
+        if origin.source.hub is not None:
+            check_hub(origin.source)
     _empty(folder)
     parts = folder / "parts"
     parts.mkdir()
@@ -83,12 +88,15 @@ def _clean_into(
     for name, files in found.items():
         collector.add(name, files.origins)
     collected = collector.finish()
-    fates = decide(collected.keys, {n: f.config for n, f in found.items()}, params)
-    _write(folder, collected.parts, fates)
+    duplicates = find_duplicates(collected.keys, params)
+    fates = decide(collected.keys, {n: f.config for n, f in found.items()}, params, duplicates)
+    foreign = Foreign.of(duplicates, collected.keys.domain, list(found), params.max_examples)
+    _write(folder, collected.parts, fates, foreign)
     report = {}
     for d, name in enumerate(found):
         report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
-        logger.info("%s", summary(name, report[name]))
+        report[name]["duplicates_of"] = foreign.of_domain(name)
+        logger.debug("%s", summary(name, report[name]))  # the account comes with the last stage
         if ignored := report[name]["ignored_columns"]:
             shown = ", ".join(f"{column} ({rows} rows)" for column, rows in ignored.items())
             logger.warning("%s: ignored columns: %s.", name, shown)
@@ -98,6 +106,7 @@ def _clean_into(
     return {
         "domains": list(found),
         "rows": rows,
+        "max_reject_rate": params.max_reject_rate,
         "data_fingerprint": _content(list(found), collected, fates),
     }
 
@@ -121,14 +130,21 @@ def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
 
 
 def summary(name: str, entry: Mapping[str, Any]) -> str:
-    """One line for the log."""
-    rejected = sum(r["count"] for r in entry["rejected"].values())
+    """One line for the log about a domain's account, of cleaning alone or of both stages."""
+    counts = {
+        "rejected": Rejects.of(entry["rejected"]).summary(),
+        "duplicates": str(entry["duplicates"]["exact"] or ""),
+        "near duplicates": str(entry["duplicates"]["near"] or ""),
+        "leaked": str(entry["leaked"] or ""),
+        "left out": str(entry["left_out_by_weight"] + entry["left_out_by_limit"] or ""),
+    }
+    lost = [f"{count} {what}" for what, count in counts.items() if count]
+    others = ", ".join(f"{n['count']} of {other}" for other, n in entry["duplicates_of"].items())
     return (
-        f"{name}: {entry['read']} rows read, {rejected} rejected, "
-        f"{entry['duplicates']['exact']} + {entry['duplicates']['near']} (near) duplicates, "
-        f"{entry['leaked']} leaked, "
-        f"{entry['left_out_by_weight'] + entry['left_out_by_limit']} left out; "
-        f"{entry['train_rows']} to train, {entry['validation_rows']} to validate"
+        f"{name}: {entry['read']} rows read"
+        + "".join(f", {part}" for part in lost)
+        + (f" (duplicates of other domains: {others})" if others else "")
+        + f"; {entry['train_rows']} to train, {entry['validation_rows']} to validate"
     )
 
 
@@ -141,7 +157,7 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _write(folder: Path, parts: list[Path], fates: "Fates") -> None:
+def _write(folder: Path, parts: list[Path], fates: "Fates", foreign: Foreign) -> None:
     """Copy the rows that stay from the parts to the two splits, in their order."""
     import pyarrow as pa
 
@@ -157,6 +173,7 @@ def _write(folder: Path, parts: list[Path], fates: "Fates") -> None:
             fate = fates[at : at + batch.num_rows]
             train.add(batch.filter(pa.array(fate == Fate.TRAIN)))
             validation.add(batch.filter(pa.array(fate == Fate.VALIDATION)))
+            foreign.see(at, batch.column("row"))
             at += batch.num_rows
     train.close()
     validation.close()

@@ -1,6 +1,5 @@
 """The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
 
-import itertools
 import json
 import logging
 from collections import Counter
@@ -20,14 +19,23 @@ from versatune.data.conversations import (
     RejectedError,
     besides_text,
     conversation,
-    detect_shape,
-    ignored_columns,
+    is_document,
     stored,
 )
 from versatune.data.duplicates import answer_key, signatures
+from versatune.data.hub import read_hub
 from versatune.data.leaks import LeakIndex
-from versatune.data.readers import Bad, Row, read, read_hub
+from versatune.data.readers import read
+from versatune.data.rows import Bad, Row
 from versatune.data.selection import Keys
+from versatune.data.shapes import (
+    detect_shape,
+    ignored_columns,
+    ignored_keys,
+    nearest,
+    settle,
+    unknown_shape,
+)
 from versatune.data.sources import Origin
 from versatune.data.text import U64, Vocabulary, flatten, fold, key
 from versatune.errors import VersatuneError
@@ -35,6 +43,8 @@ from versatune.errors import VersatuneError
 logger = logging.getLogger(__name__)
 
 BATCH = 2000
+"""Rows at a time, fewer where they are long."""
+BATCH_CHARACTERS = 1 << 24
 UNKNOWN = 50
 """So many first rows of no known shape are no accident."""
 
@@ -45,7 +55,8 @@ MESSAGES = pa.list_(
 SCHEMA = pa.schema(
     [("domain", pa.int32()), ("messages", MESSAGES), ("prompt", pa.uint64()), ("row", pa.string())]
 )
-"""Columns of cleaned rows; ``prompt`` stands for the normalised prompt, ``row`` is file:line."""
+"""Columns of cleaned rows; ``prompt`` stands for the normalised prompt, ``row`` is file:line. A
+document is one message with a role of its own; its prompt is the whole of it."""
 
 
 @dataclass
@@ -96,7 +107,7 @@ class Collector:
             for number, origin in enumerate(origins):
                 of_source = Tally(Rejects(self.params.max_examples))
                 sound = self._sound(origin, of_source, f"Reading {name}")
-                while batch := list(itertools.islice(sound, BATCH)):
+                for batch in _batches(sound):
                     out.write_batch(self._digest(domain, number, batch))
                 self._check_rate(origin.source, of_source)
                 tally.read += of_source.read
@@ -128,38 +139,44 @@ class Collector:
         shape = origin.source.shape
         unknown: list[VersatuneError] = []
         unseen = set(origin.source.columns.values())
-        there: set[str] = set()
+        last: dict[str, Any] = {}
         for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
             tally.read += 1
             if isinstance(raw, Bad):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)
                 continue
-            if unseen:
-                unseen -= raw.values.keys()
-                there = set(raw.values)
+            last = raw.values
+            unseen -= last.keys()
             if shape is None:
                 try:
                     shape = detect_shape(raw.values, origin.source.columns, raw.where)
+                    logger.debug("%s: rows of the shape %s.", origin.source.label, shape)
                 except VersatuneError as error:
                     unknown.append(error)
                     if len(unknown) == UNKNOWN:
                         raise unknown[0] from None
                     tally.rejects.add("missing_column", raw.where, "its columns fit no shape")
                     continue
-            tally.ignored.update(ignored_columns(raw.values, shape, origin.source.columns))
-            row = self._checked(raw, shape, origin.source)
+            row = self._checked(raw, shape, origin.source, tally.ignored)
             if isinstance(row, Bad):
                 tally.rejects.add(row.reason, row.where, row.detail)
             else:
                 yield row
         if shape is None and unknown:
             raise unknown[0]
-        if unseen and there:
-            _refuse_unseen(origin.source, unseen, there)
+        if unseen and last:
+            _refuse_unseen(origin.source, unseen, last)
+        if shape is not None and tally.rejects.counts.get("missing_column", 0) == tally.read > 0:
+            raise unknown_shape(last, origin.source.columns, origin.source.label, shape)
 
-    def _checked(self, raw: Row, shape: Shape, source: Source) -> tuple[str, Messages] | Bad:
+    def _checked(
+        self, raw: Row, shape: Shape, source: Source, ignored: Counter[str]
+    ) -> tuple[str, Messages] | Bad:
+        ignored.update(ignored_columns(raw.values, shape, source.columns))
         try:
-            messages = conversation(raw.values, shape, source.columns)
+            values, settled = settle(raw.values, shape, source.columns)
+            ignored.update(ignored_keys(values, settled, shape))
+            messages = conversation(values, settled, {})
         except RejectedError as error:
             return Bad(raw.where, error.reason, error.detail)
         if sum(len(_said(m)) for m in messages) > self.params.max_line_bytes:
@@ -175,19 +192,16 @@ class Collector:
         for _, messages in batch:
             turns = [(m["role"], fold(_said(m))) for m in messages]
             besides = besides_text(messages)
-            prompt = next(text for role, text in turns if role == "user")
-            answer = "\n".join(text for role, text in turns if role == "assistant")
+            prompt, answer, other = _keyed(turns, document=is_document(messages))
             answer_ids = self._vocabulary.ids(answer)
-            other_ids = self._vocabulary.ids(
-                "\n".join(text for role, text in turns if role != "assistant") + fold(besides)
-            )
+            other_ids = self._vocabulary.ids(other + fold(besides))
             rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns) + besides))
             written = "\0".join(f"{m['role']}\0{m['content']}" for m in messages)
             contents.append(key(written + besides))
             prompts.append(key(prompt))
             answers.append(answer_key(answer, len(answer_ids)))
             ids.append(other_ids + answer_ids)
-            prompt_ids.append(other_ids)
+            prompt_ids.append(other_ids or answer_ids)
         flat, starts = flatten(ids)
         leaked = self.leaks.leaking(flat, starts) | self.leaks.is_question(*flatten(prompt_ids))
         if self.params.near_duplicate_threshold is not None:
@@ -214,12 +228,13 @@ class Collector:
             )
 
 
-def _refuse_unseen(source: Source, unseen: set[str], there: set[str]) -> None:
+def _refuse_unseen(source: Source, unseen: set[str], there: dict[str, Any]) -> None:
     """A column named by mistake would else leave out its field in every row, without a word."""
     wrong = ", ".join(f"{field}: {c}" for field, c in source.columns.items() if c in unseen)
+    close = "".join(nearest(column, there) for column in sorted(unseen))
     raise VersatuneError(
         f"{source.label}: no row has what `columns` names ({wrong}); the last one has "
-        f"{', '.join(sorted(there))}. Mend the name, or leave the field out of `columns`."
+        f"{', '.join(sorted(there))}. Mend the name{close}, or leave the field out of `columns`."
     )
 
 
@@ -246,8 +261,34 @@ def _said(message: dict[str, Any]) -> str:
 def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | Bad]:
     if origin.source.hub is not None:
         yield from read_hub(origin.source)
+    how: dict[str, Any] = {"split": origin.source.split, "columns": origin.source.columns}
     for path, kind in origin.files:
-        yield from read(path, kind, split=origin.source.split, limit=params.max_line_bytes)
+        yield from read(path, kind, limit=params.max_line_bytes, **how)
+
+
+def _batches(
+    rows: Iterator[tuple[str, Messages]],
+) -> Iterator[list[tuple[str, Messages]]]:
+    """Rows in batches, bounded in rows and in characters."""
+    batch: list[tuple[str, Messages]] = []
+    characters = 0
+    for row in rows:
+        batch.append(row)
+        characters += sum(len(_said(m)) for m in row[1])
+        if len(batch) == BATCH or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _keyed(turns: list[tuple[str, str]], *, document: bool) -> tuple[str, str, str]:
+    """First prompt, answers, and all but the answers; a document is its own prompt and answer."""
+    if document:
+        return turns[0][1], turns[0][1], ""
+    prompt = next(text for role, text in turns if role == "user")
+    answer = "\n".join(text for role, text in turns if role == "assistant")
+    return prompt, answer, "\n".join(text for role, text in turns if role != "assistant")
 
 
 def _joined(parts: list[Any], dtype: Any) -> Any:

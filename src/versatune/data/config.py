@@ -9,14 +9,15 @@ from pydantic import Field, field_validator, model_validator
 from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
 
-Format = Literal["jsonl", "json", "csv", "parquet", "dataset"]
-Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt"]
+Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "dataset", "text", "lines"]
+Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
 
-FIELDS: dict[str, tuple[str, ...]] = {
+FIELDS: dict[Shape, tuple[str, ...]] = {
     "alpaca": ("instruction", "output", "input", "system", "history", "tools", "documents"),
     "prompt_completion": ("prompt", "completion", "system", "history", "tools", "documents"),
     "messages": ("messages", "system", "tools", "documents"),
     "sharegpt": ("conversations", "system", "tools", "documents"),
+    "text": ("text",),
 }
 """The fields of each shape; the first one or two must be there, ``input`` and those from
 ``system`` on may be missing."""
@@ -26,19 +27,24 @@ class Source(Params):
     """Rows of one domain that come from one place: a file, a glob, a saved dataset or the hub."""
 
     path: str | None = None
-    """A file, a glob such as ``data/law/*.jsonl``, or a folder written by ``save_to_disk``."""
+    """A file (also compressed: ``.gz``, ``.zst``, ``.bz2``, ``.xz``), a glob such as
+    ``data/law/*.jsonl``, a folder written by ``save_to_disk``, or a folder of data files such as
+    the clone of a hub data set."""
     hub: str | None = None
     """The id of a data set on the Hugging Face hub, instead of ``path``. No code of it is run."""
     name: str | None = None
     """The configuration of the hub data set, where it has several."""
     split: str = "train"
-    """The split to read of a hub data set or of a saved folder with several splits."""
+    """The split to read of a hub data set, of a folder with several splits, or of a JSON file with
+    a list for each split. Other splits are left out."""
     revision: str | None = None
     """A commit or tag of the hub data set. Without it a later change there is not noticed."""
     format: Format | None = None
-    """How the file is written; inferred from its suffix when left out."""
+    """How the file is written; inferred from its suffix when left out. ``text``: one document a
+    file (``.txt``, ``.md``); ``lines``: one document a line."""
     shape: Shape | None = None
-    """How a row is laid out; detected from the columns when left out."""
+    """How a row is laid out; detected from the columns when left out. ``text``: documents, whose
+    every token is trained on."""
     columns: dict[str, str] = Field(default={})
     """Field of the shape -> column of the file, where the names differ. One that no row has is
     refused, also for a field that may be missing."""
@@ -59,6 +65,12 @@ class Source(Params):
                 raise ValueError(
                     f"`columns` has {field!r}, which is no field of "
                     f"{self.shape or 'any shape'}; the fields are {', '.join(sorted(known))}"
+                )
+        for column in self.columns.values():
+            takers = [field for field, taken in self.columns.items() if taken == column]
+            if len(takers) > 1:
+                raise ValueError(
+                    f"`columns` takes {' and '.join(takers)} from one column, {column!r}"
                 )
         return self
 
@@ -133,12 +145,13 @@ class CleanParams(Params):
     seed: int
     """Decides the split and which rows limits and weights leave out."""
     max_reject_rate: float = Field(default=0.05, ge=0, le=1)
-    """The run stops when a larger share of a source's rows is broken."""
+    """The run stops when a larger share of a source's rows is broken, or of a domain's rows is
+    lost in cleaning and tokenising together."""
     max_examples: int = Field(default=5, ge=1)
     """How many rejected rows the report names for each domain and reason."""
     max_line_bytes: int = Field(default=1 << 20, ge=1024)
-    """Longer lines (JSONL, CSV) and rows are rejected unread. In a JSON list, which offers no
-    place to go on from, a longer row ends the run."""
+    """Longer lines (JSONL, CSV), rows and documents are rejected unread. In a JSON list, which
+    offers no place to go on from, a longer row ends the run."""
     near_duplicate_threshold: float | None = Field(default=0.85, ge=0.5, le=1)
     """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
     leak_words: int = Field(default=13, ge=5)
@@ -157,6 +170,7 @@ class TokenizeParams(Params):
     max_length: int = Field(default=512, ge=8)
     """Longest sequence in tokens (the paper's code uses 512)."""
     overflow: Literal["drop", "truncate"] = "drop"
-    """What happens to longer rows. A row whose prompt alone fills ``max_length`` is dropped."""
+    """What happens to longer conversations. One whose prompt alone fills ``max_length`` is dropped.
+    Documents (shape ``text``) are cut into pieces of ``max_length``; nothing of them is lost."""
     num_workers: int | None = Field(default=None, ge=1)
     """Processes to tokenise with; null: as many as pay. Does not change the result."""

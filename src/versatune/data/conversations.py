@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from versatune.data.config import FIELDS, Shape
@@ -13,23 +13,24 @@ from versatune.data.fields import (
     content_of,
     documents_of,
     history_of,
-    is_empty,
     kind_of,
     text_of,
     tools_of,
     turn_fields,
-    unknown_turn_keys,
 )
-from versatune.errors import VersatuneError
 
-__all__ = ["Messages", "RejectedError", "conversation", "detect_shape", "ignored_columns"]
+__all__ = ["DOCUMENT", "Messages", "RejectedError", "conversation", "is_document"]
 
 Messages = list[dict[str, Any]]
 """``[{"role": "system" | "user" | "assistant" | "tool", "content": text}, ...]``.
 
 A turn may also have what ``fields.turn_fields`` gives. What belongs to the whole conversation
-(``tools``, ``documents``) stands on its first turn.
+(``tools``, ``documents``) stands on its first turn. A row that is no conversation is one message
+of the role :data:`DOCUMENT`.
 """
+
+DOCUMENT = "document"
+"""The role of the only message of a row that is a text of its own."""
 
 OPTIONAL = ("input", "system", "history", "tools", "documents")
 
@@ -57,29 +58,14 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")
 
 
-def detect_shape(columns: Iterable[str], mapping: Mapping[str, str], where: str) -> Shape:
-    """The shape whose necessary fields are all there, after the column map.
-
-    Raises VersatuneError when no shape fits.
-    """
-    there = set(columns)
-    known: tuple[Shape, ...] = ("messages", "sharegpt", "alpaca", "prompt_completion")
-    for shape in known:
-        if all(mapping.get(f, f) in there for f in FIELDS[shape] if f not in OPTIONAL):
-            return shape
-    raise VersatuneError(
-        f"{where}: the columns {', '.join(sorted(there))} fit no known shape ("
-        + "; ".join(f"{s}: {', '.join(f)}" for s, f in FIELDS.items())
-        + "). Set the source's `columns`, for example {prompt: question, completion: answer}."
-    )
-
-
 def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]) -> Messages:
-    """The checked conversation of one row. Raises RejectedError with the reason."""
+    """The checked conversation, or document, of one row. Raises RejectedError with the reason."""
     fields = {f: values.get(columns.get(f, f)) for f in FIELDS[shape]}
     for field in FIELDS[shape]:
         if field not in OPTIONAL and columns.get(field, field) not in values:
             raise RejectedError("missing_column", f"no {columns.get(field, field)!r}")
+    if shape == "text":
+        return _encodable([_document(_text(fields, "text"))])
     if shape == "alpaca":
         prompt, extra = _text(fields, "instruction"), _optional(fields, "input")
         user = f"{prompt}\n\n{extra}" if prompt and extra else prompt or extra
@@ -106,29 +92,9 @@ def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, 
     return _encodable(turns)
 
 
-def ignored_columns(
-    values: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]
-) -> set[str]:
-    """What a row holds that :func:`conversation` does not use.
-
-    Columns by their name, keys of turns as ``messages[].key``; empty ones don't count.
-    """
-    used = {columns.get(f, f) for f in FIELDS[shape]}
-    found = {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
-    if shape in _TURN_KEYS:
-        field, keys = _TURN_KEYS[shape]
-        turns = values.get(columns.get(field, field))
-        for turn in turns if isinstance(turns, list) else ():
-            if isinstance(turn, Mapping) and len(turn) > len(keys):
-                role = ROLES.get(str(turn.get(keys[0])).strip().lower())
-                found |= {f"{field}[].{key}" for key in unknown_turn_keys(turn, keys, role)}
-    return found
-
-
-_TURN_KEYS = {
-    "messages": ("messages", ("role", "content")),
-    "sharegpt": ("conversations", ("from", "value")),
-}
+def is_document(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a row is a document, not a conversation."""
+    return bool(messages[0]["role"] == DOCUMENT)
 
 
 def stored(messages: Messages) -> list[dict[str, Any]]:
@@ -161,6 +127,12 @@ def besides_text(messages: Messages) -> str:
 
 def _besides(message: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in message.items() if k not in ("role", "content")}
+
+
+def _document(text: str) -> dict[str, Any]:
+    if not _VISIBLE.search(text):
+        raise RejectedError("empty_document", "the document is empty")
+    return _turn(DOCUMENT, text)
 
 
 def _turn(role: str, content: str) -> dict[str, Any]:
@@ -244,8 +216,9 @@ def _next(turn: Mapping[str, Any]) -> tuple[str, ...]:
 def _encodable(turns: Messages) -> Messages:
     for turn in turns:
         text, role = turn["content"] + besides_text([turn]), turn["role"]
+        said = "the document" if role == DOCUMENT else f"a turn of the {role}"
         if not text.isascii() and (found := _SURROGATE.search(text)):
             if _ESCAPED_BYTE.match(found.group()):
-                raise RejectedError("not_utf8", f"an undecodable byte in a turn of the {role}")
-            raise RejectedError("lone_surrogate", f"half a character in a turn of the {role}")
+                raise RejectedError("not_utf8", f"an undecodable byte in {said}")
+            raise RejectedError("lone_surrogate", f"half a character in {said}")
     return turns

@@ -61,16 +61,16 @@ def band_rows(threshold: float) -> int:
 
 def near_duplicates(
     signature: Signatures, answers: U64, alive: npt.NDArray[np.bool_], threshold: float
-) -> npt.NDArray[np.bool_]:
-    """Which rows are near duplicates of an earlier row that stays; shape (rows,).
+) -> Ints:
+    """The earlier row that stays and that a row is a near duplicate of, or -1; shape (rows,).
 
     ``answers``: rows with different values are never duplicates. ``alive``: rows to look at.
     A row goes only when its own similarity with a staying row reaches ``threshold`` (estimated
     from the signatures, standard error 0.03), never through a chain of similar rows.
     """
-    dropped = np.zeros(len(signature), dtype=bool)
+    original = np.full(len(signature), -1, dtype=np.int64)
     if not alive.any():
-        return dropped
+        return original
     size = band_rows(threshold)
     pairs = [
         _band_pairs(signature, answers, alive, slice(at, at + size), threshold)
@@ -80,9 +80,9 @@ def near_duplicates(
     order = np.lexsort((second, first))
     first, second = first[order], second[order]
     for later, earlier in zip(first.tolist(), second.tolist(), strict=True):
-        if not dropped[earlier]:
-            dropped[later] = True
-    return dropped
+        if original[earlier] < 0 and original[later] < 0:
+            original[later] = earlier
+    return original
 
 
 def _band_pairs(

@@ -62,7 +62,8 @@ class LeakIndex:
 def read_questions(path: Path) -> list[str]:
     """What is asked in a JSONL file of evaluation items: ``question``, ``prompt`` or ``text``.
 
-    Raises VersatuneError with the line when an item has none of them.
+    Raises VersatuneError with the line when an item has none of them, or two equal choices: such
+    a file is refused here, before any training, and not first when it is asked.
     """
     questions = []
     try:
@@ -75,10 +76,23 @@ def read_questions(path: Path) -> list[str]:
     return questions
 
 
+def equal_choices(choices: object) -> str | None:
+    """What is wrong with choices of which two are the same text; None when they differ."""
+    if not isinstance(choices, list):
+        return None
+    texts = [choice.strip() for choice in choices if isinstance(choice, str)]
+    for text in texts:
+        if texts.count(text) > 1:
+            return f"'choices' holds {text!r} more than once, so the right one can't be told"
+    return None
+
+
 def _question(item: object, where: str) -> str:
     values = [item.get(key) for key in _ASKED] if isinstance(item, dict) else []
     for value in values:
         if isinstance(value, str) and value.strip():
+            if problem := equal_choices(item.get("choices")):  # type: ignore[attr-defined]
+                raise VersatuneError(f"{where}: {problem}.")
             value.encode()  # half a character can't be compared
             return value
     raise VersatuneError(f"{where}: the evaluation item has no `question`, `prompt` or `text`.")

@@ -7,31 +7,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versatune.artifacts import FolderRef
-from versatune.data.conversations import RejectedError
+from versatune.data.conversations import RejectedError, is_document
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedTokenizerBase
 
-    from versatune.data.encode import Encoder, Example
+    from versatune.data.encode import Example
+    from versatune.data.shards import Encoders
 
 MARKS = ("⟦", "⟧")
 """Stand around what is supervised; the same signs in a row's own text become brackets."""
 TRIED = 30
 """Rows of a domain that are tried at most, where some can't be rendered."""
+PIECES = 3
+"""Pieces of a document that are shown at most."""
 PART, WHOLE = 400, 3000
 """Characters shown of a part of a text, and of a text."""
 
 
 def preview(
-    clean: FolderRef, tokenizer: "PreTrainedTokenizerBase", encoder: "Encoder", per_domain: int = 3
+    clean: FolderRef, tokenizer: "PreTrainedTokenizerBase", encoder: "Encoders", per_domain: int = 3
 ) -> dict[str, list[dict[str, Any]]]:
     """For each domain ``per_domain`` rows to train on: the first, the last, and between them.
 
     ``clean``: the result of :func:`versatune.data.clean.clean`. Each entry has ``row``
     (file:line), ``tokens``, ``supervised_tokens`` and ``text``: the rendered text, read back from
     its tokens with control tokens visible, supervised tokens between :data:`MARKS`, long parts
-    shortened. A conversation that gives several examples has an entry for each.
+    shortened. A conversation that gives several examples has an entry for each, a document one for
+    each of its first :data:`PIECES` pieces.
     """
     import datasets
 
@@ -67,7 +71,7 @@ def _of_domain(
     rows: "datasets.Dataset",
     mine: Any,
     tokenizer: "PreTrainedTokenizerBase",
-    encoder: "Encoder",
+    encoder: "Encoders",
     wanted: int,
 ) -> Iterator[dict[str, Any]]:
     spread = mine[np.linspace(0, len(mine) - 1, min(wanted, len(mine))).astype(int)].tolist()
@@ -78,7 +82,7 @@ def _of_domain(
         (result,) = encoder.encode([row["messages"]])
         if isinstance(result, RejectedError):
             continue
-        for example in result.all:
+        for example in result[:PIECES] if is_document(row["messages"]) else result:
             yield {
                 "row": row["row"],
                 "tokens": len(example.ids),

@@ -1,11 +1,14 @@
 """The account of ingest: where every row that was read went."""
 
+import logging
 from typing import Any
 
 from versatune.artifacts import FolderRef, read_json
-from versatune.data.accounts import EXAMPLES, Rejects
-from versatune.data.clean import REPORT
-from versatune.data.tokenize import EXAMPLES as SHOWN
+from versatune.data.accounts import Rejects
+from versatune.data.clean import REPORT, summary
+from versatune.data.tokenize import EXAMPLES, SPLITS
+
+logger = logging.getLogger(__name__)
 
 
 def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
@@ -13,38 +16,36 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
 
     Returns ``data_fingerprint``, ``max_length`` and ``domains``: per domain ``read``,
     ``rejected`` (reason -> ``count`` and ``examples`` with file:line; rows that tokenising dropped
-    are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``), ``leaked``,
-    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, ``ignored_columns`` (name -> rows
-    that have it), and for ``train`` and ``validation`` the ``*_rows``, ``*_examples`` (more than
-    rows where the template makes several of a conversation), ``*_tokens`` and
-    ``*_supervised_tokens``, and ``examples``: rows as they are trained on, see ``preview``. For
-    every domain
+    are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``),
+    ``duplicates_of`` (those of them that repeat another domain's rows: domain -> ``count`` and
+    ``examples``), ``leaked``, ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``,
+    ``ignored_columns`` (name -> rows that have it), ``documents`` (how many of the rows that
+    stay are no conversations), and for ``train`` and ``validation`` the ``*_rows``, ``*_examples``
+    (rows of the store: more where the template makes several of a conversation, or a document was
+    cut), ``*_tokens`` and ``*_supervised_tokens``, and ``examples``: rows as they are trained on,
+    see ``preview``. For every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
     cleaned = read_json(clean.path / REPORT)
-    dropped = read_json(tokenized.path / REPORT)
-    shown = read_json(tokenized.path / SHOWN)
+    tokenised = read_json(tokenized.path / REPORT)
+    shown = read_json(tokenized.path / EXAMPLES)
     domains = {}
     for name, entry in cleaned.items():
-        rejects = Rejects(keep=sum(r["count"] for r in entry["rejected"].values()) + EXAMPLES)
-        rejects.merge(entry["rejected"])
-        rejects.merge(dropped[name]["dropped"])
         counts = {
             f"{split}_{unit}": tokenized.facts[split][name][unit]
-            for split in ("train", "validation")
+            for split in SPLITS
             for unit in ("tokens", "supervised_tokens")
         }
-        for split, conversations in dropped[name]["conversations"].items():
-            counts[f"{split}_rows"] = conversations
-            counts[f"{split}_examples"] = tokenized.facts[split][name]["rows"]
+        kept = (f"{split}_{unit}" for split in SPLITS for unit in ("rows", "examples"))
         domains[name] = {
             **entry,
-            "rejected": rejects.as_dict(),
-            "truncated": dropped[name]["truncated"],
+            "rejected": Rejects.of(entry["rejected"], tokenised[name]["dropped"]).as_dict(),
+            **{key: tokenised[name][key] for key in ("truncated", "documents", *kept)},
             **counts,
             "examples": shown[name],
         }
+        logger.info("%s", summary(name, domains[name]))
     return {
         "data_fingerprint": tokenized.facts["data_fingerprint"],
         "max_length": tokenized.facts["max_length"],

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from versatune.data.config import CleanParams, DomainConfig
 from versatune.data.duplicates import Signatures, near_duplicates
-from versatune.data.text import U64, uniform
+from versatune.data.text import U64, Ints, uniform
 from versatune.errors import VersatuneError
 
 Mask = npt.NDArray[np.bool_]
@@ -51,18 +51,42 @@ class Keys:
     """MinHash signatures, shape (rows, 128); None when near duplicates stay."""
 
 
-def decide(keys: Keys, domains: Mapping[str, DomainConfig], params: CleanParams) -> Fates:
+@dataclass(frozen=True)
+class Duplicates:
+    """Rows that repeat another; both of shape (rows,)."""
+
+    original: Ints
+    """The earlier row that stays, -1 where a row repeats none."""
+    near: Mask
+    """Whether the two are near duplicates, not equal."""
+
+
+def find_duplicates(keys: Keys, params: CleanParams) -> Duplicates:
+    """The rows that repeat an earlier one, of whichever domain; rows that leak are left aside."""
+    original = exact_duplicates(keys.row, ~keys.leaked)
+    near = np.full(len(original), -1, dtype=np.int64)
+    if keys.signature is not None and params.near_duplicate_threshold is not None:
+        alive = ~keys.leaked & (original < 0)
+        near = near_duplicates(keys.signature, keys.answer, alive, params.near_duplicate_threshold)
+    return Duplicates(np.maximum(original, near), near >= 0)
+
+
+def decide(
+    keys: Keys,
+    domains: Mapping[str, DomainConfig],
+    params: CleanParams,
+    duplicates: Duplicates | None = None,
+) -> Fates:
     """The fate of every row; shape (rows,), values of :class:`Fate`.
 
+    ``duplicates``: those of :func:`find_duplicates`, found here when left out.
     Raises VersatuneError when a domain has no rows left or can't be split.
     """
     fates = np.full(len(keys.row), Fate.TRAIN, dtype=np.int8)
     fates[keys.leaked] = Fate.LEAKED
-    fates[exact_duplicates(keys.row, fates == Fate.TRAIN)] = Fate.EXACT
-    if keys.signature is not None and params.near_duplicate_threshold is not None:
-        alive = fates == Fate.TRAIN
-        near = near_duplicates(keys.signature, keys.answer, alive, params.near_duplicate_threshold)
-        fates[near] = Fate.NEAR
+    duplicates = duplicates or find_duplicates(keys, params)
+    fates[duplicates.original >= 0] = Fate.EXACT
+    fates[duplicates.near] = Fate.NEAR
     draw = uniform(keys.row, params.seed)
     for d, (name, config) in enumerate(domains.items()):
         mine = keys.domain == d
@@ -88,7 +112,9 @@ def decide(keys: Keys, domains: Mapping[str, DomainConfig], params: CleanParams)
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided between training and validation; "
-                "add rows, or lower ingest.min_validation_rows or validation_fraction."
+                "add rows, or lower ingest.min_validation_rows or validation_fraction. (A document "
+                "stays whole on one side: make several of a long text, or set the source's "
+                "`format` to lines if each line is one.)"
             )
     return fates
 
@@ -100,13 +126,17 @@ def _nothing_left(name: str, fates: Fates) -> str:
     return f"domains.{name}: no rows are left ({lost or 'none were sound'})."
 
 
-def exact_duplicates(rows: U64, alive: Mask) -> Mask:
-    """Rows that equal an earlier one among ``alive``, in this or in an earlier domain."""
+def exact_duplicates(rows: U64, alive: Mask) -> Ints:
+    """The first row among ``alive`` that a later one equals, in this or in an earlier domain.
+
+    -1 for the first ones, and for rows that are not ``alive``; shape (rows,).
+    """
     where = np.flatnonzero(alive)
-    _, first = np.unique(rows[where], return_index=True)
-    doubles = alive.copy()
-    doubles[where[first]] = False
-    return doubles
+    _, first, inverse = np.unique(rows[where], return_index=True, return_inverse=True)
+    original = np.full(len(rows), -1, dtype=np.int64)
+    original[where] = where[first][inverse]
+    original[original == np.arange(len(rows))] = -1
+    return original
 
 
 def left_out_by_weight(

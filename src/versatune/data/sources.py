@@ -7,7 +7,7 @@ from typing import Any
 
 from versatune.artifacts import file_digest, folder_digest, read_json
 from versatune.data.config import DomainConfig, Format, Source
-from versatune.data.readers import files_of
+from versatune.data.files import files_of
 from versatune.errors import VersatuneError
 
 

@@ -5,17 +5,16 @@ run goes on with the shards that are missing. The result does not depend on the 
 processes.
 
 Raises VersatuneError: ``max_length`` is more than the model takes; the tokenizer has no fast form;
-a domain has no rows left in a split; a worker process died.
+a domain has no rows left in a split; cleaning and tokenising together lose more of a domain's rows
+than ``ingest.max_reject_rate`` allows; a worker process died.
 """
 
 import contextlib
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,24 +29,26 @@ from versatune.artifacts import (
 )
 from versatune.data.accounts import TokenNotes
 from versatune.data.config import TokenizeParams
+from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
 from versatune.work import Piece
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from versatune.data.encode import Encoder, EncoderSpec
+    from versatune.data.documents import DocumentSpec
+    from versatune.data.encode import EncoderSpec
+    from versatune.data.shards import Encoders, Task
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation")
-BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 3
+VERSION = 4
 """Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
@@ -65,10 +66,11 @@ def tokenize(
     """The rows of :func:`versatune.data.clean.clean` as tokens.
 
     ``checkpoint``: the Hugging Face folder with the tokenizer, read by ``load_tokenizer`` only
-    when there is work. Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for
-    its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
-    ``supervised_tokens``. ``report.json`` counts the ``conversations`` of each split (fewer than
-    rows where the template makes several of one) and the rows that were dropped or truncated.
+    when there is work. Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands
+    for its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
+    ``supervised_tokens``. ``report.json`` counts, for each domain, rows that were dropped or
+    truncated, and for each split the ``*_rows`` of the data that stay and the ``*_examples`` that
+    they became: the rows of the store. ``examples.json`` shows some of these (``preview``).
     """
     _check_length(checkpoint, params.max_length)
     inputs = {
@@ -89,23 +91,6 @@ def tokenizer_fingerprint(checkpoint: Path) -> str:
     return fingerprint({f.name: file_digest(f) for f in files})
 
 
-@dataclass(frozen=True)
-class _Task:
-    """One shard to make."""
-
-    source: Path
-    target: Path
-
-    @property
-    def notes(self) -> Path:
-        """Where the shard's counts lie; written before the shard itself."""
-        return self.target.with_suffix(".json")
-
-    @property
-    def done(self) -> bool:
-        return self.target.is_file() and self.notes.is_file()
-
-
 def _tokenize(
     data: FolderRef,
     checkpoint: Path,
@@ -116,12 +101,14 @@ def _tokenize(
     from versatune.data.answers import Answers
     from versatune.data.arrow import describe
     from versatune.data.conversations import RejectedError
-    from versatune.data.encode import SCHEMA, Encoder, EncoderSpec
+    from versatune.data.documents import DocumentSpec
+    from versatune.data.encode import SCHEMA, EncoderSpec
     from versatune.data.preview import preview
+    from versatune.data.shards import Encoders, Task
 
     tokenizer = load_tokenizer(checkpoint)
-    spec = EncoderSpec.of(tokenizer)
-    encoder = Encoder(spec, params.max_length, params.overflow)
+    spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
+    encoder = Encoders.of(*spec, params)
     # A template that refuses the example will say so of the rows.
     with contextlib.suppress(RejectedError):
         if Answers(tokenizer).end is None:
@@ -132,7 +119,7 @@ def _tokenize(
     names: list[str] = data.facts["domains"]
     tasks = {
         split: [
-            _Task(shard, folder / split / shard.name)
+            Task(shard, folder / split / shard.name)
             for shard in sorted((data.path / split).glob("data-*.arrow"))
         ]
         for split in SPLITS
@@ -141,11 +128,13 @@ def _tokenize(
     rows = sum(sum(of_split.values()) for of_split in data.facts["rows"].values())
     _run(todo, spec, encoder, params, rows)
     facts: dict[str, Any] = {}
-    conversations: dict[str, dict[str, int]] = {}
-    report = {name: TokenNotes() for name in names}
-    for split in SPLITS:
-        found = _collect(tasks[split], names, report)
-        _check_rows(found, split, params.max_length)
+    totals = {name: TokenNotes() for name in names}
+    kept: dict[str, dict[str, int]] = {name: {} for name in names}
+    notes_of = {split: _collect(tasks[split], names, totals) for split in SPLITS}
+    check_rows(notes_of["train"], "train", params.max_length)
+    check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
+    check_rows(notes_of["validation"], "validation", params.max_length)
+    for split, found in notes_of.items():
         facts[split] = {
             name: {
                 "rows": n.examples,
@@ -154,13 +143,12 @@ def _tokenize(
             }
             for name, n in found.items()
         }
-        for name, n in found.items():
-            conversations.setdefault(name, {})[split] = n.rows
+        for name, notes in found.items():
+            kept[name] |= {f"{split}_rows": notes.rows, f"{split}_examples": notes.examples}
         describe(folder / split, [task.target.name for task in tasks[split]], SCHEMA)
-    write_json(
-        folder / REPORT,
-        {n: {**notes.as_dict(), "conversations": conversations[n]} for n, notes in report.items()},
-    )
+    for name in names:
+        tell_kept(name, totals[name], kept[name])
+    write_json(folder / REPORT, {name: {**n.as_dict(), **kept[name]} for name, n in totals.items()})
     write_json(folder / EXAMPLES, preview(data, tokenizer, encoder))
     return {
         "domains": names,
@@ -172,9 +160,9 @@ def _tokenize(
 
 
 def _run(
-    todo: list[_Task],
-    spec: "EncoderSpec",
-    encoder: "Encoder",
+    todo: "list[Task]",
+    spec: "tuple[EncoderSpec, DocumentSpec]",
+    encoder: "Encoders",
     params: TokenizeParams,
     rows: int,
 ) -> None:
@@ -209,65 +197,29 @@ def _run(
                 raise
 
 
-_worker: dict[str, "Encoder"] = {}
+_worker: "dict[str, Encoders]" = {}
 
 
-def _start_worker(spec: "EncoderSpec", params: TokenizeParams) -> None:
+def _start_worker(spec: "tuple[EncoderSpec, DocumentSpec]", params: TokenizeParams) -> None:
     """Every worker is one thread: there are as many workers as the parameters want."""
-    from versatune.data.encode import Encoder
+    from versatune.data.shards import Encoders
 
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker["encoder"] = Encoder(spec, params.max_length, params.overflow)
+    _worker["encoder"] = Encoders.of(*spec, params)
 
 
-def _work(task: _Task) -> None:
+def _work(task: "Task") -> None:
     _make(task, _worker["encoder"])
 
 
-def _make(task: _Task, encoder: "Encoder") -> None:
-    """Encode one shard of cleaned rows."""
-    import pyarrow as pa
+def _make(task: "Task", encoder: "Encoders") -> None:
+    from versatune.data.shards import make_shard
 
-    from versatune.data.arrow import read_shard, write_shard
-    from versatune.data.conversations import Messages, RejectedError
-    from versatune.data.encode import SCHEMA, Example, to_arrow
-
-    notes: dict[int, TokenNotes] = {}
-    tables = [SCHEMA.empty_table()]
-    waiting: deque[dict[str, list[Any]]] = deque()
-
-    def conversations() -> Iterator[list[Messages]]:
-        for batch in read_shard(task.source).to_batches(max_chunksize=BATCH):
-            waiting.append(batch.to_pydict())
-            yield waiting[-1]["messages"]
-
-    for results in encoder.encode_batches(conversations()):
-        columns = waiting.popleft()
-        kept: list[tuple[int, Example]] = []
-        for number, result in enumerate(results):
-            noted = notes.setdefault(columns["domain"][number], TokenNotes())
-            if isinstance(result, RejectedError):
-                noted.dropped.add(result.reason, columns["row"][number], result.detail)
-            else:
-                tokens, supervised = (
-                    sum(len(e.ids) for e in result.all),
-                    sum(e.n_supervised for e in result.all),
-                )
-                noted.keep(len(result.all), tokens, supervised, result.truncated)
-                kept += [(number, example) for example in result.all]
-        tables.append(
-            to_arrow(
-                [example for _, example in kept],
-                [columns["domain"][n] for n, _ in kept],
-                [columns["row"][n] for n, _ in kept],
-            )
-        )
-    write_json(task.notes, {str(domain): noted.as_dict() for domain, noted in notes.items()})
-    write_shard(task.target, pa.concat_tables(tables).combine_chunks())
+    make_shard(task, encoder)
 
 
 def _collect(
-    tasks: list[_Task], names: list[str], totals: dict[str, TokenNotes]
+    tasks: "list[Task]", names: list[str], totals: dict[str, TokenNotes]
 ) -> dict[str, TokenNotes]:
     """The counts of one split's shards by domain, which are also added to ``totals``."""
     found = {name: TokenNotes() for name in names}
@@ -276,15 +228,6 @@ def _collect(
             found[names[int(domain)]].merge(entry)
             totals[names[int(domain)]].merge(entry)
     return found
-
-
-def _check_rows(found: dict[str, TokenNotes], split: str, max_length: int) -> None:
-    for name, notes in found.items():
-        if not notes.rows:
-            raise VersatuneError(
-                f"domains.{name}: no {split} rows are left after tokenising to "
-                f"tokenize.max_length {max_length}: {notes.dropped.worst()}."
-            )
 
 
 def _check_length(checkpoint: Path, max_length: int) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from versatune.artifacts import file_digest, fingerprint
+from versatune.data.leaks import equal_choices
 from versatune.errors import VersatuneError
 
 Kind = Literal["multiple_choice", "generation", "humaneval", "mbpp"]
@@ -62,7 +63,7 @@ def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
     """Read one evaluation file (JSON lines).
 
     Raises VersatuneError with file and line on the first fault: not JSON, a missing field, no
-    choices, an answer that is no index of them.
+    choices, two equal ones, an answer that is no index of them.
     """
     path = Path(path)
     try:
@@ -151,6 +152,8 @@ def _check_choice(item: Item) -> str | None:
         return f"'choices' must be a list of at least two, found {choices!r}"
     if not all(isinstance(c, str) and c.strip() for c in choices):
         return f"'choices' must be texts that are not empty, found {choices!r}"
+    if problem := equal_choices(choices):
+        return problem
     if not isinstance(answer, int) or isinstance(answer, bool):
         return f"'answer' must be the index of the right choice, counted from 0, found {answer!r}"
     if not 0 <= answer < len(choices):

@@ -52,7 +52,8 @@ def pretrain(params: "PretrainParams", corpus: Path, folder: Path) -> dict[str, 
     that of a run that was not (with as many threads). Raises VersatuneError when a document has
     more than ``params.max_length`` tokens or the corpus is empty.
     """
-    texts = [json.loads(line)["text"] for line in corpus.read_text(encoding="utf-8").splitlines()]
+    with corpus.open(encoding="utf-8", newline="\n") as lines:  # texts may hold other separators
+        texts = [json.loads(line)["text"] for line in lines]
     if not texts:
         raise VersatuneError(f"{corpus} holds no documents to pretrain on.")
     tokenizer = train_tokenizer(texts, params.vocab_size)

@@ -109,7 +109,7 @@ def _follow(path: Path) -> Iterator[str | None]:
     while True:
         text = path.read_bytes()[at:] if path.is_file() else b""
         end = text.rfind(b"\n") + 1
-        yield from text[:end].decode().splitlines()
+        yield from text[:end].decode().split("\n")[:-1]
         at += end
         yield None
 

@@ -1,5 +1,6 @@
 """A tokenised store in another model's tokens, for reference runs of a proxy."""
 
+from collections.abc import Collection
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -11,20 +12,21 @@ from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
 from versatune.work import Piece
 
-ENDS = 2
-"""Raised when rows would end otherwise, so that kept stores are not used."""
+VERSION = 3
+"""Raised when the same store would be turned otherwise, so that kept ones are not used."""
 
 
 def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> Piece:
     """Every example decoded with ``base``'s tokenizer and encoded with the proxy's.
 
     Supervised and other parts are turned one by one, so that labels keep their place; special
-    tokens of the base (its chat template's) are left out, and a supervised part ends with what
-    ends an answer of the proxy. The bytes, by which losses are compared, stay those of the store;
-    nothing is cut, so ``max_length`` becomes the longest example's.
+    tokens of the base (its chat template's) are left out. An answer that ends with one ends with
+    what ends an answer of the proxy, a document with the proxy's end token. The bytes, by which
+    losses are compared, stay those of the store; nothing is cut, so ``max_length`` becomes the
+    longest example's.
     """
     inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
-    return Piece({**inputs, "ends": ENDS}, partial(_retokenize, store, base, proxy))
+    return Piece({"version": VERSION, **inputs}, partial(_retokenize, store, base, proxy))
 
 
 def _retokenize(
@@ -36,28 +38,39 @@ def _retokenize(
 
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     end = stop_tokens(new, new.eos_token_id)[0]
+    control = {number for number, token in old.added_tokens_decoder.items() if token.special}
     longest = 1
     splits: tuple[Split, ...] = ("train", "validation")
     for split in splits:
         rows = datasets.load_from_disk(str(store.path / split))
         turned = rows.map(
-            lambda row: _turn(row, old, new, end), features=rows.features, desc=f"{split} rows"
+            lambda row: _turn(row, old, new, end, control),
+            features=rows.features,
+            desc=f"{split} rows",
         )
         longest = max(longest, *turned["length"])
         turned.save_to_disk(str(folder / split))
     return {"domains": store.facts["domains"], "max_length": longest}
 
 
-def _turn(row: dict[str, Any], old: Any, new: Any, end: int) -> dict[str, Any]:
+def _turn(
+    row: dict[str, Any], old: Any, new: Any, end: int, control: Collection[int]
+) -> dict[str, Any]:
+    """``end``: what ends an answer in ``new``; ``control``: the control tokens of ``old``."""
+    if IGNORE not in row["labels"][1:]:  # a document: nothing is asked
+        end = new.eos_token_id
     ids: list[int] = []
     labels: list[int] = []
     marked = zip(row["input_ids"], (label != IGNORE for label in row["labels"]), strict=True)
     for supervised, part in groupby(marked, key=lambda pair: pair[1]):
-        text = old.decode([token for token, _ in part], skip_special_tokens=True)
+        given = [token for token, _ in part]
+        text = old.decode(given, skip_special_tokens=True)
         tokens = new(text, add_special_tokens=False)["input_ids"]
-        tokens += [end] if supervised else []
+        # One that is cut off does not end.
+        tokens += [end] if supervised and given[-1] in control else []
         ids += tokens
         labels += tokens if supervised else [IGNORE] * len(tokens)
+    labels[:1] = [IGNORE]  # of a document whose begin token is left out: nothing predicts it
     return {
         "input_ids": ids,
         "labels": labels,

@@ -208,6 +208,20 @@ def test_a_column_that_one_row_has_is_enough(tmp_path: Path) -> None:
     assert sum("of 7" in r["messages"][0]["content"] for r in found) == 1
 
 
+def test_equal_choices_are_refused_before_any_training(cleaner: Clean) -> None:
+    cleaner(lines("law"), evaluation=["Which is which?"])
+    item = {"question": "Which is it, then?", "choices": ["a", "b", " a"], "answer": 0}
+    Path("eval.jsonl").write_text(
+        json.dumps({**item, "choices": ["a", "A"]}) + "\n" + json.dumps(item)
+    )
+    config: dict[str, Any] = {
+        n: {"description": n, "sources": [{"path": f"{n} ünder.jsonl"}]} for n in ("law", "code")
+    }
+    config["law"]["evaluation"] = [{"path": "eval.jsonl"}]
+    with pytest.raises(VersatuneError, match=r"eval\.jsonl:2: 'choices' holds 'a' more than once"):
+        make_folder(clean(Domains.model_validate(config), CleanParams(seed=0)), "clean")
+
+
 @pytest.mark.parametrize("items", ["not json", '{"choices": []}', '{"question": " "}', "[1]"])
 def test_evaluation_files_without_questions_are_named(cleaner: Clean, items: str) -> None:
     cleaner(lines("law"), evaluation=["Which is which?"])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versatune.data.config import Domains, EvaluationFile, Source
-from versatune.data.conversations import RejectedError, conversation, detect_shape
+from versatune.data.conversations import RejectedError, conversation
+from versatune.data.shapes import detect_shape
 from versatune.errors import VersatuneError
 
 U, A, S = "user", "assistant", "system"

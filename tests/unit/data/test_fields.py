@@ -11,11 +11,11 @@ from versatune.data.config import CleanParams, Domains
 from versatune.data.conversations import (
     RejectedError,
     conversation,
-    detect_shape,
-    ignored_columns,
     loaded,
     stored,
 )
+from versatune.data.shapes import detect_shape, ignored_columns, ignored_keys, settle
+from versatune.work import make_folder
 
 ASKED = {"role": "user", "content": "how warm is it in Trier?"}
 ANSWER = {"role": "assistant", "content": "12 degrees"}
@@ -191,15 +191,72 @@ def test_unused_columns_and_keys_are_named() -> None:
         "license": "",
         "note": None,
     }
-    assert ignored_columns(row, "messages", {}) == {
-        "source",
-        "messages[].id",
-        "messages[].train",
-        "messages[].score",
-    }
+    named = {"source", "messages[].id", "messages[].train", "messages[].score"}
+    assert ignored(row, "messages", {}) == named
     mapped = {"question": "p", "answer": "c", "prompt": "unused"}
     columns = {"prompt": "question", "completion": "answer"}
-    assert ignored_columns(mapped, "prompt_completion", columns) == {"prompt"}
+    assert ignored(mapped, "prompt_completion", columns) == {"prompt"}
+    assert ignored({"text": "t", "url": "u", "id": None}, "text", {}) == {"url"}
+
+
+def ignored(row: dict[str, Any], shape: Any, columns: dict[str, str]) -> set[str]:
+    return ignored_columns(row, shape, columns) | ignored_keys(*settle(row, shape, columns), shape)
+
+
+SPOKEN = [
+    {"from": "human", "value": "how warm is it in Trier?", "id": 1},
+    {"from": "gpt", "value": None, "thinking": "ask", "tool_calls": [CALL], "weight": 0},
+    {"from": "observation", "value": "12"},
+    {"from": "gpt", "value": "12 degrees", "mood": "calm"},
+]
+"""Turns in the keys of the other shape."""
+BY_COLUMN = {key: [t.get(key) for t in SPOKEN] for key in ("from", "value", "id", "thinking",
+             "tool_calls", "weight", "mood")}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ["messages", "sharegpt"])
+@pytest.mark.parametrize("written", [SPOKEN, json.dumps(SPOKEN), repr(SPOKEN), BY_COLUMN])
+def test_turns_in_every_spelling_keep_their_fields(shape: Any, written: Any) -> None:
+    field = {"messages": "messages", "sharegpt": "conversations"}[shape]
+    row = {field: written, "system": "Be brief.", "tools": json.dumps([TOOL])}
+    values, settled = settle(row, shape, {})
+    assert conversation(values, settled, {}) == [
+        {"role": "system", "content": "Be brief.", "tools": [TOOL]},
+        ASKED,
+        {**CALLING, "reasoning_content": "ask", "train": False},
+        RESULT,
+        ANSWER,
+    ]
+    assert ignored(row, shape, {}) == {f"{field}[].id", f"{field}[].mood"}
+
+
+def test_a_prompt_and_a_completion_of_turns_keep_fields_columns_and_history() -> None:
+    system = {"role": "system", "content": "Be brief."}
+    called = {"role": "assistant", "tool_calls": [CALL], "score": 1}
+    row = {
+        "prompt": [{"role": "user", "content": "how warm is it in Trier?"}],
+        "completion": [called, RESULT, {"from": "gpt", "value": "12 degrees"}],
+        "history": [["hello", "good day"]],
+        "tools": [TOOL],
+        "system": "Be brief.",
+        "chosen": "x",
+    }
+    told = [
+        {"role": "user", "content": "hello"},
+        {"role": "assistant", "content": "good day"},
+        ASKED,
+        CALLING,
+        RESULT,
+        ANSWER,
+    ]
+    expected = [{**system, "tools": [TOOL]}, *told]
+    values, shape = settle(row, "prompt_completion", {})
+    assert conversation(values, shape, {}) == expected
+    assert ignored(row, "prompt_completion", {}) == {"chosen", "prompt/completion[].score"}
+    begun = {**row, "prompt": [system, *row["prompt"]], "system": None}  # type: ignore[misc]
+    assert conversation(*settle(begun, "prompt_completion", {}), {}) == expected
+    with pytest.raises(RejectedError, match="beside the column system"):
+        conversation(*settle({**begun, "system": "x"}, "prompt_completion", {}), {})
 
 
 def test_the_account_names_ignored_columns_once(
@@ -219,9 +276,9 @@ def test_the_account_names_ignored_columns_once(
         ]
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
         config[name] = {"description": name, "sources": [{"path": str(path)}]}
-    params = CleanParams(folder=tmp_path / "clean", seed=0)
+    params = CleanParams(seed=0)
     with caplog.at_level("INFO", "versatune"):
-        ref = clean(Domains.model_validate(config), params)
+        ref = make_folder(clean(Domains.model_validate(config), params), tmp_path / "clean")
     report = json.loads((ref.path / "report.json").read_text())
     assert report["law"]["ignored_columns"] == {"id": 20, "u": 3}
     assert caplog.text.count("law: ignored columns: id (20 rows), u (3 rows).") == 1

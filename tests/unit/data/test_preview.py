@@ -9,13 +9,16 @@ import pytest
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
-from versatune.data.encode import Encoder, EncoderSpec
+from versatune.data.documents import DocumentSpec
+from versatune.data.encode import EncoderSpec
 from versatune.data.preview import PART, marked, preview
 from versatune.data.report import ingest_report
+from versatune.data.shards import Encoders
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.reporting.tables import trained_examples
+from versatune.work import make_folder
 
 # An answer gets an empty thought before it while it is the last one.
 TEMPLATE = (
@@ -53,15 +56,15 @@ def cleaned(tmp_path: Path) -> FolderRef:
         path = tmp_path / f"{name}.jsonl"
         path.write_text("".join(json.dumps({"messages": r, "id": 1}) + "\n" for r in rows))
         config[name] = {"description": name, "sources": [{"path": str(path)}]}
-    params = CleanParams(folder=tmp_path / "clean", seed=0, near_duplicate_threshold=None)
-    return clean(Domains.model_validate(config), params)
+    params = CleanParams(seed=0, near_duplicate_threshold=None)
+    return make_folder(clean(Domains.model_validate(config), params), tmp_path / "clean")
 
 
 def test_the_report_shows_rows_and_counts_what_was_split(
     cleaned: FolderRef, checkpoint: Path, tmp_path: Path
 ) -> None:
-    params = TokenizeParams(folder=tmp_path / "store", max_length=128, num_workers=1)
-    store = tokenize(cleaned, checkpoint, load_tokenizer, params)
+    params = TokenizeParams(max_length=128, num_workers=1)
+    store = make_folder(tokenize(cleaned, checkpoint, load_tokenizer, params), tmp_path / "store")
     report = ingest_report(cleaned, store)
     law, code = report["domains"]["law"], report["domains"]["code"]
     assert law["train_rows"] + law["validation_rows"] == law["read"] == 20
@@ -98,8 +101,8 @@ def test_pieces_of_a_conversation_are_in_one_split(
 ) -> None:
     import datasets
 
-    params = TokenizeParams(folder=tmp_path / "store", max_length=128, num_workers=1)
-    store = tokenize(cleaned, checkpoint, load_tokenizer, params)
+    params = TokenizeParams(max_length=128, num_workers=1)
+    store = make_folder(tokenize(cleaned, checkpoint, load_tokenizer, params), tmp_path / "store")
     rows = [
         set(datasets.load_from_disk(str(store.path / split))["row"])
         for split in ("train", "validation")
@@ -111,10 +114,11 @@ def test_long_texts_are_shortened_and_control_tokens_seen(
     cleaned: FolderRef, checkpoint: Path
 ) -> None:
     tokenizer = load_tokenizer(checkpoint)
-    encoder = Encoder(EncoderSpec.of(tokenizer), 4096, "drop")
+    params = TokenizeParams(max_length=4096)
+    encoder = Encoders.of(EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer), params)
     turns = [{"role": "user", "content": "a" * 1000}, {"role": "assistant", "content": "b"}]
-    (example,) = encoder.encode([turns])
-    text = marked(tokenizer, example)  # type: ignore[arg-type]
+    ((example,),) = encoder.encode([turns])  # type: ignore[misc]
+    text = marked(tokenizer, example)
     assert text.startswith("<s>user: aaa") and text.endswith(
         "aa</s><s>assistant: ⟦<think></think>b</s>⟧"
     )

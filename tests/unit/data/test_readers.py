@@ -9,7 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from versatune.data.config import Source
-from versatune.data.readers import Bad, Row, files_of, parse, read, read_hub
+from versatune.data.files import files_of
+from versatune.data.hub import read_hub
+from versatune.data.readers import parse, read
+from versatune.data.rows import Bad, Row
 from versatune.errors import VersatuneError
 
 LIMIT = 2048
@@ -233,14 +236,14 @@ def test_hub_data_sets_are_read_without_code(tmp_path: Path) -> None:
 
 
 def test_globs_brackets_and_unknown_suffixes(tmp_path: Path) -> None:
-    for name in ("b.jsonl", "a.jsonl", "odd[1].jsonl", "c.txt"):
+    for name in ("b.jsonl", "a.jsonl", "odd[1].jsonl", "c.dat"):
         (tmp_path / name).write_text("")
     found = files_of(Source(path=f"{tmp_path}/?.jsonl"))
     assert [p.name for p, _ in found] == ["a.jsonl", "b.jsonl"]
     assert files_of(Source(path=f"{tmp_path}/odd[1].jsonl"))[0][0].name == "odd[1].jsonl"
-    assert files_of(Source(path=f"{tmp_path}/c.txt", format="jsonl"))[0][1] == "jsonl"
+    assert files_of(Source(path=f"{tmp_path}/c.dat", format="jsonl"))[0][1] == "jsonl"
     with pytest.raises(VersatuneError, match="its suffix tells no format"):
-        files_of(Source(path=f"{tmp_path}/c.txt"))
+        files_of(Source(path=f"{tmp_path}/c.dat"))
     with pytest.raises(VersatuneError, match="no such file"):
         files_of(Source(path=f"{tmp_path}/none.jsonl"))
 

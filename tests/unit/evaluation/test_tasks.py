@@ -48,6 +48,8 @@ def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> N
         (CHOICE | {"choices": []}, "a list of at least two, found []"),
         (CHOICE | {"choices": ["only"]}, "at least two"),
         (CHOICE | {"choices": ["a", " "]}, "texts that are not empty"),
+        (CHOICE | {"choices": ["a", "b", "a"]}, "'choices' holds 'a' more than once"),
+        (CHOICE | {"choices": ["a", "b ", " b"]}, "'choices' holds 'b' more than once"),
         (CHOICE | {"question": ""}, "'question' must be a text"),
         ({"choices": ["a", "b"], "answer": 0}, "'question' must be a text"),
         ({"question": "q", "choices": ["a", "b"]}, "'answer' must be the index"),

@@ -259,3 +259,20 @@ def test_an_empty_corpus_is_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text("")
     with pytest.raises(VersatuneError, match="holds no documents"):
         made(tmp_path / "base", PARAMS, tmp_path / "corpus.jsonl")
+
+
+def test_documents_end_at_line_feeds_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["one\u2028two\x85three\x0cfour\x1cfive", "six\u2029seven"]
+    path = tmp_path / "corpus.jsonl"
+    lines = [json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts]
+    path.write_bytes("".join(lines).encode())
+    seen: list[list[str]] = []
+
+    def stops(texts: list[str], *_: object) -> None:
+        seen.append(texts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("versatune.modeling.pretrain.train_tokenizer", stops)
+    with pytest.raises(KeyboardInterrupt):
+        made(tmp_path / "model", PARAMS, path)
+    assert seen == [texts]

@@ -21,6 +21,7 @@ from versatune.modeling.checkpoints import (
 )
 from versatune.training import TrainParams, train
 from versatune.training.retokenize import retokenize
+from versatune.work import make_folder
 
 END, EOS = "<|im_end|>", "</s>"
 DOMAINS = ("law", "river")
@@ -58,16 +59,15 @@ def store(tmp_path_factory: pytest.TempPathFactory, base: CheckpointRef) -> Fold
         rows = [{"prompt": f"{domain} {word}", "completion": word} for word in ANSWERS]
         path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
         domains[domain] = {"description": domain, "sources": [{"path": str(path)}]}
-    params = CleanParams(folder=folder / "clean", seed=0, min_validation_rows=1)
+    params = CleanParams(seed=0, min_validation_rows=1)
     params = params.model_copy(update={"near_duplicate_threshold": None})
-    cleaned = clean(Domains.model_validate(domains), params)
-    settings = TokenizeParams(folder=folder / "tokenized", max_length=128, num_workers=1)
-    return tokenize(cleaned, base.path, load_tokenizer, settings)
+    cleaned = make_folder(clean(Domains.model_validate(domains), params), folder / "clean")
+    settings = TokenizeParams(max_length=128, num_workers=1)
+    return make_folder(tokenize(cleaned, base.path, load_tokenizer, settings), folder / "tokenized")
 
 
 def trained(store: FolderRef, base: CheckpointRef, folder: Path, **changes: Any) -> Path:
     settings = {
-        "folder": folder,
         "rounds": 1,
         "steps_per_round": 2,
         "max_length": 128,

@@ -268,3 +268,40 @@ def test_retokenized_labels_keep_their_text(
         got = new.decode(kept, skip_special_tokens=True)
         assert got == wanted
         assert kept[-1] == new.eos_token_id
+
+
+def test_a_cut_document_ends_with_the_end_token_in_its_last_piece_alone(
+    tiny_checkpoint: CheckpointRef, proxy: CheckpointRef
+) -> None:
+    from versatune.data.documents import DocumentEncoder, DocumentSpec
+    from versatune.training.retokenize import _turn
+
+    old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
+    text = "the court heard of the contract and the judge of the loan and of the river map"
+    (pieces,) = DocumentEncoder(DocumentSpec.of(old), 10).encode([text])
+    assert isinstance(pieces, list) and len(pieces) > 2
+    turned = []
+    for piece in pieces:
+        ids = piece.ids.tolist()
+        row = {"input_ids": ids, "labels": [-100, *ids[1:]]}
+        turned.append(_turn(row, old, new, new.unk_token_id, old.all_special_ids))
+    ends = [row["input_ids"][-1] == new.eos_token_id for row in turned]
+    assert ends == [False] * (len(pieces) - 1) + [True]
+    assert all(row["labels"][0] == -100 for row in turned)
+    kept = [new.decode(row["input_ids"], skip_special_tokens=True) for row in turned]
+    assert "".join(kept) == text
+
+
+def test_an_answer_that_is_cut_off_gets_no_end(
+    tiny_checkpoint: CheckpointRef, proxy: CheckpointRef
+) -> None:
+    from versatune.training.retokenize import _turn
+
+    old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
+    asked, answer = (old(t, add_special_tokens=False)["input_ids"] for t in ("the court", "a map"))
+    for cut in (False, True):
+        given = answer if cut else [*answer, old.eos_token_id]
+        row = {"input_ids": [*asked, *given], "labels": [-100] * len(asked) + given}
+        turned = _turn(row, old, new, new.unk_token_id, old.all_special_ids)
+        assert (turned["labels"][-1] == new.unk_token_id) is not cut
+        assert new.eos_token_id not in turned["input_ids"]

@@ -1,0 +1,131 @@
+"""From documents to token ids and labels: every token supervised, cut into pieces without loss.
+
+A document begins with the begin token where the model's texts do: where the tokenizer puts it
+there itself, or else where the chat template writes it once, at the beginning of a conversation
+(a template that writes it before every turn has made a turn's mark of it). It ends with the end
+token. The begin token has no label.
+
+A document of more than ``max_length`` tokens becomes several rows of at most ``max_length`` tokens,
+one after another: each of its tokens is in exactly one of them. A row is trained alone, so nothing
+predicts its first token, which has no label; all others have one.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Encoding, Tokenizer
+
+from versatune.data.byte_level import byte_lengths
+from versatune.data.conversations import RejectedError
+from versatune.data.encode import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class DocumentSpec:
+    """All that is needed of a tokenizer, as plain data that passes between processes."""
+
+    tokenizer: str
+    """The fast tokenizer as JSON."""
+    begin: int | None
+    """The token before a document's first."""
+    end: int
+    """The token after its last."""
+
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
+        """Of a fast tokenizer with an end token."""
+        return cls(
+            tokenizer=tokenizer.backend_tokenizer.to_str(),
+            begin=tokenizer.bos_token_id if _begins(tokenizer) else None,
+            end=tokenizer.eos_token_id,
+        )
+
+
+class DocumentEncoder:
+    """Applies a tokenizer to documents. Control tokens in their text are encoded as plain text."""
+
+    def __init__(self, spec: DocumentSpec, max_length: int) -> None:
+        self.spec = spec
+        self.max_length = max_length
+        self._tokenizer = Tokenizer.from_str(spec.tokenizer)
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._tokenizer.encode_special_tokens = True
+        self._byte_lengths = byte_lengths(spec.tokenizer)
+
+    def encode(self, texts: Sequence[str]) -> list[list[Example] | RejectedError]:
+        """The pieces of each document, in order."""
+        exact = self._byte_lengths is not None
+        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
+        found = encode(list(texts), add_special_tokens=False)
+        return [self._pieces(text, encoding) for text, encoding in zip(texts, found, strict=True)]
+
+    def _pieces(self, text: str, encoding: Encoding) -> list[Example] | RejectedError:
+        inner = np.array(encoding.ids, np.int32)
+        if not len(inner):
+            return RejectedError("no_supervised_tokens", "the document has no tokens")
+        begin = np.array([] if self.spec.begin is None else [self.spec.begin], np.int32)
+        ids = np.concatenate([begin, inner, np.array([self.spec.end], np.int32)])
+        ends = self._byte_ends(text, inner, encoding)
+        ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:]])
+        borders = piece_borders(len(ids), self.max_length)
+        return [
+            Example(ids[first:end], [(1, end - first)], int(ends[end - 1] - ends[first]))
+            for first, end in itertools.pairwise(borders)
+        ]
+
+    def _byte_ends(
+        self, text: str, ids: npt.NDArray[np.int32], encoding: Encoding
+    ) -> npt.NDArray[np.int64]:
+        """Where each token ends in the text, in UTF-8 bytes; shape (tokens,)."""
+        if self._byte_lengths is not None:
+            ends = np.cumsum(self._byte_lengths[ids])
+            if ends[-1] == len(text.encode()):
+                return ends
+            encoding = self._tokenizer.encode(text, add_special_tokens=False)
+        return _ends_by_offsets(text, encoding)
+
+
+def piece_borders(tokens: int, max_length: int) -> list[int]:
+    """Where pieces begin, and where the last ends: all ``max_length`` long but the last.
+
+    A last piece of one token would have nothing to train on: the one before gives it another.
+    """
+    borders = [*range(0, tokens, max_length), tokens]
+    if len(borders) > 2 and borders[-1] - borders[-2] == 1:
+        borders[-2] -= 1
+    return borders
+
+
+def _ends_by_offsets(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
+    """As above; a character of several tokens ends with the first of them, as offsets have it."""
+    ends = np.fromiter((end for _, end in encoding.offsets), np.int64, len(encoding))
+    ends = np.maximum.accumulate(ends)
+    if text.isascii():
+        return ends
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
+    return np.concatenate([[0], np.cumsum(sizes)])[ends]
+
+
+def _begins(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    begin = tokenizer.bos_token
+    if begin is None:
+        return False
+    own = tokenizer.backend_tokenizer.encode("a", add_special_tokens=True)
+    if own.ids[0] == tokenizer.bos_token_id:
+        return True
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    try:
+        text = str(tokenizer.apply_chat_template(talk, tokenize=False))
+    except (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError, ValueError):
+        return False  # a template that refuses conversations says nothing of documents
+    return text.startswith(begin) and text.count(begin) == 1

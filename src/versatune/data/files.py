@@ -1,0 +1,188 @@
+"""Which files a source's ``path`` means, and how each of them is written."""
+
+import glob
+import logging
+import re
+from pathlib import Path, PurePath
+
+from versatune.data.config import Format, Source
+from versatune.data.streams import COMPRESSED
+from versatune.errors import VersatuneError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES: dict[str, Format] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+    ".rst": "text",
+}
+"""Suffix -> how the file is written."""
+
+_FAMILIES: dict[Format, str] = {
+    "jsonl": "JSON",
+    "json": "JSON",
+    "csv": "CSV",
+    "tsv": "CSV",
+    "parquet": "Parquet",
+    "text": "text",
+    "lines": "text",
+}
+"""Formats that may stand beside each other in a folder."""
+
+_ABOUT = re.compile(
+    r"(readme|licen[cs]e|notice|changelog|contributing|citation)\b.*|"
+    r"(dataset_infos?|state|dataset_dict|manifest)\.json",
+    re.IGNORECASE,
+)
+"""Files that tell about a data set and hold no rows of it."""
+
+_SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}")
+_SPLITS = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+}
+"""Words in the names of files that tell their split."""
+
+
+def files_of(source: Source) -> list[tuple[Path, Format]]:
+    """The files of a ``path`` source with their formats, globs and folders expanded, in name order.
+
+    Of a folder that is no saved data set all data files below it are meant; where their names
+    tell splits, those of ``source.split`` alone. Raises VersatuneError when nothing is there, when
+    the format can't be told, or when a folder holds several formats or configurations.
+    """
+    assert source.path is not None
+    path = Path(source.path)
+    if path.exists():
+        found = [path]
+    else:
+        # not Path.glob, which takes no absolute patterns
+        found = sorted(Path(p) for p in glob.glob(source.path, recursive=True))  # noqa: PTH207
+    if not found:
+        raise VersatuneError(f"{source.path}: there is no such file.")
+    files: dict[Path, Format] = {}  # a recursive glob finds a folder and what is in it
+    for file in found:
+        if not file.is_dir():
+            files[file] = source.format or format_of(file)
+        elif source.format == "dataset" or is_saved(file):
+            files[file] = "dataset"
+        else:
+            files.update(_of_folder(file, source))
+    return list(files.items())
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether a folder was written by ``datasets``' ``save_to_disk``."""
+    return any((folder / name).is_file() for name in ("state.json", "dataset_dict.json"))
+
+
+def format_of(path: PurePath) -> Format:
+    """How a file is written, by its suffix (the one before that of a compression)."""
+    kind = _by_suffix(path)
+    if kind is None:
+        raise VersatuneError(
+            f"{path}: its suffix tells no format; set the source's `format` to one of "
+            f"{', '.join(sorted({*SUFFIXES.values(), 'lines'}))}, dataset."
+        )
+    if kind == "parquet" and path.suffix.lower() in COMPRESSED:
+        raise VersatuneError(f"{path}: a compressed Parquet file can't be read; decompress it.")
+    return kind
+
+
+def _by_suffix(path: PurePath) -> Format | None:
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    return SUFFIXES.get(path.suffix.lower())
+
+
+def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
+    kinds: dict[Path, Format] = {}
+    for file in sorted(folder.rglob("*")):
+        inside = file.relative_to(folder)
+        if any(part.startswith(".") for part in inside.parts) or _ABOUT.fullmatch(file.name):
+            continue
+        if file.is_file() and (kind := _by_suffix(inside)):
+            kinds[file] = kind
+    if source.format is not None:
+        family = _FAMILIES.get(source.format)
+        kinds = {f: source.format for f, kind in kinds.items() if _FAMILIES[kind] == family}
+    elif any(kind != "text" for kind in kinds.values()):
+        kinds = {file: kind for file, kind in kinds.items() if kind != "text"}
+    if not kinds:
+        raise VersatuneError(
+            f"{folder}: neither a saved data set nor a folder with data files below it "
+            f"({', '.join(SUFFIXES)}); name the files with a glob, and their `format`."
+        )
+    families = sorted({_FAMILIES[kind] for kind in kinds.values()})
+    if len(families) > 1:
+        raise VersatuneError(
+            f"{folder} holds files of several formats ({', '.join(families)}), perhaps the same "
+            "rows twice; set the source's `format`, or name the files with a glob."
+        )
+    chosen = _of_split(folder, list(kinds), source.split)
+    places = sorted({str(f.parent) for f in chosen if _SHARD.match(f.name)})
+    if len(places) > 1:
+        raise VersatuneError(
+            f"{folder} holds several configurations of a data set ({', '.join(places)}); give the "
+            "folder of one as `path`, and others as sources of their own."
+        )
+    return {file: kinds[file] for file in chosen}
+
+
+def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
+    wanted = _SPLITS.get(split.lower(), split)
+    if any(_by_suffix(file) == "text" for file in files):
+        return files  # a document's name is its title
+    told = {file: _split_of(file.relative_to(folder)) for file in files}
+    chosen = [file for file in files if told[file] == wanted]
+    if not chosen and wanted == "train":
+        chosen = [file for file in files if told[file] is None]
+    if not chosen:
+        there = sorted({name for name in told.values() if name})
+        splits = f"its splits are {', '.join(there)}" if there else "its files' names tell no split"
+        raise VersatuneError(
+            f"{folder} has no split {split!r}; {splits}. Set the source's `split`, or name the "
+            "files with a glob."
+        )
+    if left := [file for file in files if file not in chosen]:
+        logger.log(
+            logging.WARNING if any(told[file] is None for file in left) else logging.INFO,
+            "%s: %d files of the split %r are read and %d left out (the first: %s); the source's "
+            "`split` or a glob says otherwise.",
+            folder,
+            len(chosen),
+            split,
+            len(left),
+            left[0].relative_to(folder),
+        )
+    return chosen
+
+
+def _split_of(file: PurePath) -> str | None:
+    """The split that a file's name tells, or else that of the folders it lies in."""
+    if shard := _SHARD.match(file.name):
+        name = shard["split"]
+        return _SPLITS.get(name.lower(), name)
+    for part in reversed(file.parts):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in _SPLITS:
+                return _SPLITS[word]
+    return None

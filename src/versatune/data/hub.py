@@ -1,0 +1,90 @@
+"""Data sets on the Hugging Face hub: whether they are there, and their rows."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from versatune.data.config import Source
+from versatune.data.readers import read_dataset
+from versatune.data.rows import Bad, Row
+from versatune.errors import VersatuneError
+
+PATIENCE = 10.0
+"""Seconds the hub may take to answer whether it has a data set."""
+
+
+def check_hub(source: Source) -> bool:
+    """Ask once, without the retries of a download, whether a hub source can be had.
+
+    Returns whether the hub answered; when it did not, there is a copy in the cache. Raises
+    VersatuneError in a sentence when there is neither.
+    """
+    from huggingface_hub import HfApi, errors
+
+    assert source.hub is not None
+    if Path(source.hub).is_dir():
+        return True
+    at = f" at revision {source.revision!r}" if source.revision else ""
+    try:
+        HfApi().dataset_info(source.hub, revision=source.revision, timeout=PATIENCE)
+        return True
+    except errors.GatedRepoError:
+        reason = "its owner grants access on request: ask for it on its page, then log in"
+    except errors.RevisionNotFoundError:
+        reason = "there is no such revision"
+    except errors.RepositoryNotFoundError:
+        reason = "there is no such data set, or it is private and you are not logged in"
+    except errors.HFValidationError as error:
+        reason = str(error).split("\n")[0].rstrip(".")
+    except Exception as error:  # each version of the client has connection errors of its own
+        if _is_cached(source):
+            return False
+        reason = (
+            f"the hub can't be reached ({type(error).__name__}) and there is no copy in the cache; "
+            "go online, or download it elsewhere and give its folder as `path`"
+        )
+    raise VersatuneError(f"the hub data set {source.hub!r}{at} can't be had: {reason}.")
+
+
+def read_hub(source: Source) -> Iterator[Row | Bad]:
+    """The rows of a data set on the hub. Data files alone are read: no code of it is run."""
+    import datasets
+
+    try:
+        with contextlib.nullcontext() if check_hub(source) else _offline():
+            found = datasets.load_dataset(
+                source.hub, source.name, split=source.split, revision=source.revision
+            )
+    except VersatuneError:
+        raise
+    except Exception as error:
+        raise VersatuneError(
+            f"the hub data set {source.hub!r} (split {source.split!r}) can't be read: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    yield from read_dataset(found, source.label)
+
+
+def _is_cached(source: Source) -> bool:
+    import datasets
+
+    try:
+        with _offline():
+            datasets.load_dataset_builder(source.hub, source.name, revision=source.revision)
+    except Exception:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _offline() -> Iterator[None]:
+    """The hub is not asked, as with HF_HUB_OFFLINE=1, which is read at import alone."""
+    import datasets
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before

@@ -1,0 +1,253 @@
+"""JSON files that are not one object a line: lists, objects over many lines, wrapped, by column.
+
+Read here, in any number one after another:
+
+- a list of rows, ``[{...}, {...}]``, which is not held in memory;
+- a row over many lines;
+- rows in a member of an object, ``{"data": [...]}``, or a list for each split,
+  ``{"train": [...], "test": [...]}``;
+- columns, ``{"prompt": [...], "completion": [...]}``, or ``{"prompt": {"0": ...}, ...}`` as pandas
+  writes it, which are held in memory.
+
+A fault in such a file, or a row without an end within ``limit`` characters, leaves no place to go
+on from, so it ends the run.
+"""
+
+import codecs
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from versatune.data.rows import Bad, Row
+from versatune.data.shapes import fits, is_turn
+from versatune.errors import VersatuneError
+
+SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "eval")
+"""Members of an object that are splits of a data set."""
+
+BLANKS = " \t\r\n"
+
+
+class DoubleKeyError(Exception):
+    """An object that holds a key twice."""
+
+
+def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For ``object_pairs_hook``: an object whose keys differ."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [k for k, _ in pairs]
+        double = next(k for k in keys if keys.count(k) > 1)
+        raise DoubleKeyError(f"the key {double!r} stands twice")
+    return values
+
+
+def read_json(
+    path: Path, handle: BinaryIO, limit: int, split: str, columns: Mapping[str, str]
+) -> Iterator[Row | Bad]:
+    """The rows of all values in a file; ``split`` and ``columns`` are the source's.
+
+    Raises VersatuneError with the line of what can't be read.
+    """
+    window = _Window(path, handle, limit)
+    while first := window.next():
+        if first == "[":
+            yield from _rows(window)
+        elif first == "{":
+            yield from _object(window, split, columns)
+        else:
+            raise VersatuneError(
+                f"{window.where}: a JSON list or object must begin here, this is {first!r}."
+            )
+
+
+class _Window:
+    """A part of a JSON text, moved along as values are taken from it."""
+
+    def __init__(self, path: Path, handle: BinaryIO, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.line = 1
+        self._reader = codecs.getreader("utf-8")(handle)
+        self._decoder = json.JSONDecoder(object_pairs_hook=no_doubles)
+        self._text, self._at, self._ended = "", 0, False
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}"
+
+    def next(self, skip: str = "") -> str:
+        """The next character that is no blank and not in ``skip``; nothing at the end."""
+        while True:
+            while self._at < len(self._text) and self._text[self._at] in BLANKS + skip:
+                self.line += self._text[self._at] == "\n"
+                self._at += 1
+            if self._at < len(self._text):
+                return self._text[self._at]
+            if self._ended:
+                return ""
+            self._more()
+
+    def take(self, character: str) -> None:
+        """Pass the next character, which must be this one."""
+        if (found := self.next()) != character:
+            fault = f"{found!r} where {character!r} must stand" if found else "cut off"
+            raise VersatuneError(f"{self.where}: the JSON is broken: {fault}.")
+        self._at += 1
+
+    def value(self) -> Any:
+        """The next value, which is passed."""
+        value, end = self._decode()
+        self.line += self._text.count("\n", self._at, end)
+        self._at = end
+        return value
+
+    def look(self) -> Any:
+        """The next value, not passed; None when its end lies beyond the limit."""
+        try:
+            return self._decode()[0]
+        except _BeyondLimitError:
+            return None
+
+    def _decode(self) -> tuple[Any, int]:
+        self.next()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on
+                    return value, end
+            except DoubleKeyError as error:
+                raise VersatuneError(f"{self.where}: {error}.") from None
+            except RecursionError:
+                raise VersatuneError(f"{self.where}: JSON nested too deeply.") from None
+            except ValueError as error:
+                if self._ended:
+                    raise VersatuneError(
+                        f"{self.where}: this row of the JSON is broken or cut off ({error})."
+                    ) from None
+                if len(self._text) - self._at > self.limit:
+                    raise _BeyondLimitError(
+                        f"{self.where}: this row of the JSON is longer than ingest.max_line_bytes "
+                        f"({self.limit}: raise it), or broken or cut off ({error})."
+                    ) from None
+            self._more()
+
+    def _more(self) -> None:
+        self._text, self._at = self._text[self._at :], 0
+        try:
+            more = self._reader.read(max(1 << 16, len(self._text)))
+        except UnicodeDecodeError as error:
+            raise VersatuneError(f"{self.where}: not UTF-8 from about here on ({error}).") from None
+        self._text += more
+        self._ended = not more
+
+
+class _BeyondLimitError(VersatuneError):
+    """A value whose end was not found within the limit."""
+
+
+def _elements(window: _Window) -> Iterator[tuple[str, Any]]:
+    """The elements of the list that begins here, each with its place."""
+    window.take("[")
+    opened = ""
+    while (found := window.next(skip=opened)) != "]":
+        if not found:
+            raise VersatuneError(f"{window.where}: the JSON list is cut off.")
+        where = window.where
+        yield where, window.value()
+        opened = ","
+    window.take("]")
+
+
+def _rows(window: _Window) -> Iterator[Row | Bad]:
+    for where, value in _elements(window):
+        yield _row(where, value)
+
+
+def _row(where: str, value: Any) -> Row | Bad:
+    if isinstance(value, dict):
+        return Row(where, value)
+    return Bad(where, "bad_json", f"a JSON {type(value).__name__}, not an object")
+
+
+def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
+    where, whole = window.where, window.look()
+    if whole is not None and not _wraps(whole, columns):
+        window.value()
+        yield from _by_column(window.path, whole, columns) or [Row(where, whole)]
+        return
+    held: dict[str, Any] = {}
+    read: list[str] = []
+    left: list[str] = []
+    window.take("{")
+    while window.next(skip=",") not in ("}", ""):
+        member = window.value()
+        window.take(":")
+        if not isinstance(member, str) or member in {*held, *read, *left}:
+            raise VersatuneError(f"{window.where}: the key {member!r} stands twice.")
+        if window.next() != "[":
+            held[member] = window.value()
+            continue
+        for place, value in _elements(window):
+            if isinstance(value, dict) and not is_turn(value):
+                if member in SPLITS and member != split:
+                    left += [] if member in left else [member]
+                else:
+                    read += [] if member in read else [member]
+                    yield Row(place, value)
+            elif member in read:
+                yield _row(place, value)
+            else:
+                held.setdefault(member, []).append(value)
+        if len(read) > 1:
+            raise VersatuneError(
+                f"{where}: two lists of rows, {read[0]!r} and {read[1]!r}; make a file of each, or "
+                "name them as splits (train, validation, test)."
+            )
+    window.take("}")
+    if read:
+        return
+    if left:
+        raise VersatuneError(
+            f"{where}: there is no split {split!r}; there are {', '.join(left)}. Set the source's "
+            "`split`."
+        )
+    rows = _by_column(window.path, held, columns)
+    if not rows:
+        raise VersatuneError(
+            f"{where}: this JSON object is longer than ingest.max_line_bytes ({window.limit}) and "
+            "holds no list of rows and no columns of one length."
+        )
+    yield from rows
+
+
+def _wraps(values: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
+    """Whether an object is no row, and one of its members is a list of rows."""
+    return not fits(values, columns) and any(
+        isinstance(value, list)
+        and value
+        and all(isinstance(v, dict) and not is_turn(v) for v in value)
+        for value in values.values()
+    )
+
+
+def _by_column(
+    path: Path, values: Mapping[str, Any], columns: Mapping[str, str]
+) -> list[Row | Bad]:
+    """The rows of an object that holds a column in each member; none when it does not."""
+    cells = list(values.values())
+    if not fits(values, columns):
+        return []
+    if all(isinstance(c, dict) and c.keys() == cells[0].keys() for c in cells):
+        cells = [list(c.values()) for c in cells]
+    if not all(isinstance(c, list) for c in cells) or any(is_turn(v) for c in cells for v in c):
+        return []
+    lengths = {name: len(cell) for name, cell in zip(values, cells, strict=True)}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
+        raise VersatuneError(f"{path}: its columns differ in length ({told}).")
+    return [
+        Row(f"{path}:{number}", dict(zip(values, row, strict=True)))
+        for number, row in enumerate(zip(*cells, strict=True), start=1)
+    ]

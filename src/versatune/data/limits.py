@@ -1,0 +1,76 @@
+"""What may be lost of a domain, and what is said of what is left."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from versatune.data.accounts import Rejects, TokenNotes
+from versatune.errors import VersatuneError
+
+logger = logging.getLogger(__name__)
+
+FEW_TRAIN, FEW_VALIDATION = 20, 4
+"""A domain with fewer rows is warned of."""
+
+
+def check_rows(found: dict[str, TokenNotes], split: str, max_length: int) -> None:
+    """Raise VersatuneError when tokenising left a domain no rows in a split."""
+    for name, notes in found.items():
+        if not notes.rows:
+            raise VersatuneError(
+                f"domains.{name}: no {split} rows are left after tokenising to "
+                f"tokenize.max_length {max_length}: {notes.dropped.worst()}."
+            )
+
+
+def check_losses(
+    cleaned: Mapping[str, Mapping[str, Any]], tokenised: Mapping[str, TokenNotes], limit: float
+) -> None:
+    """Raise VersatuneError when a domain lost more than ``limit`` of its rows in both stages.
+
+    ``cleaned``: the report of cleaning, where rows were rejected; ``tokenised``: what was dropped
+    of those that stayed. Duplicates and rows left out are not tokenised, so what is dropped is
+    counted up to all sound rows: where there are none of these the two are simply added.
+    """
+    for name, entry in cleaned.items():
+        rejects = Rejects.of(entry["rejected"])
+        notes = tokenised[name]
+        dropped = notes.dropped.total
+        sound = entry["read"] - rejects.total
+        lost = rejects.total + dropped * sound / max(notes.rows + dropped, 1)
+        if not dropped or lost <= limit * entry["read"] + 1e-9:
+            continue
+        share = lost / entry["read"]
+        every = Rejects.of(entry["rejected"], notes.dropped.as_dict())
+        help_ = {"too_long": "set tokenize.overflow: truncate, ", "prompt_too_long": ""}
+        ways = [way for reason, way in help_.items() if reason in notes.dropped.counts]
+        advice = f"Raise tokenize.max_length, {ways[0]}mend" if ways else "Mend"
+        raise VersatuneError(
+            f"domains.{name}: {every.total} of {entry['read']} rows can't be used "
+            f"({share:.1%} of what was read), {dropped} of them found in tokenising: "
+            f"{every.worst()}. {advice} the rows, or raise ingest.max_reject_rate (now "
+            f"{limit:g}) to go on without them."
+        )
+
+
+def tell_kept(name: str, notes: TokenNotes, kept: Mapping[str, int]) -> None:
+    """Say what tokenising lost of a domain, and whether little is left of it."""
+    train, validation = kept["train_rows"], kept["validation_rows"]
+    if notes.dropped.total:
+        logger.info(
+            "%s: tokenising dropped %s rows, first %s; %d are left to train, %d to validate",
+            name,
+            notes.dropped.summary(),
+            notes.dropped.worst(1).rsplit("first ", 1)[-1],
+            train,
+            validation,
+        )
+    if train < FEW_TRAIN or validation < FEW_VALIDATION:
+        logger.warning(
+            "domains.%s: only %d rows are left to train on and %d to measure: a loss of so few "
+            "rows says little, and shares that follow it follow chance. Add rows, or remove the "
+            "domain.",
+            name,
+            train,
+            validation,
+        )

@@ -1,0 +1,79 @@
+"""Shapes: told from the columns, or refused with what would fit."""
+
+from typing import Any
+
+import pytest
+
+from versatune.data.config import Source
+from versatune.data.conversations import RejectedError
+from versatune.data.shapes import detect_shape, settle
+from versatune.errors import VersatuneError
+
+TURNS = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "shape"),
+    [
+        ({"text": "t"}, {}, "text"),
+        ({"text": "t", "id": 1, "url": "u"}, {}, "text"),
+        ({"body": "t"}, {"text": "body"}, "text"),
+        ({"instruction": "i", "output": "o", "text": "t"}, {}, "alpaca"),
+        ({"messages": TURNS, "prompt": "p", "completion": None}, {}, "messages"),
+        # the map says which of two is meant
+        ({"messages": TURNS, "q": "p", "completion": "c"}, {"prompt": "q"}, "prompt_completion"),
+    ],
+)
+def test_shapes_are_told_from_what_is_there(
+    row: dict[str, Any], columns: dict[str, str], shape: str
+) -> None:
+    assert detect_shape(row, columns, "f:1") == shape
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "words"),
+    [
+        (
+            {"question": "q", "answer": "a"},
+            {},
+            r"perhaps \{instruction: question, output: answer\} \(that makes it alpaca\)",
+        ),
+        ({"Prompt": "q", "Completion": "a"}, {}, r"\{prompt: Prompt, completion: Completion\}"),
+        ({"conversation": TURNS}, {}, r"\{conversations: conversation\} \(that makes it share"),
+        ({"article": "t"}, {}, r"\{text: article\} \(that makes it text\)"),
+        ({"a": 1, "b": 2}, {}, "`shape` or `format`"),
+        (
+            {"question": "q", "answer": "a"},
+            {"prompt": "question", "completion": "anwser"},
+            r"`columns` names what is not there \(completion: anwser, nearest 'answer'\)\. Mend",
+        ),
+        (
+            {"messages": TURNS, "prompt": "p", "completion": "c"},
+            {},
+            r"fit several shapes \(prompt_completion, messages\). Set the source's `shape`",
+        ),
+    ],
+)
+def test_what_fits_no_shape_or_several_is_refused_with_what_would_fit(
+    row: dict[str, Any], columns: dict[str, str], words: str
+) -> None:
+    with pytest.raises(VersatuneError, match=words):
+        detect_shape(row, columns, "f:1")
+
+
+def test_two_fields_from_one_column_are_refused() -> None:
+    with pytest.raises(ValueError, match="takes prompt and completion from one column, 'text'"):
+        Source(path="a.jsonl", columns={"prompt": "text", "completion": "text"})
+    with pytest.raises(RejectedError, match="for two fields"):
+        settle({"output": "o", "x": 1}, "alpaca", {"instruction": "output"})
+
+
+def test_a_missing_column_is_named_as_the_file_would_have_it() -> None:
+    with pytest.raises(RejectedError, match=r"no 'anwser' \(`columns` takes completion from it\)"):
+        settle({"prompt": "p"}, "prompt_completion", {"completion": "anwser"})
+
+
+def test_a_completion_that_is_json_for_its_own_sake_stays_text() -> None:
+    for completion in ('[{"role": "user", "content": "x"}]', '{"role": "a", "content": "b"}'):
+        row = {"prompt": "write a conversation", "completion": completion}
+        assert settle(row, "prompt_completion", {}) == (row, "prompt_completion")
