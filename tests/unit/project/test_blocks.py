@@ -73,9 +73,12 @@ def test_everything_wrong_is_told_at_once() -> None:
 def test_references_are_shown_as_they_are_measured() -> None:
     blocks = {
         "train": TrainParams(learning_rate=1e-4, max_length=64, heldout_rows_per_domain=7),
-        "references": ReferenceParams.model_validate({"max_steps": 9, "weight_decay": 0.5}),
+        "references": ReferenceParams.model_validate(
+            {"max_steps": 9, "train": {"weight_decay": 0.5}}
+        ),
     }
     shown = used(blocks)["references"]
-    assert (shown["learning_rate"], shown["max_length"], shown["heldout_rows"]) == (1e-4, 64, 7)
+    assert shown["heldout_rows_per_domain"] == 7
+    assert (shown["learning_rate"], shown["max_length"]) == (1e-4, 64)
     assert (shown["max_steps"], shown["weight_decay"]) == (9, 0.5)
     assert used(blocks)["train"]["learning_rate"] == 1e-4

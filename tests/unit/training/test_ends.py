@@ -136,7 +136,8 @@ def test_a_proxys_rows_end_as_its_own_answers_do(
 ) -> None:
     tokenizer = tokenizer_of("pieces", "phi3")
     proxy = saved(tmp_path / "proxy", tokenizer, small_model(tokenizer))
-    turned = TokenizedSplit.load(retokenize(store, base, proxy, tmp_path / "rows"), "train")
+    rows = make_folder(retokenize(store, base, proxy), tmp_path / "rows")
+    turned = TokenizedSplit.load(rows, "train")
     for row in turned.dataset:
         supervised = [label for label in row["labels"] if label >= 0]
         assert tokenizer.decode(supervised[-1]) == "<|end|>"
