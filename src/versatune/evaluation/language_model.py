@@ -4,6 +4,8 @@ from typing import Any
 
 from lm_eval.models.huggingface import HFLM
 
+from versatune.data.limits import text_config, token_limit
+
 CPU_LOGITS = 2 * 10**8
 """Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
 
@@ -35,10 +37,18 @@ def language_model(
 
     ``longest``: tokens of the longest row that will be asked.
     """
+    limit = token_limit(model.config)
     if size == "auto" and model.device.type == "cpu":
-        limit = getattr(model.config, "max_position_embeddings", longest)
-        size = batch_size(model.config.vocab_size, min(longest, limit))
-    return kind(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
+        vocabulary = text_config(model.config).vocab_size
+        size = batch_size(vocabulary, min(longest, limit or longest))
+    return kind(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=size,
+        max_batch_size=MAX_BATCH,
+        # None leaves it to the harness, which doesn't look into the parts of a configuration.
+        max_length=limit,
+    )
 
 
 def batch_size(vocabulary: int, longest: int) -> int:

@@ -38,7 +38,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     model = prepared_model(job)
     train, validation = _split(job, "train"), _split(job, "validation")
     longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
-    layout = choose_layout(model, params.packing, longest)
+    layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
