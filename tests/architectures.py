@@ -21,7 +21,7 @@ SMALL: list[tuple[str, int]] = [
     (r"(intermediate_size|intermediate_size_mlp|ffn_dim|n_inner|dim_ff|ffn_hidden_size)$", 64),
     (r"^(d_ff|inner_dim|mlp_hidden_size|expert_hidden_dim)$", 64),
     (r"(num_experts|num_local_experts|n_routed_experts|num_moe_experts)$", 4),
-    (r"(experts_per_tok|moe_k|moe_top_k|top_k_experts|moe_topk|router_topk)$", 2),
+    (r"(experts_per_tok|experts_per_token|moe_k|moe_top_k|top_k_experts|moe_topk|router_topk)$", 2),
     (r"^(n_group|topk_group|first_k_dense_replace|num_dense_layers|mamba_n_groups)$", 1),
     (r"^(n_groups|mamba_ngroups)$", 1),
     (r"(sliding_window|window_size|attention_chunk_size)$", 8),
@@ -37,27 +37,36 @@ SMALL: list[tuple[str, int]] = [
 ]
 """What the numbers of a configuration become, by what is found in their names."""
 
+LINEAR = ["linear_attention", "full_attention"]
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
 MORE: dict[str, dict[str, Any]] = {
-    "blt": {"encoder_hash_byte_group_vocab": 50},
+    "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8, "layer_types": LINEAR},
+    "bamba": {"attn_layer_indices": [1]},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": dict.fromkeys(("sliding_attention", "full_attention"), ROPE),
     },
-    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4}},
-    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1},
-    "dots3_note": {"num_key_value_heads": 4},
-    "dots3_note_text": {"num_key_value_heads": 4},
+    "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0}},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "gemma3n_text": {"intermediate_size": [64, 64], "activation_sparsity_pattern": [0.0, 0.0]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "granitemoehybrid": {"layer_types": LINEAR},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
+    "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "layer_types": LINEAR},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "lfm3": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"head_dim": 16},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
-    "zamba": {"layers_block_type": ["mamba", "hybrid", "hybrid"], "num_hidden_layers": 3},
+    "zamba": {
+        "layers_block_type": ["mamba", "hybrid", "hybrid"],
+        "num_hidden_layers": 3,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+    },
     "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
     "zaya": {"num_experts_per_tok": 1},
 }
@@ -86,8 +95,9 @@ def save_architecture(
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(tiny_config(kind, tokenizer))
+    model = AutoModelForCausalLM.from_config(tiny_config(kind, tokenizer)).eval()
     with torch.no_grad():
+        model(input_ids=torch.arange(3, 19)[None], use_cache=False)  # numbers that don't fit raise
         for weight in model.parameters():
             if weight.ndim >= 2:
                 weight.mul_(3.0)
@@ -114,6 +124,8 @@ def _small(config: Any, tokenizer: Any) -> dict[str, Any]:
             fitting = [small for pattern, small in SMALL if re.search(pattern, key)]
             if fitting:
                 found[key] = fitting[0]
+    if "kv_lora_rank" in config.to_dict():
+        found["num_key_value_heads"] = found["num_attention_heads"]
     return found
 
 

@@ -46,6 +46,8 @@ def language_model(
         tokenizer=tokenizer,
         batch_size=size,
         max_batch_size=MAX_BATCH,
+        # What load_model loads, though the kind has a form with an encoder, too (BART).
+        backend="causal",
         # None leaves it to the harness, which doesn't look into the parts of a configuration.
         max_length=limit,
     )

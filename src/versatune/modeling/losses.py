@@ -112,6 +112,7 @@ class TokenLoss:
 
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.model: Any = base
+        self.way: Way = "whole"
         self._softcap = getattr(text_config(base.config), "final_logit_softcapping", None)
         with in_mode(base, training=False):
             self.way = self._find_way()
@@ -174,7 +175,6 @@ class TokenLoss:
         """The cheapest way that gives the model's own logits at some columns of two rows."""
         ids = plain_tokens(self.model, 16).view(2, 8)
         at = torch.tensor([2, 5, 8, 14], device=ids.device)
-        self.way: Way = "whole"
         try:
             own = self._whole(ids, at, {})
         except torch.OutOfMemoryError:

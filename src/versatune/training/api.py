@@ -1,5 +1,6 @@
 """Training as a library call: `train` opens its folder, trains in it and seals it."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from versatune.artifacts import (
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.job import HISTORY, Job, OnRound
+from versatune.training.job import CHECKPOINTS, HISTORY, Job, OnRound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,6 +86,12 @@ def run_job(job: Job, on_round: OnRound | None = None) -> TrainResult:
                 from versatune.training.run import run
 
                 run(job, on_round)
+            if job.keeps:
+                from versatune.training.saved import check_saved
+
+                # The checkpoints go when the model they are of is known to be saved.
+                check_saved(job)
+                shutil.rmtree(folder / CHECKPOINTS)
             work.seal(**_facts(read_json(folder / HISTORY)))
     return TrainResult(work.ref, history(work.ref.path))
 

@@ -35,7 +35,7 @@ EXACT, ROUNDED = 1e-4, 3e-2
 """How far losses may differ, as mean difference relative to 1 + loss: in float32, in others."""
 
 LONG = 512
-"""Tokens of the longest example tried, more where the model's configuration names a longer reach."""
+"""Tokens of the longest example tried, more where the model's configuration names a reach."""
 
 _REACH = ("window", "chunk", "block_size", "topk", "top_k", "local_attention")
 """In the names of numbers beyond which a token sees less: short examples don't show it."""
@@ -118,9 +118,9 @@ class Trial:
         batch, owner, _ = self._batch(layout, rows)
         # With gradients, as in training: what attention by blocks is chosen by, up to its limit.
         short = max(len(x) for row in rows for x in row) <= LONGEST
-        with in_mode(self.model, training=False), torch.set_grad_enabled(short):
-            with nullcontext() if exact else self._precision():
-                nats = self.loss(**batch).detach()
+        precision = nullcontext() if exact else self._precision()
+        with in_mode(self.model, training=False), torch.set_grad_enabled(short), precision:
+            nats = self.loss(**batch).detach()
         return [nats[owner == example] for example in range(int(owner.max()) + 1)]
 
     def _alone(self, rows: Rows, *, exact: bool = False) -> list[Tensor]:
