@@ -21,6 +21,7 @@ from versatune.training.config import TrainParams
 from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
+from versatune.training.trial import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
             f"the store holds an example of {longest} tokens, and {job.base.name} takes {limit} at "
             f"most: set tokenize.max_length to {limit} or less, and run the pipeline from `ingest`."
         )
-    layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
+    with on_device(model, args.device):
+        layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)

@@ -182,6 +182,24 @@ class Trial:
 
 
 @contextmanager
+def on_device(model: Any, device: torch.device) -> Iterator[None]:
+    """The model on the device that trains for a while, if that holds it whole.
+
+    It comes back because Trainer places it: whole, or divided over processes.
+    """
+    home = model.device
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.2 * size:
+        logger.warning("Layouts are tried on the CPU: %s has no room for the whole model.", device)
+        device = home
+    model.to(device)
+    try:
+        yield
+    finally:
+        model.to(home)
+
+
+@contextmanager
 def in_float32(model: Any) -> Iterator[None]:
     """The weights of ``model`` in float32 for a while; afterwards they have their bits again."""
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
