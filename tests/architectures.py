@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from versatune.data.limits import text_config
 from versatune.modeling.checkpoints import CheckpointRef
 
 SMALL: list[tuple[str, int]] = [
@@ -37,26 +38,24 @@ SMALL: list[tuple[str, int]] = [
 ]
 """What the numbers of a configuration become, by what is found in their names."""
 
-LINEAR = ["linear_attention", "full_attention"]
 ROPE = {"rope_type": "default", "rope_theta": 1e4}
 MORE: dict[str, dict[str, Any]] = {
-    "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8, "layer_types": LINEAR},
+    "bailing_hybrid": {"linear_num_heads": 4, "linear_head_dim": 8},
     "bamba": {"attn_layer_indices": [1]},
     "cohere_compass_text": {
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_parameters": dict.fromkeys(("sliding_attention", "full_attention"), ROPE),
     },
     "dbrx": {"attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8.0}},
+    "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "gemma3n_text": {"intermediate_size": [64, 64], "activation_sparsity_pattern": [0.0, 0.0]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
-    "granitemoehybrid": {"layer_types": LINEAR},
     "hunyuan_v1_dense": {"head_dim": 8},
     "hunyuan_v1_moe": {"head_dim": 8},
     "jamba": {"attn_layer_period": 2, "attn_layer_offset": 1},
-    "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8, "layer_types": LINEAR},
+    "kimi_linear": {"linear_num_heads": 4, "linear_head_dim": 8},
     "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "lfm3": {"layer_types": ["conv", "full_attention"]},
     "mamba2": {"head_dim": 16},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
@@ -84,7 +83,15 @@ def tiny_config(kind: str, tokenizer: Any, **changes: Any) -> Any:
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     made = CONFIG_MAPPING[kind]
-    return made(**{**_small(made(), tokenizer), **MORE.get(kind, {}), **changes})
+    given = {**_small(made(), tokenizer), **MORE.get(kind, {}), **changes}
+    config = made(**given)
+    kinds = getattr(text_config(config), "layer_types", None)
+    if kinds and len(kinds) == 2 and set(kinds) <= {"linear_attention", "conv"}:
+        # Two layers of a pattern that has attention further up: a model has some.
+        part = given if text_config(config) is config else given["text_config"]
+        part["layer_types"] = [kinds[0], "full_attention"]
+        config = made(**given)
+    return config
 
 
 def save_architecture(
@@ -101,6 +108,8 @@ def save_architecture(
         for weight in model.parameters():
             if weight.ndim >= 2:
                 weight.mul_(3.0)
+                if not weight.any():  # scores that are all alike choose experts by chance
+                    weight.normal_(std=0.1)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return CheckpointRef.of_folder(folder, name=kind)

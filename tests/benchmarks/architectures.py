@@ -62,8 +62,6 @@ class Bench:
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt):
                 raise
-            if "-v" in os.environ.get("ARCH", ""):
-                traceback.print_exc()
             at = traceback.extract_tb(error.__traceback__)[-1]
             last = str(error).strip().split("\n")[0][:200]
             where = f"{Path(at.filename).name}:{at.lineno}"

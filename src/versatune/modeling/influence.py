@@ -38,8 +38,9 @@ def influences(model: Any, ids: Tensor, losses: Callable[[], Tensor]) -> Tensor 
 def plain_tokens(model: Any, n: int, seed: int = 0) -> Tensor:
     """Shape (n,): tokens of the vocabulary that the configuration gives no role of their own."""
     special = _special(model.config) | _special(text_config(model.config))
-    size = model.get_input_embeddings().weight.shape[0]
-    usable = [token for token in range(min(size, 4096)) if token not in special]
+    # Embeddings may have rows for more than tokens, and the vocabulary words without a row.
+    rows, words = model.get_input_embeddings().weight.shape[0], text_config(model.config).vocab_size
+    usable = [token for token in range(min(rows, words, 4096)) if token not in special]
     # One after another by a step that has no common divisor with their number: few repetitions.
     step = next(k for k in range(len(usable) * 5 // 8, 0, -1) if _apart(k, len(usable)))
     places = (torch.arange(n) + 1 + 17 * seed) * step % len(usable)
@@ -70,7 +71,8 @@ def _watched(model: Any) -> Iterator[list[Tensor]]:
 
     def watch(_module: Any, _given: Any, made: Tensor) -> Tensor:
         leaves.append(made.detach().requires_grad_())
-        return leaves[-1]
+        # A copy, since some models write into their embeddings.
+        return leaves[-1].clone()
 
     handle = model.get_input_embeddings().register_forward_hook(watch)
     try:

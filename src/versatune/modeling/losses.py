@@ -199,6 +199,9 @@ class TokenLoss:
         """Refuse a model whose tokens see what they are to predict: its losses mean nothing."""
         ids = plain_tokens(self.model, 8)[None]
         at = torch.arange(4, device=ids.device)
+        with torch.no_grad():
+            if not self(ids, at, ids[0, at + 1]).isfinite().all():
+                return  # a broken model, which shows in its losses
         seen = influences(self.model, ids, lambda: self(ids, at, ids[0, at + 1]))
         if seen is not None and bool(seen[0, 4:].any()):
             raise VersatuneError(

@@ -43,10 +43,30 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
 
 def _more_than_linear(model: Any) -> list[str] | None:
     """Names of layers that are linear by class alone, such as routers: an adapter adds to what a
-    linear layer returns, and these return something else."""
+    linear layer returns, and these return something else. Each is tried."""
     plain = torch.nn.Linear.forward
     return [
         name
         for name, layer in model.named_modules()
-        if isinstance(layer, torch.nn.Linear) and type(layer).forward is not plain
+        if isinstance(layer, torch.nn.Linear)
+        and type(layer).forward is not plain
+        and not _is_linear(layer)
     ] or None
+
+
+@torch.no_grad()
+def _is_linear(layer: torch.nn.Linear) -> bool:
+    given = torch.ones(
+        1, 3, layer.in_features, dtype=layer.weight.dtype, device=layer.weight.device
+    )
+    try:
+        found = layer(given)
+    except Exception:
+        return False
+    wanted = torch.nn.Linear.forward(layer, given)
+    close = 1e-2 if wanted.dtype == torch.bfloat16 else 1e-5
+    return (
+        isinstance(found, torch.Tensor)
+        and found.shape == wanted.shape
+        and torch.allclose(found, wanted, rtol=close, atol=close)
+    )

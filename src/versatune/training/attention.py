@@ -28,6 +28,7 @@ _WITHOUT_EFFECT = {
     "position_ids",
     "cache_position",
     "use_cache",
+    "logits_to_keep",
     "output_attentions",
     "output_hidden_states",
     "output_router_logits",
@@ -153,6 +154,7 @@ def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False
     own = model.config._attn_implementation
     found = candidates(model, packing)
     trial = Trial(model, longest, bf16=bf16)
+    name = type(trial.loss.model).__name__
     fault, at = None, 0
     for at, candidate in enumerate(found):  # noqa: B007
         model.set_attn_implementation(candidate.attention)
@@ -161,7 +163,7 @@ def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False
     if fault is not None:
         model.set_attn_implementation(own)
         raise VersatuneError(
-            f"{type(model).__name__} can't be trained, not even with one example a row: {fault}. "
+            f"{name} can't be trained, not even with one example a row: {fault}. "
             "Choose another dtype or another model."
         )
     chosen = found[_latest(at)]
@@ -169,7 +171,7 @@ def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False
     if packing and chosen.layout == "padded":
         logger.warning(
             "%s can't keep packed examples apart: training uses padded rows of like lengths.",
-            type(model).__name__,
+            name,
         )
     return chosen.layout
 

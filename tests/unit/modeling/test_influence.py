@@ -46,7 +46,7 @@ def test_tokens_with_a_role_are_not_tried() -> None:
 def test_a_model_that_sees_the_future_is_refused(dtype: torch.dtype) -> None:
     """transformers loads encoders as causal models that are none unless they say is_decoder."""
     torch.manual_seed(0)
-    with pytest.raises(VersatuneError, match=r"tokens that follow .* is_decoder: true"):
+    with pytest.raises(VersatuneError, match=r"tokens that follow .*is_decoder: true"):
         TokenLoss(AutoModelForCausalLM.from_config(BertConfig(**SMALL), dtype=dtype))
     config = BertConfig(**SMALL, is_decoder=True)
     TokenLoss(AutoModelForCausalLM.from_config(config, dtype=dtype))
