@@ -17,6 +17,7 @@ from versatune.artifacts import (
 )
 from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
+from versatune.modeling.ties import untie_adapted
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -202,10 +203,12 @@ def same_vocabulary(other: CheckpointRef, base: CheckpointRef, otherwise: str) -
 
 
 def merged(base: Any, adapter: Path) -> Any:
-    """``base`` with the adapter of a folder merged into its weights."""
+    """``base`` with the adapter of a folder merged into its weights; see ``ties`` for tied ones."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(adapter), local_files_only=True).merge_and_unload()
+    adapted = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
+    untie_adapted(adapted)
+    return adapted.merge_and_unload()
 
 
 _SAFE: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """From a round's plan to the tensors of a batch."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,10 @@ import torch
 
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import IGNORE, Targets
-from versatune.training.attention import Layout
+
+Layout = Literal["flat", "rows", "padded"]
+"""How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
+one example a row with an attention mask."""
 
 Row = tuple[int, ...]
 """The examples (row numbers of the store) that share a packed row."""

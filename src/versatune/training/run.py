@@ -1,6 +1,5 @@
 """One process of a training: load, go on from the last checkpoint, train, save."""
 
-import dataclasses
 import logging
 import pickle
 import shutil
@@ -11,7 +10,7 @@ from transformers import PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
-from versatune.data.store import Split, TokenizedSplit
+from versatune.data.lengths import token_limit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
     GENERATION_CONFIG,
@@ -23,13 +22,15 @@ from versatune.modeling.checkpoints import (
     saved_dtype,
 )
 from versatune.training import checkpoints
+from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
-from versatune.training.config import LoraParams, TrainParams
-from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound
+from versatune.training.config import TrainParams
+from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
+from versatune.training.trial import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +46,16 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
-    train, validation = _split(job, "train"), _split(job, "validation")
+    train, validation = job_split(job, "train"), job_split(job, "validation")
     longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
-    layout = choose_layout(model, params.packing, longest)
+    limit = token_limit(model.config)
+    if limit is not None and longest > limit:
+        raise VersatuneError(
+            f"the store holds an example of {longest} tokens, and {job.base.name} takes {limit} at "
+            f"most: set tokenize.max_length to {limit} or less, and run the pipeline from `ingest`."
+        )
+    with on_device(model, args.device):
+        layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
@@ -117,26 +125,6 @@ def prepared_model(job: Job) -> Any:
     return model
 
 
-def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
-    """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
-
-    Raises VersatuneError when the model has no such layers.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise VersatuneError(f"{key}.lora.target_modules: {error}") from error
-
-
 def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
     """Disk that checkpoints and the trained model take at most, in bytes, those there included."""
     trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
@@ -145,22 +133,6 @@ def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
     # checkpoint more than the limit while it is written, and the best one; then the model,
     # staged and final.
     return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
-
-
-def _split(job: Job, name: Split) -> TokenizedSplit:
-    split = TokenizedSplit.load(job.store, name)
-    if job.domain is None:
-        return split
-    at = split.domains.index(job.domain)
-    stop = int(split.starts[at + 1])
-    return dataclasses.replace(
-        split,
-        domains=(job.domain,),
-        starts=split.starts[at : at + 2],
-        lengths=split.lengths[:stop],
-        supervised=split.supervised[:stop],
-        n_bytes=split.n_bytes[:stop],
-    )
 
 
 def _go_on(
@@ -181,11 +153,10 @@ def _go_on(
 
 
 def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | None) -> None:
-    """Write the trained model and the history, and delete the checkpoints.
+    """Write the trained model and the history.
 
     ``chosen``: the checkpoint with the trained model; None when it is the one in memory.
     """
-    folder = job.folder / CHECKPOINTS
     if job.save_model:
         if chosen is not None:
             logger.info("The trained model is that of %s.", chosen)
@@ -196,8 +167,12 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
     if trainer.args.should_save:
         if job.save_model:
             save_final(job, staged)
-            shutil.rmtree(folder, ignore_errors=True)
-        write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})
+        record = {
+            "ended": mixture.ended,
+            "model_round": mixture.best_round if mixture.rolls_back else mixture.round,
+            "rows": mixture.history,
+        }
+        write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 
 
