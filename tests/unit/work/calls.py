@@ -3,9 +3,13 @@
 import logging
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from versatune.errors import VersatuneError
+from versatune.training.api import piece_of
+from versatune.training.job import Training
 from versatune.work.parallel import emit
 
 
@@ -55,3 +59,15 @@ def wait_for(path: Path) -> str:
 def write(path: Path) -> str:
     path.touch()
     return "written"
+
+
+def killed_in_training(training: Training, folder: Path) -> Mapping[str, Any]:
+    """Train; the first process is killed when its second round has ended."""
+    mark = folder.with_name(f"{folder.name}.was_killed")
+
+    def on_round(event: dict[str, Any]) -> None:
+        if event["round"] == 2 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return piece_of(training, on_round).make(folder)

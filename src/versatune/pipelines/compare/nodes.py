@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,7 +20,7 @@ from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
-from versatune.work import Piece
+from versatune.work import ParallelParams, Pieces
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,14 @@ def train_and_evaluate(
     domains: Domains,
     evaluate: EvaluateParams,
     params: CompareParams,
+    parallel: ParallelParams,
     evaluations: Path,
-) -> dict[str, Piece]:
+) -> Pieces:
     """Every run of one kind of strategy; finished ones are found, interrupted ones go on."""
     if not plan["runs"]:
-        return {}
+        return Pieces({}, parallel)
     from versatune.pipelines.compare.contest import ComparisonSetup, Plan, pieces
+    from versatune.pipelines.compare.tracked import child_runs
 
     setup = ComparisonSetup(
         store=tokenized,
@@ -101,7 +104,9 @@ def train_and_evaluate(
         evaluations=evaluations,
         keep_models=params.keep_models,
     )
-    return pieces(Plan.model_validate(plan), setup)
+    planned = Plan.model_validate(plan)
+    runs = {run.name: run for run in planned.runs}
+    return Pieces(pieces(planned, setup), parallel, partial(child_runs, runs))
 
 
 def collect_runs(
