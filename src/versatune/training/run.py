@@ -13,6 +13,7 @@ from versatune.artifacts import write_json
 from versatune.data.store import Split, TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import load_model, load_tokenizer, merged, saved_dtype
+from versatune.modeling.quantized import nf4, one_format, refuse_without_bitsandbytes
 from versatune.training import checkpoints
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -99,7 +100,15 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
 def prepared_model(job: Job) -> Any:
     """The base model as it is trained: in the training dtype, with adapters when asked for."""
     params = job.params
-    model: Any = load_model(job.base, dtype=params.dtype)
+    if params.optim in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        refuse_without_bitsandbytes(f"{job.key}.optim: {params.optim}")
+    quantization = None
+    if params.quantization == "nf4":
+        refuse_without_bitsandbytes(f"{job.key}.quantization: nf4")
+        quantization = nf4("bfloat16" if params.bf16 else params.dtype)
+    model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
+    if quantization is not None:
+        model = one_format(model)
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
