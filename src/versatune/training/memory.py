@@ -100,9 +100,9 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
         kept = tokens * counted.width * computed * counted.layers + kept // counted.layers
     at_once = min(tokens * counted.vocabulary, 1 << 28)
     return MemoryPlan(
-        weights=int(weights / shards),
-        gradients=counted.trained * held // shards,
-        optimizer=counted.trained * (2 * held if moments is None else moments) // shards,
+        weights=int(weights / shards.weights),
+        gradients=counted.trained * held // shards.gradients,
+        optimizer=counted.trained * (2 * held if moments is None else moments) // shards.optimizer,
         activations=kept,
         logits=at_once * computed,
         disk=disk_bytes(counted.trained, counted.frozen, held, params),
@@ -262,14 +262,30 @@ def _counted_attention(
     return out.transpose(1, 2), None
 
 
-def _shards(params: TrainParams) -> int:
-    """Over how many devices weights, gradients and optimiser are divided."""
+@dataclass(frozen=True)
+class _Shards:
+    """Over how many devices each part is divided."""
+
+    weights: int = 1
+    gradients: int = 1
+    optimizer: int = 1
+
+
+def _shards(params: TrainParams) -> _Shards:
     file = params.launcher.config_file
     if file is None:
-        return 1
+        return _Shards()
     settings = read_accelerate(file)
-    divided = settings.get("distributed_type") in ("FSDP", "DEEPSPEED")
-    return int(settings.get("num_processes", 1)) if divided else 1
+    n = int(settings.get("num_processes", 1))
+    match settings.get("distributed_type"):
+        case "FSDP":
+            resharded = (settings.get("fsdp_config") or {}).get("fsdp_reshard_after_forward", True)
+            return _Shards(n if resharded else 1, n, n)
+        case "DEEPSPEED":
+            stage = int((settings.get("deepspeed_config") or {}).get("zero_stage", 2))
+            return _Shards(*(n if stage >= least else 1 for least in (3, 2, 1)))
+        case _:
+            return _Shards()
 
 
 def read_accelerate(file: Path) -> Mapping[str, Any]:

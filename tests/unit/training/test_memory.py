@@ -148,6 +148,21 @@ def test_fsdp_divides_weights_gradients_and_moments(tmp_path: Path) -> None:
     assert eight.activations == one.activations
 
 
+@pytest.mark.parametrize(("stage", "divided"), [(1, (1, 1, 8)), (2, (1, 8, 8)), (3, (8, 8, 8))])
+def test_zero_divides_more_with_each_stage(
+    tmp_path: Path, stage: int, divided: tuple[int, int, int]
+) -> None:
+    file = tmp_path / "zero.yaml"
+    file.write_text(
+        "distributed_type: DEEPSPEED\nnum_processes: 8\n"
+        f"deepspeed_config: {{zero_stage: {stage}}}\n"
+    )
+    one = plan_memory(TINY, params())
+    many = plan_memory(TINY, params(launcher={"config_file": str(file)}))
+    parts = ("weights", "gradients", "optimizer")
+    assert tuple(getattr(one, p) // getattr(many, p) for p in parts) == divided
+
+
 def test_data_parallelism_divides_nothing(tmp_path: Path) -> None:
     file = tmp_path / "ddp.yaml"
     file.write_text("distributed_type: MULTI_GPU\nnum_processes: 8\n")
