@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface
 
 from versatune.errors import VersatuneError
+from versatune.training import varlen
 from versatune.training.batches import Layout
 from versatune.training.cpu_attention import LONGEST, SegmentAttention
 from versatune.training.trial import Trial
@@ -45,13 +46,15 @@ def segment_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     segments: tuple[int, ...] | None = None,
+    starts: Tensor | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention over each of ``segments``; query (rows, heads, columns, size).
 
-    Without ``segments`` each row is one example. Returns (rows, columns, heads, size). Raises
+    Without ``segments`` each row is one example; ``starts`` (:class:`varlen.Packed`) are where they
+    begin, for the kernel of a GPU. Returns (rows, columns, heads, size). Raises
     NotImplementedError for any more than that (a mask, a softcap, sinks, a bias, chosen keys):
     such attention stays transformers' own.
     """
@@ -59,6 +62,12 @@ def segment_attention(
     if asked or attention_mask is not None or is_causal is False:
         raise NotImplementedError(f"segments need plain causal attention: {sorted(asked)}")
     lengths = segments or (query.shape[2],)
+    if segments is not None and starts is not None:
+        q, k, v = _autocast(query, key, value)
+        if varlen.takes(q, dropout):
+            packed = varlen.Packed(starts, max(lengths))
+            scale = scaling or query.shape[-1] ** -0.5
+            return varlen.attend(q, k, v, packed, sliding_window, scale), None
     if _by_blocks(query, max(lengths)) and not dropout:
         scale = scaling or query.shape[-1] ** -0.5
         window = (
@@ -99,6 +108,15 @@ def _attend(
     )
 
 
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """``tensors`` in the type that autocast computes in; queries and keys, turned by their
+    positions, come in float32."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+
+
 def _by_blocks(query: Tensor, longest: int) -> bool:
     """Whether there is a faster way than the fused kernel, see ``cpu_attention``.
 
@@ -116,10 +134,6 @@ def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
     return (distance >= 0) if window is None else (distance >= 0) & (distance < window)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
-
-
 @dataclass(frozen=True)
 class Candidate:
     """A layout and the attention it goes with, by transformers' name."""
@@ -130,8 +144,9 @@ class Candidate:
 
 def candidates(model: Any, packing: bool) -> list[Candidate]:
     """What is tried, the fastest first; the last resort is one example a row."""
+    # No mask function beside it: transformers then makes no mask, and needs no look at the
+    # positions, for which a GPU would have to wait.
     AttentionInterface.register(NAME, segment_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
     own = model.config._attn_implementation
     found = [Candidate("padded", own)]
     if packing:

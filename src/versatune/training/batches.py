@@ -9,6 +9,7 @@ import torch
 
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import IGNORE, Targets
+from versatune.training import varlen
 
 Layout = Literal["flat", "rows", "padded"]
 """How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
@@ -47,8 +48,9 @@ class Collator:
     """Lays packed rows out as a batch.
 
     The batch holds ``input_ids`` (rows, columns); ``positions``, ``targets`` and ``domains``, one
-    entry a supervised token (see :class:`Targets`); and by layout ``position_ids`` and
-    ``segments`` (flat), ``position_ids`` (rows) or ``attention_mask`` (padded).
+    entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``segments``
+    and ``starts`` (flat: the lengths of the examples, and where they begin, int32 of shape
+    (examples + 1,)), ``position_ids`` (rows) or ``attention_mask`` (padded).
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -85,7 +87,9 @@ class Collator:
             return batch
         batch["position_ids"] = torch.from_numpy(places)
         if self.layout == "flat":
-            batch["segments"] = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+            segments = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+            batch["segments"] = segments
+            batch["starts"] = varlen.starts_of(segments, len(segments))
         return batch
 
 

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, set_seed
+from transformers import AutoConfig, PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
@@ -21,6 +21,8 @@ from versatune.modeling.checkpoints import (
     merged,
     saved_dtype,
 )
+from versatune.modeling.influence import first_line
+from versatune.modeling.quantized import nf4, one_format, refuse_without_bitsandbytes
 from versatune.training import checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
@@ -28,6 +30,7 @@ from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
 from versatune.training.config import TrainParams
 from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
+from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.training.trial import on_device
@@ -40,10 +43,11 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
 
     Called in every process of the training; the first one writes. Raises VersatuneError when
     the loss is not finite or explodes, naming the last good checkpoint, and before training
-    when the disk is too small or a strategy lacks what it needs.
+    when memory or the disk is too small or a strategy lacks what it needs.
     """
     params, folder = job.params, job.folder / CHECKPOINTS
     args = arguments(params, folder)
+    check_memory(job)
     set_seed(params.seed)
     model = prepared_model(job)
     train, validation = job_split(job, "train"), job_split(job, "validation")
@@ -113,10 +117,37 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     _finish(job, trainer, mixture, chosen)
 
 
+def check_memory(job: Job) -> None:
+    """Raise VersatuneError when training needs more memory than the device has.
+
+    Before any weight is loaded, by the base's configuration alone. Where that can't be estimated
+    (an architecture with shapes of its own, an adapter without its base), training goes on.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            job.base.path, trust_remote_code=False, local_files_only=True
+        )
+        plan = check_fits(config, job.params, device_bytes(), job.key)
+    except DoesNotFitError:
+        raise
+    except Exception as error:  # models on the meta device raise whatever their code happens to
+        logger.debug("The memory of training can't be estimated: %s", first_line(error))
+    else:
+        logger.debug("Training needs about %s on each device.", plan)
+
+
 def prepared_model(job: Job) -> Any:
     """The base model as it is trained: in the training dtype, with adapters when asked for."""
     params = job.params
-    model: Any = load_model(job.base, dtype=params.dtype)
+    if params.optim in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        refuse_without_bitsandbytes(f"{job.key}.optim: {params.optim}")
+    quantization = None
+    if params.quantization == "nf4":
+        refuse_without_bitsandbytes(f"{job.key}.quantization: nf4")
+        quantization = nf4("bfloat16" if params.bf16 else params.dtype)
+    model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
+    if quantization is not None:
+        model = one_format(model)
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:

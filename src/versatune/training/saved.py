@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 LEAST = 1e-4
 """The difference, relative to 1 + loss, that two ways of adding up in float32 may make."""
 
+QUANTIZED = 0.1
+"""What 4 bits may make of a loss: the model is trained on them and saved without them."""
+
 REFUSED = 0.03
 """A difference that no rounding makes in any type but by twice its :func:`tolerance`."""
 
@@ -43,6 +46,8 @@ def check_saved(job: Job) -> None:
     model: Any = load_model(job.folder)
     model = model.to("cuda" if _has_room(model) else "cpu")
     allowed = tolerance(model.dtype, params.dtype, "bfloat16" if params.bf16 else "float32")
+    if params.quantization is not None:
+        allowed = max(allowed, QUANTIZED)
     with torch.autocast(model.device.type, torch.bfloat16, enabled=params.bf16):
         measured = heldout_losses(
             model,

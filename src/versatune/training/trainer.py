@@ -32,6 +32,7 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         learning_rate=params.learning_rate,
         lr_scheduler_type=params.lr_scheduler_type,
         warmup_steps=params.warmup_ratio,
+        optim=params.optim,
         weight_decay=params.weight_decay,
         adam_beta1=params.adam_beta1,
         adam_beta2=params.adam_beta2,

@@ -136,7 +136,8 @@ class Trial:
 
     def _alone_in_float32(self) -> list[list[Tensor]] | None:
         """The same in float32; None where that is training's own, or can't be had."""
-        if self._dtype() == torch.float32 or not _has_room(self.model):
+        in_4_bits = any(not p.is_floating_point() for p in self.model.parameters())
+        if self._dtype() == torch.float32 or in_4_bits or not _has_room(self.model):
             return None
         try:
             with in_float32(self.model):
