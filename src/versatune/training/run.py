@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, set_seed
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
 from versatune.data.limits import token_limit
@@ -105,9 +105,18 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
 
 
 def prepared_model(job: Job) -> Any:
-    """The base model as it is trained: in the training dtype, with adapters when asked for."""
+    """The base model as it is trained: in the training dtype, with adapters when asked for.
+
+    Raises VersatuneError when it could not be loaded again once it is saved.
+    """
     params = job.params
     model: Any = load_model(job.base, dtype=params.dtype)
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise VersatuneError(
+            f"{job.base.name}: its text model ({type(model).__name__}) is a part that transformers "
+            f"can't load by itself once it is saved ({type(model.config).__name__} is no causal "
+            "language model to AutoModelForCausalLM): choose another model."
+        )
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
