@@ -59,6 +59,7 @@ MORE: dict[str, dict[str, Any]] = {
     "mamba2": {"head_dim": 16},
     "ministral": {"head_dim": 8},
     "nemotron": {"num_key_value_heads": 2},
+    "recurrent_gemma": {"num_hidden_layers": 3},
     "reformer": {"is_decoder": True, "axial_pos_embds_dim": [8, 24], "axial_pos_shape": [16, 16]},
     "zamba": {
         "layers_block_type": ["mamba", "hybrid", "hybrid"],
@@ -66,7 +67,12 @@ MORE: dict[str, dict[str, Any]] = {
         "attention_hidden_size": 64,
         "attention_head_dim": 16,
     },
-    "zamba2": {"layers_block_type": ["mamba", "hybrid"]},
+    "xlstm": {"hidden_size": 128, "embedding_dim": 128, "num_heads": 2},
+    "xmod": {"default_language": "en_XX"},
+    "zamba2": {
+        "layers_block_type": ["mamba", "hybrid"],
+        **{"attention_hidden_size": 64, "attention_head_dim": 16},
+    },
     "zaya": {"num_experts_per_tok": 1},
 }
 
@@ -86,7 +92,7 @@ def tiny_config(kind: str, tokenizer: Any, **changes: Any) -> Any:
     given = {**_small(made(), tokenizer), **MORE.get(kind, {}), **changes}
     config = made(**given)
     kinds = getattr(text_config(config), "layer_types", None)
-    if kinds and len(kinds) == 2 and set(kinds) <= {"linear_attention", "conv"}:
+    if kinds and len(kinds) == 2 and set(kinds) <= {"linear_attention", "conv", "recurrent"}:
         # Two layers of a pattern that has attention further up: a model has some.
         part = given if text_config(config) is config else given["text_config"]
         part["layer_types"] = [kinds[0], "full_attention"]
@@ -99,10 +105,16 @@ def save_architecture(
 ) -> CheckpointRef:
     """A random tiny model of ``kind`` in ``folder``, with weights of a trained model's size."""
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+    )
 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(tiny_config(kind, tokenizer)).eval()
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:  # published with its other parts
+        model = AutoModelForImageTextToText.from_config(tiny_config(kind, tokenizer)).eval()
     with torch.no_grad():
         model(input_ids=torch.arange(3, 19)[None], use_cache=False)  # numbers that don't fit raise
         for weight in model.parameters():

@@ -24,14 +24,17 @@ def influences(model: Any, ids: Tensor, losses: Callable[[], Tensor]) -> Tensor 
     """
     with torch.enable_grad(), _watched(model) as leaves:
         total = losses().sum()
-    seen = [leaf for leaf in leaves if leaf.shape[:2] == ids.shape]
+    # Some models go through their tokens column by column.
+    shapes = (ids.shape, ids.T.shape)
+    seen = [leaf for leaf in leaves if leaf.shape[:2] in shapes]
     if not seen:
         return None
     gradients = torch.autograd.grad(total, seen, allow_unused=True)
     found = torch.zeros(ids.shape, dtype=torch.bool, device=ids.device)
     for gradient in gradients:
         if gradient is not None:
-            found |= (gradient != 0).any(-1)
+            there = (gradient != 0).any(-1)
+            found |= there if there.shape == ids.shape else there.T
     return found
 
 

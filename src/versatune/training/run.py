@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, PrinterCallback, set_seed
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
@@ -137,7 +137,10 @@ def check_memory(job: Job) -> None:
 
 
 def prepared_model(job: Job) -> Any:
-    """The base model as it is trained: in the training dtype, with adapters when asked for."""
+    """The base model as it is trained: in the training dtype, with adapters when asked for.
+
+    Raises VersatuneError when it could not be loaded again once it is saved.
+    """
     params = job.params
     if params.optim in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
         refuse_without_bitsandbytes(f"{job.key}.optim: {params.optim}")
@@ -148,6 +151,12 @@ def prepared_model(job: Job) -> Any:
     model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
     if quantization is not None:
         model = one_format(model)
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise VersatuneError(
+            f"{job.base.name}: its text model ({type(model).__name__}) is a part that transformers "
+            f"can't load by itself once it is saved ({type(model.config).__name__} is no causal "
+            "language model to AutoModelForCausalLM): choose another model."
+        )
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
