@@ -140,7 +140,7 @@ def test_expansion_rolls_back_and_the_report_says_why(
     assert trained.facts["ended"] == reasons[3]
     measured = heldout_losses(
         load_model(trained.path),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=params.heldout_rows_per_domain,
         batch_tokens=100,
     )
@@ -190,7 +190,7 @@ def test_references_of_other_rows_are_said(
     ours: int | None,
     warned: bool,
 ) -> None:
-    """A domain has 12 validation rows: from there on every number means all of them."""
+    """A domain has 12 steering rows: from there on every number means all of them."""
     params = TrainParams.model_validate(
         {"strategy": {"name": "foster"}, "heldout_rows_per_domain": ours, "folder": tmp_path}
     )

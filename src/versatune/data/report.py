@@ -4,7 +4,9 @@ from typing import Any
 
 from versatune.artifacts import FolderRef, read_json
 from versatune.data.accounts import EXAMPLES, Rejects
-from versatune.data.clean import REPORT
+from versatune.data.clean import REPORT, SPLITS
+
+UNITS = ("rows", "tokens", "supervised_tokens")
 
 
 def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
@@ -13,8 +15,9 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     Returns ``data_fingerprint``, ``max_length`` and ``domains``: per domain ``read``,
     ``rejected`` (reason -> ``count`` and ``examples`` with file:line; rows that tokenising dropped
     are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``), ``leaked``,
-    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, and for ``train`` and
-    ``validation`` the ``*_rows``, ``*_tokens`` and ``*_supervised_tokens``. For every domain
+    ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``, and for ``train``, ``steering``,
+    ``report`` and ``validation`` (the last two together) the ``*_rows``, ``*_tokens`` and
+    ``*_supervised_tokens``. For every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
@@ -27,8 +30,12 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
         rejects.merge(dropped[name]["dropped"])
         counts = {
             f"{split}_{unit}": tokenized.facts[split][name][unit]
-            for split in ("train", "validation")
-            for unit in ("rows", "tokens", "supervised_tokens")
+            for split in SPLITS
+            for unit in UNITS
+        }
+        counts |= {
+            f"validation_{unit}": counts[f"steering_{unit}"] + counts[f"report_{unit}"]
+            for unit in UNITS
         }
         domains[name] = {
             **entry,

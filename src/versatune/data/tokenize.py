@@ -29,6 +29,7 @@ from versatune.artifacts import (
     write_json,
 )
 from versatune.data.accounts import TokenNotes
+from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
 from versatune.errors import VersatuneError
 
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation")
 BATCH = 500
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""

@@ -87,7 +87,7 @@ class EvaluateParams(Params):
     folder: Path
     """Where results are kept, by checkpoint and task; what is there is not measured again."""
     rows_per_domain: int | None = Field(default=None, ge=1)
-    """Held-out rows a domain; null takes all."""
+    """Held-out report rows a domain; null takes all."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens in a batch of the held-out loss. null: 2048 on a CPU, 16384 else."""
     limit: int | None = Field(default=None, ge=1)

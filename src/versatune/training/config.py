@@ -91,7 +91,7 @@ class TrainParams(PlanParams):
     """transformers' name of an attention; null chooses by the device."""
 
     heldout_rows_per_domain: int | None = Field(32, ge=1)
-    """Validation rows a domain measured at the end of each round, the same in every run on the
+    """Steering rows a domain measured at the end of each round, the same in every run on the
     data; null measures all."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
@@ -155,7 +155,7 @@ class ReferenceParams(Params):
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Part of the steps over which the learning rate rises."""
     heldout_rows: int | None = Field(32, ge=1)
-    """Validation rows measured; null measures all. Not given: as in `train`, so that references
+    """Steering rows measured; null measures all. Not given: as in `train`, so that references
     and losses are of the same rows."""
     seed: int = 0
     """Order of rows. Not given: as in `train`."""

@@ -33,7 +33,7 @@ def measure_references(
     names: list[str] = store.facts["domains"]
     if params.mode == "none":
         nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
-        return {"mode": "none", "split": "validation", "domains": dict.fromkeys(names, nothing)}
+        return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
     model, data = base, store
     if params.proxy is not None:
         model = CheckpointRef.of_folder(params.proxy)
@@ -43,7 +43,7 @@ def measure_references(
         found = _measure(data, model, params, name)
         if data is not store:
             found |= _in_tokens_of(store, name, params, found["bits_per_byte"])
-        domains[name] = {**found, "model": model.name, "split": "validation"}
+        domains[name] = {**found, "model": model.name, "split": "steering"}
         logger.info(
             "reference of %s: %.4f nats per token at step %d",
             name,
@@ -53,7 +53,7 @@ def measure_references(
     return {
         "mode": "measure",
         "model": model.name,
-        "split": "validation",
+        "split": "steering",
         "rows_per_domain": params.heldout_rows,
         "domains": domains,
     }
@@ -131,7 +131,7 @@ def _in_tokens_of(
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows
 
-    split = TokenizedSplit.load(store, "validation")
+    split = TokenizedSplit.load(store, "steering")
     at = split.domains.index(name)
     rows = chosen_rows(split, params.heldout_rows)[at]
     bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()

@@ -28,7 +28,7 @@ def retokenize(
 
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     longest = 1
-    splits: tuple[Split, ...] = ("train", "validation")
+    splits: tuple[Split, ...] = ("train", "steering")
     for split in splits:
         rows = datasets.load_from_disk(str(store.path / split))
         turned = rows.map(

@@ -36,8 +36,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
-    train, validation = _split(job, "train"), _split(job, "validation")
-    longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
+    train, steering = _split(job, "train"), _split(job, "steering")
+    longest = max(int(split.lengths.max(initial=0)) for split in (train, steering))
     layout = choose_layout(model, params.packing, longest)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
@@ -50,7 +50,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     callback = RoundCallback(
         trainer,
         mixture,
-        validation,
+        steering,
         key=job.key,
         saves=job.keeps,
         patience=job.patience,

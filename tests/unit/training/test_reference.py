@@ -36,7 +36,7 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
     found = measure_references(tiny_store, tiny_checkpoint, params)
     base = heldout_losses(
         load_model(tiny_checkpoint),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=6,
         batch_tokens=500,
         progress=False,
@@ -226,7 +226,7 @@ def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
 ) -> None:
     params = ReferenceParams(folder=tmp_path / "r", proxy=proxy.path, **TINY)
     found = measure_references(tiny_store, tiny_checkpoint, params)
-    split = TokenizedSplit.load(tiny_store, "validation")
+    split = TokenizedSplit.load(tiny_store, "steering")
     rows = chosen_rows(split, 6)
     for j, entry in enumerate(found["domains"].values()):
         a_token = split.n_bytes[rows[j]].sum() / split.supervised[rows[j]].sum()
@@ -239,9 +239,9 @@ def test_retokenized_labels_keep_their_text(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     turned = TokenizedSplit.load(
-        retokenize(tiny_store, tiny_checkpoint, proxy, tmp_path / "t"), "validation"
+        retokenize(tiny_store, tiny_checkpoint, proxy, tmp_path / "t"), "steering"
     )
-    own = TokenizedSplit.load(tiny_store, "validation")
+    own = TokenizedSplit.load(tiny_store, "steering")
     old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
     assert turned.n_bytes.tolist() == own.n_bytes.tolist()
     for i in (0, 13, 30):

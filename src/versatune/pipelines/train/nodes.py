@@ -81,7 +81,7 @@ def warn_of_other_rows(
             "references are of: run the mixture pipeline again."
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
-    there = [entry["rows"] for entry in tokenized.facts["validation"].values()]
+    there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
     if any(min(theirs or n, n) != min(ours or n, n) for n in there):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "
