@@ -52,7 +52,7 @@ def loss_rows(loss: "HeldOut") -> list[dict[str, Any]]:
     """
     value, stderr, n = loss.nats_per_token, loss.stderr, loss.n_rows
     low, high = t_interval(value, stderr, n)
-    low = max(low, 0.0)
+    low = max(low, 0.0)  # NaN stays NaN
     scale = loss.bits_per_byte / value if value > 0 else 0.0
     perplexity = _exp(value)
     numbers = (
@@ -65,4 +65,4 @@ def loss_rows(loss: "HeldOut") -> list[dict[str, Any]]:
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return math.inf if value >= 700 else math.exp(value)
