@@ -25,6 +25,9 @@ from versatune.mixing.shares import Array, bounded_shares
 SAME = 1e-9
 """Shares closer than this are the same: rounding moves them so far."""
 
+HARDLY = 0.001
+"""Shares that move by less look the same as they are told."""
+
 NO_PROGRESS = "first measurement: there is no progress to go by yet"
 
 
@@ -49,6 +52,8 @@ class Adaptive(Strategy, ABC):
         moved = int(np.argmax(np.abs(new - old)))
         if np.allclose(new, old, rtol=0, atol=SAME):
             return f"{reason}; no share moves"
+        if abs(new[moved] - old[moved]) < HARDLY:
+            return f"{reason}; no share moves by {HARDLY:g}"
         return (
             f"{reason}; the share of {self.context.domains[moved]} moves most "
             f"({old[moved]:.3f} to {new[moved]:.3f})"
