@@ -19,7 +19,7 @@ from versatune.mixing.config import (
     FosterParams,
     OdmParams,
 )
-from versatune.mixing.interface import Context, Now, Stop, Strategy
+from versatune.mixing.interface import ROLLED_BACK, Context, Now, Stop, Strategy
 from versatune.mixing.shares import Array, bounded_shares
 
 SAME = 1e-9
@@ -148,7 +148,7 @@ class Expand(Adaptive):
             f"(limit {guard.threshold}) and did not fall in {memory.strikes} rounds; "
         )
         if guard.action == "rollback" and memory.best_round is not None:
-            return reason + f"back to round {memory.best_round}, the best within it", "rollback"
+            return reason + f"{ROLLED_BACK} {memory.best_round}, the best within it", "rollback"
         return reason + f"training ends after round {round_}", "stop"
 
     def _mean_rise(self, loss: Array) -> float:

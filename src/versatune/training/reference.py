@@ -25,7 +25,8 @@ def measure_references(
     """The ``reference_losses`` of the contract: ``domains``, each with its minimum.
 
     ``rows_per_domain`` says how many rows they are of (None: all).
-    ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
+    ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
+    new minimum. ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured. Each domain
     is kept in a folder of its own below ``params.folder`` by the fingerprint of what made it.
     With ``mode: none`` all values are None and nothing is run.
@@ -113,7 +114,8 @@ def _measure(
         patience=params.patience,
         keeps=False,
     )
-    history = run_job(job).history
+    done = run_job(job)
+    history = done.history
     best = history.sort_values("validation_loss", kind="stable").iloc[0]
     return {
         "nats_per_token": float(best["validation_loss"]),
@@ -121,6 +123,7 @@ def _measure(
         "stderr": float(best["validation_stderr"]),
         "step": int(best["step"]),
         "steps_run": int(history["step"].max()),
+        "at_limit": done.model_ref.facts["ended"] is None,
     }
 
 

@@ -50,6 +50,8 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert (
             entry["step"] == curve.set_index("validation_loss")["step"].loc[entry["nats_per_token"]]
         )
+        assert entry["steps_run"] == curve["step"].max()
+        assert entry["at_limit"] == (entry["steps_run"] - entry["step"] < 2 * TINY["eval_steps"])
         # The base model on the same rows is where the curve begins.
         assert curve["validation_loss"].iloc[0] == pytest.approx(base[name].nats_per_token)
         assert entry["nats_per_token"] < base[name].nats_per_token

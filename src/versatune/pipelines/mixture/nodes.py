@@ -13,6 +13,7 @@ from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training.config import TrainParams
+from versatune.training.diagnostics import reference_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +24,10 @@ def reference_losses(
     """Measure what a model reaches on each domain alone, stopped early on held-out rows."""
     from versatune.training.reference import measure_references
 
-    return measure_references(tokenized, CheckpointRef.noted(base_model), params.like(train))
+    found = measure_references(tokenized, CheckpointRef.noted(base_model), params.like(train))
+    for warning in reference_warnings(found):
+        logger.warning("%s", warning)
+    return found
 
 
 def compute_mixture(

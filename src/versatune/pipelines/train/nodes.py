@@ -12,6 +12,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import train
 from versatune.training.config import TrainParams
+from versatune.training.diagnostics import training_warnings
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,8 @@ def train_model(
     )
     if result.model_ref.facts["ended"]:
         tracking.set_tags({"train.ended": result.model_ref.facts["ended"]})
+    for warning in training_warnings(result.history, reference_losses, params.strategy):
+        logger.warning("%s", warning)
     return result.model_ref, result.history
 
 
