@@ -26,9 +26,10 @@ def measure_references(
 
     ``rows_per_domain`` says how many rows they are of (None: all).
     ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
-    new minimum. ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
-    bits per byte are turned into them by the bytes and tokens of the rows measured. Each domain
-    is kept in a folder of its own below ``params.folder`` by the fingerprint of what made it.
+    new minimum. ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another
+    one, its bits per byte are turned into them by the bytes and tokens of the rows measured. Each
+    domain is kept in a folder of its own below ``params.folder`` by the fingerprint of what made
+    it.
     With ``mode: none`` all values are None and nothing is run.
     """
     names: list[str] = store.facts["domains"]
