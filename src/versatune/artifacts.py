@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
@@ -179,6 +179,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
 class WorkFolder:
     """A folder a stage works in; make it with :meth:`open`."""
 
+    opened: ClassVar[int] = 0
+    sealed: ClassVar[int] = 0
+    """How many folders this process has opened, and how many of them it has finished: the others
+    were finished before."""
+
     def __init__(self, path: Path, inputs: Any, facts: dict[str, Any] | None) -> None:
         self.path = path
         self.inputs = inputs
@@ -248,6 +253,7 @@ class WorkFolder:
                 _discard(path)
                 path.mkdir()
                 write_json(path / INPUTS, wanted)
+        WorkFolder.opened += 1
         return cls(path, wanted, facts)
 
     def reopen(self) -> None:
@@ -265,6 +271,7 @@ class WorkFolder:
         files = {name: file_digest(self.path / name) for name in names}
         manifest = {"fingerprint": self.fingerprint, "facts": self._facts, "files": files}
         write_json(self.path / MANIFEST, with_checksum(manifest))
+        WorkFolder.sealed += 1
         return self.ref
 
 

@@ -20,9 +20,10 @@ from kedro.pipeline.node import Node
 from kedro_mlflow.framework.hooks import MlflowHook
 
 from versatune import __version__, tracking
-from versatune.artifacts import exclusive, fingerprint, read_json, write_json
+from versatune.artifacts import WorkFolder, exclusive
 from versatune.errors import VersatuneError
-from versatune.reporting.configuration import hide, masked
+from versatune.reporting import timings
+from versatune.reporting.configuration import command, hide, masked
 from versatune.spool import Spool, first_line
 from versatune.training.api import refuse_changed
 
@@ -187,7 +188,8 @@ class ProjectHook:
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
         self._timings = Path()
-        self._started: dict[str, float] = {}
+        self._started: dict[str, tuple[float, int, int]] = {}
+        self._run = ""
         self._folder = Path()
         self._environment = ""
         self._files: dict[str, Path] = {}
@@ -204,6 +206,8 @@ class ProjectHook:
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Hold the data folder, and say before all other work what training would refuse."""
         self._hold()
+        self._run = f"{os.getpid()}-{time.time_ns()}"
+        timings.begin(self._timings, self._run, command())
         if "trained_model" in pipeline.all_outputs():
             try:
                 refuse_changed(catalog.load("params:train"))
@@ -225,22 +229,15 @@ class ProjectHook:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         logger.info("── %s", node.name)
-        self._started[node.name] = time.monotonic()
+        self._started[node.name] = time.monotonic(), WorkFolder.opened, WorkFolder.sealed
 
     @hook_impl
-    def after_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Add up the time spent on a node under its present parameters, over all runs."""
-        seconds = time.monotonic() - self._started.pop(node.name)
-        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
-        stamp = fingerprint(parameters)
-        try:
-            timings = read_json(self._timings) if self._timings.is_file() else {}
-        except VersatuneError:
-            timings = {}
-        before = timings.get(node.name, {})
-        spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
-        timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
-        write_json(self._timings, timings)
+    def after_node_run(self, node: Node) -> None:
+        """Note how long the node took, and whether it found its work done by an earlier run."""
+        started, opened, sealed = self._started.pop(node.name)
+        seconds = time.monotonic() - started
+        kept = WorkFolder.opened > opened and WorkFolder.sealed == sealed
+        timings.note(self._timings, self._run, node.name, seconds, kept=kept)
         tracking.log_metrics({f"seconds/{node.name}": seconds})
 
     @hook_impl

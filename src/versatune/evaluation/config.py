@@ -16,7 +16,7 @@ ROW_CHOICE = 2
 """Raised when :func:`versatune.modeling.heldout.chosen_rows` would choose other rows, so that kept
 results are not used."""
 
-HARNESS_ROWS = 2
+HARNESS_ROWS = 3
 """Raised when what the harness found would be told in other rows, for the same reason."""
 
 
@@ -90,6 +90,9 @@ class EvaluateParams(Params):
     """Held-out report rows a domain; null takes all."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens in a batch of the held-out loss. null: 2048 on a CPU, 16384 else."""
+    examples: int = Field(default=2, ge=0)
+    """Held-out report rows a domain that base and tuned model answer, greedily, for the report;
+    0: none."""
     limit: int | None = Field(default=None, ge=1)
     """Items a task, the first ones; null takes all."""
     apply_chat_template: bool = True
@@ -125,6 +128,15 @@ class EvaluateParams(Params):
             "dtype": self.dtype,
             "rows_per_domain": self.rows_per_domain,
             "row_choice": ROW_CHOICE,
+        }
+
+    def of_examples(self) -> dict[str, Any]:
+        """The settings that decide the answers to held-out prompts."""
+        return {
+            "dtype": self.dtype,
+            "examples": self.examples,
+            "row_choice": ROW_CHOICE,
+            "max_new_tokens": self.max_new_tokens,
         }
 
     def of_file(self, kind: Kind) -> dict[str, Any]:

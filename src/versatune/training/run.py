@@ -19,6 +19,7 @@ from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
 from versatune.training.config import LoraParams, TrainParams
 from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound
+from versatune.training.machine import machine
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 
@@ -188,7 +189,8 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
         if job.keeps:
             save_final(job, staged)
             shutil.rmtree(folder, ignore_errors=True)
-        write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})
+        record = {"ended": mixture.ended, **machine(), "rows": mixture.history}
+        write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 
 

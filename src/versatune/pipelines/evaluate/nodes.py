@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
-from versatune.evaluation import forgetting
+from versatune.evaluation import examples, forgetting
 from versatune.evaluation.config import BASE, TUNED
 from versatune.evaluation.results import COLUMNS, HELD_OUT, ITEM_COLUMNS, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
@@ -20,7 +21,7 @@ from versatune.pipelines.evaluate.params import EvaluateParams
 
 def evaluate_base(
     base_model: dict[str, Any], tokenized: FolderRef, domains: Domains, params: EvaluateParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
     local_tasks(domains)  # a wrong line is told before a model is read
     return evaluate(CheckpointRef.noted(base_model), BASE, tokenized, domains, params)
@@ -28,7 +29,7 @@ def evaluate_base(
 
 def evaluate_tuned(
     trained_model: FolderRef, tokenized: FolderRef, domains: Domains, params: EvaluateParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model after training, by the same code on the same items."""
     tuned = CheckpointRef.made_here(trained_model.path, TUNED)
     return evaluate(tuned, TUNED, tokenized, domains, params)
@@ -42,8 +43,11 @@ def evaluate_others(
     advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
     for other in others:
         same_vocabulary(other, CheckpointRef.noted(base_model), advice)
-    found = [evaluate(other, other.name, tokenized, domains, params) for other in others]
-    return _joined([r for r, _ in found], COLUMNS), _joined([i for _, i in found], ITEM_COLUMNS)
+    found = [
+        evaluate(other, other.name, tokenized, domains, params, answers=False) for other in others
+    ]
+    rows, items = ([of_model[part] for of_model in found] for part in (0, 1))
+    return _joined(rows, COLUMNS), _joined(items, ITEM_COLUMNS)
 
 
 def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -58,15 +62,41 @@ def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     return rows, items, changes
 
 
-def evaluate(
-    checkpoint: CheckpointRef, name: str, store: FolderRef, domains: Domains, params: EvaluateParams
+def collect_examples(
+    evaluation_base_items: pd.DataFrame,
+    evaluation_tuned_items: pd.DataFrame,
+    evaluation_base_answers: pd.DataFrame,
+    evaluation_tuned_answers: pd.DataFrame,
+    domains: Domains,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows and items of one model."""
+    """Questions that became right or wrong, and the same prompts answered by both models."""
+    items = _joined([evaluation_base_items, evaluation_tuned_items], ITEM_COLUMNS)
+    return (
+        examples.changed_items(items, local_tasks(domains), BASE, TUNED),
+        examples.both_answers(evaluation_base_answers, evaluation_tuned_answers),
+    )
+
+
+def evaluate(
+    checkpoint: CheckpointRef,
+    name: str,
+    store: FolderRef,
+    domains: Domains,
+    params: EvaluateParams,
+    *,
+    answers: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The rows, items and answers of one model; ``chance`` is what guessing reaches on a task."""
     tasks = local_tasks(domains)
     from versatune.evaluation.run import evaluate_checkpoint
 
-    found = evaluate_checkpoint(checkpoint, model=name, store=store, tasks=tasks, params=params)
-    return found.rows, found.items
+    found = evaluate_checkpoint(
+        checkpoint, model=name, store=store, tasks=tasks, params=params, answers=answers
+    )
+    chances = {(task.domain, task.name): task.chance(params.limit) for task in tasks}
+    places = zip(found.rows["domain"], found.rows["task"], strict=True)
+    chance = np.array([chances.get(place) for place in places], dtype=np.float64)
+    return found.rows.assign(chance=chance), found.items, found.answers
 
 
 def local_tasks(domains: Domains) -> list[LocalTask]:

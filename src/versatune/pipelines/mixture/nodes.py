@@ -8,6 +8,7 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
@@ -44,8 +45,8 @@ def compute_mixture(
     weights = initial_shares(params.strategy, context, params.floor)
     by_domain = dict(zip(domains, weights.tolist(), strict=True))
     logger.info(
-        "%s in %s: %s",
-        params.strategy.name,
+        "initial mixture (%s), in %s: %s",
+        start_in_words({}, params.strategy.name, probed="source" not in knowledge_distribution),
         params.unit,
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )

@@ -8,9 +8,10 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
-from versatune.training.api import train
+from versatune.training.api import TrainResult, train
 from versatune.training.config import TrainParams
 from versatune.training.diagnostics import training_warnings
 
@@ -24,7 +25,7 @@ def train_model(
     reference_losses: dict[str, Any],
     knowledge_distribution: dict[str, Any],
     params: TrainParams,
-) -> tuple[FolderRef, pd.DataFrame]:
+) -> tuple[FolderRef, pd.DataFrame, dict[str, Any]]:
     """Fine-tune the base model in rounds, the mixture following its held-out losses."""
     if initial_mixture["unit"] != params.unit:
         raise VersatuneError(
@@ -32,6 +33,12 @@ def train_model(
             "of one is no share of the other. Give both the same value."
         )
     warn_of_other_rows(reference_losses, tokenized, params)
+    shares = shares_in_words(
+        params.strategy.model_dump(),
+        initial_mixture.get("strategy"),
+        probed="source" not in knowledge_distribution,
+    )
+    logger.info("%s%s", shares[0].upper(), shares[1:])
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     result = train(
         tokenized,
@@ -49,7 +56,14 @@ def train_model(
         tracking.set_tags({"train.ended": result.model_ref.facts["ended"]})
     for warning in training_warnings(result.history, reference_losses, params.strategy):
         logger.warning("%s", warning)
-    return result.model_ref, result.history
+    return result.model_ref, result.history, training_summary(result)
+
+
+def training_summary(result: TrainResult) -> dict[str, Any]:
+    """What the report says of a training besides its rounds."""
+    facts = result.model_ref.facts
+    names = ("steps", "rounds", "ended", "device", "peak_memory_bytes")
+    return {name: facts.get(name) for name in names}
 
 
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:

@@ -21,7 +21,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "knowledge_distribution",
                     "params:train",
                 ],
-                ["trained_model", "mixture_history"],
+                ["trained_model", "mixture_history", "training_summary"],
                 name="train_model",
                 tags=["train"],
             ),
