@@ -54,20 +54,21 @@ def size_sentence(
     history: pd.DataFrame | None, loss: pd.DataFrame, accuracy: pd.DataFrame
 ) -> list[str]:
     """How much training and how many held-out rows and items the verdict stands on."""
-    parts = []
+    size = ""
     if history is not None and len(history):
         tokens = tables.trained_tokens(history)
-        of = f" on {formats.thousands(tokens)} tokens" if tokens else ""
+        of = f" ({formats.thousands(tokens)} tokens)" if tokens else ""
         steps = int(history["step"].max())
-        parts.append(f"after {formats.thousands(steps)} step{'s' if steps != 1 else ''}{of}")
+        size = f"After {formats.thousands(steps)} training step{'s' if steps != 1 else ''}{of}, "
     counts = [
         f"{formats.thousands(table['n'].sum())} {what}"
         for table, what in ((loss, "held-out rows that steered nothing"), (accuracy, "questions"))
         if len(table) and "n" in table
     ]
-    if counts:
-        parts.append(f"on {formats.comma(counts)}")
-    return [f"Measured {' '.join(parts)}."] if counts else []
+    if not counts:
+        return []
+    measured = "measured" if size else "Measured"
+    return [f"{size}{measured} on {formats.comma(counts)}."]
 
 
 def with_accuracy(
@@ -227,7 +228,9 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
     if not shifts.max() >= 0.0005:
         return [Tile("mixture", "constant", "shares never changed")]
     shares = wide[shifts.idxmax()]
-    value = f"{100 * shares.iloc[0]:.0f} → {100 * shares.iloc[-1]:.0f} %"
+    ends = (100 * shares.iloc[0], 100 * shares.iloc[-1])
+    digits = 1 if round(ends[0]) == round(ends[1]) else 0
+    value = " → ".join(f"{end:.{digits}f}" for end in ends) + " %"
     return [Tile("largest shift", value, f"share of {shifts.idxmax()}")]
 
 

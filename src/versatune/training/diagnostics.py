@@ -22,8 +22,9 @@ def reference_warnings(references: Mapping[str, Any]) -> list[str]:
     if not cut:
         return []
     steps = max(references["domains"][name]["steps_run"] for name in cut)
+    whose = "all domains" if len(cut) == len(references["domains"]) > 1 else _names(cut)
     return [
-        f"the reference runs of {_names(cut)} ended at their limit of {steps} steps, before their "
+        f"the reference runs of {whose} ended at their limit of {steps} steps, before their "
         "loss had stopped falling: these references are too high, so gamma and the shares of these "
         "domains come out too small. Raise references.max_steps."
     ]
