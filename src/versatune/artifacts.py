@@ -179,10 +179,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 class WorkFolder:
     """A folder a stage works in; make it with :meth:`open`."""
 
-    opened: ClassVar[int] = 0
-    sealed: ClassVar[int] = 0
-    """How many folders this process has opened, and how many of them it has finished: the others
-    were finished before."""
+    counts: ClassVar[dict[str, int]] = {"opened": 0, "sealed": 0}  # by this process
 
     def __init__(self, path: Path, inputs: Any, facts: dict[str, Any] | None) -> None:
         self.path = path
@@ -253,7 +250,7 @@ class WorkFolder:
                 _discard(path)
                 path.mkdir()
                 write_json(path / INPUTS, wanted)
-        WorkFolder.opened += 1
+        WorkFolder.counts["opened"] += 1
         return cls(path, wanted, facts)
 
     def reopen(self) -> None:
@@ -271,7 +268,7 @@ class WorkFolder:
         files = {name: file_digest(self.path / name) for name in names}
         manifest = {"fingerprint": self.fingerprint, "facts": self._facts, "files": files}
         write_json(self.path / MANIFEST, with_checksum(manifest))
-        WorkFolder.sealed += 1
+        WorkFolder.counts["sealed"] += 1
         return self.ref
 
 

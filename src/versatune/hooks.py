@@ -188,7 +188,7 @@ class ProjectHook:
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
         self._timings = Path()
-        self._started: dict[str, tuple[float, int, int]] = {}
+        self._started: dict[str, tuple[float, dict[str, int]]] = {}
         self._run = ""
         self._folder = Path()
         self._environment = ""
@@ -229,14 +229,14 @@ class ProjectHook:
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         logger.info("── %s", node.name)
-        self._started[node.name] = time.monotonic(), WorkFolder.opened, WorkFolder.sealed
+        self._started[node.name] = time.monotonic(), dict(WorkFolder.counts)
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Note how long the node took, and whether it found its work done by an earlier run."""
-        started, opened, sealed = self._started.pop(node.name)
-        seconds = time.monotonic() - started
-        kept = WorkFolder.opened > opened and WorkFolder.sealed == sealed
+        started, before = self._started.pop(node.name)
+        seconds, now = time.monotonic() - started, WorkFolder.counts
+        kept = now["opened"] > before["opened"] and now["sealed"] == before["sealed"]
         timings.note(self._timings, self._run, node.name, seconds, kept=kept)
         tracking.log_metrics({f"seconds/{node.name}": seconds})
 

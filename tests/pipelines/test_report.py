@@ -54,5 +54,17 @@ def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> No
     assert list(drawn.data[0].y) == first["weight"].tolist()
 
 
+def test_the_page_that_is_being_written_keeps_no_earlier_page(tmp_path: Path) -> None:
+    file = tmp_path / "timings.json"
+    begin(file, "1", "kedro run")
+    note(file, "1", "train.train_model", 9.0, kept=False)
+    note(file, "1", "report.write_report", 2.0, kept=False)
+    begin(file, "2", "kedro run --pipeline report")
+    assert read_timings(file) == [
+        {"name": "train.train_model", "seconds": 0.0, "kept": 9.0},
+        {"name": "report.write_report", "seconds": 0.0, "kept": 0.0},
+    ]
+
+
 def test_timings_that_were_never_written_are_none(tmp_path: Path) -> None:
     assert read_timings(tmp_path / "timings.json") == []

@@ -1,6 +1,6 @@
 """What a reader looks at: questions whose answer changed, and held-out prompts answered."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,37 @@ BOTH_COLUMNS = ("domain", "item", "prompt", "truth", "base", "tuned")
 CHANGED_COLUMNS = ("domain", "task", "item", "change", "question", "truth", "base", "tuned")
 """The ``changed_items`` table. ``change``: ``became right`` or ``became wrong``; ``base`` and
 ``tuned``: what each model answered."""
+
+
+def scored_items(
+    task: LocalTask, about: Mapping[str, str], samples: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of ``evaluation_items`` of one metric (``about`` names it) of a local file."""
+    metric = about["metric"]
+    return [
+        {
+            **about,
+            "item": sample["doc"]["item"],
+            "score": float(sample[metric]),
+            "weight": 1.0,
+            "answer": answer_of(task, metric, sample),
+        }
+        for sample in samples
+    ]
+
+
+def answer_of(task: LocalTask, metric: str, sample: Mapping[str, Any]) -> str:
+    """The choice that ``metric`` takes for the model's, or the text it wrote.
+
+    ``sample``: one of the harness's, of a local file.
+    """
+    found = sample["filtered_resps"]
+    if task.kind != "multiple_choice":
+        return str(found[0])
+    choices = sample["doc"]["choices"]
+    lengths = [len(choice) if metric == "acc_norm" else 1 for choice in choices]
+    scores = [float(score) / n for (score, _), n in zip(found, lengths, strict=True)]
+    return str(choices[scores.index(max(scores))])
 
 
 def answer_prompts(

@@ -17,6 +17,7 @@ from typing import Any
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
     GROUP,
     ITEM_COLUMNS,
@@ -46,28 +47,8 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
         values = [float(sample[metric]) for sample in samples]
         about = {"domain": task.domain, "task": task.name, "metric": metric}
         rows.append({**about, **score_row(values), "task_version": task.fingerprint})
-        scores += [
-            {
-                **about,
-                "item": sample["doc"]["item"],
-                "score": value,
-                "weight": 1.0,
-                "answer": _answer(task, metric, sample),
-            }
-            for sample, value in zip(samples, values, strict=True)
-        ]
+        scores += scored_items(task, about, samples)
     return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
-
-
-def _answer(task: LocalTask, metric: str, sample: Mapping[str, Any]) -> str:
-    """The text of the choice that ``metric`` takes for the model's answer, or what it wrote."""
-    found = sample["filtered_resps"]
-    if task.kind != "multiple_choice":
-        return str(found[0])
-    choices = sample["doc"]["choices"]
-    lengths = [len(choice) if metric == "acc_norm" else 1 for choice in choices]
-    scores = [float(score) / n for (score, _), n in zip(found, lengths, strict=True)]
-    return str(choices[scores.index(max(scores))])
 
 
 def measure_named(

@@ -12,6 +12,8 @@ OWN = {
 }
 """Strategies whose first shares are their own, whatever the probe found."""
 
+INITIAL = "those of the initial mixture"
+
 FIXED = ("uniform", "proportional", "inverse", "constant", "custom")
 
 
@@ -32,6 +34,12 @@ def shares_in_words(
     return f"strategy {name}{target}; starting shares: {start}"
 
 
+def follows_probe(strategy: Mapping[str, Any], initial: str | None) -> bool:
+    """Whether the first shares come from what the probe found; arguments as above."""
+    start = start_in_words(strategy, initial)
+    return "the probe" in start or start == INITIAL
+
+
 def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: bool = True) -> str:
     """Where the first shares come from; arguments as in :func:`shares_in_words`."""
     name = strategy.get("name")
@@ -47,4 +55,4 @@ def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: 
         return detected
     if initial == "inverse":
         return f"the inverse of {detected}"
-    return OWN.get(initial or "", "those of the initial mixture")
+    return OWN.get(initial or "", INITIAL)

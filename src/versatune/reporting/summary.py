@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from versatune.evaluation.config import BASE, TUNED
-from versatune.mixing.origins import shares_in_words, start_in_words
+from versatune.mixing.origins import follows_probe, shares_in_words, start_in_words
 from versatune.reporting import formats, tables
 from versatune.reporting.page import Summary, Tile
 from versatune.training.diagnostics import reference_warnings, training_warnings
@@ -43,10 +43,16 @@ def summarise(artifacts: "Artifacts") -> Summary:
 def warnings(artifacts: "Artifacts") -> list[str]:
     """What gives reason to doubt the verdict: of the probe, the references and the training."""
     said = list(_known(artifacts).get("warnings", []))
-    if artifacts.references:
+    strategy = artifacts.strategy
+    if strategy is None:
+        return said
+    start = (artifacts.mixture or {}).get("strategy")
+    if not follows_probe(strategy.model_dump(), start):
+        said = [f"of the probe, whose shares this training did not use: {text}" for text in said]
+    if artifacts.references and strategy.needs_reference:
         said += reference_warnings(artifacts.references)
-    if artifacts.history is not None and artifacts.strategy is not None:
-        said += training_warnings(artifacts.history, artifacts.references, artifacts.strategy)
+    if artifacts.history is not None:
+        said += training_warnings(artifacts.history, artifacts.references, strategy)
     return said
 
 

@@ -25,8 +25,8 @@ def reference_warnings(references: Mapping[str, Any]) -> list[str]:
     whose = "all domains" if len(cut) == len(references["domains"]) > 1 else _names(cut)
     return [
         f"the reference runs of {whose} ended at their limit of {steps} steps, before their "
-        "loss had stopped falling: these references are too high, so gamma and the shares of these "
-        "domains come out too small. Raise references.max_steps."
+        "loss had stopped falling: these references are too high, so gamma, and shares that follow "
+        "it, come out too small. Raise references.max_steps."
     ]
 
 

@@ -121,9 +121,14 @@ def write_report(
 def read_timings(path: Path) -> list[dict[str, Any]]:
     """The steps of :func:`versatune.reporting.timings.read`, stage by stage.
 
-    Steps of pipelines that are no stage (a comparison) are left out.
+    Steps of pipelines that are no stage (a comparison) are left out. The report itself keeps
+    nothing: what stands there for a step that is still at work is of an earlier page.
     """
-    known = [step for step in timings.read(path)[1] if _stage(step) in STAGES]
+    known = [
+        {**step, "kept": 0.0} if _stage(step) == "report" else step
+        for step in timings.read(path)[1]
+        if _stage(step) in STAGES
+    ]
     return sorted(known, key=lambda step: STAGES.index(_stage(step)))
 
 
