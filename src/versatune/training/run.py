@@ -28,6 +28,7 @@ from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
 from versatune.training.config import LoraParams, TrainParams
 from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound
+from versatune.training.machine import machine
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 
@@ -45,8 +46,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
-    train, validation = _split(job, "train"), _split(job, "validation")
-    longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
+    train, steering = _split(job, "train"), _split(job, "steering")
+    longest = max(int(split.lengths.max(initial=0)) for split in (train, steering))
     layout = choose_layout(model, params.packing, longest)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
@@ -59,7 +60,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     callback = RoundCallback(
         trainer,
         mixture,
-        validation,
+        steering,
         key=job.key,
         saves=job.save_model,
         patience=job.patience,
@@ -197,7 +198,8 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
         if job.save_model:
             save_final(job, staged)
             shutil.rmtree(folder, ignore_errors=True)
-        write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})
+        record = {"ended": mixture.ended, **machine(), "rows": mixture.history}
+        write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 
 

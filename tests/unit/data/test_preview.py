@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from versatune.artifacts import FolderRef
-from versatune.data.clean import clean
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentSpec
 from versatune.data.encode import EncoderSpec
@@ -105,7 +105,7 @@ def test_pieces_of_a_conversation_are_in_one_split(
     store = make_folder(tokenize(cleaned, checkpoint, load_tokenizer, params), tmp_path / "store")
     rows = [
         set(datasets.load_from_disk(str(store.path / split))["row"])
-        for split in ("train", "validation")
+        for split in SPLITS
     ]
     assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == 40
 

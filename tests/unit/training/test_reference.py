@@ -49,7 +49,7 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
     found = measured(tiny_store, tiny_checkpoint, tmp_path / "r")
     base = heldout_losses(
         load_model(tiny_checkpoint),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=6,
         batch_tokens=500,
         progress=False,
@@ -63,6 +63,8 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert (
             entry["step"] == curve.set_index("validation_loss")["step"].loc[entry["nats_per_token"]]
         )
+        assert entry["steps_run"] == curve["step"].max()
+        assert entry["at_limit"] == (entry["steps_run"] - entry["step"] < 2 * TINY["eval_steps"])
         # The base model on the same rows is where the curve begins.
         assert curve["validation_loss"].iloc[0] == pytest.approx(base[name].nats_per_token)
         assert entry["nats_per_token"] < base[name].nats_per_token
@@ -243,7 +245,7 @@ def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", proxy=proxy.path)
-    split = TokenizedSplit.load(tiny_store, "validation")
+    split = TokenizedSplit.load(tiny_store, "steering")
     rows = chosen_rows(split, 6)
     for j, entry in enumerate(found["domains"].values()):
         a_token = split.n_bytes[rows[j]].sum() / split.supervised[rows[j]].sum()
@@ -256,9 +258,9 @@ def test_retokenized_labels_keep_their_text(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     turned = TokenizedSplit.load(
-        make_folder(retokenize(tiny_store, tiny_checkpoint, proxy), tmp_path / "t"), "validation"
+        make_folder(retokenize(tiny_store, tiny_checkpoint, proxy), tmp_path / "t"), "steering"
     )
-    own = TokenizedSplit.load(tiny_store, "validation")
+    own = TokenizedSplit.load(tiny_store, "steering")
     old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
     assert turned.n_bytes.tolist() == own.n_bytes.tolist()
     for i in (0, 13, 30):
