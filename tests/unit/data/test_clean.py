@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from versatune.artifacts import INPUTS, FolderRef, WorkFolder, fingerprint, read_json
+from versatune.artifacts import INPUTS, FolderRef, fingerprint, read_json
 from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.leaks import read_questions
@@ -18,7 +18,7 @@ from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
-from versatune.work import make_folder
+from versatune.work import WorkFolder, make_folder
 
 Clean = Callable[..., FolderRef]
 
@@ -124,10 +124,10 @@ def test_rows_keep_their_place_and_order(cleaner: Clean) -> None:
 
 
 def test_rows_that_an_older_version_cleaned_are_cleaned_again(cleaner: Clean) -> None:
-    """The older version had one held-out split; its inputs said nothing of splits."""
+    """The older version had one held-out split."""
     made = cleaner(lines("law"))
     inputs = read_json(made.path / INPUTS)
-    del inputs["splits"]
+    inputs["version"] -= 1
     WorkFolder.open(made.path, inputs).seal(domains=["law", "code"], rows={})
     assert not (made.path / "report").exists()
     again = cleaner(lines("law"))
