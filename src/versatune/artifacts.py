@@ -97,16 +97,16 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, what: str) -> Iterator[None]:
+def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
     """Hold ``path`` (a lock file) while the block runs.
 
-    Raises VersatuneError at once when another process holds it. The lock is the operating
-    system's, so it ends with its holder, even one that was killed.
+    Raises VersatuneError at once when another process holds it, or waits for it. The lock is the
+    operating system's, so it ends with its holder, even one that was killed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise VersatuneError(
             f"another run is at work on {what} (lock {path}); wait for it or stop it."

@@ -156,25 +156,50 @@ def _log_model(path: Path, fingerprint: str, example: str) -> str:
     return str(info.model_uri)
 
 
+class ChildRun:
+    """A run below the current one. Several can be open at once; each is the current one in turn,
+    within :meth:`active`."""
+
+    def __init__(self, name: str, params: Mapping[str, Any] | None = None) -> None:
+        self._run: Tracker | None = None
+        if _stack:
+            parent = _stack[-1]
+            self._run = Tracker(f"local-{os.getpid()}-{time.time_ns()}", parent.spool)
+            self._run.call("create", name=name, parent=parent.run_id)
+        with self.active():
+            log_params(params or {})
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Send what the block tracks to this run."""
+        if self._run is None:
+            yield
+            return
+        _stack.append(self._run)
+        try:
+            yield
+        finally:
+            end()
+
+    def close(self, status: str) -> None:
+        """End it: FINISHED, FAILED or KILLED."""
+        with self.active():
+            set_status(status)
+
+
 @contextlib.contextmanager
 def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
     """A run below the current one, for the block: FINISHED, FAILED or KILLED as the block ends."""
-    if not _stack:
-        yield
-        return
-    parent = _stack[-1]
-    status = "KILLED"
-    with tracked(f"local-{os.getpid()}-{time.time_ns()}", parent.spool):
-        _each(lambda run: run.call("create", name=name, parent=parent.run_id))
-        try:
-            log_params(params or {})
+    run, status = ChildRun(name, params), "KILLED"
+    try:
+        with run.active():
             yield
-            status = "FINISHED"
-        except Exception:
-            status = "FAILED"
-            raise
-        finally:
-            set_status(status)
+        status = "FINISHED"
+    except Exception:
+        status = "FAILED"
+        raise
+    finally:
+        run.close(status)
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:

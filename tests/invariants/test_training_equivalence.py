@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
+    BloomConfig,
     Gemma2Config,
     GPT2Config,
     GptOssConfig,
@@ -18,16 +19,19 @@ from transformers import (
     MistralConfig,
     MixtralConfig,
     PhimoeConfig,
+    Qwen3NextConfig,
 )
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.losses import TokenLoss
 from versatune.training import TrainParams, train
 from versatune.training.api import TrainResult
-from versatune.training.attention import NAME, alone, choose_layout, keeps_apart, segment_attention
+from versatune.training.attention import NAME, choose_layout, segment_attention
 from versatune.training.batches import Collator, PackedRows, _without_first
+from versatune.training.trial import Trial, in_float32
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 PARAMS: dict[str, Any] = {
@@ -111,13 +115,103 @@ def test_each_architecture_gets_a_layout_that_keeps_examples_apart(
     config: Any, layout: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
-    wanted = [alone(model.eval(), lengths) for lengths in ((3, 9), (8, 30))]
+    model = AutoModelForCausalLM.from_config(config).eval()
+    sets = [[torch.randint(1, 60, (n,)).numpy() for n in row] for row in ((3, 9), (8, 30))]
+    wanted = [torch.cat([nats(model, "padded", [x]) for x in examples]) for examples in sets]
     found = choose_layout(model, True, 64)
     assert found == layout
     assert ("padded rows" in caplog.text) == (layout == "padded")
     if layout != "padded":
-        assert all(keeps_apart(model, found, trial) for trial in wanted)
+        for examples, expected in zip(sets, wanted, strict=True):
+            packed = nats(model, found, examples)
+            torch.testing.assert_close(packed, expected, rtol=1e-4, atol=1e-4)
+
+
+def nats(model: Any, layout: Any, examples: list[np.ndarray]) -> torch.Tensor:
+    """Of every token but the first of each example, packed in one row."""
+    labels = [_without_first(x) for x in examples]
+    domains = np.zeros(len(examples), np.int64)
+    batch = Collator(layout)([{"input_ids": examples, "labels": labels, "domains": domains}])
+    batch.pop("domains")
+    with torch.no_grad():
+        return TokenLoss(model)(**batch).float()
+
+
+LARGE = {"vocab_size": 200, "hidden_size": 32}
+WITH_STATE = {
+    "qwen3-next": Qwen3NextConfig(
+        **LARGE,
+        **{"num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64},
+        **{"num_key_value_heads": 2, "head_dim": 8, "linear_num_key_heads": 2},
+        **{"linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8},
+        **{"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+        shared_expert_intermediate_size=32,
+        layer_types=["linear_attention", "full_attention"],
+    ),
+    "bloom": BloomConfig(**LARGE, n_layer=2, n_head=4),
+    "mamba": MambaConfig(**LARGE, num_hidden_layers=2, state_size=4),
+    "llama": LlamaConfig(**LARGE, num_hidden_layers=2, num_attention_heads=4),
+    "mixtral": MixtralConfig(
+        **LARGE,
+        **{"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2},
+    ),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("qwen3-next", "padded"),
+        ("bloom", "padded"),
+        ("mamba", "padded"),
+        ("llama", "flat"),
+        ("mixtral", "flat"),
+    ],
+)
+def test_precision_hides_no_leak(name: str, layout: str, dtype: torch.dtype) -> None:
+    """What crosses examples crosses them in bfloat16 too, where noise is as large as some leaks."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(WITH_STATE[name])
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim >= 2:
+                weight.mul_(5.0)  # weights of a trained model's size
+    model = model.to(dtype).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    drawn = torch.get_rng_state()
+    assert choose_layout(model, True, 17) == layout
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert model.training
+    for name, value in model.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name]), name
+
+
+def test_weights_have_their_bits_again_after_float32() -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL), dtype=torch.bfloat16)
+    tied = model.lm_head.weight = model.model.embed_tokens.weight
+    model.model.register_buffer("mine", torch.tensor([1 / 3]))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with in_float32(model):
+        assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert model.lm_head.weight is tied is model.model.embed_tokens.weight
+    after = model.state_dict()
+    assert after["model.mine"].dtype == torch.float32
+    assert all(after[n].dtype == v.dtype and torch.equal(after[n], v) for n, v in before.items())
+
+
+def test_a_model_that_runs_in_no_layout_is_refused() -> None:
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL))
+
+    def broken(*given: Any) -> None:
+        if len(given[1][0]) > 1:
+            raise RuntimeError("one row at a time")
+
+    model.model.layers[0].register_forward_pre_hook(broken)
+    with pytest.raises(VersatuneError, match=r"LlamaForCausalLM can't .* one row at a time"):
+        choose_layout(model, False, 64)
 
 
 @pytest.mark.parametrize("longest", [20, 64])
@@ -148,27 +242,31 @@ def test_the_check_finds_examples_that_leak() -> None:
     AttentionInterface.register("leaking", leaking)
     AttentionMaskInterface.register("leaking", _no_mask)
     model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=None))
-    wanted = alone(model.eval(), (5, 7))
+    trial = Trial(model, 64)
     model.set_attn_implementation("leaking")
-    assert not keeps_apart(model, "flat", wanted)
+    assert trial.fault("flat") == "the loss of an example depends on another one"
 
 
-def test_the_check_finds_attention_that_is_not_the_models_own() -> None:
-    """What changes packed examples and those alone alike is found too."""
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("factor", [1.2, 4.0])
+def test_the_check_finds_attention_that_is_not_the_models_own(
+    factor: float, dtype: torch.dtype
+) -> None:
+    """What changes packed examples and those alone alike is found too, bfloat16's noise or not."""
     from transformers import AttentionInterface
 
     def hotter(*args: Any, **kwargs: Any) -> Any:
-        return segment_attention(*args, **{**kwargs, "scaling": 9.0})
+        return segment_attention(*args, **{**kwargs, "scaling": factor * kwargs["scaling"]})
 
     AttentionInterface.register(NAME, segment_attention)
     AttentionInterface.register("hotter", hotter)
     torch.manual_seed(0)
     config = MistralConfig(**SMALL, sliding_window=None, initializer_range=0.3)
-    model = AutoModelForCausalLM.from_config(config)
-    wanted = alone(model.eval(), (5, 7))
-    for name, same in (("hotter", False), (NAME, True)):
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    trial = Trial(model, 64)
+    for name, fault in (("hotter", "an example has other losses than alone"), (NAME, None)):
         model.set_attn_implementation(name)
-        assert keeps_apart(model, "flat", wanted) == same
+        assert trial.fault("flat") == fault
 
 
 @pytest.mark.parametrize(("factor", "layout"), [(1, "flat"), (-1, "rows")])

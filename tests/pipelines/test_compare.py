@@ -22,6 +22,7 @@ from versatune.pipelines.compare.contest import ComparisonSetup, Plan, Run, piec
 from versatune.pipelines.compare.nodes import KINDS, collect_runs, plan_runs, train_and_evaluate
 from versatune.pipelines.compare.params import PER_RUN, CompareParams
 from versatune.training.config import TrainParams
+from versatune.work import ParallelParams
 
 DOMAINS = ("law", "medicine", "code")
 TABLES = ("comparison", "comparison_history", "comparison_summary")
@@ -48,8 +49,17 @@ def settings(**changes: Any) -> CompareParams:
     return CompareParams.model_validate(values | changes)
 
 
+ONE = ParallelParams(workers=1)
+TWO = ParallelParams(workers=2, cpus=1, gpus=0)
+
+
 def run(
-    base: CheckpointRef, store: FolderRef, params: CompareParams, tmp_path: Path, **evaluate: Any
+    base: CheckpointRef,
+    store: FolderRef,
+    params: CompareParams,
+    tmp_path: Path,
+    parallel: ParallelParams = ONE,
+    **evaluate: Any,
 ) -> dict[str, pd.DataFrame]:
     domains = Domains.model_validate(
         {name: {"description": name, "sources": [{"path": "unused.jsonl"}]} for name in DOMAINS}
@@ -64,7 +74,9 @@ def run(
         "params:evaluate": EvaluateParams(**evaluate),
         "params:train": train,
         "params:compare": params,
+        "params:parallel": parallel,
     }
+    tmp_path.mkdir(exist_ok=True)
     tables = {n: ParquetDataset(filepath=str(tmp_path / f"{n}.parquet")) for n in TABLES}
     folders = {
         f"comparison_runs_{kind}": FoldersDataset(filepath=str(tmp_path / "compare" / kind))
@@ -155,6 +167,23 @@ def test_an_interrupted_comparison_goes_on(
     assert len(calls) == 5
     for name in ("comparison", "comparison_summary"):
         pd.testing.assert_frame_equal(again[name], found[name])
+
+
+@pytest.mark.slow
+def test_two_at_a_time_end_with_the_same_tables(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    """Two strategies that are one: their runs end with the same checkpoint at the same time."""
+    params = settings(strategies={"uniform": {}, "even": {"name": "uniform"}}, seeds=(0,))
+    one, two = (
+        run(tiny_checkpoint, tiny_store, params, tmp_path / name, parallel)
+        for name, parallel in (
+            ("one", ParallelParams(workers=1, cpus=1)),
+            ("two", ParallelParams(workers=2, cpus=1, gpus=0)),
+        )
+    )
+    for name in ("comparison", "comparison_summary"):
+        pd.testing.assert_frame_equal(one[name], two[name])
 
 
 def plan(tiny_store: FolderRef, params: CompareParams, **changes: Any) -> dict[str, Any]:

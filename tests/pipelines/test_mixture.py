@@ -17,7 +17,9 @@ from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import compute_mixture
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training import TrainParams
-from versatune.work import make_folder
+from versatune.work import ParallelParams, make_folder
+
+ONE = ParallelParams(workers=1)
 
 KNOWN = {
     "domains": {
@@ -52,6 +54,7 @@ def test_a_run_measures_references_and_makes_the_mixture(
         "params:references": references,
         "params:train": TrainParams(),
         "params:mixture": MixtureParams(),
+        "params:parallel": ONE,
     }
     catalog = DataCatalog(
         {
@@ -78,7 +81,7 @@ def test_references_can_be_switched_off(
     params = ReferenceParams(mode="none")
     base = tiny_checkpoint.model_dump(mode="json")
     rows = make_folder(reference_rows(tiny_store, base, params), tmp_path / "rows")
-    assert reference_runs(tiny_store, rows, base, params, TrainParams()) == {}
+    assert reference_runs(tiny_store, rows, base, params, TrainParams(), ONE).pieces == {}
     found = reference_losses(tiny_store, rows, base, params, TrainParams(), {})
     assert {d["nats_per_token"] for d in found["domains"].values()} == {None}
 

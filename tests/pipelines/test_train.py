@@ -110,7 +110,6 @@ def test_references_that_no_loss_reaches_are_warned_about_once(
 ) -> None:
     params = TrainParams.model_validate(
         {
-            "folder": tmp_path / "trained",
             "rounds": 2,
             "steps_per_round": 1,
             "max_length": 64,

@@ -30,6 +30,7 @@ from versatune.artifacts import (
 from versatune.data.accounts import TokenNotes
 from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
+from versatune.data.lengths import saved_token_limit
 from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
 from versatune.work import Piece
@@ -233,8 +234,7 @@ def _collect(
 
 def _check_length(checkpoint: Path, max_length: int) -> None:
     """Refuse sequences longer than the model's positions, before any work."""
-    config = checkpoint / "config.json"
-    limit = read_json(config).get("max_position_embeddings") if config.is_file() else None
+    limit = saved_token_limit(checkpoint)
     if limit is not None and max_length > limit:
         raise VersatuneError(
             f"tokenize.max_length is {max_length}, but {checkpoint} takes {limit} tokens at most."

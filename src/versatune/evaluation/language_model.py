@@ -10,6 +10,7 @@ from lm_eval.models.huggingface import HFLM
 
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
+from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
 
 CPU_LOGITS = 2 * 10**8
@@ -192,11 +193,20 @@ def language_model(
 
     ``longest``: tokens of the longest row that will be asked.
     """
+    limit = token_limit(model.config)
     if size == "auto" and model.device.type == "cpu":
-        config = model.config.get_text_config()
-        limit = getattr(config, "max_position_embeddings", longest)
-        size = batch_size(config.vocab_size, min(longest, limit))
-    return kind(pretrained=model, tokenizer=tokenizer, batch_size=size, max_batch_size=MAX_BATCH)
+        vocabulary = text_config(model.config).vocab_size
+        size = batch_size(vocabulary, min(longest, limit or longest))
+    return kind(
+        pretrained=model,
+        tokenizer=tokenizer,
+        batch_size=size,
+        max_batch_size=MAX_BATCH,
+        # What load_model loads, though the kind has a form with an encoder, too (BART).
+        backend="causal",
+        # None leaves it to the harness, which doesn't look into the parts of a configuration.
+        max_length=limit,
+    )
 
 
 def batch_size(vocabulary: int, longest: int) -> int:

@@ -63,13 +63,15 @@ def evaluate_checkpoint(
     params: EvaluateParams,
     folder: Path,
     answers: bool = False,
+    wait: bool = False,
 ) -> Measured:
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
     ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether
-    it also answers ``params.examples`` prompts of each domain. Raises VersatuneError before any
-    model is loaded when a task of the harness is unknown, when two tasks have one name, or when
-    programs are to be run and can't be isolated.
+    it also answers ``params.examples`` prompts of each domain. With ``wait``, what another process
+    measures of the same checkpoint is waited for; otherwise it is an error. Raises VersatuneError
+    before any model is loaded when a task of the harness is unknown, when two tasks have one name,
+    or when programs are to be run and can't be isolated.
     """
     parts = parts_of(store, tasks, params)
     if answers and params.examples:
@@ -83,7 +85,7 @@ def evaluate_checkpoint(
                 task.domain,
             )
     folder = folder / checkpoint.fingerprint
-    with exclusive(folder / ".lock", f"the evaluation of {checkpoint.name}"):
+    with exclusive(folder / ".lock", f"the evaluation of {checkpoint.name}", wait=wait):
         works = [
             WorkFolder.open(
                 folder / part.name, {"checkpoint": checkpoint.fingerprint, **part.inputs}

@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset, DatasetError
 
 from versatune.artifacts import FolderRef, is_intact, read_json, with_checksum, write_json
 from versatune.errors import VersatuneError
-from versatune.work import Piece, make_folder
+from versatune.work import ParallelParams, Piece, Pieces, make_folder, make_pieces
 
 INDEX = "pieces.json"
 
@@ -55,8 +55,9 @@ class FolderDataset(_Place):
 
 
 class FoldersDataset(_Place):
-    """Independent pieces by name, each in a folder below this one; as Kedro's PartitionedDataset
-    does, saving makes them one by one. Loading gives their references, in their order."""
+    """Independent pieces by name, each in a folder below this one. Saving makes a mapping's one by
+    one, as Kedro's PartitionedDataset does, and :class:`~versatune.work.Pieces` side by side.
+    Loading gives their references, in their order."""
 
     def load(self) -> dict[str, FolderRef]:
         try:
@@ -67,10 +68,11 @@ class FoldersDataset(_Place):
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
 
-    def save(self, data: Mapping[str, Piece]) -> None:
-        for name, piece in data.items():
-            make_folder(piece, self.filepath / name)
-        write_json(self.filepath / INDEX, with_checksum({"pieces": list(data)}))
+    def save(self, data: Mapping[str, Piece] | Pieces) -> None:
+        if not isinstance(data, Pieces):
+            data = Pieces(data, ParallelParams(workers=1))
+        made = make_pieces(data, self.filepath)
+        write_json(self.filepath / INDEX, with_checksum({"pieces": list(made)}))
 
     def _exists(self) -> bool:
         try:

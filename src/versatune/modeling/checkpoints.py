@@ -17,6 +17,7 @@ from versatune.artifacts import (
 )
 from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
+from versatune.modeling.ties import untie_adapted
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -103,14 +104,19 @@ def _of_files(digests: Mapping[str, str]) -> str:
     )
 
 
-def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrainedModel":
+def load_model(
+    ref: CheckpointRef | Path, *, dtype: str = "auto", quantization: Any = None
+) -> "PreTrainedModel":
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
     A folder that holds an adapter alone gives the base model it names with the adapter merged
     into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's
-    name, or ``auto`` for the one it was saved in. Raises VersatuneError when the folder (or the
-    base's) is missing, damaged, or holds no such model.
+    name, or ``auto`` for the one it was saved in. ``quantization``: a transformers quantisation
+    configuration; such a model lies on the device it is trained on, and a checkpoint that is an
+    adapter alone can't be loaded so. Raises VersatuneError when the folder (or the base's) is
+    missing, damaged, or holds no such model.
     """
+    import torch
     from transformers import AutoModelForCausalLM
 
     path = Path(_path(ref))
@@ -120,7 +126,13 @@ def load_model(ref: CheckpointRef | Path, *, dtype: str = "auto") -> "PreTrained
         if alone and not (path / "adapter_model.safetensors").is_file():
             raise OSError(f"there is no adapter_model.safetensors beside its {ADAPTER_CONFIG}")
         whole = read_json(adapter)["base_model_name_or_path"] if alone else str(path)
-        model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **_SAFE)
+        asked: dict[str, Any] = {}
+        if quantization is not None:
+            if alone:
+                raise ValueError("an adapter can't be merged into 4 bits: merge and save it first")
+            place = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
+            asked = {"quantization_config": quantization, "device_map": {"": place}}
+        model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **asked, **_SAFE)
         if alone:
             model = merged(model, path)
             if (path / GENERATION_CONFIG).is_file():
@@ -202,10 +214,12 @@ def same_vocabulary(other: CheckpointRef, base: CheckpointRef, otherwise: str) -
 
 
 def merged(base: Any, adapter: Path) -> Any:
-    """``base`` with the adapter of a folder merged into its weights."""
+    """``base`` with the adapter of a folder merged into its weights; see ``ties`` for tied ones."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(adapter), local_files_only=True).merge_and_unload()
+    adapted = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
+    untie_adapted(adapted)
+    return adapted.merge_and_unload()
 
 
 _SAFE: dict[str, Any] = {

@@ -5,15 +5,21 @@ them (prompt tokens, padding) are never read. :class:`TokenLoss` runs the decode
 picks the hidden states that predict a supervised token, and applies the head to these alone.
 """
 
+import contextlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from versatune.data.lengths import text_config
+from versatune.errors import VersatuneError
+from versatune.modeling.influence import first_line, in_mode, influences, plain_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +93,18 @@ def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
     return losses
 
 
+Way = Literal["apart", "columns", "whole"]
+"""How the logits at some positions are made: decoder and head called apart; the whole model with
+``logits_to_keep`` at the columns needed; the whole model with all its logits."""
+
+
 class TokenLoss:
     """The per-token losses of one causal model.
 
-    Whether decoder and head may be called apart is tried, not guessed: both ways are run once
-    on a few tokens. A model that does more to its logits than its head and the final softcap
-    (a scale, say) is called whole, with ``logits_to_keep`` at the columns needed.
+    Which :data:`Way` gives the model's own logits is tried on a few tokens, not guessed: a model
+    may do more to its logits than its head and the final softcap (a scale, say), and many take
+    ``logits_to_keep`` and take no notice of it. Raises VersatuneError for a model that can't run
+    as it is, and for one whose tokens see those that follow them.
     """
 
     def __init__(self, model: Any) -> None:
@@ -100,9 +112,12 @@ class TokenLoss:
 
         base: Any = model.get_base_model() if isinstance(model, PeftModel) else model
         self.model: Any = base
-        self._softcap = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
-        self.split = self._agrees()
-        if not self.split:
+        self.way: Way = "whole"
+        self._softcap = getattr(text_config(base.config), "final_logit_softcapping", None)
+        with in_mode(base, training=False):
+            self.way = self._find_way()
+            self._check_causal()
+        if self.way != "apart":
             logger.info("%s: the loss goes through the whole model.", type(base).__name__)
 
     def __call__(
@@ -113,10 +128,9 @@ class TokenLoss:
         ``input_ids`` (rows, columns); ``positions`` and ``targets`` as in :class:`Targets`;
         ``inputs`` go to the model (position_ids, attention_mask).
         """
-        if not self.split:
-            return self._whole(input_ids, positions, targets, inputs)
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **inputs)[0]
-        hidden = hidden.flatten(0, 1)[positions]
+        if self.way != "apart":
+            return cross_entropy_(self._whole(input_ids, positions, inputs), targets)
+        hidden = self._hidden(input_ids, positions, inputs)
         step = max(1, _AT_ONCE // self.model.get_output_embeddings().weight.shape[0])
         if len(hidden) <= step or not torch.is_grad_enabled():
             parts = [
@@ -132,6 +146,10 @@ class TokenLoss:
             ]
         return torch.cat(parts)
 
+    def _hidden(self, input_ids: Tensor, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
+        hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False, **inputs)[0]
+        return hidden.flatten(0, 1)[positions]
+
     def _logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         if self._softcap is not None:
@@ -141,27 +159,80 @@ class TokenLoss:
     def _head(self, hidden: Tensor, targets: Tensor) -> Tensor:
         return cross_entropy_(self._logits(hidden), targets)
 
-    def _whole(
-        self, input_ids: Tensor, positions: Tensor, targets: Tensor, inputs: dict[str, Any]
-    ) -> Tensor:
-        columns = input_ids.shape[1]
+    def _whole(self, input_ids: Tensor, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
+        forward, columns = type(self.model).forward, input_ids.shape[1]
+        if self.way == "whole":
+            logits = forward(self.model, input_ids=input_ids, use_cache=False, **inputs).logits
+            return logits.flatten(0, 1)[positions]
         kept, inverse = torch.unique(positions % columns, return_inverse=True)
-        forward = type(self.model).forward
         logits = forward(
             self.model, input_ids=input_ids, use_cache=False, logits_to_keep=kept, **inputs
         ).logits
-        return cross_entropy_(logits[positions // columns, inverse], targets)
+        return logits[positions // columns, inverse]
 
     @torch.no_grad()
-    def _agrees(self) -> bool:
-        """Whether head(decoder(x)) gives the model's own logits."""
-        if self.model.get_output_embeddings() is None or self.model.base_model is self.model:
-            return False
-        training = self.model.training
-        self.model.eval()
-        ids = torch.arange(8, device=self.model.device)[None] % self.model.config.vocab_size
-        own = type(self.model).forward(self.model, input_ids=ids, use_cache=False).logits
-        apart = self._logits(self.model.base_model(input_ids=ids, use_cache=False)[0])
-        self.model.train(training)
-        close = 1e-4 if own.dtype == torch.float32 else 2e-2
-        return own.shape == apart.shape and torch.allclose(own, apart, rtol=close, atol=close)
+    def _find_way(self) -> Way:
+        """The cheapest way that gives the model's own logits at some columns of two rows."""
+        ids = plain_tokens(self.model, 16).view(2, 8)
+        at = torch.tensor([2, 5, 8, 14], device=ids.device)
+        try:
+            own = self._whole(ids, at, {})
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            raise VersatuneError(
+                f"{type(self.model).__name__} can't read plain text in "
+                f"{str(self.model.dtype).removeprefix('torch.')} ({first_line(error)}): "
+                "choose another dtype or another model."
+            ) from error
+        ways: dict[Way, Callable[[], Tensor]] = {
+            "apart": lambda: self._logits(self._hidden(ids, at, {})),
+            "columns": lambda: self._whole(ids, at, {}),
+        }
+        for self.way, logits in ways.items():
+            with contextlib.suppress(*_UNSUITED):
+                if _same(logits(), own):
+                    return self.way
+        return "whole"
+
+    def _check_causal(self) -> None:
+        """Refuse a model whose tokens see what they are to predict: its losses mean nothing."""
+        ids = plain_tokens(self.model, 8)[None]
+        at = torch.arange(4, device=ids.device)
+        target = ids[0, at + 1]
+        with torch.no_grad():
+            own = self(ids, at, target)
+        if not own.isfinite().all():
+            return  # a broken model, which shows in its losses
+        try:
+            seen = influences(self.model, ids, lambda: self(ids, at, target))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # it has no gradient in eval mode; training finds out
+            logger.debug("%s: %s", type(self.model).__name__, first_line(error))
+            seen = None
+        if seen is not None:
+            ahead = bool(seen[0, 4:].any())
+        else:
+            with torch.no_grad():
+                other = torch.cat([ids[:, :4], ids[:, 4:].flip(1)], dim=1)
+                # The last of the targets is the first token that is another one now.
+                ahead = not _same(self(other, at, target), own)
+        if ahead:
+            raise VersatuneError(
+                f"{type(self.model).__name__}: its tokens see the tokens that follow them, so it "
+                "is no causal language model as its config.json stands (is_decoder: true makes "
+                "one of some encoders): choose another model."
+            )
+
+
+_UNSUITED = (TypeError, ValueError, AttributeError, LookupError, RuntimeError)
+"""What a model raises that can't be called in some way."""
+
+
+def _same(found: Tensor, own: Tensor) -> bool:
+    """Whether logits differ by rounding alone, measured by their own size."""
+    if found.shape != own.shape:
+        return False
+    close = 1e-5 if own.dtype == torch.float32 else 4e-3
+    return bool((found.float() - own.float()).norm() <= close * own.float().norm())

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from versatune.artifacts import write_atomic
+from versatune.data.lengths import token_limit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import SamplingParams, require_server
@@ -123,7 +124,7 @@ class ModelSampler(Sampler):
         model = load_model(self.base, dtype=self.params.dtype)
         if torch.cuda.is_available():
             model = model.to("cuda")  # type: ignore[arg-type]
-        limit = getattr(model.config, "max_position_embeddings", None)
+        limit = token_limit(model.config)
         wanted = self.params.max_new_tokens + len(self.start)
         if limit is not None and wanted > limit:
             raise VersatuneError(

@@ -18,6 +18,7 @@ from versatune.probing.config import ProbeParams
 from versatune.retraining.config import RetrainParams
 from versatune.sample.config import SampleParams
 from versatune.training.config import ReferenceParams, TrainParams
+from versatune.work import ParallelParams
 
 BLOCKS: dict[str, type[BaseModel]] = {
     "sample": SampleParams,
@@ -34,6 +35,7 @@ BLOCKS: dict[str, type[BaseModel]] = {
     "compare": CompareParams,
     "report": ReportParams,
     "retrain": RetrainParams,
+    "parallel": ParallelParams,
 }
 """Top-level key -> its model. A test compares them with what the pipelines' nodes ask for."""
 

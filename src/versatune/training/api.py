@@ -1,5 +1,6 @@
 """Training as a piece of work, and as a library call that makes it in a folder."""
 
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_js
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.job import HISTORY, OnRound, Training
+from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, Training
 from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
@@ -87,6 +88,12 @@ def _train_in(training: Training, on_round: OnRound | None, folder: Path) -> dic
         from versatune.training.run import run
 
         run(job, on_round)
+    if job.save_model:
+        from versatune.training.saved import check_saved
+
+        # The checkpoints go when the model they are of is known to be saved.
+        check_saved(job)
+        shutil.rmtree(folder / CHECKPOINTS)
     return _metadata(read_json(folder / HISTORY))
 
 

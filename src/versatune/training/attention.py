@@ -8,17 +8,18 @@ attention can't be replaced, and padded rows for those that can't keep examples 
 """
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
 
-from versatune.modeling.losses import TokenLoss
+from versatune.errors import VersatuneError
+from versatune.training import varlen
+from versatune.training.batches import Layout
 from versatune.training.cpu_attention import LONGEST, SegmentAttention
+from versatune.training.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -28,15 +29,12 @@ _WITHOUT_EFFECT = {
     "position_ids",
     "cache_position",
     "use_cache",
+    "logits_to_keep",
     "output_attentions",
     "output_hidden_states",
     "output_router_logits",
 }
 """What models hand to their attention and no attention reads."""
-
-Layout = Literal["flat", "rows", "padded"]
-"""How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
-one example a row with an attention mask."""
 
 
 def segment_attention(
@@ -48,13 +46,15 @@ def segment_attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     segments: tuple[int, ...] | None = None,
+    starts: Tensor | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention over each of ``segments``; query (rows, heads, columns, size).
 
-    Without ``segments`` each row is one example. Returns (rows, columns, heads, size). Raises
+    Without ``segments`` each row is one example; ``starts`` (:class:`varlen.Packed`) are where they
+    begin, for the kernel of a GPU. Returns (rows, columns, heads, size). Raises
     NotImplementedError for any more than that (a mask, a softcap, sinks, a bias, chosen keys):
     such attention stays transformers' own.
     """
@@ -62,6 +62,12 @@ def segment_attention(
     if asked or attention_mask is not None or is_causal is False:
         raise NotImplementedError(f"segments need plain causal attention: {sorted(asked)}")
     lengths = segments or (query.shape[2],)
+    if segments is not None and starts is not None:
+        q, k, v = _autocast(query, key, value)
+        if varlen.takes(q, dropout):
+            packed = varlen.Packed(starts, max(lengths))
+            scale = scaling or query.shape[-1] ** -0.5
+            return varlen.attend(q, k, v, packed, sliding_window, scale), None
     if _by_blocks(query, max(lengths)) and not dropout:
         scale = scaling or query.shape[-1] ** -0.5
         window = (
@@ -102,6 +108,15 @@ def _attend(
     )
 
 
+def _autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """``tensors`` in the type that autocast computes in; queries and keys, turned by their
+    positions, come in float32."""
+    device = tensors[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return tensors
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in tensors)
+
+
 def _by_blocks(query: Tensor, longest: int) -> bool:
     """Whether there is a faster way than the fused kernel, see ``cpu_attention``.
 
@@ -119,112 +134,67 @@ def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
     return (distance >= 0) if window is None else (distance >= 0) & (distance < window)
 
 
-def _no_mask(*_: Any, **__: Any) -> None:
-    return None
-
-
-def choose_layout(model: Any, packing: bool, longest: int) -> Layout:
-    """The fastest layout that keeps the examples of this model apart; tried on a few tokens.
-
-    ``longest``: tokens of the longest example there will be; a window or chunk of the model's
-    attention is tried when an example can leave it. Sets the model's attention to go with the
-    layout. Anything but what was asked for is logged.
-    """
-    if not packing:
-        return "padded"
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(NAME, segment_attention)
-    AttentionMaskInterface.register(NAME, _no_mask)
-    own = model.config._attn_implementation
-    layouts: list[tuple[Layout, str]] = [("rows", own)]
-    if not own.startswith("flash") and model._supports_attention_backend:
-        layouts.insert(0, ("flat", NAME))
-    elif own.startswith("flash"):
-        layouts.insert(0, ("flat", own))
-    trials = [alone(model, lengths) for lengths in _lengths(model, longest)]
-    for layout, attention in layouts:
-        model.set_attn_implementation(attention)
-        if all(keeps_apart(model, layout, trial) for trial in trials):
-            return layout
-    model.set_attn_implementation(own)
-    logger.warning(
-        "%s can't keep packed examples apart: training uses padded rows of like lengths.",
-        type(model).__name__,
-    )
-    return "padded"
-
-
 @dataclass(frozen=True)
-class Alone:
-    """Examples and the losses they have by themselves."""
+class Candidate:
+    """A layout and the attention it goes with, by transformers' name."""
 
-    examples: tuple[Tensor, ...]
-    """Each (1, tokens)."""
-    losses: tuple[Tensor, ...]
-    """Of each its nats at :func:`_tried`."""
+    layout: Layout
+    attention: str
 
 
-def alone(model: Any, lengths: tuple[int, ...]) -> Alone:
-    """What examples of these lengths get from the model with the attention it has now."""
-    ids = torch.arange(sum(lengths), device=model.device)[None] * 7
-    examples = (ids % model.config.get_text_config().vocab_size).split(lengths, dim=1)
-    with _evaluating(model), torch.no_grad():
-        loss = TokenLoss(model)
-        losses = tuple(loss(x, at := _tried(x), x[0, at + 1]) for x in examples)
-    return Alone(examples, losses)
+def candidates(model: Any, packing: bool) -> list[Candidate]:
+    """What is tried, the fastest first; the last resort is one example a row."""
+    # No mask function beside it: transformers then makes no mask, and needs no look at the
+    # positions, for which a GPU would have to wait.
+    AttentionInterface.register(NAME, segment_attention)
+    own = model.config._attn_implementation
+    found = [Candidate("padded", own)]
+    if packing:
+        found.insert(0, Candidate("rows", own))
+        if own.startswith("flash"):
+            found.insert(0, Candidate("flat", own))
+        elif model._supports_attention_backend:
+            found.insert(0, Candidate("flat", NAME))
+    return found
 
 
-def keeps_apart(model: Any, layout: Layout, trial: Alone) -> bool:
-    """Whether examples packed in ``layout`` get the losses they get alone.
+def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False) -> Layout:
+    """The fastest layout that keeps the examples of this model apart, see ``trial``.
 
-    The mean difference of an example counts, relative to 1 + loss: in bfloat16 another order of
-    sums moves single losses by 3 %, and what an example must not see, or misses, moves most.
+    ``longest``: tokens of the longest example there will be; ``bf16``: whether training computes
+    under autocast. The model is tried on the device it is on, and left with the attention that
+    goes with the layout. All processes of a training choose alike. Raises VersatuneError when the
+    model can't be trained in any layout; anything but what was asked for is logged.
     """
-    lengths = tuple(x.shape[1] for x in trial.examples)
-    starts = (0, *accumulate(lengths[:-1]))
-    ids = torch.cat(trial.examples, dim=1)
-    at = torch.cat([_tried(x) + start for x, start in zip(trial.examples, starts, strict=True)])
-    inputs: dict[str, Any] = {
-        "position_ids": torch.cat([torch.arange(n) for n in lengths]).to(model.device)[None]
-    }
-    if layout == "flat":
-        inputs["segments"] = lengths
-    # With gradients, as in training: what attention by blocks is chosen by, up to its limit.
-    with _evaluating(model), torch.set_grad_enabled(max(lengths) <= LONGEST):
-        try:
-            packed = TokenLoss(model)(ids, at, ids[0, at + 1], **inputs).detach()
-        except (TypeError, NotImplementedError, ValueError) as error:
-            logger.debug("%s, layout %s: %s", type(model).__name__, layout, error)
-            return False
-    close = 1e-4 if model.dtype == torch.float32 else 3e-2
-    parts = packed.split([len(x) for x in trial.losses])
-    return all(
-        bool(((found - wanted).abs() / (1 + wanted)).mean() <= close)
-        for found, wanted in zip(parts, trial.losses, strict=True)
-    )
+    own = model.config._attn_implementation
+    found = candidates(model, packing)
+    trial = Trial(model, longest, bf16=bf16)
+    name = type(trial.loss.model).__name__
+    fault, at = None, 0
+    for at, candidate in enumerate(found):  # noqa: B007
+        model.set_attn_implementation(candidate.attention)
+        if (fault := trial.fault(candidate.layout)) is None:
+            break
+    if fault is not None:
+        model.set_attn_implementation(own)
+        raise VersatuneError(
+            f"{name} can't be trained, not even with one example a row: {fault}. "
+            "Choose another dtype or another model."
+        )
+    chosen = found[_latest(at)]
+    model.set_attn_implementation(chosen.attention)
+    if packing and chosen.layout == "padded":
+        logger.warning(
+            "%s can't keep packed examples apart: training uses padded rows of like lengths.",
+            name,
+        )
+    return chosen.layout
 
 
-def _lengths(model: Any, longest: int) -> list[tuple[int, ...]]:
-    """Of the examples tried together: short ones, and one that a window or chunk cuts."""
-    config = model.config.get_text_config()
-    reach = getattr(config, "sliding_window", None) or getattr(config, "attention_chunk_size", None)
-    if not reach or longest <= reach:
-        return [(5, 7)]
-    return [(5, 7), (5, min(reach + 8, longest))]
-
-
-def _tried(example: Tensor) -> Tensor:
-    """The columns whose losses are compared: the last that predict a token, six at most."""
-    last = example.shape[1] - 1
-    return torch.arange(max(0, last - 6), last, device=example.device)
-
-
-@contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
+def _latest(choice: int) -> int:
+    """The last of the choices of all processes: what passed on every device."""
+    if not torch.distributed.is_initialized():
+        return choice
+    choices: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(choices, choice)
+    return int(max(choices))

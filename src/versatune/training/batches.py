@@ -1,7 +1,7 @@
 """From a round's plan to the tensors of a batch."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -9,7 +9,11 @@ import torch
 
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import IGNORE, Targets
-from versatune.training.attention import Layout
+from versatune.training import varlen
+
+Layout = Literal["flat", "rows", "padded"]
+"""How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
+one example a row with an attention mask."""
 
 Row = tuple[int, ...]
 """The examples (row numbers of the store) that share a packed row."""
@@ -44,8 +48,9 @@ class Collator:
     """Lays packed rows out as a batch.
 
     The batch holds ``input_ids`` (rows, columns); ``positions``, ``targets`` and ``domains``, one
-    entry a supervised token (see :class:`Targets`); and by layout ``position_ids`` and
-    ``segments`` (flat), ``position_ids`` (rows) or ``attention_mask`` (padded).
+    entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``segments``
+    and ``starts`` (flat: the lengths of the examples, and where they begin, int32 of shape
+    (examples + 1,)), ``position_ids`` (rows) or ``attention_mask`` (padded).
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -82,7 +87,9 @@ class Collator:
             return batch
         batch["position_ids"] = torch.from_numpy(places)
         if self.layout == "flat":
-            batch["segments"] = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+            segments = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+            batch["segments"] = segments
+            batch["starts"] = varlen.starts_of(segments, len(segments))
         return batch
 
 

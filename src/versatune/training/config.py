@@ -9,6 +9,16 @@ from pydantic import Field, field_validator, model_validator
 from versatune.mixing.config import PlanParams, StrategyParams, UniformParams, Unit
 from versatune.params import Params, warn_renamed
 
+Optim = Literal[
+    "adamw_torch_fused",
+    "adamw_torch",
+    "adamw_8bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "adafactor",
+]
+"""Optimisers, by transformers' names."""
+
 
 class LoraParams(Params):
     """Low-rank adapters instead of training every weight."""
@@ -70,6 +80,9 @@ class TrainParams(PlanParams):
     """AdamW's second moment decay."""
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients are clipped to this norm; 0 does not clip."""
+    optim: Optim = "adamw_torch_fused"
+    """transformers' name of the optimiser. `adamw_8bit` keeps its state in 8 bits, the paged ones
+    in the host's memory (extra `quantized`); `adafactor` keeps hardly any."""
     per_device_train_batch_size: int = Field(4, ge=1)
     """Rows of `max_length` tokens a process takes at a time."""
     gradient_accumulation_steps: int = Field(1, ge=1)
@@ -84,6 +97,9 @@ class TrainParams(PlanParams):
     """Compute activations again in the backward pass: less memory, about a third more time."""
     lora: LoraParams | None = None
     """Train adapters instead of all weights."""
+    quantization: Literal["nf4"] | None = None
+    """QLoRA: hold the base model's linear layers in 4 bits while adapters are trained (extra
+    `quantized`). The trained model is saved in full precision, the adapters merged into it."""
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; does not change what is trained."""
     attn_implementation: str | None = None
@@ -114,6 +130,8 @@ class TrainParams(PlanParams):
     def _agree(self) -> Self:
         if self.lora is not None and self.dtype == "bfloat16" and not self.bf16:
             raise ValueError("lora with dtype bfloat16 needs bf16: true")
+        if self.quantization is not None and self.lora is None:
+            raise ValueError("quantization trains adapters: give lora: {} (or its parameters) too")
         return self
 
     def fingerprint_fields(self) -> dict[str, object]:

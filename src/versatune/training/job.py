@@ -1,5 +1,6 @@
 """What one training is: everything a process needs to know to take part in it."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -7,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import FolderRef
+from versatune.data.store import Split, TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
 
@@ -69,3 +71,20 @@ class Job(Training):
     """A training in a folder; travels to other processes as JSON."""
 
     folder: Path
+
+
+def job_split(job: Job, name: Split) -> TokenizedSplit:
+    """The rows of a split that a job trains or measures on."""
+    split = TokenizedSplit.load(job.store, name)
+    if job.domain is None:
+        return split
+    at = split.domains.index(job.domain)
+    stop = int(split.starts[at + 1])
+    return dataclasses.replace(
+        split,
+        domains=(job.domain,),
+        starts=split.starts[at : at + 2],
+        lengths=split.lengths[:stop],
+        supervised=split.supervised[:stop],
+        n_bytes=split.n_bytes[:stop],
+    )

@@ -1,17 +1,16 @@
 """One process of a training: load, go on from the last checkpoint, train, save."""
 
-import dataclasses
 import logging
 import pickle
 import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import PrinterCallback, set_seed
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
-from versatune.data.store import Split, TokenizedSplit
+from versatune.data.lengths import token_limit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
     GENERATION_CONFIG,
@@ -22,15 +21,20 @@ from versatune.modeling.checkpoints import (
     merged,
     saved_dtype,
 )
+from versatune.modeling.influence import first_line
+from versatune.modeling.quantized import nf4, one_format, refuse_without_bitsandbytes
 from versatune.training import checkpoints
+from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
-from versatune.training.config import LoraParams, TrainParams
-from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound
+from versatune.training.config import TrainParams
+from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
 from versatune.training.machine import machine
+from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
+from versatune.training.trial import on_device
 
 logger = logging.getLogger(__name__)
 
@@ -40,15 +44,23 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
 
     Called in every process of the training; the first one writes. Raises VersatuneError when
     the loss is not finite or explodes, naming the last good checkpoint, and before training
-    when the disk is too small or a strategy lacks what it needs.
+    when memory or the disk is too small or a strategy lacks what it needs.
     """
     params, folder = job.params, job.folder / CHECKPOINTS
     args = arguments(params, folder)
+    check_memory(job)
     set_seed(params.seed)
     model = prepared_model(job)
-    train, steering = _split(job, "train"), _split(job, "steering")
+    train, steering = job_split(job, "train"), job_split(job, "steering")
     longest = max(int(split.lengths.max(initial=0)) for split in (train, steering))
-    layout = choose_layout(model, params.packing, longest)
+    limit = token_limit(model.config)
+    if limit is not None and longest > limit:
+        raise VersatuneError(
+            f"the store holds an example of {longest} tokens, and {job.base.name} takes {limit} at "
+            f"most: set tokenize.max_length to {limit} or less, and run the pipeline from `ingest`."
+        )
+    with on_device(model, args.device):
+        layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
@@ -106,36 +118,52 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     _finish(job, trainer, mixture, chosen)
 
 
+def check_memory(job: Job) -> None:
+    """Raise VersatuneError when training needs more memory than the device has.
+
+    Before any weight is loaded, by the base's configuration alone. Where that can't be estimated
+    (an architecture with shapes of its own, an adapter without its base), training goes on.
+    """
+    try:
+        config = AutoConfig.from_pretrained(
+            job.base.path, trust_remote_code=False, local_files_only=True
+        )
+        plan = check_fits(config, job.params, device_bytes(), job.key)
+    except DoesNotFitError:
+        raise
+    except Exception as error:  # models on the meta device raise whatever their code happens to
+        logger.debug("The memory of training can't be estimated: %s", first_line(error))
+    else:
+        logger.debug("Training needs about %s on each device.", plan)
+
+
 def prepared_model(job: Job) -> Any:
-    """The base model as it is trained: in the training dtype, with adapters when asked for."""
+    """The base model as it is trained: in the training dtype, with adapters when asked for.
+
+    Raises VersatuneError when it could not be loaded again once it is saved.
+    """
     params = job.params
-    model: Any = load_model(job.base, dtype=params.dtype)
+    if params.optim in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
+        refuse_without_bitsandbytes(f"{job.key}.optim: {params.optim}")
+    quantization = None
+    if params.quantization == "nf4":
+        refuse_without_bitsandbytes(f"{job.key}.quantization: nf4")
+        quantization = nf4("bfloat16" if params.bf16 else params.dtype)
+    model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
+    if quantization is not None:
+        model = one_format(model)
+    if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise VersatuneError(
+            f"{job.base.name}: its text model ({type(model).__name__}) is a part that transformers "
+            f"can't load by itself once it is saved ({type(model.config).__name__} is no causal "
+            "language model to AutoModelForCausalLM): choose another model."
+        )
     if params.attn_implementation:
         model.set_attn_implementation(params.attn_implementation)
     if params.lora:
         model = with_adapters(model, params.lora, job.key)
     model.train()
     return model
-
-
-def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
-    """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
-
-    Raises VersatuneError when the model has no such layers.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=lora.target_modules,
-        task_type="CAUSAL_LM",
-    )
-    try:
-        return get_peft_model(model, config)
-    except ValueError as error:
-        raise VersatuneError(f"{key}.lora.target_modules: {error}") from error
 
 
 def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
@@ -146,22 +174,6 @@ def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
     # checkpoint more than the limit while it is written, and the best one; then the model,
     # staged and final.
     return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
-
-
-def _split(job: Job, name: Split) -> TokenizedSplit:
-    split = TokenizedSplit.load(job.store, name)
-    if job.domain is None:
-        return split
-    at = split.domains.index(job.domain)
-    stop = int(split.starts[at + 1])
-    return dataclasses.replace(
-        split,
-        domains=(job.domain,),
-        starts=split.starts[at : at + 2],
-        lengths=split.lengths[:stop],
-        supervised=split.supervised[:stop],
-        n_bytes=split.n_bytes[:stop],
-    )
 
 
 def _go_on(
@@ -182,11 +194,10 @@ def _go_on(
 
 
 def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | None) -> None:
-    """Write the trained model and the history, and delete the checkpoints.
+    """Write the trained model and the history.
 
     ``chosen``: the checkpoint with the trained model; None when it is the one in memory.
     """
-    folder = job.folder / CHECKPOINTS
     if job.save_model:
         if chosen is not None:
             logger.info("The trained model is that of %s.", chosen)
@@ -197,8 +208,12 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
     if trainer.args.should_save:
         if job.save_model:
             save_final(job, staged)
-            shutil.rmtree(folder, ignore_errors=True)
-        record = {"ended": mixture.ended, **machine(), "rows": mixture.history}
+        record = {
+            "ended": mixture.ended,
+            **machine(),
+            "model_round": mixture.best_round if mixture.rolls_back else mixture.round,
+            "rows": mixture.history,
+        }
         write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 

@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
+from versatune.data.lengths import text_config
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.losses import TokenLoss
@@ -31,6 +32,7 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         learning_rate=params.learning_rate,
         lr_scheduler_type=params.lr_scheduler_type,
         warmup_steps=params.warmup_ratio,
+        optim=params.optim,
         weight_decay=params.weight_decay,
         adam_beta1=params.adam_beta1,
         adam_beta2=params.adam_beta2,
@@ -86,6 +88,8 @@ class MixtureTrainer(Trainer):
         """The checkpoint that is kept whatever the limit."""
         loss = TokenLoss(model)
         loss.model.forward = _Forward(loss)
+        # Trainer writes it into the model's configuration, which is saved with the model.
+        args.use_cache = getattr(text_config(loss.model.config), "use_cache", False)
         super().__init__(model=model, args=args, train_dataset=self._rows, data_collator=collator)
         # Trainer must not divide again: compute_loss returns the share of the whole batch.
         self.loss_is_scaled_for_ga = True

@@ -1,5 +1,15 @@
 """A piece of work: what it is made from, the function that makes its files, a manifest last."""
 
 from versatune.work.folder import Piece, WorkFolder, make_folder, not_needed
+from versatune.work.parallel import ParallelParams
+from versatune.work.pieces import Pieces, make_pieces
 
-__all__ = ["Piece", "WorkFolder", "make_folder", "not_needed"]
+__all__ = [
+    "ParallelParams",
+    "Piece",
+    "Pieces",
+    "WorkFolder",
+    "make_folder",
+    "make_pieces",
+    "not_needed",
+]

@@ -37,7 +37,7 @@ KINDS = [
 
 
 def params(**changes: Any) -> EvaluateParams:
-    return EvaluateParams(folder=Path("unused"), **changes)
+    return EvaluateParams(**changes)
 
 
 def measured(

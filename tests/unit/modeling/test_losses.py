@@ -24,14 +24,14 @@ SMALL = {
     "num_key_value_heads": 1,
 }
 CONFIGS = {
-    "llama": (LlamaConfig(**SMALL), True),
-    "gemma2 (softcap)": (Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=3.0), True),
-    "gpt2": (GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2), True),
+    "llama": (LlamaConfig(**SMALL), "apart"),
+    "gemma2 (softcap)": (Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=3.0), "apart"),
+    "gpt2": (GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2), "apart"),
     "mamba": (
         MambaConfig(vocab_size=50, hidden_size=16, num_hidden_layers=1, state_size=4),
-        True,
+        "apart",
     ),
-    "cohere (scaled logits)": (CohereConfig(**SMALL, logit_scale=0.2, pad_token_id=0), False),
+    "cohere (scaled logits)": (CohereConfig(**SMALL, logit_scale=0.2, pad_token_id=0), "columns"),
 }
 
 
@@ -46,13 +46,13 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_equals_the_models_own_loss(name: str) -> None:
-    config, splits = CONFIGS[name]
+    config, way = CONFIGS[name]
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config).eval()
     ids, labels = batch()
     target = Targets.of(labels.numpy())
     token_loss = TokenLoss(model)
-    assert token_loss.split is splits
+    assert token_loss.way == way
     nats = token_loss(ids, torch.from_numpy(target.positions), torch.from_numpy(target.tokens))
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].reshape(-1, 50)
     full = torch.nn.functional.cross_entropy(

@@ -157,4 +157,4 @@ def test_the_parameters_of_every_environment_go_together(
     if env == "results/smollm2_expand":
         given.pop("model")
     loader = OmegaConfigLoader("conf", env=env, runtime_params=given, **CONFIG_LOADER_ARGS)
-    assert len(check(loader, Places(loader))) == 14
+    assert len(check(loader, Places(loader))) == 15

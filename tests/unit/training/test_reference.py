@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.references import measure_references
 from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
@@ -33,14 +34,9 @@ def measured(
     train: dict[str, Any] | None = None,
     **params: Any,
 ) -> dict[str, Any]:
-    """The stage as its nodes run it; ``train``: what differs from :data:`TRAIN`."""
+    """The stage with small runs; ``train``: what differs from :data:`TRAIN`."""
     given = ReferenceParams.model_validate({**TINY, "train": train or {}, **params})
-    rows = make_folder(reference.reference_rows(store, base, given), folder / "rows")
-    runs = {
-        name: make_folder(piece, folder / name)
-        for name, piece in reference.reference_runs(store, rows, base, given, TRAIN).items()
-    }
-    return reference.reference_losses(store, rows, base, given, TRAIN, runs)
+    return measure_references(store, base, folder, given, TRAIN)
 
 
 def test_is_the_minimum_of_a_run_on_the_domain_alone(

@@ -12,24 +12,32 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainingArguments
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Llama4TextConfig,
+    LlamaConfig,
+    TrainingArguments,
+)
 
+from tests.references import measure_references
 from versatune.artifacts import MANIFEST, FolderRef, write_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.heldout import measure_heldout
 from versatune.mixing.interface import Decision
-from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import HeldOut, heldout_losses, row_losses
 from versatune.training import TrainParams, TrainResult, __main__, checkpoints, train
+from versatune.training.adapters import with_adapters
 from versatune.training.api import refuse_changed
 from versatune.training.callback import RoundCallback
-from versatune.training.config import ReferenceParams
+from versatune.training.config import LoraParams, ReferenceParams
 from versatune.training.job import Job
-from versatune.training.reference import measure_references
 from versatune.training.rounds import Mixture
+from versatune.training.saved import check_saved
 from versatune.training.trainer import MixtureTrainer, arguments
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
@@ -76,15 +84,15 @@ def test_what_steers_and_what_reports_never_read_each_others_rows(
     """Training and references run without the report's rows, evaluation without the steering ones,
     and each gives the numbers it gives with both there."""
     params = TrainParams.model_validate({**PARAMS, "rounds": 1})
-    of_one = ReferenceParams(folder=tmp_path / "r", eval_steps=2, max_steps=2, max_length=64)
-    evaluation = EvaluateParams(folder=tmp_path / "e")
+    of_one = ReferenceParams(eval_steps=2, max_steps=2)
+    evaluation = EvaluateParams()
     model = load_model(tiny_checkpoint, dtype="float32")
 
     def steered(store: FolderRef, name: str) -> tuple[Any, Any]:
         known = {"initial_weights": START, "reference_losses": REFERENCE}
         trained = train(store, tiny_checkpoint, params, folder=tmp_path / name, **known)
-        own = of_one.model_copy(update={"folder": tmp_path / f"r_{name}"})
-        return by_round(trained, "validation_loss"), measure_references(store, tiny_checkpoint, own)
+        found = measure_references(store, tiny_checkpoint, tmp_path / f"r_{name}", of_one, params)
+        return by_round(trained, "validation_loss"), found
 
     def without(split: str) -> FolderRef:
         copy = shutil.copytree(tiny_store.path, tmp_path / f"no_{split}")
@@ -270,6 +278,154 @@ def test_adapters_train_alone_and_are_merged(run: Any, tiny_checkpoint: Checkpoi
         )
     # As it is evaluated and logged: the base with the adapter in its weights, nothing beside.
     assert whole.state_dict().keys() == after.keys()
+
+
+@pytest.mark.parametrize(
+    ("modules", "merge"),
+    [
+        (["q_proj", "lm_head"], True),
+        (["q_proj", "embed_tokens"], False),
+        (r".*(lm_head|embed_tokens|up_proj)", True),
+    ],
+)
+def test_adapters_of_tied_embeddings_are_saved_as_trained(
+    run: Any,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    caplog: pytest.LogCaptureFixture,
+    modules: Any,
+    merge: bool,
+) -> None:
+    """Head and embeddings are one weight; with an adapter of one, the saved model has two."""
+    assert load_model(tiny_checkpoint).config.tie_word_embeddings
+    result = run(
+        lora={"r": 4, "alpha": 8, "target_modules": modules, "merge": merge}, learning_rate=0.05
+    )
+    saved = load_model(result.model_ref.path)
+    assert not saved.config.tie_word_embeddings
+    assert "were one weight (tie_word_embeddings)" in caplog.text
+    found = heldout_losses(
+        saved,
+        TokenizedSplit.load(tiny_store, "steering"),
+        rows_per_domain=4,
+        batch_tokens=100,
+        progress=False,
+    )
+    history = result.history.query("round == 2").set_index("domain")["validation_loss"]
+    for name, measured in found.items():
+        assert measured.nats_per_token == pytest.approx(history[name], rel=1e-4)
+
+
+def test_adapters_of_a_weight_that_can_not_be_parted_are_refused() -> None:
+    small = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+
+    def tied() -> Any:
+        config = LlamaConfig(vocab_size=30, num_hidden_layers=2, **small)
+        model = AutoModelForCausalLM.from_config(config)
+        first, second = model.model.layers
+        second.mlp.up_proj.weight = first.mlp.up_proj.weight
+        return model
+
+    with pytest.raises(
+        VersatuneError, match=r"train\.lora.*0\.mlp\.up_proj and \S+ are one weight"
+    ):
+        with_adapters(tied(), LoraParams(r=2), "train")
+    with_adapters(tied(), LoraParams(r=2, target_modules=["down_proj"]), "train")
+
+
+def test_all_linear_leaves_out_what_returns_more_than_a_linear_layer() -> None:
+    """Llama 4's router is a Linear by class and returns two things."""
+    config = Llama4TextConfig(
+        **{"vocab_size": 30, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1},
+        **{"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "pad_token_id": 0},
+        **{"intermediate_size_mlp": 16, "num_local_experts": 2},
+    )
+    model = with_adapters(AutoModelForCausalLM.from_config(config), LoraParams(r=2), "train")
+    adapted = {name.split(".")[-2] for name, _ in model.named_modules() if name.endswith("lora_A")}
+    assert {"q_proj", "down_proj"} <= adapted and "router" not in adapted
+    model(input_ids=torch.arange(5)[None])
+
+
+def test_the_saved_configuration_is_the_bases(run: Any, tiny_checkpoint: CheckpointRef) -> None:
+    """Training changes weights; a model that had a cache keeps it."""
+    saved = json.loads((run().model_ref.path / "config.json").read_text())
+    assert saved == json.loads((tiny_checkpoint.path / "config.json").read_text())
+
+
+def test_the_saved_model_is_measured_against_the_history(
+    run: Any,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    folder = run().model_ref.path
+    assert "The saved model has the held-out losses of round 2" in caplog.text
+    job = Job(
+        store=tiny_store,
+        base=tiny_checkpoint,
+        params=TrainParams.model_validate(PARAMS),
+        folder=folder,
+    )
+    check_saved(job)
+    file, name = folder / "model.safetensors", "model.embed_tokens.weight"
+    weights = load_file(file)
+    for factor in (30.0, math.nan):
+        save_file({**weights, name: weights[name] * factor}, file, {"format": "pt"})
+        with pytest.raises(VersatuneError, match=r"not the trained one: its .* \S+ instead of"):
+            check_saved(job)
+    save_file({**weights, name: weights[name] * 1.1}, file, {"format": "pt"})
+    check_saved(job)
+    assert "not quite the trained one: its held-out loss is" in caplog.text
+    save_file(weights, file, {"format": "pt"})
+    check_saved(job)
+
+
+def test_a_training_killed_before_its_last_check_is_checked_again(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until the check is passed, the folder has its checkpoints and no seal."""
+    whole = run("whole")
+
+    def killed(_: Job) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("versatune.training.saved.check_saved", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    assert not (tmp_path / "t" / MANIFEST).exists()
+    assert checkpoints.complete(tmp_path / "t" / "checkpoints")
+    again = run()
+    assert not (tmp_path / "t" / "checkpoints").exists()
+    a, b = (load_file(r.model_ref.path / "model.safetensors") for r in (whole, again))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize(("base", "trained"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_rounding_alone_is_no_other_model(
+    base: str, trained: str, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    """Trained in one type and saved in another, whole and by adapters."""
+    model = load_model(tiny_checkpoint, dtype=base)
+    model.save_pretrained(tmp_path / "base")
+    load_tokenizer(tiny_checkpoint).save_pretrained(tmp_path / "base")
+    checkpoint = CheckpointRef.of_folder(tmp_path / "base")
+    for name, lora in (("full", None), ("lora", {"r": 4})):
+        params = {**PARAMS, "dtype": trained, "bf16": trained == "bfloat16", "lora": lora}
+        params["strategy"] = {"name": "uniform"}
+        train(tiny_store, checkpoint, TrainParams.model_validate(params), folder=tmp_path / name)
+
+
+def test_examples_longer_than_the_model_takes_are_refused(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_checkpoint.path, tmp_path / "base")
+    config = json.loads((tmp_path / "base" / "config.json").read_text())
+    write_json(tmp_path / "base" / "config.json", {**config, "max_position_embeddings": 40})
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "uniform"}})
+    with pytest.raises(VersatuneError, match=r"takes 40 at most: set tokenize\.max_length"):
+        train(tiny_store, CheckpointRef.of_folder(tmp_path / "base"), params, folder=tmp_path / "t")
 
 
 def test_an_adapter_that_is_a_pickle_or_has_lost_its_base_is_told(run: Any, tmp_path: Path) -> None:

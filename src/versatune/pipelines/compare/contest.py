@@ -4,6 +4,7 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict
 
-from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
@@ -21,14 +21,34 @@ from versatune.evaluation.run import evaluate_checkpoint, parts_of
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import metric_values
-from versatune.pipelines.train.nodes import log_round
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 from versatune.work import Piece
+from versatune.work.parallel import emit
 
 logger = logging.getLogger(__name__)
 
 ROWS, HISTORY = "rows.parquet", "history.parquet"
+
+
+@dataclass(frozen=True)
+class Began:
+    """The event of a run that begins."""
+
+    whole: bool
+    """Whether it was finished before."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The event of a run that is finished, with its last numbers by name."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The event of a run that raised an error."""
 
 
 class Start(BaseModel):
@@ -101,7 +121,7 @@ def pieces(plan: Plan, setup: ComparisonSetup) -> dict[str, Piece]:
                 "evaluate": evaluated,
             },
             make=partial(_train_and_evaluate, run, plan.start, setup, base),
-            around=partial(_tracked, run, setup.keep_models),
+            around=partial(_reported, run, setup.keep_models),
         )
         for run in plan.runs
     }
@@ -118,18 +138,18 @@ def read_runs(plan: Plan, folders: Mapping[str, FolderRef]) -> tuple[pd.DataFram
 
 
 @contextlib.contextmanager
-def _tracked(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator[None]:
-    """A run of MLflow below the comparison's; weights are dropped when not to be kept."""
-    with tracking.child_run(f"{run.strategy} seed {run.seed}", _described(run)):
-        if whole:
-            tracking.set_tags({"versatune.reused": "true"})
-        logger.info(
-            "%s, seed %d: %s", run.strategy, run.seed, "done before" if whole else "training"
-        )
+def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator[None]:
+    """Say how the run begins and ends (:func:`emit`); drop weights that are not to be kept."""
+    emit(Began(whole))
+    logger.info("%s, seed %d: %s", run.strategy, run.seed, "done before" if whole else "training")
+    try:
         yield
         if not keep_model and _model_of(folder).exists():
             shutil.rmtree(_model_of(folder))
-        tracking.log_metrics(_final(pd.read_parquet(folder / ROWS)))
+        emit(Ended(_final(pd.read_parquet(folder / ROWS))))
+    except Exception:
+        emit(Failed())
+        raise
 
 
 def _train_and_evaluate(
@@ -144,7 +164,7 @@ def _train_and_evaluate(
         reference_losses=start.reference_losses,
         detected_shares=start.detected_shares,
         folder=_model_of(folder),
-        on_round=log_round,
+        on_round=emit,
     )
     tuned = CheckpointRef.from_manifest(trained.model_ref.path, run.strategy)
     measured = _evaluate(setup, tuned, run.strategy)
@@ -178,17 +198,8 @@ def _evaluate(setup: ComparisonSetup, checkpoint: CheckpointRef, name: str) -> M
         tasks=setup.tasks,
         params=setup.evaluate,
         folder=setup.evaluations,
+        wait=True,  # runs that are made side by side may end with one checkpoint
     )
-
-
-def _described(run: Run) -> Mapping[str, Any]:
-    """The parameters a person compares runs by."""
-    about = ("rounds", "steps_per_round", "unit", "learning_rate", "max_length")
-    return {
-        "strategy": {"label": run.strategy, **run.train.strategy.model_dump()},
-        "seed": run.seed,
-        "train": {name: getattr(run.train, name) for name in about},
-    }
 
 
 def _final(rows: pd.DataFrame) -> dict[str, float]:

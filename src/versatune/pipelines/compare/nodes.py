@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,7 +21,7 @@ from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
-from versatune.work import Piece
+from versatune.work import ParallelParams, Pieces
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +88,14 @@ def train_and_evaluate(
     domains: Domains,
     evaluate: EvaluateParams,
     params: CompareParams,
+    parallel: ParallelParams,
     evaluations: Path,
-) -> dict[str, Piece]:
+) -> Pieces:
     """Every run of one kind of strategy; finished ones are found, interrupted ones go on."""
     if not plan["runs"]:
-        return {}
+        return Pieces({}, parallel)
     from versatune.pipelines.compare.contest import ComparisonSetup, Plan, pieces
+    from versatune.pipelines.compare.tracked import child_runs
 
     setup = ComparisonSetup(
         store=tokenized,
@@ -102,7 +105,9 @@ def train_and_evaluate(
         evaluations=evaluations,
         keep_models=params.keep_models,
     )
-    return pieces(Plan.model_validate(plan), setup)
+    planned = Plan.model_validate(plan)
+    runs = {run.name: run for run in planned.runs}
+    return Pieces(pieces(planned, setup), parallel, partial(child_runs, runs))
 
 
 def collect_runs(

@@ -6,7 +6,7 @@ from kedro.pipeline import Node, Pipeline, node
 
 from versatune.pipelines.compare import nodes, page_nodes
 
-PARAMETERS = ["params:domains", "params:evaluate", "params:compare"]
+PARAMETERS = ["params:domains", "params:evaluate", "params:compare", "params:parallel"]
 
 
 def template() -> Pipeline:

@@ -15,7 +15,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training.config import TrainParams
 from versatune.training.diagnostics import reference_warnings
-from versatune.work import Piece
+from versatune.work import ParallelParams, Piece, Pieces
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,14 @@ def reference_runs(
     base_model: dict[str, Any],
     params: ReferenceParams,
     train: TrainParams,
-) -> dict[str, Piece]:
+    parallel: ParallelParams,
+) -> Pieces:
     """Train on each domain alone, stopped early on held-out rows."""
     from versatune.training import reference
 
     base = CheckpointRef.from_entry(base_model)
-    return reference.reference_runs(tokenized, reference_rows, base, params, train)
+    runs = reference.reference_runs(tokenized, reference_rows, base, params, train)
+    return Pieces(runs, parallel)
 
 
 def reference_losses(

@@ -19,7 +19,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 nodes.reference_runs,
                 [
                     *("tokenized", "reference_rows", "base_model"),
-                    *("params:references", "params:train"),
+                    *("params:references", "params:train", "params:parallel"),
                 ],
                 "reference_runs",
                 name="reference_runs",

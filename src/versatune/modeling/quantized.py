@@ -1,0 +1,45 @@
+"""Base models in 4 bits for QLoRA (arXiv 2305.14314), by bitsandbytes."""
+
+import importlib.util
+from typing import Any
+
+from versatune.errors import VersatuneError
+
+
+def refuse_without_bitsandbytes(parameter: str) -> None:
+    """Raise VersatuneError when ``parameter`` needs bitsandbytes and it is not installed."""
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise VersatuneError(
+            f"{parameter} needs bitsandbytes, which is not installed: "
+            "pip install 'versatune[quantized]'."
+        )
+
+
+def nf4(computes: str) -> Any:
+    """transformers' configuration of NF4 with double quantisation.
+
+    ``computes``: the torch dtype's name that weights are turned into for each product.
+    """
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, computes),
+    )
+
+
+def one_format(model: Any) -> Any:
+    """``model`` with its 4-bit layers kept in the format they were loaded in.
+
+    On CPUs with bfloat16 instructions bitsandbytes packs a layer anew, with rounded constants, the
+    first time it is used in eval mode: measuring would change what is trained afterwards.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    return model

@@ -1,0 +1,304 @@
+"""What a training needs of a device's memory and of the disk, before any weight is loaded.
+
+The model is built on the meta device (shapes without numbers), so parameters are counted and not
+guessed. Activations are counted too: the forward pass runs on the meta device and every tensor
+that autograd keeps for the backward pass is added up.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+import yaml
+from torch import Tensor
+
+from versatune.data.lengths import text_config
+from versatune.errors import VersatuneError
+from versatune.training.config import LoraParams, TrainParams
+
+GB = 10**9
+
+MOMENT_BYTES = {
+    "adamw_torch": None,
+    "adamw_torch_fused": None,
+    "adamw_8bit": 2,
+    "paged_adamw_8bit": 0,
+    "paged_adamw_32bit": 0,
+    "adafactor": 0,
+}
+"""Bytes of an optimiser's state for each trained parameter; None: two numbers of the parameter's
+type. Paged state lies in the host's memory; Adafactor keeps a row and a column of each matrix."""
+
+NF4_BYTES = 0.5 + 0.127 / 8
+"""Of a weight in NF4: 4 bits, and 0.127 bits of constants with double quantisation
+(arXiv 2305.14314, section 3)."""
+
+RESERVE = 0.06
+"""Part of a device that is left to the driver, the libraries' workspaces and fragmentation."""
+
+_NAME = "versatune_counted"
+
+
+class DoesNotFitError(VersatuneError):
+    """Training needs more memory than a device has."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes on each device while training, by what they are for, and bytes on the disk."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    logits: int
+    disk: int
+    """Checkpoints and the trained model."""
+
+    @property
+    def device(self) -> int:
+        """All that lies on one device at the worst moment."""
+        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+
+    def __str__(self) -> str:
+        parts = {k: v for k, v in asdict(self).items() if k != "disk" and v}
+        listed = ", ".join(f"{name} {value / GB:.1f}" for name, value in parts.items())
+        return f"{self.device / GB:.1f} GB ({listed})"
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A model as it is trained, in numbers of parameters and bytes."""
+
+    frozen: int
+    trained: int
+    linear: int
+    """Frozen parameters of linear layers other than the head: those that NF4 takes."""
+    layers: int
+    width: int
+    vocabulary: int
+
+
+def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
+    """What training a model of this configuration needs with these parameters.
+
+    ``config``: a transformers configuration. The step's rows are taken as full. Raises
+    VersatuneError as :func:`versatune.training.adapters.with_adapters` does.
+    """
+    model = meta_model(config, params)
+    counted = _count(model)
+    shards = _shards(params)
+    held = 4 if params.dtype == "float32" else 2
+    computed = 2 if params.bf16 or params.dtype == "bfloat16" else 4
+    quantised = counted.linear if params.quantization == "nf4" else 0
+    rest = counted.frozen - quantised
+    weights = counted.trained * held + rest * (2 if quantised else held) + quantised * NF4_BYTES
+    if params.bf16 and params.dtype == "float32" and not quantised:
+        weights += (counted.trained + counted.frozen) * 2  # autocast keeps a bfloat16 copy
+    moments = MOMENT_BYTES[params.optim]
+    tokens = params.per_device_train_batch_size * params.max_length
+    kept = activation_bytes(model, params.per_device_train_batch_size, params.max_length)
+    if params.gradient_checkpointing:
+        kept = tokens * counted.width * computed * counted.layers + kept // counted.layers
+    at_once = min(tokens * counted.vocabulary, 1 << 28)
+    return MemoryPlan(
+        weights=int(weights / shards.weights),
+        gradients=counted.trained * held // shards.gradients,
+        optimizer=counted.trained * (2 * held if moments is None else moments) // shards.optimizer,
+        activations=kept,
+        logits=at_once * computed,
+        disk=disk_bytes(counted.trained, counted.frozen, held, params),
+    )
+
+
+def disk_bytes(trained: int, frozen: int, held: int, params: TrainParams) -> int:
+    """Bytes of the checkpoints (weights and two moments) and of the model, staged and final."""
+    return 3 * trained * held * (params.save_total_limit + 2) + 2 * (trained + frozen) * held
+
+
+def check_fits(config: Any, params: TrainParams, available: int, key: str = "train") -> MemoryPlan:
+    """The plan, when it fits into ``available`` bytes of each device.
+
+    Raises DoesNotFitError with the plan and the first changes that would make it fit, each tried
+    with :func:`plan_memory`. ``key`` is where the parameters are written.
+    """
+    plan, limit = plan_memory(config, params), int(available * (1 - RESERVE))
+    if plan.device <= limit:
+        return plan
+    fitting = [
+        f"{change} ({smaller.device / GB:.1f} GB)"
+        for change, changed in _changes(params, key)
+        if (smaller := plan_memory(config, changed)).device <= limit
+    ]
+    advice = "; or ".join(fitting[:3]) if fitting else "no change of parameters on this device"
+    raise DoesNotFitError(
+        f"training needs about {plan} on each device, and {limit / GB:.1f} GB of its "
+        f"{available / GB:.1f} can be used. What would fit: {advice}."
+    )
+
+
+def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]:
+    """Sentences and parameters, each step including what fits best of those before it."""
+
+    def changed(**values: Any) -> TrainParams:
+        return params.model_copy(update=values)
+
+    rows = params.per_device_train_batch_size * params.gradient_accumulation_steps
+    small = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": rows}
+    said_small = f"{key}.per_device_train_batch_size: 1 with gradient_accumulation_steps: {rows}"
+    checkpointing = {"gradient_checkpointing": True}
+    said_checkpointing = f"{key}.gradient_checkpointing: true"
+    lora = {"lora": params.lora or LoraParams(), "bf16": True}
+    steps: list[tuple[str, dict[str, Any]]] = [
+        (said_small, small),
+        (said_checkpointing, checkpointing),
+        (f"{said_checkpointing} and {said_small}", checkpointing | small),
+        (
+            f"{key}.optim: adamw_8bit with {said_checkpointing}",
+            {"optim": "adamw_8bit"} | checkpointing,
+        ),
+        (f"{key}.dtype: bfloat16 with {said_checkpointing}", {"dtype": "bfloat16"} | checkpointing),
+        (
+            f"{key}.lora: {{}} with dtype: bfloat16, bf16: true and gradient_checkpointing: true",
+            lora | {"dtype": "bfloat16"} | checkpointing,
+        ),
+        (
+            f"{key}.quantization: nf4 with lora: {{}}, bf16: true, gradient_checkpointing: true "
+            f"and {said_small.removeprefix(key + '.')}",
+            lora | {"quantization": "nf4"} | checkpointing | small,
+        ),
+    ]
+    for sentence, values in steps:
+        if any(getattr(params, name) != value for name, value in values.items()):
+            yield sentence, changed(**values)
+
+
+def device_bytes() -> int:
+    """Memory of the GPU that this process trains on, in bytes; the machine's without one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def meta_model(config: Any, params: TrainParams) -> Any:
+    """The model as it will be trained, adapters included, without any numbers.
+
+    Its type is the one it computes in.
+    """
+    from transformers import AttentionInterface, AutoModelForCausalLM
+
+    from versatune.training.adapters import with_adapters
+
+    AttentionInterface.register(_NAME, _counted_attention)
+    computes = "bfloat16" if params.bf16 else params.dtype
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, computes))
+        if model._supports_attention_backend:
+            model.set_attn_implementation(_NAME)
+        if params.lora:
+            model = with_adapters(model, params.lora, "train")
+    return model.train()
+
+
+def _count(model: Any) -> _Counted:
+    config = text_config(model.config)
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings()
+    linear = {
+        id(module.weight)
+        for module in base.modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    parameters = list(model.parameters())
+    return _Counted(
+        frozen=sum(p.numel() for p in parameters if not p.requires_grad),
+        trained=sum(p.numel() for p in parameters if p.requires_grad),
+        linear=sum(p.numel() for p in parameters if not p.requires_grad and id(p) in linear),
+        layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocabulary=config.vocab_size,
+    )
+
+
+def activation_bytes(model: Any, rows: int, columns: int) -> int:
+    """Bytes that autograd keeps of one forward pass over (rows, columns) tokens, head left out.
+
+    ``model`` may lie on the meta device; its own parameters are not counted. Attention counts as
+    the fused kernels do it: queries, keys, values and results.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    own = {x.untyped_storage()._cdata for x in (*model.parameters(), *model.buffers())}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage
+        return x
+
+    device = next(model.parameters()).device
+    ids = torch.zeros(rows, columns, dtype=torch.long, device=device)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        base.base_model(input_ids=ids, use_cache=False)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+class _Attention(torch.autograd.Function):
+    """Keeps what a fused kernel keeps; computes nothing."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        out = query.new_empty(*query.shape[:-1], value.shape[-1])
+        ctx.save_for_backward(query, key, value, out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
+        return tuple(map(torch.empty_like, ctx.saved_tensors[:3]))
+
+
+def _counted_attention(
+    _module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
+) -> tuple[Tensor, None]:
+    out: Tensor = _Attention.apply(query, key, value)
+    return out.transpose(1, 2), None
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Over how many devices each part is divided."""
+
+    weights: int = 1
+    gradients: int = 1
+    optimizer: int = 1
+
+
+def _shards(params: TrainParams) -> _Shards:
+    file = params.launcher.config_file
+    if file is None:
+        return _Shards()
+    settings = read_accelerate(file)
+    n = int(settings.get("num_processes", 1))
+    match settings.get("distributed_type"):
+        case "FSDP":
+            resharded = (settings.get("fsdp_config") or {}).get("fsdp_reshard_after_forward", True)
+            return _Shards(n if resharded else 1, n, n)
+        case "DEEPSPEED":
+            stage = int((settings.get("deepspeed_config") or {}).get("zero_stage", 2))
+            return _Shards(*(n if stage >= least else 1 for least in (3, 2, 1)))
+        case _:
+            return _Shards()
+
+
+def read_accelerate(file: Path) -> Mapping[str, Any]:
+    """The settings of an accelerate configuration. Raises VersatuneError when it can't be read."""
+    try:
+        settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise VersatuneError(f"train.launcher.config_file {file} can't be read: {error}") from error
+    if not isinstance(settings, Mapping):
+        raise VersatuneError(f"train.launcher.config_file {file} holds no settings.")
+    return settings

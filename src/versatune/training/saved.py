@@ -1,0 +1,97 @@
+"""The last act of training: the saved model is measured, and must be the trained one.
+
+Merging adapters, tied weights, dtypes and file formats each can make another model of what was
+trained, and nothing else would notice. The folder is loaded as a user loads it and measured on the
+held-out rows that the history was measured on.
+"""
+
+import logging
+from typing import Any
+
+import torch
+
+from versatune.artifacts import read_json
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import load_model
+from versatune.modeling.heldout import heldout_losses
+from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
+
+logger = logging.getLogger(__name__)
+
+LEAST = 1e-4
+"""The difference, relative to 1 + loss, that two ways of adding up in float32 may make."""
+
+QUANTIZED = 0.1
+"""What 4 bits may make of a loss: the model is trained on them and saved without them."""
+
+REFUSED = 0.03
+"""A difference that no rounding makes in any type but by twice its :func:`tolerance`."""
+
+
+def check_saved(job: Job) -> None:
+    """Compare the model saved in the job's folder with its history.
+
+    The round is the one that the model is of: the last, or the best after a rollback. A difference
+    beyond the rounding of the coarsest type that lies between (:func:`tolerance`) is warned about:
+    experts chosen by a hair's breadth can make one. Raises VersatuneError when it is so large that
+    the saved model is another one.
+    """
+    record = read_json(job.folder / HISTORY)
+    wanted = {
+        row["domain"]: row["validation_loss"]
+        for row in record["rows"]
+        if row["round"] == record["model_round"]
+    }
+    params = job.params
+    model: Any = load_model(job.folder)
+    model = model.to("cuda" if _has_room(model) else "cpu")
+    allowed = tolerance(model.dtype, params.dtype, "bfloat16" if params.bf16 else "float32")
+    if params.quantization is not None:
+        allowed = max(allowed, QUANTIZED)
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=params.bf16):
+        measured = heldout_losses(
+            model,
+            job_split(job, "steering"),
+            rows_per_domain=params.heldout_rows_per_domain,
+            batch_tokens=params.heldout_batch_tokens,
+        )
+    found = {name: of.nats_per_token for name, of in measured.items()}
+    apart = {name: abs(found[name] - loss) / (1 + loss) for name, loss in wanted.items()}
+    # "not ... <=" and not ">": a loss that is no number differs, too.
+    named = [
+        f"{name} {found[name]:.4f} instead of {wanted[name]:.4f}"
+        for name, difference in apart.items()
+        if not difference <= allowed
+    ]
+    told = (
+        f"the model saved in {job.folder} is not quite the trained one: its held-out loss is "
+        f"{', '.join(named)} (round {record['model_round']} of the history)"
+    )
+    if not all(difference <= max(REFUSED, 2 * allowed) for difference in apart.values()):
+        raise VersatuneError(
+            f"{told.replace('not quite', 'not')}. Don't use it. The trained weights are in "
+            f"{job.folder / CHECKPOINTS}; please report this with {job.key}.lora, {job.key}.dtype "
+            "and the model's config.json."
+        )
+    if named:
+        logger.warning("%s: more than rounding explains.", told)
+    else:
+        logger.info("The saved model has the held-out losses of round %d.", record["model_round"])
+
+
+def tolerance(*dtypes: torch.dtype | str) -> float:
+    """How far losses may differ relative to 1 + loss, for weights and sums of these types.
+
+    Four times the distance between neighbouring numbers of the coarsest one: 3 % for bfloat16,
+    0.4 % for float16, and :data:`LEAST` for float32, whose sums depend on their order.
+    """
+    types = [getattr(torch, d) if isinstance(d, str) else d for d in dtypes]
+    return max(LEAST, *(4 * torch.finfo(dtype).eps for dtype in types))
+
+
+def _has_room(model: Any) -> bool:
+    """Whether a GPU holds the model, which others may be using."""
+    if not torch.cuda.is_available():
+        return False
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    return bool(torch.cuda.mem_get_info()[0] > 1.5 * size)

@@ -1,0 +1,230 @@
+"""The memory plan: counted, not guessed, and its refusals name what would fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training import memory, train
+from versatune.training.config import TrainParams
+from versatune.training.job import Job
+from versatune.training.memory import GB, check_fits, plan_memory
+from versatune.training.run import check_memory
+
+LLAMA_8B = LlamaConfig(
+    vocab_size=128256,
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    max_position_embeddings=8192,
+)
+N_8B = 8_030_261_248
+
+TINY = LlamaConfig(
+    vocab_size=128,
+    hidden_size=32,
+    intermediate_size=64,
+    num_hidden_layers=3,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+)
+
+QLORA = {
+    "bf16": True,
+    "dtype": "bfloat16",
+    "lora": {},
+    "quantization": "nf4",
+    "gradient_checkpointing": True,
+    "per_device_train_batch_size": 1,
+    "max_length": 2048,
+}
+
+
+def params(**values: object) -> TrainParams:
+    return TrainParams.model_validate(values)
+
+
+def test_full_training_in_float32_by_hand() -> None:
+    plan = plan_memory(LLAMA_8B, params(per_device_train_batch_size=1, max_length=8))
+    assert plan.weights == 4 * N_8B
+    assert plan.gradients == 4 * N_8B
+    assert plan.optimizer == 8 * N_8B
+
+
+def test_autocast_keeps_a_bfloat16_copy_of_float32_weights() -> None:
+    small = {"per_device_train_batch_size": 1, "max_length": 8}
+    assert plan_memory(LLAMA_8B, params(bf16=True, **small)).weights == 6 * N_8B
+    assert plan_memory(LLAMA_8B, params(dtype="bfloat16", **small)).weights == 2 * N_8B
+
+
+def test_lora_has_gradients_and_moments_of_its_adapters_alone() -> None:
+    plan = plan_memory(TINY, params(lora={"r": 2, "target_modules": ["q_proj"]}, max_length=8))
+    adapters = 3 * (32 * 2 + 2 * 32)
+    assert plan.gradients == 4 * adapters
+    assert plan.optimizer == 8 * adapters
+
+
+@pytest.mark.parametrize(
+    ("optim", "bytes_each"),
+    [("adamw_8bit", 2), ("paged_adamw_8bit", 0), ("paged_adamw_32bit", 0), ("adafactor", 0)],
+)
+def test_optimizers_that_keep_less(optim: str, bytes_each: int) -> None:
+    plan = plan_memory(TINY, params(optim=optim, max_length=8))
+    assert plan.optimizer == bytes_each * AutoModelForCausalLM.from_config(TINY).num_parameters()
+
+
+def test_a_7b_model_by_qlora_fits_a_card_of_24_gb() -> None:
+    plan = check_fits(LLAMA_8B, params(**QLORA), 24 * GB)
+    # Linear layers in 4 bits; embeddings and head, 1.05 billion, in bfloat16.
+    assert 5.5 * GB < plan.weights < 6.0 * GB
+    assert plan.device < 12 * GB
+
+
+def test_activations_are_the_bytes_autograd_keeps() -> None:
+    """The same count on shapes alone as on real numbers, and it grows with the tokens."""
+    settings = params(per_device_train_batch_size=2, max_length=16)
+    real = AutoModelForCausalLM.from_config(TINY)
+    real.set_attn_implementation(memory._NAME)
+    counted = memory.activation_bytes(memory.meta_model(TINY, settings), 2, 16)
+    assert counted == memory.activation_bytes(real.train(), 2, 16)
+    assert plan_memory(TINY, settings).activations == counted
+    twice = plan_memory(TINY, params(per_device_train_batch_size=4, max_length=16)).activations
+    assert 1.8 * counted < twice < 2.1 * counted
+
+
+def test_the_count_is_near_what_the_fused_kernel_keeps() -> None:
+    plan = memory.activation_bytes(memory.meta_model(TINY, params(max_length=64)), 2, 64)
+    real = AutoModelForCausalLM.from_config(TINY, attn_implementation="sdpa").train()
+    assert plan == pytest.approx(memory.activation_bytes(real, 2, 64), rel=0.1)
+
+
+def test_checkpointing_keeps_one_block_and_the_inputs_of_the_others() -> None:
+    plain = params(per_device_train_batch_size=2, max_length=16)
+    saving = plain.model_copy(update={"gradient_checkpointing": True})
+    kept = plan_memory(TINY, plain).activations
+    assert plan_memory(TINY, saving).activations == 2 * 16 * 32 * 4 * 3 + kept // 3
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    with pytest.raises(VersatuneError) as refused:
+        check_fits(LLAMA_8B, params(bf16=True), 24 * GB)
+    said = str(refused.value)
+    assert "172.6 GB (weights 48.2, gradients 32.1, optimizer 64.2" in said
+    assert "22.6 GB of its 24.0 can be used" in said
+    assert "train.lora: {} with dtype: bfloat16" in said
+    assert "train.quantization: nf4" in said
+
+
+def test_every_advice_fits_when_it_is_taken() -> None:
+    given = params(bf16=True, max_length=4096)
+    limit = 40 * GB
+    for sentence, changed in memory._changes(given, "train"):
+        fits = plan_memory(LLAMA_8B, changed).device <= limit * (1 - memory.RESERVE)
+        with pytest.raises(VersatuneError) as refused:
+            check_fits(LLAMA_8B, given, limit)
+        if not fits:
+            assert f"{sentence} (" not in str(refused.value)
+        else:
+            check_fits(LLAMA_8B, changed, limit)
+
+
+def test_nothing_helps_on_a_device_that_is_far_too_small() -> None:
+    with pytest.raises(VersatuneError, match="no change of parameters on this device"):
+        check_fits(LLAMA_8B, params(bf16=True), 2 * GB)
+
+
+def test_fsdp_divides_weights_gradients_and_moments(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 8\n")
+    one = plan_memory(LLAMA_8B, params(bf16=True))
+    eight = plan_memory(LLAMA_8B, params(bf16=True, launcher={"config_file": str(file)}))
+    assert (eight.weights, eight.gradients, eight.optimizer) == (
+        one.weights // 8,
+        one.gradients // 8,
+        one.optimizer // 8,
+    )
+    assert eight.activations == one.activations
+
+
+@pytest.mark.parametrize(("stage", "divided"), [(1, (1, 1, 8)), (2, (1, 8, 8)), (3, (8, 8, 8))])
+def test_zero_divides_more_with_each_stage(
+    tmp_path: Path, stage: int, divided: tuple[int, int, int]
+) -> None:
+    file = tmp_path / "zero.yaml"
+    file.write_text(
+        "distributed_type: DEEPSPEED\nnum_processes: 8\n"
+        f"deepspeed_config: {{zero_stage: {stage}}}\n"
+    )
+    one = plan_memory(TINY, params())
+    many = plan_memory(TINY, params(launcher={"config_file": str(file)}))
+    parts = ("weights", "gradients", "optimizer")
+    assert tuple(getattr(one, p) // getattr(many, p) for p in parts) == divided
+
+
+def test_data_parallelism_divides_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "ddp.yaml"
+    file.write_text("distributed_type: MULTI_GPU\nnum_processes: 8\n")
+    given = params(bf16=True, launcher={"config_file": str(file)})
+    assert plan_memory(TINY, given).device == plan_memory(TINY, params(bf16=True)).device
+
+
+def test_an_unreadable_launcher_file_is_named(tmp_path: Path) -> None:
+    missing = tmp_path / "none.yaml"
+    with pytest.raises(VersatuneError, match=r"config_file .*none.yaml can't be read"):
+        plan_memory(TINY, params(launcher={"config_file": str(missing)}))
+
+
+def test_counting_touches_no_numbers() -> None:
+    model = memory.meta_model(LLAMA_8B, params(**QLORA))
+    assert all(p.device == torch.device("meta") for p in model.parameters())
+
+
+def test_training_is_refused_before_any_weight_is_loaded(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a weight was loaded")
+
+    monkeypatch.setattr("versatune.training.run.load_model", refuse)
+    given = params(max_length=64, rounds=1, steps_per_round=1)
+    with monkeypatch.context() as small:
+        small.setattr("versatune.training.run.device_bytes", lambda: 10**5)
+        with pytest.raises(VersatuneError, match=r"training needs about .* GB of its 0\.0"):
+            train(tiny_store, tiny_checkpoint, given, folder=tmp_path / "t")
+    with pytest.raises(AssertionError, match="a weight was loaded"):
+        train(tiny_store, tiny_checkpoint, given, folder=tmp_path / "t")
+
+
+def test_a_model_that_can_not_be_counted_is_trained_all_the_same(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no such kernel on meta")
+
+    caplog.set_level("DEBUG", "versatune")
+    monkeypatch.setattr(memory, "activation_bytes", fail)
+    job = Job(store=tiny_store, base=tiny_checkpoint, params=params(), folder=tmp_path)
+    check_memory(job)
+    assert "can't be estimated: no such kernel on meta" in caplog.text
+
+
+def test_the_estimate_draws_no_random_number(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    before = torch.get_rng_state()
+    given = params(lora={"r": 2}, max_length=64)
+    check_memory(Job(store=tiny_store, base=tiny_checkpoint, params=given, folder=tmp_path))
+    assert torch.equal(torch.get_rng_state(), before)
