@@ -32,12 +32,12 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> CheckpointRef:
 def tiny_store(
     tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: CheckpointRef
 ) -> FolderRef:
-    """A tokenised store: 40 / 25 / 60 training rows and 12 validation rows a domain."""
+    """A tokenised store: 40 / 25 / 60 training rows and 12 each of the held-out rows a domain."""
     import datasets
 
     rng = np.random.default_rng(0)
     domains = ["law", "medicine", "code"]
-    counts = {"train": [40, 25, 60], "validation": [12, 12, 12]}
+    counts = {"train": [40, 25, 60], "steering": [12, 12, 12], "report": [12, 12, 12]}
     work = WorkFolder.open(
         tmp_path_factory.mktemp("store") / "tokenized", {"for": tiny_checkpoint.fingerprint}
     )

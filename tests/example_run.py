@@ -48,6 +48,7 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
                     "forgetting_degree": max(loss[j] / base[j] - 1, 0) if r else None,
                     "validation_loss": loss[j] + rng.normal(0, 0.005),
                     "validation_stderr": 0.02,
+                    "seconds": 4.0,
                     "tokens_per_second": 5000.0 if r else 0.0,
                     "reason": "shares follow the potential" if r else "the base model",
                 }
@@ -76,6 +77,24 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
         "knowledge_distribution": _knowledge(domains, start, rng),
         "judged_samples": _samples(domains, rng),
         "ingest_report": _ingest(domains, rng),
+        "training_summary": {
+            "steps": 25 * rounds,
+            "rounds": rounds,
+            "ended": None,
+            "device": "CPU, 1 thread",
+            "peak_memory_bytes": 3 * 2**30,
+        },
+        "changed_items": _changed(domains),
+        "answers": pd.DataFrame(
+            {
+                "domain": domains,
+                "item": "report:0",
+                "prompt": [f"What is {d}?" for d in domains],
+                "truth": "what it is",
+                "base": "",
+                "tuned": "what it is",
+            }
+        ),
         "sample": {"shares": dict(zip(domains, (start * 0.9 + 0.1 / k).tolist(), strict=True))},
         "base_model": {
             "name": "pretrained on the sample",
@@ -172,6 +191,24 @@ def _knowledge(
     }
 
 
+def _changed(domains: tuple[str, ...]) -> pd.DataFrame:
+    rows = [
+        {
+            "domain": d,
+            "task": f"{d}_choice",
+            "item": f"{d}_choice:{n}",
+            "change": "became wrong" if n % 2 else "became right",
+            "question": f"Question {n} of {d}?",
+            "truth": "right",
+            "base": "right" if n % 2 else "wrong",
+            "tuned": "wrong" if n % 2 else "right",
+        }
+        for d in domains
+        for n in range(10)
+    ]
+    return pd.DataFrame(rows)
+
+
 def _samples(domains: tuple[str, ...], rng: np.random.Generator) -> pd.DataFrame:
     chosen = rng.integers(0, len(domains), 300)
     return pd.DataFrame(
@@ -213,6 +250,8 @@ def _ingest(domains: tuple[str, ...], rng: np.random.Generator) -> dict[str, Any
             "train_tokens": 150_000 + 9_000 * j,
             "validation_rows": 240,
             "validation_tokens": 18_000,
+            "steering_rows": 130,
+            "report_rows": 110,
         }
         for j, d in enumerate(domains)
     }

@@ -31,9 +31,9 @@ def share_stderr(share: float, n: int) -> float:
 
 
 def t_interval(mean: float, stderr: float, n: int) -> tuple[float, float]:
-    """mean ± t(n - 1) * stderr; unbounded for n < 2, where nothing is known of the spread."""
+    """mean ± t(n - 1) * stderr; NaN for n < 2, where nothing is known of the spread."""
     if n < 2:
-        return -math.inf, math.inf
+        return math.nan, math.nan
     from scipy.stats import t
 
     half = float(t.ppf(0.975, n - 1)) * stderr

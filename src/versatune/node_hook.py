@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,22 @@ from kedro.framework.hooks import hook_impl
 from kedro.pipeline.node import Node
 
 from versatune import tracking
-from versatune.artifacts import fingerprint, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.hooks import reporting_folder
+from versatune.reporting import timings
+from versatune.reporting.configuration import command
+from versatune.work import WorkFolder
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass
 class _Running:
-    """A node at work: what stands for its parameters, what it has still to save, its times."""
+    """A node at work: what it has still to save, when it began, what was made before it."""
 
-    parameters: str
     to_save: set[str]
     began: float
-    noted: float
+    counts: dict[str, int]
 
 
 class NodeHook:
@@ -33,6 +35,7 @@ class NodeHook:
 
     def __init__(self) -> None:
         self._timings = Path()
+        self._run = ""
         self._running: dict[str, _Running] = {}
 
     @hook_impl
@@ -49,18 +52,20 @@ class NodeHook:
                     "random numbers, cores and records for MLflow: results would differ from run "
                     "to run. Leave it out."
                 )
+        self._run = f"{os.getpid()}-{time.time_ns()}"
+        timings.begin(self._timings, self._run, command())
 
     @hook_impl
-    def before_node_run(self, node: Node, inputs: dict[str, Any], is_async: bool) -> None:
+    def before_node_run(self, node: Node, is_async: bool) -> None:
         if is_async:
             raise VersatuneError(
                 "--async saves in threads, and saving is where models are trained: what was asked "
                 "to stop would go on. Leave it out."
             )
         logger.info("── %s", node.name)
-        parameters = {k: v for k, v in inputs.items() if k.startswith("params:")}
-        now = time.monotonic()
-        self._running[node.name] = _Running(fingerprint(parameters), set(node.outputs), now, now)
+        self._running[node.name] = _Running(
+            set(node.outputs), time.monotonic(), dict(WorkFolder.counts)
+        )
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
@@ -73,18 +78,11 @@ class NodeHook:
         self._note(node)
 
     def _note(self, node: Node) -> None:
-        """Add up the time spent on a node under its present parameters, over all runs."""
+        """When all is saved, note how long it took, and whether its work was found done."""
         running = self._running[node.name]
-        seconds = time.monotonic() - running.noted
-        running.noted += seconds
-        try:
-            timings = read_json(self._timings) if self._timings.is_file() else {}
-        except VersatuneError:
-            timings = {}
-        before = timings.get(node.name, {})
-        stamp = running.parameters
-        spent = before.get("seconds", 0.0) if before.get("parameters") == stamp else 0.0
-        timings[node.name] = {"seconds": round(spent + seconds, 3), "parameters": stamp}
-        write_json(self._timings, timings)
-        if not running.to_save:
-            tracking.log_metrics({f"seconds/{node.name}": running.noted - running.began})
+        if running.to_save:
+            return
+        seconds, now = time.monotonic() - running.began, WorkFolder.counts
+        opened, sealed = (now[key] > running.counts[key] for key in ("opened", "sealed"))
+        timings.note(self._timings, self._run, node.name, seconds, kept=opened and not sealed)
+        tracking.log_metrics({f"seconds/{node.name}": seconds})

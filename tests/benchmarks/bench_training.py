@@ -193,7 +193,7 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
     started = time.perf_counter()
     measured = heldout_losses(
         net,
-        TokenizedSplit.load(store, "validation"),
+        TokenizedSplit.load(store, "steering"),
         rows_per_domain=defaults.heldout_rows_per_domain,
         batch_tokens=defaults.heldout_batch_tokens,
         progress=False,

@@ -11,7 +11,9 @@ potential.
 """
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -46,7 +48,12 @@ def _gain(mine: pd.DataFrame) -> list[str]:
     if not rows:
         return ["baseline", ""]
     row = rows[0]
-    return [f"{row['value']:+.2%} ({row['low']:+.2%} to {row['high']:+.2%})", row["verdict"]]
+    return [f"{row['value']:+.2%} ({_spread(row)})", row["verdict"] or "no verdict"]
+
+
+def _spread(row: Mapping[str, Any]) -> str:
+    known = row["verdict"] is not None
+    return f"{row['low']:+.2%} to {row['high']:+.2%}" if known else "no interval"
 
 
 def _measure(mine: pd.DataFrame, name: str) -> str:
@@ -74,8 +81,10 @@ def geometric(comparison: pd.DataFrame, baseline: str) -> list[str]:
         cells = [strategy, f"{mine.mean():.3f}", "baseline", ""]
         if strategy != baseline:
             row = difference_row((theirs - mine) / theirs, lower_is_better=False)
-            spread = f"{row['low']:+.2%} to {row['high']:+.2%}"
-            cells[2:] = [f"{row['difference']:+.2%} ({spread})", row["verdict"]]
+            cells[2:] = [
+                f"{row['difference']:+.2%} ({_spread(row)})",
+                row["verdict"] or "no verdict",
+            ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 MOMENTS = [
     ("ingest", Fault(r"clean/parts/|clean/report\.json")),
     ("ingest", Fault(r"models/base/config\.json", "cut", size=20_000)),
-    ("ingest", Fault(r"tokenized/validation/.*\.json", "cut", size=4096)),
+    ("ingest", Fault(r"tokenized/report/.*\.json", "cut", size=4096)),
     ("ingest", Fault(r"ingest_report\.json", "cut")),
     ("probe", Fault(r"judgements/wave_00001")),
     ("probe", Fault(r"knowledge_distribution\.json", "cut")),

@@ -127,7 +127,7 @@ def test_killed_and_gone_on_with_it_trains_what_one_process_does(
     # The model that is saved is the one that was measured in the round it went back to.
     measured = heldout_losses(
         load_model(folder),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=PARAMS["heldout_rows_per_domain"],
         batch_tokens=100,
     )

@@ -22,7 +22,7 @@ from versatune.pipelines.evaluate import create_pipeline
 from versatune.pipelines.evaluate.nodes import evaluate_tuned, metric_values
 from versatune.work import WorkFolder
 
-OUTPUTS = ("evaluation", "evaluation_items", "forgetting")
+OUTPUTS = ("evaluation", "evaluation_items", "forgetting", "changed_items", "answers")
 
 
 @pytest.fixture
@@ -113,6 +113,11 @@ def test_both_models_are_measured_alike_and_once(
     change = found["forgetting"].set_index(["domain", "metric"]).loc[("law", "nats_per_token")]
     assert change["change"] == pytest.approx(losses["tuned", "law"] - losses["base", "law"])
     assert change["verdict"] == "worse"
+    right = rows[rows["metric"].isin(["acc", "acc_norm"])]
+    assert right["chance"].tolist() == pytest.approx([1 / 3] * 4)
+    assert rows.loc[rows["task"] == "held_out", "chance"].isna().all()
+    assert_changed_items_are_those_of_the_scores(found, questions)
+    assert_both_models_answered_the_same_prompts(found["answers"], tiny_checkpoint, tiny_store)
     kept = metric_values(rows)
     assert kept["tuned/nats_per_token/law"] == losses["tuned", "law"]
     assert 0 <= kept["tuned/acc/law-courts"] <= 1
@@ -124,6 +129,44 @@ def test_both_models_are_measured_alike_and_once(
     again = run(*arguments)
     for name in OUTPUTS:
         assert again[name].equals(found[name])
+
+
+def assert_changed_items_are_those_of_the_scores(found: dict[str, Any], questions: Path) -> None:
+    items = found["evaluation_items"].query("metric == 'acc'")
+    scores = items.pivot(index="item", columns="model", values="score")
+    answers = items.pivot(index="item", columns="model", values="answer")
+    asked = [json.loads(line) for line in questions.read_text().splitlines()]
+    for (item, said), score in zip(answers.iterrows(), scores.itertuples(), strict=True):
+        row = asked[int(str(item).rpartition(":")[2]) - 1]
+        for model in ("base", "tuned"):
+            assert said[model] in row["choices"]
+            assert (said[model] == row["choices"][row["answer"]]) == getattr(score, model)
+    changed = found["changed_items"]
+    moved = scores[scores["base"] != scores["tuned"]]
+    assert set(changed["item"]) == set(moved.index)
+    for row in changed.to_dict("records"):
+        assert (row["base"], row["tuned"]) == tuple(answers.loc[row["item"], ["base", "tuned"]])
+        right, wrong = row["tuned"] == row["truth"], row["base"] == row["truth"]
+        assert row["change"] == ("became right" if right else "became wrong") and right != wrong
+        assert row["question"].startswith("what is a court")
+
+
+def assert_both_models_answered_the_same_prompts(
+    answers: pd.DataFrame, base: CheckpointRef, store: FolderRef
+) -> None:
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.checkpoints import load_tokenizer
+
+    assert answers["domain"].tolist() == ["law"] * 2 + ["medicine"] * 2 + ["code"] * 2
+    tokenizer, split = load_tokenizer(base), TokenizedSplit.load(store, "report")
+    for row in answers.to_dict("records"):
+        of_row = split.dataset[int(row["item"].removeprefix("report:"))]
+        supervised = of_row["labels"] != -100
+        for name, part in (("prompt", ~supervised), ("truth", supervised)):
+            text = tokenizer.decode(of_row["input_ids"][part], skip_special_tokens=True)
+            assert row[name] == text.strip()
+        assert isinstance(row["base"], str) and isinstance(row["tuned"], str)
+    assert (answers["base"] != answers["tuned"]).any()
 
 
 def test_other_weights_made_from_the_same_inputs_are_measured_anew(

@@ -15,6 +15,7 @@ from versatune.pipelines.report import create_pipeline
 from versatune.pipelines.report.nodes import read_timings
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES
+from versatune.reporting.timings import begin, note
 from versatune.training.config import TrainParams
 
 
@@ -26,7 +27,8 @@ def test_every_output_has_a_catalog_entry_in_the_reporting_layer(project_root: P
 
 def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> None:
     timings = tmp_path / "timings.json"
-    timings.write_text('{"ingest.clean_domains": {"seconds": 12.5, "parameters": "ab"}}')
+    begin(timings, "1", "kedro run")
+    note(timings, "1", "ingest.clean_domains", 12.5, kept=False)
     made = artifacts()
     figures = {
         f"figure_{name}": JSONDataset(filepath=str(tmp_path / f"{name}.json")) for name in FIGURES
@@ -50,6 +52,18 @@ def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> No
     drawn = catalog.load("figure_shares")
     first = made["mixture_history"].query("domain == 'law' and round > 0")
     assert list(drawn.data[0].y) == first["weight"].tolist()
+
+
+def test_the_page_that_is_being_written_keeps_no_earlier_page(tmp_path: Path) -> None:
+    file = tmp_path / "timings.json"
+    begin(file, "1", "kedro run")
+    note(file, "1", "train.train_model", 9.0, kept=False)
+    note(file, "1", "report.write_report", 2.0, kept=False)
+    begin(file, "2", "kedro run --pipeline report")
+    assert read_timings(file) == [
+        {"name": "train.train_model", "seconds": 0.0, "kept": 9.0},
+        {"name": "report.write_report", "seconds": 0.0, "kept": 0.0},
+    ]
 
 
 def test_timings_that_were_never_written_are_none(tmp_path: Path) -> None:

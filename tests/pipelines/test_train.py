@@ -102,6 +102,32 @@ def test_a_slice_run_trains_and_writes_the_contract(
     assert catalog.load("trained_model").facts["rounds"] == 2
 
 
+def test_references_that_no_loss_reaches_are_warned_about_once(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    params = TrainParams.model_validate(
+        {
+            "rounds": 2,
+            "steps_per_round": 1,
+            "max_length": 64,
+            "heldout_rows_per_domain": 3,
+            "strategy": {"name": "foster"},
+        }
+    )
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    references = catalog.load("reference_losses")
+    references["domains"] = {name: {"nats_per_token": 99.0} for name in START}
+    catalog["reference_losses"] = MemoryDataset(references)
+    SequentialRunner().run(create_pipeline(), catalog)
+    said = [r.getMessage() for r in caplog.records if "every gamma was 0" in r.getMessage()]
+    assert len(said) == 1 and "`foster` trained as `constant` would have" in said[0]
+    history = pd.read_parquet(tmp_path / "history.parquet")
+    assert history.groupby("domain")["weight"].nunique().eq(1).all()
+
+
 def test_a_rollback_to_a_checkpoint_that_is_gone_is_told(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
@@ -142,7 +168,7 @@ def test_expansion_rolls_back_and_the_report_says_why(
     assert trained.facts["ended"] == reasons[3]
     measured = heldout_losses(
         load_model(trained.path),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=params.heldout_rows_per_domain,
         batch_tokens=100,
     )
@@ -193,7 +219,7 @@ def test_references_of_other_rows_are_said(
     ours: int | None,
     warned: bool,
 ) -> None:
-    """A domain has 12 validation rows: from there on every number means all of them."""
+    """A domain has 12 steering rows: from there on every number means all of them."""
     params = TrainParams.model_validate(
         {"strategy": {"name": "foster"}, "heldout_rows_per_domain": ours}
     )

@@ -1,8 +1,9 @@
-"""Cleaning: from the sources of all domains to sound, single, unleaked rows in two splits.
+"""Cleaning: from the sources of all domains to sound, single, unleaked rows in three splits.
 
 :func:`clean` checks every row (``collect``), removes rows that leak evaluation items, duplicates
-and near duplicates, keeps the wanted proportions and limits, divides prompts between training and
-validation (``selection``), and writes what stays. ``report.json`` accounts for each row read.
+and near duplicates, keeps the wanted proportions and limits, divides prompts between training,
+steering and report (``selection``), and writes what stays. ``report.json`` accounts for each row
+read.
 
 Features and the keys that steer them (see ``config.CleanParams`` and ``config.Source``):
 broken rows ``max_reject_rate``, ``max_line_bytes``; duplicates ``near_duplicate_threshold``;
@@ -10,7 +11,7 @@ leaks ``leak_words``; sources' proportions ``weight``; size ``max_rows``; split
 ``validation_fraction``, ``min_validation_rows``, ``seed``.
 
 Raises VersatuneError: a file is missing, binary or of an unknown format; columns fit no shape; too
-many broken rows; a domain has no rows left, or too few prompts for two splits.
+many broken rows; a domain has no rows left, or too few prompts for three splits.
 """
 
 import hashlib
@@ -37,14 +38,16 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
-VERSION = 3
+VERSION = 4
 """Raised when the same files would give other rows or another report: kept ones are not reused."""
+SPLITS = ("train", "steering", "report")
+"""The names of the splits, those of :data:`versatune.data.store.Split`."""
 
 
 def clean(domains: Domains, params: CleanParams) -> Piece:
     """The cleaned rows of all domains.
 
-    The folder holds ``train`` and ``validation`` (data sets with the columns ``domain``,
+    The folder holds ``train``, ``steering`` and ``report`` (data sets with the columns ``domain``,
     ``messages``, ``prompt``, ``row``, in the order of the domains) and ``report.json``. Metadata:
     ``domains``; ``rows`` per split and domain; ``data_fingerprint``, which stands for the kept
     rows themselves, wherever they came from.
@@ -102,7 +105,7 @@ def _clean_into(
             logger.warning("%s: ignored columns: %s.", name, shown)
     write_json(folder / REPORT, report)
     shutil.rmtree(parts)
-    rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in ("train", "validation")}
+    rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in SPLITS}
     return {
         "domains": list(found),
         "rows": rows,
@@ -113,7 +116,7 @@ def _clean_into(
 
 def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
     """Where the rows read for one domain went; the counts add up to ``read``."""
-    from versatune.data.selection import Fate
+    from versatune.data.selection import HELD_OUT, Fate
 
     count = {fate: int((fates == fate).sum()) for fate in Fate}
     return {
@@ -125,7 +128,9 @@ def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
         "left_out_by_weight": count[Fate.WEIGHT],
         "left_out_by_limit": count[Fate.LIMIT],
         "train_rows": count[Fate.TRAIN],
-        "validation_rows": count[Fate.VALIDATION],
+        "validation_rows": sum(count[fate] for fate in HELD_OUT),
+        "steering_rows": count[Fate.STEERING],
+        "report_rows": count[Fate.REPORT],
     }
 
 
@@ -144,7 +149,8 @@ def summary(name: str, entry: Mapping[str, Any]) -> str:
         f"{name}: {entry['read']} rows read"
         + "".join(f", {part}" for part in lost)
         + (f" (duplicates of other domains: {others})" if others else "")
-        + f"; {entry['train_rows']} to train, {entry['validation_rows']} to validate"
+        + f"; {entry['train_rows']} to train, {entry['steering_rows']} to steer, "
+        f"{entry['report_rows']} to report"
     )
 
 
@@ -158,31 +164,33 @@ def _empty(folder: Path) -> None:
 
 
 def _write(folder: Path, parts: list[Path], fates: "Fates", foreign: Foreign) -> None:
-    """Copy the rows that stay from the parts to the two splits, in their order."""
+    """Copy the rows that stay from the parts to the splits, in their order."""
     import pyarrow as pa
 
     from versatune.data.arrow import ShardWriter, batches
     from versatune.data.collect import SCHEMA
     from versatune.data.selection import Fate
 
-    train = ShardWriter(folder / "train", SCHEMA, SHARD_ROWS)
-    validation = ShardWriter(folder / "validation", SCHEMA, SHARD_ROWS)
+    writers = {
+        fate: ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
+        for fate, split in zip((Fate.TRAIN, Fate.STEERING, Fate.REPORT), SPLITS, strict=True)
+    }
     at = 0
     for part in parts:
         for batch in batches(part):
             fate = fates[at : at + batch.num_rows]
-            train.add(batch.filter(pa.array(fate == Fate.TRAIN)))
-            validation.add(batch.filter(pa.array(fate == Fate.VALIDATION)))
+            for wanted, writer in writers.items():
+                writer.add(batch.filter(pa.array(fate == wanted)))
             foreign.see(at, batch.column("row"))
             at += batch.num_rows
-    train.close()
-    validation.close()
+    for writer in writers.values():
+        writer.close()
 
 
 def _content(names: list[str], collected: "Collected", fates: "Fates") -> str:
     from versatune.data.selection import Fate
 
-    kept = fates <= Fate.VALIDATION
+    kept = fates <= Fate.REPORT
     digest = hashlib.sha256("\n".join(names).encode())
     for column in (collected.keys.domain, collected.contents, fates):
         digest.update(column[kept].tobytes())

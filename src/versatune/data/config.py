@@ -156,12 +156,13 @@ class CleanParams(Params):
     """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
     leak_words: int = Field(default=13, ge=5)
     """A row that shares this many words in a row with an evaluation question is removed."""
-    validation_fraction: float = Field(default=0.05, gt=0, lt=1)
-    """Share of the prompts held out for validation."""
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the prompts held out: one half steers (shares, references, early stops), the other
+    half decides nothing, and results are of it alone."""
     min_validation_rows: int = Field(default=1, ge=1)
-    """Small domains hold out at least this many rows."""
+    """Small domains hold out at least this many rows to steer, and as many to report."""
     max_rows: int | None = Field(default=None, ge=2)
-    """At most this many rows a domain (chosen by seed), training and validation together."""
+    """At most this many rows a domain (chosen by seed), training and held-out rows together."""
 
 
 class TokenizeParams(Params):

@@ -161,8 +161,12 @@ def _elements(window: _Window) -> Iterator[tuple[str, Any]]:
 
 
 def _rows(window: _Window) -> Iterator[Row | Bad]:
+    start, empty = window.where, True
     for where, value in _elements(window):
+        empty = False
         yield _row(where, value)
+    if empty:
+        yield Bad(start, "bad_json", "a JSON list with nothing in it")
 
 
 def _row(where: str, value: Any) -> Row | Bad:

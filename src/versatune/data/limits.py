@@ -55,7 +55,8 @@ def check_losses(
 
 def tell_kept(name: str, notes: TokenNotes, kept: Mapping[str, int]) -> None:
     """Say what tokenising lost of a domain, and whether little is left of it."""
-    train, validation = kept["train_rows"], kept["validation_rows"]
+    train = kept["train_rows"]
+    validation = kept["steering_rows"] + kept["report_rows"]
     if notes.dropped.total:
         logger.info(
             "%s: tokenising dropped %s rows, first %s; %d are left to train, %d to validate",

@@ -5,10 +5,12 @@ from typing import Any
 
 from versatune.artifacts import FolderRef, read_json
 from versatune.data.accounts import Rejects
-from versatune.data.clean import REPORT, summary
-from versatune.data.tokenize import EXAMPLES, SPLITS
+from versatune.data.clean import REPORT, SPLITS, summary
+from versatune.data.tokenize import EXAMPLES
 
 logger = logging.getLogger(__name__)
+
+UNITS = ("tokens", "supervised_tokens")
 
 
 def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
@@ -20,10 +22,11 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     ``duplicates_of`` (those of them that repeat another domain's rows: domain -> ``count`` and
     ``examples``), ``leaked``, ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``,
     ``ignored_columns`` (name -> rows that have it), ``documents`` (how many of the rows that
-    stay are no conversations), and for ``train`` and ``validation`` the ``*_rows``, ``*_examples``
-    (rows of the store: more where the template makes several of a conversation, or a document was
-    cut), ``*_tokens`` and ``*_supervised_tokens``, and ``examples``: rows as they are trained on,
-    see ``preview``. For every domain
+    stay are no conversations), and for ``train``, ``steering``, ``report`` and ``validation`` (the
+    last two together) the ``*_rows``, ``*_examples`` (rows of the store: more where the template
+    makes several of a conversation, or a document was cut), ``*_tokens`` and
+    ``*_supervised_tokens``, and ``examples``: rows as they are trained on, see ``preview``. For
+    every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """
@@ -35,7 +38,7 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
         counts = {
             f"{split}_{unit}": tokenized.facts[split][name][unit]
             for split in SPLITS
-            for unit in ("tokens", "supervised_tokens")
+            for unit in UNITS
         }
         kept = (f"{split}_{unit}" for split in SPLITS for unit in ("rows", "examples"))
         domains[name] = {
@@ -43,6 +46,7 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
             "rejected": Rejects.of(entry["rejected"], tokenised[name]["dropped"]).as_dict(),
             **{key: tokenised[name][key] for key in ("truncated", "documents", *kept)},
             **counts,
+            **_together({**tokenised[name], **counts}),
             "examples": shown[name],
         }
         logger.info("%s", summary(name, domains[name]))
@@ -50,4 +54,12 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
         "data_fingerprint": tokenized.facts["data_fingerprint"],
         "max_length": tokenized.facts["max_length"],
         "domains": domains,
+    }
+
+
+def _together(counts: dict[str, Any]) -> dict[str, int]:
+    """The numbers of all held-out rows, those that steer and those that are reported."""
+    return {
+        f"validation_{unit}": counts[f"steering_{unit}"] + counts[f"report_{unit}"]
+        for unit in ("rows", "examples", *UNITS)
     }

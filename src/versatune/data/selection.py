@@ -25,12 +25,16 @@ class Fate(IntEnum):
     """What becomes of a row that passed the checks."""
 
     TRAIN = 0
-    VALIDATION = 1
-    EXACT = 2
-    NEAR = 3
-    LEAKED = 4
-    WEIGHT = 5
-    LIMIT = 6
+    STEERING = 1
+    REPORT = 2
+    EXACT = 3
+    NEAR = 4
+    LEAKED = 5
+    WEIGHT = 6
+    LIMIT = 7
+
+
+HELD_OUT = (Fate.STEERING, Fate.REPORT)
 
 
 @dataclass(frozen=True)
@@ -103,20 +107,25 @@ def decide(
             raise VersatuneError(_nothing_left(name, fates[mine]))
     fractions = [c.validation_fraction or params.validation_fraction for c in domains.values()]
     alive = fates == Fate.TRAIN
-    validation = held_out(keys, alive, fractions, params.min_validation_rows, params.seed + 1)
-    fates[validation] = Fate.VALIDATION
+    at_least = params.min_validation_rows
+    fates[alive] = divided(keys, alive, fractions, at_least, params.seed + 1)[alive]
     for d, name in enumerate(domains):
         mine = alive & (keys.domain == d)
-        held = (mine & validation).sum()
-        if held < params.min_validation_rows or held == mine.sum():
+        if not _three_parts(fates[mine], at_least):
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
-                "different prompts can't be divided between training and validation; "
+                "different prompts can't be divided in three: rows to train on, and at least "
+                f"{at_least} each held out for steering and for the report; "
                 "add rows, or lower ingest.min_validation_rows or validation_fraction. (A document "
                 "stays whole on one side: make several of a long text, or set the source's "
                 "`format` to lines if each line is one.)"
             )
     return fates
+
+
+def _three_parts(fates: Fates, at_least: int) -> bool:
+    train, *held = ((fates == fate).sum() for fate in (Fate.TRAIN, *HELD_OUT))
+    return bool(train > 0 and min(held) >= at_least)
 
 
 def _nothing_left(name: str, fates: Fates) -> str:
@@ -165,27 +174,53 @@ def left_out_by_limit(draw: npt.NDArray[np.float64], alive: Mask, limit: int) ->
     return out
 
 
-def held_out(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, seed: int) -> Mask:
-    """The rows of the validation split: whole prompts, in no case divided between the splits.
+def divided(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, seed: int) -> Fates:
+    """TRAIN, STEERING or REPORT for each row, shape (rows,): whole prompts, never divided.
 
-    A prompt is held out when its draw lies below the fraction of its (first) domain. A domain
-    that comes out with fewer than ``at_least`` rows holds out further prompts, smallest draw
-    first; one that comes out with nothing else keeps its prompt of largest draw to train on.
+    A prompt is held out when its draw lies below the fraction f of its (first) domain: for steering
+    below f / 2, for the report above. A domain with fewer than ``at_least`` rows in either takes
+    further prompts, smallest draw first, from training, whose last prompt stays; then from the
+    other of the two, as far as that has more than ``at_least``.
     """
     prompts, first, inverse = np.unique(keys.prompt, return_index=True, return_inverse=True)
     draw = uniform(prompts, seed)
-    chosen = draw < np.asarray(fractions)[keys.domain[first]]
+    limit = np.asarray(fractions)[keys.domain[first]]
+    part = np.full(len(prompts), Fate.TRAIN, dtype=np.int8)
+    part[draw < limit] = Fate.REPORT
+    part[draw < limit / 2] = Fate.STEERING
     for d in range(len(fractions)):
         rows = np.flatnonzero(alive & (keys.domain == d))
         count = np.bincount(inverse[rows], minlength=len(prompts))
         mine = np.flatnonzero(count)
         order = mine[np.argsort(draw[mine], kind="stable")]
-        missing = at_least - count[chosen].sum()
-        for prompt in order[~chosen[order]]:
-            if missing <= 0:
-                break
-            chosen[prompt] = True
+        if len(order) > 1 and (part[order] != Fate.TRAIN).all():
+            part[order[-1]] = Fate.TRAIN
+        for donor, leave in ((Fate.TRAIN, 1), (None, at_least)):
+            for fate, other in (HELD_OUT, HELD_OUT[::-1]):
+                _fill(part, order, count, fate, other if donor is None else donor, at_least, leave)
+    return np.asarray(part[inverse], dtype=np.int8)
+
+
+def _fill(
+    part: Fates,
+    order: npt.NDArray[np.int64],
+    count: npt.NDArray[np.int64],
+    fate: Fate,
+    donor: Fate,
+    at_least: int,
+    leave: int,
+) -> None:
+    """Move prompts of ``order`` from ``donor`` to ``fate`` until that has ``at_least`` rows.
+
+    ``donor`` keeps ``leave`` rows. ``count``: rows of each prompt.
+    """
+    missing = at_least - count[order[part[order] == fate]].sum()
+    given = order[part[order] == donor]
+    spare = count[given].sum() - leave
+    for prompt in given:
+        if missing <= 0:
+            return
+        if count[prompt] <= spare:
+            part[prompt] = fate
             missing -= count[prompt]
-        if chosen[order].all() and len(order) > 1:
-            chosen[order[-1]] = False
-    return alive & chosen[inverse]
+            spare -= count[prompt]

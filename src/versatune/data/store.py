@@ -23,7 +23,9 @@ import numpy.typing as npt
 
 from versatune.artifacts import FolderRef
 
-Split = Literal["train", "validation"]
+Split = Literal["train", "steering", "report"]
+"""``train`` is learnt from. ``steering`` rows are held out and decide: shares, references, early
+stops, rollbacks. ``report`` rows are held out and decide nothing: results are of them alone."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from versatune.artifacts import (
     write_json,
 )
 from versatune.data.accounts import TokenNotes
+from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
 from versatune.data.lengths import saved_token_limit
 from versatune.data.limits import check_losses, check_rows, tell_kept
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SPLITS = ("train", "validation")
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
@@ -134,7 +134,8 @@ def _tokenize(
     notes_of = {split: _collect(tasks[split], names, totals) for split in SPLITS}
     check_rows(notes_of["train"], "train", params.max_length)
     check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
-    check_rows(notes_of["validation"], "validation", params.max_length)
+    for split in SPLITS[1:]:
+        check_rows(notes_of[split], split, params.max_length)
     for split, found in notes_of.items():
         facts[split] = {
             name: {

@@ -37,15 +37,16 @@ SUMMARY_COLUMNS = (
 )
 """The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
 ``difference``: mean over seeds of the paired difference from the baseline, with its t-interval;
-``verdict``: on the difference."""
+``verdict``: on the difference. Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts
+(None)."""
 
 ACCURACY = "accuracy"
 """A domain's mean over its tasks of each task's accuracy
 (:func:`versatune.evaluation.results.task_accuracies`)."""
 
 MIN_SEEDS = 3
-"""Fewer seeds distinguish nothing: two that happen to agree (as shares of few items do) would have
-an interval of no width."""
+"""Fewer seeds get no interval and no verdict: two that happen to agree (as shares of few items do)
+would have an interval of no width."""
 
 ALL = "all"
 """The ``domain`` of a measure over all domains."""
@@ -152,7 +153,7 @@ def _paired(
     if not both:
         return None
     value, stderr = mean_stderr(np.array([mine[s] for s in both]))
-    low, high = t_interval(value, stderr, len(both))
+    low, high = _over_seeds(value, stderr, len(both))
     row: dict[str, Any] = {"strategy": strategy, "baseline": baseline, "value": value}
     row |= {"value_low": low, "value_high": high}
     if strategy == baseline:
@@ -164,22 +165,24 @@ def _paired(
 def difference_row(differences: Array, lower_is_better: bool) -> dict[str, Any]:
     """Mean of paired differences, shape (seeds,), its interval and the verdict.
 
-    The verdict follows the t-interval over seeds, from :data:`MIN_SEEDS` on. The interval is about
-    other seeds on these very items; how far the items stand for the domain, each row's own
-    interval in ``comparison`` says.
+    Both follow the t-interval over seeds, from :data:`MIN_SEEDS` on; below, NaN and None. The
+    interval is about other seeds on these very items; how far the items stand for the domain, each
+    row's own interval in ``comparison`` says.
     """
     mean, stderr = mean_stderr(differences)
-    low, high = t_interval(mean, stderr, len(differences))
+    low, high = _over_seeds(mean, stderr, len(differences))
     enough = len(differences) >= MIN_SEEDS
     return {
         "difference": mean,
         "low": low,
         "high": high,
         "n_seeds": len(differences),
-        "verdict": (
-            verdict(low, high, lower_is_better=lower_is_better) if enough else "not distinguishable"
-        ),
+        "verdict": verdict(low, high, lower_is_better=lower_is_better) if enough else None,
     }
+
+
+def _over_seeds(mean: float, stderr: float, n: int) -> tuple[float, float]:
+    return t_interval(mean, stderr, n) if n >= MIN_SEEDS else (math.nan, math.nan)
 
 
 def _relative_gains(

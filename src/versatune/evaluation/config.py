@@ -16,8 +16,8 @@ ROW_CHOICE = 2
 """Raised when :func:`versatune.modeling.heldout.chosen_rows` would choose other rows, so that kept
 results are not used."""
 
-HARNESS_ROWS = 3
-"""Raised when the harness would ask otherwise or give other rows, for the same reason."""
+HARNESS_ROWS = 4
+"""Raised when the harness would ask otherwise, or what it found be given in other rows."""
 
 
 class SandboxLimits(Params):
@@ -85,9 +85,12 @@ class EvaluateParams(Params):
     """Everything that changes what is measured; the same for every model that is compared."""
 
     rows_per_domain: int | None = Field(default=None, ge=1)
-    """Held-out rows a domain; null takes all."""
+    """Held-out report rows a domain; null takes all."""
     batch_tokens: int | None = Field(default=None, ge=1)
     """Tokens in a batch of the held-out loss. null: 2048 on a CPU, 16384 else."""
+    examples: int = Field(default=2, ge=0)
+    """Held-out report rows a domain that base and tuned model answer, greedily, for the report;
+    0: none."""
     limit: int | None = Field(default=None, ge=1)
     """Items a task, the first ones; null takes all."""
     apply_chat_template: bool = True
@@ -123,6 +126,15 @@ class EvaluateParams(Params):
             "dtype": self.dtype,
             "rows_per_domain": self.rows_per_domain,
             "row_choice": ROW_CHOICE,
+        }
+
+    def of_examples(self) -> dict[str, Any]:
+        """The settings that decide the answers to held-out prompts."""
+        return {
+            "dtype": self.dtype,
+            "examples": self.examples,
+            "row_choice": ROW_CHOICE,
+            "max_new_tokens": self.max_new_tokens,
         }
 
     def of_file(self, kind: Kind) -> dict[str, Any]:

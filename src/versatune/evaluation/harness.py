@@ -18,6 +18,7 @@ from typing import Any
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
     GROUP,
     ITEM_COLUMNS,
@@ -47,10 +48,7 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
         values = [float(sample[metric]) for sample in samples]
         about = {"domain": task.domain, "task": task.name, "metric": metric}
         rows.append({**about, **score_row(values), "task_version": task.fingerprint})
-        scores += [
-            {**about, "item": sample["doc"]["item"], "score": value, "weight": 1.0}
-            for sample, value in zip(samples, values, strict=True)
-        ]
+        scores += scored_items(task, about, samples)
     return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
 
 

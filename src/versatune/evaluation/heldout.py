@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def measure_heldout(
     store: FolderRef, params: EvaluateParams, model: Any, _tokenizer: Any = None
 ) -> Measured:
-    """Losses of ``model`` on the validation rows of every domain of ``store``.
+    """Losses of ``model`` on the report rows of every domain of ``store``.
 
     Metrics: nats_per_token, bits_per_byte, perplexity, with errors over rows. Items: each row's
     nats and tokens, so that two models can be compared row by row.
@@ -25,7 +25,7 @@ def measure_heldout(
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows, row_losses, summary
 
-    split = TokenizedSplit.load(store, "validation")
+    split = TokenizedSplit.load(store, "report")
     chosen = chosen_rows(split, params.rows_per_domain)
     sums = row_losses(model, split, np.concatenate(chosen), params.batch_tokens)
     rows: list[dict[str, Any]] = []
@@ -37,7 +37,7 @@ def measure_heldout(
         version = {"task_version": store.fingerprint}
         rows += [{**about, **row, **version} for row in loss_rows(loss)]
         items += [
-            {**about, "metric": LOSS, "item": f"validation:{number}", "score": s, "weight": w}
+            {**about, "metric": LOSS, "item": f"report:{number}", "score": s, "weight": w}
             for number, (s, w) in zip(numbers, part, strict=True)
         ]
     return Measured(table(rows, ROW_COLUMNS), table(items, ITEM_COLUMNS[1:]))
@@ -52,7 +52,7 @@ def loss_rows(loss: "HeldOut") -> list[dict[str, Any]]:
     """
     value, stderr, n = loss.nats_per_token, loss.stderr, loss.n_rows
     low, high = t_interval(value, stderr, n)
-    low = max(low, 0.0)
+    low = max(low, 0.0)  # NaN stays NaN
     scale = loss.bits_per_byte / value if value > 0 else 0.0
     perplexity = _exp(value)
     numbers = (
@@ -65,4 +65,4 @@ def loss_rows(loss: "HeldOut") -> list[dict[str, Any]]:
 
 
 def _exp(value: float) -> float:
-    return math.exp(value) if value < 700 else math.inf
+    return math.inf if value >= 700 else math.exp(value)

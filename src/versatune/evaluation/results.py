@@ -1,7 +1,7 @@
 """What a measurement gives: rows of the ``evaluation`` table, and every single item's score."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
@@ -17,9 +17,11 @@ COLUMNS = ("model", *ROW_COLUMNS, "checkpoint", "versions")
 """The ``evaluation`` table. ``model``: the model's part (base, tuned, a strategy);
 ``checkpoint``: the fingerprint of its files; ``n``: items, or rows of a held-out loss."""
 
-ITEM_COLUMNS = ("model", "domain", "task", "metric", "item", "score", "weight")
+ITEM_COLUMNS = ("model", "domain", "task", "metric", "item", "score", "weight", "answer")
 """The ``evaluation_items`` table. ``score``: 0 or 1, or any number of a harness metric; for
-held-out loss the nats of the row, with its tokens as ``weight`` (1 everywhere else)."""
+held-out loss the nats of the row, with its tokens as ``weight`` (1 everywhere else). ``answer``:
+the choice that the metric takes for the model's, or the text it wrote; None where neither is known.
+"""
 
 HELD_OUT = "held_out"
 """The task name of held-out losses."""
@@ -43,6 +45,8 @@ class Measured:
 
     rows: pd.DataFrame
     items: pd.DataFrame
+    answers: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """What the model answered to held-out prompts; see :mod:`versatune.evaluation.examples`."""
 
 
 def library_versions() -> dict[str, str]:

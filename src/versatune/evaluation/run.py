@@ -22,6 +22,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation import harness
 from versatune.evaluation.bars import named_bars
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.examples import ANSWER_COLUMNS, answer_prompts
 from versatune.evaluation.heldout import measure_heldout
 from versatune.evaluation.results import (
     COLUMNS,
@@ -30,6 +31,7 @@ from versatune.evaluation.results import (
     Measured,
     described_versions,
     library_versions,
+    table,
 )
 from versatune.evaluation.sandbox import check_isolation
 from versatune.evaluation.tasks import LocalTask
@@ -37,6 +39,10 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model, load_token
 from versatune.work import WorkFolder
 
 logger = logging.getLogger(__name__)
+
+EXAMPLES = "examples"
+"""The part with the answers to held-out prompts; no task is called so, as it has no domain."""
+ANSWERS = "answers.parquet"
 
 
 @dataclass(frozen=True)
@@ -56,16 +62,20 @@ def evaluate_checkpoint(
     tasks: Sequence[LocalTask],
     params: EvaluateParams,
     folder: Path,
+    answers: bool = False,
     wait: bool = False,
 ) -> Measured:
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
-    ``model`` is what the tables call it, ``folder`` where results are kept. With ``wait``, what
-    another process measures of the same checkpoint is waited for; otherwise it is an error. Raises
-    VersatuneError before any model is loaded when a task of the harness is unknown, when two tasks
-    have one name, or when programs are to be run and can't be isolated.
+    ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether
+    it also answers ``params.examples`` prompts of each domain. With ``wait``, what another process
+    measures of the same checkpoint is waited for; otherwise it is an error. Raises VersatuneError
+    before any model is loaded when a task of the harness is unknown, when two tasks have one name,
+    or when programs are to be run and can't be isolated.
     """
     parts = parts_of(store, tasks, params)
+    if answers and params.examples:
+        parts.append(_examples(store, params))
     for task in tasks:
         if _is_left_out(task, params):
             logger.warning(
@@ -126,6 +136,11 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
     return found
 
 
+def _examples(store: FolderRef, params: EvaluateParams) -> Part:
+    inputs = {"versions": library_versions(), "store": store.fingerprint, **params.of_examples()}
+    return Part(EXAMPLES, inputs, partial(answer_prompts, store, params))
+
+
 def _is_left_out(task: LocalTask, params: EvaluateParams) -> bool:
     return task.runs_code and not params.code.run
 
@@ -159,24 +174,30 @@ def _measure(
         rows = measured.rows.assign(versions=described_versions())
         rows.to_parquet(work.path / "rows.parquet", index=False)
         measured.items.to_parquet(work.path / "items.parquet", index=False)
+        if len(measured.answers):
+            measured.answers.to_parquet(work.path / ANSWERS, index=False)
         work.seal()
 
 
 def _read(work: WorkFolder) -> Measured:
+    answers = work.path / ANSWERS
     return Measured(
-        pd.read_parquet(work.path / "rows.parquet"), pd.read_parquet(work.path / "items.parquet")
+        pd.read_parquet(work.path / "rows.parquet"),
+        pd.read_parquet(work.path / "items.parquet"),
+        pd.read_parquet(answers) if answers.is_file() else table([], ANSWER_COLUMNS),
     )
 
 
 def _join(model: str, checkpoint: CheckpointRef, found: list[Measured]) -> Measured:
     """All parts in one. A task that stands alone and in a group, or in two groups, counts once."""
     keys = ["domain", "task", "metric"]
-    rows = pd.concat([f.rows for f in found])
+    rows = pd.concat([f.rows for f in found if len(f.rows)])
     rows = rows.drop_duplicates([*keys, "task_version"], ignore_index=True)
     for row in rows[rows.duplicated(keys)].to_dict("records"):
         raise _two_tasks(row["domain"], row["task"])
     rows = rows.assign(model=model, checkpoint=checkpoint.fingerprint)[list(COLUMNS)]
-    items = pd.concat([f.items for f in found])
+    items = pd.concat([f.items for f in found if len(f.items)])
     items = items.drop_duplicates([*keys, "item"], ignore_index=True)
     items = items.assign(model=model)[list(ITEM_COLUMNS)]
-    return Measured(rows, items)
+    answers = [f.answers for f in found if len(f.answers)]
+    return Measured(rows, items, answers[0] if answers else table([], ANSWER_COLUMNS))

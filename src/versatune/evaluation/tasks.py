@@ -53,8 +53,25 @@ class LocalTask:
         """Whether scoring it runs programs that the model wrote."""
         return self.kind in CODE_KINDS
 
+    def question(self, item: Item) -> str:
+        """What is asked, as a person reads it."""
+        return str(next(item[name] for name in ("question", "text", "prompt") if name in item))
 
-SCORING = 4
+    def truth(self, item: Item) -> str:
+        """The right answer, as a person reads it."""
+        if self.kind == "multiple_choice":
+            return str(item["choices"][item["answer"]])
+        return "a program that passes the tests" if self.runs_code else str(item["answer"])
+
+    def chance(self, limit: int | None = None) -> float | None:
+        """The accuracy that guessing reaches on the first ``limit`` items; None for no choices."""
+        if self.kind != "multiple_choice":
+            return None
+        asked = self.items[:limit]
+        return sum(1 / len(item["choices"]) for item in asked) / len(asked)
+
+
+SCORING = 5
 """Raised when the same items would be asked or scored differently or called otherwise, so that kept
 results are not used."""
 

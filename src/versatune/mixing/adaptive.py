@@ -19,8 +19,14 @@ from versatune.mixing.config import (
     FosterParams,
     OdmParams,
 )
-from versatune.mixing.interface import Context, Now, Stop, Strategy
+from versatune.mixing.interface import ROLLED_BACK, Context, Now, Stop, Strategy
 from versatune.mixing.shares import Array, bounded_shares
+
+SAME = 1e-9
+"""Shares closer than this are the same: rounding moves them so far."""
+
+HARDLY = 0.001
+"""Shares that move by less look the same as they are told."""
 
 NO_PROGRESS = "first measurement: there is no progress to go by yet"
 
@@ -41,6 +47,18 @@ class Adaptive(Strategy, ABC):
     def _bounded(self, weights: Array) -> Array:
         return bounded_shares(weights, self._floor, self._cap)
 
+    def _told(self, reason: str, old: Array, new: Array) -> str:
+        """``reason``, and which share it moves most: another domain's than the reason's, often."""
+        moved = int(np.argmax(np.abs(new - old)))
+        if np.allclose(new, old, rtol=0, atol=SAME):
+            return f"{reason}; no share moves"
+        if abs(new[moved] - old[moved]) < HARDLY:
+            return f"{reason}; no share moves by {HARDLY:g}"
+        return (
+            f"{reason}; the share of {self.context.domains[moved]} moves most "
+            f"({old[moved]:.3f} to {new[moved]:.3f})"
+        )
+
 
 class Foster(Adaptive):
     """Algorithm 2: every domain grows by what it can still learn."""
@@ -55,15 +73,19 @@ class Foster(Adaptive):
         if np.isnan(gamma).any():
             return weights, NO_PROGRESS, None
         new = self._bounded(formulas.foster_update(weights, gamma, self._sigma))
+        return new, self._told(self._why(gamma), weights, new), None
+
+    def _why(self, gamma: Array) -> str:
         names = self.context.domains
-        up, down = int(np.argmax(new - weights)), int(np.argmin(new - weights))
-        reason = (
-            "every domain has the same potential"
-            if np.allclose(new, weights, atol=1e-9)
-            else f"most to learn in {names[up]} (gamma {gamma[up]:.3f}), "
-            f"least in {names[down]} ({gamma[down]:.3f})"
+        most, least = int(np.argmax(gamma)), int(np.argmin(gamma))
+        if gamma[most] == 0:
+            return "nothing left to learn in any domain (every gamma is 0)"
+        if gamma[most] - gamma[least] <= SAME:
+            return f"as much to learn in every domain (gamma {gamma[most]:.3f})"
+        return (
+            f"most to learn in {names[most]} (gamma {gamma[most]:.3f}), "
+            f"least in {names[least]} ({gamma[least]:.3f})"
         )
-        return new, reason, None
 
 
 class Expand(Adaptive):
@@ -97,7 +119,7 @@ class Expand(Adaptive):
             return weights, *self._stopped(now.signals.round)
         if np.isnan(gamma[self._target]):
             return weights, NO_PROGRESS, None
-        new = formulas.expand_update(
+        raised = formulas.expand_update(
             weights,
             gamma,
             phi,
@@ -116,7 +138,8 @@ class Expand(Adaptive):
             f"gate {'open' if is_open else 'closed'}: mean forgetting of the others {mean:.4f} "
             f"{'<' if is_open else '>='} epsilon x gamma of {name} {limit:.4f}"
         )
-        return self._bounded(new), reason, None
+        new = self._bounded(raised)
+        return new, self._told(reason, weights, new), None
 
     def _stopped(self, round_: int) -> tuple[str, Stop]:
         guard, memory = self._params.guard, self._memory
@@ -125,7 +148,7 @@ class Expand(Adaptive):
             f"(limit {guard.threshold}) and did not fall in {memory.strikes} rounds; "
         )
         if guard.action == "rollback" and memory.best_round is not None:
-            return reason + f"back to round {memory.best_round}, the best within it", "rollback"
+            return reason + f"{ROLLED_BACK} {memory.best_round}, the best within it", "rollback"
         return reason + f"training ends after round {round_}", "stop"
 
     def _mean_rise(self, loss: Array) -> float:
@@ -153,12 +176,18 @@ class Doremi(Adaptive):
         measured = np.where(np.isnan(measured), now.loss, measured)
         assert self.context.reference_loss is not None
         excess = np.maximum(measured - self.context.reference_loss, 0.0)
-        new = rivals.doremi_update(
-            now.weights, excess, self._params.eta, self._params.share_smoothing
+        new = self._bounded(
+            rivals.doremi_update(
+                now.weights, excess, self._params.eta, self._params.share_smoothing
+            )
         )
         top = int(np.argmax(excess))
-        reason = f"largest excess loss {excess[top]:.3f} in {self.context.domains[top]}"
-        return self._bounded(new), reason, None
+        reason = (
+            f"largest excess loss {excess[top]:.3f} in {self.context.domains[top]}"
+            if excess[top] > 0
+            else "no domain's loss lies above its reference"
+        )
+        return new, self._told(reason, now.weights, new), None
 
 
 class Odm(Adaptive):
@@ -174,10 +203,10 @@ class Odm(Adaptive):
         measured = _published_signal(self._params.signal, now)
         reward = rivals.odm_reward(memory.reward, measured, self._params.decay)
         memory.reward = reward.tolist()
-        new = rivals.odm_update(reward, max(now.signals.step, 1))
+        new = self._bounded(rivals.odm_update(reward, max(now.signals.step, 1)))
         top = int(np.argmax(reward))
         reason = f"largest reward {reward[top]:.2f} in {self.context.domains[top]}"
-        return self._bounded(new), reason, None
+        return new, self._told(reason, now.weights, new), None
 
 
 def _published_signal(kind: Literal["train", "validation"], now: Now) -> Array:

@@ -14,6 +14,9 @@ import numpy as np
 from versatune.mixing import formulas
 from versatune.mixing.shares import Array, losses, shares
 
+ROLLED_BACK = "back to round"
+"""Stands in the reason of a round after which the model of an earlier one is taken."""
+
 Stop = Literal["stop", "rollback"]
 """End training: with the model as it is, or going back to the best one."""
 

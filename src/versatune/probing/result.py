@@ -139,12 +139,24 @@ def warnings(
         gap = what_counts["confidence_distance"]
         said.append(
             f"sampled texts are judged unlike the labelled rows (confidence distance {gap:.2f}): "
-            "the correction's assumption is doubtful; "
-            + ("take another second judge." if audit else "let a second judge audit them.")
+            f"the correction's assumption is doubtful; {_way_out(params, bool(audit))}."
         )
     if missing > 0.05:
         said.append(f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high.")
     return said
+
+
+def _way_out(params: ProbeParams, audited: bool) -> str:
+    """What to set when the shares themselves are doubtful."""
+    without = "start from shares that need no probe (mixture.strategy.name: proportional)"
+    if audited:
+        kind = params.audit.judge.kind
+        return f"take another second judge (probe.audit.judge, now of kind {kind}), or {without}"
+    wanted = 2 * FEW_ANSWERS
+    return (
+        f"let a second judge look at some (probe.audit.n: {wanted} or more, now {params.audit.n}; "
+        f"probe.audit.judge.kind: endpoint or person), or {without}"
+    )
 
 
 def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) -> str:

@@ -102,7 +102,8 @@ def said(compared: Compared) -> page.Summary:
     baseline, target = compared.baseline, compared.target
     if target is not None:
         on_target, on_others = (compared.rows(LOSS, m) for m in ("target_gain", "others_change"))
-        lines = [_expanded(on_target[s], on_others[s], target) for s in gains if s in on_target]
+        judged = [s for s in gains if s in on_target and on_target[s]["verdict"]]
+        lines = [_expanded(on_target[s], on_others[s], target) for s in judged]
         verdicts = [r[s]["verdict"] for r in (on_target, on_others) for s in gains if s in r]
     else:
         right = compared.rows(against.ACCURACY, "relative_gain")
@@ -112,10 +113,10 @@ def said(compared: Compared) -> page.Summary:
         verdicts = [row["verdict"] for row in (*gains.values(), *right.values())]
     if not gains:
         headline = f"There is nothing to compare with {baseline}."
-    elif compared.few:
+    elif compared.few or not any(verdicts):
         headline, lines = f"No verdict: it takes {against.MIN_SEEDS} seeds to tell them apart.", []
     elif target is not None and lines:
-        first = next((i for i, s in enumerate(gains) if s.startswith("expand")), 0)
+        first = next((i for i, s in enumerate(judged) if s.startswith("expand")), 0)
         headline = lines.pop(first)
     else:
         headline = _headline("By held-out loss", gains.values(), baseline)
@@ -143,7 +144,8 @@ def _headline(lead: str, gains: Iterable[Row], baseline: str) -> str:
 def _by_verdict(gains: Iterable[Row]) -> dict[str, list[str]]:
     named: dict[str, list[str]] = {}
     for row in gains:
-        named.setdefault(row["verdict"], []).append(str(row["strategy"]))
+        if row["verdict"] is not None:
+            named.setdefault(row["verdict"], []).append(str(row["strategy"]))
     return named
 
 
@@ -152,7 +154,7 @@ def _gained(gains: Iterable[Row]) -> list[str]:
     rows = list(gains)
     lines = []
     for row in rows:
-        if row["verdict"] != "not distinguishable":
+        if row["verdict"] in ("better", "worse"):
             change, low, high = (
                 formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
             )
@@ -267,7 +269,7 @@ def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
         row["value"],
         _hundredfold(row["value"], digits),
         "" if few else _span(row["low"], row["high"], digits, 100),
-        "" if few else row["verdict"],
+        "" if few else row["verdict"] or "",
     )
 
 
@@ -284,7 +286,7 @@ def _difference(row: Row, metric: str, few: bool) -> Cell:
     if row["difference"] is None:
         return NOTHING
     span = "" if few else _scaled_span(row["low"], row["high"], metric)
-    verdict = "" if few else row["verdict"]
+    verdict = "" if few else row["verdict"] or ""
     return Cell(row["difference"], _scaled(row["difference"], metric), span, verdict)
 
 

@@ -35,6 +35,11 @@ def thousands(value: Any) -> str:
     return "–" if not finite(value) else f"{int(value):,}".replace(",", "\u202f")
 
 
+def gibibytes(value: Any) -> str:
+    """Bytes as GiB."""
+    return "–" if not finite(value) else f"{float(value) / 2**30:.2f} GiB"
+
+
 def duration(seconds: Any) -> str:
     """Seconds in the unit a person would say."""
     if not finite(seconds):

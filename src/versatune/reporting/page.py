@@ -40,6 +40,8 @@ class Summary:
     """``good``, ``mixed``, ``bad`` or ``unknown``: the colour of the verdict."""
     run: str
     tiles: list[Tile] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What gives reason to doubt the verdict; stands below it."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,14 @@ class Setup:
     environment: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     command: str | None = None
+    date: str | None = None
+    device: str | None = None
+    peak_memory: int | None = None
+    """Bytes."""
+    tokens: int | None = None
+    """Tokens trained on."""
+    baseline: str | None = None
+    """What the result was compared with, or that nothing was; a sentence."""
 
 
 def write(
@@ -81,6 +91,7 @@ def write(
         points=formats.points,
         duration=formats.duration,
         thousands=formats.thousands,
+        gibibytes=formats.gibibytes,
     )
     scripts = [plotly.offline.get_plotlyjs(), (TEMPLATES / "report.js").read_text("utf-8")]
     page: str = environment.get_template(template).render(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from versatune.mixing.config import StrategyParams
 from versatune.reporting import page, summary, tables
 
 
@@ -30,7 +31,25 @@ class Artifacts:
     environment: Mapping[str, str] = field(default_factory=dict)
     git_commit: str | None = None
     timings: Sequence[Mapping[str, Any]] = ()
-    """``name`` (``stage.step``) and ``seconds`` of each step, in the order to be shown."""
+    """``name`` (``stage.step``), ``seconds`` in this run and ``kept`` seconds (of an earlier run,
+    whose work this one kept) of each step, in the order to be shown."""
+    references: Mapping[str, Any] | None = None
+    strategy: StrategyParams | None = None
+    """The one that trained."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The ``training_summary``."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """``began`` and ``command`` of the run."""
+    models: pd.DataFrame | None = None
+    """Mean held-out loss by model, where others than base and tuned were measured."""
+    changed: pd.DataFrame | None = None
+    """The ``changed_items`` table."""
+    answers: pd.DataFrame | None = None
+    """The ``answers`` table."""
+
+
+CHANGES = 3
+"""How many questions that became right, and that became wrong, the page shows of a domain."""
 
 
 def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
@@ -50,6 +69,12 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
             parameters=artifacts.parameters,
             environment=artifacts.environment,
             git_commit=artifacts.git_commit,
+            command=artifacts.run.get("command"),
+            date=artifacts.run.get("began"),
+            device=artifacts.training.get("device"),
+            peak_memory=artifacts.training.get("peak_memory_bytes"),
+            tokens=tables.trained_tokens(artifacts.history),
+            baseline=summary.baseline_sentence(artifacts.models),
         ),
         figures=artifacts.figures,
         a=artifacts,
@@ -62,6 +87,10 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         trained=tables.trained_examples(artifacts.ingest or {}),
         texts=sample_rows(artifacts.samples, samples),
         stages=tables.by_stage(artifacts.timings),
+        time=tables.time_spent(artifacts.timings),
+        stopped=tables.stopped_improving(artifacts.history),
+        changed=page.records(tables.some_changes(artifacts.changed, CHANGES)),
+        answers=page.records(artifacts.answers if artifacts.answers is not None else tables.NONE),
     )
 
 

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from versatune.evaluation.config import BASE, TUNED
+from versatune.mixing.origins import follows_probe, shares_in_words, start_in_words
 from versatune.reporting import formats, tables
 from versatune.reporting.page import Summary, Tile
+from versatune.training.diagnostics import reference_warnings, training_warnings
 
 if TYPE_CHECKING:
     from versatune.reporting.report import Artifacts
@@ -26,15 +29,111 @@ def summarise(artifacts: "Artifacts") -> Summary:
         tables.only_losses(artifacts.results),
         tables.only_accuracies(artifacts.results),
     )
-    headline, mood, details = verdict(loss)
-    details += accuracy_sentence(accuracy)
+    headline, mood, details = with_accuracy(*verdict(loss), accuracy)
     return Summary(
         headline=headline,
         mood=mood,
-        details=details,
+        details=[*size_sentence(artifacts.history, loss, accuracy), *details],
+        warnings=warnings(artifacts),
         run=_run(artifacts),
         tiles=[*_loss_tiles(loss), *_accuracy_tile(accuracy), *_training_tiles(artifacts)],
     )
+
+
+def warnings(artifacts: "Artifacts") -> list[str]:
+    """What gives reason to doubt the verdict: of the probe, the references and the training."""
+    said = list(_known(artifacts).get("warnings", []))
+    strategy = artifacts.strategy
+    if strategy is None:
+        return said
+    start = (artifacts.mixture or {}).get("strategy")
+    if not follows_probe(strategy.model_dump(), start):
+        said = [f"of the probe, whose shares this training did not use: {text}" for text in said]
+    if artifacts.references and strategy.needs_reference:
+        said += reference_warnings(artifacts.references)
+    if artifacts.history is not None:
+        said += training_warnings(artifacts.history, artifacts.references, strategy)
+    return said
+
+
+def size_sentence(
+    history: pd.DataFrame | None, loss: pd.DataFrame, accuracy: pd.DataFrame
+) -> list[str]:
+    """How much training and how many held-out rows and items the verdict stands on."""
+    size = ""
+    if history is not None and len(history):
+        tokens = tables.trained_tokens(history)
+        of = f" ({formats.thousands(tokens)} tokens)" if tokens else ""
+        steps = int(history["step"].max())
+        size = f"After {formats.thousands(steps)} training step{'s' if steps != 1 else ''}{of}, "
+    counts = [
+        f"{formats.thousands(table['n'].sum())} {what}"
+        for table, what in ((loss, "held-out rows that steered nothing"), (accuracy, "questions"))
+        if len(table) and "n" in table
+    ]
+    if not counts:
+        return []
+    measured = "measured" if size else "Measured"
+    return [f"{size}{measured} on {formats.comma(counts)}."]
+
+
+def with_accuracy(
+    headline: str, mood: str, details: list[str], accuracy: pd.DataFrame
+) -> tuple[str, str, list[str]]:
+    """The verdict on the losses, joined by what the accuracies did: a fall takes the green away.
+
+    A fall of the mean counts though it may be noise: that is said beside it, with the items.
+    """
+    details = [*details, *accuracy_sentence(accuracy)]
+    if accuracy.empty:
+        return headline, mood, details
+    means = accuracy.groupby("domain")[["base", "tuned"]].mean().mean()
+    change = float(means["tuned"] - means["base"])
+    fallen = accuracy[accuracy["tuned"] < accuracy["base"]]
+    sure = (accuracy["verdict"] == "worse").any()
+    if change < 0 or sure:
+        joint = "; " if ", but " in headline else ", but "
+        what = (
+            f"accuracy fell by {formats.number(-100 * change, 1)} points on average"
+            if change < 0
+            else f"accuracy got worse in {formats.comma(_where(accuracy, 'worse'))}"
+        )
+        headline = f"{headline.removesuffix('.')}{joint}{what}."
+        mood = "mixed" if mood == "good" else mood
+    if len(fallen):
+        details.append(_fallen(fallen))
+    return headline, mood, details
+
+
+def baseline_sentence(models: pd.DataFrame | None) -> str | None:
+    """What the result can be compared with besides the base model, or that there is nothing.
+
+    ``models``: of :func:`versatune.reporting.tables.mean_losses`.
+    """
+    if models is None:
+        return None
+    others = models[~models["model"].isin([BASE, TUNED])].to_dict("records")
+    if others:
+        each = [f"{row['model']} {formats.number(row['loss'])}" for row in others]
+        return f"mean held-out loss of other models on the same rows: {formats.comma(each)}."
+    return (
+        "none. No other mixture was trained with the same budget, so this page does not tell "
+        "whether these shares beat a plain mix: kedro run --pipeline compare does."
+    )
+
+
+def _where(accuracy: pd.DataFrame, verdict: str) -> list[str]:
+    return list(dict.fromkeys(accuracy.loc[accuracy["verdict"] == verdict, "domain"]))
+
+
+def _fallen(fallen: pd.DataFrame) -> str:
+    """Which accuracies fell, from what to what, on how many questions, beyond noise or not."""
+    each = [
+        f"{row['domain']} ({100 * row['base']:.0f} → {100 * row['tuned']:.0f} %, "
+        f"{row['n']} questions{'' if row['verdict'] == 'worse' else ', within noise'})"
+        for row in fallen.to_dict("records")
+    ]
+    return f"Accuracy fell in {formats.comma(each)}."
 
 
 def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
@@ -116,9 +215,10 @@ def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
         rounds = history["round"].max()
         tiles.append(Tile("training", f"{history['step'].max():,} steps", f"{rounds} rounds"))
         tiles += _shift_tile(history)
-    seconds = [float(t["seconds"]) for t in artifacts.timings]
-    if seconds:
-        tiles.append(Tile("run time", formats.duration(sum(seconds)), "all steps"))
+    spent, kept = tables.time_spent(artifacts.timings)
+    if artifacts.timings:
+        note = f"kept stages took {formats.duration(kept)} before" if kept else "all of it new"
+        tiles.append(Tile("this run took", formats.duration(spent), note))
     return tiles
 
 
@@ -134,21 +234,25 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
     if not shifts.max() >= 0.0005:
         return [Tile("mixture", "constant", "shares never changed")]
     shares = wide[shifts.idxmax()]
-    value = f"{100 * shares.iloc[0]:.0f} → {100 * shares.iloc[-1]:.0f} %"
+    ends = (100 * shares.iloc[0], 100 * shares.iloc[-1])
+    digits = 1 if round(ends[0]) == round(ends[1]) else 0
+    value = " → ".join(f"{end:.{digits}f}" for end in ends) + " %"
     return [Tile("largest shift", value, f"share of {shifts.idxmax()}")]
 
 
 def _run(artifacts: "Artifacts") -> str:
     name = (artifacts.base_model or {}).get("name", "not named")
     parts = [f"Base model: {name}, fine-tuned on {len(artifacts.domains)} domains"]
-    strategy = (artifacts.parameters.get("train") or {}).get("strategy") or {}
-    if "name" in strategy:
-        target = f" towards {strategy['target']}" if "target" in strategy else ""
-        parts.append(f"strategy {strategy['name']}{target}")
-    if artifacts.mixture:
-        start = artifacts.mixture["strategy"]
-        parts.append(f"starting shares: {_START.get(start, start)}")
+    start, probed = (artifacts.mixture or {}).get("strategy"), "source" not in _known(artifacts)
+    if artifacts.strategy is not None:
+        parts.append(shares_in_words(artifacts.strategy.model_dump(), start, probed=probed))
+    elif start is not None:
+        parts.append(f"starting shares: {start_in_words({}, start, probed=probed)}")
     return "; ".join(parts) + "."
+
+
+def _known(artifacts: "Artifacts") -> Mapping[str, Any]:
+    return artifacts.knowledge or {}
 
 
 def _of(n: int, k: int) -> str:
@@ -157,13 +261,3 @@ def _of(n: int, k: int) -> str:
 
 def _in_all(k: int) -> str:
     return "in both" if k == 2 else f"in all {k}"
-
-
-_START = {
-    "uniform": "all alike",
-    "proportional": "those of the data",
-    "inverse": "the inverse of those the probe found",
-    "constant": "those the probe found",
-    "custom": "set by hand",
-}
-"""What the strategies that give starting shares take."""

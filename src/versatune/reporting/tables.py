@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from versatune.data.preview import MARKS
-from versatune.evaluation.results import LOSS, plain_metric, task_accuracies
+from versatune.evaluation.results import HELD_OUT, LOSS, plain_metric, task_accuracies
+from versatune.training.diagnostics import lowest_rounds
 
 
 def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -23,7 +24,8 @@ def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
     The rows of ``forgetting`` (changes, their paired 95 % intervals ``low`` and ``high``, and
     verdicts) that the report shows: the loss in nats, or the task's accuracy
     (:func:`versatune.evaluation.results.task_accuracies`); with ``base_low, base_high, tuned_low,
-    tuned_high`` added, the intervals of each measurement, from ``evaluation``.
+    tuned_high`` added, the intervals of each measurement, from ``evaluation``, and ``chance``, what
+    guessing reaches, where that is known.
     """
     losses = forgetting[forgetting["metric"] == LOSS]
     shown = pd.concat([losses, task_accuracies(forgetting)])
@@ -35,6 +37,10 @@ def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
             columns={"low": f"{model}_low", "high": f"{model}_high"}
         )
         shown = shown.merge(ends, how="left", on=list(_KEYS))
+    if "chance" in evaluation:
+        known = evaluation.dropna(subset="chance")
+        chance = known.drop_duplicates(["domain", "task"])[["domain", "task", "chance"]]
+        shown = shown.merge(chance, how="left", on=["domain", "task"])
     return shown
 
 
@@ -64,12 +70,60 @@ def round_log(history: pd.DataFrame | None) -> pd.DataFrame:
 
 
 def by_stage(timings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """``name`` and ``seconds`` of each stage, from those of its steps (``stage.step``)."""
-    stages: dict[str, float] = {}
+    """``name``, ``seconds``, ``kept`` of each stage, from those of its steps (``stage.step``)."""
+    stages: dict[str, list[float]] = {}
     for step in timings:
-        stage = str(step["name"]).partition(".")[0]
-        stages[stage] = stages.get(stage, 0.0) + float(step["seconds"])
-    return [{"name": name, "seconds": seconds} for name, seconds in stages.items()]
+        stage = stages.setdefault(str(step["name"]).partition(".")[0], [0.0, 0.0])
+        stage[0] += float(step["seconds"])
+        stage[1] += float(step.get("kept", 0.0))
+    return [{"name": name, "seconds": s, "kept": kept} for name, (s, kept) in stages.items()]
+
+
+def time_spent(timings: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
+    """Seconds of this run, and seconds that the work it kept had taken in earlier runs."""
+    return (
+        sum(float(step["seconds"]) for step in timings),
+        sum(float(step.get("kept", 0.0)) for step in timings),
+    )
+
+
+def trained_tokens(history: pd.DataFrame | None) -> int | None:
+    """Tokens of all rounds; None where the history does not tell."""
+    if history is None or not {"tokens_per_second", "seconds"} <= set(history):
+        return None
+    rounds = history[history["round"] > 0].drop_duplicates("round")
+    return round(float((rounds["tokens_per_second"] * rounds["seconds"]).sum()))
+
+
+def stopped_improving(history: pd.DataFrame | None) -> list[dict[str, Any]]:
+    """Domains whose held-out loss was lowest before the last round: ``domain``, ``round`` of the
+    lowest, the ``lowest`` and the ``last`` loss."""
+    if history is None or history.empty:
+        return []
+    last = int(history["round"].max())
+    losses = history.set_index(["domain", "round"])["validation_loss"]
+    return [
+        {"domain": d, "round": r, "lowest": losses[d, r], "last": losses[d, last]}
+        for d, r in lowest_rounds(history).items()
+        if r < last
+    ]
+
+
+NONE = pd.DataFrame()
+
+
+def some_changes(changed: pd.DataFrame | None, each: int) -> pd.DataFrame:
+    """The first ``each`` questions of every domain and change (became right, became wrong)."""
+    if changed is None or changed.empty:
+        return NONE
+    return changed.groupby(["domain", "change"], sort=False).head(each)
+
+
+def mean_losses(evaluation: pd.DataFrame) -> pd.DataFrame:
+    """``model`` and the mean over domains of its held-out ``loss``, in the order measured."""
+    found = evaluation[(evaluation["metric"] == LOSS) & (evaluation["task"] == HELD_OUT)]
+    means = found.groupby("model", sort=False)["value"].mean()
+    return means.rename("loss").reset_index()
 
 
 def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:
@@ -86,7 +140,8 @@ def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:
                 "left_out": found["left_out_by_weight"] + found["left_out_by_limit"],
                 "train_rows": found["train_rows"],
                 "train_tokens": found.get("train_tokens"),
-                "validation_rows": found["validation_rows"],
+                "steering_rows": found.get("steering_rows"),
+                "report_rows": found.get("report_rows"),
             }
         )
     return pd.DataFrame(rows)

@@ -169,8 +169,11 @@ def _words(change: Change) -> str:
     if not math.isfinite(change.value):
         return "not finite"
     direction = "better" if change.value > 0 else "worse" if change.value < 0 else "changed"
+    by = f"{direction} by {_number(change, abs(change.value))}"
+    if not (math.isfinite(change.low) and math.isfinite(change.high)):
+        return f"{by} (too few rows for an interval)"
     low, high = (_number(change, end) for end in (change.low, change.high))
-    return f"{direction} by {_number(change, abs(change.value))} (95 %: {low} to {high})"
+    return f"{by} (95 %: {low} to {high})"
 
 
 def _number(change: Change, value: float) -> str:

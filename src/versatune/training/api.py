@@ -126,6 +126,8 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
         "rounds": last["round"],
         "steps": last["step"],
         "ended": record["ended"],
+        "device": record["device"],
+        "peak_memory_bytes": record["peak_memory_bytes"],
         "validation_loss": {
             row["domain"]: row["validation_loss"]
             for row in record["rows"]

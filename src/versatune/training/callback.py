@@ -33,7 +33,7 @@ class RoundCallback(TrainerCallback):
         self,
         trainer: MixtureTrainer,
         mixture: Mixture,
-        validation: TokenizedSplit,
+        steering: TokenizedSplit,
         *,
         key: str,
         saves: bool,
@@ -44,7 +44,7 @@ class RoundCallback(TrainerCallback):
 
         ``patience``: rounds without a new best after which training ends.
         """
-        self._trainer, self._mixture, self._validation = trainer, mixture, validation
+        self._trainer, self._mixture, self._steering = trainer, mixture, steering
         self._key, self._saves, self._patience = key, saves, patience
         self._on_round = on_round
         self._folder = trainer.folder
@@ -148,7 +148,7 @@ class RoundCallback(TrainerCallback):
         args = self._trainer.args
         losses = heldout_losses(
             self._trainer.model_wrapped,
-            self._validation,
+            self._steering,
             rows_per_domain=self._params.heldout_rows_per_domain,
             batch_tokens=self._params.heldout_batch_tokens,
             loss=self._trainer.model_wrapped,
@@ -160,7 +160,7 @@ class RoundCallback(TrainerCallback):
             if measured.nats_per_token <= 0:
                 raise VersatuneError(
                     f"the held-out loss of {name} is 0, since the model is certain of every token "
-                    f"of its validation rows, and no share can follow that: give {name} other "
+                    f"of its steering rows, and no share can follow that: give {name} other "
                     "rows, or leave it out of the domains."
                 )
         return losses, time.monotonic() - started

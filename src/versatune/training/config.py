@@ -106,7 +106,7 @@ class TrainParams(PlanParams):
     """transformers' name of an attention; null chooses by the device."""
 
     heldout_rows_per_domain: int | None = Field(32, ge=1)
-    """Validation rows a domain measured at the end of each round, the same in every run on the
+    """Steering rows a domain measured at the end of each round, the same in every run on the
     data; null measures all."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""

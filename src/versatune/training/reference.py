@@ -79,6 +79,8 @@ def reference_losses(
     """The ``reference_losses`` of the contract: ``domains``, each with the minimum of its run.
 
     ``rows_per_domain`` says how many rows they are of (None: all).
+    ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
+    new minimum.
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured.
     With ``mode: none`` all values are None.
@@ -86,14 +88,14 @@ def reference_losses(
     if params.mode == "none":
         nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
         names = store.facts["domains"]
-        return {"mode": "none", "split": "validation", "domains": dict.fromkeys(names, nothing)}
+        return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
     model, n_rows = _model(base, params), params.of_run(train).heldout_rows_per_domain
     domains = {}
     for name, run in runs.items():
         found = _minimum(run)
         if _rows(store, rows) is not store:
             found |= _in_tokens_of(store, name, n_rows, found["bits_per_byte"])
-        domains[name] = {**found, "model": model.name, "split": "validation"}
+        domains[name] = {**found, "model": model.name, "split": "steering"}
         logger.info(
             "reference of %s: %.4f nats per token at step %d",
             name,
@@ -103,7 +105,7 @@ def reference_losses(
     return {
         "mode": "measure",
         "model": model.name,
-        "split": "validation",
+        "split": "steering",
         "rows_per_domain": n_rows,
         "domains": domains,
     }
@@ -127,6 +129,7 @@ def _minimum(run: FolderRef) -> dict[str, Any]:
         "stderr": float(best["validation_stderr"]),
         "step": int(best["step"]),
         "steps_run": int(curve["step"].max()),
+        "at_limit": run.facts["ended"] is None,
     }
 
 
@@ -137,7 +140,7 @@ def _in_tokens_of(
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows
 
-    split = TokenizedSplit.load(store, "validation")
+    split = TokenizedSplit.load(store, "steering")
     at = split.domains.index(name)
     rows = chosen_rows(split, rows_per_domain)[at]
     bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()

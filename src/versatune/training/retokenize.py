@@ -40,7 +40,7 @@ def _retokenize(
     end = stop_tokens(new, new.eos_token_id)[0]
     control = {number for number, token in old.added_tokens_decoder.items() if token.special}
     longest = 1
-    splits: tuple[Split, ...] = ("train", "validation")
+    splits: tuple[Split, ...] = ("train", "steering")
     for split in splits:
         rows = datasets.load_from_disk(str(store.path / split))
         turned = rows.map(

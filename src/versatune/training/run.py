@@ -30,6 +30,7 @@ from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
 from versatune.training.config import TrainParams
 from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
+from versatune.training.machine import machine
 from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
@@ -50,8 +51,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     check_memory(job)
     set_seed(params.seed)
     model = prepared_model(job)
-    train, validation = job_split(job, "train"), job_split(job, "validation")
-    longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
+    train, steering = job_split(job, "train"), job_split(job, "steering")
+    longest = max(int(split.lengths.max(initial=0)) for split in (train, steering))
     limit = token_limit(model.config)
     if limit is not None and longest > limit:
         raise VersatuneError(
@@ -71,7 +72,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     callback = RoundCallback(
         trainer,
         mixture,
-        validation,
+        steering,
         key=job.key,
         saves=job.save_model,
         patience=job.patience,
@@ -209,6 +210,7 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
             save_final(job, staged)
         record = {
             "ended": mixture.ended,
+            **machine(),
             "model_round": mixture.best_round if mixture.rolls_back else mixture.round,
             "rows": mixture.history,
         }

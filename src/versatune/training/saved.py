@@ -51,7 +51,7 @@ def check_saved(job: Job) -> None:
     with torch.autocast(model.device.type, torch.bfloat16, enabled=params.bf16):
         measured = heldout_losses(
             model,
-            job_split(job, "validation"),
+            job_split(job, "steering"),
             rows_per_domain=params.heldout_rows_per_domain,
             batch_tokens=params.heldout_batch_tokens,
         )

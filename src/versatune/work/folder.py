@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from versatune.artifacts import (
     INPUTS,
@@ -98,6 +98,9 @@ def make_folder(piece: Piece, path: Path | str) -> FolderRef:
 class WorkFolder:
     """A folder a stage works in; make it with :meth:`open`."""
 
+    counts: ClassVar[dict[str, int]] = {"opened": 0, "sealed": 0}
+    """How many were opened and sealed by this process: opened alone, work was found done."""
+
     def __init__(self, path: Path, inputs: Any, metadata: dict[str, Any] | None) -> None:
         self.path = path
         self.inputs = inputs
@@ -165,6 +168,7 @@ class WorkFolder:
                 _discard(path)
                 path.mkdir()
                 write_json(path / INPUTS, wanted)
+        cls.counts["opened"] += 1
         return cls(path, wanted, metadata)
 
     def reopen(self) -> None:
@@ -182,6 +186,7 @@ class WorkFolder:
         files = {name: file_digest(self.path / name) for name in names}
         manifest = {"fingerprint": self.fingerprint, "facts": self._metadata, "files": files}
         write_json(self.path / MANIFEST, with_checksum(manifest))
+        self.counts["sealed"] += 1
         return self.ref
 
 

@@ -92,27 +92,32 @@ def test_the_log_says_what_both_stages_lost(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, logger="versatune"):
-        law = long(80) + sound("law", 19) + ["{"]
+        law = long(82) + sound("law", 17) + ["{"]
         ingest(tmp_path, tiny_checkpoint, law, sound("code", 40), max_reject_rate=0.9)
     said = [record.getMessage() for record in caplog.records]
     assert not any("0 rejected" in line.replace("80 rejected", "") for line in said)
     (dropped,) = [line for line in said if "tokenising dropped" in line]
     assert dropped.startswith(
-        f"law: tokenising dropped 80 (80 too_long) rows, first {tmp_path}/law.jsonl:1 ("
+        f"law: tokenising dropped 82 (82 too_long) rows, first {tmp_path}/law.jsonl:1 ("
     )
     account = [line for line in said if line.startswith("law: 100 rows read")][-1]
-    assert "81 (80 too_long, 1 bad_json) rejected; " in account
+    assert "83 (82 too_long, 1 bad_json) rejected; " in account
     warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warned) == 2 and warned[0].startswith("domains.law: only 1")
+    assert len(warned) == 1 and warned[0].startswith("domains.law: only 1")
 
 
-@pytest.mark.parametrize("rows", [2, 3])
-def test_a_domain_of_two_rows_is_warned_of(
+@pytest.mark.parametrize("rows", [3, 4])
+def test_a_domain_of_few_rows_is_warned_of(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, caplog: pytest.LogCaptureFixture, rows: int
 ) -> None:
     ingest(tmp_path, tiny_checkpoint, sound("law", rows), sound("code", 200))
     (warned,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert f"domains.law: only {rows - 1} rows are left to train on and 1 to measure" in warned
+    assert f"domains.law: only {rows - 2} rows are left to train on and 2 to measure" in warned
+
+
+def test_a_domain_of_two_rows_is_refused(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> None:
+    with pytest.raises(VersatuneError, match=r"domains\.law: 2 rows .* can't be divided in three"):
+        ingest(tmp_path, tiny_checkpoint, sound("law", 2), sound("code", 200))
 
 
 def test_duplicates_of_another_domain_are_named_with_both_places(
@@ -151,9 +156,9 @@ LINE = st.one_of(
 def test_every_row_is_found_again_with_file_and_line(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, law: list[str], code: list[str]
 ) -> None:
-    law, code = sound("law", 8) + law, sound("code", 8) + code
+    law, code = sound("law", 20) + law, sound("code", 20) + code
     found = ingest(
-        tmp_path, tiny_checkpoint, law, code, max_reject_rate=1, max_examples=100, max_rows=20
+        tmp_path, tiny_checkpoint, law, code, max_reject_rate=1, max_examples=100, max_rows=40
     )
     for name, written in (("law", law), ("code", code)):
         entry = found["domains"][name]

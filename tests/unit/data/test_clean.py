@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from versatune.artifacts import FolderRef
-from versatune.data.clean import clean
+from versatune.artifacts import INPUTS, FolderRef, fingerprint, read_json
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.leaks import read_questions
 from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
-from versatune.work import make_folder
+from versatune.work import WorkFolder, make_folder
 
 Clean = Callable[..., FolderRef]
 
@@ -59,8 +59,9 @@ def report(ref: FolderRef) -> dict[str, Any]:
     return found
 
 
-def rows(ref: FolderRef, split: str = "train") -> list[dict[str, Any]]:
-    return datasets.load_from_disk(str(ref.path / split)).to_list()
+def rows(ref: FolderRef, *splits: str) -> list[dict[str, Any]]:
+    parts = [datasets.load_from_disk(str(ref.path / s)).to_list() for s in splits or ("train",)]
+    return [row for part in parts for row in part]
 
 
 def used(entry: dict[str, Any]) -> int:
@@ -109,7 +110,7 @@ def test_each_fault_is_counted_where_it_stands(cleaner: Clean) -> None:
 
 def test_rows_keep_their_place_and_order(cleaner: Clean) -> None:
     ref = cleaner(lines("law"))
-    kept = rows(ref) + rows(ref, "validation")
+    kept = rows(ref, *SPLITS)
     assert [r["domain"] for r in rows(ref)] == sorted(r["domain"] for r in rows(ref))
     first = next(r for r in kept if r["row"] == "law ünder.jsonl:4")
     assert first["messages"] == [
@@ -117,7 +118,21 @@ def test_rows_keep_their_place_and_order(cleaner: Clean) -> None:
         {"role": "assistant", "content": "answer 3", "fields": None},
     ]
     assert len(kept) == 40
-    assert not {r["prompt"] for r in rows(ref)} & {r["prompt"] for r in rows(ref, "validation")}
+    prompts = [{r["prompt"] for r in rows(ref, split)} for split in SPLITS]
+    assert len(set.union(*prompts)) == sum(map(len, prompts)) == 40
+    assert all(prompts)
+
+
+def test_rows_that_an_older_version_cleaned_are_cleaned_again(cleaner: Clean) -> None:
+    """The older version had one held-out split."""
+    made = cleaner(lines("law"))
+    inputs = read_json(made.path / INPUTS)
+    inputs["version"] -= 1
+    WorkFolder.open(made.path, inputs).seal(domains=["law", "code"], rows={})
+    assert not (made.path / "report").exists()
+    again = cleaner(lines("law"))
+    assert again.fingerprint == made.fingerprint != fingerprint(inputs)
+    assert rows(again, "report")
 
 
 def test_too_many_broken_rows_stop_the_run(cleaner: Clean) -> None:
@@ -204,7 +219,7 @@ def test_a_column_that_one_row_has_is_enough(tmp_path: Path) -> None:
     law = [{"instruction": f"what {n}", "output": f"so {n}"} for n in range(20)]
     law[7]["context"] = "of 7"
     found = rows(mapped(tmp_path, law, {"input": "context"}))
-    found += rows(FolderRef.load(tmp_path / "clean"), "validation")
+    found += rows(FolderRef.load(tmp_path / "clean"), "steering", "report")
     assert sum("of 7" in r["messages"][0]["content"] for r in found) == 1
 
 
@@ -256,7 +271,7 @@ def test_sources_stand_in_their_proportions(tmp_path: Path) -> None:
     ref = make_folder(
         clean(Domains.model_validate(config), CleanParams(seed=0)), tmp_path / "clean"
     )
-    kept = rows(ref) + rows(ref, "validation")
+    kept = rows(ref, *SPLITS)
     counts = {
         f"{n}{p}": sum(f"{n}{p}.jsonl" in r["row"] for r in kept)
         for n in ("law", "code")
@@ -330,5 +345,8 @@ def test_every_row_read_is_accounted_for(
         assert entry["read"] == len(written)
         assert used(entry) == entry["read"]
         assert tokenized.facts["train"][name]["tokens"] == entry["train_tokens"]
-        assert entry["validation_rows"] >= 1
+        assert min(entry["steering_rows"], entry["report_rows"]) >= 1
+        for unit in ("rows", "tokens", "supervised_tokens"):
+            both = entry[f"steering_{unit}"] + entry[f"report_{unit}"]
+            assert entry[f"validation_{unit}"] == both
     json.dumps(found, allow_nan=False)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from versatune.artifacts import FolderRef, read_json
-from versatune.data.clean import clean
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentEncoder, DocumentSpec, piece_borders
 from versatune.data.encode import EncoderSpec, Example
@@ -176,7 +176,7 @@ def test_documents_and_conversations_of_one_domain_become_one_store(
     assert (law["ignored_columns"], report["science"]["ignored_columns"]) == ({"url": 30}, {})
     texts: dict[str, str] = {}
     sides: dict[str, set[str]] = {}
-    for split in ("train", "validation"):
+    for split in SPLITS:
         rows = datasets.load_from_disk(str(store.path / split))
         pieces = [report[d][f"{split}_examples"] for d in ("law", "science")]
         assert [store.facts[split][d]["rows"] for d in ("law", "science")] == pieces
@@ -244,7 +244,7 @@ def test_a_store_with_documents_trains_and_is_measured(
         }
     )
     train(store, tiny_checkpoint, params, folder=tmp_path / "trained")
-    split = TokenizedSplit.load(store, "validation")
+    split = TokenizedSplit.load(store, "report")
     rows = np.concatenate(chosen_rows(split, None))
     for model in (load_model(tiny_checkpoint), load_model(tmp_path / "trained")):
         sums = row_losses(model, split, rows, 256)

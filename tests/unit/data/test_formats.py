@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from versatune.artifacts import FolderRef
-from versatune.data.clean import clean
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains
 from versatune.errors import VersatuneError
 from versatune.work import make_folder
@@ -50,7 +50,7 @@ def cleaned(folder: Path, path: Path | str, **source: Any) -> list[list[dict[str
     ref: FolderRef = make_folder(clean(Domains.model_validate(domains), params), folder / "clean")
     rows = [
         row
-        for split in ("train", "validation")
+        for split in SPLITS
         for row in datasets.load_from_disk(str(ref.path / split))
         if row["domain"] == 0
     ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from versatune.artifacts import FolderRef
-from versatune.data.clean import clean
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentSpec
 from versatune.data.encode import EncoderSpec
@@ -103,11 +103,8 @@ def test_pieces_of_a_conversation_are_in_one_split(
 
     params = TokenizeParams(max_length=128, num_workers=1)
     store = make_folder(tokenize(cleaned, checkpoint, load_tokenizer, params), tmp_path / "store")
-    rows = [
-        set(datasets.load_from_disk(str(store.path / split))["row"])
-        for split in ("train", "validation")
-    ]
-    assert not rows[0] & rows[1] and len(rows[0] | rows[1]) == 40
+    rows = [set(datasets.load_from_disk(str(store.path / split))["row"]) for split in SPLITS]
+    assert sum(map(len, rows)) == len(set.union(*rows)) == 40
 
 
 def test_long_texts_are_shortened_and_control_tokens_seen(

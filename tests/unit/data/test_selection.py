@@ -234,17 +234,19 @@ def params(**more: object) -> CleanParams:
     st.integers(0, 3),
 )
 def test_no_prompt_stands_on_both_sides(rows: list[tuple[int, int]], seed: int) -> None:
-    rows = sorted(rows) + [(d, 100 + 10 * d + i) for d in range(3) for i in range(2)]
+    rows = sorted(rows) + [(d, 100 + 10 * d + i) for d in range(3) for i in range(3)]
     rows.sort()
     keys = keys_of([d for d, _ in rows], [p for _, p in rows])
     domains = configs(3)
     domains["d1"] = domains["d1"].model_copy(update={"validation_fraction": 0.5})
     fates = decide(keys, domains, params(seed=seed, validation_fraction=0.2))
-    train = set(keys.prompt[fates == Fate.TRAIN].tolist())
-    held = set(keys.prompt[fates == Fate.VALIDATION].tolist())
-    assert not train & held
+    parts = (Fate.TRAIN, Fate.STEERING, Fate.REPORT)
+    train, steering, report = (set(keys.prompt[fates == part].tolist()) for part in parts)
+    assert not train & steering
+    assert not train & report
+    assert not steering & report
     for d in range(3):
-        assert {Fate.TRAIN, Fate.VALIDATION} <= set(fates[keys.domain == d].tolist())
+        assert set(parts) <= set(fates[keys.domain == d].tolist())
 
 
 def test_adding_rows_moves_no_other_row() -> None:
@@ -252,7 +254,8 @@ def test_adding_rows_moves_no_other_row() -> None:
     settings = params(validation_fraction=0.2)
     before = decide(few, configs(2), settings)[:300]
     assert (decide(many, configs(2), settings)[:300] == before).all()
-    assert 30 < (before == Fate.VALIDATION).sum() < 90
+    for part in (Fate.STEERING, Fate.REPORT):
+        assert 15 < (before == part).sum() < 45
     other = decide(few, configs(2), params(validation_fraction=0.2, seed=1))[:300]
     assert (other != before).any()
 
@@ -260,7 +263,19 @@ def test_adding_rows_moves_no_other_row() -> None:
 def test_small_domains_hold_out_as_many_as_asked() -> None:
     keys = keys_of([0] * 20 + [1] * 500, list(range(520)))
     fates = decide(keys, configs(2), params(validation_fraction=0.01, min_validation_rows=8))
-    assert (fates[:20] == Fate.VALIDATION).sum() == 8
+    assert [(fates[:20] == f).sum() for f in (Fate.TRAIN, Fate.STEERING, Fate.REPORT)] == [4, 8, 8]
+
+
+def test_both_halves_get_rows_even_where_nearly_all_is_held_out() -> None:
+    keys = keys_of([0] * 3 + [1] * 50, list(range(53)))
+    fates = decide(keys, configs(2), params(validation_fraction=0.99))
+    assert sorted(fates[:3].tolist()) == [Fate.TRAIN, Fate.STEERING, Fate.REPORT]
+
+
+def test_two_prompts_are_too_few_for_three_parts() -> None:
+    with pytest.raises(VersatuneError, match=r"domains\.d0: 4 rows with 2 different prompts") as e:
+        decide(keys_of([0] * 4 + [1] * 9, [1, 1, 2, 2, *range(10, 19)]), configs(2), params())
+    assert "at least 1 each held out for steering and for the report" in str(e.value)
 
 
 @pytest.mark.parametrize("rows", [[0, 1, 1], [0, 0, 1, 1, 1]])

@@ -16,6 +16,7 @@ from versatune.evaluation.comparison import (
     scores,
     summarise,
 )
+from versatune.pipelines.compare.nodes import spoken
 
 LOSS = "nats_per_token"
 
@@ -123,16 +124,20 @@ def test_expansion_counts_target_and_others_apart() -> None:
     assert math.isnan(line(two, measure="less_degradation", strategy="expand")["value_low"])
 
 
-def test_fewer_than_three_seeds_distinguish_nothing() -> None:
+def test_fewer_than_three_seeds_get_no_verdict_and_no_interval() -> None:
     """Two seeds that agree to the last digit would have an interval of no width."""
     for n in (1, 2):
         few = {name: seeds[:n] for name, seeds in LOSSES.items()}
         summary = summarise(table(few, BASE), "uniform")
         found = line(summary, measure="value", domain="law", strategy="foster")
-        assert found["verdict"] == "not distinguishable"
         assert found["difference"] == pytest.approx(-0.2)
-    one = difference_row(np.array([-0.2]), lower_is_better=True)
-    assert (one["low"], one["high"]) == (-math.inf, math.inf)
+        assert summary["verdict"].isna().all()
+        ends = summary[["low", "high", "value_low", "value_high"]]
+        assert ends.isna().all(axis=None)
+        seeds = "1 seed" if n == 1 else "2 seeds"
+        for said in spoken(summary):
+            assert said.endswith(f"% against uniform ({seeds}; no verdict below 3)"), said
+        assert len(spoken(summary)) == 1
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
@@ -162,4 +167,7 @@ def test_turning_the_differences_round_turns_the_verdict_round(
     back = difference_row(-np.array(values), lower_is_better=lower)
     opposite = {"better": "worse", "worse": "better"}
     assert back["verdict"] == opposite.get(there["verdict"], there["verdict"])
-    assert there["low"] <= there["difference"] <= there["high"]
+    if len(values) < 3:
+        assert there["verdict"] is None and math.isnan(there["low"]) and math.isnan(there["high"])
+    else:
+        assert there["low"] <= there["difference"] <= there["high"]

@@ -130,6 +130,53 @@ def test_fostering_by_hand_and_its_constant_baseline() -> None:
     np.testing.assert_allclose(still.weights, CONTEXT.initial)  # type: ignore[arg-type]
 
 
+def reason_of(weights: list[float], gamma: list[float]) -> str:
+    """Why `foster` moves these shares where each domain has this gamma (all losses 1)."""
+    names = tuple("abc")
+    context = Context(
+        names, initial=np.array(weights), reference_loss=1 - np.array(gamma), base_loss=np.ones(3)
+    )
+    return rounds(make({"name": "foster"}, context), [[1.0, 1.0, 1.0]])[0].reason
+
+
+def test_the_reason_names_the_largest_potential_and_not_the_largest_move() -> None:
+    assert reason_of([0.9, 0.09, 0.01], [0.0, 0.04, 0.10]) == (
+        "most to learn in c (gamma 0.100), least in a (0.000); "
+        "the share of a moves most (0.900 to 0.892)"
+    )
+    assert reason_of([0.9, 0.09, 0.01], [0.0, 0.10, 0.04]).startswith("most to learn in b (gamma")
+
+
+def test_the_reason_says_when_nothing_moves_the_shares() -> None:
+    assert reason_of([0.9, 0.09, 0.01], [0.0, 0.0, 0.0]) == (
+        "nothing left to learn in any domain (every gamma is 0); no share moves"
+    )
+    assert reason_of([0.9, 0.09, 0.01], [0.25, 0.25, 0.25]) == (
+        "as much to learn in every domain (gamma 0.250); no share moves"
+    )
+
+
+def test_every_strategy_names_the_share_that_moves_most() -> None:
+    """Medicine's loss rose, law has its target or the largest excess: each reason tells both."""
+    for spec, lead in (
+        ({**EXPAND, "epsilon": 0.0}, "gate closed"),
+        ({"name": "doremi", "signal": "validation"}, "largest excess loss 1.100 in medicine"),
+        ({"name": "odm", "signal": "validation"}, "largest reward 1.35 in medicine"),
+    ):
+        strategy = make(spec)
+        (decision,) = rounds(strategy, [[1.5, 2.6, 1.0]])
+        moved = np.abs(decision.weights - strategy.initial())
+        name, before, after = (
+            x[int(moved.argmax())] for x in (DOMAINS, strategy.initial(), decision.weights)
+        )
+        assert decision.reason.startswith(lead), decision.reason
+        assert decision.reason.endswith(
+            f"; the share of {name} moves most ({before:.3f} to {after:.3f})"
+        )
+    (still,) = rounds(make({"name": "doremi", "signal": "validation"}), [[0.9, 1.4, 0.7]])
+    assert still.reason == "no domain's loss lies above its reference; no share moves"
+
+
 def test_progress_needs_no_reference_and_follows_what_still_falls() -> None:
     context = Context(domains=DOMAINS, initial=CONTEXT.initial, base_loss=CONTEXT.base_loss)
     decision = rounds(

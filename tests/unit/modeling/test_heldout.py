@@ -15,7 +15,7 @@ from versatune.modeling.heldout import batches, chosen_rows, heldout_losses, pad
 
 @pytest.fixture(scope="module")
 def split(tiny_store: FolderRef) -> TokenizedSplit:
-    return TokenizedSplit.load(tiny_store, "validation")
+    return TokenizedSplit.load(tiny_store, "steering")
 
 
 def by_hand(model, split: TokenizedSplit, rows) -> tuple[float, int, int]:

@@ -233,8 +233,20 @@ def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about():
 
     assert said(loud, calm, 300) == []
     assert "distance 0.70" in said(calm, loud, 300)[0]
+    assert "probe.audit.judge, now of kind endpoint" in said(calm, loud, 300)[0]
     assert "answered about 149 samples" in said(calm, calm, 149)[0]
     assert said(calm, calm, 170) == []  # 200 asked for, on average
+
+
+def test_doubtful_shares_are_warned_about_with_what_to_set(tmp_path):
+    loud = {"doubtful": True, "confidence_distance": 0.7}
+    wanted = params(tmp_path, half_width=0.02)
+    wanted = wanted.model_copy(update={"audit": wanted.audit.model_copy(update={"n": 0})})
+    (said,) = result.warnings(
+        estimated(0.01, 0.005), loud, None, "limit", wanted, 0.0, ["law", "other"]
+    )
+    assert "probe.audit.n: 300 or more, now 0; probe.audit.judge.kind: endpoint or person" in said
+    assert said.endswith("(mixture.strategy.name: proportional).")
 
 
 def test_the_table_shows_first_lines_and_judgements(judge):

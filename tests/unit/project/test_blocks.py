@@ -27,7 +27,7 @@ def test_the_blocks_are_those_that_nodes_ask_for() -> None:
         ("evalaute", "'evaluate'"),
         ("base-model", "'base_model'"),
         ("reference", "'references'"),
-        ("learning_rate", "references.learning_rate or train.learning_rate"),
+        ("learning_rate", "train.learning_rate or retrain.learning_rate"),
         ("steps_per_round", "train.steps_per_round"),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 
 from tests.example_run import SIX, artifacts, compared
 from versatune.reporting import figures, tables
+from versatune.reporting.style import label
 
 MANY = tuple(f"domain_{i:02d}" for i in range(30))
 RUN = artifacts()
@@ -36,20 +37,31 @@ def test_losses_begin_with_the_base_model_and_show_the_reference(domains: tuple[
     made = artifacts(domains)
     history = made["mixture_history"]
     fig = figures.held_out_losses(history, domains, made["reference_losses"])
+    drawn = fig.data[: 2 * len(domains)]
     for domain, (loss, reference) in zip(
-        domains, zip(fig.data[::2], fig.data[1::2], strict=True), strict=True
+        domains, zip(drawn[::2], drawn[1::2], strict=True), strict=True
     ):
         rows = history[history["domain"] == domain]
         assert list(loss.x) == list(range(9))
         assert list(loss.y) == rows["validation_loss"].tolist()
         level = made["reference_losses"]["domains"][domain]["nats_per_token"]
         assert list(reference.y) == [level, level]
+        training = next(t for t in fig.data if t.name == f"{label(domain)} training")
+        assert (training.xaxis, training.line.dash) == (loss.xaxis, "dot")
+        assert list(training.x) == list(range(1, 9))
+        assert list(training.y) == rows["train_loss"].dropna().tolist()
+        rings = [t for t in fig.data if t.name == f"{label(domain)} lowest"]
+        lowest = rows.loc[rows["validation_loss"].idxmin()]
+        assert len(rings) == (lowest["round"] < 8)
+        for ring in rings:
+            assert (ring.x[0], ring.y[0]) == (lowest["round"], lowest["validation_loss"])
+            assert ring.xaxis == loss.xaxis
 
 
 def test_without_references_there_is_no_line_and_no_word_of_it() -> None:
     nothing = {"domains": {d: {"nats_per_token": None} for d in SIX}}
     fig = figures.held_out_losses(RUN["mixture_history"], SIX, nothing)
-    assert len(fig.data) == len(SIX)
+    assert not [t for t in fig.data if t.line.dash == "dash"]
     assert "reference" not in fig.layout.meta["caption"]
 
 
@@ -80,6 +92,15 @@ def test_before_and_after_with_the_ends_of_the_intervals(kind: str) -> None:
         assert list(base.x) == [row.base] and list(tuned.x) == [row.tuned]
         assert tuned.x[0] + tuned.error_x.array[0] == pytest.approx(row.tuned_high)
         assert tuned.x[0] - tuned.error_x.arrayminus[0] == pytest.approx(row.tuned_low)
+
+
+def test_guessing_is_drawn_beside_the_accuracies() -> None:
+    table = tables.only_accuracies(results()).assign(chance=[0.25, 0.25, 0.5, 0.25, math.nan, 0.2])
+    ticks = figures.before_after(table, SIX, "accuracy").data[-1]
+    assert ticks.name == "chance" and list(ticks.x) == [0.25, 0.25, 0.5, 0.25, None, 0.2]
+    assert "chance" not in [
+        t.name for t in figures.before_after(table.assign(chance=math.nan), SIX, "accuracy").data
+    ]
 
 
 def test_knowledge_raw_corrected_and_beside_what_it_is_compared_with() -> None:

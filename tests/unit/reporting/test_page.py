@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from tests.example_run import SIX, artifacts
+from versatune.mixing.config import FosterParams, UniformParams
 from versatune.reporting import figures, formats, tables
 from versatune.reporting.report import Artifacts, render, sample_rows
 
@@ -32,7 +33,17 @@ def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
         "mixture": made["initial_mixture"],
         "base_model": made["base_model"],
         "parameters": {"seed": 3, "probe": {"api_key": "sk-1234567890abcdef"}},
-        "timings": [{"name": "train.train_model", "seconds": 75.0}],
+        "timings": [
+            {"name": "ingest.clean_domains", "seconds": 0.5, "kept": 130.0},
+            {"name": "train.train_model", "seconds": 75.0, "kept": 0.0},
+        ],
+        "references": made["reference_losses"],
+        "strategy": FosterParams(),
+        "training": made["training_summary"],
+        "run": {"began": "2026-01-02T03:04:05+00:00", "command": "kedro run --env mine"},
+        "models": tables.mean_losses(made["evaluation"]),
+        "changed": made["changed_items"],
+        "answers": made["answers"],
     }
     return render(Artifacts(**values | changes))
 
@@ -118,6 +129,8 @@ HOSTILE = (
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_hostile_text_stays_text(text: str) -> None:
+    made = artifacts((text, "code"))
+    asked = {"question": text, "truth": text, "base": text, "tuned": text, "prompt": text}
     samples = RUN["judged_samples"].head(3).assign(text=text, flag=text)
     report = json.loads(json.dumps(RUN["ingest_report"]))
     report["law"]["rejected"] = {text: {"count": 1, "examples": [{"where": text, "detail": text}]}}
@@ -129,6 +142,10 @@ def test_hostile_text_stays_text(text: str) -> None:
         parameters=parameters,
         base_model={"name": text, "fingerprint": text},
         timings=[{"name": text, "seconds": 1.0}],
+        run={"began": text, "command": text},
+        training={"device": text, "peak_memory_bytes": 1},
+        changed=made["changed_items"].assign(**asked),
+        answers=made["answers"].assign(**asked),
     )
     outline = Outline(page)
     assert len([t for t, _ in outline.tags if t == "script"]) == 4  # two figures, two programs
@@ -219,10 +236,83 @@ def test_a_task_called_like_its_domain_is_not_told_twice() -> None:
     assert "</i>law</span> <small>acc</small></th>" in page
 
 
+def said_by(page: str) -> str:
+    return re.sub(r"[ \n]+", " ", " ".join(Outline(page).text))
+
+
+def test_what_a_result_stands_on_is_on_the_page() -> None:
+    text = said_by(PAGE)
+    for words in (
+        "After 200 training steps (160\u202f000 tokens), measured on 1\u202f440 held-out rows that "
+        "steered nothing and 900 questions.",
+        "2026-01-02 03:04:05+00:00",
+        "kedro run --env mine",
+        "CPU, 1 thread",
+        "160\u202f000 trained on",
+        "3.00 GiB",
+        "none. No other mixture was trained with the same budget",
+        "This run took 1 min 16 s. Stages that it kept from earlier runs had taken 2 min 10 s",
+    ):
+        assert words in text, words
+
+
+def test_time_of_earlier_runs_is_not_in_the_time_of_this_one() -> None:
+    tile = re.search(r"<dt>this run took</dt><dd>(.*?)</dd><dd class=\"note\">(.*?)</dd>", PAGE)
+    assert tile is not None
+    assert tile.groups() == ("1 min 16 s", "kept stages took 2 min 10 s before")
+
+
+def test_warnings_stand_under_the_verdict_once() -> None:
+    header = PAGE[PAGE.index("<header>") : PAGE.index("</header>")]
+    assert "Intervals too wide to decide on: law ±0.060." in header
+    assert PAGE.count("too wide to decide on") == 1
+    history = RUN["mixture_history"].assign(learnable_potential=0.0)
+    late = json.loads(json.dumps(RUN["reference_losses"]))
+    late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
+    header = page_of(history=history, references=late).split("</header>")[0]
+    assert header.count("Every gamma was 0 in every round") == 1
+    assert header.count("The reference runs of law ended at their limit of 40 steps") == 1
+
+
+def test_uniform_shares_are_not_said_to_come_from_the_probe() -> None:
+    run = re.search(r'<p class="run">(.*?)</p>', page_of(strategy=UniformParams()))
+    assert run is not None
+    assert run[1].endswith("shares: the same for every domain, fixed (strategy uniform).")
+
+
+def test_warnings_about_what_a_training_did_not_use_say_so() -> None:
+    late = json.loads(json.dumps(RUN["reference_losses"]))
+    late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
+    header = page_of(strategy=UniformParams(), references=late).split("</header>")[0]
+    assert "Of the probe, whose shares this training did not use: intervals too wide" in header
+    assert "The reference runs" not in header
+    fostered = page_of(references=late).split("</header>")[0]
+    assert "did not use" not in fostered and "The reference runs of law" in fostered
+
+
+def test_questions_that_changed_and_answers_are_shown_a_few_a_domain() -> None:
+    assert PAGE.count(">became wrong</span>") == PAGE.count(">became right</span>") == 3 * len(SIX)
+    text = said_by(PAGE)
+    assert "Question 1 of law?" in text and "Question 9 of law?" not in text
+    assert "What is law?" in text and "(nothing)" in text
+    none = page_of(changed=RUN["changed_items"].head(0), answers=None)
+    assert "No question became right or wrong." in none and "What is law?" not in none
+
+
+def test_chance_stands_beside_the_accuracies() -> None:
+    evaluation = RUN["evaluation"].assign(chance=math.nan)
+    evaluation.loc[evaluation["task"] == "law_choice", "chance"] = 0.25
+    results = tables.results(evaluation, RUN["forgetting"])
+    assert tables.only_accuracies(results)["chance"].tolist()[0] == 0.25
+    page = page_of(results=results)
+    assert ">chance</button>" in page and ">chance</button>" not in PAGE
+    assert 'data-value="0.25"><b>25 %</b>' in page
+
+
 def test_what_was_trained_is_said_in_words() -> None:
     said = re.search(r'<p class="run">(.*?)</p>', PAGE)
     assert said is not None
     assert said[1] == (
         "Base model: pretrained on the sample, fine-tuned on 6 domains; "
-        "starting shares: those the probe found."
+        "strategy foster; starting shares: those the probe found."
     )

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from tests.example_run import artifacts
+from versatune.mixing.origins import shares_in_words
 from versatune.reporting import summary, tables
 
 RUN = artifacts()
@@ -51,6 +52,123 @@ def losses(**verdicts: str) -> pd.DataFrame:
 def test_headline(verdicts: dict[str, str], headline: str, mood: str) -> None:
     said = summary.verdict(losses(**verdicts))
     assert said[:2] == (headline, mood)
+
+
+def accuracies(**pairs: tuple[float, float, str]) -> pd.DataFrame:
+    """By domain: before, after, verdict; 6 questions each."""
+    return pd.DataFrame(
+        [
+            {"domain": d, "base": base, "tuned": tuned, "verdict": verdict, "n": 6}
+            for d, (base, tuned, verdict) in pairs.items()
+        ]
+    )
+
+
+UNCLEAR = "not distinguishable"
+
+
+def test_a_verdict_is_not_green_while_accuracy_falls() -> None:
+    green = ("Every domain improved: held-out loss fell in both.", "good", [])
+    fell = accuracies(law=(0.5, 1 / 3, UNCLEAR), code=(0.5, 0.5, UNCLEAR))
+    headline, mood, details = summary.with_accuracy(*green, fell)
+    assert mood == "mixed"
+    assert headline == (
+        "Every domain improved: held-out loss fell in both, "
+        "but accuracy fell by 8.3 points on average."
+    )
+    assert details[-1] == "Accuracy fell in law (50 → 33 %, 6 questions, within noise)."
+
+
+def test_a_sure_fall_of_one_accuracy_counts_though_the_mean_rose() -> None:
+    green = ("Every domain improved: held-out loss fell in both.", "good", [])
+    fell = accuracies(law=(0.9, 0.2, "worse"), code=(0.1, 0.9, "better"))
+    headline, mood, details = summary.with_accuracy(*green, fell)
+    assert (mood, headline.endswith("fell in both, but accuracy got worse in law.")) == (
+        "mixed",
+        True,
+    )
+    assert details[-1] == "Accuracy fell in law (90 → 20 %, 6 questions)."
+
+
+def test_rising_accuracies_leave_the_verdict_as_it_is() -> None:
+    given = ("2 of 3 domains improved, and none got worse.", "good", ["a detail"])
+    headline, mood, details = summary.with_accuracy(*given, accuracies(law=(0.2, 0.4, UNCLEAR)))
+    assert (headline, mood) == given[:2]
+    assert details == [
+        "a detail",
+        "On the benchmark tasks, no accuracy changed by more than noise.",
+    ]
+
+
+def test_the_size_behind_the_verdict_is_said() -> None:
+    history = pd.DataFrame(
+        {
+            "round": [0, 0, 1, 1, 2, 2],
+            "step": [0, 0, 3, 3, 6, 6],
+            "seconds": [9.0, 9.0, 2.0, 2.0, 3.0, 3.0],
+            "tokens_per_second": [0.0, 0.0, 500.0, 500.0, 400.0, 400.0],
+        }
+    )
+    loss = losses(law="better", code="better").assign(n=8)
+    said = summary.size_sentence(history, loss, accuracies(law=(0.1, 0.2, UNCLEAR)))
+    assert said == [
+        "After 6 training steps (2\u202f200 tokens), measured on 16 held-out rows that steered "
+        "nothing and 6 questions."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("strategy", "initial", "probed", "words"),
+    [
+        ({"name": "uniform"}, "constant", True, "shares: the same for every domain, fixed"),
+        ({"name": "proportional"}, "constant", True, "shares: those of the data, fixed"),
+        ({"name": "custom"}, "constant", True, "shares: set by hand, fixed"),
+        ({"name": "constant"}, "constant", True, "shares: those the probe found, fixed"),
+        ({"name": "constant"}, "uniform", True, "shares: the same for every domain, fixed"),
+        ({"name": "inverse"}, "uniform", True, "shares: the inverse of those the probe found, fix"),
+        ({"name": "foster"}, "constant", True, "starting shares: those the probe found"),
+        ({"name": "foster"}, "proportional", True, "starting shares: those of the data"),
+        ({"name": "foster", "start": "uniform"}, "constant", True, "the same for every domain"),
+        (
+            {"name": "expand", "target": "law", "start": "proportional"},
+            "constant",
+            True,
+            "the data",
+        ),
+        ({"name": "doremi"}, "constant", True, "starting shares: the same for every domain"),
+        ({"name": "odm"}, "constant", True, "starting shares: the same for every domain"),
+        ({"name": "foster"}, "constant", False, "starting shares: those of a published"),
+    ],
+)
+def test_where_shares_came_from(strategy: dict, initial: str, probed: bool, words: str) -> None:
+    said = shares_in_words(strategy, initial, probed=probed)
+    assert words in said
+    from_probe = strategy["name"] in ("constant", "inverse", "foster") and probed
+    start = strategy.get("start", initial)
+    assert ("probe" in said) == (from_probe and (start == "constant" or "inverse" in said))
+
+
+def test_what_stopped_improving_is_told_with_its_round() -> None:
+    history = pd.DataFrame(
+        {
+            "domain": ["law"] * 3 + ["code"] * 3,
+            "round": [0, 1, 2] * 2,
+            "validation_loss": [3.0, 2.0, 2.5, 2.0, 1.5, 1.2],
+        }
+    )
+    assert tables.stopped_improving(history) == [
+        {"domain": "law", "round": 1, "lowest": 2.0, "last": 2.5}
+    ]
+
+
+def test_other_models_are_a_baseline_and_without_one_that_is_said() -> None:
+    models = tables.mean_losses(RUN["evaluation"])
+    assert models["model"].tolist() == ["base", "tuned"]
+    said = summary.baseline_sentence(models)
+    assert said is not None and said.startswith("none.") and "--pipeline compare" in said
+    other = pd.DataFrame({"model": ["last_week"], "loss": [2.5]})
+    said = summary.baseline_sentence(pd.concat([models, other]))
+    assert said == "mean held-out loss of other models on the same rows: last_week 2.500."
 
 
 def test_what_got_worse_is_told_with_its_interval() -> None:

@@ -85,6 +85,13 @@ def test_loss_change_knows_no_unit_and_lies_in_its_interval(
     assert loss_change("x", before, before).value == 0
 
 
+def test_one_row_gives_no_interval_in_words_and_no_promotion() -> None:
+    verdict = judge([loss_change("law", np.array([2.0]), np.array([1.0]))], PromotionParams())
+    assert not verdict.promote
+    assert "better by 50.00 % (too few rows for an interval)" in verdict.reasons[0]
+    assert "inf" not in " ".join(verdict.reasons)
+
+
 def test_better_everywhere_is_promoted() -> None:
     verdict = judge([change("law", 0.05, 0.01), change("code", 0.03, 0.01)], PromotionParams())
     assert verdict.promote

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.references import measure_references
 from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
@@ -33,14 +34,9 @@ def measured(
     train: dict[str, Any] | None = None,
     **params: Any,
 ) -> dict[str, Any]:
-    """The stage as its nodes run it; ``train``: what differs from :data:`TRAIN`."""
+    """The stage with small runs; ``train``: what differs from :data:`TRAIN`."""
     given = ReferenceParams.model_validate({**TINY, "train": train or {}, **params})
-    rows = make_folder(reference.reference_rows(store, base, given), folder / "rows")
-    runs = {
-        name: make_folder(piece, folder / name)
-        for name, piece in reference.reference_runs(store, rows, base, given, TRAIN).items()
-    }
-    return reference.reference_losses(store, rows, base, given, TRAIN, runs)
+    return measure_references(store, base, folder, given, TRAIN)
 
 
 def test_is_the_minimum_of_a_run_on_the_domain_alone(
@@ -49,7 +45,7 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
     found = measured(tiny_store, tiny_checkpoint, tmp_path / "r")
     base = heldout_losses(
         load_model(tiny_checkpoint),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=6,
         batch_tokens=500,
         progress=False,
@@ -63,6 +59,8 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert (
             entry["step"] == curve.set_index("validation_loss")["step"].loc[entry["nats_per_token"]]
         )
+        assert entry["steps_run"] == curve["step"].max()
+        assert entry["at_limit"] == (entry["steps_run"] - entry["step"] < 2 * TINY["eval_steps"])
         # The base model on the same rows is where the curve begins.
         assert curve["validation_loss"].iloc[0] == pytest.approx(base[name].nats_per_token)
         assert entry["nats_per_token"] < base[name].nats_per_token
@@ -243,7 +241,7 @@ def test_a_proxy_with_another_tokenizer_is_compared_in_bits_per_byte(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", proxy=proxy.path)
-    split = TokenizedSplit.load(tiny_store, "validation")
+    split = TokenizedSplit.load(tiny_store, "steering")
     rows = chosen_rows(split, 6)
     for j, entry in enumerate(found["domains"].values()):
         a_token = split.n_bytes[rows[j]].sum() / split.supervised[rows[j]].sum()
@@ -256,9 +254,9 @@ def test_retokenized_labels_keep_their_text(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, proxy: CheckpointRef, tmp_path: Path
 ) -> None:
     turned = TokenizedSplit.load(
-        make_folder(retokenize(tiny_store, tiny_checkpoint, proxy), tmp_path / "t"), "validation"
+        make_folder(retokenize(tiny_store, tiny_checkpoint, proxy), tmp_path / "t"), "steering"
     )
-    own = TokenizedSplit.load(tiny_store, "validation")
+    own = TokenizedSplit.load(tiny_store, "steering")
     old, new = load_tokenizer(tiny_checkpoint), load_tokenizer(proxy)
     assert turned.n_bytes.tolist() == own.n_bytes.tolist()
     for i in (0, 13, 30):

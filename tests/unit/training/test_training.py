@@ -21,9 +21,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from tests.references import measure_references
 from versatune.artifacts import MANIFEST, FolderRef, write_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.heldout import measure_heldout
 from versatune.mixing.interface import Decision
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import HeldOut, heldout_losses, row_losses
@@ -31,7 +34,7 @@ from versatune.training import TrainParams, TrainResult, __main__, checkpoints, 
 from versatune.training.adapters import with_adapters
 from versatune.training.api import refuse_changed
 from versatune.training.callback import RoundCallback
-from versatune.training.config import LoraParams
+from versatune.training.config import LoraParams, ReferenceParams
 from versatune.training.job import Job
 from versatune.training.rounds import Mixture
 from versatune.training.saved import check_saved
@@ -75,6 +78,46 @@ def by_round(result: TrainResult, column: str) -> np.ndarray:
     ].to_numpy(dtype=float)
 
 
+def test_what_steers_and_what_reports_never_read_each_others_rows(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    """Training and references run without the report's rows, evaluation without the steering ones,
+    and each gives the numbers it gives with both there."""
+    params = TrainParams.model_validate({**PARAMS, "rounds": 1})
+    of_one = ReferenceParams(eval_steps=2, max_steps=2)
+    evaluation = EvaluateParams()
+    model = load_model(tiny_checkpoint, dtype="float32")
+
+    def steered(store: FolderRef, name: str) -> tuple[Any, Any]:
+        known = {"initial_weights": START, "reference_losses": REFERENCE}
+        trained = train(store, tiny_checkpoint, params, folder=tmp_path / name, **known)
+        found = measure_references(store, tiny_checkpoint, tmp_path / f"r_{name}", of_one, params)
+        return by_round(trained, "validation_loss"), found
+
+    def without(split: str) -> FolderRef:
+        copy = shutil.copytree(tiny_store.path, tmp_path / f"no_{split}")
+        shutil.rmtree(copy / split)
+        return tiny_store.model_copy(update={"path": copy})
+
+    (losses, references), (alone, references_alone) = (
+        steered(tiny_store, "both"),
+        steered(without("report"), "alone"),
+    )
+    np.testing.assert_array_equal(alone, losses)
+    assert references_alone == references
+    whole, apart = (
+        measure_heldout(store, evaluation, model) for store in (tiny_store, without("steering"))
+    )
+    assert apart.rows.equals(whole.rows)
+    assert set(whole.items["item"].str.partition(":")[0]) == {"report"}
+    assert not np.isclose(whole.items["score"].sum(), row_sum(model, tiny_store, "steering"))
+
+
+def row_sum(model: Any, store: FolderRef, split: Any) -> float:
+    rows = TokenizedSplit.load(store, split)
+    return float(row_losses(model, rows, np.arange(len(rows.lengths)), None)[:, 0].sum())
+
+
 def test_foster_shifts_weights_as_the_formula_says(run: Any) -> None:
     result = run(rounds=3)
     losses, weights = by_round(result, "validation_loss"), by_round(result, "weight")
@@ -93,7 +136,7 @@ def test_round_0_is_the_base_model(
 ) -> None:
     measured = heldout_losses(
         load_model(tiny_checkpoint),
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=4,
         batch_tokens=100,
         progress=False,
@@ -263,7 +306,7 @@ def test_adapters_of_tied_embeddings_are_saved_as_trained(
     assert "were one weight (tie_word_embeddings)" in caplog.text
     found = heldout_losses(
         saved,
-        TokenizedSplit.load(tiny_store, "validation"),
+        TokenizedSplit.load(tiny_store, "steering"),
         rows_per_domain=4,
         batch_tokens=100,
         progress=False,

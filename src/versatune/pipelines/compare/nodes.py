@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -144,11 +145,16 @@ def compare(
 def spoken(summary: pd.DataFrame) -> list[str]:
     """The verdicts over all domains in words, a line a strategy and metric."""
     found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [
-        f"{row['strategy']}, {row['metric']}: {row['value']:+.2%} against {row['baseline']} "
-        f"({row['low']:+.2%} to {row['high']:+.2%}, {row['n_seeds']} seeds): {row['verdict']}"
-        for row in found.to_dict("records")
-    ]
+    return [_spoken(row) for row in found.to_dict("records")]
+
+
+def _spoken(row: Mapping[Any, Any]) -> str:
+    lead = f"{row['strategy']}, {row['metric']}: {row['value']:+.2%} against {row['baseline']} ("
+    n = int(row["n_seeds"])
+    if n < against.MIN_SEEDS:
+        seeds = "1 seed" if n == 1 else f"{n} seeds"
+        return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
+    return f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
 
 
 def _headline(summary: pd.DataFrame) -> dict[str, float]:

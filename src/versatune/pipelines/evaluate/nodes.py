@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
-from versatune.evaluation import forgetting
+from versatune.evaluation import examples, forgetting
 from versatune.evaluation.config import BASE, TUNED
 from versatune.evaluation.results import COLUMNS, HELD_OUT, ITEM_COLUMNS, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
@@ -24,7 +25,7 @@ def evaluate_base(
     domains: Domains,
     params: EvaluateParams,
     evaluations: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
     local_tasks(domains)  # a wrong line is told before a model is read
     return evaluate(
@@ -38,7 +39,7 @@ def evaluate_tuned(
     domains: Domains,
     params: EvaluateParams,
     evaluations: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model after training, by the same code on the same items."""
     tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
     return evaluate(tuned, TUNED, tokenized, domains, params, evaluations)
@@ -57,9 +58,11 @@ def evaluate_others(
     for other in others:
         same_vocabulary(other, CheckpointRef.from_entry(base_model), advice)
     found = [
-        evaluate(other, other.name, tokenized, domains, params, evaluations) for other in others
+        evaluate(other, other.name, tokenized, domains, params, evaluations, answers=False)
+        for other in others
     ]
-    return _joined([r for r, _ in found], COLUMNS), _joined([i for _, i in found], ITEM_COLUMNS)
+    rows, items = ([of_model[part] for of_model in found] for part in (0, 1))
+    return _joined(rows, COLUMNS), _joined(items, ITEM_COLUMNS)
 
 
 def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -74,6 +77,21 @@ def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.Dat
     return rows, items, changes
 
 
+def collect_examples(
+    evaluation_base_items: pd.DataFrame,
+    evaluation_tuned_items: pd.DataFrame,
+    evaluation_base_answers: pd.DataFrame,
+    evaluation_tuned_answers: pd.DataFrame,
+    domains: Domains,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Questions that became right or wrong, and the same prompts answered by both models."""
+    items = _joined([evaluation_base_items, evaluation_tuned_items], ITEM_COLUMNS)
+    return (
+        examples.changed_items(items, local_tasks(domains), BASE, TUNED),
+        examples.both_answers(evaluation_base_answers, evaluation_tuned_answers),
+    )
+
+
 def evaluate(
     checkpoint: CheckpointRef,
     name: str,
@@ -81,15 +99,26 @@ def evaluate(
     domains: Domains,
     params: EvaluateParams,
     folder: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows and items of one model."""
+    *,
+    answers: bool = True,
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The rows, items and answers of one model; ``chance`` is what guessing reaches on a task."""
     tasks = local_tasks(domains)
     from versatune.evaluation.run import evaluate_checkpoint
 
     found = evaluate_checkpoint(
-        checkpoint, model=name, store=store, tasks=tasks, params=params, folder=folder
+        checkpoint,
+        model=name,
+        store=store,
+        tasks=tasks,
+        params=params,
+        folder=folder,
+        answers=answers,
     )
-    return found.rows, found.items
+    chances = {(task.domain, task.name): task.chance(params.limit) for task in tasks}
+    places = zip(found.rows["domain"], found.rows["task"], strict=True)
+    chance = np.array([chances.get(place) for place in places], dtype=np.float64)
+    return found.rows.assign(chance=chance), found.items, found.answers
 
 
 def local_tasks(domains: Domains) -> list[LocalTask]:

@@ -18,14 +18,14 @@ def create_pipeline(**_: Any) -> Pipeline:
             node(
                 nodes.evaluate_base,
                 ["base_model", *settings],
-                ["evaluation_base", "evaluation_base_items"],
+                ["evaluation_base", "evaluation_base_items", "evaluation_base_answers"],
                 name="evaluate_base",
                 tags=["evaluate"],
             ),
             node(
                 nodes.evaluate_tuned,
                 ["trained_model", *settings],
-                ["evaluation_tuned", "evaluation_tuned_items"],
+                ["evaluation_tuned", "evaluation_tuned_items", "evaluation_tuned_answers"],
                 name="evaluate_tuned",
                 tags=["evaluate"],
             ),
@@ -41,6 +41,19 @@ def create_pipeline(**_: Any) -> Pipeline:
                 [f"evaluation_{model}{part}" for part in ("", "_items") for model in MODELS],
                 ["evaluation", "evaluation_items", "forgetting"],
                 name="summarise_evaluation",
+                tags=["evaluate"],
+            ),
+            node(
+                nodes.collect_examples,
+                [
+                    "evaluation_base_items",
+                    "evaluation_tuned_items",
+                    "evaluation_base_answers",
+                    "evaluation_tuned_answers",
+                    "params:domains",
+                ],
+                ["changed_items", "answers"],
+                name="collect_examples",
                 tags=["evaluate"],
             ),
         ]

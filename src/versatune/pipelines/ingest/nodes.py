@@ -33,7 +33,7 @@ def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]
 
     report = ingest_report(clean_data, tokenized)
     tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})
-    units = ("read", "train_rows", "train_tokens", "validation_rows")
+    units = ("read", "train_rows", "train_tokens", "steering_rows", "report_rows")
     tracking.log_metrics(
         {
             f"ingest/{unit}/{d}": entry[unit]

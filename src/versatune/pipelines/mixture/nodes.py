@@ -8,11 +8,13 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training.config import TrainParams
+from versatune.training.diagnostics import reference_warnings
 from versatune.work import ParallelParams, Piece, Pieces
 
 logger = logging.getLogger(__name__)
@@ -55,9 +57,12 @@ def reference_losses(
     from versatune.training import reference
 
     base = CheckpointRef.model_validate(base_model)
-    return reference.reference_losses(
+    found = reference.reference_losses(
         tokenized, reference_rows, base, params, train, reference_runs
     )
+    for warning in reference_warnings(found):
+        logger.warning("%s", warning)
+    return found
 
 
 def compute_mixture(
@@ -74,8 +79,8 @@ def compute_mixture(
     weights = initial_shares(params.strategy, context, params.floor)
     by_domain = dict(zip(domains, weights.tolist(), strict=True))
     logger.info(
-        "%s in %s: %s",
-        params.strategy.name,
+        "initial mixture (%s), in %s: %s",
+        start_in_words({}, params.strategy.name, probed="source" not in knowledge_distribution),
         params.unit,
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )

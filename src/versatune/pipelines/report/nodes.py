@@ -7,12 +7,12 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune import tracking
-from versatune.artifacts import read_json, to_jsonable
+from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
 from versatune.pipeline_registry import STAGES
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
-from versatune.reporting import configuration, figures, summary, tables
+from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting.report import Artifacts, render
 from versatune.training.config import TrainParams
 
@@ -80,7 +80,13 @@ def write_report(
     judged_samples: pd.DataFrame,
     base_model: dict[str, Any],
     parameters: dict[str, Any],
+    reference_losses: dict[str, Any],
+    training_summary: dict[str, Any],
+    evaluation: pd.DataFrame,
+    changed_items: pd.DataFrame,
+    answers: pd.DataFrame,
     domains: Domains,
+    train: TrainParams,
     params: ReportParams,
     **drawn: go.Figure,
 ) -> str:
@@ -100,6 +106,13 @@ def write_report(
             environment=configuration.environment(),
             git_commit=configuration.git_commit(),
             timings=read_timings(params.timings),
+            run=timings.read(params.timings)[0],
+            references=reference_losses,
+            strategy=train.strategy,
+            training=training_summary,
+            models=tables.mean_losses(evaluation),
+            changed=changed_items,
+            answers=answers,
         ),
         samples=params.samples,
         examples=params.reject_examples,
@@ -109,14 +122,16 @@ def write_report(
 
 
 def read_timings(path: Path) -> list[dict[str, Any]]:
-    """``name`` and ``seconds`` of each step, stage by stage; [] without the file.
+    """The steps of :func:`versatune.reporting.timings.read`, stage by stage.
 
-    Steps of pipelines that are no stage (a comparison) are left out.
+    Steps of pipelines that are no stage (a comparison) are left out. The report itself keeps
+    nothing: what stands there for a step that is still at work is of an earlier page.
     """
-    if not path.is_file():
-        return []
-    steps = [{"name": n, "seconds": t["seconds"]} for n, t in read_json(path).items()]
-    known = [step for step in steps if _stage(step) in STAGES]
+    known = [
+        {**step, "kept": 0.0} if _stage(step) == "report" else step
+        for step in timings.read(path)[1]
+        if _stage(step) in STAGES
+    ]
     return sorted(known, key=lambda step: STAGES.index(_stage(step)))
 
 

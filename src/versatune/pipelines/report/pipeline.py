@@ -56,6 +56,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 {
                     **{name: name for name in _TABLES},
                     "domains": "params:domains",
+                    "train": "params:train",
                     "params": "params:report",
                     **{name: name for name in figure.values()},
                 },
@@ -69,4 +70,5 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
 _TABLES = (
     *("results", "mixture_history", "initial_mixture", "ingest_report"),
     *("knowledge_distribution", "judged_samples", "base_model", "parameters"),
+    *("reference_losses", "training_summary", "evaluation", "changed_items", "answers"),
 )

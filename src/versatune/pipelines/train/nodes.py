@@ -8,10 +8,12 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import history, piece_of
 from versatune.training.config import TrainParams
+from versatune.training.diagnostics import training_warnings
 from versatune.training.job import Training
 from versatune.work import Piece
 
@@ -33,6 +35,12 @@ def train_model(
             f"{params.unit!r}: run the mixture pipeline again."
         )
     warn_of_other_rows(reference_losses, tokenized, params)
+    shares = shares_in_words(
+        params.strategy.model_dump(),
+        initial_mixture.get("strategy"),
+        probed="source" not in knowledge_distribution,
+    )
+    logger.info("%s%s", shares[0].upper(), shares[1:])
     tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
     training = Training(
         store=tokenized,
@@ -47,11 +55,18 @@ def train_model(
     return piece_of(training, log_round)
 
 
-def read_history(trained_model: FolderRef) -> pd.DataFrame:
-    """How the mixture went, round by round."""
-    if trained_model.facts["ended"]:
-        tracking.set_tags({"train.ended": trained_model.facts["ended"]})
-    return history(trained_model.path)
+def read_history(
+    trained_model: FolderRef, reference_losses: dict[str, Any], params: TrainParams
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """How the mixture went, round by round, and what the report says of the training besides."""
+    metadata = trained_model.facts
+    if metadata["ended"]:
+        tracking.set_tags({"train.ended": metadata["ended"]})
+    rounds = history(trained_model.path)
+    for warning in training_warnings(rounds, reference_losses, params.strategy):
+        logger.warning("%s", warning)
+    names = ("steps", "rounds", "ended", "device", "peak_memory_bytes")
+    return rounds, {name: metadata.get(name) for name in names}
 
 
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
@@ -86,7 +101,7 @@ def warn_of_other_rows(
             "references are of: run the mixture pipeline again."
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
-    there = [entry["rows"] for entry in tokenized.facts["validation"].values()]
+    there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
     if any(min(theirs or n, n) != min(ours or n, n) for n in there):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "

@@ -27,8 +27,8 @@ def create_pipeline(**_: Any) -> Pipeline:
             ),
             node(
                 read_history,
-                "trained_model",
-                "mixture_history",
+                ["trained_model", "reference_losses", "params:train"],
+                ["mixture_history", "training_summary"],
                 name="read_history",
                 tags=["train"],
             ),

@@ -28,7 +28,8 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
     fig = figure(
         title,
         "Ring: base model. Dot: fine-tuned. Thin lines are 95 % intervals. "
-        + ("Further left is better." if loss else "Further right is better."),
+        + ("Further left is better." if loss else "Further right is better.")
+        + (" Tick: what guessing reaches." if _has_chance(table) else ""),
         100 + 44 * len(table),
     )
     styles = domain_styles(domains)
@@ -63,12 +64,25 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
                 hovertemplate=f"{names[i]}, {model}: %{{x:{'.3f' if loss else '.1%'}}}"
                 "<extra></extra>",
             )
+    if _has_chance(table):
+        fig.add_scatter(
+            name="chance",
+            x=numbers(table["chance"]),
+            y=names,
+            mode="markers",
+            marker={"color": INK, "symbol": "line-ns-open", "size": 16, "line": {"width": 2}},
+            hovertemplate="%{y}, guessing: %{x:.1%}<extra></extra>",
+        )
     fig.update_layout(showlegend=False, margin_t=24 + 32)
     fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": INK, "size": 13})
     fig.update_xaxes(title_text="nats per token" if loss else "accuracy")
     if not loss:
         fig.update_xaxes(tickformat=".1~%")
     return fig
+
+
+def _has_chance(table: pd.DataFrame) -> bool:
+    return "chance" in table and bool(table["chance"].notna().any())
 
 
 def _in_order(names: pd.Series, domains: Sequence[str]) -> list[int]:

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from versatune.reporting import tables
 from versatune.reporting.style import (
     GAP_X,
+    INK,
     MUTED,
     DomainStyle,
     axes_of,
@@ -20,6 +21,7 @@ from versatune.reporting.style import (
     numbers,
     spread,
 )
+from versatune.training.diagnostics import lowest_rounds
 
 MANY = 8
 """Up to so many domains share one chart of lines; with more, each gets a panel or a row."""
@@ -88,7 +90,11 @@ def held_out_losses(
         caption += (
             " The dashed line is the reference: what a model reaches that learns this domain alone."
         )
-    fig = figure("Held-out loss over rounds", caption, 400)
+    caption += (
+        " The dotted line is the loss of the round's training rows: where it falls and the "
+        "held-out loss does not, rows are learnt by heart. A ring marks the lowest held-out loss."
+    )
+    fig = figure("Held-out and training loss over rounds", caption, 400)
     styles = domain_styles(domains)
     for i, domain in enumerate(domains):
         rows = _of(history, domain)
@@ -114,8 +120,47 @@ def held_out_losses(
                 showlegend=False,
                 **axes_of(i),
             )
+    lowest = lowest_rounds(history)
+    for i, domain in enumerate(domains):
+        _training_loss(fig, _of(history, domain), domain, styles[domain], axes_of(i))
+        _lowest(fig, _of(history, domain), domain, lowest.get(domain), axes_of(i))
     _panels(fig, history, domains, styles, row_height=130, min_width=230)
     return fig
+
+
+def _training_loss(
+    fig: go.Figure, rows: pd.DataFrame, domain: str, style: DomainStyle, axes: dict[str, str]
+) -> None:
+    rows = rows[rows["train_loss"].notna()]
+    fig.add_scatter(
+        name=f"{label(domain)} training",
+        x=rows["round"].tolist(),
+        y=numbers(rows["train_loss"]),
+        mode="lines",
+        line={"color": style.colour, "dash": "dot", "width": 1.5},
+        hovertemplate="training rows, round %{x}: %{y:.3f}<extra></extra>",
+        showlegend=False,
+        **axes,
+    )
+
+
+def _lowest(
+    fig: go.Figure, rows: pd.DataFrame, domain: str, best: int | None, axes: dict[str, str]
+) -> None:
+    """A ring around the lowest held-out loss, where a later round lies above it."""
+    if best is None or best == rows["round"].max():
+        return
+    at = rows[rows["round"] == best]
+    fig.add_scatter(
+        name=f"{label(domain)} lowest",
+        x=[best],
+        y=numbers(at["validation_loss"]),
+        mode="markers",
+        marker={"color": INK, "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
+        hovertemplate="lowest, after round %{x}: %{y:.3f}<extra></extra>",
+        showlegend=False,
+        **axes,
+    )
 
 
 def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> go.Figure:

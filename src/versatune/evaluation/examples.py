@@ -1,0 +1,143 @@
+"""What a reader looks at: questions whose answer changed, and held-out prompts answered."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from versatune.artifacts import FolderRef
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, table, task_accuracies
+from versatune.evaluation.tasks import LocalTask
+
+ANSWER_COLUMNS = ("domain", "item", "prompt", "truth", "answer")
+"""What one model answered to held-out prompts, a row a prompt."""
+
+BOTH_COLUMNS = ("domain", "item", "prompt", "truth", "base", "tuned")
+"""The ``answers`` table: both models' answers to the same prompts."""
+
+CHANGED_COLUMNS = ("domain", "task", "item", "change", "question", "truth", "base", "tuned")
+"""The ``changed_items`` table. ``change``: ``became right`` or ``became wrong``; ``base`` and
+``tuned``: what each model answered."""
+
+
+def scored_items(
+    task: LocalTask, about: Mapping[str, str], samples: Iterable[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of ``evaluation_items`` of one metric (``about`` names it) of a local file."""
+    metric = about["metric"]
+    return [
+        {
+            **about,
+            "item": sample["doc"]["item"],
+            "score": float(sample[metric]),
+            "weight": 1.0,
+            "answer": answer_of(task, metric, sample),
+        }
+        for sample in samples
+    ]
+
+
+def answer_of(task: LocalTask, metric: str, sample: Mapping[str, Any]) -> str:
+    """The choice that ``metric`` takes for the model's, or the text it wrote.
+
+    ``sample``: one of the harness's, of a local file.
+    """
+    found = sample["filtered_resps"]
+    if task.kind != "multiple_choice":
+        return str(found[0])
+    choices = sample["doc"]["choices"]
+    lengths = [len(choice) if metric == "acc_norm" else 1 for choice in choices]
+    scores = [float(score) / n for (score, _), n in zip(found, lengths, strict=True)]
+    return str(choices[scores.index(max(scores))])
+
+
+def answer_prompts(
+    store: FolderRef, params: EvaluateParams, model: Any, tokenizer: Any
+) -> Measured:
+    """Greedy answers of ``model`` to ``params.examples`` report rows of every domain.
+
+    A prompt is what the row holds before its first supervised token, so the models are asked
+    just as they are trained; the truth is what follows. An answer ends at the token that ends the
+    truth, at the tokenizer's end token, or after ``params.max_new_tokens``.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.heldout import chosen_rows
+    from versatune.modeling.losses import IGNORE
+
+    split = TokenizedSplit.load(store, "report")
+    device = next(model.parameters()).device
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or params.max_new_tokens + 10**6
+    found: list[dict[str, Any]] = []
+    for domain, rows in zip(split.domains, chosen_rows(split, params.examples), strict=True):
+        for number in rows:
+            row = split.dataset[int(number)]
+            ids, labels = (row[name].tolist() for name in ("input_ids", "labels"))
+            start = next(i for i, label in enumerate(labels) if label != IGNORE)
+            stop = next((i for i in range(start, len(ids)) if labels[i] == IGNORE), len(ids))
+            ends = {ids[stop - 1], tokenizer.eos_token_id} - {None}
+            settings = GenerationConfig(
+                do_sample=False,
+                max_new_tokens=min(params.max_new_tokens, max(1, positions - start)),
+                eos_token_id=sorted(ends),
+                pad_token_id=min(ends),
+            )
+            prompt = torch.tensor([ids[:start]], device=device)
+            with torch.no_grad():
+                made = model.generate(
+                    prompt, attention_mask=torch.ones_like(prompt), generation_config=settings
+                )
+            texts = (ids[:start], ids[start:stop], made[0, start:].tolist())
+            prompted, truth, answer = (
+                tokenizer.decode(part, skip_special_tokens=True).strip() for part in texts
+            )
+            about = {"domain": domain, "item": f"report:{number}"}
+            found.append({**about, "prompt": prompted, "truth": truth, "answer": answer})
+    nothing = table([], ROW_COLUMNS), table([], ITEM_COLUMNS[1:])
+    return Measured(*nothing, answers=table(found, ANSWER_COLUMNS))
+
+
+def both_answers(base: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
+    """The ``answers`` table, from those of each model to the same prompts."""
+    keys = ["domain", "item", "prompt", "truth"]
+    before, after = (
+        found.rename(columns={"answer": name}) for found, name in ((base, "base"), (tuned, "tuned"))
+    )
+    return before.merge(after, on=keys, validate="1:1")[list(BOTH_COLUMNS)]
+
+
+def changed_items(
+    items: pd.DataFrame, tasks: Iterable[LocalTask], base: str, tuned: str
+) -> pd.DataFrame:
+    """The ``changed_items`` table: every question of a local file that one model alone got right.
+
+    ``items``: the ``evaluation_items`` table with both models. Right is what the task's accuracy
+    counts as right.
+    """
+    asked = {(t.domain, item["item"]): (t, item) for t in tasks for item in t.items}
+    scored = task_accuracies(items, by=("model", "item"))
+    keys = ["domain", "task", "metric", "item"]
+    before, after = (scored[scored["model"] == name] for name in (base, tuned))
+    pairs = before.merge(after, on=keys, suffixes=("_base", "_tuned"))
+    rows = []
+    for row in pairs[pairs["score_base"] != pairs["score_tuned"]].to_dict("records"):
+        task, item = asked.get((row["domain"], row["item"]), (None, None))
+        if task is None or item is None:
+            continue
+        rows.append(
+            {
+                "domain": row["domain"],
+                "task": row["task"],
+                "item": row["item"],
+                "change": "became right" if row["score_tuned"] == 1 else "became wrong",
+                "question": task.question(item),
+                "truth": task.truth(item),
+                "base": row["answer_base"],
+                "tuned": row["answer_tuned"],
+            }
+        )
+    return table(rows, CHANGED_COLUMNS)

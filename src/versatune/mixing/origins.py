@@ -1,0 +1,58 @@
+"""Where shares come from, in words: what the log and the report say of a strategy."""
+
+from collections.abc import Mapping
+from typing import Any
+
+OWN = {
+    "uniform": "the same for every domain",
+    "proportional": "those of the data",
+    "custom": "set by hand",
+    "doremi": "the same for every domain",
+    "odm": "the same for every domain",
+}
+"""Strategies whose first shares are their own, whatever the probe found."""
+
+INITIAL = "those of the initial mixture"
+
+FIXED = ("uniform", "proportional", "inverse", "constant", "custom")
+
+
+def shares_in_words(
+    strategy: Mapping[str, Any], initial: str | None, *, probed: bool = True
+) -> str:
+    """How training chose its shares, without a full stop.
+
+    ``strategy``: the parameters of training's strategy, at least ``name``; ``initial``: the name of
+    the strategy that made the initial mixture (None: not known); ``probed``: whether the knowledge
+    distribution is of a probe, and not one that was published.
+    """
+    name = str(strategy.get("name", "uniform"))
+    start = start_in_words(strategy, initial, probed=probed)
+    if name in FIXED:
+        return f"shares: {start}, fixed (strategy {name})"
+    target = f" towards {strategy['target']}" if strategy.get("target") else ""
+    return f"strategy {name}{target}; starting shares: {start}"
+
+
+def follows_probe(strategy: Mapping[str, Any], initial: str | None) -> bool:
+    """Whether the first shares come from what the probe found; arguments as above."""
+    start = start_in_words(strategy, initial)
+    return "the probe" in start or start == INITIAL
+
+
+def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: bool = True) -> str:
+    """Where the first shares come from; arguments as in :func:`shares_in_words`."""
+    name = strategy.get("name")
+    detected = "those the probe found" if probed else "those of a published distribution"
+    if name in OWN:
+        return OWN[name]
+    if name == "inverse":
+        return f"the inverse of {detected}"
+    own = OWN.get(str(strategy.get("start", "initial")))
+    if own is not None:
+        return own
+    if initial == "constant":
+        return detected
+    if initial == "inverse":
+        return f"the inverse of {detected}"
+    return OWN.get(initial or "", INITIAL)

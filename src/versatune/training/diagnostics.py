@@ -1,0 +1,112 @@
+"""What a finished training gives reason to doubt, in sentences: pure functions of artifacts.
+
+Each sentence says what was seen, in which domains, and which parameter to change.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from versatune.mixing.config import ExpandParams, FosterParams, StrategyParams
+from versatune.mixing.interface import ROLLED_BACK
+
+ROUNDS_AGO = 2
+"""From so many rounds on since its lowest value the mean loss is said to rise: one round may be
+noise."""
+
+
+def reference_warnings(references: Mapping[str, Any]) -> list[str]:
+    """About ``reference_losses``: runs that ended at their step limit and not at a minimum."""
+    cut = [name for name, entry in references["domains"].items() if entry.get("at_limit")]
+    if not cut:
+        return []
+    steps = max(references["domains"][name]["steps_run"] for name in cut)
+    whose = "all domains" if len(cut) == len(references["domains"]) > 1 else _names(cut)
+    return [
+        f"the reference runs of {whose} ended at their limit of {steps} steps, before their "
+        "loss had stopped falling: these references are too high, so gamma, and shares that follow "
+        "it, come out too small. Raise references.max_steps."
+    ]
+
+
+def training_warnings(
+    history: pd.DataFrame, references: Mapping[str, Any] | None, strategy: StrategyParams
+) -> list[str]:
+    """About ``mixture_history``: gammas that stayed 0, and a mean loss that was lowest before."""
+    trained = history if history.empty else history[history["round"] > 0]
+    if trained.empty:
+        return []
+    return [*_no_potential(trained, references, strategy), *_was_lower(history)]
+
+
+def lowest_rounds(history: pd.DataFrame) -> dict[str, int]:
+    """For each domain the round with its lowest held-out loss (the first of equal ones)."""
+    known = history.dropna(subset="validation_loss").sort_values("round", kind="stable")
+    best = known.groupby("domain", sort=False)["validation_loss"].idxmin()
+    return {str(known.loc[i, "domain"]): int(known.loc[i, "round"]) for i in best}
+
+
+def _no_potential(
+    trained: pd.DataFrame, references: Mapping[str, Any] | None, strategy: StrategyParams
+) -> list[str]:
+    """Domains whose gamma was 0 in every round, where the strategy goes by gamma."""
+    follows_gamma = isinstance(strategy, FosterParams | ExpandParams)
+    if not (follows_gamma or strategy.needs_reference):
+        return []
+    gamma = trained.pivot_table(index="round", columns="domain", values="learnable_potential")
+    gamma = gamma.reindex(columns=trained["domain"].unique())
+    still = [str(d) for d in gamma if gamma[d].notna().any() and (gamma[d].dropna() == 0).all()]
+    if not still:
+        return []
+    name, by_progress = strategy.name, getattr(strategy, "potential", "reference") == "progress"
+    cause = "no held-out loss fell" if by_progress else "every reference lies above the loss"
+    remedy = "" if by_progress else " Raise references.max_steps, or train with other references."
+    if len(still) == len(gamma.columns):
+        so = "did not move the shares for what is left to learn"
+        if isinstance(strategy, FosterParams):
+            so = "trained as `constant` would have"
+        elif isinstance(strategy, ExpandParams):
+            so = "never opened its gate"
+        return [f"every gamma was 0 in every round ({cause}): `{name}` {so}.{remedy}"]
+    if by_progress:
+        return []
+    lead = f"gamma of {_names(still)} was 0 in every round, since the reference lies above the loss"
+    return [f"{lead} of training ({_levels(trained, references, still)}).{remedy}"]
+
+
+def _levels(
+    trained: pd.DataFrame, references: Mapping[str, Any] | None, domains: Sequence[str]
+) -> str:
+    highest = trained.groupby("domain")["validation_loss"].max()
+    known = (references or {}).get("domains", {})
+    return "; ".join(
+        f"{d}: reference {known[d]['nats_per_token']:.3f}, loss {highest[d]:.3f} at most"
+        for d in domains
+        if known.get(d, {}).get("nats_per_token") is not None
+    )
+
+
+def _was_lower(history: pd.DataFrame) -> list[str]:
+    """Whether the mean loss was lowest in an earlier round than the model's."""
+    last = history[history["round"] == history["round"].max()]
+    if ROLLED_BACK in str(last["reason"].iloc[0]):
+        return []  # the model is not the last round's
+    known = history.dropna(subset="validation_loss")
+    table = known.groupby("round", as_index=False)["validation_loss"].mean()
+    rounds, losses = table["round"].astype(int).tolist(), table["validation_loss"].tolist()
+    mean: dict[int, float] = dict(zip(rounds, losses, strict=True))
+    if not mean:
+        return []
+    best, end = min(mean, key=mean.__getitem__), max(mean)
+    if end - best < ROUNDS_AGO and not (best == 0 < end):
+        return []
+    when = f"after round {best}" if best else "before training"
+    return [
+        f"the mean held-out loss was lowest {when} ({mean[best]:.3f}) and is {mean[end]:.3f} after "
+        f"round {end}, which is the model that is kept. Lower train.rounds or train.learning_rate."
+    ]
+
+
+def _names(domains: Sequence[str]) -> str:
+    return domains[0] if len(domains) == 1 else f"{', '.join(domains[:-1])} and {domains[-1]}"

@@ -1,0 +1,121 @@
+"""What a reader looks at: changed questions with both answers, prompts answered by both models."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.examples import (
+    answer_of,
+    answer_prompts,
+    both_answers,
+    changed_items,
+)
+from versatune.evaluation.tasks import LocalTask, read_task
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.heldout import chosen_rows
+
+
+@pytest.fixture
+def courts(tmp_path: Path) -> LocalTask:
+    path = tmp_path / "courts.jsonl"
+    rows = [
+        {"question": f"q{i}", "choices": ["yes", "no", "it depends", "x"][: 2 + 2 * (i % 2)]}
+        | {"answer": i % 2}
+        for i in range(4)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return read_task("law", "courts", path)
+
+
+def items(model: str, answers: list[str]) -> pd.DataFrame:
+    right = ["yes", "no", "yes", "no"]
+    return pd.DataFrame(
+        [
+            {
+                "model": model,
+                "domain": "law",
+                "task": "courts",
+                "metric": metric,
+                "item": f"courts:{i + 1}",
+                "score": float(answer == right[i]),
+                "weight": 1.0,
+                "answer": answer,
+            }
+            for metric in ("acc", "acc_norm")
+            for i, answer in enumerate(answers)
+        ]
+    )
+
+
+def test_questions_that_one_model_alone_got_right(courts: LocalTask) -> None:
+    both = pd.concat(
+        [
+            items("base", ["yes", "yes", "yes", "x"]),
+            items("tuned", ["yes", "no", "no", "it depends"]),
+        ]
+    )
+    found = changed_items(both, [courts], "base", "tuned").to_dict("records")
+    about = {"domain": "law", "task": "courts"}
+    assert found == [
+        about
+        | {"item": "courts:2", "change": "became right", "question": "q1", "truth": "no"}
+        | {"base": "yes", "tuned": "no"},
+        about
+        | {"item": "courts:3", "change": "became wrong", "question": "q2", "truth": "yes"}
+        | {"base": "yes", "tuned": "no"},
+    ], "a question that both got wrong, each otherwise, did not change"
+
+
+def test_guessing_is_right_as_often_as_there_are_choices(courts: LocalTask) -> None:
+    assert courts.chance() == pytest.approx((1 / 2 + 1 / 4 + 1 / 2 + 1 / 4) / 4)
+    assert courts.chance(limit=1) == 1 / 2
+
+
+def test_the_choice_that_a_metric_takes(courts: LocalTask) -> None:
+    """-3 for "no" is more than -4 for "it depends", but by letters -1.5 is less than -0.4."""
+    sample = {
+        "doc": {"choices": ["yes", "no", "it depends"]},
+        "filtered_resps": [(-9.0, False), (-3.0, False), (-4.0, False)],
+    }
+    assert answer_of(courts, "acc", sample) == "no"
+    assert answer_of(courts, "acc_norm", sample) == "it depends"
+
+
+def test_answers_are_the_greedy_ones_and_end_where_answers_end(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
+) -> None:
+    model, tokenizer = load_model(tiny_checkpoint, dtype="float32"), load_tokenizer(tiny_checkpoint)
+    params = EvaluateParams(folder=Path("unused"), examples=1, max_new_tokens=5)
+    found = answer_prompts(tiny_store, params, model, tokenizer).answers
+    assert found["domain"].tolist() == ["law", "medicine", "code"]
+    split = TokenizedSplit.load(tiny_store, "report")
+    for row, (number,) in zip(found.to_dict("records"), chosen_rows(split, 1), strict=True):
+        of_row = split.dataset[int(number)]
+        ids = of_row["input_ids"][of_row["labels"] == -100].tolist()
+        made: list[int] = []
+        while len(made) < 5 and made[-1:] != [tokenizer.eos_token_id]:
+            with torch.no_grad():
+                logits = model(torch.tensor([ids + made])).logits
+            made.append(int(logits[0, -1].argmax()))
+        assert row["answer"] == tokenizer.decode(made, skip_special_tokens=True).strip()
+
+
+def test_both_models_must_have_been_asked_the_same() -> None:
+    one = {"domain": ["law"], "item": ["report:1"], "prompt": ["p"], "truth": ["t"]}
+    base, tuned = (pd.DataFrame({**one, "answer": [a]}) for a in ("a", "b"))
+    assert both_answers(base, tuned).to_dict("records") == [
+        {
+            "domain": "law",
+            "item": "report:1",
+            "prompt": "p",
+            "truth": "t",
+            "base": "a",
+            "tuned": "b",
+        }
+    ]
