@@ -38,13 +38,14 @@ TIMINGS = ("seconds", "measurement_seconds", "tokens_per_second")
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """All that a training wrote, but for the seconds it took and the digests of those."""
+    """All that a training wrote, but for the time and memory it took and the digests of those."""
     found: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST, EVENTS)
     }
     history = json.loads(found[HISTORY])
+    history.pop("peak_memory_bytes")
     for row in history["rows"]:
         for name in TIMINGS:
             row.pop(name)
