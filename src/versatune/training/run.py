@@ -9,7 +9,7 @@ from typing import Any
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PrinterCallback, set_seed
 
 from versatune.artifacts import write_json
-from versatune.data.limits import token_limit
+from versatune.data.limits import text_config, token_limit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import load_model, load_tokenizer, merged, saved_dtype
 from versatune.training import checkpoints
@@ -37,6 +37,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     args = arguments(params, folder)
     set_seed(params.seed)
     model = prepared_model(job)
+    # Text reaches no parameter of a composite model's other parts.
+    args.ddp_find_unused_parameters = text_config(model.config) is not model.config
     train, validation = job_split(job, "train"), job_split(job, "validation")
     longest = max(int(split.lengths.max(initial=0)) for split in (train, validation))
     limit = token_limit(model.config)
