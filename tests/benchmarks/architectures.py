@@ -69,9 +69,22 @@ class Bench:
         return "".join(chosen[-1:]), "works"
 
     def _go(self, kind: str, dtype: str, adapters: bool, folder: Path, chosen: list[str]) -> None:
+        from versatune.training import run
+
+        lora = {"lora": {"r": 4}, "bf16": dtype == "bfloat16"} if adapters else {}
+        real = run.choose_layout
+        run.choose_layout = lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1]
+        try:
+            store = self.train(kind, dtype, folder, **lora)
+        finally:
+            run.choose_layout = real
+        self._measure(CheckpointRef.of_folder(folder), store, dtype)
+
+    def train(self, kind: str, dtype: str, folder: Path, **changes: Any) -> FolderRef:
+        """Two steps in two rounds; returns the tokenised rows."""
         from versatune.data.config import TokenizeParams
         from versatune.data.tokenize import tokenize
-        from versatune.training import TrainParams, run, train
+        from versatune.training import TrainParams, train
 
         base = self._base(kind, dtype)
         store = tokenize(
@@ -80,21 +93,13 @@ class Bench:
             load_tokenizer,
             TokenizeParams(folder=base.path.with_name(f"{dtype}-rows"), max_length=64),
         )
-        params = TrainParams.model_validate(
-            {
-                **{"rounds": 2, "steps_per_round": 1, "max_length": 64, "logging_steps": 1},
-                **{"per_device_train_batch_size": 2, "heldout_rows_per_domain": 4},
-                **{"learning_rate": 1e-3, "loss_guard": None, "dtype": dtype},
-                **({"lora": {"r": 4}, "bf16": dtype == "bfloat16"} if adapters else {}),
-            }
-        )
-        real = run.choose_layout
-        run.choose_layout = lambda *a, **k: chosen.append(real(*a, **k)) or chosen[-1]
-        try:
-            train(store, base, params, folder=folder)
-        finally:
-            run.choose_layout = real
-        self._measure(CheckpointRef.of_folder(folder), store, dtype)
+        params = {
+            **{"rounds": 2, "steps_per_round": 1, "max_length": 64, "logging_steps": 1},
+            **{"per_device_train_batch_size": 2, "heldout_rows_per_domain": 4},
+            **{"learning_rate": 1e-3, "loss_guard": None, "dtype": dtype},
+        }
+        train(store, base, TrainParams.model_validate({**params, **changes}), folder=folder)
+        return store
 
     def _base(self, kind: str, dtype: str) -> CheckpointRef:
         path = self.folder / kind / dtype

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.benchmarks.architectures import Bench
 
@@ -46,3 +48,13 @@ def test_a_failure_is_told_from_a_refusal(tmp_path: Path) -> None:
     broken.clean = None  # what comes of it is an AttributeError
     assert broken.outcome("llama", "float32", False)[1].startswith("FAILED: ")
     assert broken.outcome("none_such", "float32", False)[1].startswith("not made: ")
+
+
+def test_a_composite_model_trains_in_two_processes(bench: Bench, tmp_path: Path) -> None:
+    """Text reaches no parameter of its vision tower, for which processes don't wait."""
+    bench.train("gemma3", "float32", tmp_path / "one", gradient_accumulation_steps=2)
+    bench.train("gemma3", "float32", tmp_path / "two", launcher={"processes": 2})
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=1e-4, atol=1e-5)

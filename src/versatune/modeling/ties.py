@@ -8,8 +8,6 @@ trained one. The layer is given a weight of its own first.
 import logging
 from typing import Any
 
-from torch.nn import Parameter
-
 from versatune.data.lengths import text_config
 
 logger = logging.getLogger(__name__)
@@ -42,6 +40,8 @@ def tied_embedding(base: Any, layer: Any) -> bool:
 
 def untie_adapted(adapted: Any) -> None:
     """Give adapted embeddings and heads a weight of their own; the configuration says so."""
+    from torch.nn import Parameter
+
     base = adapted.get_base_model()
     for layer, names in shared_layers(adapted):
         if not tied_embedding(base, layer):

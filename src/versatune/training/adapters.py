@@ -30,7 +30,8 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     try:
         adapted = get_peft_model(model, config)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
-        raise VersatuneError(f"{key}.lora.target_modules: {first_line(error)}") from error
+        reason = error if isinstance(error, ValueError) else first_line(error)
+        raise VersatuneError(f"{key}.lora.target_modules: {reason}") from error
     for layer, names in shared_layers(adapted):
         if not tied_embedding(adapted.get_base_model(), layer):
             raise VersatuneError(

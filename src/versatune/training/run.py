@@ -10,7 +10,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PrinterCallbac
 
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
-from versatune.data.lengths import token_limit
+from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
     GENERATION_CONFIG,
@@ -51,6 +51,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     check_memory(job)
     set_seed(params.seed)
     model = prepared_model(job)
+    # Text reaches no parameter of a composite model's other parts.
+    args.ddp_find_unused_parameters = text_config(model.config) is not model.config
     train, steering = job_split(job, "train"), job_split(job, "steering")
     longest = max(int(split.lengths.max(initial=0)) for split in (train, steering))
     limit = token_limit(model.config)
