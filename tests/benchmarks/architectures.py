@@ -30,6 +30,7 @@ from tests.tiny import save_tiny
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.work import make_folder
 
 SECONDS = 120
 """A kind that takes longer than this has failed."""
@@ -87,12 +88,9 @@ class Bench:
         from versatune.training import TrainParams, train
 
         base = self._base(kind, dtype)
-        store = tokenize(
-            self.clean,
-            base.path,
-            load_tokenizer,
-            TokenizeParams(folder=base.path.with_name(f"{dtype}-rows"), max_length=64),
-        )
+        settings = TokenizeParams(max_length=64, num_workers=1)
+        rows = tokenize(self.clean, base.path, load_tokenizer, settings)
+        store = make_folder(rows, base.path.with_name(f"{dtype}-rows"))
         params = {
             **{"rounds": 2, "steps_per_round": 1, "max_length": 64, "logging_steps": 1},
             **{"per_device_train_batch_size": 2, "heldout_rows_per_domain": 4},
@@ -122,9 +120,8 @@ class Bench:
             model="tuned",
             store=store,
             tasks=[read_task("law", "questions", questions)],
-            params=EvaluateParams.model_validate(
-                {"folder": self.folder / "evaluation", "rows_per_domain": 4, "dtype": dtype}
-            ),
+            params=EvaluateParams.model_validate({"rows_per_domain": 4, "dtype": dtype}),
+            folder=self.folder / "evaluation",
         )
 
 
@@ -145,10 +142,8 @@ def _clean_rows(folder: Path) -> FolderRef:
         ]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         domains[name] = {"description": name, "sources": [{"path": str(path)}]}
-    params = CleanParams(
-        folder=folder / "clean", seed=0, min_validation_rows=2, near_duplicate_threshold=None
-    )
-    return clean(Domains.model_validate(domains), params)
+    params = CleanParams(seed=0, min_validation_rows=4, near_duplicate_threshold=None)
+    return make_folder(clean(Domains.model_validate(domains), params), folder / "clean")
 
 
 @contextmanager
