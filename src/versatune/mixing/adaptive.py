@@ -82,7 +82,7 @@ class Expand(Adaptive):
         self.potential = params.potential
         self._params = params
         self._target = context.domains.index(
-            choose(params.target, context.domains, "strategy.target")
+            choose(params.targets[0], context.domains, "strategy.target")
         )
 
     def _next(self, now: Now) -> tuple[Array, str, Stop | None]:

@@ -11,6 +11,45 @@ Unit = Literal["rows", "tokens", "supervised_tokens"]
 """What a share is a share of: examples, tokens, or tokens that have a label."""
 
 
+Kind = Literal["mean", "relative", "worst", "weighted"]
+"""What is minimised: see :class:`ObjectiveParams`."""
+
+
+class InStderrs(Params):
+    """A tolerance in standard errors of the paired change since the base model."""
+
+    stderrs: float = Field(ge=0)
+    """A domain may end so many standard errors above the base model's loss."""
+
+
+Allowance = Annotated[float, Field(ge=0)] | InStderrs
+
+
+class ObjectiveParams(Params):
+    """What training is to minimise, and how much of the other domains it may cost."""
+
+    kind: Kind = "mean"
+    """``mean``: the mean held-out loss over domains; ``relative``: the mean of losses as parts of
+    the base model's; ``worst``: the largest gap to the references, (loss - reference) / loss, so
+    that no domain is left behind; ``weighted``: the mean by ``weights``."""
+    weights: dict[str, float] | None = None
+    """How much each domain counts with kind ``weighted``; not negative, need not sum to 1."""
+    tolerance: Allowance | dict[str, Allowance] = Field(0.0, union_mode="left_to_right")
+    """How far a domain may end above the base model's loss: a part of that loss, or ``{stderrs:
+    2}``; one for all domains, or by domain (0 for those not named)."""
+
+    @model_validator(mode="after")
+    def _weights_go_with_weighted(self) -> Self:
+        if (self.kind == "weighted") != (self.weights is not None):
+            raise ValueError(
+                f"kind {self.kind!r} {'needs' if self.weights is None else 'takes no'} weights"
+            )
+        given = list((self.weights or {"": 1.0}).values())
+        if not all(0 <= value < math.inf for value in given) or not any(given):
+            raise ValueError(f"weights must be >= 0 and not all 0, got {given}")
+        return self
+
+
 class _Named(Params):
     """What every strategy's parameters tell about themselves."""
 
@@ -140,6 +179,31 @@ class FosterParams(_PotentialParams):
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
 
 
+class LawParams(Params):
+    """How a mixing law is learnt and followed (``mixing_law``, and ``expand`` under constraints)."""
+
+    caution: float = Field(1.0, ge=0)
+    """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
+    at when nothing is known."""
+    move: float = Field(0.5, gt=0, le=1)
+    """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
+    doubt: float = Field(0.3, ge=0)
+    """How far the references' slopes may be off in training, as a part of themselves."""
+    doubt_others: float = Field(0.05, ge=0)
+    """The same for all slopes, as a part of the domain's slope on its own rows."""
+    discount: float = Field(0.8, gt=0, le=1)
+    """What a round still counts after each later one."""
+    misfit: float = Field(0.1, ge=0)
+    """How far a round may be from the law, as a part of its change, besides measured noise."""
+    explore: float = Field(0.1, ge=0, le=1)
+    """Known changes of the logarithms of shares in the first two rounds where no slopes were
+    measured with the references: without them nothing tells the domains' effects apart."""
+    irreducible: float = Field(0.9, ge=0, lt=1)
+    """The part of a reference loss that no training takes away."""
+    exponent: float = Field(0.5, gt=0)
+    """How steeply reducible loss falls with exposure, where no curve was measured."""
+
+
 class GuardParams(Params):
     """When expansion ends because the other domains keep forgetting."""
 
@@ -153,13 +217,42 @@ class GuardParams(Params):
     anew once it is back within the threshold."""
 
 
+class TargetShareParams(Params):
+    """Where the targets' share lies under ``rule: constrained``, all targets together."""
+
+    start: float = Field(0.7, gt=0, lt=1)
+    """The first round's."""
+    least: float = Field(0.5, ge=0, lt=1)
+    """No round's is below."""
+    most: float = Field(0.9, gt=0, le=1)
+    """No round's is above."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.least <= self.start <= self.most:
+            raise ValueError(
+                f"least {self.least:g} <= start {self.start:g} <= most {self.most:g} must hold"
+            )
+        return self
+
+
 class ExpandParams(_PotentialParams):
-    """Algorithm 3: raise one domain and keep the others."""
+    """Raise one domain, or several, and keep the others."""
 
     name: Literal["expand"] = "expand"
     """Which strategy this is."""
-    target: str
-    """The domain to raise."""
+    target: str | list[str]
+    """The domain to raise; ``rule: constrained`` takes a list too."""
+    rule: Literal["paper", "constrained"] = "paper"
+    """``paper``: Algorithm 3, a gate on what is being forgotten. ``constrained``: the targets'
+    lowest loss subject to ``objective.tolerance`` for each other domain, by its forecast at the
+    end of training."""
+    target_share: TargetShareParams = TargetShareParams()
+    """Bounds of the targets' share (``rule: constrained``)."""
+    margin: float = Field(0.5, ge=0)
+    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
     """How far a closed gate moves the shares towards what is being forgotten (open in the
     paper; chosen on validation data, docs/results.md)."""
@@ -178,6 +271,43 @@ class ExpandParams(_PotentialParams):
     and the others share the rest anew (the paper can be read both ways)."""
     guard: GuardParams = GuardParams()
     """When training ends because the others keep forgetting."""
+
+    @model_validator(mode="after")
+    def _rules_keep_to_their_own(self) -> Self:
+        paper = {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
+        constrained = {"target_share", "margin", "law"}
+        other = constrained if self.rule == "paper" else paper
+        if strange := sorted(other & self.model_fields_set):
+            raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"target must name domains, each once, got {self.target!r}")
+        if self.rule == "paper" and len(self.targets) > 1:
+            raise ValueError("several targets need rule: constrained")
+        return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The domains to raise."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return self.rule == "paper" and self.potential == "reference"
+
+
+class MixingLawParams(AdaptiveParams):
+    """Learns how shares move losses, and takes the shares that are forecast to end best."""
+
+    name: Literal["mixing_law"] = "mixing_law"
+    """Which strategy this is."""
+    stay: Literal["proportional", "uniform", "initial"] = "proportional"
+    """The shares to stay at while nothing is known to be better: the stratified mix, 1/k each, or
+    the initial mixture."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt and followed."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain's share falls below this."""
 
 
 class DoremiParams(_SignalParams):
@@ -219,6 +349,7 @@ StrategyParams = Annotated[
     | CustomParams
     | FosterParams
     | ExpandParams
+    | MixingLawParams
     | DoremiParams
     | OdmParams,
     Field(discriminator="name"),

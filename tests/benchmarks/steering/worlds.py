@@ -116,7 +116,7 @@ def _raw(rng: np.random.Generator, spread: float) -> World:
         patience=8.0,
         overfit=0.0,
         row_noise=0.10,
-        change_noise=0.22,
+        change_noise=0.06,
         sizes=np.full(k, 1 / k),
     )
 
@@ -225,23 +225,26 @@ def budget(rounds: int, schedule: str) -> Array:
 class Meter:
     """What is measured of a training: the same rows each time, so that changes are paired.
 
-    The level on these rows is off by ``row_noise``; a change is off by ``change_noise`` of the
-    loss over a whole training, most of it of one kind all along (some rows are slow learners).
+    The level on these rows is off by ``row_noise``, as a factor: that is what most of the measured
+    9.3 % (first of eight rounds) to .1 % (last) of the paired changes are, 10 % of the change
+    itself. Beyond it a change is off by ``change_noise`` of the loss over a whole training and by
+    3 % of itself, most of it of one kind all along (some rows are slow learners).
+    ``rows`` is the seed of the rows, which all runs on the data share; ``rng`` is the run's own.
     """
 
-    def __init__(self, world: World, rng: np.random.Generator) -> None:
+    def __init__(self, world: World, rows: int, rng: np.random.Generator) -> None:
         self._world, self._rng = world, rng
-        k = world.floor.size
-        self.level = 1 + world.row_noise * rng.standard_normal(k)
-        self._slow = rng.standard_normal(k)
+        k, drawn = world.floor.size, np.random.default_rng([rows, 9])
+        self.level = np.maximum(1 + world.row_noise * drawn.standard_normal(k), 0.5)
+        self._slow = drawn.standard_normal(k)
         self.offset = np.zeros(k)
 
     def moved(self, before: Array, after: Array, learning: float) -> Array:
-        """Note a change (k,); returns its paired standard errors (k,)."""
-        error = self._world.change_noise * learning * after + 0.05 * np.abs(after - before)
+        """Note a change (k,); returns the standard errors of ln(after / before) (k,)."""
+        error = self._world.change_noise * learning * after + 0.03 * np.abs(after - before)
         fresh = self._rng.standard_normal(error.size)
         self.offset = self.offset + error * (0.8 * self._slow + 0.6 * fresh)
-        return error * self.level
+        return error / after
 
     def read(self, loss: Array) -> Array:
         """The measured losses (k,)."""
