@@ -200,7 +200,7 @@ class LawParams(Params):
     measured with the references: without them nothing tells the domains' effects apart."""
     irreducible: float = Field(0.9, ge=0, lt=1)
     """The part of a reference loss that no training takes away."""
-    exponent: float = Field(0.5, gt=0)
+    exponent: float = Field(0.3, gt=0)
     """How steeply reducible loss falls with exposure, where no curve was measured."""
 
 
@@ -226,6 +226,8 @@ class TargetShareParams(Params):
     """No round's is below."""
     most: float = Field(0.9, gt=0, le=1)
     """No round's is above."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain's share falls below this: the first rows of a domain keep most of it."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -249,7 +251,7 @@ class ExpandParams(_PotentialParams):
     end of training."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
-    margin: float = Field(0.5, ge=0)
+    margin: float = Field(1.0, ge=0)
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""

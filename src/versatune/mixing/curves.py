@@ -21,6 +21,9 @@ USUAL, USUAL_SPREAD = 0.5, 0.7
 """The exponent to expect and the standard deviation of its logarithm: one curve of a few noisy
 points says little about its own curvature."""
 
+MEMORISED = 0.3
+"""What the floor of a domain is multiplied with when its reference run memorised its rows."""
+
 LEAST_ERROR = 0.05
 """A slope's standard error is at least this part of it."""
 
@@ -51,7 +54,8 @@ def law_of(
     Raises VersatuneError when a run is missing, or never measured a domain after step 0.
     """
     k = len(domains)
-    floor = irreducible * np.array([references[name] for name in domains])
+    part = [MEMORISED if memorised(curves, name) else 1.0 for name in domains]
+    floor = irreducible * np.array(part) * np.array([references[name] for name in domains])
     first = np.array([_base(curves, name) for name in domains])
     at = reducible(first, floor)
     exponent = np.empty(k)
@@ -69,6 +73,20 @@ def law_of(
             )
     slows = (slopes >= 0).astype(np.float64)
     return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows)
+
+
+def memorised(curves: Mapping[str, Sequence[Point]], name: str) -> bool:
+    """Whether a run on ``name`` alone ended because its rows were memorised: its loss rose again.
+
+    By more than a standard error of its change since the base; then other rows can still take the
+    domain's loss below its reference.
+    """
+    own = [p for p in curves.get(name, ()) if name in p.losses]
+    if not own:
+        return False
+    losses = [p.losses[name] for p in own]
+    rise = np.log(losses[-1] / min(losses))
+    return bool(rise > 0.2 * own[-1].stderrs.get(name, 0.0) and losses[-1] > min(losses))
 
 
 def curve_exponent(learning: Array, left: Array) -> float:

@@ -173,22 +173,22 @@ def fit(prior: Law, records: Sequence[Record], discount: float = 1.0, misfit: fl
 
 
 def without_references(first: Record, floor: Array, exponent: Array) -> Law:
-    """A weak prior from one record alone: half of what was gained comes from a domain's own rows.
+    """A weak prior from one record alone, in which all domains are taken to be alike.
 
-    The other half is shared by all rows alike; both may be off by as much as they are, and the
-    domains are taken to be alike (the median of their rates), so that nothing but later records
-    tells them apart.
+    Half of what the first round's gains (least squares over its shares) say a domain's own rows
+    are worth is theirs; the median of what is left is what any rows do to any domain, which may be
+    forgetting. Later records tell the domains apart.
     """
     before, after = reducible(first.before, floor), reducible(first.after, floor)
-    rate = np.abs(gained(before, after, exponent)) / max(first.learning, 1e-12)
-    common = np.full(rate.size, max(float(np.median(rate)), 1e-6))
-    k = rate.size
-    slopes = np.tile(common[:, None] / 2, (1, k))
-    spread = np.tile(common[:, None] / 2, (1, k))
-    own = np.arange(k)
-    slopes[own, own] += common / 2 * k
-    spread[own, own] = common * k
-    return Law(slopes, diagonal_covariance(spread), exponent, floor, before, np.ones((k, k)))
+    rate = gained(before, after, exponent) / max(first.learning, 1e-12)
+    x, k = first.weights, first.weights.size
+    own = max(float(x @ rate) / float(x @ x) / 2, 0.1 * float(np.abs(rate).max()), 1e-6)
+    shared = float(np.median(rate - own * x))
+    diagonal = np.eye(k)
+    slopes = shared + own * diagonal
+    spread = (abs(shared) / 2 + 0.1 * own) * (1 - diagonal) + 0.7 * own * diagonal
+    slows = (slopes >= 0).astype(np.float64)
+    return Law(slopes, diagonal_covariance(spread), exponent, floor, before, slows)
 
 
 def diagonal_covariance(stderr: Array) -> Array:

@@ -18,6 +18,10 @@ from versatune.mixing.shares import Array, normalised
 NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
 EXPLORING_ROUNDS = 2
 
+LEAN = 0.25
+"""Standard errors by which equal shares must be forecast better than the stratified mix to be what
+the shares stay at: neither is the safer one, so little is asked for."""
+
 
 class _Forecasting(Adaptive):
     """The common part: what a round did is recorded, and the law fitted to all records."""
@@ -28,11 +32,15 @@ class _Forecasting(Adaptive):
         """``stay``: the shares to stay at without signal; ``start``: the first round's, if so."""
         super().__init__(params, context, start)
         self._law: LawParams = params.law
+        # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.
+        self._doubt = np.zeros(len(context.domains))
         self._stay = self._bounds().keep(stay)
         self._start = self._bounds().keep(start)
         if context.law is not None and context.base_loss is not None and context.learning:
             loss = np.asarray(context.base_loss, dtype=np.float64)
-            self._start = self._best(self._fitted(loss), loss, context.learning)
+            law = self._fitted(loss)
+            self._stay = self._anchor(law, loss, context.learning)
+            self._start = self._best(law, loss, context.learning)
         elif context.law is None:
             self._start = self._explored(self._start, 0)
 
@@ -51,6 +59,8 @@ class _Forecasting(Adaptive):
             stderr=np.asarray(signals.change_stderr, dtype=np.float64),
         )
         memory.records.append(record.to_json())
+        if signals.since_base_stderr is not None:
+            self._doubt = np.asarray(signals.since_base_stderr, dtype=np.float64)
         left = learning if signals.learning_left is None else signals.learning_left
         if left <= 0:
             return now.weights, "nothing is left to steer", None
@@ -94,6 +104,10 @@ class _Forecasting(Adaptive):
     def _best(self, law: Law, loss: Array, left: float) -> Array:
         return best_shares(self._outlook(law, loss, left), self._bounds())
 
+    def _anchor(self, law: Law, loss: Array, left: float) -> Array:  # noqa: ARG002
+        """The shares to stay at, by what was measured with the references."""
+        return self._stay
+
     def _bounds(self) -> Bounds:
         return Bounds(self._floor, self._cap)
 
@@ -119,6 +133,15 @@ class MixingLaw(_Forecasting):
     def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:
         super().__init__(params, context, stay, stay)
 
+    def _anchor(self, law: Law, loss: Array, left: float) -> Array:
+        """Equal shares instead, where they are forecast to end better (:data:`LEAN`)."""
+        outlook, objective = self._outlook(law, loss, left), self._objective()
+        uniform = self._bounds().keep(np.full(loss.size, 1 / loss.size))
+        away = uniform - self._stay
+        error = float(np.sqrt(away @ outlook.gradient_covariance() @ away))
+        ends = [objective.surrogate(outlook.forecast(x)[0])[0] for x in (self._stay, uniform)]
+        return uniform if ends[0] - ends[1] > LEAN * self._law.caution * error else self._stay
+
 
 class Constrained(_Forecasting):
     """The targets' lowest forecast loss, each other domain's forecast within its tolerance.
@@ -136,7 +159,7 @@ class Constrained(_Forecasting):
         self._share, self._margin = params.target_share, params.margin
         self._is_target = np.zeros(len(context.domains), dtype=bool)
         self._is_target[list(self._targets)] = True
-        self._lower_bound, self._upper_bound = params.floor, params.cap
+        self._lower_bound, self._upper_bound = max(params.floor, self._share.floor), params.cap
         start = np.maximum(mix, 1e-3)
         for part, size in (
             (self._is_target, self._share.start),
@@ -154,7 +177,8 @@ class Constrained(_Forecasting):
 
     def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
         objective = self._objective()
-        limits = np.where(self._is_target, np.inf, objective.limits())
+        limits = objective.limits(self._doubt) - self._margin * self._doubt * loss
+        limits = np.where(self._is_target, np.inf, limits)
         counted = self._is_target / max(self._is_target.sum(), 1) / objective.first
         return Outlook(
             law=law,

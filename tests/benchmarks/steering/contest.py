@@ -29,10 +29,11 @@ from versatune.intervals import mean_stderr, t_interval
 from versatune.mixing.config import ObjectiveParams, StrategyParams
 from versatune.mixing.curves import Point, law_of
 from versatune.mixing.interface import Context, Signals
-from versatune.mixing.law import Law
 from versatune.mixing.strategies import make_strategy
 
 DOMAINS = tuple("abcdef")
+
+Curves = dict[str, list[Point]]
 
 PATIENCE = 3
 """Measurements without a new minimum before a reference run ends."""
@@ -82,13 +83,13 @@ def search(score: Callable[[Array], Array], start: Array, steps: int = 14, n: in
     return best
 
 
-def references(world: World, seed: int, total: float) -> tuple[Array, Law]:
-    """Reference losses and the law, by runs on each domain alone that anneal."""
+def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
+    """Reference losses and their curves, by runs on each domain alone that anneal."""
     rng = np.random.default_rng([seed, 1])
     k = len(DOMAINS)
     parts = budget(20, "cosine")
     parts = parts * total / parts.sum()
-    curves: dict[str, list[Point]] = {}
+    curves: Curves = {}
     reached = {}
     for j, name in enumerate(DOMAINS):
         mix = np.eye(k)[j][None]
@@ -118,7 +119,7 @@ def references(world: World, seed: int, total: float) -> tuple[Array, Law]:
                 break
         curves[name] = points
         reached[name] = min(own)
-    return np.array([reached[n] for n in DOMAINS]), law_of(DOMAINS, curves, reached)
+    return np.array([reached[n] for n in DOMAINS]), curves
 
 
 def play(
@@ -126,7 +127,7 @@ def play(
     spec: dict[str, Any],
     parts: Array,
     seed: int,
-    known: tuple[Array, Law],
+    known: tuple[Array, Curves],
     objective: ObjectiveParams,
 ) -> Array:
     """True losses (k,) at the end of a training steered by a strategy of the library."""
@@ -136,6 +137,7 @@ def play(
     state = world.begin(1)
     before = world.loss(state)[0]
     knows = spec.get("_references", True)
+    floor = params.law.irreducible if hasattr(params, "law") else 0.9
     context = Context(
         domains=DOMAINS,
         initial=world.sizes,
@@ -144,7 +146,9 @@ def play(
         reference_loss=known[0] if knows else None,
         base_loss=meter.read(before),
         objective=objective,
-        law=known[1] if knows else None,
+        law=law_of(DOMAINS, known[1], dict(zip(DOMAINS, known[0], strict=True)), floor)
+        if knows
+        else None,
         learning=float(parts.sum()),
     )
     strategy = make_strategy(params, context)
