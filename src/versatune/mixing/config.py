@@ -63,6 +63,11 @@ class _Named(Params):
         """Whether reference losses must be measured for this strategy."""
         return False
 
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return False
+
 
 class UniformParams(_Named):
     """The same share for every domain."""
@@ -180,7 +185,7 @@ class FosterParams(_PotentialParams):
 
 
 class LawParams(Params):
-    """How a mixing law is learnt and followed (``mixing_law``, and ``expand`` under constraints)."""
+    """How ``mixing_law``, and ``expand`` under constraints, learn what a share does."""
 
     caution: float = Field(1.0, ge=0)
     """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
@@ -297,6 +302,11 @@ class ExpandParams(_PotentialParams):
         """Whether reference losses must be measured for this strategy."""
         return self.rule == "paper" and self.potential == "reference"
 
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return self.rule == "constrained"
+
 
 class MixingLawParams(AdaptiveParams):
     """Learns how shares move losses, and takes the shares that are forecast to end best."""
@@ -310,6 +320,11 @@ class MixingLawParams(AdaptiveParams):
     """How the effect of shares is learnt and followed."""
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain's share falls below this."""
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return True
 
 
 class DoremiParams(_SignalParams):

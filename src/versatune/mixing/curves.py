@@ -89,6 +89,63 @@ def memorised(curves: Mapping[str, Sequence[Point]], name: str) -> bool:
     return bool(rise > 0.2 * own[-1].stderrs.get(name, 0.0) and losses[-1] > min(losses))
 
 
+def reached(losses: Array) -> tuple[float, int]:
+    """The loss a run reached and where: the last one where it is lowest, else a smooth minimum.
+
+    ``losses`` shape (n,), the base model's first. The least of many noisy numbers is too low by
+    their noise, so a minimum on the way is averaged with its neighbours, (1, 2, 1) / 4. The base
+    model's own loss stands where training only raised it.
+    """
+    at = int(np.argmin(losses))
+    if at in (0, losses.size - 1):
+        return float(losses[at]), at
+    return float(losses[at - 1] + 2 * losses[at] + losses[at + 1]) / 4, at
+
+
+def still_falling(losses: Array, learning: Array, part: float = 0.02) -> bool:
+    """Whether a run that went to its end would go lower: what its last tenth of learning tells.
+
+    Lowest at the end, and in the last part of its learning amount (at least a tenth) still falling
+    so that as much again would take off more than ``part`` of the loss. shape (n,) each.
+    """
+    if losses.size < 2 or int(np.argmin(losses)) != losses.size - 1:
+        return False
+    before = np.flatnonzero(learning <= 0.9 * learning[-1])
+    start = int(before[-1]) if before.size else 0
+    amount = float(learning[-1] - learning[start])
+    fall = float(np.log(losses[start] / losses[-1]))
+    return fall / max(amount, 1e-12) * float(learning[-1]) * 0.5 > part
+
+
+def measured_at(rounds: int, affordable: int) -> tuple[int, ...]:
+    """After which of ``rounds`` to measure all domains: 0, and at most ``affordable`` doublings.
+
+    Spread over 1, 2, 4, ... ``rounds``, the last always among them; empty when none is affordable.
+    """
+    doublings = [1 << i for i in range(rounds.bit_length()) if 1 << i < rounds] + [rounds]
+    if affordable < 1:
+        return ()
+    chosen = np.linspace(len(doublings) - 1, 0, min(affordable, len(doublings))).round().astype(int)
+    return (0, *sorted({doublings[i] for i in chosen}))
+
+
+def law_facts(reference_losses: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The law by the curves in ``reference_losses``, as JSON with ``domains``; None without any."""
+    entries = reference_losses["domains"]
+    curves = points_of(reference_losses)
+    if set(curves) != set(entries):
+        return None
+    if any(not _measures_all(run, entries) for run in curves.values()):
+        return None
+    references = {name: float(entry["nats_per_token"]) for name, entry in entries.items()}
+    return {"domains": list(entries), **law_of(list(entries), curves, references).to_json()}
+
+
+def _measures_all(run: Sequence[Point], names: Mapping[str, Any]) -> bool:
+    later = [p for p in run if p.step > 0]
+    return all(any(name in p.losses for p in later) for name in names)
+
+
 def curve_exponent(learning: Array, left: Array) -> float:
     """b of left = (1 + a E / b)^-b by least squares in ln(left), kept near what is usual.
 

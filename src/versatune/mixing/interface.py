@@ -36,7 +36,7 @@ class Context:
     """r_j, held-out nats per token at the early-stopped minimum of a model of that domain."""
     base_loss: Array | None = None
     """l_j(0), the base model's held-out loss, measured before the first round."""
-    objective: ObjectiveParams = ObjectiveParams()
+    objective: ObjectiveParams = field(default_factory=ObjectiveParams)
     """What is to be minimised, and each domain's tolerance."""
     law: Law | None = None
     """Slopes of every domain's loss under every other's rows, measured with the references."""

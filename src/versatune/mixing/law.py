@@ -70,8 +70,14 @@ class Law:
         """From :meth:`to_json`, or from numbers written by hand."""
         slopes = np.asarray(value["slopes"], dtype=np.float64)
         stderr = np.asarray(value["stderr"], dtype=np.float64)
-        rest = [np.asarray(value[key], dtype=np.float64) for key in ("exponent", "floor", "at")]
-        return cls(slopes, diagonal_covariance(stderr), *rest, slows=(slopes >= 0).astype(np.float64))
+        return cls(
+            slopes,
+            diagonal_covariance(stderr),
+            exponent=np.asarray(value["exponent"], dtype=np.float64),
+            floor=np.asarray(value["floor"], dtype=np.float64),
+            at=np.asarray(value["at"], dtype=np.float64),
+            slows=(slopes >= 0).astype(np.float64),
+        )
 
     def doubted(self, own: float, others: float) -> Self:
         """The law as a prior for another training: its slopes may be off by parts of themselves.
@@ -104,7 +110,8 @@ class Record:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Self:
         """From :meth:`to_json`."""
-        return cls(**{k: v if k == "learning" else np.array(v) for k, v in value.items()})
+        arrays = {k: np.array(v, dtype=np.float64) for k, v in value.items() if k != "learning"}
+        return cls(learning=float(value["learning"]), **arrays)
 
 
 def reducible(loss: Array, floor: Array) -> Array:
@@ -159,7 +166,8 @@ def fit(prior: Law, records: Sequence[Record], discount: float = 1.0, misfit: fl
         before, after = (reducible(v, prior.floor) for v in (record.before, record.after))
         got = gained(before, after, prior.exponent) / record.learning
         steep = np.maximum(1.0, (before / after) ** (1 / prior.exponent))
-        error = (record.stderr * record.after / after * steep / record.learning) ** 2 + (misfit * got) ** 2
+        noise = record.stderr * record.after / after * steep / record.learning
+        error = noise**2 + (misfit * got) ** 2
         # A change that happened half way stands for the slopes half way.
         features = prior.now(np.sqrt(before * after)) * record.weights
         trust = discount**age / np.maximum(error, 1e-12 + 1e-6 * got**2)

@@ -171,9 +171,7 @@ class Constrained(_Forecasting):
 
     def _bounds(self) -> Bounds:
         share = self._share
-        return Bounds(
-            self._lower_bound, self._upper_bound, self._targets, share.least, share.most
-        )
+        return Bounds(self._lower_bound, self._upper_bound, self._targets, share.least, share.most)
 
     def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
         objective = self._objective()

@@ -41,6 +41,7 @@ def train(
     initial_weights: Mapping[str, float] | None = None,
     reference_losses: Mapping[str, float] | None = None,
     detected_shares: Mapping[str, float] | None = None,
+    law: Mapping[str, Any] | None = None,
     folder: Path,
     on_round: OnRound | None = None,
 ) -> TrainResult:
@@ -48,6 +49,7 @@ def train(
 
     ``initial_weights`` P(0), ``detected_shares`` and ``reference_losses`` (held-out nats per
     token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
+    ``law``: slopes measured with the references (:func:`versatune.training.reference.law_facts`).
     ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``validation_loss/law``
     and so on); those of rounds an earlier run finished come first.
 
@@ -66,6 +68,7 @@ def train(
         initial_weights=_plain(initial_weights),
         reference_losses=_plain(reference_losses),
         detected_shares=_plain(detected_shares),
+        law=dict(law) if law is not None and params.strategy.uses_law else None,
     )
     return run_job(job, on_round)
 

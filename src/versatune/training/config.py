@@ -5,7 +5,13 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from versatune.mixing.config import PlanParams, StrategyParams, UniformParams, Unit
+from versatune.mixing.config import (
+    ObjectiveParams,
+    PlanParams,
+    StrategyParams,
+    UniformParams,
+    Unit,
+)
 from versatune.params import Params
 
 
@@ -54,6 +60,8 @@ class TrainParams(PlanParams):
     """Optimiser steps in a round."""
     strategy: StrategyParams = UniformParams()
     """How the weights follow the losses."""
+    objective: ObjectiveParams = ObjectiveParams()
+    """What the strategy minimises, and by which the best round is chosen."""
     unit: Unit = "tokens"
     """What a weight is a share of."""
 
@@ -154,14 +162,20 @@ class ReferenceParams(Params):
     """Measurements without a new minimum before the run ends."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Part of the steps over which the learning rate rises."""
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """Schedule over `max_steps`: a reference that does not anneal lies above what a training that
+    does reaches. Not given: as in `train`."""
+    transfer: float = Field(0.1, ge=0, le=1)
+    """Part of a run's cost that measuring it on all other domains may take (forward passes on
+    their held-out rows, up to once at every doubling of its steps): from that comes what a share of
+    one domain does to the others. 0 measures none."""
     heldout_rows: int | None = Field(32, ge=1)
     """Validation rows measured; null measures all. Not given: as in `train`, so that references
     and losses are of the same rows."""
     seed: int = 0
     """Order of rows. Not given: as in `train`."""
     learning_rate: float = Field(2e-5, gt=0)
-    """Peak learning rate, afterwards constant, since the end is not known beforehand. Not given:
-    as in `train`."""
+    """Peak learning rate. Not given: as in `train`."""
     weight_decay: float = Field(0.0, ge=0)
     """Weight decay of AdamW. Not given: as in `train`."""
     adam_beta1: float = Field(0.9, ge=0, lt=1)

@@ -39,16 +39,20 @@ class Job(BaseModel):
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
+    law: dict[str, Any] | None = None
+    """Slopes measured with the references; given to strategies that use them alone."""
     only: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
     """End after so many rounds without a new best."""
+    all_at: tuple[int, ...] = ()
+    """With ``only``: after these rounds (0: the base model) the other domains are measured too."""
     keeps: bool = True
     """Whether there are checkpoints and a trained model, or the history alone."""
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the result."""
-        inputs = {
+        inputs: dict[str, Any] = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
             "train": self.params.deciding(),
@@ -58,5 +62,9 @@ class Job(BaseModel):
             "only": self.only,
             "patience": self.patience,
         }
+        if self.law is not None:
+            inputs["law"] = self.law
+        if self.all_at:
+            inputs["all_at"] = self.all_at
         # A trained model stays what it is; a reference is nothing but the loss of its rows.
         return inputs if self.keeps else {**inputs, "row_choice": ROW_CHOICE}

@@ -2,19 +2,27 @@
 
 The paper's public code took training losses after memorising, which are near 0 and make every
 learnable potential about 1. Here each domain has a run of its own with a held-out measurement
-every few steps; the reference is the minimum, the base model's own loss included.
+every few steps; the reference is what it reaches, the base model's own loss included. The curve is
+kept, and several times on the way the other domains are measured too (forward passes alone): what
+a share of one domain does to the others (:mod:`versatune.mixing.curves`).
 """
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import FolderRef
+import numpy as np
+
+from versatune.artifacts import FolderRef, read_json
+from versatune.mixing.curves import Point, measured_at, reached, still_falling
+from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import run_job
+from versatune.training.budget import learning_by_round
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.training.job import Job
+from versatune.training.job import HISTORY, Job
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +46,13 @@ def measure_references(
     if params.proxy is not None:
         model = CheckpointRef.of_folder(params.proxy)
         data = store_for(store, base, model, params.folder / "tokenized")
-    domains = {}
+    domains, scale = {}, {}
     for name in names:
         found = _measure(data, model, params, name)
         if data is not store:
+            own = found["nats_per_token"]
             found |= _in_tokens_of(store, name, params, found["bits_per_byte"])
+            scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "validation"}
         logger.info(
             "reference of %s: %.4f nats per token at step %d",
@@ -50,6 +60,9 @@ def measure_references(
             found["nats_per_token"],
             found["step"],
         )
+    for entry in domains.values():
+        if scale:
+            entry["curve"] = _in_tokens(entry, scale)
     return {
         "mode": "measure",
         "model": model.name,
@@ -91,7 +104,7 @@ def _measure(
         adam_beta1=params.adam_beta1,
         adam_beta2=params.adam_beta2,
         max_grad_norm=params.max_grad_norm,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type=params.lr_scheduler_type,
         warmup_ratio=params.warmup_ratio,
         per_device_train_batch_size=params.per_device_train_batch_size,
         gradient_accumulation_steps=params.gradient_accumulation_steps,
@@ -108,20 +121,77 @@ def _measure(
         base=model,
         params=train,
         folder=train.folder,
+        all_at=measured_at(train.rounds, _affordable(store, name, params, train)),
         key="references",
         only=name,
         patience=params.patience,
         keeps=False,
     )
-    history = run_job(job).history
-    best = history.sort_values("validation_loss", kind="stable").iloc[0]
+    result = run_job(job)
+    rows = result.history.sort_values("round").to_dict("records")
+    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(train))])
+    others = {o["round"]: o for o in read_json(result.model_ref.path / HISTORY)["others"]}
+    curve = [_point(row, learning, others.get(row["round"]), name) for row in rows]
+    losses = np.array([row["validation_loss"] for row in rows])
+    value, at = reached(losses)
+    if len(rows) == train.rounds + 1 and still_falling(losses, learning):
+        logger.warning(
+            "The reference run of %s ended at references.max_steps (%d) while its loss was still "
+            "falling: more steps would give a lower reference.",
+            name,
+            params.max_steps,
+        )
+    bits = float(rows[at]["validation_bits_per_byte"])
     return {
-        "nats_per_token": float(best["validation_loss"]),
-        "bits_per_byte": float(best["validation_bits_per_byte"]),
-        "stderr": float(best["validation_stderr"]),
-        "step": int(best["step"]),
-        "steps_run": int(history["step"].max()),
+        "nats_per_token": value,
+        "bits_per_byte": bits * value / float(losses[at]),
+        "stderr": float(rows[at]["validation_stderr"]),
+        "step": int(rows[at]["step"]),
+        "steps_run": int(rows[-1]["step"]),
+        "curve": [point.model_dump() for point in curve],
     }
+
+
+def _point(
+    row: Mapping[Any, Any], learning: Array, others: dict[str, Any] | None, name: str
+) -> Point:
+    """One round of a reference run; ``others``: what was measured of the other domains."""
+    stderr = row["since_base_stderr"]
+    known = stderr is not None and not math.isnan(stderr)
+    also: dict[str, dict[str, float]] = others or {"losses": {}, "stderrs": {}}
+    return Point(
+        step=int(row["step"]),
+        learning=float(learning[int(row["round"])]),
+        losses={name: float(row["validation_loss"]), **also["losses"]},
+        stderrs={**({name: float(stderr)} if known else {}), **also["stderrs"]},
+    )
+
+
+def _affordable(store: FolderRef, name: str, params: ReferenceParams, train: TrainParams) -> int:
+    """How often all other domains can be measured within ``params.transfer`` of the run's cost.
+
+    A token costs a third in a forward pass of what it costs in a training step.
+    """
+    if params.transfer == 0:
+        return 0
+    tokens = 0.0
+    for other, entry in store.facts["validation"].items():
+        if other != name and entry["rows"]:
+            rows = min(params.heldout_rows or entry["rows"], entry["rows"])
+            tokens += entry["tokens"] / entry["rows"] * rows
+    if not tokens:
+        return 0
+    step = train.per_device_train_batch_size * train.gradient_accumulation_steps * train.max_length
+    trained = train.rounds * train.steps_per_round * step
+    return max(1, int(params.transfer * trained / (tokens / 3)))
+
+
+def _in_tokens(entry: dict[str, Any], scale: dict[str, float]) -> list[dict[str, Any]]:
+    """The curve of a proxy with another tokenizer, each domain's losses times ``scale``."""
+    return [
+        {**point, "losses": {n: loss * scale[n] for n, loss in point["losses"].items()}}
+        for point in entry["curve"]
+    ]
 
 
 def _in_tokens_of(

@@ -11,12 +11,15 @@ import numpy as np
 
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.intervals import log_ratio
 from versatune.mixing.draws import DrawState
 from versatune.mixing.formulas import Array
+from versatune.mixing.law import Law
 from versatune.mixing.planner import Planner, RoundPlan
 from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
+from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 
 
@@ -28,6 +31,9 @@ class Known:
     detected_shares: Mapping[str, float] | None = None
     reference_losses: Mapping[str, float] | None = None
     """Held-out nats per token, in tokens of the model that is trained."""
+    law: Mapping[str, Any] | None = None
+    """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
+    ``domains``."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,10 @@ class Mixture:
         self.round = 0
         """Rounds finished."""
         self.history: list[dict[str, Any]] = []
+        self.others: list[dict[str, Any]] = []
+        """Losses of domains that are not trained on: ``round``, ``losses`` and ``stderrs`` of
+        their logarithms since the first, by domain."""
+        self._others_base: dict[str, HeldOut] = {}
         self.ended: str | None = None
         """Why training ended before its last round."""
         self.rolls_back = False
@@ -75,6 +85,10 @@ class Mixture:
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
         self._base: list[float] = []
+        self._learning = learning_by_round(params)
+        # Nats of each held-out row by domain, of the base model and of the last measurement.
+        self._base_rows: list[list[float]] = []
+        self._last_rows: list[list[float]] = []
 
     @property
     def begun(self) -> bool:
@@ -93,13 +107,18 @@ class Mixture:
 
     def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
         """Start from the base model's losses l(0): round 0 of the history."""
+        self._base_rows = self._last_rows = self._rows_of(base)
         self._make_strategy([base[name].nats_per_token for name in self.domains])
         assert self._strategy is not None
         self._weights = self._strategy.initial()
         nothing = [math.nan] * len(self.domains)
         self._note(
             base,
-            {"learnable_potential": nothing, "forgetting_degree": nothing},
+            {
+                "learnable_potential": nothing,
+                "forgetting_degree": nothing,
+                "since_base_stderr": None,
+            },
             "the base model",
             Spent(seconds, seconds, 0),
             {},
@@ -132,9 +151,21 @@ class Mixture:
         started = time.monotonic()
         losses = np.array([heldout[name].nats_per_token for name in self.domains])
         self.round += 1
+        rows = self._rows_of(heldout)
         decision = self._strategy.update(
-            Signals(self.round, step, self._weights, losses, train_loss)
+            Signals(
+                self.round,
+                step,
+                self._weights,
+                losses,
+                train_loss,
+                change_stderr=_paired(self._last_rows, rows),
+                since_base_stderr=_paired(self._base_rows, rows),
+                learning=float(self._learning[self.round - 1]),
+                learning_left=float(self._learning[self.round :].sum()),
+            )
         )
+        self._last_rows = rows
         if decision.best:
             self.best_round = self.round
         spent = Spent(
@@ -149,7 +180,9 @@ class Mixture:
             "epochs_seen": self.planner.epochs_seen(plan.state),
             "train_loss": train_loss,
         }
+        since_base = _paired(self._base_rows, rows)
         signals = {
+            "since_base_stderr": since_base,
             "learnable_potential": decision.learnable_potential,
             "forgetting_degree": decision.forgetting_degree,
         }
@@ -161,6 +194,21 @@ class Mixture:
             self.ended, self.rolls_back = decision.reason, decision.stop == "rollback"
         return decision
 
+    def note_others(self, measured: Mapping[str, HeldOut]) -> None:
+        """Keep the losses of domains that are not trained on, after this round."""
+        base = self._others_base = self._others_base or dict(measured)
+        errors = _paired(
+            [list(base[name].row_nats) for name in base],
+            [list(measured[name].row_nats) for name in base],
+        )
+        self.others.append(
+            {
+                "round": self.round,
+                "losses": {name: h.nats_per_token for name, h in measured.items()},
+                "stderrs": {} if errors is None else dict(zip(base, errors.tolist(), strict=True)),
+            }
+        )
+
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds, at a round's end or within a round."""
         assert self._strategy is not None
@@ -170,6 +218,8 @@ class Mixture:
             "draws": self._draws.to_json(),
             "strategy": self._strategy.state_dict(),
             "base_losses": self._base,
+            "base_rows": self._base_rows,
+            "last_rows": self._last_rows,
             "history": self.history,
             "ended": self.ended,
             "rolls_back": self.rolls_back,
@@ -181,6 +231,7 @@ class Mixture:
         self._make_strategy(state["base_losses"])
         assert self._strategy is not None
         self._strategy.load_state_dict(state["strategy"])
+        self._base_rows, self._last_rows = state["base_rows"], state["last_rows"]
         self.round, self._weights = state["round"], np.array(state["weights"])
         self._draws = DrawState.from_json(state["draws"])
         self.history = list(state["history"])
@@ -214,8 +265,25 @@ class Mixture:
                 counts=np.array(counts, dtype=np.float64),
                 reference_loss=self._by_domain(self._known.reference_losses, "the references"),
                 base_loss=np.array(base),
+                objective=self.params.objective,
+                law=self._known_law(),
+                learning=float(self._learning.sum()),
             ),
         )
+
+    def _rows_of(self, measured: Mapping[str, HeldOut]) -> list[list[float]]:
+        return [list(measured[name].row_nats) for name in self.domains]
+
+    def _known_law(self) -> Law | None:
+        law = self._known.law
+        if law is None or not self.params.strategy.uses_law:
+            return None
+        if tuple(law["domains"]) != self.domains:
+            raise VersatuneError(
+                f"the references' slopes are of {', '.join(law['domains'])}, but the tokenised "
+                f"store has {', '.join(self.domains)}: run the mixture pipeline again."
+            )
+        return Law.from_json({key: law[key] for key in law if key != "domains"})
 
     def _by_domain(self, values: Mapping[str, float] | None, what: str) -> Array | None:
         if values is None:
@@ -276,6 +344,17 @@ class Mixture:
                     "reason": reason,
                 }
             )
+
+
+def _paired(before: list[list[float]], after: list[list[float]]) -> Array | None:
+    """Standard error of ln(after / before) by domain, of the same rows; None without rows.
+
+    A single row has none; it counts as 1, which no strategy takes for a signal.
+    """
+    if not all(map(len, before)) or [len(b) for b in before] != [len(a) for a in after]:
+        return None
+    errors = [log_ratio(np.array(b), np.array(a))[1] for b, a in zip(before, after, strict=True)]
+    return np.nan_to_num(np.array(errors), nan=1.0)
 
 
 def _number(value: Any) -> float | None:

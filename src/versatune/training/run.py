@@ -41,7 +41,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
     layout = choose_layout(model, params.packing, longest)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
-    known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
+    known = Known(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )
@@ -55,6 +55,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         saves=job.keeps,
         patience=job.patience,
         on_round=on_round,
+        others=TokenizedSplit.load(job.store, "validation") if job.all_at else None,
+        others_at=job.all_at,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
@@ -188,7 +190,8 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
         if job.keeps:
             save_final(job, staged)
             shutil.rmtree(folder, ignore_errors=True)
-        write_json(job.folder / HISTORY, {"ended": mixture.ended, "rows": mixture.history})
+        record = {"ended": mixture.ended, "rows": mixture.history, "others": mixture.others}
+        write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 
 

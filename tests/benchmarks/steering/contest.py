@@ -204,33 +204,36 @@ def expanding(
     ``oracle``: the static mix with the lowest target loss that keeps every other domain.
     """
     k = len(DOMAINS)
+    target, others = np.eye(k)[0], (1 - np.eye(k)[0]) / (k - 1)
     result: dict[str, list[list[float]]] = {name: [] for name in [*specs, "oracle"]}
     for seed in seeds:
-        world = make(np.random.default_rng(seed))
-        parts = budget(rounds, schedule)
+        world, parts = make(np.random.default_rng(seed)), budget(rounds, schedule)
         base = world.loss(world.begin(1))[0]
         limit = base * (1 + tolerance)
-        others = (1 - np.eye(k)[0]) / (k - 1)
-        only = base[0] - static(world, np.eye(k)[:1], parts)[0, 0]
+        only = base[0] - static(world, target[None], parts)[0, 0]
         known = references(world, seed, float(parts.sum()))
-
-        def note(name: str, end: Array) -> None:
+        oracle = search(_held_back(world, parts, limit), 0.7 * target + 0.3 * others, steps=20)
+        for name, spec in [*specs.items(), ("oracle", {})]:
+            if "name" in spec:
+                end = play(world, spec, parts, seed, known, ObjectiveParams(tolerance=tolerance))
+            else:
+                share = spec.get("_share")
+                mix = oracle if share is None else share * target + (1 - share) * others
+                end = static(world, mix[None], parts)[0]
             least = float(((limit - end) / base)[1:].min())
-            result[name].append([float((base[0] - end[0]) / only), least])  # noqa: B023
-
-        def score(mixes: Array) -> Array:
-            ends = static(world, mixes, parts)  # noqa: B023
-            return ends[:, 0] + 30 * np.maximum(ends - limit, 0)[:, 1:].sum(1)  # noqa: B023
-
-        oracle = search(score, 0.7 * np.eye(k)[0] + 0.3 * others, steps=20)
-        note("oracle", static(world, oracle[None], parts)[0])
-        for name, spec in specs.items():
-            if "_share" in spec:
-                mix = spec["_share"] * np.eye(k)[0] + (1 - spec["_share"]) * others
-                note(name, static(world, mix[None], parts)[0])
-                continue
-            note(name, play(world, spec, parts, seed, known, ObjectiveParams(tolerance=tolerance)))
+            result[name].append([float((base[0] - end[0]) / only), least])
     return {name: np.array(rows) for name, rows in result.items()}
+
+
+def _held_back(world: World, parts: Array, limit: Array) -> Callable[[Array], Array]:
+    """The first domain's loss, made dear where another one's is above its limit."""
+
+    def score(mixes: Array) -> Array:
+        ends = static(world, mixes, parts)
+        result: Array = ends[:, 0] + 30 * np.maximum(ends - limit, 0)[:, 1:].sum(1)
+        return result
+
+    return score
 
 
 def said(values: Array, scale: float = 1.0) -> str:
@@ -267,8 +270,8 @@ def main() -> None:
                     found = expanding(EXPAND[name], seeds, rounds, schedule, EXPANDING, tolerance)
                     for strategy, rows in found.items():
                         print(
-                            f"| {where} | {strategy} | {said(rows[:, 0])} | {said(rows[:, 1], 100)} "
-                            f"| {(rows[:, 1] >= -0.005).mean():.2f} |",
+                            f"| {where} | {strategy} | {said(rows[:, 0])} "
+                            f"| {said(rows[:, 1], 100)} | {(rows[:, 1] >= -0.005).mean():.2f} |",
                             flush=True,
                         )
 

@@ -8,6 +8,7 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import train
@@ -38,6 +39,7 @@ def train_model(
         params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
+        law=law_facts(reference_losses),
         detected_shares={
             name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
         },
