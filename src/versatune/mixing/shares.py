@@ -48,6 +48,8 @@ def bounded_shares(weights: npt.ArrayLike, floor: npt.ArrayLike, cap: npt.ArrayL
         raise ValueError(
             f"no shares fit the bounds: floors sum to {low.sum():.6g}, caps to {reachable:.6g}"
         )
+    if ((low <= old) & (old <= high)).all():
+        return old
     result = low.copy()
     result[positive] = _clipped_to(
         1.0 - float(low[~positive].sum()), old[positive], low[positive], high[positive]

@@ -20,7 +20,6 @@ from versatune.mixing.curves import Point, measured_at, reached, still_falling
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import run_job
-from versatune.training.budget import learning_by_round
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.job import HISTORY, Job
 
@@ -89,7 +88,9 @@ def store_for(
 def _measure(
     store: FolderRef, model: CheckpointRef, params: ReferenceParams, name: str
 ) -> dict[str, Any]:
-    """The minimum of one domain's run."""
+    """What one domain's run reached, and its curve."""
+    from versatune.training.budget import learning_by_round
+
     steps = min(params.eval_steps, params.max_steps)
     train = TrainParams(
         folder=params.folder / name,
@@ -172,15 +173,17 @@ def _affordable(store: FolderRef, name: str, params: ReferenceParams, train: Tra
 
     A token costs a third in a forward pass of what it costs in a training step.
     """
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.heldout import chosen_rows
+
     if params.transfer == 0:
         return 0
-    tokens = 0.0
-    for other, entry in store.facts["validation"].items():
-        if other != name and entry["rows"]:
-            rows = min(params.heldout_rows or entry["rows"], entry["rows"])
-            tokens += entry["tokens"] / entry["rows"] * rows
-    if not tokens:
+    split = TokenizedSplit.load(store, "validation")
+    rows = chosen_rows(split, params.heldout_rows)
+    others = [r for other, r in zip(split.domains, rows, strict=True) if other != name]
+    if not others:
         return 0
+    tokens = int(split.lengths[np.concatenate(others)].sum())
     step = train.per_device_train_batch_size * train.gradient_accumulation_steps * train.max_length
     trained = train.rounds * train.steps_per_round * step
     return max(1, int(params.transfer * trained / (tokens / 3)))
