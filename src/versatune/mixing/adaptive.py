@@ -174,7 +174,7 @@ class Odm(Adaptive):
         measured = _published_signal(self._params.signal, now)
         reward = rivals.odm_reward(memory.reward, measured, self._params.decay)
         memory.reward = reward.tolist()
-        new = rivals.odm_update(reward, max(now.signals.step, 1))
+        new = rivals.odm_update(self._params.scale * reward, max(now.signals.step, 1))
         top = int(np.argmax(reward))
         reason = f"largest reward {reward[top]:.2f} in {self.context.domains[top]}"
         return self._bounded(new), reason, None

@@ -350,6 +350,10 @@ class OdmParams(_SignalParams):
     """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
+    scale: float = Field(1.0, gt=0)
+    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
+    update at each step. The few updates of rounds hardly move shares with that: 5 lets them
+    differ (5 did best where it was tried, docs/results.md)."""
 
 
 StaticParams = Annotated[

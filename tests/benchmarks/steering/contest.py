@@ -22,6 +22,7 @@ from tests.benchmarks.steering.worlds import (
     TUNING,
     Array,
     Meter,
+    State,
     World,
     budget,
 )
@@ -42,7 +43,9 @@ FOSTERING: dict[str, dict[str, Any]] = {
     "proportional": {"name": "proportional"},
     "foster_uniform": {"name": "foster", "start": "uniform"},
     "odm": {"name": "odm"},
-    "doremi_heldout": {"name": "doremi", "signal": "validation"},
+    "odm_fair": {"name": "odm", "signal": "validation", "scale": 5.0},
+    "doremi": {"name": "doremi"},
+    "doremi_fair": {"name": "doremi", "signal": "validation"},
     "mixing_law": {"name": "mixing_law"},
     "mixing_law_without_references": {"name": "mixing_law", "_references": False},
 }
@@ -122,6 +125,11 @@ def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
     return np.array([reached[n] for n in DOMAINS]), curves
 
 
+def memory(state: State) -> Array:
+    """Training losses as parts of held-out ones: rows seen again are remembered."""
+    return np.asarray(1 / (1 + 0.15 * state.seen[0]))
+
+
 def play(
     world: World,
     spec: dict[str, Any],
@@ -163,10 +171,10 @@ def play(
         decision = strategy.update(
             Signals(
                 number,
-                number,
+                number * 50,
                 weights,
                 seen,
-                seen * 0.9,
+                seen * memory(state),
                 change_stderr=error,
                 since_base_stderr=since,
                 learning=float(part),
