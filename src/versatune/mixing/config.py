@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from versatune.params import Params
 
@@ -37,6 +37,22 @@ class ObjectiveParams(Params):
     tolerance: Allowance | dict[str, Allowance] = Field(0.0, union_mode="left_to_right")
     """How far a domain may end above the base model's loss: a part of that loss, or ``{stderrs:
     2}``; one for all domains, or by domain (0 for those not named)."""
+
+    @field_validator("tolerance", mode="before")
+    @classmethod
+    def _is_a_tolerance(cls, value: object) -> object:
+        by_domain = value if isinstance(value, dict) and set(value) != {"stderrs"} else {"": value}
+        for name, one in by_domain.items():
+            number = one.get("stderrs") if isinstance(one, dict) and len(one) == 1 else one
+            if isinstance(one, InStderrs):
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+                where = f" of {name}" if name else ""
+                raise ValueError(
+                    f"tolerance{where} must be a part of the base model's loss (0 or more), or "
+                    f"{{stderrs: 0 or more}}, or one of these by domain; got {one!r}"
+                )
+        return value
 
     @model_validator(mode="after")
     def _weights_go_with_weighted(self) -> Self:
@@ -352,8 +368,7 @@ class OdmParams(_SignalParams):
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
     scale: float = Field(1.0, gt=0)
     """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
-    update at each step. The few updates of rounds hardly move shares with that: 5 lets them
-    differ (5 did best where it was tried, docs/results.md)."""
+    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
 
 
 StaticParams = Annotated[
