@@ -66,11 +66,10 @@ class _Forecasting(Adaptive):
             return now.weights, "nothing is left to steer", None
         law = self._fitted(now.loss)
         best = self._best(law, now.loss, left)
-        new = self._bounds().keep(_part_way(now.weights, best, self._law.move))
+        stays = np.array_equal(best, self._stay)
+        new = best if stays else self._bounds().keep(_part_way(now.weights, best, self._law.move))
         if self.context.law is None and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
-        elif np.array_equal(best, self._stay):
-            new = best
         return new, self._reason(law, now.loss, left, best), None
 
     def _fitted(self, loss: Array) -> Law:
@@ -113,6 +112,8 @@ class _Forecasting(Adaptive):
 
     def _explored(self, weights: Array, number: int) -> Array:
         """``weights`` with every domain a known part more or less, by the bits of its number."""
+        if self._law.explore == 0:
+            return weights
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
         return self._bounds().keep(normalised(weights * np.exp(self._law.explore * sign)))
 

@@ -1,15 +1,18 @@
 """Reference losses: minima of held-out curves, cached by domain, and without any run."""
 
 import math
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import chosen_rows, heldout_losses
 from versatune.training import ReferenceParams, TrainParams, reference
@@ -56,6 +59,59 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert not list((tmp_path / "r" / name).glob("*.safetensors"))
 
 
+def test_the_curve_is_kept_and_the_other_domains_are_measured_on_the_way(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    params = ReferenceParams(folder=tmp_path / "r", **TINY, transfer=1.0)
+    found = measure_references(tiny_store, tiny_checkpoint, params)
+    names = list(found["domains"])
+    alone = heldout_losses(
+        load_model(tiny_checkpoint),
+        TokenizedSplit.load(tiny_store, "validation"),
+        rows_per_domain=6,
+        batch_tokens=500,
+        progress=False,
+    )
+    for name, entry in found["domains"].items():
+        curve = entry["curve"]
+        assert [p["step"] for p in curve] == list(range(0, entry["steps_run"] + 1, 2))
+        assert all(a["learning"] < b["learning"] for a, b in pairwise(curve))
+        assert {p["step"] for p in curve if set(p["losses"]) == set(names)} >= {0, 2, 4}
+        assert all(name in p["losses"] for p in curve)
+        for other in names:
+            assert curve[0]["losses"][other] == pytest.approx(alone[other].nats_per_token)
+        assert all(p["stderrs"][name] > 0 for p in curve[1:])
+        assert entry["nats_per_token"] <= curve[0]["losses"][name]
+    facts = law_facts(found)
+    assert facts is not None and facts["domains"] == names
+    assert (np.diag(facts["slopes"]) > 0).all()
+
+
+def test_without_transfer_each_run_measures_its_own_domain_alone(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    params = ReferenceParams(folder=tmp_path / "r", **TINY, transfer=0.0)
+    found = measure_references(tiny_store, tiny_checkpoint, params)
+    for name, entry in found["domains"].items():
+        assert all(set(p["losses"]) == {name} for p in entry["curve"])
+    assert law_facts(found) is None
+
+
+def test_a_run_cut_off_while_falling_is_warned_about(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    short = {**TINY, "max_steps": 4, "lr_scheduler_type": "constant"}
+    measure_references(tiny_store, tiny_checkpoint, ReferenceParams(folder=tmp_path / "a", **short))
+    assert "references.max_steps (4) while its loss was still falling" in caplog.text
+    caplog.clear()
+    idle = {**short, "learning_rate": 1e-30}
+    measure_references(tiny_store, tiny_checkpoint, ReferenceParams(folder=tmp_path / "b", **idle))
+    assert "still falling" not in caplog.text
+
+
 def test_runs_train_as_their_parameters_say(
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
@@ -66,7 +122,7 @@ def test_runs_train_as_their_parameters_say(
         "lora": {"r": 4}, "weight_decay": 0.1, "adam_beta1": 0.8, "adam_beta2": 0.95,
         "max_grad_norm": 0.5, "loss_guard": 7.0, "attn_implementation": "eager", "seed": 3,
         "gradient_accumulation_steps": 2, "bf16": True, "dtype": "bfloat16", "packing": False,
-        "gradient_checkpointing": True, "warmup_ratio": 0.1,
+        "gradient_checkpointing": True, "warmup_ratio": 0.1, "lr_scheduler_type": "linear",
     }  # fmt: skip
     params = ReferenceParams.model_validate({"folder": tmp_path / "r", **TINY, **given})
     jobs: list[Job] = []
