@@ -153,9 +153,8 @@ class RoundCallback(TrainerCallback):
     def _measure_others(self) -> None:
         if self._others is not None and self._mixture.round in self._others_at:
             measured = self._heldout(self._others)
-            self._mixture.note_others(
-                {name: h for name, h in measured.items() if name not in self._mixture.domains}
-            )
+            others = {n: h for n, h in measured.items() if n not in self._mixture.domains}
+            self._mixture.rows_measured.note_others(self._mixture.round, others)
 
     def _heldout(self, split: TokenizedSplit) -> dict[str, HeldOut]:
         args = self._trainer.args

@@ -11,7 +11,6 @@ import numpy as np
 
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.intervals import log_ratio
 from versatune.mixing.draws import DrawState
 from versatune.mixing.formulas import Array
 from versatune.mixing.law import Law
@@ -21,6 +20,7 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
+from versatune.training.paired import PairedRows
 
 
 @dataclass(frozen=True)
@@ -70,10 +70,6 @@ class Mixture:
         self.round = 0
         """Rounds finished."""
         self.history: list[dict[str, Any]] = []
-        self.others: list[dict[str, Any]] = []
-        """Losses of domains that are not trained on: ``round``, ``losses`` and ``stderrs`` of
-        their logarithms since the first, by domain."""
-        self._others_base: dict[str, HeldOut] = {}
         self.ended: str | None = None
         """Why training ended before its last round."""
         self.rolls_back = False
@@ -86,9 +82,7 @@ class Mixture:
         self._weights: Array = np.zeros(len(train.domains))
         self._base: list[float] = []
         self._learning = learning_by_round(params)
-        # Nats of each held-out row by domain, of the base model and of the last measurement.
-        self._base_rows: list[list[float]] = []
-        self._last_rows: list[list[float]] = []
+        self.rows_measured = PairedRows(train.domains)
 
     @property
     def begun(self) -> bool:
@@ -107,7 +101,7 @@ class Mixture:
 
     def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
         """Start from the base model's losses l(0): round 0 of the history."""
-        self._base_rows = self._last_rows = self._rows_of(base)
+        self.rows_measured.begin(base)
         self._make_strategy([base[name].nats_per_token for name in self.domains])
         assert self._strategy is not None
         self._weights = self._strategy.initial()
@@ -151,7 +145,7 @@ class Mixture:
         started = time.monotonic()
         losses = np.array([heldout[name].nats_per_token for name in self.domains])
         self.round += 1
-        rows = self._rows_of(heldout)
+        change_stderr, since_base = self.rows_measured.moved(heldout)
         decision = self._strategy.update(
             Signals(
                 self.round,
@@ -159,13 +153,12 @@ class Mixture:
                 self._weights,
                 losses,
                 train_loss,
-                change_stderr=_paired(self._last_rows, rows),
-                since_base_stderr=_paired(self._base_rows, rows),
+                change_stderr=change_stderr,
+                since_base_stderr=since_base,
                 learning=float(self._learning[self.round - 1]),
                 learning_left=float(self._learning[self.round :].sum()),
             )
         )
-        self._last_rows = rows
         if decision.best:
             self.best_round = self.round
         spent = Spent(
@@ -180,7 +173,6 @@ class Mixture:
             "epochs_seen": self.planner.epochs_seen(plan.state),
             "train_loss": train_loss,
         }
-        since_base = _paired(self._base_rows, rows)
         signals = {
             "since_base_stderr": since_base,
             "learnable_potential": decision.learnable_potential,
@@ -194,21 +186,6 @@ class Mixture:
             self.ended, self.rolls_back = decision.reason, decision.stop == "rollback"
         return decision
 
-    def note_others(self, measured: Mapping[str, HeldOut]) -> None:
-        """Keep the losses of domains that are not trained on, after this round."""
-        base = self._others_base = self._others_base or dict(measured)
-        errors = _paired(
-            [list(base[name].row_nats) for name in base],
-            [list(measured[name].row_nats) for name in base],
-        )
-        self.others.append(
-            {
-                "round": self.round,
-                "losses": {name: h.nats_per_token for name, h in measured.items()},
-                "stderrs": {} if errors is None else dict(zip(base, errors.tolist(), strict=True)),
-            }
-        )
-
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds, at a round's end or within a round."""
         assert self._strategy is not None
@@ -218,8 +195,7 @@ class Mixture:
             "draws": self._draws.to_json(),
             "strategy": self._strategy.state_dict(),
             "base_losses": self._base,
-            "base_rows": self._base_rows,
-            "last_rows": self._last_rows,
+            "rows_measured": self.rows_measured.state(),
             "history": self.history,
             "ended": self.ended,
             "rolls_back": self.rolls_back,
@@ -231,7 +207,7 @@ class Mixture:
         self._make_strategy(state["base_losses"])
         assert self._strategy is not None
         self._strategy.load_state_dict(state["strategy"])
-        self._base_rows, self._last_rows = state["base_rows"], state["last_rows"]
+        self.rows_measured.load(state["rows_measured"])
         self.round, self._weights = state["round"], np.array(state["weights"])
         self._draws = DrawState.from_json(state["draws"])
         self.history = list(state["history"])
@@ -270,9 +246,6 @@ class Mixture:
                 learning=float(self._learning.sum()),
             ),
         )
-
-    def _rows_of(self, measured: Mapping[str, HeldOut]) -> list[list[float]]:
-        return [list(measured[name].row_nats) for name in self.domains]
 
     def _known_law(self) -> Law | None:
         law = self._known.law
@@ -344,17 +317,6 @@ class Mixture:
                     "reason": reason,
                 }
             )
-
-
-def _paired(before: list[list[float]], after: list[list[float]]) -> Array | None:
-    """Standard error of ln(after / before) by domain, of the same rows; None without rows.
-
-    A single row has none; it counts as 1, which no strategy takes for a signal.
-    """
-    if not all(map(len, before)) or [len(b) for b in before] != [len(a) for a in after]:
-        return None
-    errors = [log_ratio(np.array(b), np.array(a))[1] for b, a in zip(before, after, strict=True)]
-    return np.nan_to_num(np.array(errors), nan=1.0)
 
 
 def _number(value: Any) -> float | None:

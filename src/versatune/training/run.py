@@ -190,7 +190,11 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
         if job.keeps:
             save_final(job, staged)
             shutil.rmtree(folder, ignore_errors=True)
-        record = {"ended": mixture.ended, "rows": mixture.history, "others": mixture.others}
+        record = {
+            "ended": mixture.ended,
+            "rows": mixture.history,
+            "others": mixture.rows_measured.others,
+        }
         write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()
 
