@@ -263,4 +263,9 @@ def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
 def _may_roll_back(params: TrainParams) -> bool:
     from versatune.mixing.config import ExpandParams
 
-    return isinstance(params.strategy, ExpandParams) and params.strategy.guard.action == "rollback"
+    strategy = params.strategy
+    return (
+        isinstance(strategy, ExpandParams)
+        and strategy.rule == "paper"
+        and strategy.guard.action == "rollback"
+    )
