@@ -8,6 +8,7 @@ for the learning amount that is left.
 import numpy as np
 
 from versatune.domains import choose
+from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams
 from versatune.mixing.interface import Context, Now, Stop
@@ -17,6 +18,9 @@ from versatune.mixing.shares import Array, normalised
 
 NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
 EXPLORING_ROUNDS = 2
+
+MOST_DOMAINS = 100
+"""The law's uncertainty is k^3 numbers, and it is worked out after each round."""
 
 LEAN = 0.25
 """Standard errors by which equal shares must be forecast better than the stratified mix to be what
@@ -30,6 +34,12 @@ class _Forecasting(Adaptive):
         self, params: MixingLawParams | ExpandParams, context: Context, start: Array, stay: Array
     ) -> None:
         """``stay``: the shares to stay at without signal; ``start``: the first round's, if so."""
+        if len(context.domains) > MOST_DOMAINS:
+            raise VersatuneError(
+                f"strategy {params.name!r} learns what each domain does to each other one, and "
+                f"{len(context.domains)} domains are more than the {MOST_DOMAINS} it can take: "
+                "join some, or choose foster, doremi or odm."
+            )
         super().__init__(params, context, start)
         self._law: LawParams = params.law
         # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from tests.unit.mixing.test_law import law
 from versatune.errors import VersatuneError
-from versatune.mixing.config import ExpandParams, ObjectiveParams
+from versatune.mixing.config import ExpandParams, MixingLawParams, ObjectiveParams
 from versatune.mixing.interface import Context, Decision, Signals, Strategy
 from versatune.mixing.law import Law, advance
 from versatune.mixing.strategies import StrategyParams, make_strategy
@@ -198,6 +198,35 @@ def test_nothing_is_steered_when_nothing_is_left() -> None:
 def test_parameters_are_refused(given: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         ExpandParams.model_validate(given)
+
+
+@pytest.mark.parametrize("k", [1, 40])
+def test_one_domain_and_many(k: int) -> None:
+    """One domain has nothing to share; many are worked out in time."""
+    context = Context(tuple(f"d{j}" for j in range(k)), counts=np.ones(k), base_loss=np.ones(k))
+    strategy = make_strategy(MixingLawParams(), context)
+    weights = strategy.initial()
+    for number in range(1, 4):
+        loss = np.full(k, 0.8**number)
+        weights = strategy.update(
+            Signals(
+                number,
+                number,
+                weights,
+                loss,
+                change_stderr=np.full(k, 0.01),
+                learning=0.1,
+                learning_left=0.5,
+            )
+        ).weights
+    assert weights.sum() == pytest.approx(1)
+    assert k > 1 or weights[0] == 1
+
+
+def test_too_many_domains_are_refused() -> None:
+    context = Context(tuple(f"d{j}" for j in range(101)), counts=np.ones(101))
+    with pytest.raises(VersatuneError, match="101 domains are more than the 100"):
+        make_strategy(MixingLawParams(), context)
 
 
 def test_worst_needs_references() -> None:
