@@ -149,18 +149,30 @@ def advance(law: Law, y: Array, weights: Array, learning: float) -> tuple[Array,
     return end, per_p[:, None] * learns + per_n[:, None] * forgets
 
 
-def fit(prior: Law, records: Sequence[Record], discount: float = 1.0, misfit: float = 0.1) -> Law:
+def fit(
+    prior: Law,
+    records: Sequence[Record],
+    discount: float = 1.0,
+    misfit: float = 0.1,
+    unit: float | None = None,
+) -> Law:
     """The slopes after ``records``, oldest first: Bayesian linear regression from ``prior``.
 
     Row i: gained_i / E = sum_j a_ij (its factor at the time) x_j, with the standard error of the
     change and, besides, ``misfit`` of what was gained, since the law is not exact. A record
-    counts ``discount`` less for each one after it. The prior is the ridge; with no record it is
-    what comes out.
+    counts ``discount`` times as much for each ``unit`` of learning that came after it (None: for
+    each record), so that many short rounds are remembered as long as few long ones. Held-out
+    rows are the same in each round, and slow ones stay slow, so all records together are as
+    certain as one and not as many: they tell the domains apart by their different shares. The
+    prior is the ridge; with no record it is what comes out.
     """
     k = prior.floor.size
     precision = np.linalg.inv(prior.covariance)
     wanted = np.einsum("iab,ib->ia", precision, prior.slopes)
-    for age, record in enumerate(reversed(records)):
+    amounts = [record.learning / unit if unit else 1.0 for record in reversed(records)]
+    weights = discount ** np.concatenate([[0.0], np.cumsum(amounts)])[: len(records)]
+    alike = max(float(weights.sum()), 1.0)
+    for weight, record in zip(weights, reversed(records), strict=True):
         if record.learning <= 0:
             continue
         before, after = (reducible(v, prior.floor) for v in (record.before, record.after))
@@ -170,7 +182,7 @@ def fit(prior: Law, records: Sequence[Record], discount: float = 1.0, misfit: fl
         error = noise**2 + (misfit * got) ** 2
         # A change that happened half way stands for the slopes half way.
         features = prior.now(np.sqrt(before * after)) * record.weights
-        trust = discount**age / np.maximum(error, 1e-12 + 1e-6 * got**2)
+        trust = weight / alike / np.maximum(error, 1e-12 + 1e-6 * got**2)
         precision = precision + trust[:, None, None] * features[:, :, None] * features[:, None, :]
         wanted = wanted + (trust * got)[:, None] * features
     covariance = np.linalg.inv(precision)

@@ -75,7 +75,7 @@ class LawParams(Params):
     doubt_others: float = Field(0.05, ge=0)
     """The same for all slopes, as a part of the domain's slope on its own rows."""
     discount: float = Field(0.8, gt=0, le=1)
-    """What a round still counts after each later one."""
+    """What a round still counts after each eighth of the training's learning amount."""
     misfit: float = Field(0.1, ge=0)
     """How far a round may be from the law, as a part of its change, besides measured noise."""
     explore: float = Field(0.1, ge=0, le=1)

@@ -22,6 +22,9 @@ EXPLORING_ROUNDS = 2
 MOST_DOMAINS = 100
 """The law's uncertainty is k^3 numbers, and it is worked out after each round."""
 
+MEMORY = 8
+"""The parts of the training by which ``discount`` counts: a round of eight at a constant rate."""
+
 LEAN = 0.25
 """Standard errors by which equal shares must be forecast better than the stratified mix to be what
 the shares stay at: neither is the safer one, so little is asked for."""
@@ -92,7 +95,9 @@ class _Forecasting(Adaptive):
             floor = self._floor_of(loss)
             exponent = np.full(loss.size, params.exponent)
             prior = without_references(records[0], floor, exponent)
-        return fit(prior, records, params.discount, params.misfit)
+        whole = self.context.learning
+        unit = whole / MEMORY if whole else None
+        return fit(prior, records, params.discount, params.misfit, unit)
 
     def _floor_of(self, loss: Array) -> Array:
         reference = self.context.reference_loss
