@@ -184,6 +184,10 @@ class ExpandParams(_PotentialParams):
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
+    from_references: bool = False
+    """Start from slopes measured with the references (``rule: constrained``). Those are of runs
+    that see no row of the other domains; a few rows keep most of what such runs forget, so they
+    made the first rounds too careful where it was tried (docs/results.md)."""
     sigma: float = Field(4.0, ge=0)
     """How far a closed gate moves the shares towards what is being forgotten (open in the
     paper; chosen on validation data, docs/results.md)."""
@@ -206,7 +210,7 @@ class ExpandParams(_PotentialParams):
     @model_validator(mode="after")
     def _rules_keep_to_their_own(self) -> Self:
         paper = {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
-        constrained = {"target_share", "margin", "law"}
+        constrained = {"target_share", "margin", "law", "from_references"}
         other = constrained if self.rule == "paper" else paper
         if strange := sorted(other & self.model_fields_set):
             raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
@@ -229,7 +233,7 @@ class ExpandParams(_PotentialParams):
     @property
     def uses_law(self) -> bool:
         """Whether this strategy starts from slopes measured with the references, if there are."""
-        return self.rule == "constrained"
+        return self.rule == "constrained" and self.from_references
 
 
 class MixingLawParams(AdaptiveParams):

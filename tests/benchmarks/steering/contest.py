@@ -56,12 +56,17 @@ EXPANDING: dict[str, dict[str, Any]] = {
     "static_0.7": {"_share": 0.7},
     "static_0.8": {"_share": 0.8},
     "expand_paper": {"name": "expand", "target": "a"},
-    "constrained": {"name": "expand", "target": "a", "rule": "constrained"},
-    "constrained_without_references": {
+    "constrained": {
         "name": "expand",
         "target": "a",
         "rule": "constrained",
         "_references": False,
+    },
+    "constrained_from_references": {
+        "name": "expand",
+        "target": "a",
+        "rule": "constrained",
+        "from_references": True,
     },
 }
 
