@@ -6,7 +6,16 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from versatune.domains import by_domain
+from versatune.mixing.objective_config import (
+    InStderrs,
+    Kind,
+    LawParams,
+    ObjectiveParams,
+    TargetShareParams,
+)
 from versatune.params import Params
+
+__all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
 """What a share is a share of: examples, tokens, or tokens that have a label."""
@@ -23,6 +32,11 @@ class _Named(Params):
     @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
+        return False
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
         return False
 
 
@@ -157,12 +171,26 @@ class GuardParams(Params):
 
 
 class ExpandParams(_PotentialParams):
-    """Algorithm 3: raise one domain and keep the others."""
+    """Raise one domain, or several, and keep the others."""
 
     name: Literal["expand"] = "expand"
     """Which strategy this is."""
-    target: str
-    """The domain to raise."""
+    target: str | list[str]
+    """The domain to raise; ``rule: constrained`` takes a list too."""
+    rule: Literal["paper", "constrained"] = "paper"
+    """``paper``: Algorithm 3, a gate on what is being forgotten. ``constrained``: the targets'
+    lowest loss subject to ``objective.tolerance`` for each other domain, by its forecast at the
+    end of training."""
+    target_share: TargetShareParams = TargetShareParams()
+    """Bounds of the targets' share (``rule: constrained``)."""
+    margin: float = Field(1.0, ge=0)
+    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt (``rule: constrained``)."""
+    from_references: bool = False
+    """Start from slopes measured with the references (``rule: constrained``). Those are of runs
+    that see no row of the other domains; a few rows keep most of what such runs forget, so they
+    made the first rounds too careful where it was tried (docs/results.md)."""
     sigma: float = Field(4.0, ge=0)
     """How far a closed gate moves the shares towards what is being forgotten (open in the
     paper; chosen on validation data, docs/results.md)."""
@@ -181,6 +209,56 @@ class ExpandParams(_PotentialParams):
     and the others share the rest anew (the paper can be read both ways)."""
     guard: GuardParams = GuardParams()
     """When training ends because the others keep forgetting."""
+
+    @model_validator(mode="after")
+    def _rules_keep_to_their_own(self) -> Self:
+        paper = {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
+        constrained = {"target_share", "margin", "law", "from_references"}
+        other = constrained if self.rule == "paper" else paper
+        fields, given = type(self).model_fields, self.model_fields_set
+        # By value: parameters that were written out and read again have every field.
+        strange = sorted(n for n in other & given if getattr(self, n) != fields[n].default)
+        if strange:
+            raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"target must name domains, each once, got {self.target!r}")
+        if self.rule == "paper" and len(self.targets) > 1:
+            raise ValueError("several targets need rule: constrained")
+        return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The domains to raise."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return self.rule == "paper" and self.potential == "reference"
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return self.rule == "constrained" and self.from_references
+
+
+class MixingLawParams(AdaptiveParams):
+    """Learns how shares move losses, and takes the shares that are forecast to end best."""
+
+    name: Literal["mixing_law"] = "mixing_law"
+    """Which strategy this is."""
+    stay: Literal["proportional", "uniform", "initial"] = "proportional"
+    """The shares to stay at while nothing is known to be better: the stratified mix, 1/k each, or
+    the initial mixture."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt and followed."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain's share falls below this."""
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return True
 
 
 class DoremiParams(_SignalParams):
@@ -206,6 +284,9 @@ class OdmParams(_SignalParams):
     """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
+    scale: float = Field(1.0, gt=0)
+    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
+    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
 
 
 StaticParams = Annotated[
@@ -222,6 +303,7 @@ StrategyParams = Annotated[
     | CustomParams
     | FosterParams
     | ExpandParams
+    | MixingLawParams
     | DoremiParams
     | OdmParams,
     Field(discriminator="name"),

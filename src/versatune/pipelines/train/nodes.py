@@ -8,6 +8,7 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.curves import law_facts
 from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
@@ -48,6 +49,7 @@ def train_model(
         params=params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
+        law=law_facts(reference_losses) if params.strategy.uses_law else None,
         detected_shares={
             name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
         },
