@@ -1,9 +1,15 @@
 """Parameters of the strategies and of the round planner."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from versatune.domains import by_domain
 from versatune.mixing.objective_config import (
@@ -212,19 +218,19 @@ class ExpandParams(_PotentialParams):
 
     @model_validator(mode="after")
     def _rules_keep_to_their_own(self) -> Self:
-        paper = {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
-        constrained = {"target_share", "margin", "law", "from_references"}
-        other = constrained if self.rule == "paper" else paper
-        fields, given = type(self).model_fields, self.model_fields_set
-        # By value: parameters that were written out and read again have every field.
-        strange = sorted(n for n in other & given if getattr(self, n) != fields[n].default)
-        if strange:
+        if strange := sorted(_OF_OTHER_RULE[self.rule] & self.model_fields_set):
             raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"target must name domains, each once, got {self.target!r}")
+        by_domain(dict.fromkeys(self.targets))
         if self.rule == "paper" and len(self.targets) > 1:
             raise ValueError("several targets need rule: constrained")
         return self
+
+    @model_serializer(mode="wrap")
+    def _own_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what the other rule uses, so that what is written out can be read again."""
+        return {k: v for k, v in handler(self).items() if k not in _OF_OTHER_RULE[self.rule]}
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -240,6 +246,15 @@ class ExpandParams(_PotentialParams):
     def uses_law(self) -> bool:
         """Whether this strategy starts from slopes measured with the references, if there are."""
         return self.rule == "constrained" and self.from_references
+
+
+_OF_OTHER_RULE = {
+    "paper": frozenset({"target_share", "margin", "law", "from_references"}),
+    "constrained": frozenset(
+        {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
+    ),
+}
+"""Parameters of ``expand`` by the rule that has no use for them."""
 
 
 class MixingLawParams(AdaptiveParams):

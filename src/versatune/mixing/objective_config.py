@@ -1,10 +1,11 @@
 """Parameters of what is minimised, and of how the strategies that forecast learn and move."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from versatune.domains import by_domain
 from versatune.params import Params
 
 Kind = Literal["mean", "relative", "worst", "weighted"]
@@ -49,6 +50,11 @@ class ObjectiveParams(Params):
                     f"{{stderrs: 0 or more}}, or one of these by domain; got {one!r}"
                 )
         return value
+
+    @field_validator("weights", "tolerance", mode="after")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return by_domain(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _weights_go_with_weighted(self) -> Self:

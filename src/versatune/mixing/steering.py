@@ -10,7 +10,7 @@ import numpy as np
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
-from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams
+from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, Now, Stop
 from versatune.mixing.law import Law, Record, fit, without_references
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
@@ -30,6 +30,20 @@ LEAN = 0.25
 the shares stay at: neither is the safer one, so little is asked for."""
 
 
+def learns_effects(params: StrategyParams) -> bool:
+    """Whether a strategy learns what each domain does to each other one."""
+    constrained = isinstance(params, ExpandParams) and params.rule == "constrained"
+    return constrained or isinstance(params, MixingLawParams)
+
+
+def too_many_domains(strategy: str, n: int) -> str:
+    """What to say of more than :data:`MOST_DOMAINS` domains."""
+    return (
+        f"strategy {strategy!r} learns what each domain does to each other one, and {n} domains "
+        f"are more than the {MOST_DOMAINS} it can take: join some, or choose foster, doremi or odm"
+    )
+
+
 class _Forecasting(Adaptive):
     """The common part: what a round did is recorded, and the law fitted to all records."""
 
@@ -38,11 +52,7 @@ class _Forecasting(Adaptive):
     ) -> None:
         """``stay``: the shares to stay at without signal; ``start``: the first round's, if so."""
         if len(context.domains) > MOST_DOMAINS:
-            raise VersatuneError(
-                f"strategy {params.name!r} learns what each domain does to each other one, and "
-                f"{len(context.domains)} domains are more than the {MOST_DOMAINS} it can take: "
-                "join some, or choose foster, doremi or odm."
-            )
+            raise VersatuneError(f"{too_many_domains(params.name, len(context.domains))}.")
         super().__init__(params, context, start)
         self._law: LawParams = params.law
         # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.

@@ -18,11 +18,13 @@ from versatune.mixing.config import (
     AdaptiveParams,
     CustomParams,
     ExpandParams,
+    ObjectiveParams,
     StrategyParams,
     Unit,
 )
 from versatune.mixing.formulas import uniform_weights
 from versatune.mixing.shares import bounded_shares
+from versatune.mixing.steering import MOST_DOMAINS, learns_effects, too_many_domains
 from versatune.modeling.base import BaseModelParams
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.mixture.params import MixtureParams
@@ -33,6 +35,11 @@ from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
 
 Check = Callable[..., Iterator[Problem]]
+
+WORST_OF_WHAT = (
+    "worst is the largest gap to the references, and there are none: measure them "
+    "(references.mode: measure; retraining can't), or choose mean or relative"
+)
 
 
 def problems(blocks: Blocks, checks: tuple[Check, ...]) -> Iterator[Problem]:
@@ -85,6 +92,7 @@ def check_training(domains: Domains, train: TrainParams) -> Iterator[Problem]:
     """The strategy and the caps of training."""
     names = list(domains.active)
     yield from _strategy(train.strategy, names, ("train", "strategy"))
+    yield from _objective(train.objective, names, ("train", "objective"))
     yield from _names(train.epoch_cap, names, ("train", "epoch_cap"))
 
 
@@ -108,6 +116,8 @@ def check_comparison(
     except ValueError as error:
         yield Problem(("compare", "train"), f"together with `train`: {error}")
         return
+    if "objective" in compare.train:
+        yield from _objective(each.objective, names, ("compare", "train", "objective"))
     if "epoch_cap" in compare.train:
         yield from _names(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
     if "max_length" in compare.train:
@@ -187,6 +197,13 @@ def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Probl
         yield from _names(limit.domains, names, key)
 
 
+def check_retraining_objective(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
+    """Retraining measures no references. Asked when it runs."""
+    del retrain
+    if train.objective.kind == "worst":
+        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
+
+
 def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
     """Retraining goes on from whole models. Asked when it runs."""
     del retrain
@@ -224,7 +241,7 @@ ALWAYS: tuple[Check, ...] = (
 
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "compare": (check_compared_references,),
-    "retrain": (check_whole_models,),
+    "retrain": (check_whole_models, check_retraining_objective),
 }
 """Asked before runs that use a block."""
 
@@ -235,8 +252,11 @@ def compared(train: TrainParams, compare: CompareParams) -> TrainParams:
 
 
 def _strategy(strategy: StrategyParams, domains: list[str], key: Key) -> Iterator[Problem]:
-    if isinstance(strategy, ExpandParams) and (problem := unknown(strategy.target, domains)):
-        yield Problem((*key, "target"), problem)
+    for target in strategy.targets if isinstance(strategy, ExpandParams) else ():
+        if problem := unknown(target, domains):
+            yield Problem((*key, "target"), problem)
+    if learns_effects(strategy) and len(domains) > MOST_DOMAINS:
+        yield Problem(key, too_many_domains(strategy.name, len(domains)))
     if isinstance(strategy, CustomParams):
         yield from _names(strategy.weights, domains, (*key, "weights"))
         missing = [name for name in domains if name not in strategy.weights]
@@ -247,6 +267,19 @@ def _strategy(strategy: StrategyParams, domains: list[str], key: Key) -> Iterato
             )
     if isinstance(strategy, AdaptiveParams):
         yield from _bounds(strategy.floor, strategy.cap, domains, key)
+
+
+def _objective(objective: ObjectiveParams, domains: list[str], key: Key) -> Iterator[Problem]:
+    yield from _names(objective.tolerance, domains, (*key, "tolerance"))
+    if objective.weights is None:
+        return
+    yield from _names(objective.weights, domains, (*key, "weights"))
+    missing = [name for name in domains if name not in objective.weights]
+    if missing:
+        yield Problem(
+            (*key, "weights"),
+            f"there is no weight for {', '.join(missing)}; give 0 to leave one out",
+        )
 
 
 def _bounds(floor: float, cap: float, domains: list[str], key: Key) -> Iterator[Problem]:
@@ -295,10 +328,14 @@ def _other_unit(unit: Unit, initial: Unit, key: Key) -> Iterator[Problem]:
 
 
 def _references(train: TrainParams, references: ReferenceParams, key: Key) -> Iterator[Problem]:
-    if not train.strategy.needs_reference:
+    worst = train.objective.kind == "worst"
+    if not (train.strategy.needs_reference or worst):
         return
     if references.mode == "none":
         where = (*key, "strategy") if key == ("train",) else key
+        if worst:
+            yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
+            return
         yield Problem(
             where,
             f"{train.strategy.name} needs reference losses, and references.mode is none: set that "

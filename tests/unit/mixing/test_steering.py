@@ -191,6 +191,20 @@ def test_nothing_is_steered_when_nothing_is_left() -> None:
 
 
 @pytest.mark.parametrize(
+    "given",
+    [
+        {"target": "law", "sigma": 1.0},
+        {"target": ["law", "code"], "rule": "constrained", "margin": 2.0},
+    ],
+)
+def test_parameters_written_out_are_read_again(given: dict[str, Any]) -> None:
+    """As another process, and a run with changes, get them."""
+    params = ExpandParams.model_validate(given)
+    assert ExpandParams.model_validate_json(params.model_dump_json()) == params
+    assert params.changed({"floor": 0.02}) == ExpandParams.model_validate({**given, "floor": 0.02})
+
+
+@pytest.mark.parametrize(
     ("given", "told"),
     [
         ({"target": "law", "rule": "constrained", "epsilon": 0.1}, "no use for epsilon"),

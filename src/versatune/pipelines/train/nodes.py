@@ -95,7 +95,8 @@ def warn_of_other_rows(
 
     Raises VersatuneError when the references don't say how many rows they are of.
     """
-    if reference_losses["mode"] == "none" or not params.strategy.needs_reference:
+    uses_them = params.strategy.needs_reference or params.objective.kind == "worst"
+    if reference_losses["mode"] == "none" or not uses_them:
         return
     if "rows_per_domain" not in reference_losses:
         raise VersatuneError(
