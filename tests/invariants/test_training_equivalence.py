@@ -232,15 +232,12 @@ def test_attention_that_is_more_than_causal_is_refused(more: dict[str, Any]) -> 
 
 def test_the_check_finds_examples_that_leak() -> None:
     """A model that ignores segments (a plain causal mask) is not taken for one that packs."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    from versatune.training.attention import _no_mask
+    from transformers import AttentionInterface
 
     def leaking(*args: Any, **kwargs: Any) -> Any:
         return segment_attention(*args, **{**kwargs, "segments": None})
 
     AttentionInterface.register("leaking", leaking)
-    AttentionMaskInterface.register("leaking", _no_mask)
     model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=None))
     trial = Trial(model, 64)
     model.set_attn_implementation("leaking")

@@ -43,12 +43,14 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
 
 def _more_than_linear(model: Any) -> list[str] | None:
     """Names of layers that are linear by class alone, such as routers: an adapter adds to what a
-    linear layer returns, and these return something else. Each is tried."""
+    linear layer returns, and these return something else. Each is tried; weights in 4 bits are
+    linear layers that were turned into such, for which peft has adapters of its own."""
     plain = torch.nn.Linear.forward
     return [
         name
         for name, layer in model.named_modules()
         if isinstance(layer, torch.nn.Linear)
+        and layer.weight.is_floating_point()
         and type(layer).forward is not plain
         and not _is_linear(layer)
     ] or None

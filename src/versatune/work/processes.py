@@ -58,7 +58,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                     listener(call, content)
                     continue
                 if kind == "log":
-                    _relay(content, call)
+                    relay(content, call)
                     continue
                 worker.process.join()
                 free.append(worker.slot)
@@ -120,9 +120,12 @@ def _visible(devices: list[int]) -> str | None:
     return ",".join(names[i] for i in devices)
 
 
-def _relay(record: logging.LogRecord, call: Call) -> None:
+def relay(record: logging.LogRecord, call: Call) -> None:
+    """Log a record of another process, if this one's levels let it through."""
     record.msg = f"{call.name}: {record.msg}"
-    logging.getLogger(record.name).handle(record)
+    log = logging.getLogger(record.name)
+    if log.isEnabledFor(record.levelno):
+        log.handle(record)
 
 
 def _named(call: Call, error: BaseException, trace: str) -> BaseException:

@@ -13,6 +13,7 @@ from typing import Any
 
 from versatune.errors import VersatuneError
 from versatune.work.parallel import RETRIES, Call, OnEvent, ParallelParams, emitting_to
+from versatune.work.processes import relay
 
 logger = logging.getLogger(__name__)
 
@@ -117,8 +118,7 @@ def _tell(messages: list[tuple[int, str, Any]], calls: Sequence[Call], listener:
         if kind == "event":
             listener(calls[at], content)
         else:
-            content.msg = f"{calls[at].name}: {content.msg}"
-            logging.getLogger(content.name).handle(content)
+            relay(content, calls[at])
 
 
 def _result(ray: Any, ref: Any, call: Call) -> Any:

@@ -218,7 +218,7 @@ def test_a_model_that_can_not_be_counted_is_trained_all_the_same(
     monkeypatch.setattr(memory, "activation_bytes", fail)
     job = Job(store=tiny_store, base=tiny_checkpoint, params=params(), folder=tmp_path)
     check_memory(job)
-    assert "can't be estimated: no such kernel on meta" in caplog.text
+    assert "can't be estimated: RuntimeError: no such kernel on meta" in caplog.text
 
 
 def test_the_estimate_draws_no_random_number(

@@ -16,6 +16,7 @@ from versatune.work.parallel import emit
 def square(number: int) -> int:
     emit({"number": number})
     logging.getLogger("versatune.calls").info("squaring %d", number)
+    logging.getLogger("versatune.chatty").warning("nobody asked")
     return number * number
 
 

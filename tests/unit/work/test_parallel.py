@@ -37,11 +37,13 @@ def test_every_event_reaches_the_caller_with_its_call(workers: int) -> None:
 
 
 def test_log_lines_of_workers_are_the_callers_with_the_name_of_the_call(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(logging.getLogger("versatune.chatty"), "level", logging.ERROR)
     with caplog.at_level(logging.INFO, logger="versatune"):
         side_by_side(squares(2), TWO)
     assert {"square 0: squaring 0", "square 1: squaring 1"} <= set(caplog.messages)
+    assert "nobody asked" not in caplog.text, "the caller's levels hold for its workers too"
 
 
 def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
