@@ -6,13 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from versatune.mixing.config import (
-    ObjectiveParams,
-    PlanParams,
-    StrategyParams,
-    UniformParams,
-    Unit,
-)
+from versatune.mixing.config import ObjectiveParams, StrategyParams, UniformParams, Unit
+from versatune.mixing.plan_config import PlanParams
 from versatune.params import Params, warn_renamed
 
 Optim = Literal[

@@ -10,6 +10,7 @@ from versatune.mixing.config import ExpandParams, MixingLawParams
 from versatune.params import merged
 from versatune.project import checks
 from versatune.project.blocks import read
+from versatune.project.mix_checks import strategy_problems
 from versatune.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = sorted(
@@ -174,9 +175,9 @@ def test_the_largest_gap_to_the_references_needs_references(base: dict[str, Any]
 def test_more_domains_than_a_law_can_take_are_refused_before_any_work() -> None:
     names = [f"d{i}" for i in range(101)]
     for strategy in (MixingLawParams(floor=0), ExpandParams(target="d1", rule="constrained")):
-        (problem,) = checks._strategy(strategy, names, ("train", "strategy"))
+        (problem,) = strategy_problems(strategy, names, ("train", "strategy"))
         assert "101 domains are more than the 100" in problem.message
-    assert list(checks._strategy(ExpandParams(target="d1"), names, ("train", "strategy"))) == []
+    assert list(strategy_problems(ExpandParams(target="d1"), names, ("train", "strategy"))) == []
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)
