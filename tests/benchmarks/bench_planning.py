@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from versatune.mixing.config import PlanParams, Unit
+from versatune.mixing.config import Unit
+from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.planner import Planner, RoundPlan
 
 UNITS: tuple[Unit, ...] = ("rows", "tokens", "supervised_tokens")

@@ -4,8 +4,8 @@ import tracemalloc
 
 import numpy as np
 
-from versatune.mixing.config import PlanParams
 from versatune.mixing.draws import Window
+from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.planner import Planner
 
 

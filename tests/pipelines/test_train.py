@@ -117,7 +117,7 @@ def test_references_that_no_loss_reaches_are_warned_about_once(
             "strategy": {"name": "foster"},
         }
     )
-    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params)
+    catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params, tmp_path)
     references = catalog.load("reference_losses")
     references["domains"] = {name: {"nats_per_token": 99.0} for name in START}
     catalog["reference_losses"] = MemoryDataset(references)

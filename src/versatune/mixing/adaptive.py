@@ -104,7 +104,7 @@ class Expand(Adaptive):
         self.potential = params.potential
         self._params = params
         self._target = context.domains.index(
-            choose(params.target, context.domains, "strategy.target")
+            choose(params.targets[0], context.domains, "strategy.target")
         )
 
     def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
@@ -203,7 +203,8 @@ class Odm(Adaptive):
         measured = _published_signal(self._params.signal, now)
         reward = rivals.odm_reward(memory.reward, measured, self._params.decay)
         memory.reward = reward.tolist()
-        new = self._bounded(rivals.odm_update(reward, max(now.signals.step, 1)))
+        scaled = self._params.scale * reward
+        new = self._bounded(rivals.odm_update(scaled, max(now.signals.step, 1)))
         top = int(np.argmax(reward))
         reason = f"largest reward {reward[top]:.2f} in {self.context.domains[top]}"
         return new, self._told(reason, now.weights, new), None

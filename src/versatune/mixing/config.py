@@ -1,12 +1,27 @@
-"""Parameters of the strategies and of the round planner."""
+"""Parameters of the strategies."""
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from versatune.domains import by_domain
+from versatune.mixing.objective_config import (
+    InStderrs,
+    Kind,
+    LawParams,
+    ObjectiveParams,
+    TargetShareParams,
+)
 from versatune.params import Params
+
+__all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
 """What a share is a share of: examples, tokens, or tokens that have a label."""
@@ -23,6 +38,11 @@ class _Named(Params):
     @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
+        return False
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
         return False
 
 
@@ -157,12 +177,26 @@ class GuardParams(Params):
 
 
 class ExpandParams(_PotentialParams):
-    """Algorithm 3: raise one domain and keep the others."""
+    """Raise one domain, or several, and keep the others."""
 
     name: Literal["expand"] = "expand"
     """Which strategy this is."""
-    target: str
-    """The domain to raise."""
+    target: str | list[str]
+    """The domain to raise; ``rule: constrained`` takes a list too."""
+    rule: Literal["paper", "constrained"] = "paper"
+    """``paper``: Algorithm 3, a gate on what is being forgotten. ``constrained``: the targets'
+    lowest loss subject to ``objective.tolerance`` for each other domain, by its forecast at the
+    end of training."""
+    target_share: TargetShareParams = TargetShareParams()
+    """Bounds of the targets' share (``rule: constrained``)."""
+    margin: float = Field(1.0, ge=0)
+    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt (``rule: constrained``)."""
+    from_references: bool = False
+    """Start from slopes measured with the references (``rule: constrained``). Those are of runs
+    that see no row of the other domains; a few rows keep most of what such runs forget, so they
+    made the first rounds too careful where it was tried (docs/results.md)."""
     sigma: float = Field(4.0, ge=0)
     """How far a closed gate moves the shares towards what is being forgotten (open in the
     paper; chosen on validation data, docs/results.md)."""
@@ -181,6 +215,65 @@ class ExpandParams(_PotentialParams):
     and the others share the rest anew (the paper can be read both ways)."""
     guard: GuardParams = GuardParams()
     """When training ends because the others keep forgetting."""
+
+    @model_validator(mode="after")
+    def _rules_keep_to_their_own(self) -> Self:
+        if strange := sorted(_OF_OTHER_RULE[self.rule] & self.model_fields_set):
+            raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"target must name domains, each once, got {self.target!r}")
+        by_domain(dict.fromkeys(self.targets))
+        if self.rule == "paper" and len(self.targets) > 1:
+            raise ValueError("several targets need rule: constrained")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _own_alone(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what the other rule uses, so that what is written out can be read again."""
+        return {k: v for k, v in handler(self).items() if k not in _OF_OTHER_RULE[self.rule]}
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The domains to raise."""
+        return (self.target,) if isinstance(self.target, str) else tuple(self.target)
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether reference losses must be measured for this strategy."""
+        return self.rule == "paper" and self.potential == "reference"
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return self.rule == "constrained" and self.from_references
+
+
+_OF_OTHER_RULE = {
+    "paper": frozenset({"target_share", "margin", "law", "from_references"}),
+    "constrained": frozenset(
+        {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
+    ),
+}
+"""Parameters of ``expand`` by the rule that has no use for them."""
+
+
+class MixingLawParams(AdaptiveParams):
+    """Learns how shares move losses, and takes the shares that are forecast to end best."""
+
+    name: Literal["mixing_law"] = "mixing_law"
+    """Which strategy this is."""
+    stay: Literal["proportional", "uniform", "initial"] = "proportional"
+    """The shares to stay at while nothing is known to be better: the stratified mix, 1/k each, or
+    the initial mixture."""
+    law: LawParams = LawParams()
+    """How the effect of shares is learnt and followed."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain's share falls below this."""
+
+    @property
+    def uses_law(self) -> bool:
+        """Whether this strategy starts from slopes measured with the references, if there are."""
+        return True
 
 
 class DoremiParams(_SignalParams):
@@ -206,6 +299,9 @@ class OdmParams(_SignalParams):
     """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
+    scale: float = Field(1.0, gt=0)
+    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
+    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
 
 
 StaticParams = Annotated[
@@ -222,37 +318,9 @@ StrategyParams = Annotated[
     | CustomParams
     | FosterParams
     | ExpandParams
+    | MixingLawParams
     | DoremiParams
     | OdmParams,
     Field(discriminator="name"),
 ]
 """All strategies, told apart by ``name``."""
-
-
-class PlanParams(Params):
-    """How a round's rows are chosen and packed."""
-
-    max_length: int = Field(1024, ge=1)
-    """Tokens in a packed row; no example may be longer."""
-    packing: bool = True
-    """Whether several examples share a row; else each row is one example."""
-    lookahead: int = Field(64, ge=1)
-    """How many rows of a domain are at hand to find one that fits; 1 keeps each pass's order."""
-    epoch_cap: float | dict[str, float] | None = None
-    """How many times a domain's rows may be seen in training: one number for all domains, a
-    number by domain (the others are free), or null for no limit."""
-    on_exhausted: Literal["repeat", "redistribute", "stop"] = "repeat"
-    """When a domain reaches its cap: ``repeat`` goes on with a warning, ``redistribute`` gives
-    its share to the others in proportion, ``stop`` ends with an error."""
-
-    @field_validator("epoch_cap")
-    @classmethod
-    def _names(cls, cap: float | dict[str, float] | None) -> float | dict[str, float] | None:
-        return by_domain(cap) if isinstance(cap, dict) else cap
-
-    @model_validator(mode="after")
-    def _caps_are_positive(self) -> Self:
-        caps = self.epoch_cap if isinstance(self.epoch_cap, dict) else {"": self.epoch_cap or 1.0}
-        if min(caps.values(), default=1.0) <= 0 or self.epoch_cap == 0:
-            raise ValueError("epoch_cap must be above 0")
-        return self

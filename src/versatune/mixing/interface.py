@@ -12,6 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from versatune.mixing import formulas
+from versatune.mixing.config import ObjectiveParams
+from versatune.mixing.law import Law
+from versatune.mixing.objective import Objective, make_objective
 from versatune.mixing.shares import Array, losses, shares
 
 ROLLED_BACK = "back to round"
@@ -36,6 +39,12 @@ class Context:
     """r_j, held-out nats per token at the early-stopped minimum of a model of that domain."""
     base_loss: Array | None = None
     """l_j(0), the base model's held-out loss, measured before the first round."""
+    objective: ObjectiveParams = field(default_factory=ObjectiveParams)
+    """What is to be minimised, and each domain's tolerance."""
+    law: Law | None = None
+    """Slopes of every domain's loss under every other's rows, measured with the references."""
+    learning: float | None = None
+    """The learning amount of the whole training: learning rate over its peak, summed over steps."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,15 @@ class Signals:
     validation_loss: Array
     train_loss: Array | None = None
     """Training loss of the round, NaN for a domain that was not drawn."""
+    change_stderr: Array | None = None
+    """Standard error of ln(l_j(t) / l_j(t-1)), paired by row: a row that is hard all along does
+    not count as noise (:func:`versatune.intervals.log_ratio`)."""
+    since_base_stderr: Array | None = None
+    """The same of ln(l_j(t) / l_j(0))."""
+    learning: float | None = None
+    """Learning rate over its peak, summed over the steps of the round."""
+    learning_left: float | None = None
+    """The same over the steps still to come; None when not known."""
 
 
 @dataclass(frozen=True)
@@ -93,13 +111,13 @@ class _Memory:
     strikes: int = 0
     rise: float = 0.0
     reward: list[float] = field(default_factory=list)
+    records: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Strategy(ABC):
     """The common part: remembers losses, measures gamma and phi, marks the best round.
 
-    The best round has the lowest mean over domains of l_j / l_j(first measured), so that no
-    domain counts more because its texts are harder.
+    The best round has the lowest value of the declared objective.
     """
 
     smoothing = 0.0
@@ -112,6 +130,7 @@ class Strategy(ABC):
         self._memory = _Memory()
         if context.base_loss is not None:
             self._remember(np.asarray(context.base_loss, dtype=np.float64))
+        self._objective()
 
     def initial(self) -> Array:
         """Shares of the first round, shape (k,), sum 1."""
@@ -152,7 +171,17 @@ class Strategy(ABC):
 
     def _score(self, now: Now) -> float | None:
         """What the best round has least of; None when this round can't be the best."""
-        return float(np.mean(now.loss / np.asarray(self._memory.first)))
+        return self._objective().value(now.loss)
+
+    def _objective(self) -> Objective:
+        """The declared objective; before anything is measured its unit is 1."""
+        domains, first = self.context.domains, self._memory.first
+        return make_objective(
+            self.context.objective,
+            domains,
+            first if first is not None else np.ones(len(domains)),
+            self.context.reference_loss,
+        )
 
     def _potential(self, loss: Array) -> Array:
         if self.potential == "progress":

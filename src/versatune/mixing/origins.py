@@ -30,7 +30,9 @@ def shares_in_words(
     start = start_in_words(strategy, initial, probed=probed)
     if name in FIXED:
         return f"shares: {start}, fixed (strategy {name})"
-    target = f" towards {strategy['target']}" if strategy.get("target") else ""
+    given = strategy.get("target") or []
+    names = [given] if isinstance(given, str) else given
+    target = f" towards {', '.join(names)}" if names else ""
     return f"strategy {name}{target}; starting shares: {start}"
 
 
@@ -48,7 +50,11 @@ def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: 
         return OWN[name]
     if name == "inverse":
         return f"the inverse of {detected}"
-    own = OWN.get(str(strategy.get("start", "initial")))
+    if name == "expand" and strategy.get("rule") == "constrained":
+        return f"{OWN['proportional']}, but for the targets' {strategy['target_share']['start']:g}"
+    own = OWN.get(str(strategy.get("stay", strategy.get("start", "initial"))))
+    if own is not None and name == "mixing_law":
+        return f"{own}, unless others are forecast to end better"
     if own is not None:
         return own
     if initial == "constant":

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from versatune.errors import VersatuneError
-from versatune.mixing.config import PlanParams, Unit
+from versatune.mixing.config import Unit
 from versatune.mixing.draws import DrawState, Passes, Window
+from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.schedule import Schedule
 from versatune.mixing.shares import Array, shares
 

@@ -3,6 +3,8 @@
 Every function raises ValueError on a wrong shape, NaN or an infinite value.
 """
 
+from bisect import bisect_right
+
 import numpy as np
 import numpy.typing as npt
 
@@ -32,7 +34,7 @@ def bounded_shares(weights: npt.ArrayLike, floor: npt.ArrayLike, cap: npt.ArrayL
     This is the projection onto {floor <= x <= cap, sum x = 1} in the sense of the
     Kullback-Leibler divergence: shares inside their bounds keep their ratios, and no share
     becomes 0 that was not. ``floor`` and ``cap``: numbers or shape (k,), 0 <= floor <= cap <= 1.
-    Exact up to rounding: the breakpoints are sorted, no iteration.
+    Exact up to rounding, for shares of any size: the breakpoints are sorted, no iteration.
     Raises ValueError when the floors sum to more than 1, or what the caps allow to less.
     """
     old = shares(weights)
@@ -46,19 +48,41 @@ def bounded_shares(weights: npt.ArrayLike, floor: npt.ArrayLike, cap: npt.ArrayL
         raise ValueError(
             f"no shares fit the bounds: floors sum to {low.sum():.6g}, caps to {reachable:.6g}"
         )
-    w, lo, hi = old[positive], low[positive], high[positive]
-    wanted = 1.0 - float(low[~positive].sum())
-    # sum_j clip(c w_j, lo_j, hi_j) is piecewise linear and rising in c, with a bend at each
-    # lo_j / w_j (slope + w_j) and hi_j / w_j (slope - w_j).
-    bends = np.concatenate([lo / w, hi / w])
-    order = np.argsort(bends, kind="stable")
-    slopes = np.cumsum(np.concatenate([w, -w])[order])
-    at = float(lo.sum()) + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(bends[order]))])
-    i = max(int(np.searchsorted(at, wanted, side="right")) - 1, 0)
-    c = bends[order][i] + (wanted - at[i]) / slopes[i] if slopes[i] > 1e-15 else bends[order][i]
+    if ((low <= old) & (old <= high)).all():
+        return old
     result = low.copy()
-    result[positive] = np.clip(c * w, lo, hi)
-    return result / result.sum()
+    result[positive] = _clipped_to(
+        1.0 - float(low[~positive].sum()), old[positive], low[positive], high[positive]
+    )
+    return result
+
+
+def _clipped_to(total: float, w: Array, low: Array, high: Array) -> Array:
+    """clip(c w, low, high) with the c that makes its sum ``total``; all shape (k,), w > 0.
+
+    The sum is piecewise linear and rising in c, with bends at low_j / w_j and high_j / w_j. Ratios
+    are logarithms, since a share may be so small that they overflow; each piece is summed anew,
+    since adding and taking away slopes loses the small ones beside a large one.
+    """
+    size = np.log(w)
+    with np.errstate(divide="ignore"):
+        leaves_low, reaches_high = np.log(low) - size, np.log(high) - size
+    bends = np.sort(np.concatenate([leaves_low, reaches_high])).tolist()
+
+    def clipped_sum(log_c: float) -> float:
+        return float(np.clip(np.exp(np.minimum(log_c + size, 0.0)), low, high).sum())
+
+    below = max(bisect_right(bends, total, key=clipped_sum) - 1, 0)
+    if below + 1 == len(bends):
+        return high
+    at_low, at_high = leaves_low >= bends[below + 1], reaches_high <= bends[below]
+    free = ~(at_low | at_high)
+    result = np.where(at_low, low, high)
+    if free.any():
+        parts = np.exp(size[free] - size[free].max())
+        room = total - float(result[~free].sum())
+        result[free] = np.clip(room * parts / parts.sum(), low[free], high[free])
+    return result
 
 
 def vector(name: str, values: npt.ArrayLike) -> Array:

@@ -11,6 +11,7 @@ from versatune.mixing.config import (
     ExpandParams,
     FosterParams,
     InverseParams,
+    MixingLawParams,
     OdmParams,
     ProportionalParams,
     StaticParams,
@@ -19,6 +20,7 @@ from versatune.mixing.config import (
 )
 from versatune.mixing.interface import Context, Decision, Signals, Static, Strategy
 from versatune.mixing.shares import Array, bounded_shares, shares
+from versatune.mixing.steering import Constrained, MixingLaw
 
 __all__ = [
     "Context",
@@ -43,8 +45,12 @@ def make_strategy(params: StrategyParams, context: Context) -> Strategy:
     match params:
         case FosterParams():
             return Foster(params, context, start)
+        case ExpandParams(rule="constrained"):
+            return Constrained(params, context, start)
         case ExpandParams():
             return Expand(params, context, start)
+        case MixingLawParams():
+            return MixingLaw(params, context, start)
         case DoremiParams():
             return Doremi(params, context, start)
         case OdmParams():
@@ -79,6 +85,10 @@ def _start(params: StrategyParams, context: Context) -> Array:
             return _start(ProportionalParams(), context)
         case UniformParams() | DoremiParams() | OdmParams():
             return formulas.uniform_weights(k)
+        case MixingLawParams(stay="uniform"):
+            return formulas.uniform_weights(k)
+        case MixingLawParams(stay="proportional") | ExpandParams(rule="constrained"):
+            return _start(ProportionalParams(), context)
         case ProportionalParams():
             return formulas.temperature_proportional(
                 _needed(context.counts, params.name, "the counts of the tokenised store"),
@@ -92,7 +102,7 @@ def _start(params: StrategyParams, context: Context) -> Array:
             )
         case CustomParams():
             return _custom(params, context.domains)
-        case ConstantParams() | FosterParams() | ExpandParams():
+        case ConstantParams() | FosterParams() | ExpandParams() | MixingLawParams():
             given = context.initial if context.initial is not None else context.detected
             return _needed(given, params.name, "an initial mixture or a knowledge distribution")
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
 from versatune.data.store import TokenizedSplit
@@ -35,6 +35,8 @@ class HeldOut(BaseModel):
     n_rows: int
     n_tokens: int
     """Supervised tokens."""
+    row_nats: tuple[float, ...] = Field((), repr=False)
+    """Summed nats of each row in the order of :func:`chosen_rows`, so that a change is paired."""
 
 
 def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.NDArray[np.int64]]:
@@ -180,4 +182,5 @@ def summary(
         stderr=float(math.sqrt(variance) / total),
         n_rows=n,
         n_tokens=int(total),
+        row_nats=tuple(nats.tolist()),
     )

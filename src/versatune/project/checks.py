@@ -6,7 +6,7 @@ there. What is wrong is yielded, not raised, so that one run tells everything.
 
 import inspect
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from versatune.data.config import Domains, TokenizeParams
@@ -14,25 +14,29 @@ from versatune.domains import RESERVED, canonical, unknown
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
-from versatune.mixing.config import (
-    AdaptiveParams,
-    CustomParams,
-    ExpandParams,
-    StrategyParams,
-    Unit,
-)
-from versatune.mixing.formulas import uniform_weights
-from versatune.mixing.shares import bounded_shares
+from versatune.mixing.config import CustomParams, Unit
 from versatune.modeling.base import BaseModelParams
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution
 from versatune.project.blocks import Blocks, Key, Problem
+from versatune.project.mix_checks import (
+    bounds_problems,
+    is_name,
+    name_problems,
+    objective_problems,
+    strategy_problems,
+)
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
 
 Check = Callable[..., Iterator[Problem]]
+
+WORST_OF_WHAT = (
+    "worst is the largest gap to the references, and there are none: measure them "
+    "(references.mode: measure; retraining can't), or choose mean or relative"
+)
 
 
 def problems(blocks: Blocks, checks: tuple[Check, ...]) -> Iterator[Problem]:
@@ -76,16 +80,17 @@ def check_units(mixture: MixtureParams, train: TrainParams) -> Iterator[Problem]
 def check_mixture(domains: Domains, mixture: MixtureParams) -> Iterator[Problem]:
     """The shares training starts with."""
     names = list(domains.active)
-    yield from _strategy(mixture.strategy, names, ("mixture", "strategy"))
+    yield from strategy_problems(mixture.strategy, names, ("mixture", "strategy"))
     if not isinstance(mixture.strategy, CustomParams):
-        yield from _bounds(mixture.floor, 1.0, names, ("mixture", "floor"))
+        yield from bounds_problems(mixture.floor, 1.0, names, ("mixture", "floor"))
 
 
 def check_training(domains: Domains, train: TrainParams) -> Iterator[Problem]:
     """The strategy and the caps of training."""
     names = list(domains.active)
-    yield from _strategy(train.strategy, names, ("train", "strategy"))
-    yield from _names(train.epoch_cap, names, ("train", "epoch_cap"))
+    yield from strategy_problems(train.strategy, names, ("train", "strategy"))
+    yield from objective_problems(train.objective, names, ("train", "objective"))
+    yield from name_problems(train.epoch_cap, names, ("train", "epoch_cap"))
 
 
 def check_references(train: TrainParams, references: ReferenceParams) -> Iterator[Problem]:
@@ -100,7 +105,7 @@ def check_comparison(
     """Every strategy of a comparison, and what its runs change about training."""
     names = list(domains.active)
     for label, strategy in compare.strategies.items():
-        yield from _strategy(strategy, names, ("compare", "strategies", label))
+        yield from strategy_problems(strategy, names, ("compare", "strategies", label))
     if compare.target is not None and (problem := unknown(compare.target, names)):
         yield Problem(("compare", "target"), problem)
     try:
@@ -108,8 +113,10 @@ def check_comparison(
     except ValueError as error:
         yield Problem(("compare", "train"), f"together with `train`: {error}")
         return
+    if "objective" in compare.train:
+        yield from objective_problems(each.objective, names, ("compare", "train", "objective"))
     if "epoch_cap" in compare.train:
-        yield from _names(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
+        yield from name_problems(each.epoch_cap, names, ("compare", "train", "epoch_cap"))
     if "max_length" in compare.train:
         key = ("compare", "train", "max_length")
         yield from _too_short(each.max_length, tokenize.max_length, key)
@@ -156,8 +163,8 @@ def check_probe(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
 def check_tasks(domains: Domains, evaluate: EvaluateParams) -> Iterator[Problem]:
     """Tasks belong to domains, and the tasks of a domain differ by name."""
     tasks = evaluate.harness.tasks
-    yield from _names(tasks, list(domains.active), ("evaluate", "harness", "tasks"))
-    named = {canonical(name): list(found) for name, found in tasks.items() if _is_name(name)}
+    yield from name_problems(tasks, list(domains.active), ("evaluate", "harness", "tasks"))
+    named = {canonical(name): list(found) for name, found in tasks.items() if is_name(name)}
     for domain, config in domains.active.items():
         own = [file.task for file in config.evaluation]
         key = ("domains", domain, "evaluation")
@@ -175,7 +182,7 @@ def check_tasks(domains: Domains, evaluate: EvaluateParams) -> Iterator[Problem]
 def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Problem]:
     """The strategy and the tolerances of retraining."""
     names = list(domains.active)
-    yield from _strategy(retrain.strategy, names, ("retrain", "strategy"))
+    yield from strategy_problems(retrain.strategy, names, ("retrain", "strategy"))
     if retrain.strategy.needs_reference:
         yield Problem(
             ("retrain", "strategy"),
@@ -184,7 +191,14 @@ def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Probl
         )
     for metric, limit in retrain.promotion.limits.items():
         key = ("retrain", "promotion", "limits", metric, "domains")
-        yield from _names(limit.domains, names, key)
+        yield from name_problems(limit.domains, names, key)
+
+
+def check_retraining_objective(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
+    """Retraining measures no references. Asked when it runs."""
+    del retrain
+    if train.objective.kind == "worst":
+        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
 
 
 def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
@@ -224,7 +238,7 @@ ALWAYS: tuple[Check, ...] = (
 
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "compare": (check_compared_references,),
-    "retrain": (check_whole_models,),
+    "retrain": (check_whole_models, check_retraining_objective),
 }
 """Asked before runs that use a block."""
 
@@ -232,48 +246,6 @@ WHEN_RUN: dict[str, tuple[Check, ...]] = {
 def compared(train: TrainParams, compare: CompareParams) -> TrainParams:
     """The parameters of training as a comparison's runs have them in common."""
     return train.changed(compare.train)
-
-
-def _strategy(strategy: StrategyParams, domains: list[str], key: Key) -> Iterator[Problem]:
-    if isinstance(strategy, ExpandParams) and (problem := unknown(strategy.target, domains)):
-        yield Problem((*key, "target"), problem)
-    if isinstance(strategy, CustomParams):
-        yield from _names(strategy.weights, domains, (*key, "weights"))
-        missing = [name for name in domains if name not in strategy.weights]
-        if missing:
-            yield Problem(
-                (*key, "weights"),
-                f"there is no share for {', '.join(missing)}; give 0 to leave one out",
-            )
-    if isinstance(strategy, AdaptiveParams):
-        yield from _bounds(strategy.floor, strategy.cap, domains, key)
-
-
-def _bounds(floor: float, cap: float, domains: list[str], key: Key) -> Iterator[Problem]:
-    try:
-        bounded_shares(uniform_weights(len(domains)), floor, cap)
-    except ValueError:
-        k = len(domains)
-        yield Problem(
-            key,
-            f"no shares of {k} domains fit a floor of {floor:g} and a cap of {cap:g}: the floor is "
-            f"at most {1 / k:.4g}, the cap at least that",
-        )
-
-
-def _names(values: Any, domains: list[str], key: Key) -> Iterator[Problem]:
-    for name in values if isinstance(values, Mapping) else ():
-        problem = unknown(name, domains) if _is_name(name) else f"{name!r} is no domain's name"
-        if problem:
-            yield Problem((*key, name), problem)
-
-
-def _is_name(name: str) -> bool:
-    try:
-        canonical(name)
-    except VersatuneError:
-        return False
-    return True
 
 
 def _too_short(length: int, longest: int, key: Key) -> Iterator[Problem]:
@@ -295,10 +267,14 @@ def _other_unit(unit: Unit, initial: Unit, key: Key) -> Iterator[Problem]:
 
 
 def _references(train: TrainParams, references: ReferenceParams, key: Key) -> Iterator[Problem]:
-    if not train.strategy.needs_reference:
+    worst = train.objective.kind == "worst"
+    if not (train.strategy.needs_reference or worst):
         return
     if references.mode == "none":
         where = (*key, "strategy") if key == ("train",) else key
+        if worst:
+            yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
+            return
         yield Problem(
             where,
             f"{train.strategy.name} needs reference losses, and references.mode is none: set that "

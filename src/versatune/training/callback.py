@@ -39,14 +39,19 @@ class RoundCallback(TrainerCallback):
         saves: bool,
         patience: int | None,
         on_round: OnRound | None,
+        others: TokenizedSplit | None = None,
+        others_at: tuple[int, ...] = (),
     ) -> None:
-        """``key`` is where the parameters are written.
+        """``others``: held-out rows of all domains, measured after the rounds ``others_at``.
+
+        ``key`` is where the parameters are written.
 
         ``patience``: rounds without a new best after which training ends.
         """
         self._trainer, self._mixture, self._steering = trainer, mixture, steering
         self._key, self._saves, self._patience = key, saves, patience
         self._on_round = on_round
+        self._others, self._others_at = others, others_at
         self._folder = trainer.folder
         self._params: TrainParams = mixture.params
         self._began = time.monotonic()
@@ -80,6 +85,7 @@ class RoundCallback(TrainerCallback):
         if not self._mixture.begun:
             losses, seconds = self._measure()
             self._mixture.begin(losses, seconds)
+            self._measure_others()
             self._report("the base model")
         self._rounds_before, self._began = self._mixture.round, time.monotonic()
 
@@ -100,6 +106,7 @@ class RoundCallback(TrainerCallback):
         losses, measuring = self._measure()
         seconds = self._seconds_before + time.monotonic() - self._round_began
         decision = self._mixture.finish(state.global_step, losses, train_loss, seconds, measuring)
+        self._measure_others()
         self._trainer.sums.zero_()
         self._seconds_before = 0.0
         self._end_early(decision, control)
@@ -143,18 +150,27 @@ class RoundCallback(TrainerCallback):
                 )
             )
 
-    def _measure(self) -> tuple[dict[str, HeldOut], float]:
-        started = time.monotonic()
+    def _measure_others(self) -> None:
+        if self._others is not None and self._mixture.round in self._others_at:
+            measured = self._heldout(self._others)
+            others = {n: h for n, h in measured.items() if n not in self._mixture.domains}
+            self._mixture.rows_measured.note_others(self._mixture.round, others)
+
+    def _heldout(self, split: TokenizedSplit) -> dict[str, HeldOut]:
         args = self._trainer.args
-        losses = heldout_losses(
+        return heldout_losses(
             self._trainer.model_wrapped,
-            self._steering,
+            split,
             rows_per_domain=self._params.heldout_rows_per_domain,
             batch_tokens=self._params.heldout_batch_tokens,
             loss=self._trainer.model_wrapped,
             rank=args.process_index,
             world=args.world_size,
         )
+
+    def _measure(self) -> tuple[dict[str, HeldOut], float]:
+        started = time.monotonic()
+        losses = self._heldout(self._steering)
         self._check_finite([h.nats_per_token for h in losses.values()], "held-out loss")
         for name, measured in losses.items():
             if measured.nats_per_token <= 0:
@@ -247,4 +263,9 @@ def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
 def _may_roll_back(params: TrainParams) -> bool:
     from versatune.mixing.config import ExpandParams
 
-    return isinstance(params.strategy, ExpandParams) and params.strategy.guard.action == "rollback"
+    strategy = params.strategy
+    return (
+        isinstance(strategy, ExpandParams)
+        and strategy.rule == "paper"
+        and strategy.guard.action == "rollback"
+    )

@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from versatune.mixing.config import PlanParams, StrategyParams, UniformParams, Unit
+from versatune.mixing.config import ObjectiveParams, StrategyParams, UniformParams, Unit
+from versatune.mixing.plan_config import PlanParams
 from versatune.params import Params, warn_renamed
 
 Optim = Literal[
@@ -63,6 +64,8 @@ class TrainParams(PlanParams):
     """Optimiser steps in a round."""
     strategy: StrategyParams = UniformParams()
     """How the weights follow the losses."""
+    objective: ObjectiveParams = ObjectiveParams()
+    """What the strategy minimises, and by which the best round is chosen."""
     unit: Unit = "tokens"
     """What a weight is a share of."""
 
@@ -167,11 +170,15 @@ class ReferenceParams(Params):
     patience: int = Field(3, ge=1)
     """Measurements without a new minimum before the run ends."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    """Part of the steps over which the learning rate rises, to stay at its peak: the end is not
-    known beforehand."""
+    """Part of the steps over which the learning rate rises."""
+    transfer: float = Field(0.1, ge=0, le=1)
+    """Part of a run's cost that measuring it on all other domains may take (forward passes on
+    their held-out rows, up to once at every doubling of its steps): from that comes what a share of
+    one domain does to the others. 0 measures none."""
     train: dict[str, Any] = Field(default={})
     """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); of a block
-    (`lora: {r: 8}`) those alone that are given."""
+    (`lora: {r: 8}`) those alone that are given. `lr_scheduler_type` is over `max_steps`: a
+    reference that does not anneal lies above what a training that does reaches."""
 
     @model_validator(mode="before")
     @classmethod
@@ -203,7 +210,7 @@ class ReferenceParams(Params):
         return train
 
     def of_run(self, train: TrainParams, longest: int = 1) -> TrainParams:
-        """How each run trains: as ``train`` does, one domain alone, with a constant learning rate.
+        """How each run trains: as ``train`` does, but on one domain and over ``max_steps``.
 
         ``longest``: tokens of the longest example, for which a row must have room.
         """
@@ -231,7 +238,7 @@ _OF_A_REFERENCE: dict[str, Any] = {
     "strategy": UniformParams(),
     "unit": "tokens",
     "epoch_cap": None,
-    "lr_scheduler_type": "constant_with_warmup",
+    "objective": ObjectiveParams(),
     "warmup_ratio": None,
     "launcher": LauncherParams(),
 }

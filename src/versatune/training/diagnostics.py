@@ -17,8 +17,16 @@ noise."""
 
 
 def reference_warnings(references: Mapping[str, Any]) -> list[str]:
-    """About ``reference_losses``: runs that ended at their step limit and not at a minimum."""
-    cut = [name for name, entry in references["domains"].items() if entry.get("at_limit")]
+    """About ``reference_losses``: runs cut off by their step limit.
+
+    A schedule that anneals takes a run to its limit and to rest there: where it is noted that the
+    loss was no longer falling, nothing is said.
+    """
+    cut = [
+        name
+        for name, entry in references["domains"].items()
+        if entry.get("at_limit") and entry.get("still_falling", True)
+    ]
     if not cut:
         return []
     steps = max(references["domains"][name]["steps_run"] for name in cut)
@@ -51,7 +59,9 @@ def _no_potential(
     trained: pd.DataFrame, references: Mapping[str, Any] | None, strategy: StrategyParams
 ) -> list[str]:
     """Domains whose gamma was 0 in every round, where the strategy goes by gamma."""
-    follows_gamma = isinstance(strategy, FosterParams | ExpandParams)
+    follows_gamma = isinstance(strategy, FosterParams) or (
+        isinstance(strategy, ExpandParams) and strategy.rule == "paper"
+    )
     if not (follows_gamma or strategy.needs_reference):
         return []
     gamma = trained.pivot_table(index="round", columns="domain", values="learnable_potential")

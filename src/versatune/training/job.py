@@ -40,16 +40,20 @@ class Training(BaseModel):
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
+    law: dict[str, Any] | None = None
+    """Slopes measured with the references; given to strategies that use them alone."""
     domain: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
     """End after so many rounds without a new best."""
+    all_at: tuple[int, ...] = ()
+    """With ``domain``: after these rounds (0: the base model) the others are measured too."""
     save_model: bool = True
     """Whether there are checkpoints and a trained model, or the history alone."""
 
     def inputs(self) -> dict[str, Any]:
         """All that decides the result."""
-        inputs = {
+        inputs: dict[str, Any] = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
             "train": self.params.fingerprint_fields(),
@@ -59,6 +63,10 @@ class Training(BaseModel):
             "only": self.domain,
             "patience": self.patience,
         }
+        if self.law is not None:
+            inputs["law"] = self.law
+        if self.all_at:
+            inputs["all_at"] = self.all_at
         # A trained model stays what it is; a reference is nothing but the loss of its rows.
         return inputs if self.save_model else {**inputs, "row_choice": ROW_CHOICE}
 

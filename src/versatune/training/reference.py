@@ -2,7 +2,9 @@
 
 The paper's public code took training losses after memorising, which are near 0 and make every
 learnable potential about 1. Here each domain has a run of its own with a held-out measurement
-every few steps; the reference is the minimum, the base model's own loss included.
+every few steps; the reference is what it reaches, the base model's own loss included. The curve is
+kept, and several times on the way the other domains are measured too (forward passes alone): what
+a share of one domain does to the others (:mod:`versatune.mixing.curves`).
 """
 
 import logging
@@ -10,11 +12,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from versatune.artifacts import FolderRef
+import numpy as np
+
+from versatune.artifacts import FolderRef, read_json
+from versatune.mixing.curves import Point, measured_at, reached, still_falling
+from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history, piece_of
+from versatune.training.budget import learning_by_round
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.training.job import Training
+from versatune.training.job import HISTORY, Training
 from versatune.work import Piece, not_needed
 from versatune.work.folder import SKIPPED
 
@@ -60,6 +67,7 @@ def reference_runs(
                 params=runs,
                 key="references.train",
                 domain=name,
+                all_at=measured_at(runs.rounds, _affordable(data, name, params.transfer, runs)),
                 patience=params.patience,
                 save_model=False,
             )
@@ -76,11 +84,13 @@ def reference_losses(
     train: TrainParams,
     runs: Mapping[str, FolderRef],
 ) -> dict[str, Any]:
-    """The ``reference_losses`` of the contract: ``domains``, each with the minimum of its run.
+    """The ``reference_losses`` of the contract: ``domains``, each with what its run reached.
 
     ``rows_per_domain`` says how many rows they are of (None: all).
     ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
-    new minimum.
+    new minimum; ``still_falling``: it did, and more steps would have given a lower loss.
+    ``curve``: its :class:`~versatune.mixing.curves.Point` s, the other domains' losses now and then
+    among them.
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured.
     With ``mode: none`` all values are None.
@@ -89,12 +99,16 @@ def reference_losses(
         nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
         names = store.facts["domains"]
         return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
-    model, n_rows = _model(base, params), params.of_run(train).heldout_rows_per_domain
-    domains = {}
+    data, model = _rows(store, rows), _model(base, params)
+    each = params.of_run(train, data.facts["max_length"])
+    n_rows = each.heldout_rows_per_domain
+    domains, scale = {}, {}
     for name, run in runs.items():
-        found = _minimum(run)
-        if _rows(store, rows) is not store:
+        found = _reached(run, name, each)
+        if data is not store:
+            own = found["nats_per_token"]
             found |= _in_tokens_of(store, name, n_rows, found["bits_per_byte"])
+            scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
         logger.info(
             "reference of %s: %.4f nats per token at step %d",
@@ -102,6 +116,9 @@ def reference_losses(
             found["nats_per_token"],
             found["step"],
         )
+    for entry in domains.values():
+        if scale:
+            entry["curve"] = _in_tokens(entry, scale)
     return {
         "mode": "measure",
         "model": model.name,
@@ -119,18 +136,70 @@ def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
     return store if rows.facts.get(SKIPPED) else rows
 
 
-def _minimum(run: FolderRef) -> dict[str, Any]:
-    """The minimum of one domain's run."""
-    curve = history(run.path)
-    best = curve.sort_values("validation_loss", kind="stable").iloc[0]
+def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
+    """What one domain's run reached, and its curve; ``params``: how it was trained."""
+    rows = history(run.path).sort_values("round").to_dict("records")
+    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(params))])
+    others = {o["round"]: o for o in read_json(run.path / HISTORY)["others"]}
+    curve = [_point(row, learning, others.get(row["round"]), name) for row in rows]
+    losses = np.array([row["validation_loss"] for row in rows])
+    value, at = reached(losses)
+    at_limit = run.facts["ended"] is None
+    bits = float(rows[at]["validation_bits_per_byte"])
     return {
-        "nats_per_token": float(best["validation_loss"]),
-        "bits_per_byte": float(best["validation_bits_per_byte"]),
-        "stderr": float(best["validation_stderr"]),
-        "step": int(best["step"]),
-        "steps_run": int(curve["step"].max()),
-        "at_limit": run.facts["ended"] is None,
+        "nats_per_token": value,
+        "bits_per_byte": bits * value / float(losses[at]),
+        "stderr": float(rows[at]["validation_stderr"]),
+        "step": int(rows[at]["step"]),
+        "steps_run": int(rows[-1]["step"]),
+        "at_limit": at_limit,
+        "still_falling": at_limit and still_falling(losses, learning[: losses.size]),
+        "curve": [point.model_dump() for point in curve],
     }
+
+
+def _point(
+    row: Mapping[Any, Any], learning: Array, others: dict[str, Any] | None, name: str
+) -> Point:
+    """One round of a reference run; ``others``: what was measured of the other domains."""
+    stderr = row["since_base_stderr"]
+    known = stderr is not None and not math.isnan(stderr)
+    also: dict[str, dict[str, float]] = others or {"losses": {}, "stderrs": {}}
+    return Point(
+        step=int(row["step"]),
+        learning=float(learning[int(row["round"])]),
+        losses={name: float(row["validation_loss"]), **also["losses"]},
+        stderrs={**({name: float(stderr)} if known else {}), **also["stderrs"]},
+    )
+
+
+def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams) -> int:
+    """How often all other domains can be measured within ``transfer`` of the run's cost.
+
+    A token costs a third in a forward pass of what it costs in a training step.
+    """
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.heldout import chosen_rows
+
+    if transfer == 0:
+        return 0
+    split = TokenizedSplit.load(store, "steering")
+    rows = chosen_rows(split, train.heldout_rows_per_domain)
+    others = [r for other, r in zip(split.domains, rows, strict=True) if other != name]
+    if not others:
+        return 0
+    tokens = int(split.lengths[np.concatenate(others)].sum())
+    step = train.per_device_train_batch_size * train.gradient_accumulation_steps * train.max_length
+    trained = train.rounds * train.steps_per_round * step
+    return max(1, int(transfer * trained / (tokens / 3)))
+
+
+def _in_tokens(entry: dict[str, Any], scale: dict[str, float]) -> list[dict[str, Any]]:
+    """The curve of a proxy with another tokenizer, each domain's losses times ``scale``."""
+    return [
+        {**point, "losses": {n: loss * scale[n] for n, loss in point["losses"].items()}}
+        for point in entry["curve"]
+    ]
 
 
 def _in_tokens_of(

@@ -13,11 +13,14 @@ from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.draws import DrawState
 from versatune.mixing.formulas import Array
+from versatune.mixing.law import Law
 from versatune.mixing.planner import Planner, RoundPlan
 from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
+from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
+from versatune.training.paired import PairedRows
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class Known:
     detected_shares: Mapping[str, float] | None = None
     reference_losses: Mapping[str, float] | None = None
     """Held-out nats per token, in tokens of the model that is trained."""
+    law: Mapping[str, Any] | None = None
+    """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
+    ``domains``."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,8 @@ class Mixture:
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
         self._base: list[float] = []
+        self._learning = learning_by_round(params)
+        self.rows_measured = PairedRows(train.domains)
 
     @property
     def begun(self) -> bool:
@@ -93,13 +101,18 @@ class Mixture:
 
     def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
         """Start from the base model's losses l(0): round 0 of the history."""
+        self.rows_measured.begin(base)
         self._make_strategy([base[name].nats_per_token for name in self.domains])
         assert self._strategy is not None
         self._weights = self._strategy.initial()
         nothing = [math.nan] * len(self.domains)
         self._note(
             base,
-            {"learnable_potential": nothing, "forgetting_degree": nothing},
+            {
+                "learnable_potential": nothing,
+                "forgetting_degree": nothing,
+                "since_base_stderr": None,
+            },
             "the base model",
             Spent(seconds, seconds, 0),
             {},
@@ -132,8 +145,19 @@ class Mixture:
         started = time.monotonic()
         losses = np.array([heldout[name].nats_per_token for name in self.domains])
         self.round += 1
+        change_stderr, since_base = self.rows_measured.moved(heldout)
         decision = self._strategy.update(
-            Signals(self.round, step, self._weights, losses, train_loss)
+            Signals(
+                self.round,
+                step,
+                self._weights,
+                losses,
+                train_loss,
+                change_stderr=change_stderr,
+                since_base_stderr=since_base,
+                learning=float(self._learning[self.round - 1]),
+                learning_left=float(self._learning[self.round :].sum()),
+            )
         )
         if decision.best:
             self.best_round = self.round
@@ -150,6 +174,7 @@ class Mixture:
             "train_loss": train_loss,
         }
         signals = {
+            "since_base_stderr": since_base,
             "learnable_potential": decision.learnable_potential,
             "forgetting_degree": decision.forgetting_degree,
         }
@@ -170,6 +195,7 @@ class Mixture:
             "draws": self._draws.to_json(),
             "strategy": self._strategy.state_dict(),
             "base_losses": self._base,
+            "rows_measured": self.rows_measured.state(),
             "history": self.history,
             "ended": self.ended,
             "rolls_back": self.rolls_back,
@@ -181,6 +207,7 @@ class Mixture:
         self._make_strategy(state["base_losses"])
         assert self._strategy is not None
         self._strategy.load_state_dict(state["strategy"])
+        self.rows_measured.load(state["rows_measured"])
         self.round, self._weights = state["round"], np.array(state["weights"])
         self._draws = DrawState.from_json(state["draws"])
         self.history = list(state["history"])
@@ -214,8 +241,22 @@ class Mixture:
                 counts=np.array(counts, dtype=np.float64),
                 reference_loss=self._by_domain(self._known.reference_losses, "the references"),
                 base_loss=np.array(base),
+                objective=self.params.objective,
+                law=self._known_law(),
+                learning=float(self._learning.sum()),
             ),
         )
+
+    def _known_law(self) -> Law | None:
+        law = self._known.law
+        if law is None or not self.params.strategy.uses_law:
+            return None
+        if tuple(law["domains"]) != self.domains:
+            raise VersatuneError(
+                f"the references' slopes are of {', '.join(law['domains'])}, but the tokenised "
+                f"store has {', '.join(self.domains)}: run the mixture pipeline again."
+            )
+        return Law.from_json({key: law[key] for key in law if key != "domains"})
 
     def _by_domain(self, values: Mapping[str, float] | None, what: str) -> Array | None:
         if values is None:

@@ -11,6 +11,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PrinterCallbac
 from versatune.artifacts import write_json
 from versatune.data.answers import stop_tokens
 from versatune.data.lengths import text_config, token_limit
+from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
     GENERATION_CONFIG,
@@ -65,7 +66,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
-    known = Known(job.initial_weights, job.detected_shares, job.reference_losses)
+    known = Known(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )
@@ -79,6 +80,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         saves=job.save_model,
         patience=job.patience,
         on_round=on_round,
+        others=TokenizedSplit.load(job.store, "steering") if job.all_at else None,
+        others_at=job.all_at,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
@@ -215,6 +218,7 @@ def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | 
             **machine(),
             "model_round": mixture.best_round if mixture.rolls_back else mixture.round,
             "rows": mixture.history,
+            "others": mixture.rows_measured.others,
         }
         write_json(job.folder / HISTORY, record)
     trainer.accelerator.wait_for_everyone()

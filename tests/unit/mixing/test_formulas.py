@@ -196,6 +196,24 @@ def test_bounds_by_hand() -> None:
     )
     close(bounded_shares([1.0, 0.0], 0.1, 1.0), [0.9, 0.1])
     close(bounded_shares([0.7, 0.2, 0.1], [0, 0.3, 0], [0.5, 1, 0.1]), [0.5, 0.4, 0.1])
+    close(bounded_shares([5e-32, 1 - 5e-32], 0.022, 0.513), [0.487, 0.513])
+    close(bounded_shares([5e-32, 5e-32, 1.0], 0.0, 0.5), [0.25, 0.25, 0.5])
+    close(bounded_shares([1e-310, 3e-310, 1.0], 0.0, 0.2 + 0.4), [0.1, 0.3, 0.6])
+
+
+@given(
+    st.lists(st.floats(-700, 0), min_size=2, max_size=6),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_bounds_hold_for_shares_of_any_size(sizes: list[float], low: float, high: float) -> None:
+    weights = np.exp(np.array(sizes) - max(sizes))
+    k = weights.size
+    floor, cap = low / k, 1 / k + high * (1 - 1 / k)
+    found = bounded_shares(weights / weights.sum(), floor, cap)
+    assert found.sum() == pytest.approx(1)
+    assert (found >= floor - 1e-12).all() and (found <= cap + 1e-12).all()
+    assert (np.diff(found[np.argsort(weights)]) >= -1e-12).all()
 
 
 @given(measured(), st.floats(0, 5), st.floats(0, 1))

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from versatune.errors import VersatuneError
-from versatune.mixing.config import PlanParams, Unit
+from versatune.mixing.config import Unit
 from versatune.mixing.draws import DrawState
+from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.planner import Planner, RoundPlan, realised_shares
 
 UNITS: tuple[Unit, ...] = ("rows", "tokens", "supervised_tokens")

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
-from versatune.mixing.config import CustomParams, UniformParams
+from versatune.mixing.config import CustomParams, ObjectiveParams, UniformParams
 from versatune.mixing.strategies import (
     Context,
     Decision,
@@ -271,15 +271,24 @@ def test_a_guard_with_nothing_to_go_back_to_stops() -> None:
     assert decision.stop == "stop" and not decision.best
 
 
-def test_the_best_round_counts_domains_alike() -> None:
-    """Half of a small loss weighs as much as half of a large one."""
-    context = Context(domains=("a", "b"), base_loss=np.array([4.0, 0.4]))
+@pytest.mark.parametrize(
+    ("kind", "best"), [("mean", [True, False, False]), ("relative", [True, True, False])]
+)
+def test_the_best_round_has_the_lowest_objective(
+    kind: Literal["mean", "relative"], best: list[bool]
+) -> None:
+    """With ``relative`` half of a small loss weighs as much as half of a large one."""
+    context = Context(
+        domains=("a", "b"),
+        base_loss=np.array([4.0, 0.4]),
+        objective=ObjectiveParams(kind=kind),
+    )
     strategy = make_strategy(UniformParams(), context)
     made = [
         strategy.update(Signals(i, i, np.array([0.5, 0.5]), np.array(loss)))
         for i, loss in enumerate([[3.0, 0.4], [3.2, 0.3], [3.1, 0.4]])
     ]
-    assert [d.best for d in made] == [True, True, False]
+    assert [d.best for d in made] == best
 
 
 def test_doremi_takes_the_held_out_loss_of_a_domain_that_was_not_drawn() -> None:

@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from kedro.config import OmegaConfigLoader
 
+from versatune.mixing.config import ExpandParams, MixingLawParams
 from versatune.params import merged
 from versatune.project import checks
 from versatune.project.blocks import read
+from versatune.project.mix_checks import strategy_problems
 from versatune.settings import CONFIG_LOADER_ARGS
 
 ENVIRONMENTS = sorted(
@@ -33,6 +35,7 @@ def told(base: dict[str, Any], changes: dict[str, Any], run: str | None = None) 
 
 
 EXPAND = {"name": "expand", "target": "lwa", "sigma": 1.0}
+BOTH = {"name": "expand", "rule": "constrained", "target": ["Legal", "code"]}
 HALF = {"name": "custom", "weights": {"law": 0.5, "medicine": 0.5}}
 ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
 
@@ -101,6 +104,16 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
          "there is no no/tasks"),
         ({"train": {"lora": {"r": 4}}, "compare": {"train": {"dtype": "bfloat16"}}},
          "compare.train", "needs bf16: true"),
+        ({"train": {"objective": {"tolerance": {"lawn": 0.1}}}}, "train.objective.tolerance.lawn",
+         "Did you mean 'law'?"),
+        ({"train": {"objective": {"kind": "weighted", "weights": ONE}}}, "train.objective.weights",
+         "no weight for other"),
+        ({"compare": {"train": {"objective": {"tolerance": {"art": 0.1}}}}},
+         "compare.train.objective.tolerance.art", "no domain 'art'"),
+        ({"compare": {"strategies": {"two": BOTH | {"target": ["law", "art"]}}}},
+         "compare.strategies.two.target", "no domain 'art'"),
+        ({"compare": {"strategies": {"law": {"name": "mixing_law", "floor": 0.2}}}},
+         "compare.strategies.law", "fit a floor of 0.2"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together_is_told(
@@ -118,6 +131,8 @@ def test_what_does_not_go_together_is_told(
         {"train": {"unit": "rows"}, "mixture": {"unit": "rows"}},
         {"train": {"strategy": EXPAND | {"target": "Legal"}}},
         {"train": {"epoch_cap": {"legal": 2}}},
+        {"train": {"objective": {"tolerance": {"legal": 0.1, "code": {"stderrs": 2}}}}},
+        {"compare": {"strategies": {"two": BOTH, "law": {"name": "mixing_law"}}}},
         {"references": {"mode": "none"}, "train": {"strategy": {"name": "odm", "sigma": None}}},
         {"references": {"train": {"heldout_rows_per_domain": 8}}},
         {"mixture": {"floor": 0.3, "strategy": {"name": "custom", "weights": ONE | {"other": 0}}}},
@@ -143,6 +158,26 @@ def test_some_things_matter_to_the_stages_that_run(base: dict[str, Any]) -> None
     assert told(base, adapter) == {} and list(told(base, adapter, "retrain")) == [
         "train.lora.merge"
     ]
+
+
+def test_the_largest_gap_to_the_references_needs_references(base: dict[str, Any]) -> None:
+    worst = {"objective": {"kind": "worst"}}
+    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential": "progress"}}}
+    assert told(base, {"train": worst}) == {}
+    assert list(told(base, merged(none, {"train": worst}))) == ["train.objective.kind"]
+    found = told(base, {"train": worst}, run="retrain")
+    assert (
+        list(found) == ["train.objective.kind"]
+        and "retraining can't" in found["train.objective.kind"]
+    )
+
+
+def test_more_domains_than_a_law_can_take_are_refused_before_any_work() -> None:
+    names = [f"d{i}" for i in range(101)]
+    for strategy in (MixingLawParams(floor=0), ExpandParams(target="d1", rule="constrained")):
+        (problem,) = strategy_problems(strategy, names, ("train", "strategy"))
+        assert "101 domains are more than the 100" in problem.message
+    assert list(strategy_problems(ExpandParams(target="d1"), names, ("train", "strategy"))) == []
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -135,6 +135,23 @@ def test_the_size_behind_the_verdict_is_said() -> None:
             True,
             "the data",
         ),
+        (
+            {
+                "name": "expand",
+                "rule": "constrained",
+                "target": ["law", "code"],
+                "target_share": {"start": 0.7},
+            },
+            "constant",
+            True,
+            "towards law, code; starting shares: those of the data, but for the targets' 0.7",
+        ),
+        (
+            {"name": "mixing_law", "stay": "proportional"},
+            "constant",
+            True,
+            "those of the data, unless others are forecast to end better",
+        ),
         ({"name": "doremi"}, "constant", True, "starting shares: the same for every domain"),
         ({"name": "odm"}, "constant", True, "starting shares: the same for every domain"),
         ({"name": "foster"}, "constant", False, "starting shares: those of a published"),

@@ -52,6 +52,8 @@ def test_references_that_end_at_their_limit_are_named_once_together() -> None:
     (said,) = reference_warnings({"domains": entries})
     assert said.startswith("the reference runs of law and other ended at their limit of 120 steps")
     assert said.endswith("Raise references.max_steps.")
+    resting = {d: entry | {"still_falling": False} for d, entry in entries.items()}
+    assert reference_warnings({"domains": resting}) == []
     entries = {d: entry | {"at_limit": False} for d, entry in entries.items()}
     assert reference_warnings({"domains": entries}) == []
 
@@ -83,7 +85,12 @@ def test_gammas_that_are_all_0_are_said_once(strategy: Any, words: str) -> None:
     assert said.startswith("every gamma was 0 in every round") and words in said
 
 
-@pytest.mark.parametrize("name", ["uniform", "constant", "odm"])
+def test_gammas_say_nothing_about_a_constrained_expansion() -> None:
+    table = history(FALLING, {"law": 0.0, "code": 0.0})
+    assert warned(table, None, {"name": "expand", "target": "law", "rule": "constrained"}) == []
+
+
+@pytest.mark.parametrize("name", ["uniform", "constant", "odm", "mixing_law"])
 def test_strategies_that_do_not_go_by_gamma_are_not_warned_about_it(name: str) -> None:
     assert warned(history(FALLING, {"law": 0.0, "code": 0.0}), None, {"name": name}) == []
 

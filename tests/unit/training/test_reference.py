@@ -2,9 +2,11 @@
 
 import math
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.references import measure_references
@@ -12,11 +14,13 @@ from tests.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import chosen_rows, heldout_losses
 from versatune.params import warn_renamed
 from versatune.training import ReferenceParams, TrainParams, reference
 from versatune.training.api import history
+from versatune.training.diagnostics import reference_warnings
 from versatune.training.job import Job
 from versatune.training.retokenize import retokenize
 from versatune.work import make_folder
@@ -67,6 +71,56 @@ def test_is_the_minimum_of_a_run_on_the_domain_alone(
         assert not list((tmp_path / "r" / name).glob("*.safetensors"))
 
 
+def test_the_curve_is_kept_and_the_other_domains_are_measured_on_the_way(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=1.0)
+    names = list(found["domains"])
+    alone = heldout_losses(
+        load_model(tiny_checkpoint),
+        TokenizedSplit.load(tiny_store, "steering"),
+        rows_per_domain=6,
+        batch_tokens=500,
+        progress=False,
+    )
+    for name, entry in found["domains"].items():
+        curve = entry["curve"]
+        assert [p["step"] for p in curve] == list(range(0, entry["steps_run"] + 1, 2))
+        assert all(a["learning"] < b["learning"] for a, b in pairwise(curve))
+        assert {p["step"] for p in curve if set(p["losses"]) == set(names)} >= {0, 2, 4}
+        assert all(name in p["losses"] for p in curve)
+        for other in names:
+            assert curve[0]["losses"][other] == pytest.approx(alone[other].nats_per_token)
+        assert all(p["stderrs"][name] > 0 for p in curve[1:])
+        assert entry["nats_per_token"] <= curve[0]["losses"][name]
+    facts = law_facts(found)
+    assert facts is not None and facts["domains"] == names
+    assert (np.diag(facts["slopes"]) > 0).all()
+
+
+def test_without_transfer_each_run_measures_its_own_domain_alone(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=0.0)
+    for name, entry in found["domains"].items():
+        assert all(set(p["losses"]) == {name} for p in entry["curve"])
+    assert law_facts(found) is None
+
+
+def test_a_run_cut_off_while_falling_is_warned_about_and_one_at_rest_is_not(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    flat = {"lr_scheduler_type": "constant"}
+    falling = measured(tiny_store, tiny_checkpoint, tmp_path / "a", flat, max_steps=4)
+    assert all(e["at_limit"] and e["still_falling"] for e in falling["domains"].values())
+    (said,) = reference_warnings(falling)
+    assert said.startswith("the reference runs of all domains ended at their limit of 4 steps")
+    idle = {**flat, "learning_rate": 1e-30}
+    resting = measured(tiny_store, tiny_checkpoint, tmp_path / "b", idle, max_steps=4)
+    assert all(not e["still_falling"] for e in resting["domains"].values())
+    assert reference_warnings(resting) == []
+
+
 def test_runs_train_as_training_does_but_for_what_is_given(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
 ) -> None:
@@ -79,7 +133,8 @@ def test_runs_train_as_training_does_but_for_what_is_given(
     }  # fmt: skip
     train = TrainParams.model_validate(
         {**as_training, "rounds": 50, "warmup_ratio": 0.5, "strategy": {"name": "foster"},
-         "epoch_cap": 2.0, "launcher": {"processes": 4}, "lr_scheduler_type": "cosine"}
+         "epoch_cap": 2.0, "launcher": {"processes": 4}, "lr_scheduler_type": "linear",
+         "objective": {"kind": "worst"}}
     )  # fmt: skip
     given = {"learning_rate": 5e-4, "lora": {"r": 8}}
     params = ReferenceParams.model_validate({**TINY, "warmup_ratio": 0.1, "train": given})
@@ -96,10 +151,8 @@ def test_runs_train_as_training_does_but_for_what_is_given(
             assert found[name] == value, name
     assert (found["rounds"], found["steps_per_round"], found["warmup_ratio"]) == (4, 2, 0.1)
     assert found["strategy"]["name"] == "uniform" and found["epoch_cap"] is None
-    assert (found["lr_scheduler_type"], found["launcher"]["processes"]) == (
-        "constant_with_warmup",
-        1,
-    )
+    assert found["objective"]["kind"] == "mean"  # of one domain, which has no reference yet
+    assert (found["lr_scheduler_type"], found["launcher"]["processes"]) == ("linear", 1)
     assert [piece.inputs["only"] for piece in pieces.values()] == ["law", "medicine", "code"]
     for piece in pieces.values():  # so that another process can make it
         assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint

@@ -8,9 +8,12 @@ from accelerate.data_loader import BatchSamplerShard
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
+from versatune.errors import VersatuneError
+from versatune.mixing.strategies import Signals, Strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training import TrainParams
 from versatune.training.batches import RoundSampler
+from versatune.training.budget import learning_by_round
 from versatune.training.rounds import Known, Mixture
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
@@ -58,6 +61,66 @@ def test_a_loaded_state_plans_the_same_rows(split: TokenizedSplit) -> None:
     finish(other, 2.8, 2.4, 1.9)
     assert other.rows(2) == one.rows(2)
     assert other.weights == one.weights
+
+
+def rows_of(*rows: tuple[float, float]) -> dict[str, HeldOut]:
+    return {
+        name: HeldOut(
+            nats_per_token=sum(r) / 4, bits_per_byte=1, stderr=0.1, n_rows=2, n_tokens=4, row_nats=r
+        )
+        for name, r in zip(START, rows, strict=True)
+    }
+
+
+def steered(split: TokenizedSplit) -> Mixture:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
+    return Mixture(params, split, Known(initial_weights=START), 2)
+
+
+def test_strategies_get_paired_errors_and_what_is_left_to_learn(
+    split: TokenizedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row's loss halved: no error at all, however different the rows. Else by hand."""
+    mixture = steered(split)
+    mixture.begin(rows_of((8.0, 2.0), (4.0, 4.0), (4.0, 4.0)), 0.5)
+    seen: list[Signals] = []
+    real = Strategy.update
+    monkeypatch.setattr(Strategy, "update", lambda s, x: (seen.append(x), real(s, x))[1])
+    for rows in ((4.0, 1.0), (2.0, 2.0), (1.0, 3.0)), ((4.0, 1.0), (1.0, 2.0), (2.0, 2.0)):
+        mixture.rows(mixture.round)
+        mixture.finish(4, rows_of(*rows), np.full(3, 2.0), 1.0, 0.1)
+    # Code: parts of the sum .5, .5 and then .25, .75: sqrt(2 / 1 * 2 * .25^2) = .5.
+    np.testing.assert_allclose(seen[0].change_stderr, [0, 0, 0.5], atol=1e-12)
+    # Medicine: .5, .5 and then 1/3, 2/3: sqrt(2 * 2 * (1/6)^2) = 1/3.
+    np.testing.assert_allclose(seen[1].change_stderr, [0, 1 / 3, 0.5])
+    np.testing.assert_allclose(seen[1].since_base_stderr, [0, 1 / 3, 0], atol=1e-12)
+    assert seen[0].learning is not None and seen[0].learning_left is not None
+    parts = learning_by_round(mixture.params)
+    assert seen[0].learning == pytest.approx(parts[0])
+    assert seen[0].learning_left == pytest.approx(parts[1] + parts[2])
+    assert seen[1].learning_left == pytest.approx(parts[2])
+
+
+def test_a_resumed_mixture_pairs_with_the_rows_measured_before(split: TokenizedSplit) -> None:
+    one = steered(split)
+    one.begin(rows_of((8.0, 2.0), (4.0, 4.0), (4.0, 4.0)), 0.5)
+    one.rows(0)
+    one.finish(4, rows_of((4.0, 1.1), (3.0, 3.1), (1.0, 3.0)), np.full(3, 2.0), 1.0, 0.1)
+    other = steered(split)
+    other.load(json.loads(json.dumps(one.state())))
+    for mixture in (one, other):
+        mixture.rows(1)
+        mixture.finish(8, rows_of((3.0, 1.0), (2.9, 3.0), (0.5, 2.0)), np.full(3, 2.0), 1.0, 0.1)
+    assert one.weights == other.weights
+    assert one.state()["strategy"] == other.state()["strategy"]
+    assert one.history[-1]["reason"] == other.history[-1]["reason"]
+
+
+def test_slopes_of_other_domains_are_refused(split: TokenizedSplit) -> None:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
+    mixture = Mixture(params, split, Known(START, law={"domains": ["law", "code"]}), 2)
+    with pytest.raises(VersatuneError, match="slopes are of law, code"):
+        mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
 
 
 @pytest.mark.parametrize(

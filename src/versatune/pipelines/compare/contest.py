@@ -59,6 +59,8 @@ class Start(BaseModel):
     initial_weights: dict[str, float]
     reference_losses: dict[str, float] | None
     detected_shares: dict[str, float]
+    law: dict[str, Any] | None = None
+    """Slopes measured with the references."""
 
 
 class Run(BaseModel):
@@ -163,6 +165,7 @@ def _train_and_evaluate(
         initial_weights=start.initial_weights,
         reference_losses=start.reference_losses,
         detected_shares=start.detected_shares,
+        law=start.law,
         folder=_model_of(folder),
         on_round=emit,
     )

@@ -16,6 +16,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.mixing.config import StrategyParams
+from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
@@ -57,6 +58,7 @@ def plan_runs(
         "initial_weights": initial_mixture["weights"],
         "reference_losses": references,
         "detected_shares": shares,
+        "law": law_facts(reference_losses),
     }
     return tuple(
         {

@@ -8,6 +8,7 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.curves import law_facts
 from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
@@ -48,6 +49,7 @@ def train_model(
         params=params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
+        law=law_facts(reference_losses) if params.strategy.uses_law else None,
         detected_shares={
             name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
         },
@@ -93,7 +95,8 @@ def warn_of_other_rows(
 
     Raises VersatuneError when the references don't say how many rows they are of.
     """
-    if reference_losses["mode"] == "none" or not params.strategy.needs_reference:
+    uses_them = params.strategy.needs_reference or params.objective.kind == "worst"
+    if reference_losses["mode"] == "none" or not uses_them:
         return
     if "rows_per_domain" not in reference_losses:
         raise VersatuneError(

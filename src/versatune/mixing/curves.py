@@ -1,0 +1,216 @@
+"""From the references' curves to a mixing law: slopes, transfer between domains, and exponents.
+
+A reference run trains on one domain alone and measures it every few steps, and all others several
+times on its way. Each column of the law is what one run did to all domains.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from versatune.errors import VersatuneError
+from versatune.mixing.law import Law, diagonal_covariance, gained, reducible
+from versatune.mixing.shares import Array
+
+EXPONENTS = np.geomspace(0.15, 4.0, 41)
+"""The exponents that are tried."""
+
+USUAL, USUAL_SPREAD = 0.5, 0.7
+"""The exponent to expect and the standard deviation of its logarithm: one curve of a few noisy
+points says little about its own curvature."""
+
+MEMORISED = 0.3
+"""What the floor of a domain is multiplied with when its reference run memorised its rows."""
+
+LEAST_ERROR = 0.05
+"""A slope's standard error is at least this part of it."""
+
+
+class Point(BaseModel):
+    """One measurement on the way of a reference run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: int
+    learning: float
+    """Learning rate over its peak, summed over the steps so far."""
+    losses: dict[str, float]
+    """Held-out nats per token by domain: the run's own, and now and then all."""
+    stderrs: dict[str, float] = {}
+    """Of the logarithm of each loss over the one at step 0, paired by row."""
+
+
+def law_of(
+    domains: Sequence[str],
+    curves: Mapping[str, Sequence[Point]],
+    references: Mapping[str, float],
+    irreducible: float = 0.9,
+) -> Law:
+    """The law by ``curves``: a run for each domain, its first point (step 0) of the base model.
+
+    ``references``: the loss each domain reaches alone; ``irreducible`` of it is taken as floor.
+    Raises VersatuneError when a run is missing, or never measured a domain after step 0.
+    """
+    k = len(domains)
+    part = [MEMORISED if memorised(curves, name) else 1.0 for name in domains]
+    floor = irreducible * np.array(part) * np.array([references[name] for name in domains])
+    first = np.array([_base(curves, name) for name in domains])
+    at = reducible(first, floor)
+    exponent = np.empty(k)
+    for i, name in enumerate(domains):
+        learning, losses, _ = _series(curves, name, name)
+        exponent[i] = curve_exponent(learning, reducible(losses, floor[i]) / at[i])
+    slopes, stderr = np.empty((k, k)), np.empty((k, k))
+    for j, run in enumerate(domains):
+        for i, name in enumerate(domains):
+            learning, losses, error = _series(curves, run, name)
+            y = reducible(losses, floor[i])
+            got = gained(np.full(y.size, at[i]), y, np.full(y.size, exponent[i]))
+            slopes[i, j], stderr[i, j] = slope_of(
+                learning, got, error * losses / y * (at[i] / y) ** (1 / exponent[i])
+            )
+    slows = (slopes >= 0).astype(np.float64)
+    return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows)
+
+
+def memorised(curves: Mapping[str, Sequence[Point]], name: str) -> bool:
+    """Whether a run on ``name`` alone ended because its rows were memorised: its loss rose again.
+
+    By more than a standard error of its change since the base; then other rows can still take the
+    domain's loss below its reference.
+    """
+    own = [p for p in curves.get(name, ()) if name in p.losses]
+    if not own:
+        return False
+    losses = [p.losses[name] for p in own]
+    rise = np.log(losses[-1] / min(losses))
+    return bool(rise > 0.2 * own[-1].stderrs.get(name, 0.0) and losses[-1] > min(losses))
+
+
+def reached(losses: Array) -> tuple[float, int]:
+    """The loss a run reached and where: the last one where it is lowest, else a smooth minimum.
+
+    ``losses`` shape (n,), the base model's first. The least of many noisy numbers is too low by
+    their noise, so a minimum on the way is averaged with its neighbours, (1, 2, 1) / 4. The base
+    model's own loss stands where training only raised it.
+    """
+    at = int(np.argmin(losses))
+    if at in (0, losses.size - 1):
+        return float(losses[at]), at
+    return float(losses[at - 1] + 2 * losses[at] + losses[at + 1]) / 4, at
+
+
+def still_falling(losses: Array, learning: Array, part: float = 0.02) -> bool:
+    """Whether a run that went to its end would go lower: what its last tenth of learning tells.
+
+    Lowest at the end, and in the last part of its learning amount (at least a tenth) still falling
+    so that as much again would take off more than ``part`` of the loss. shape (n,) each.
+    """
+    if losses.size < 2 or int(np.argmin(losses)) != losses.size - 1:
+        return False
+    before = np.flatnonzero(learning <= 0.9 * learning[-1])
+    start = int(before[-1]) if before.size else 0
+    amount = float(learning[-1] - learning[start])
+    fall = float(np.log(losses[start] / losses[-1]))
+    return fall / max(amount, 1e-12) * float(learning[-1]) * 0.5 > part
+
+
+def measured_at(rounds: int, affordable: int) -> tuple[int, ...]:
+    """After which of ``rounds`` to measure all domains: 0, and at most ``affordable`` doublings.
+
+    Spread over 1, 2, 4, ... ``rounds``, the last always among them; empty when none is affordable.
+    """
+    doublings = [1 << i for i in range(rounds.bit_length()) if 1 << i < rounds] + [rounds]
+    if affordable < 1:
+        return ()
+    chosen = np.linspace(len(doublings) - 1, 0, min(affordable, len(doublings))).round().astype(int)
+    return (0, *sorted({doublings[i] for i in chosen}))
+
+
+def law_facts(reference_losses: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The law by the curves in ``reference_losses``, as JSON with ``domains``; None without any."""
+    entries = reference_losses["domains"]
+    curves = points_of(reference_losses)
+    if set(curves) != set(entries):
+        return None
+    if any(not _measures_all(run, entries) for run in curves.values()):
+        return None
+    references = {name: float(entry["nats_per_token"]) for name, entry in entries.items()}
+    return {"domains": list(entries), **law_of(list(entries), curves, references).to_json()}
+
+
+def _measures_all(run: Sequence[Point], names: Mapping[str, Any]) -> bool:
+    later = [p for p in run if p.step > 0]
+    return all(any(name in p.losses for p in later) for name in names)
+
+
+def curve_exponent(learning: Array, left: Array) -> float:
+    """b of left = (1 + a E / b)^-b by least squares in ln(left), kept near what is usual.
+
+    ``learning`` E and ``left`` (reducible loss as a part of the first) without the first point.
+    """
+    best, found = np.inf, USUAL
+    logs = np.log(left)
+    scatter = max(float(np.var(logs - logs.mean())) * 0.02, 1e-4)
+    for b in EXPONENTS:
+        got = gained(np.ones(left.size), left, np.full(left.size, b))
+        # A change of ln(left) changes ``got`` by left^(-1/b).
+        trust = left ** (2 / b)
+        a = float((trust * got * learning).sum() / (trust * learning**2).sum())
+        misfit = logs + b * np.log(np.maximum(1 + a * learning / b, 1e-6))
+        cost = float(misfit @ misfit) / scatter + (np.log(b / USUAL) / USUAL_SPREAD) ** 2
+        if cost < best:
+            best, found = cost, float(b)
+    return found
+
+
+def slope_of(learning: Array, got: Array, error: Array) -> tuple[float, float]:
+    """The slope of ``got`` over ``learning`` through the origin, and its standard error.
+
+    The error counts what was measured (``error``) and how far the points lie off the line.
+    """
+    total = float(learning @ learning)
+    slope = float(learning @ got) / total
+    off = got - slope * learning
+    scatter = float(off @ off) / max(got.size - 1, 1) / total
+    measured = float((learning**2) @ error**2) / total**2
+    return slope, float(np.sqrt(scatter + measured + (LEAST_ERROR * slope) ** 2))
+
+
+def points_of(value: Mapping[str, Any]) -> dict[str, list[Point]]:
+    """The curves of ``reference_losses``, by domain; empty where a file has none."""
+    domains = value["domains"]
+    return {
+        name: [Point.model_validate(p) for p in entry["curve"]]
+        for name, entry in domains.items()
+        if entry.get("curve")
+    }
+
+
+def _base(curves: Mapping[str, Sequence[Point]], name: str) -> float:
+    run = curves.get(name)
+    if not run or run[0].step != 0 or name not in run[0].losses:
+        raise VersatuneError(
+            f"the references have no curve of {name} that begins with the base model: "
+            "measure them again."
+        )
+    return run[0].losses[name]
+
+
+def _series(
+    curves: Mapping[str, Sequence[Point]], run: str, name: str
+) -> tuple[Array, Array, Array]:
+    """Learning, losses of ``name`` and their errors in the run of ``run``, after step 0."""
+    points = [p for p in curves[run] if p.step > 0 and p.learning > 0 and name in p.losses]
+    if not points:
+        raise VersatuneError(
+            f"the reference run of {run} never measured {name}: measure the references again with "
+            "all domains."
+        )
+    return (
+        np.array([p.learning for p in points]),
+        np.array([p.losses[name] for p in points]),
+        np.array([p.stderrs.get(name, 0.0) for p in points]),
+    )

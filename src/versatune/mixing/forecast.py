@@ -1,0 +1,158 @@
+"""What each domain is forecast to reach for a mix, and what the best mix can win at most.
+
+From a mixing law (:mod:`versatune.mixing.law`) with the standard errors of its slopes: laws are
+drawn from these, and every draw is followed to the end of training. Intervals are of 90 %.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from versatune.mixing.law import Law, advance, reducible
+from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.objective import Objective
+from versatune.mixing.shares import Array
+
+Path = Sequence[tuple[Array, float]]
+"""Shares and the learning amount that is spent on them, one after another."""
+
+DRAWS = 400
+INTERVAL = (0.05, 0.95)
+
+UNEXPLAINED = 0.1
+"""How far a forecast fall of ln(y) may be off besides the slopes' errors, as a part of itself."""
+
+WORTH = 0.01
+"""A gain over equal shares below this is not worth steering for: seeds differ by as much."""
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """What the best static mix is forecast to gain over equal shares, in parts of the objective."""
+
+    weights: Array
+    """That mix."""
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def advice(self) -> str:
+        """What to do about it."""
+        numbers = (
+            f"{100 * self.gain:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f} %) over equal "
+            "shares"
+        )
+        if self.high < WORTH:
+            return f"A mix can gain {numbers} at most: take uniform; steering can't pay here."
+        if self.low > WORTH:
+            return f"A mix can gain {numbers}: take mixing_law, starting from these slopes."
+        return (
+            f"A mix can gain {numbers}, and whether it is worth steering is open: uniform is safe, "
+            "mixing_law stays with it unless it sees more."
+        )
+
+
+def follow(law: Law, loss: Array, path: Path) -> Array:
+    """Losses (k,) at the end of ``path`` from losses ``loss`` (k,)."""
+    y = start = reducible(loss, law.floor)
+    for weights, learning in path:
+        y = advance(law, y, weights, learning)[0]
+    return loss + (y - start)
+
+
+def drawn(law: Law, rng: np.random.Generator) -> Law:
+    """A law that could as well be the true one: slopes drawn by their covariance."""
+    k = law.floor.size
+    roots = np.linalg.cholesky(law.covariance)
+    off = np.einsum("iab,ib->ia", roots, rng.standard_normal((k, k)))
+    return replace(law, slopes=law.slopes + off)
+
+
+def simulated(law: Law, loss: Array, path: Path, seed: int = 0, draws: int = DRAWS) -> Array:
+    """Losses at the end of ``path`` for each of ``draws`` laws, shape (draws, k).
+
+    The same seed draws the same laws, so that two paths are compared law by law.
+    """
+    rng = np.random.default_rng(seed)
+    start = reducible(loss, law.floor)
+    result = np.empty((draws, loss.size))
+    for d in range(draws):
+        end = follow(drawn(law, rng), loss, path)
+        fall = np.log(reducible(end, law.floor) / start)
+        off = UNEXPLAINED * fall * rng.standard_normal(loss.size)
+        result[d] = loss + start * (np.exp(fall + off) - 1)
+    return np.maximum(result, 0.05 * loss)
+
+
+def headroom(law: Law, loss: Array, learning: float, objective: Objective) -> Headroom:
+    """The best static mix by the law against equal shares, both kept for ``learning``.
+
+    ``gain`` is by the law itself; its interval is of that mix's gain over the draws, so it is 0 or
+    less at its lower end where the slopes can't tell the mix from equal shares.
+    """
+    uniform = np.full(loss.size, 1 / loss.size)
+    outlook = Outlook(law, loss, learning, objective.surrogate, uniform, caution=0.0)
+    best = best_shares(outlook, Bounds(floor=0.01 if loss.size < 50 else 0.0))
+
+    def gain(better: Array, worse: Array) -> float:
+        first = objective.value(worse)
+        return (first - objective.value(better)) / abs(first)
+
+    paths = [[(uniform, learning)], [(best, learning)]]
+    ends = [simulated(law, loss, path) for path in paths]
+    gains = np.array([gain(b, u) for u, b in zip(*ends, strict=True)])
+    point = gain(follow(law, loss, paths[1]), follow(law, loss, paths[0]))
+    low, high = (float(q) for q in np.quantile(gains, INTERVAL))
+    return Headroom(best, point, min(low, point), max(high, point))
+
+
+def forecast(
+    domains: Sequence[str],
+    law: Law,
+    loss: Array,
+    objective: Objective,
+    paths: Mapping[str, Path],
+) -> dict[str, Any]:
+    """The content of forecast.json: by path each domain's end with its interval, and the headroom.
+
+    ``loss``: the base model's losses (k,). All paths should spend the same learning amount; that
+    of the first is taken for the best static mix, which is added as ``best``.
+    """
+    learning = float(sum(part for _, part in next(iter(paths.values()))))
+    room = headroom(law, loss, learning, objective)
+    strategies = {}
+    for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
+        end = follow(law, loss, path)
+        ends = simulated(law, loss, path)
+        low, high = np.quantile(ends, INTERVAL, axis=0)
+        values = [objective.value(e) for e in ends]
+        strategies[name] = {
+            "objective": objective.value(end),
+            "objective_low": float(np.quantile(values, INTERVAL[0])),
+            "objective_high": float(np.quantile(values, INTERVAL[1])),
+            "within_tolerance": objective.meets_tolerance(end),
+            "domains": {
+                domain: {
+                    "weight": float(_mean_shares(path)[j]),
+                    "loss": float(end[j]),
+                    "low": float(low[j]),
+                    "high": float(high[j]),
+                }
+                for j, domain in enumerate(domains)
+            },
+        }
+    return {
+        "objective": objective.kind,
+        "learning": learning,
+        "headroom": {"gain": room.gain, "low": room.low, "high": room.high},
+        "advice": room.advice,
+        "strategies": strategies,
+    }
+
+
+def _mean_shares(path: Path) -> Array:
+    total = sum(learning for _, learning in path)
+    return np.asarray(sum(weights * (learning / total) for weights, learning in path))

@@ -1,0 +1,184 @@
+"""The shares for the rest of training: the best by a mixing law, as far as it can be trusted.
+
+With F(x) the objective that the law forecasts for shares x kept to the end, q the shares to stay at
+when nothing is known, and V the covariance of F's gradient:
+
+    minimise  F(x) + caution sqrt((x - q)' V (x - q))     over shares within their bounds
+
+The second term is the standard error of F(x) - F(q). With ``caution`` 1 no share leaves q unless
+the forecast gain exceeds the standard error of that gain, and without signal the answer is q
+itself. Constraints c_j(x) <= 0 (a domain's forecast loss, with its standard error, against its
+limit) enter by the method of multipliers. Solved by entropic mirror descent.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from versatune.mixing.law import Law, advance, reducible
+from versatune.mixing.shares import Array, bounded_shares
+
+Objective = Callable[[Array], tuple[float, Array]]
+"""Losses (k,) to a number and its gradient."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where shares may lie."""
+
+    floor: float = 0.0
+    cap: float = 1.0
+    targets: tuple[int, ...] = ()
+    """Domains whose shares together lie between ``least`` and ``most``."""
+    least: float = 0.0
+    most: float = 1.0
+
+    def keep(self, weights: Array) -> Array:
+        """``weights`` brought within the bounds, ratios kept where they can be."""
+        if not self.targets:
+            return bounded_shares(weights, self.floor, self.cap)
+        chosen = np.zeros(weights.size, dtype=bool)
+        chosen[list(self.targets)] = True
+        total = float(np.clip(weights[chosen].sum(), self.least, self.most))
+        if chosen.all():
+            total = 1.0
+        result = np.empty_like(weights)
+        for part, size in ((chosen, total), (~chosen, 1 - total)):
+            if not part.any():
+                continue
+            if size <= 0:
+                result[part] = 0.0
+                continue
+            inside = np.maximum(weights[part], 1e-12)
+            floor = min(self.floor, size / part.sum()) / size
+            cap = 1.0 if part is chosen else max(min(self.cap / size, 1.0), 1.0 / part.sum())
+            result[part] = size * bounded_shares(inside / inside.sum(), floor, max(cap, floor))
+        return result
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known when shares are chosen; arrays have shape (k,)."""
+
+    law: Law
+    loss: Array
+    learning: float
+    """What is left of training, R."""
+    objective: Objective
+    anchor: Array
+    """q."""
+    caution: float
+    limits: Array | None = None
+    """Highest losses at the end, inf where there is none."""
+    caution_limits: float = 0.0
+    """Standard errors of the forecast by which it stays below the limits."""
+
+    def forecast(self, weights: Array) -> tuple[Array, Array]:
+        """Losses at the end for ``weights`` and their derivatives by shares (k, k)."""
+        y = reducible(self.loss, self.law.floor)
+        end, slopes = advance(self.law, y, weights, self.learning)
+        return self.loss + (end - y), slopes
+
+    def errors(self, weights: Array) -> Array:
+        """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
+        effect = self._effect(weights) * weights
+        spread = np.einsum("ij,ijk,ik->i", effect, self.law.covariance, effect)
+        return np.sqrt(np.maximum(spread, 0.0))
+
+    def gradient_covariance(self) -> Array:
+        """V: of the objective's gradient by shares, at the anchor, shape (k, k)."""
+        losses, _ = self.forecast(self.anchor)
+        effect = self._effect(self.anchor) * self.objective(losses)[1][:, None]
+        result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
+        return result
+
+    def _effect(self, weights: Array) -> Array:
+        """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
+        y = reducible(self.loss, self.law.floor)
+        end, _ = advance(self.law, y, weights, self.learning)
+        exposure = (y / end) ** (1 / self.law.exponent)
+        return (self.learning * end / exposure)[:, None] * self.law.now(y)
+
+
+def best_shares(outlook: Outlook, bounds: Bounds) -> Array:
+    """The minimiser described above, shape (k,); the anchor itself when nothing beats it."""
+    start = bounds.keep(outlook.anchor)
+    spread = outlook.gradient_covariance() * outlook.caution**2
+    tiny = 1e-6 * max(float(np.sqrt(np.trace(spread))), 1e-9)
+    limits = np.full(start.size, np.inf) if outlook.limits is None else outlook.limits
+    bound = np.isfinite(limits)
+
+    def doubt(x: Array) -> tuple[float, Array]:
+        away = x - start
+        size = float(np.sqrt(away @ spread @ away + tiny**2))
+        return size - tiny, spread @ away / size
+
+    multipliers, x = np.zeros(start.size), start
+    if not bound.any():
+        x = _descend(lambda v: _sum(_objective(outlook, v), doubt(v)), start, bounds, 300)
+        # The kink of the standard error at the anchor is rounded off for the descent: what it wins
+        # there is nothing.
+        gain = _objective(outlook, start)[0] - _objective(outlook, x)[0]
+        return x if gain > float(np.sqrt((x - start) @ spread @ (x - start))) else start
+    strength = _strength(outlook, start)
+    for _ in range(12):
+        margin = np.where(bound, limits - outlook.caution_limits * outlook.errors(x), 0.0)
+
+        def lagrangian(v: Array, margin: Array = margin, mu: Array = multipliers) -> _Valued:
+            losses, slopes = outlook.forecast(v)
+            over = np.where(bound, np.maximum(losses - margin + mu / strength, 0.0), 0.0)
+            own, inner = outlook.objective(losses)
+            value = own + strength / 2 * float(over @ over)
+            return _sum((value, slopes.T @ (inner + strength * over)), doubt(v))
+
+        x = _descend(lagrangian, x, bounds, 60)
+        over = np.where(bound, outlook.forecast(x)[0] - margin, -np.inf)
+        multipliers = np.where(bound, np.maximum(multipliers + strength * over, 0.0), 0.0)
+    return x
+
+
+_Valued = tuple[float, Array]
+
+
+def _objective(outlook: Outlook, weights: Array) -> _Valued:
+    losses, slopes = outlook.forecast(weights)
+    value, inner = outlook.objective(losses)
+    return value, slopes.T @ inner
+
+
+def _sum(one: _Valued, other: _Valued) -> _Valued:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _strength(outlook: Outlook, weights: Array) -> float:
+    """Of the penalty: a limit missed by a hundredth of a loss costs as much as the objective's."""
+    losses, _ = outlook.forecast(weights)
+    inner = outlook.objective(losses)[1]
+    return 20.0 * float(np.abs(inner).sum()) / float(losses.mean()) + 1e-9
+
+
+def _descend(f: Callable[[Array], _Valued], start: Array, bounds: Bounds, steps: int) -> Array:
+    """Entropic mirror descent with a step that adapts; the start when nothing is lower."""
+    x, (value, slope) = start, f(start)
+    step = 1.0 / max(float(np.ptp(slope)), 1e-12)
+    for _ in range(steps):
+        moved = bounds.keep(_shifted(x, -step * (slope - slope.min())))
+        new, new_slope = f(moved)
+        away = moved - x
+        if float(np.abs(away).max()) < 1e-7:
+            break
+        near = float(np.sum(moved * np.log(np.maximum(moved, 1e-300) / np.maximum(x, 1e-300))))
+        if new <= value + float(slope @ away) + near / step and new < value:
+            x, value, slope, step = moved, new, new_slope, step * 1.6
+        else:
+            step /= 2.5
+            if step * float(np.ptp(slope)) < 1e-6:
+                break
+    return x
+
+
+def _shifted(x: Array, by: npt.NDArray[np.float64]) -> Array:
+    raised = np.maximum(x, 1e-12) * np.exp(np.maximum(by, -30.0))
+    return raised / raised.sum()

@@ -1,0 +1,114 @@
+"""Parameters of what is minimised, and of how the strategies that forecast learn and move."""
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from versatune.domains import by_domain
+from versatune.params import Params
+
+Kind = Literal["mean", "relative", "worst", "weighted"]
+"""What is minimised: see :class:`ObjectiveParams`."""
+
+
+class InStderrs(Params):
+    """A tolerance in standard errors of the paired change since the base model."""
+
+    stderrs: float = Field(ge=0)
+    """A domain may end so many standard errors above the base model's loss."""
+
+
+Allowance = Annotated[float, Field(ge=0)] | InStderrs
+
+
+class ObjectiveParams(Params):
+    """What training is to minimise, and how much of the other domains it may cost."""
+
+    kind: Kind = "mean"
+    """``mean``: the mean held-out loss over domains; ``relative``: the mean of losses as parts of
+    the base model's; ``worst``: the largest gap to the references, (loss - reference) / loss, so
+    that no domain is left behind; ``weighted``: the mean by ``weights``."""
+    weights: dict[str, float] | None = None
+    """How much each domain counts with kind ``weighted``; not negative, need not sum to 1."""
+    tolerance: Allowance | dict[str, Allowance] = Field(0.0, union_mode="left_to_right")
+    """How far a domain may end above the base model's loss: a part of that loss, or ``{stderrs:
+    2}``; one for all domains, or by domain (0 for those not named)."""
+
+    @field_validator("tolerance", mode="before")
+    @classmethod
+    def _is_a_tolerance(cls, value: object) -> object:
+        by_domain = value if isinstance(value, dict) and set(value) != {"stderrs"} else {"": value}
+        for name, one in by_domain.items():
+            number = one.get("stderrs") if isinstance(one, dict) and len(one) == 1 else one
+            if isinstance(one, InStderrs):
+                continue
+            if isinstance(number, bool) or not isinstance(number, int | float) or not number >= 0:
+                where = f" of {name}" if name else ""
+                raise ValueError(
+                    f"tolerance{where} must be a part of the base model's loss (0 or more), or "
+                    f"{{stderrs: 0 or more}}, or one of these by domain; got {one!r}"
+                )
+        return value
+
+    @field_validator("weights", "tolerance", mode="after")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        return by_domain(value) if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _weights_go_with_weighted(self) -> Self:
+        if (self.kind == "weighted") != (self.weights is not None):
+            raise ValueError(
+                f"kind {self.kind!r} {'needs' if self.weights is None else 'takes no'} weights"
+            )
+        given = list((self.weights or {"": 1.0}).values())
+        if not all(0 <= value < math.inf for value in given) or not any(given):
+            raise ValueError(f"weights must be >= 0 and not all 0, got {given}")
+        return self
+
+
+class LawParams(Params):
+    """How ``mixing_law``, and ``expand`` under constraints, learn what a share does."""
+
+    caution: float = Field(1.0, ge=0)
+    """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
+    at when nothing is known."""
+    move: float = Field(0.5, gt=0, le=1)
+    """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
+    doubt: float = Field(0.3, ge=0)
+    """How far the references' slopes may be off in training, as a part of themselves."""
+    doubt_others: float = Field(0.05, ge=0)
+    """The same for all slopes, as a part of the domain's slope on its own rows."""
+    discount: float = Field(0.8, gt=0, le=1)
+    """What a round still counts after each eighth of the training's learning amount."""
+    misfit: float = Field(0.1, ge=0)
+    """How far a round may be from the law, as a part of its change, besides measured noise."""
+    explore: float = Field(0.1, ge=0, le=1)
+    """Known changes of the logarithms of shares in the first two rounds where no slopes were
+    measured with the references: without them nothing tells the domains' effects apart."""
+    irreducible: float = Field(0.9, ge=0, lt=1)
+    """The part of a reference loss that no training takes away."""
+    exponent: float = Field(0.3, gt=0)
+    """How steeply reducible loss falls with exposure, where no curve was measured."""
+
+
+class TargetShareParams(Params):
+    """Where the targets' share lies under ``rule: constrained``, all targets together."""
+
+    start: float = Field(0.7, gt=0, lt=1)
+    """The first round's."""
+    least: float = Field(0.5, ge=0, lt=1)
+    """No round's is below."""
+    most: float = Field(0.9, gt=0, le=1)
+    """No round's is above."""
+    floor: float = Field(0.01, ge=0, lt=1)
+    """No domain's share falls below this: the first rows of a domain keep most of it."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.least <= self.start <= self.most:
+            raise ValueError(
+                f"least {self.least:g} <= start {self.start:g} <= most {self.most:g} must hold"
+            )
+        return self

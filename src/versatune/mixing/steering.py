@@ -1,0 +1,241 @@
+"""The strategies that forecast: ``mixing_law``, and ``expand`` under constraints.
+
+Both fit a :mod:`versatune.mixing.law` to what the rounds did, starting from slopes measured with
+the references, and go part of the way to the shares that :mod:`versatune.mixing.lookahead` finds
+for the learning amount that is left.
+"""
+
+import numpy as np
+
+from versatune.domains import choose
+from versatune.errors import VersatuneError
+from versatune.mixing.adaptive import Adaptive
+from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
+from versatune.mixing.interface import Context, Now, Stop
+from versatune.mixing.law import Law, Record, fit, without_references
+from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.shares import Array, normalised
+
+NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
+EXPLORING_ROUNDS = 2
+
+MOST_DOMAINS = 100
+"""The law's uncertainty is k^3 numbers, and it is worked out after each round."""
+
+MEMORY = 8
+"""The parts of the training by which ``discount`` counts: a round of eight at a constant rate."""
+
+LEAN = 0.25
+"""Standard errors by which equal shares must be forecast better than the stratified mix to be what
+the shares stay at: neither is the safer one, so little is asked for."""
+
+
+def learns_effects(params: StrategyParams) -> bool:
+    """Whether a strategy learns what each domain does to each other one."""
+    constrained = isinstance(params, ExpandParams) and params.rule == "constrained"
+    return constrained or isinstance(params, MixingLawParams)
+
+
+def too_many_domains(strategy: str, n: int) -> str:
+    """What to say of more than :data:`MOST_DOMAINS` domains."""
+    return (
+        f"strategy {strategy!r} learns what each domain does to each other one, and {n} domains "
+        f"are more than the {MOST_DOMAINS} it can take: join some, or choose foster, doremi or odm"
+    )
+
+
+class _Forecasting(Adaptive):
+    """The common part: what a round did is recorded, and the law fitted to all records."""
+
+    def __init__(
+        self, params: MixingLawParams | ExpandParams, context: Context, start: Array, stay: Array
+    ) -> None:
+        """``stay``: the shares to stay at without signal; ``start``: the first round's, if so."""
+        if len(context.domains) > MOST_DOMAINS:
+            raise VersatuneError(f"{too_many_domains(params.name, len(context.domains))}.")
+        super().__init__(params, context, start)
+        self._law: LawParams = params.law
+        # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.
+        self._doubt = np.zeros(len(context.domains))
+        self._stay = self._bounds().keep(stay)
+        self._start = self._bounds().keep(start)
+        if context.law is not None and context.base_loss is not None and context.learning:
+            loss = np.asarray(context.base_loss, dtype=np.float64)
+            law = self._fitted(loss)
+            self._stay = self._anchor(law, loss, context.learning)
+            self._start = self._best(law, loss, context.learning)
+        elif context.law is None:
+            self._start = self._explored(self._start, 0)
+
+    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+        signals, memory = now.signals, self._memory
+        if signals.change_stderr is None:
+            return now.weights, NO_STDERR, None
+        if memory.previous is None:
+            return now.weights, "first measurement: no change to learn from yet", None
+        learning = 1.0 if signals.learning is None else signals.learning
+        record = Record(
+            weights=now.weights,
+            learning=learning,
+            before=np.asarray(memory.previous),
+            after=now.loss,
+            stderr=np.asarray(signals.change_stderr, dtype=np.float64),
+        )
+        memory.records.append(record.to_json())
+        if signals.since_base_stderr is not None:
+            self._doubt = np.asarray(signals.since_base_stderr, dtype=np.float64)
+        left = learning if signals.learning_left is None else signals.learning_left
+        if left <= 0:
+            return now.weights, "nothing is left to steer", None
+        law = self._fitted(now.loss)
+        best = self._best(law, now.loss, left)
+        stays = np.array_equal(best, self._stay)
+        new = best if stays else self._bounds().keep(_part_way(now.weights, best, self._law.move))
+        if self.context.law is None and memory.updates < EXPLORING_ROUNDS:
+            new = self._explored(new, memory.updates)
+        return new, self._reason(law, now.loss, left, best), None
+
+    def _fitted(self, loss: Array) -> Law:
+        """The law by all records. Without references and records there is none to ask for."""
+        params = self._law
+        records = [Record.from_json(r) for r in self._memory.records]
+        if self.context.law is not None:
+            prior = self.context.law.doubted(params.doubt, params.doubt_others)
+        else:
+            floor = self._floor_of(loss)
+            exponent = np.full(loss.size, params.exponent)
+            prior = without_references(records[0], floor, exponent)
+        whole = self.context.learning
+        unit = whole / MEMORY if whole else None
+        return fit(prior, records, params.discount, params.misfit, unit)
+
+    def _floor_of(self, loss: Array) -> Array:
+        reference = self.context.reference_loss
+        if reference is None:
+            return np.zeros(loss.size)
+        return self._law.irreducible * np.asarray(reference, dtype=np.float64)
+
+    def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
+        return Outlook(
+            law=law,
+            loss=loss,
+            learning=left,
+            objective=self._objective().surrogate,
+            anchor=self._stay,
+            caution=self._law.caution,
+        )
+
+    def _best(self, law: Law, loss: Array, left: float) -> Array:
+        return best_shares(self._outlook(law, loss, left), self._bounds())
+
+    def _anchor(self, law: Law, loss: Array, left: float) -> Array:  # noqa: ARG002
+        """The shares to stay at, by what was measured with the references."""
+        return self._stay
+
+    def _bounds(self) -> Bounds:
+        return Bounds(self._floor, self._cap)
+
+    def _explored(self, weights: Array, number: int) -> Array:
+        """``weights`` with every domain a known part more or less, by the bits of its number."""
+        if self._law.explore == 0:
+            return weights
+        sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
+        return self._bounds().keep(normalised(weights * np.exp(self._law.explore * sign)))
+
+    def _reason(self, law: Law, loss: Array, left: float, best: Array) -> str:
+        outlook, objective = self._outlook(law, loss, left), self._objective()
+        stay = objective.value(outlook.forecast(self._stay)[0])
+        gain = stay - objective.value(outlook.forecast(best)[0])
+        if np.array_equal(best, self._stay):
+            return f"forecast {stay:.4f} at the end; no shares are better beyond doubt"
+        names = self.context.domains
+        up = int(np.argmax(best / self._stay))
+        return f"forecast {stay - gain:.4f} at the end, {gain:.4f} better with more {names[up]}"
+
+
+class MixingLaw(_Forecasting):
+    """The shares with the best forecast of the declared objective."""
+
+    def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:
+        super().__init__(params, context, stay, stay)
+
+    def _anchor(self, law: Law, loss: Array, left: float) -> Array:
+        """Equal shares instead, where they are forecast to end better (:data:`LEAN`)."""
+        outlook, objective = self._outlook(law, loss, left), self._objective()
+        uniform = self._bounds().keep(np.full(loss.size, 1 / loss.size))
+        away = uniform - self._stay
+        error = float(np.sqrt(away @ outlook.gradient_covariance() @ away))
+        ends = [objective.surrogate(outlook.forecast(x)[0])[0] for x in (self._stay, uniform)]
+        return uniform if ends[0] - ends[1] > LEAN * self._law.caution * error else self._stay
+
+
+class Constrained(_Forecasting):
+    """The targets' lowest forecast loss, each other domain's forecast within its tolerance.
+
+    The best round is the one with the lowest loss on the targets among those in which no other
+    domain is beyond its tolerance for certain.
+    """
+
+    def __init__(self, params: ExpandParams, context: Context, mix: Array) -> None:
+        """``mix``: how the others share what the targets leave, and the targets their part."""
+        self._targets = tuple(
+            context.domains.index(choose(name, context.domains, "strategy.target"))
+            for name in params.targets
+        )
+        self._share, self._margin = params.target_share, params.margin
+        self._is_target = np.zeros(len(context.domains), dtype=bool)
+        self._is_target[list(self._targets)] = True
+        self._lower_bound, self._upper_bound = max(params.floor, self._share.floor), params.cap
+        start = np.maximum(mix, 1e-3)
+        for part, size in (
+            (self._is_target, self._share.start),
+            (~self._is_target, 1 - self._share.start),
+        ):
+            if part.any():
+                start[part] *= size / start[part].sum()
+        super().__init__(params, context, normalised(start), normalised(start))
+
+    def _bounds(self) -> Bounds:
+        share = self._share
+        return Bounds(self._lower_bound, self._upper_bound, self._targets, share.least, share.most)
+
+    def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
+        objective = self._objective()
+        limits = objective.limits(self._doubt) - self._margin * self._doubt * loss
+        limits = np.where(self._is_target, np.inf, limits)
+        counted = self._is_target / max(self._is_target.sum(), 1) / objective.first
+        return Outlook(
+            law=law,
+            loss=loss,
+            learning=left,
+            objective=lambda losses: (float(counted @ losses), counted),
+            anchor=self._stay,
+            caution=self._law.caution,
+            limits=limits,
+            caution_limits=self._margin,
+        )
+
+    def _reason(self, law: Law, loss: Array, left: float, best: Array) -> str:
+        objective, outlook = self._objective(), self._outlook(law, loss, left)
+        ends = outlook.forecast(best)[0]
+        excess = np.where(self._is_target, -np.inf, objective.excess(ends) / objective.first)
+        tightest, names = int(np.argmax(excess)), self.context.domains
+        said = f"targets at {best[self._is_target].sum():.3f} of the shares"
+        if not np.isfinite(excess[tightest]):
+            return said
+        return (
+            f"{said}; {names[tightest]} is forecast to end {100 * excess[tightest]:+.1f} % "
+            "against its tolerance, the tightest"
+        )
+
+    def _score(self, now: Now) -> float | None:
+        objective, stderr = self._objective(), now.signals.since_base_stderr
+        error = np.zeros_like(now.loss) if stderr is None else np.asarray(stderr)
+        broken = objective.broken(now.loss, error) & ~self._is_target
+        return None if broken.any() else float((now.loss / objective.first)[self._is_target].mean())
+
+
+def _part_way(old: Array, new: Array, part: float) -> Array:
+    """old^(1 - part) new^part, normalised: so far in the logarithms of shares."""
+    tiny = 1e-9
+    return normalised(np.maximum(old, tiny) ** (1 - part) * np.maximum(new, tiny) ** part)

@@ -1,0 +1,34 @@
+"""The learning amount of each round: what a round can still change, by the learning rate."""
+
+import numpy as np
+import torch
+from transformers import get_scheduler
+
+from versatune.mixing.shares import Array
+from versatune.training.config import TrainParams
+
+
+def learning_by_round(params: TrainParams) -> Array:
+    """Learning rate over its peak, summed over the steps of each round, shape (rounds,).
+
+    By transformers' own schedule, warm-up included, so that it is what training does.
+    """
+    steps = params.rounds * params.steps_per_round
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+    schedule = get_scheduler(
+        params.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=warmup_steps(params, steps),
+        num_training_steps=steps,
+    )
+    rates = [schedule.get_last_lr()[0]]
+    for _ in range(steps - 1):
+        optimizer.step()
+        schedule.step()
+        rates.append(schedule.get_last_lr()[0])
+    return np.array(rates).reshape(params.rounds, params.steps_per_round).sum(axis=1)
+
+
+def warmup_steps(params: TrainParams, steps: int) -> int:
+    """As TrainingArguments.get_warmup_steps rounds a part of the steps."""
+    return int(np.ceil(steps * params.warmup_ratio))

@@ -1,0 +1,1 @@
+"""Simulated trainings in which the true effect of every share is known."""

@@ -1,0 +1,97 @@
+"""Shares for the rest of training: optimal by search, cautious, within bounds and limits."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.mixing.test_law import law
+from versatune.mixing.law import Law
+from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.shares import Array
+
+Q = np.full(3, 1 / 3)
+
+
+def mean(loss: Array) -> tuple[float, Array]:
+    return float(loss.mean()), np.full(loss.size, 1 / loss.size)
+
+
+def outlook(known: Law, caution: float = 0.0, **more: Any) -> Outlook:
+    given: dict[str, Any] = {"loss": np.ones(3), "learning": 1.0, "anchor": Q, **more}
+    return Outlook(law=known, objective=mean, caution=caution, **given)
+
+
+WIDE = law([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.3]], stderr=0.05)
+
+
+def test_the_best_shares_are_the_best_of_many() -> None:
+    known = outlook(WIDE)
+    found = best_shares(known, Bounds())
+    tried = np.random.default_rng(0).dirichlet(np.ones(3), 4000)
+    least = min(mean(known.forecast(x)[0])[0] for x in tried)
+    assert mean(known.forecast(found)[0])[0] <= least + 1e-4
+
+
+def test_without_signal_the_shares_are_exactly_those_to_stay_at() -> None:
+    anchor = np.array([0.5, 0.3, 0.2])
+    same = law(np.full((3, 3), 0.7), stderr=0.3)
+    assert (best_shares(outlook(same, 1.0, anchor=anchor), Bounds()) == anchor).all()
+    # A difference that is smaller than its standard error moves nothing either.
+    hint = law(np.diag([1.0, 1.0, 1.3]), stderr=5.0)
+    assert (best_shares(outlook(hint, 1.0, anchor=anchor), Bounds()) == anchor).all()
+
+
+@settings(max_examples=30)
+@given(st.integers(0, 10_000))
+def test_more_caution_never_goes_further(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    known = law(np.diag(rng.uniform(0.3, 4, 3)), stderr=float(rng.uniform(0.1, 1)))
+    far = [
+        float(np.abs(best_shares(outlook(known, c), Bounds()) - Q).sum()) for c in (0, 0.5, 2, 20)
+    ]
+    assert all(a >= b - 2e-3 for a, b in pairwise(far))
+    assert far[-1] < far[0] or far[0] < 1e-3
+
+
+@pytest.mark.parametrize("limit", [1.0, 1.05])
+def test_limits_hold_at_the_end_and_the_target_gets_the_rest(limit: float) -> None:
+    """The others forget under the target's rows; each gets just what keeps it at its limit."""
+    known = law([[3.0, 0.0, 0.0], [-0.3, 4.0, 0.0], [-0.6, 0.0, 4.0]], stderr=1e-3)
+
+    def target(loss: Array) -> tuple[float, Array]:
+        return float(loss[0]), np.array([1.0, 0.0, 0.0])
+
+    found = Outlook(known, np.ones(3), 1.0, target, Q, 0.0, limits=np.array([np.inf, limit, limit]))
+    shares = best_shares(found, Bounds(0.001, 1.0, (0,), 0.1, 0.99))
+    ends = found.forecast(shares)[0]
+    np.testing.assert_allclose(ends[1:], limit, atol=5e-3)
+    assert shares[2] > shares[1] > 0 and shares[0] > 0.7
+
+
+def test_what_cannot_be_kept_is_kept_as_well_as_it_can() -> None:
+    """Limits that no shares meet: the target's share goes to its lower bound."""
+    known = law([[3.0, 0.0], [-5.0, 0.1]], stderr=1e-3)
+
+    def target(loss: Array) -> tuple[float, Array]:
+        return float(loss[0]), np.array([1.0, 0.0])
+
+    found = Outlook(
+        known, np.ones(2), 1.0, target, np.full(2, 0.5), 0.0, limits=np.array([np.inf, 0.5])
+    )
+    shares = best_shares(found, Bounds(0.0, 1.0, (0,), 0.4, 0.9))
+    assert shares[0] == pytest.approx(0.4, abs=0.01)
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=4, max_size=4).filter(lambda w: sum(w) > 1e-3),
+    st.floats(0, 0.1),
+)
+def test_bounds_keep_shares_and_the_targets_part(weights: list[float], floor: float) -> None:
+    found = Bounds(floor, 0.9, (1, 2), 0.5, 0.8).keep(np.array(weights) / sum(weights))
+    assert found.sum() == pytest.approx(1)
+    assert 0.5 - 1e-9 <= found[1] + found[2] <= 0.8 + 1e-9
+    assert (found >= floor - 1e-9).all()

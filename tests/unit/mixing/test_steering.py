@@ -1,0 +1,270 @@
+"""Strategies that forecast: what they start with, when they stay, what they keep, and resume."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from tests.unit.mixing.test_law import law
+from versatune.errors import VersatuneError
+from versatune.mixing.config import ExpandParams, MixingLawParams, ObjectiveParams
+from versatune.mixing.interface import Context, Decision, Signals, Strategy
+from versatune.mixing.law import Law, advance
+from versatune.mixing.strategies import StrategyParams, make_strategy
+
+DOMAINS = ("law", "medicine", "code")
+COUNTS = np.array([0.5, 0.3, 0.2])
+WIDE = law([[6.0, 0.2, 0.2], [0.2, 2.0, 0.2], [0.2, 0.2, 0.5]], stderr=0.05)
+WIDER = law([[8.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.1, 0.05]], stderr=0.05)
+FORGETS = law([[6.0, 0.0, 0.0], [-0.4, 8.0, 0.0], [-0.8, 0.0, 8.0]], stderr=0.1)
+CONSTRAINED = {"name": "expand", "target": "law", "rule": "constrained"}
+
+
+def make(spec: dict[str, Any], known: Law | None, **more: Any) -> Strategy:
+    params: Any = TypeAdapter(StrategyParams).validate_python(spec)
+    context = Context(
+        domains=DOMAINS,
+        initial=np.array([0.2, 0.2, 0.6]),
+        counts=COUNTS,
+        base_loss=np.full(3, 1.0),
+        law=known,
+        learning=1.0,
+        **more,
+    )
+    return make_strategy(params, context)
+
+
+class Run:
+    """A training in a world that follows a law, measured with noise."""
+
+    def __init__(self, strategy: Strategy, truth: Law, noise: float, rounds: int = 6) -> None:
+        self.strategy, self.truth, self.noise, self.rounds = strategy, truth, noise, rounds
+        self.y, self.weights, self.round = np.ones(3), strategy.initial(), 0
+        self.rng = np.random.default_rng(0)
+
+    def go_on(self) -> Decision:
+        self.round += 1
+        self.y = advance(self.truth, self.y, self.weights, 1 / self.rounds)[0]
+        seen = self.y * np.exp(self.noise * self.rng.standard_normal(3))
+        error = np.full(3, max(self.noise, 1e-3))
+        decision = self.strategy.update(
+            Signals(
+                self.round,
+                10 * self.round,
+                self.weights,
+                seen,
+                change_stderr=error,
+                since_base_stderr=error,
+                learning=1 / self.rounds,
+                learning_left=1 - self.round / self.rounds,
+            )
+        )
+        self.weights = decision.weights
+        return decision
+
+
+def test_measured_slopes_decide_the_first_round_already() -> None:
+    shares = make({"name": "mixing_law"}, WIDE).initial()
+    ends = [advance(WIDE, np.ones(3), x, 1.0)[0].mean() for x in (shares, COUNTS)]
+    assert ends[0] < ends[1] - 0.003
+    # The third domain hardly learns: its rows go to the others.
+    assert shares[2] < COUNTS[2] - 0.05
+
+
+@pytest.mark.parametrize(
+    ("stay", "wanted"), [("proportional", COUNTS), ("uniform", np.full(3, 1 / 3))]
+)
+def test_noise_alone_leaves_the_mix_exactly_as_it_is(stay: str, wanted: np.ndarray) -> None:
+    """Losses that jump about, and standard errors that say so."""
+    spec = {"name": "mixing_law", "stay": stay, "law": {"explore": 0.0}}
+    run = Run(make(spec, None), law(np.zeros((3, 3))), noise=0.3)
+    for _ in range(5):
+        np.testing.assert_array_equal(run.go_on().weights, wanted)
+
+
+def test_what_is_explored_is_known_and_ends() -> None:
+    run = Run(make({"name": "mixing_law"}, None), law(np.zeros((3, 3))), noise=0.3)
+    first = run.strategy.initial()
+    np.testing.assert_allclose(np.abs(np.log(first / COUNTS)), 0.1, atol=0.06)
+    shares = [run.go_on().weights for _ in range(3)]
+    assert not np.allclose(shares[0], COUNTS, atol=1e-3)
+    np.testing.assert_array_equal(shares[2], COUNTS)
+
+
+def test_signal_moves_shares_to_where_more_is_won() -> None:
+    """From equal shares: the first domain is soon learnt, the third's rows teach nothing."""
+    steered = Run(make({"name": "mixing_law", "stay": "uniform"}, WIDER), WIDER, noise=0.003)
+    uniform = Run(make({"name": "uniform"}, None), WIDER, noise=0.0)
+    for run in (steered, uniform):
+        while run.round < run.rounds - 1:
+            run.go_on()
+    assert steered.weights[2] < 1 / 3
+    assert steered.y.mean() < uniform.y.mean() - 0.002
+
+
+def test_without_references_the_weak_prior_does_not_move_shares_but_learns() -> None:
+    """The third domain learns nothing. That is seen, but not yet beyond doubt in so few rounds."""
+    truth = law(np.diag([3.0, 3.0, 0.0]), stderr=0.05)
+    steered = Run(make({"name": "mixing_law", "stay": "uniform"}, None), truth, 0.003, rounds=12)
+    while steered.round < 4:
+        steered.go_on()
+    found = steered.strategy._fitted(steered.y).slopes  # type: ignore[attr-defined]
+    assert found[0, 0] > 1.5 and found[1, 1] > 1.5 and abs(found[2, 2]) < 0.3
+    np.testing.assert_array_equal(steered.weights, np.full(3, 1 / 3))
+
+
+def test_the_domain_that_would_fall_is_given_what_keeps_it() -> None:
+    run = Run(make(CONSTRAINED, FORGETS), FORGETS, noise=0.002)
+    shares = [run.strategy.initial(), *(run.go_on().weights for _ in range(6))]
+    for weights in shares:
+        assert 0.5 - 1e-9 <= weights[0] <= 0.9 + 1e-9
+        assert weights[2] > 0.01
+    assert shares[1][2] > shares[1][1]
+    assert (run.y[1:] <= 1.02).all() and run.y[0] < 0.6
+
+
+def test_a_looser_tolerance_gives_the_target_more() -> None:
+    ends = [
+        make(CONSTRAINED, FORGETS, objective=ObjectiveParams(tolerance=tolerance)).initial()[0]
+        for tolerance in (0.0, 0.1)
+    ]
+    assert ends[1] > ends[0] + 0.01
+
+
+def test_several_targets_share_the_targets_part() -> None:
+    spec = {**CONSTRAINED, "target": ["law", "code"]}
+    shares = make(spec, None).initial()
+    assert shares[0] + shares[2] == pytest.approx(0.7, abs=0.05)
+
+
+@pytest.mark.parametrize(("error", "best"), [(0.001, False), (0.1, True)])
+def test_the_best_round_is_one_in_which_nothing_is_lost_for_certain(
+    error: float, best: bool
+) -> None:
+    strategy = make(CONSTRAINED, None)
+    errors = np.full(3, error)
+    decision = strategy.update(
+        Signals(
+            1,
+            10,
+            strategy.initial(),
+            np.array([0.5, 1.02, 0.9]),
+            change_stderr=errors,
+            since_base_stderr=errors,
+            learning=0.2,
+            learning_left=0.8,
+        )
+    )
+    assert decision.best is best
+
+
+@pytest.mark.parametrize("known", [WIDE, None])
+@pytest.mark.parametrize("spec", [{"name": "mixing_law"}, CONSTRAINED])
+def test_a_resumed_strategy_goes_on_exactly(spec: dict[str, Any], known: Law | None) -> None:
+    run = Run(make(spec, known), FORGETS, noise=0.01)
+    for _ in range(5):
+        other = make(spec, known)
+        other.load_state_dict(json.loads(json.dumps(run.strategy.state_dict())))
+        again = Run(other, FORGETS, noise=0.01)
+        again.y, again.weights, again.round = run.y, run.weights, run.round
+        again.rng.bit_generator.state = run.rng.bit_generator.state
+        one, two = run.go_on(), again.go_on()
+        np.testing.assert_array_equal(one.weights, two.weights)
+        assert one.reason == two.reason and one.best == two.best
+
+
+def test_without_standard_errors_nothing_is_taken_for_signal() -> None:
+    strategy = make({"name": "mixing_law"}, None)
+    decision = strategy.update(Signals(1, 1, COUNTS, np.array([0.1, 0.9, 0.9])))
+    np.testing.assert_array_equal(decision.weights, COUNTS)
+    assert "no standard errors" in decision.reason
+
+
+def test_nothing_is_steered_when_nothing_is_left() -> None:
+    strategy = make({"name": "mixing_law"}, WIDE)
+    signals = Signals(
+        1, 1, COUNTS, np.full(3, 0.5), change_stderr=np.full(3, 0.01), learning=1.0, learning_left=0
+    )
+    np.testing.assert_array_equal(strategy.update(signals).weights, COUNTS)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"target": "law", "sigma": 1.0},
+        {"target": ["law", "code"], "rule": "constrained", "margin": 2.0},
+    ],
+)
+def test_parameters_written_out_are_read_again(given: dict[str, Any]) -> None:
+    """As another process, and a run with changes, get them."""
+    params = ExpandParams.model_validate(given)
+    assert ExpandParams.model_validate_json(params.model_dump_json()) == params
+    assert params.changed({"floor": 0.02}) == ExpandParams.model_validate({**given, "floor": 0.02})
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"target": "law", "rule": "constrained", "epsilon": 0.1}, "no use for epsilon"),
+        ({"target": "law", "margin": 1.0}, "no use for margin"),
+        ({"target": ["law", "code"]}, "several targets need rule: constrained"),
+        ({"target": [], "rule": "constrained"}, "must name domains"),
+        ({"target": ["law", "law"], "rule": "constrained"}, "each once"),
+        (
+            {"target": "law", "rule": "constrained", "target_share": {"start": 0.95}},
+            "least 0.5 <= start 0.95 <= most 0.9",
+        ),
+    ],
+)
+def test_parameters_are_refused(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        ExpandParams.model_validate(given)
+
+
+@pytest.mark.parametrize("k", [1, 40])
+def test_one_domain_and_many(k: int) -> None:
+    """One domain has nothing to share; many are worked out in time."""
+    context = Context(tuple(f"d{j}" for j in range(k)), counts=np.ones(k), base_loss=np.ones(k))
+    strategy = make_strategy(MixingLawParams(), context)
+    weights = strategy.initial()
+    for number in range(1, 4):
+        loss = np.full(k, 0.8**number)
+        weights = strategy.update(
+            Signals(
+                number,
+                number,
+                weights,
+                loss,
+                change_stderr=np.full(k, 0.01),
+                learning=0.1,
+                learning_left=0.5,
+            )
+        ).weights
+    assert weights.sum() == pytest.approx(1)
+    assert k > 1 or weights[0] == 1
+
+
+def test_too_many_domains_are_refused() -> None:
+    context = Context(tuple(f"d{j}" for j in range(101)), counts=np.ones(101))
+    with pytest.raises(VersatuneError, match="101 domains are more than the 100"):
+        make_strategy(MixingLawParams(), context)
+
+
+def test_worst_needs_references() -> None:
+    with pytest.raises(VersatuneError, match="references"):
+        make({"name": "mixing_law"}, None, objective=ObjectiveParams(kind="worst"))
+
+
+def test_worst_goes_to_the_domain_that_is_behind() -> None:
+    """All learn alike; the second one's reference is far below, so its gap is the largest."""
+    alike = law(np.diag([3.0, 3.0, 3.0]), stderr=0.05)
+    strategy = make(
+        {"name": "mixing_law", "stay": "uniform"},
+        alike,
+        objective=ObjectiveParams(kind="worst"),
+        reference_loss=np.array([0.5, 0.2, 0.5]),
+    )
+    shares = strategy.initial()
+    assert shares[1] > 0.5

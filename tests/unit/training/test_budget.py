@@ -1,0 +1,30 @@
+"""The learning amount of each round is what transformers' schedule gives its steps."""
+
+import numpy as np
+import pytest
+
+from versatune.training import TrainParams
+from versatune.training.budget import learning_by_round
+
+
+def of(**changes: object) -> np.ndarray:
+    given = {"rounds": 8, "steps_per_round": 50, "warmup_ratio": 0.0, **changes}
+    return learning_by_round(TrainParams.model_validate(given))
+
+
+def test_a_constant_rate_gives_every_step_one() -> None:
+    np.testing.assert_allclose(of(lr_scheduler_type="constant"), 50)
+
+
+def test_cosine_leaves_little_after_half_of_the_rounds() -> None:
+    """The parts left after rounds 1 to 7: half of (1 - t - sin(pi t) / pi) by hand."""
+    parts = of()
+    assert parts.sum() == pytest.approx(200, abs=1)
+    left = 1 - np.cumsum(parts)[:-1] / parts.sum()
+    np.testing.assert_allclose(left, [0.75, 0.53, 0.33, 0.18, 0.08, 0.02, 0.003], atol=0.01)
+
+
+def test_warm_up_counts_less() -> None:
+    """A tenth of 100 steps rises from 0 by tenths: 0 + .1 + ... + .9, then 90 whole steps."""
+    parts = of(rounds=2, lr_scheduler_type="constant_with_warmup", warmup_ratio=0.1)
+    np.testing.assert_allclose(parts, [4.5 + 40, 50])
