@@ -11,7 +11,7 @@ import pytest
 
 from tests.references import measure_references
 from tests.tiny import BYTES, save_tiny
-from versatune.artifacts import FolderRef
+from versatune.artifacts import INPUTS, FolderRef, read_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.curves import law_facts
@@ -19,7 +19,7 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model, load_token
 from versatune.modeling.heldout import chosen_rows, heldout_losses
 from versatune.params import warn_renamed
 from versatune.training import ReferenceParams, TrainParams, reference
-from versatune.training.api import history
+from versatune.training.api import history, train
 from versatune.training.diagnostics import reference_warnings
 from versatune.training.job import Job
 from versatune.training.retokenize import retokenize
@@ -96,6 +96,31 @@ def test_the_curve_is_kept_and_the_other_domains_are_measured_on_the_way(
     facts = law_facts(found)
     assert facts is not None and facts["domains"] == names
     assert (np.diag(facts["slopes"]) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "uses"),
+    [
+        ({"name": "mixing_law"}, True),
+        ({"name": "expand", "rule": "constrained", "target": ["law", "code"]}, False),
+        ({"name": "uniform"}, False),
+    ],
+)
+def test_slopes_of_the_references_reach_training_with_strategies_that_use_them(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    strategy: dict[str, Any],
+    uses: bool,
+) -> None:
+    law = law_facts(measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=1.0))
+    params = TRAIN.changed({"strategy": strategy, "rounds": 2, "steps_per_round": 2})
+    folder, start = tmp_path / "trained", {"law": 0.2, "medicine": 0.3, "code": 0.5}
+    trained = train(
+        tiny_store, tiny_checkpoint, params, initial_weights=start, law=law, folder=folder
+    )
+    assert trained.history["round"].max() == 2
+    assert ("law" in read_json(folder / INPUTS)) is uses
 
 
 def test_without_transfer_each_run_measures_its_own_domain_alone(
