@@ -5,6 +5,7 @@ guessed. Activations are counted too: the forward pass runs on the meta device a
 that autograd keeps for the backward pass is added up.
 """
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -194,6 +195,7 @@ def meta_model(config: Any, params: TrainParams) -> Any:
 
     AttentionInterface.register(_NAME, _counted_attention)
     computes = "bfloat16" if params.bf16 else params.dtype
+    config = copy.deepcopy(config)  # the model writes its attention's name into it
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, computes))
         if model._supports_attention_backend:

@@ -180,6 +180,13 @@ def test_an_unreadable_launcher_file_is_named(tmp_path: Path) -> None:
         plan_memory(TINY, params(launcher={"config_file": str(missing)}))
 
 
+def test_counting_leaves_the_configuration_as_it_was() -> None:
+    """A model made from it afterwards has the attention it would have had."""
+    config = LlamaConfig.from_dict(TINY.to_dict())
+    plan_memory(config, params(max_length=8))
+    assert AutoModelForCausalLM.from_config(config).config._attn_implementation == "sdpa"
+
+
 def test_counting_touches_no_numbers() -> None:
     model = memory.meta_model(LLAMA_8B, params(**QLORA))
     assert all(p.device == torch.device("meta") for p in model.parameters())
