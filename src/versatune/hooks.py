@@ -95,8 +95,10 @@ class TrackingHook(MlflowHook):
     def before_node_run(self, inputs: dict[str, Any]) -> None:
         """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
-        if {"references", "train"} <= set(values):  # what isn't given there is as in `train`
-            values["references"] = values["references"].as_used(values["train"])
+        if "references" in values:  # what isn't given there is as in `train`
+            references, train = values.pop("references"), values.get("train")
+            if train is not None:
+                values["references"] = references.as_used(train)
         for name, value in values.items():
             tracking.log_params({name: value})
 

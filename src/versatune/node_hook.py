@@ -42,7 +42,7 @@ class NodeHook:
     def after_context_created(self, context: KedroContext) -> None:
         self._timings = reporting_folder(context) / "timings.json"
 
-    @hook_impl(tryfirst=True)
+    @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
         """Raise VersatuneError for a runner that works on several nodes at a time."""
         for name in ("ThreadRunner", "ParallelRunner"):

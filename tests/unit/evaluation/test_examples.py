@@ -91,7 +91,7 @@ def test_answers_are_the_greedy_ones_and_end_where_answers_end(
     tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
 ) -> None:
     model, tokenizer = load_model(tiny_checkpoint, dtype="float32"), load_tokenizer(tiny_checkpoint)
-    params = EvaluateParams(folder=Path("unused"), examples=1, max_new_tokens=5)
+    params = EvaluateParams(examples=1, max_new_tokens=5)
     found = answer_prompts(tiny_store, params, model, tokenizer).answers
     assert found["domain"].tolist() == ["law", "medicine", "code"]
     split = TokenizedSplit.load(tiny_store, "report")

@@ -82,6 +82,7 @@ def rows(model: str, metric: str, value: float, n: int) -> dict[str, Any]:
 def items(model: str, metric: str, scores: list[float], weights: list[float]) -> pd.DataFrame:
     found = pd.DataFrame({"item": [f"f:{i}" for i in range(len(scores))], "score": scores})
     found = found.assign(weight=weights, model=model, domain="law", task="courts", metric=metric)
+    found["answer"] = None
     return found[list(ITEM_COLUMNS)]
 
 

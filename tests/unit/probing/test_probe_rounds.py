@@ -238,9 +238,9 @@ def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about():
     assert said(calm, calm, 170) == []  # 200 asked for, on average
 
 
-def test_doubtful_shares_are_warned_about_with_what_to_set(tmp_path):
+def test_doubtful_shares_are_warned_about_with_what_to_set():
     loud = {"doubtful": True, "confidence_distance": 0.7}
-    wanted = params(tmp_path, half_width=0.02)
+    wanted = params(half_width=0.02)
     wanted = wanted.model_copy(update={"audit": wanted.audit.model_copy(update={"n": 0})})
     (said,) = result.warnings(
         estimated(0.01, 0.005), loud, None, "limit", wanted, 0.0, ["law", "other"]
