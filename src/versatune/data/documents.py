@@ -97,7 +97,8 @@ class DocumentEncoder:
 def piece_borders(tokens: int, max_length: int) -> list[int]:
     """Where pieces begin, and where the last ends: all ``max_length`` long but the last.
 
-    A last piece of one token would have nothing to train on: the one before gives it another.
+    A last piece of one token would have nothing to train on, so its predecessor is one token
+    shorter.
     """
     borders = [*range(0, tokens, max_length), tokens]
     if len(borders) > 2 and borders[-1] - borders[-2] == 1:

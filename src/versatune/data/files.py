@@ -95,7 +95,7 @@ def is_saved(folder: Path) -> bool:
 
 
 def format_of(path: PurePath) -> Format:
-    """How a file is written, by its suffix (the one before that of a compression)."""
+    """How a file is written, by its suffix; a suffix of compression is left out first."""
     kind = _by_suffix(path)
     if kind is None:
         raise VersatuneError(

@@ -123,7 +123,7 @@ def shown(file: Path) -> str:
 
 
 def _content(file: Path) -> Any:
-    """What a YAML file holds; None when it can't be read, which is told where it is needed."""
+    """What a YAML file holds; None when it can't be read: its reader reports the error."""
     with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
         return yaml.safe_load(file.read_text(encoding="utf-8"))
     return None
