@@ -1,5 +1,14 @@
-"""The local engine: a process a call, so many at a time, replaced when killed."""
+"""The local engine: a process a slot, used again call after call, replaced when killed.
 
+A new process imports torch and transformers first, which takes longer than a small piece of work.
+So a process waits for the next call when its own has ended, for :data:`IDLE` seconds at most. It
+is used again only where a new one would be the same: the same cores and devices, working folder,
+environment and log level.
+"""
+
+import atexit
+import contextlib
+import gc
 import logging
 import multiprocessing
 import os
@@ -9,10 +18,11 @@ import threading
 import traceback
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from logging.handlers import QueueHandler
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, NoReturn
 
 from versatune.errors import VersatuneError
@@ -26,6 +36,21 @@ _SPAWN = multiprocessing.get_context("spawn")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _STOPPING = 10.0
 """Seconds a process has to end after SIGTERM."""
+IDLE = 60.0
+"""Seconds a process waits for its next call before it ends and gives its memory back."""
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What a process is started with."""
+
+    cpus: int
+    devices: str | None
+    """CUDA_VISIBLE_DEVICES; None without GPUs."""
+    level: int
+    """The log level of this library."""
+    folder: str
+    environment: dict[str, str]
 
 
 @dataclass
@@ -33,8 +58,14 @@ class _Worker:
     at: int
     """Which call it makes."""
     slot: int
+    setup: _Setup
     process: BaseProcess
     pipe: Connection
+
+
+_idle: dict[int, _Worker] = {}
+"""Processes that wait for their next call, by slot."""
+os.register_at_fork(after_in_child=_idle.clear)
 
 
 def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -> list[Any]:
@@ -45,7 +76,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
     try:
         while waiting or workers:
             while waiting and free:
-                worker = _start(calls, waiting.popleft(), free.pop(), shares)
+                worker = _worker(waiting.popleft(), free.pop(), shares)
                 workers[worker.pipe] = worker
             for pipe in wait(list(workers)):
                 worker = workers[pipe]  # type: ignore[index]
@@ -60,15 +91,22 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                 if kind == "log":
                     relay(content, call)
                     continue
-                worker.process.join()
+                if kind == "ready":
+                    with contextlib.suppress(BrokenPipeError):  # killed: the next look says so
+                        worker.pipe.send(call)
+                    continue
                 free.append(worker.slot)
                 del workers[worker.pipe]
-                worker.pipe.close()
                 if kind == "result":
                     results[worker.at] = content
-                elif kind == "error":
+                    _keep(worker)
+                    continue
+                if kind == "error":
+                    _stop([worker])
                     raise _named(call, *content)
-                elif tries[worker.at] < RETRIES:
+                worker.process.join()
+                worker.pipe.close()
+                if tries[worker.at] < RETRIES:
                     tries[worker.at] += 1
                     logger.warning(
                         "%s: its process ended with code %s; it goes on where it was.",
@@ -86,19 +124,32 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
     return results
 
 
-def _start(calls: Sequence[Call], at: int, slot: int, shares: Shares) -> _Worker:
-    here, there = _SPAWN.Pipe()
+def _worker(at: int, slot: int, shares: Shares) -> _Worker:
+    """A process for the call ``at``: the one that waits in this slot, or a new one.
+
+    It says when it is ready for the call.
+    """
     devices = range(slot * shares.gpus, (slot + 1) * shares.gpus)
-    level = logging.getLogger("versatune").getEffectiveLevel()
-    process = _SPAWN.Process(
-        target=_child,
-        args=(there, calls[at], shares.cpus, _visible(list(devices)), level),
-        name=calls[at].name,
-        daemon=True,
+    setup = _Setup(
+        cpus=shares.cpus,
+        devices=_visible(list(devices)),
+        level=logging.getLogger("versatune").getEffectiveLevel(),
+        folder=str(Path.cwd()),
+        environment=dict(os.environ),
     )
+    if (waiting := _idle.pop(slot, None)) is not None:
+        if waiting.setup == setup and waiting.process.is_alive():
+            return replace(waiting, at=at)
+        _stop([waiting])
+    return _start(at, slot, setup)
+
+
+def _start(at: int, slot: int, setup: _Setup) -> _Worker:
+    here, there = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_child, args=(there, setup), name=f"slot {slot}", daemon=True)
     # Read by the libraries of the child while they are imported, so they must be there first.
     kept = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(shares.cpus)))
+    os.environ.update(dict.fromkeys(_THREADS, str(setup.cpus)))
     try:
         process.start()
     finally:
@@ -108,7 +159,22 @@ def _start(calls: Sequence[Call], at: int, slot: int, shares: Shares) -> _Worker
             else:
                 os.environ[name] = value
     there.close()
-    return _Worker(at, slot, process, here)
+    return _Worker(at, slot, setup, process, here)
+
+
+def _keep(worker: _Worker) -> None:
+    """Let a process wait for the next call; one with a GPU ends, for it would hold memory there."""
+    if worker.setup.devices is not None or worker.slot in _idle:
+        _stop([worker])
+    else:
+        _idle[worker.slot] = worker
+
+
+@atexit.register
+def stop_idle() -> None:
+    """End the processes that wait for a call."""
+    while _idle:
+        _stop([_idle.popitem()[1]])
 
 
 def _visible(devices: list[int]) -> str | None:
@@ -157,9 +223,9 @@ class ToParent(QueueHandler):
         self._send(("log", record))
 
 
-def _child(pipe: Connection, call: Call, cpus: int, devices: str | None, level: int) -> None:
-    if devices is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = devices
+def _child(pipe: Connection, setup: _Setup) -> None:
+    if setup.devices is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = setup.devices
     os.environ["DO_NOT_TRACK"] = "true"
     lock = threading.Lock()
 
@@ -172,15 +238,24 @@ def _child(pipe: Connection, call: Call, cpus: int, devices: str | None, level: 
     threading.Thread(target=_end_with_parent, daemon=True).start()
     root = logging.getLogger()
     root.handlers = [ToParent(send)]
-    logging.getLogger("versatune").setLevel(level)
-    try:
-        _limit_threads(cpus)
-        with emitting_to(lambda event: send(("event", event))):
-            result = call.function(**call.arguments)
-    except Exception as error:
-        send(("error", (_portable(error), traceback.format_exc())))
-    else:
-        send(("result", result))
+    logging.getLogger("versatune").setLevel(setup.level)
+    send(("ready", None))
+    while pipe.poll(IDLE):
+        try:
+            call = pipe.recv()
+        except EOFError:
+            break
+        try:
+            _limit_threads(setup.cpus)
+            with emitting_to(lambda event: send(("event", event))):
+                result = call.function(**call.arguments)
+        except Exception as error:
+            send(("error", (_portable(error), traceback.format_exc())))
+        else:
+            send(("result", result))
+        del call  # with the models it holds, before the next one loads its own
+        gc.collect()
+        send(("ready", None))
     pipe.close()
 
 

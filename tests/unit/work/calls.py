@@ -20,6 +20,10 @@ def square(number: int) -> int:
     return number * number
 
 
+def process() -> int:
+    return os.getpid()
+
+
 def threads() -> tuple[int, str | None]:
     import torch
 

@@ -14,6 +14,7 @@ import pytest
 from tests.unit.work import calls as work
 from versatune.errors import VersatuneError
 from versatune.work.parallel import Call, ParallelParams, resolve, side_by_side
+from versatune.work.processes import stop_idle
 
 TWO = ParallelParams(workers=2, cpus=1, gpus=0)
 
@@ -58,6 +59,22 @@ def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
 def test_each_worker_has_the_threads_it_was_given() -> None:
     params = ParallelParams(workers=2, cpus=3, gpus=0)
     assert side_by_side([Call(str(i), work.threads) for i in range(2)], params) == [(3, "3")] * 2
+
+
+def test_a_process_is_used_again_as_long_as_a_new_one_would_be_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def processes() -> set[int]:
+        return set(side_by_side([Call(str(i), work.process) for i in range(4)], TWO))
+
+    first = processes()
+    assert len(first) <= 2 and os.getpid() not in first
+    assert processes() <= first, "between two rounds of calls they wait"
+    monkeypatch.setenv("VERSATUNE_SOMETHING", "else")
+    second = processes()
+    assert not second & first
+    stop_idle()
+    assert not [pid for pid in first | second if Path(f"/proc/{pid}").exists()]
 
 
 def test_a_killed_worker_is_replaced_and_goes_on(tmp_path: Path) -> None:
