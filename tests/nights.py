@@ -225,10 +225,10 @@ class Nights:
         from versatune.evaluation.run import evaluate_checkpoint
         from versatune.modeling.checkpoints import CheckpointRef
 
-        last = self.path / DATA / "06_models" / "retrain" / "last" / "data.json"
+        last = DATA / "05_model_input" / "retrain"
         found = {}
         with contextlib.chdir(self.path):
-            store = FolderRef.model_validate_json(last.read_text())
+            store = FolderRef.load(last)
             for folder in sorted(self.kept.iterdir()):
                 rows = evaluate_checkpoint(
                     CheckpointRef.of_folder(folder),

@@ -26,9 +26,11 @@ from versatune import registry, tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
-from versatune.io import FolderDataset, PlaceDataset
+from versatune.io import FolderDataset, FoldersDataset, PlaceDataset
+from versatune.io.kept import KeptJSONDataset, KeptParquetDataset
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.retrain import champions, create_pipeline
+from versatune.pipelines.retrain import create_pipeline
+from versatune.retraining import champions
 from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
 from versatune.retraining.nights import Diary
 from versatune.training.config import TrainParams
@@ -107,8 +109,20 @@ class House:
                 **{f"params:{name}": MemoryDataset(value) for name, value in blocks.items()},
                 "retrain_runs": PlaceDataset(filepath=str(self.diary.folder)),
                 "retrain_knowledge": PlaceDataset(filepath=str(self.root / "knowledge.json")),
+                "retrain_evaluations": PlaceDataset(filepath=str(self.root / "evaluations")),
                 "retrain_clean": FolderDataset(filepath=str(self.root / "cleaned")),
                 "retrain_tokenized": FolderDataset(filepath=str(self.root / "tokenized")),
+                "retrain_challengers": FoldersDataset(
+                    filepath=str(self.diary.folder), deletable=True
+                ),
+                **{
+                    f"retrain_{name}": KeptJSONDataset(filepath=str(self.root / f"{name}.json"))
+                    for name in ("models", "mixture", "challenger", "verdict")
+                },
+                **{
+                    f"retrain_{name}": KeptParquetDataset(filepath=str(self.root / f"{name}.pq"))
+                    for name in ("evaluation", "evaluation_items", "changes")
+                },
             }
         )
 
@@ -154,8 +168,8 @@ def test_nights_with_and_without_news(
         pytest.fail("nothing was new")
 
     with monkeypatch.context() as patch:
-        for name in ("train_challenger", "compare"):
-            patch.setattr(f"versatune.retraining.challenger.{name}", work)
+        patch.setattr("versatune.training.api._train_in", work)
+        patch.setattr("versatune.evaluation.run._measure", work)
         patch.setattr("versatune.data.clean._clean", work)
         patch.setattr("versatune.data.tokenize._tokenize", work)
         with caplog.at_level("INFO"):
@@ -352,7 +366,7 @@ def test_old_challengers_are_deleted_and_what_serves_is_kept(house: House) -> No
     assert house.models() == ["0001", "0002", "0005"]
     assert len(list((house.root / "artifacts").rglob("model.safetensors"))) == 3
     assert len(list(house.diary.folder.glob("*/verdict.json"))) == 5
-    assert len(list(house.diary.folder.glob("*/evaluations"))) == 1
+    assert not (house.root / "evaluations").exists()
     shutil.rmtree(house.diary.folder / "0002" / "challenger")
     house.retrain = {"keep_last": 1}
     house.add("law", "third", 9)
@@ -368,7 +382,7 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
 
     house.night()
     with monkeypatch.context() as patch:
-        patch.setattr("versatune.retraining.challenger.compare", fail)
+        patch.setattr("versatune.evaluation.run._measure", fail)
         for seed in (7, 8, 9):
             house.add("law", f"file {seed}", seed)
             with pytest.raises(VersatuneError, match="no room"):
@@ -380,7 +394,8 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
 
 ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 POINTS = [
-    ("after", "versatune.retraining.challenger.train", 1),
+    ("after", "versatune.training.api._train_in", 1),
+    ("after", "versatune.evaluation.run._measure", 1),
     ("before", "versatune.registry.register", 1),
     *(("before", ALIAS, call) for call in (1, 2, 3)),
     ("after", ALIAS, 3),

@@ -9,7 +9,16 @@ from kedro.io import AbstractDataset, DatasetError
 
 from versatune.artifacts import FolderRef, is_intact, read_json, with_checksum, write_json
 from versatune.errors import VersatuneError
-from versatune.work import ParallelParams, Piece, Pieces, make_folder, make_pieces
+from versatune.work import (
+    UNCHANGED,
+    ParallelParams,
+    Piece,
+    Pieces,
+    Unchanged,
+    make_folder,
+    make_pieces,
+    not_needed,
+)
 
 INDEX = "pieces.json"
 
@@ -19,6 +28,15 @@ def from_here(path: str) -> Path:
     references and records hold then stays right when a project is moved."""
     found, here = Path(path), Path.cwd()
     return found.relative_to(here) if found.is_relative_to(here) else found
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder was finished, and every file is as it was then."""
+    try:
+        FolderRef.load(folder)
+    except VersatuneError:
+        return False
+    return True
 
 
 class _Place(AbstractDataset[Any, Any]):
@@ -43,32 +61,42 @@ class FolderDataset(_Place):
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
 
-    def save(self, data: Piece) -> None:
-        make_folder(data, self.filepath)
+    def save(self, data: Piece | Unchanged) -> None:
+        make_folder(not_needed("leave") if data is UNCHANGED else data, self.filepath)
 
     def _exists(self) -> bool:
-        try:
-            FolderRef.load(self.filepath)
-        except VersatuneError:
-            return False
-        return True
+        return is_whole(self.filepath)
 
 
 class FoldersDataset(_Place):
     """Independent pieces by name, each in a folder below this one. Saving makes a mapping's one by
     one, as Kedro's PartitionedDataset does, and :class:`~versatune.work.Pieces` side by side.
-    Loading gives their references, in their order."""
+    Loading gives their references, in their order; with ``deletable`` without those that are
+    gone or damaged since."""
+
+    def __init__(
+        self, *, filepath: str, deletable: bool = False, metadata: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__(filepath=filepath, metadata=metadata)
+        self._deletable = deletable
 
     def load(self) -> dict[str, FolderRef]:
         try:
             index = read_json(self.filepath / INDEX)
             if not (isinstance(index, dict) and is_intact(index, "pieces")):
                 raise VersatuneError(f"{self.filepath / INDEX} is damaged; run its stage again.")
-            return {name: FolderRef.load(self.filepath / name) for name in index["pieces"]}
+            folders = {name: self.filepath / name for name in index["pieces"]}
+            return {
+                name: FolderRef.load(folder)
+                for name, folder in folders.items()
+                if not self._deletable or is_whole(folder)
+            }
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
 
-    def save(self, data: Mapping[str, Piece] | Pieces) -> None:
+    def save(self, data: Mapping[str, Piece] | Pieces | Unchanged) -> None:
+        if data is UNCHANGED:
+            return
         if not isinstance(data, Pieces):
             data = Pieces(data, ParallelParams(workers=1))
         made = make_pieces(data, self.filepath)

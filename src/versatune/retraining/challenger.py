@@ -1,7 +1,5 @@
-"""The work of a night: data, a challenger, and both models measured on the same rows and items."""
+"""What a retraining sees, trains with and compares: pure functions of parameters and tables."""
 
-import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +9,18 @@ from versatune.artifacts import FolderRef, file_digest, read_json
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
-from versatune.retraining.nights import CHALLENGER, EVALUATIONS
-from versatune.retraining.promotion import Array, Change, measured
-from versatune.training.api import OnRound, train
+from versatune.retraining.nights import CHALLENGER
+from versatune.retraining.promotion import Array
 from versatune.training.config import TrainParams
 
 if TYPE_CHECKING:
     import pandas as pd
 
-logger = logging.getLogger(__name__)
+CHAMPION = "champion"
+"""What tables call the model a challenger is measured against."""
 
 
 def seen(
@@ -101,29 +98,6 @@ def evaluation_params(evaluate: EvaluateParams, params: RetrainParams) -> Evalua
     return evaluate.model_copy(update={"rows_per_domain": params.heldout_rows_per_domain})
 
 
-def train_challenger(
-    store: FolderRef,
-    start: CheckpointRef,
-    training: TrainParams,
-    params: RetrainParams,
-    knowledge: Path,
-    folder: Path,
-    on_round: OnRound,
-) -> CheckpointRef:
-    """Train from ``start`` in the night's ``folder``, or go on with what was begun there."""
-    shares = first_shares(store, params, knowledge)
-    result = train(
-        store,
-        start,
-        training_params(training, params),
-        initial_weights=shares,
-        detected_shares=shares,
-        folder=folder / CHALLENGER,
-        on_round=on_round,
-    )
-    return CheckpointRef.of_folder(result.model_ref.path, name=f"challenger {folder.name}")
-
-
 def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> dict[str, float]:
     """The shares of the first round, by domain; their sum is 1.
 
@@ -152,43 +126,20 @@ def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> di
     return {name: float(known[name]["share"]) for name in domains}
 
 
-def compare(
-    champion: CheckpointRef,
-    challenger: CheckpointRef,
-    store: FolderRef,
-    tasks: Sequence[LocalTask],
-    evaluate_params: EvaluateParams,
-    params: RetrainParams,
-    folder: Path,
-) -> list[Change]:
-    """Measure both models on the same held-out rows and items; the change of each domain."""
-    from versatune.evaluation.run import evaluate_checkpoint
-
-    settings = evaluation_params(evaluate_params, params)
-    items = {
-        name: evaluate_checkpoint(
-            checkpoint,
-            model=name,
-            store=store,
-            tasks=tasks,
-            params=settings,
-            folder=folder / EVALUATIONS,
-        ).items
-        for name, checkpoint in (("champion", champion), ("challenger", challenger))
-    }
-    return measured(pair(items["champion"], items["challenger"]))
+def folder_of(night: int) -> str:
+    """Where the challenger of a retraining lies, below the folder of all."""
+    return f"{night:04d}/{CHALLENGER}"
 
 
-def pair(
-    champion: "pd.DataFrame", challenger: "pd.DataFrame"
-) -> dict[tuple[str, Metric], tuple[Array, Array]]:
+def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]:
     """Scores of both models on the same rows and items, by domain and metric.
 
-    Both: the ``evaluation_items`` table of one model. Every evaluation file of a domain counts by
+    ``items``: the ``evaluation_items`` of both. Every evaluation file of a domain counts by
     its number of items. Raises ValueError when the models were not asked the same.
     """
     from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 
+    champion, challenger = (items[items["model"] == name] for name in (CHAMPION, CHALLENGER))
     keys = ["domain", "task", "metric", "item"]
     both = champion.merge(challenger, on=keys, suffixes=("_before", "_after"), validate="1:1")
     if not len(both) == len(champion) == len(challenger):

@@ -22,7 +22,6 @@ from versatune.retraining import news
 logger = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
-EVALUATIONS = "evaluations"
 CHAMPIONS = "champions"
 
 
@@ -61,6 +60,8 @@ class Night(BaseModel):
     new: list[str]
     began: str
     finished: str | None = None
+    models: dict[str, Any] | None = None
+    """The champion, the opponent and where training starts, once they are chosen."""
 
 
 class State(BaseModel):
@@ -139,15 +140,13 @@ class Diary:
         """Where a night keeps its challenger and its results."""
         return self.folder / f"{number:04d}"
 
-    def result(self, number: int, name: str, make: Callable[[], Any]) -> Any:
-        """The result ``name`` of a night: kept from before when it is finished, else made now."""
-        path = self.folder_of(number) / f"{name}.json"
-        done = self.state.finished
-        if done is not None and done.number == number and path.is_file():
-            return read_json(path)
-        value = make()
-        write_json(path, value)
-        return value
+    def models(self, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The models of the night at work: chosen once and never again, for a promotion moves the
+        champion before the night is through."""
+        if self.current.models is None:
+            models = choose()  # first, for it updates the state
+            self.update(night=self.current.model_copy(update={"models": models}))
+        return dict(self.current.models or {})
 
     def kept(self, number: int, name: str) -> Any:
         """A result that was kept before."""
@@ -156,15 +155,6 @@ class Diary:
     def keep(self, number: int, name: str, value: Any) -> None:
         """Write a result of a night."""
         write_json(self.folder_of(number) / f"{name}.json", value)
-
-    def pinned(self, number: int, name: str, make: Callable[[], Any]) -> Any:
-        """Like :meth:`result`, but made once and never again in the same night."""
-        path = self.folder_of(number) / f"{name}.json"
-        if path.is_file():
-            return read_json(path)
-        value = make()
-        write_json(path, value)
-        return value
 
     def prune(self, keep: Collection[Path], keep_last: int) -> list[Path]:
         """Delete the models of old nights; their results stay. Returns what was deleted.
@@ -180,9 +170,6 @@ class Diary:
         whole = [path for path in others if (path / MANIFEST).is_file()]
         deleted = [path for path in others if path not in whole[:keep_last]]
         self._delete(deleted)
-        for measured in self.folder.glob(f"[0-9]*/{EVALUATIONS}"):
-            if measured.parent != self.folder_of(self.current.number):
-                shutil.rmtree(measured)
         champion = self.state.champion
         for copy in (self.folder / CHAMPIONS).glob("*"):
             if copy.is_file():  # a copy's lock, held while it was made

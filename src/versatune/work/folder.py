@@ -11,6 +11,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -36,6 +37,15 @@ logger = logging.getLogger(__name__)
 
 OnChange = Literal["replace", "keep", "leave"]
 SKIPPED = "skipped"
+
+
+class Unchanged(Enum):
+    """What a stage returns that has nothing to do: what it made before stays."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED = Unchanged.UNCHANGED
 ADVICE = "Set them back, or delete this folder to start anew."
 
 

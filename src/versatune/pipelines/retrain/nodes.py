@@ -1,7 +1,7 @@
-"""Nodes of the retrain pipeline. With nothing new each hands on what the last night made."""
+"""Nodes of the retrain pipeline."""
 
 import logging
-from functools import partial
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import local_tasks
-from versatune.pipelines.retrain import champions
+from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
 from versatune.pipelines.retrain.params import (
     CleanParams,
     Domains,
@@ -21,8 +20,11 @@ from versatune.pipelines.retrain.params import (
     TrainParams,
 )
 from versatune.pipelines.train.nodes import log_round
-from versatune.retraining import challenger, promotion
+from versatune.retraining import challenger, champions, promotion
 from versatune.retraining.nights import Diary
+from versatune.training.api import piece_of
+from versatune.training.job import Training
+from versatune.work import UNCHANGED, Piece, Unchanged
 
 logger = logging.getLogger(__name__)
 
@@ -62,105 +64,121 @@ def choose_models(
     base_model: dict[str, Any],
     params: RetrainParams,
     retrain_runs: Path,
-) -> dict[str, Any]:
-    """Hand in what waits for the registry; pin the night's champion and where it starts from."""
+) -> dict[str, Any] | Unchanged:
+    """Hand in what waits for the registry; choose the champion, and where training starts from."""
     diary = Diary(retrain_runs)
     champions.hand_in(diary, params)
-
+    if not retrain_news["new"]:
+        return UNCHANGED
     base = CheckpointRef.model_validate(base_model)
-    choose = partial(champions.choose, diary, base, params)
-    return dict(diary.pinned(retrain_news["night"], "models", choose))
+    return diary.models(lambda: champions.choose(diary, base, params))
+
+
+def compute_mixture(
+    retrain_tokenized: FolderRef,
+    params: RetrainParams,
+    train: TrainParams,
+    retrain_knowledge: Path,
+) -> dict[str, Any]:
+    """The shares of the first round."""
+    shares = challenger.first_shares(retrain_tokenized, params, retrain_knowledge)
+    return {"strategy": params.initial, "unit": train.unit, "weights": shares}
 
 
 def train_challenger(
     retrain_news: dict[str, Any],
     retrain_models: dict[str, Any],
-    retrain_data: dict[str, Any],
+    retrain_tokenized: FolderRef,
+    retrain_mixture: dict[str, Any],
     train: TrainParams,
     params: RetrainParams,
-    retrain_runs: Path,
-    retrain_knowledge: Path,
-) -> dict[str, Any]:
+) -> dict[str, Piece]:
     """Train a challenger from the champion or the base model."""
-    diary, night = Diary(retrain_runs), retrain_news["night"]
-
-    def make() -> dict[str, Any]:
-        return challenger.train_challenger(
-            FolderRef.model_validate(retrain_data),
-            CheckpointRef.model_validate(retrain_models["start"]),
-            train,
-            params,
-            retrain_knowledge,
-            diary.folder_of(night),
-            log_round,
-        ).model_dump(mode="json")
-
-    return dict(diary.result(night, "challenger", make))
+    training = Training(
+        store=retrain_tokenized,
+        base=CheckpointRef.model_validate(retrain_models["start"]),
+        params=challenger.training_params(train, params),
+        initial_weights=retrain_mixture["weights"],
+        detected_shares=retrain_mixture["weights"],
+    )
+    return {challenger.folder_of(retrain_news["night"]): piece_of(training, log_round)}
 
 
-def measure(
-    retrain_news: dict[str, Any],
+def name_challenger(
+    retrain_news: dict[str, Any], retrain_challengers: dict[str, FolderRef]
+) -> dict[str, Any]:
+    """The challenger as a checkpoint, for the comparison and the registry."""
+    night = retrain_news["night"]
+    folder = retrain_challengers[challenger.folder_of(night)].path
+    return CheckpointRef.of_folder(folder, f"challenger {night:04d}").model_dump(mode="json")
+
+
+def evaluate_models(
     retrain_models: dict[str, Any],
-    retrain_data: dict[str, Any],
     retrain_challenger: dict[str, Any],
+    retrain_tokenized: FolderRef,
     domains: Domains,
     evaluate: EvaluateParams,
     params: RetrainParams,
-    retrain_runs: Path,
-) -> pd.DataFrame:
+    retrain_evaluations: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Champion and challenger on the same held-out rows and evaluation items."""
-    diary, night = Diary(retrain_runs), retrain_news["night"]
-
-    def make() -> list[Any]:
-        changes = challenger.compare(
-            CheckpointRef.model_validate(retrain_models["opponent"]),
-            CheckpointRef.model_validate(retrain_challenger),
-            FolderRef.model_validate(retrain_data),
-            local_tasks(domains),
-            evaluate,
-            params,
-            diary.folder_of(night),
+    settings = challenger.evaluation_params(evaluate, params)
+    found = [
+        evaluate_one(
+            CheckpointRef.model_validate(model),
+            name,
+            retrain_tokenized,
+            domains,
+            settings,
+            retrain_evaluations,
+            answers=False,
         )
-        return [change.model_dump() for change in changes]
-
-    return pd.DataFrame(diary.result(night, "changes", make))
+        for name, model in (
+            (challenger.CHAMPION, retrain_models["opponent"]),
+            (challenger.CHALLENGER, retrain_challenger),
+        )
+    ]
+    rows, items = (pd.concat([f[i] for f in found], ignore_index=True) for i in (0, 1))
+    return rows, items
 
 
 def decide(
-    retrain_news: dict[str, Any],
-    retrain_changes: pd.DataFrame,
-    params: RetrainParams,
-    retrain_runs: Path,
-) -> dict[str, Any]:
-    """The promotion rule: does the challenger take over, and why."""
-
-    def make() -> dict[str, Any]:
-        records = retrain_changes.to_dict("records")
-        changes = [promotion.Change.model_validate(record) for record in records]
-        tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
-        return promotion.judge(changes, params.promotion).model_dump()
-
-    return dict(Diary(retrain_runs).result(retrain_news["night"], "verdict", make))
+    retrain_evaluation_items: pd.DataFrame, params: RetrainParams
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """How each domain changes, and the promotion rule: does the challenger take over, and why."""
+    changes = promotion.measured(challenger.pair(retrain_evaluation_items))
+    tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
+    verdict = promotion.judge(changes, params.promotion)
+    return pd.DataFrame([change.model_dump() for change in changes]), verdict.model_dump()
 
 
 def register_challenger(
     retrain_news: dict[str, Any],
     retrain_models: dict[str, Any],
-    retrain_data: dict[str, Any],
+    retrain_tokenized: FolderRef,
     retrain_challenger: dict[str, Any],
+    retrain_changes: pd.DataFrame,
     retrain_verdict: dict[str, Any],
     params: RetrainParams,
     retrain_runs: Path,
+    retrain_evaluations: Path,
 ) -> dict[str, Any]:
     """Register the challenger, move `champion` if it won, and delete old challengers' files."""
     diary, night = Diary(retrain_runs), retrain_news["night"]
     reasons, decision = retrain_verdict["reasons"], "nothing new"
     if retrain_news["new"]:
+        numbers = {"changes": retrain_changes.to_dict("records"), "verdict": retrain_verdict}
+        for name, value in numbers.items():
+            diary.keep(night, name, value)
         waiting = champions.registration(
-            retrain_news, retrain_models, retrain_data, retrain_challenger, retrain_verdict
+            retrain_news, retrain_models, retrain_tokenized, retrain_challenger, retrain_verdict
         )
         decision = champions.conclude(diary, waiting, params)
         logger.info("Retraining %d: %s. %s.", night, decision, "; ".join(reasons))
         champions.tell({"reasons": "; ".join(reasons)})
+        shutil.rmtree(retrain_evaluations, ignore_errors=True)  # the next is of other rows
     champions.tell({"decision": decision})
+    if "data_fingerprint" in retrain_tokenized.facts:
+        tracking.set_tags({"data_fingerprint": retrain_tokenized.facts["data_fingerprint"]})
     return {**diary.kept(night, "outcome"), "reasons": reasons}

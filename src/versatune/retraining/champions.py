@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from versatune import registry, tracking
-from versatune.artifacts import to_jsonable
+from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
@@ -110,7 +110,7 @@ def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
 def registration(
     news: dict[str, Any],
     models: dict[str, Any],
-    data: dict[str, Any],
+    data: FolderRef,
     challenger: dict[str, Any],
     verdict: dict[str, Any],
 ) -> Registration:
@@ -124,7 +124,7 @@ def registration(
             "retraining": str(news["night"]),
             "new": "; ".join(news["reasons"]),
             "reasons": "; ".join(verdict["reasons"]),
-            "data_fingerprint": data["facts"]["data_fingerprint"],
+            "data_fingerprint": data.facts["data_fingerprint"],
             "started_from": models["start"]["name"],
             "measured_against": models["opponent"]["name"],
             **changes,
