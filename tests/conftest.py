@@ -13,7 +13,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from tests.tiny import save_tiny
+from tests.helpers.tiny import save_tiny
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.work import WorkFolder

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from versatune.starter import HERE
+from versatune.project.starter import HERE
 
 if not Path("conf/logging.yml").is_file():  # outside a project, where Kedro would use its own
     os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(HERE / "conf" / "logging.yml"))

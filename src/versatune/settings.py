@@ -10,9 +10,9 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 from versatune.project.quiet import without_type_hint_advice
 
 with without_type_hint_advice():
-    from versatune.hooks import ProjectHook, TrackingHook
-    from versatune.node_hook import NodeHook
     from versatune.project.hook import ParametersHook
+    from versatune.project.node_hook import NodeHook
+    from versatune.project.run_hooks import ProjectHook, TrackingHook
 
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""

@@ -25,8 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.architectures import architectures, save_architecture
-from tests.tiny import save_tiny
+from tests.helpers.architectures import architectures, save_architecture
+from tests.helpers.tiny import save_tiny
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
@@ -110,7 +110,7 @@ class Bench:
 
     def _measure(self, model: CheckpointRef, store: FolderRef, dtype: str) -> None:
         from versatune.evaluation.config import EvaluateParams
-        from versatune.evaluation.run import evaluate_checkpoint
+        from versatune.evaluation.measure import evaluate_checkpoint
         from versatune.evaluation.tasks import read_task
 
         questions = self.folder / "questions.jsonl"

@@ -23,17 +23,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.hostile_server import chat, serving
+from tests.helpers.hostile_server import chat, serving
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.probing import judges
 from versatune.probing.config import EndpointParams, JudgeParams
-from versatune.probing.decoding import Decoder, Filters
 from versatune.probing.estimate import estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.endpoint import Endpoint
-from versatune.probing.sampling import stream
+from versatune.samplers.base import stream
+from versatune.samplers.decoding import Decoder, Filters
 from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")

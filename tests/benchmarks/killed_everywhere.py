@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.faults.conftest import results
 from tests.faults.forks import Done, Fault, kedro_run
-from tests.support import copy_project
+from tests.helpers.support import copy_project
 
 STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report", "retrain")
 WRITES = r"(^|/)data/test/"

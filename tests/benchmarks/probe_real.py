@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.probing import probe
+from tests.helpers.probing import probe
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import CheckpointRef

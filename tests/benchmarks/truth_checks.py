@@ -27,11 +27,13 @@ from filelock import FileLock, Timeout
 from scipy.stats import t
 from sklearn.linear_model import LogisticRegression
 
-from tests.probe_rows import cleaned
-from tests.probing import first_samples
+from tests.helpers.probe_rows import cleaned
+from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
+from versatune.demo.build import build, describe
+from versatune.demo.config import SampleParams
 from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.probing.config import ClassifierParams, SamplingParams
 from versatune.probing.estimate import Audit, estimate_shares
@@ -39,10 +41,8 @@ from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
 from versatune.probing.quantification import Array, audit_chances
-from versatune.probing.sampling import ModelSampler, Sample
 from versatune.probing.shift import diagnose
-from versatune.sample.build import build, describe
-from versatune.sample.config import SampleParams
+from versatune.samplers.base import ModelSampler, Sample
 from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from tests.nights import ABSURD, KEEP_LAST, Night, Nights, Told
+from tests.helpers.nights import ABSURD, KEEP_LAST, Night, Nights, Told
 
 WEEK = (
     Night("first data"),

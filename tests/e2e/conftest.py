@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Kedro, command, copy_project, environment
+from tests.helpers.support import Kedro, command, copy_project, environment
 
 
 @pytest.fixture(scope="session")

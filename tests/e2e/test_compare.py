@@ -9,7 +9,7 @@ import plotly.io
 import pytest
 from mlflow.entities import Run
 
-from tests.support import Kedro, command, environment
+from tests.helpers.support import Kedro, command, environment
 from versatune.evaluation.comparison import summarise
 from versatune.pipelines.report.pipeline import FIGURES
 

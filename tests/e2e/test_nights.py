@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.nights import ABSURD, KEEP_LAST, NAME, Night, Nights, wait_for
-from tests.support import environment
+from tests.helpers.nights import ABSURD, KEEP_LAST, NAME, Night, Nights, wait_for
+from tests.helpers.support import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import environment
+from tests.helpers.support import environment
 
 pytestmark = pytest.mark.slow
 

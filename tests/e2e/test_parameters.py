@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.forks import kedro_run
-from tests.support import command, copy_project, environment
+from tests.helpers.support import command, copy_project, environment
 
 pytestmark = pytest.mark.slow
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.probing import first_samples
+from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import EndpointParams, SamplingParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint
-from versatune.probing.served import ServerSampler
+from versatune.samplers.served import ServerSampler
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from tests.support import command, copy_project, environment
+from tests.helpers.support import command, copy_project, environment
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.settings import CONFIG_LOADER_ARGS

@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, artifacts, compared
-from tests.support import Kedro
+from tests.helpers.example_run import SIX, artifacts, compared
+from tests.helpers.support import Kedro
 from versatune.evaluation.comparison import summarise
-from versatune.reporting import comparison, figures, tables
+from versatune.reporting import comparison_page as comparison
+from versatune.reporting import figures, tables
 from versatune.reporting.page import Setup
 from versatune.reporting.report import Artifacts, render
 

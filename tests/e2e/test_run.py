@@ -16,9 +16,9 @@ import pytest
 from mlflow.entities import Run
 
 from tests.faults.forks import kedro_run
-from tests.support import Kedro, command, copy_project, environment
+from tests.helpers.support import Kedro, command, copy_project, environment
 from versatune.artifacts import exclusive
-from versatune.hooks import VIEWS
+from versatune.project.run_hooks import VIEWS
 from versatune.work import WorkFolder
 
 pytestmark = pytest.mark.slow

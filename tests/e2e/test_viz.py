@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import environment
+from tests.helpers.support import environment
 from versatune.pipelines.report.pipeline import FIGURES
 
 pytestmark = pytest.mark.slow

@@ -11,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from tests.faults.forks import kedro_run
-from tests.support import copy_project
+from tests.helpers.support import copy_project
 from versatune.artifacts import file_digest
 
 DATA = Path("data/test")

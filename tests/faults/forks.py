@@ -25,7 +25,7 @@ IMPORTS = [
     "versatune.training.run",
     "versatune.evaluation.harness",
     "versatune.probing.probe",
-    "versatune.probing.decoding",
+    "versatune.samplers.decoding",
     "transformers.models.llama.modeling_llama",
     "lm_eval.models.huggingface",
     "sklearn.linear_model",

@@ -9,7 +9,7 @@ import pytest
 from tests.faults.conftest import DATA, is_whole, results
 from tests.faults.forks import Fault, kedro_run
 from tests.faults.mounts import read_only, small_disk
-from tests.support import copy_project
+from tests.helpers.support import copy_project
 
 pytestmark = pytest.mark.slow
 

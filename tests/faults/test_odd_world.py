@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import results
-from tests.support import command, environment
+from tests.helpers.support import command, environment
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.faults.forks import kedro_run
-from tests.hostile_server import Handler, chat, serving
+from tests.helpers.hostile_server import Handler, chat, serving
 
 pytestmark = pytest.mark.slow
 

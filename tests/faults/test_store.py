@@ -9,7 +9,7 @@ from mlflow.entities import Run
 
 from tests.faults.conftest import DATA
 from tests.faults.forks import Done, Fault, kedro_run
-from tests.tracking_server import TrackingServer
+from tests.helpers.tracking_server import TrackingServer
 
 pytestmark = pytest.mark.slow
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.probe_worlds import holds, judged, labelled_rows, worlds
+from tests.helpers.probe_worlds import holds, judged, labelled_rows, worlds
 from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
 from versatune.probing.quantification import audit_chances

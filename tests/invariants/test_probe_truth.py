@@ -9,8 +9,8 @@ import json
 import numpy as np
 import pytest
 
-from tests.probe_rows import WORDS, cleaned, sentence
-from tests.probing import first_samples
+from tests.helpers.probe_rows import WORDS, cleaned, sentence
+from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_atomic
 from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
@@ -18,7 +18,7 @@ from versatune.probing.config import ClassifierParams, SamplingParams
 from versatune.probing.estimate import estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, train
-from versatune.probing.sampling import ModelSampler
+from versatune.samplers.base import ModelSampler
 from versatune.work import make_folder
 
 SHARES = {"law": 0.55, "medicine": 0.30, "other": 0.15}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests import killed_training
-from tests.killed_training import SCENARIOS
+from tests.helpers import killed_training
+from tests.helpers.killed_training import SCENARIOS
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.scaled_training import DIE_AT, PARAMS, START
+from tests.helpers.scaled_training import DIE_AT, PARAMS, START
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef, load_model
@@ -59,7 +59,7 @@ def machines(store: FolderRef, base: CheckpointRef, folder: Path, config: Path) 
     """What is started on each machine."""
     places = [str(p) for p in (store.path, base.path, folder, config)]
     code = (
-        "from pathlib import Path; from tests.scaled_training import start; "
+        "from pathlib import Path; from tests.helpers.scaled_training import start; "
         f"start(*map(Path, {places}))"
     )
     commands = [[sys.executable, "-c", code]]

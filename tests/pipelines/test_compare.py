@@ -12,15 +12,15 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 
 from versatune.artifacts import FolderRef
+from versatune.comparing.config import PER_RUN, CompareParams
+from versatune.comparing.runs import ComparisonSetup, Plan, Run, pieces
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.io import FoldersDataset, PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare import create_pipeline
-from versatune.pipelines.compare.contest import ComparisonSetup, Plan, Run, pieces
 from versatune.pipelines.compare.nodes import KINDS, collect_runs, plan_runs, train_and_evaluate
-from versatune.pipelines.compare.params import PER_RUN, CompareParams
 from versatune.training.config import TrainParams
 from versatune.work import ParallelParams
 
@@ -129,8 +129,8 @@ def test_strategies_times_seeds_are_paired_and_done_once(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a finished run was trained again")
 
-    monkeypatch.setattr("versatune.pipelines.compare.contest.train", refuse)
-    monkeypatch.setattr("versatune.evaluation.run.load_model", refuse)
+    monkeypatch.setattr("versatune.comparing.runs.train", refuse)
+    monkeypatch.setattr("versatune.evaluation.measure.load_model", refuse)
     again = run(tiny_checkpoint, tiny_store, params, tmp_path, batch_tokens=99, seed=7)
     for name, table in found.items():
         pd.testing.assert_frame_equal(again[name], table)
@@ -145,7 +145,7 @@ def test_an_interrupted_comparison_goes_on(
 ) -> None:
     """The second training is killed; the next run does that one, keeps the first, and ends with the
     table of a comparison that nobody disturbed."""
-    import versatune.pipelines.compare.contest as contest
+    import versatune.comparing.runs as contest
 
     real, calls = contest.train, []
 

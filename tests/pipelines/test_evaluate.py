@@ -10,7 +10,7 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from tests.tiny import BYTES, save_tiny
+from tests.helpers.tiny import BYTES, save_tiny
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.errors import VersatuneError
@@ -125,7 +125,7 @@ def test_both_models_are_measured_alike_and_once(
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was loaded again")
 
-    monkeypatch.setattr("versatune.evaluation.run.load_model", refuse)
+    monkeypatch.setattr("versatune.evaluation.measure.load_model", refuse)
     again = run(*arguments)
     for name in OUTPUTS:
         assert again[name].equals(found[name])

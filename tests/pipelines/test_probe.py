@@ -12,8 +12,8 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.pandas import ParquetDataset
 
-from tests.hostile_server import chat, garbage, serving
-from tests.probe_rows import WORDS, clean_rows
+from tests.helpers.hostile_server import chat, garbage, serving
+from tests.helpers.probe_rows import WORDS, clean_rows
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.io import FolderDataset, PlaceDataset
@@ -21,7 +21,7 @@ from versatune.io.secret import SecretDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.probe import create_pipeline
 from versatune.probing.config import ProbeParams
-from versatune.probing.sampling import ModelSampler
+from versatune.samplers.base import ModelSampler
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from kedro.io.memory_dataset import MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.plotly import JSONDataset
 
-from tests.example_run import SIX, artifacts
+from tests.helpers.example_run import SIX, artifacts
 from versatune.data.config import Domains
 from versatune.modeling.base import BaseModelParams
 from versatune.pipelines.report import create_pipeline

@@ -21,8 +21,8 @@ from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from tests.faults.forks import IMPORTS
-from tests.tiny import BYTES, save_tiny
-from versatune import registry, tracking
+from tests.helpers.tiny import BYTES, save_tiny
+from versatune import tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
@@ -33,6 +33,7 @@ from versatune.pipelines.retrain import create_pipeline
 from versatune.retraining import champions
 from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
 from versatune.retraining.nights import Diary
+from versatune.tracking import registry
 from versatune.training.config import TrainParams
 
 NAME = "nightly"
@@ -169,7 +170,7 @@ def test_nights_with_and_without_news(
 
     with monkeypatch.context() as patch:
         patch.setattr("versatune.training.api._train_in", work)
-        patch.setattr("versatune.evaluation.run._measure", work)
+        patch.setattr("versatune.evaluation.measure._measure", work)
         patch.setattr("versatune.data.clean._clean", work)
         patch.setattr("versatune.data.tokenize._tokenize", work)
         with caplog.at_level("INFO"):
@@ -382,7 +383,7 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
 
     house.night()
     with monkeypatch.context() as patch:
-        patch.setattr("versatune.evaluation.run._measure", fail)
+        patch.setattr("versatune.evaluation.measure._measure", fail)
         for seed in (7, 8, 9):
             house.add("law", f"file {seed}", seed)
             with pytest.raises(VersatuneError, match="no room"):
@@ -395,11 +396,11 @@ def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
 ALIAS = "mlflow.MlflowClient.set_registered_model_alias"
 POINTS = [
     ("after", "versatune.training.api._train_in", 1),
-    ("after", "versatune.evaluation.run._measure", 1),
-    ("before", "versatune.registry.register", 1),
+    ("after", "versatune.evaluation.measure._measure", 1),
+    ("before", "versatune.tracking.registry.register", 1),
     *(("before", ALIAS, call) for call in (1, 2, 3)),
     ("after", ALIAS, 3),
-    ("after", "versatune.registry.promote", 1),
+    ("after", "versatune.tracking.registry.promote", 1),
 ]
 """The aliases in their order: challenger, previous_champion, champion."""
 

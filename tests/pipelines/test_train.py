@@ -12,7 +12,7 @@ from kedro.io.memory_dataset import MemoryDataset
 from kedro.runner import SequentialRunner
 from kedro_datasets.pandas import ParquetDataset
 
-from tests.scaled_training import PARAMS, START
+from tests.helpers.scaled_training import PARAMS, START
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import copy_project
+from tests.helpers.support import copy_project
 
 BARE = {"PATH": "/usr/bin:/bin"}
 TARGETS = ("run", "test", "lint", "bench", "viz", "schedule", "mlflow")

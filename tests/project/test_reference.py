@@ -4,7 +4,7 @@ from pathlib import Path
 
 from kedro.framework.project import configure_project, pipelines
 
-from versatune.reference import markdown
+from versatune.project.parameter_reference import markdown
 
 
 def test_the_parameter_reference_is_current(project_root: Path) -> None:

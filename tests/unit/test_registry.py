@@ -11,10 +11,11 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import CUSTOMER_UNAUTHORIZED, TEMPORARILY_UNAVAILABLE
 
-from versatune import registry, tracking
+from versatune import tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.spool import is_away
+from versatune.tracking import registry
+from versatune.tracking.spool import is_away
 
 NAME = "nightly"
 

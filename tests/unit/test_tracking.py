@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
-from versatune import registry, tracking
-from versatune import spool as spool_module
+from versatune import tracking
 from versatune.artifacts import with_checksum
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.tracking import registry
+from versatune.tracking import spool as spool_module
 
 
 @pytest.fixture

@@ -160,7 +160,7 @@ class EvaluateParams(Params):
     def deciding(self) -> dict[str, Any]:
         """What the numbers of one model depend on, by what is measured, as JSON.
 
-        The parts are those that :mod:`versatune.evaluation.run` keeps results by.
+        The parts are those that :mod:`versatune.evaluation.measure` keeps results by.
         """
         kinds = [kind for kind in get_args(Kind) if self.code.run or kind not in CODE_KINDS]
         found = {"held_out": self.of_heldout(), **{kind: self.of_file(kind) for kind in kinds}}

@@ -14,7 +14,7 @@ from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Judge, Judgement, Labelled, Status
-from versatune.probing.sampling import Sample, Sampler, draw, read_samples
+from versatune.samplers.base import Sample, Sampler, draw, read_samples
 from versatune.work import Piece, make_folder
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from versatune.probing.estimate import Estimate, bounds, estimate_shares
 from versatune.probing.judges.base import Judgement, Labelled
 from versatune.probing.probe import facts_of
 from versatune.probing.quantification import Correction, correct, response_matrix
-from versatune.probing.sampling import Sample
 from versatune.probing.shift import diagnose
+from versatune.samplers.base import Sample
 
 FIRST_LINE = 200
 """Characters of a sampled text shown in the table."""

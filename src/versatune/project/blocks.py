@@ -6,17 +6,17 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from versatune.artifacts import to_jsonable
+from versatune.comparing.config import CompareParams
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.demo.config import SampleParams
 from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.base import BaseModelParams
 from versatune.params import described, did_you_mean
-from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.train.params import TrackingParams
 from versatune.probing.config import ProbeParams
 from versatune.retraining.config import RetrainParams
-from versatune.sample.config import SampleParams
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import ParallelParams
 

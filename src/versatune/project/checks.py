@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains, TokenizeParams
 from versatune.domains import RESERVED, canonical, unknown
 from versatune.errors import VersatuneError
@@ -16,7 +17,6 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
 from versatune.modeling.base import BaseModelParams
-from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution

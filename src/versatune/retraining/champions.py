@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from versatune import registry, tracking
+from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
-from versatune.registry import RegistryAwayError
 from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import CHAMPIONS, Diary, Registration, Serving
+from versatune.tracking import registry
+from versatune.tracking.registry import RegistryAwayError
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from versatune.modeling.checkpoints import (
 )
 from versatune.modeling.influence import first_line
 from versatune.modeling.quantized import nf4, one_format, refuse_without_bitsandbytes
-from versatune.training import checkpoints
+from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator

@@ -15,7 +15,7 @@ from versatune.data.lengths import text_config
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.losses import TokenLoss
-from versatune.training import checkpoints
+from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.batches import Collator, PackedRows, RoundSampler, Row
 from versatune.training.config import TrainParams
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
-from versatune.data.report import ingest_report
+from versatune.data.ingest_report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.chats import TEMPLATES, TOKENIZERS, byte_level, talk, tokenizer_of
+from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, talk, tokenizer_of
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec, Example

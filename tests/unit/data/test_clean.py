@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from versatune.artifacts import INPUTS, FolderRef, fingerprint, read_json
 from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.ingest_report import ingest_report
 from versatune.data.leaks import read_questions
-from versatune.data.report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer

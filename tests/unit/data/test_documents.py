@@ -15,8 +15,8 @@ from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentEncoder, DocumentSpec, piece_borders
 from versatune.data.encode import EncoderSpec, Example
+from versatune.data.ingest_report import ingest_report
 from versatune.data.preview import preview
-from versatune.data.report import ingest_report
 from versatune.data.shards import Encoders
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize

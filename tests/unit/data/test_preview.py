@@ -11,8 +11,8 @@ from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.documents import DocumentSpec
 from versatune.data.encode import EncoderSpec
+from versatune.data.ingest_report import ingest_report
 from versatune.data.preview import PART, marked, preview
-from versatune.data.report import ingest_report
 from versatune.data.shards import Encoders
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize

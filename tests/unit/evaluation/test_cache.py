@@ -9,7 +9,8 @@ import pytest
 
 from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
-from versatune.evaluation import config, run
+from versatune.evaluation import config
+from versatune.evaluation import measure as run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
 from versatune.evaluation.results import LIBRARIES, library_versions
 from versatune.evaluation.tasks import read_task

@@ -11,7 +11,8 @@ import torch
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.evaluation import harness, run
+from versatune.evaluation import harness
+from versatune.evaluation import measure as run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
 from versatune.evaluation.forgetting import changes
 from versatune.evaluation.language_model import MAX_BATCH, batch_size

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.chats import TEMPLATES, TOKENIZERS, knowing, small_model, talk, tokenizer_of
+from tests.helpers.chats import TEMPLATES, TOKENIZERS, knowing, small_model, talk, tokenizer_of
 from versatune.data.encode import Encoder, EncoderSpec, Example
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness

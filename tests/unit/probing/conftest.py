@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.probe_rows import WORDS, clean_rows, sentence
+from tests.helpers.probe_rows import WORDS, clean_rows, sentence
 from versatune.artifacts import FolderRef
 from versatune.probing.config import ClassifierParams
 from versatune.work import make_folder

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.hostile_server import chat, serving
-from tests.probe_rows import WORDS
-from tests.probing import probe, run_audit
+from tests.helpers.hostile_server import chat, serving
+from tests.helpers.probe_rows import WORDS
+from tests.helpers.probing import probe, run_audit
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef

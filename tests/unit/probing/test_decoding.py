@@ -6,7 +6,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
 
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.probing.decoding import BLOCK, CHUNK, Decoder, Filters, draw
+from versatune.samplers.decoding import BLOCK, CHUNK, Decoder, Filters, draw
 
 
 def test_draw_by_hand():

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.hostile_server import chat, garbage, half, late, serving, status
-from tests.probing import first_samples
+from tests.helpers.hostile_server import chat, garbage, half, late, serving, status
+from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, SamplingParams, ServerParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
-from versatune.probing.served import ServerSampler
+from versatune.samplers.served import ServerSampler
 from versatune.work import make_folder
 
 DOMAINS = {"law": "Courts and contracts.", "medicine": "Health.", "other": "All else."}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.chats import saved, small_model, talk, tokenizer_of
+from tests.helpers.chats import saved, small_model, talk, tokenizer_of
 from versatune.data.encode import Encoder, EncoderSpec
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.probing import probe as run
+from tests.helpers.probing import probe as run
 from versatune.errors import VersatuneError
 from versatune.probing import result
 from versatune.probing.config import ProbeParams
@@ -13,7 +13,7 @@ from versatune.probing.estimate import Estimate
 from versatune.probing.judges.base import Judgement
 from versatune.probing.judges.classifier import Classifier
 from versatune.probing.probe import LEFT_OUT, judge_samples, load_probe
-from versatune.probing.sampling import ModelSampler, Sample
+from versatune.samplers.base import ModelSampler, Sample
 from versatune.work import WorkFolder, make_folder, not_needed
 
 

@@ -7,11 +7,11 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tests.probing import first_samples
+from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import SamplingParams
-from versatune.probing.sampling import ModelSampler, Sample, draw, draw_wave, start_tokens, stream
+from versatune.samplers.base import ModelSampler, Sample, draw, draw_wave, start_tokens, stream
 from versatune.work import make_folder
 
 PARAMS = SamplingParams(max_new_tokens=12, batch_size=8, dtype="float32")

@@ -6,7 +6,7 @@ import pytest
 from kedro.framework.project import configure_project, pipelines
 
 from versatune.project.blocks import BLOCKS, read, used
-from versatune.reference import parameter_models
+from versatune.project.parameter_reference import parameter_models
 from versatune.training.config import ReferenceParams, TrainParams
 
 

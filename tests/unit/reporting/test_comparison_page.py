@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, compared
+from tests.helpers.example_run import SIX, compared
 from versatune.evaluation.comparison import summarise
 from versatune.intervals import ratio_interval
-from versatune.reporting import comparison, figures
+from versatune.reporting import comparison_page as comparison
+from versatune.reporting import figures
 from versatune.reporting.page import Setup
 
 TABLE = compared()["comparison"]

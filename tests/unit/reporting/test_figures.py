@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, artifacts, compared
+from tests.helpers.example_run import SIX, artifacts, compared
 from versatune.reporting import figures, tables
 from versatune.reporting.style import label
 

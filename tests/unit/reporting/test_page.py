@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pandas as pd
 import pytest
 
-from tests.example_run import SIX, artifacts
+from tests.helpers.example_run import SIX, artifacts
 from versatune.mixing.config import FosterParams, UniformParams
 from versatune.reporting import figures, formats, tables
 from versatune.reporting.report import Artifacts, render, sample_rows

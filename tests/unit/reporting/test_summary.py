@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from tests.example_run import artifacts
+from tests.helpers.example_run import artifacts
 from versatune.mixing.origins import shares_in_words
 from versatune.reporting import summary, tables
 

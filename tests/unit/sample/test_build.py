@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versatune.artifacts import MANIFEST, file_digest
+from versatune.demo.build import apportion, build, choose_seen, compose_documents, describe
+from versatune.demo.config import SampleParams
+from versatune.demo.facts import Fact, Relation, load_facts, load_templates, phrase
 from versatune.errors import VersatuneError
-from versatune.sample.build import apportion, build, choose_seen, compose_documents, describe
-from versatune.sample.config import SampleParams
-from versatune.sample.facts import Fact, Relation, load_facts, load_templates, phrase
 from versatune.work import make_folder
 
 SHARES = [

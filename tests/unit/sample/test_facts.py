@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from versatune.errors import VersatuneError
-from versatune.sample.build import wrong_objects
-from versatune.sample.facts import (
+from versatune.demo.build import wrong_objects
+from versatune.demo.facts import (
     Fact,
     Relation,
     Templates,
@@ -17,6 +16,7 @@ from versatune.sample.facts import (
     phrase,
     phrasings,
 )
+from versatune.errors import VersatuneError
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from versatune.errors import VersatuneError
-from versatune.training import checkpoints
+from versatune.training import trainer_checkpoints as checkpoints
 
 
 def make(folder: Path, step: int, whole: bool = True) -> Path:

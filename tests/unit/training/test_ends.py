@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.chats import TEMPLATES, knowing, saved, small_model, talk, tokenizer_of
+from tests.helpers.chats import TEMPLATES, knowing, saved, small_model, talk, tokenizer_of
 from versatune.artifacts import FolderRef, read_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.references import measure_references
-from tests.tiny import BYTES, save_tiny
+from tests.helpers.references import measure_references
+from tests.helpers.tiny import BYTES, save_tiny
 from versatune.artifacts import INPUTS, FolderRef, read_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError

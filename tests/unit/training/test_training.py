@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from tests.references import measure_references
+from tests.helpers.references import measure_references
 from versatune.artifacts import MANIFEST, FolderRef, write_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
@@ -30,7 +30,8 @@ from versatune.evaluation.heldout import measure_heldout
 from versatune.mixing.interface import Decision
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import HeldOut, heldout_losses, row_losses
-from versatune.training import TrainParams, TrainResult, __main__, checkpoints, train
+from versatune.training import TrainParams, TrainResult, __main__, train
+from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.api import refuse_changed
 from versatune.training.callback import RoundCallback

@@ -13,9 +13,9 @@ import pytest
 from tests.unit.work import calls
 from versatune import tracking
 from versatune.artifacts import MANIFEST, FolderRef
+from versatune.comparing.runs import Began, Ended, Failed, Run
 from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.compare.contest import Began, Ended, Failed, Run
 from versatune.pipelines.compare.tracked import child_runs
 from versatune.training import TrainParams
 from versatune.training.api import piece_of

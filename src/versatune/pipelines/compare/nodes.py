@@ -10,6 +10,7 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains
 from versatune.domains import choose
 from versatune.errors import VersatuneError
@@ -18,7 +19,6 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
@@ -96,7 +96,7 @@ def train_and_evaluate(
     """Every run of one kind of strategy; finished ones are found, interrupted ones go on."""
     if not plan["runs"]:
         return Pieces({}, parallel)
-    from versatune.pipelines.compare.contest import ComparisonSetup, Plan, pieces
+    from versatune.comparing.runs import ComparisonSetup, Plan, pieces
     from versatune.pipelines.compare.tracked import child_runs
 
     setup = ComparisonSetup(
@@ -118,7 +118,7 @@ def collect_runs(
     """The rows of ``comparison`` and the mixtures' history of one kind of strategy."""
     if not plan["runs"]:
         return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
-    from versatune.pipelines.compare.contest import Plan, read_runs
+    from versatune.comparing.runs import Plan, read_runs
 
     return read_runs(Plan.model_validate(plan), comparison_runs)
 

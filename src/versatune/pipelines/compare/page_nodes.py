@@ -7,11 +7,11 @@ import plotly.graph_objects as go
 
 from versatune import tracking
 from versatune.artifacts import to_jsonable
+from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains
 from versatune.evaluation.comparison import ACCURACY
 from versatune.evaluation.results import LOSS
-from versatune.pipelines.compare.params import CompareParams
-from versatune.reporting import comparison as page
+from versatune.reporting import comparison_page as page
 from versatune.reporting import configuration, figures
 from versatune.reporting.page import Setup
 from versatune.training.config import TrainParams

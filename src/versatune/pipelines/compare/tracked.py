@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from versatune import tracking
-from versatune.pipelines.compare.contest import Began, Ended, Failed, Run
+from versatune.comparing.runs import Began, Ended, Failed, Run
 from versatune.pipelines.train.nodes import log_round
 from versatune.work.pieces import OnPieceEvent
 

@@ -104,7 +104,7 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The rows, items and answers of one model; ``chance`` is what guessing reaches on a task."""
     tasks = local_tasks(domains)
-    from versatune.evaluation.run import evaluate_checkpoint
+    from versatune.evaluation.measure import evaluate_checkpoint
 
     found = evaluate_checkpoint(
         checkpoint,

@@ -10,14 +10,14 @@ from versatune.work import Piece
 
 def build_sample(params: SampleParams) -> Piece:
     """The sample's corpus, instruction rows and multiple-choice items."""
-    from versatune.sample.build import build
+    from versatune.demo.build import build
 
     return build(params)
 
 
 def describe_sample(sample_files: FolderRef) -> dict:
     """What lies where in the sample, its known shares and its counts."""
-    from versatune.sample.build import describe
+    from versatune.demo.build import describe
 
     return describe(sample_files)
 

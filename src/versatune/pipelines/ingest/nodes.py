@@ -29,7 +29,7 @@ def tokenize_rows(
 
 def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     """Account for every row that was read, and tell MLflow which data this is."""
-    from versatune.data.report import ingest_report
+    from versatune.data.ingest_report import ingest_report
 
     report = ingest_report(clean_data, tokenized)
     tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})

@@ -35,7 +35,8 @@ def train_judge(
 
 def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) -> Piece:
     """Draw the samples of the rounds before the first look."""
-    from versatune.probing import probe, sampling
+    from versatune.probing import probe
+    from versatune.samplers import base as sampling
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
@@ -53,7 +54,8 @@ def judge_samples(
     kept_answers: Path,
 ) -> Piece:
     """Judge the samples, and draw more of them, round by round, until it is enough."""
-    from versatune.probing import judges, probe, sampling
+    from versatune.probing import judges, probe
+    from versatune.samplers import base as sampling
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)

@@ -25,7 +25,7 @@ from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams, require_server
 from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
 from versatune.probing.quantification import Array
-from versatune.probing.served import FilteredError, Server, first_choice
+from versatune.samplers.served import FilteredError, Server, first_choice
 from versatune.work import Piece
 from versatune.work.log import Log
 

@@ -15,7 +15,7 @@ import openai
 
 from versatune.errors import VersatuneError
 from versatune.probing.config import SamplingParams, ServerParams
-from versatune.probing.sampling import Sample, Sampler, stream
+from versatune.samplers.base import Sample, Sampler, stream
 
 logger = logging.getLogger(__name__)
 

@@ -16,10 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from versatune.artifacts import FolderRef, file_digest, write_atomic
-from versatune.domains import canonical
-from versatune.errors import VersatuneError
-from versatune.sample.config import SampleParams
-from versatune.sample.facts import (
+from versatune.demo.config import SampleParams
+from versatune.demo.facts import (
     Fact,
     Relation,
     facts_path,
@@ -28,6 +26,8 @@ from versatune.sample.facts import (
     phrase,
     templates_path,
 )
+from versatune.domains import canonical
+from versatune.errors import VersatuneError
 from versatune.work import Piece
 
 logger = logging.getLogger(__name__)

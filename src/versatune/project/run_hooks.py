@@ -23,7 +23,7 @@ from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
 from versatune.reporting.configuration import hide, masked
-from versatune.spool import Spool, first_line
+from versatune.tracking.spool import Spool, first_line
 from versatune.training.api import refuse_changed
 
 logger = logging.getLogger(__name__)

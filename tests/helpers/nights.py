@@ -21,8 +21,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 
-from tests.support import command, copy_project, environment
-from tests.tracking_server import TrackingServer, wait_for
+from tests.helpers.support import command, copy_project, environment
+from tests.helpers.tracking_server import TrackingServer, wait_for
 
 NAME = "versatune-test"
 DATA = Path("data/test")
@@ -221,8 +221,8 @@ class Nights:
         """
         from versatune.artifacts import FolderRef
         from versatune.evaluation.config import EvaluateParams
+        from versatune.evaluation.measure import evaluate_checkpoint
         from versatune.evaluation.results import HELD_OUT, LOSS
-        from versatune.evaluation.run import evaluate_checkpoint
         from versatune.modeling.checkpoints import CheckpointRef
 
         last = DATA / "05_model_input" / "retrain"
@@ -279,8 +279,8 @@ class Nights:
 
 def _rows(root: Path, folder: Path) -> dict[str, Iterator[str]]:
     """Instruction rows of every domain, as lines, from the embedded facts."""
-    from versatune.sample.build import build, describe
-    from versatune.sample.config import SampleParams
+    from versatune.demo.build import build, describe
+    from versatune.demo.config import SampleParams
     from versatune.work import make_folder
 
     source = root / "data" / "01_raw" / "samples"

@@ -16,8 +16,8 @@ from versatune.artifacts import FolderRef
 from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
 from versatune.evaluation.config import BASE, EvaluateParams
+from versatune.evaluation.measure import evaluate_checkpoint, parts_of
 from versatune.evaluation.results import Measured
-from versatune.evaluation.run import evaluate_checkpoint, parts_of
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import metric_values

@@ -101,7 +101,7 @@ class ModelSampler(Sampler):
         return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
 
     def wave(self, indices: range, seed: int) -> Iterator[Sample]:
-        from versatune.probing.decoding import Filters
+        from versatune.samplers.decoding import Filters
 
         limit = self.params.max_new_tokens
         decoder = self._decoder or self._load()
@@ -119,7 +119,7 @@ class ModelSampler(Sampler):
     def _load(self) -> Any:
         import torch
 
-        from versatune.probing.decoding import Decoder
+        from versatune.samplers.decoding import Decoder
 
         model = load_model(self.base, dtype=self.params.dtype)
         if torch.cuda.is_available():
@@ -205,7 +205,7 @@ def _draw(sampler: Sampler, seed: int, size: int, waves: int, folder: Path) -> d
 def make_sampler(base: CheckpointRef, params: SamplingParams, api_key: str = "") -> Sampler:
     """The sampler the parameters ask for; ``api_key`` is for a server."""
     if params.source == "server":
-        from versatune.probing.served import ServerSampler
+        from versatune.samplers.served import ServerSampler
 
         require_server(params.server, "probe.sampling.server")
         return ServerSampler(params, api_key)

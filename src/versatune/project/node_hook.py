@@ -13,7 +13,7 @@ from kedro.pipeline.node import Node
 
 from versatune import tracking
 from versatune.errors import VersatuneError
-from versatune.hooks import reporting_folder
+from versatune.project.run_hooks import reporting_folder
 from versatune.reporting import timings
 from versatune.reporting.configuration import command
 from versatune.work import WorkFolder

@@ -19,7 +19,8 @@ import versatune.training.run
 import versatune.training.trainer
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.training import TrainParams, checkpoints, train
+from versatune.training import TrainParams, train
+from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.trainer import MixtureTrainer
 from versatune.work import WorkFolder
 

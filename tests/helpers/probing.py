@@ -8,7 +8,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import audit, judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.probe import draw_samples, judge_in_rounds
-from versatune.probing.sampling import Sample, Sampler, draw, make_sampler, read_samples
+from versatune.samplers.base import Sample, Sampler, draw, make_sampler, read_samples
 from versatune.work import make_folder
 
 

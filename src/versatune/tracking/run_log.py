@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import to_jsonable
 from versatune.reporting.configuration import hide
-from versatune.spool import Spool, Tracker, first_line
+from versatune.tracking.spool import Spool, Tracker, first_line
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

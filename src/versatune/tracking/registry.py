@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from versatune import tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.spool import first_line, is_away
+from versatune.tracking.spool import first_line, is_away
 from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:

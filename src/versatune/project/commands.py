@@ -1,0 +1,210 @@
+"""The commands: ``run`` that tells people's mistakes in a sentence, ``rollback``, ``init``."""
+
+import contextlib
+import difflib
+import pkgutil
+import re
+import shlex
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+import yaml
+from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run as kedro_run
+from kedro.io import DatasetError
+from kedro.utils import find_kedro_project
+from kedro.validation.exceptions import ParameterValidationError
+from omegaconf.errors import OmegaConfBaseException
+
+from versatune import pipelines, tracking
+from versatune.errors import VersatuneError
+from versatune.project.hook import enter
+
+FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
+
+NO_ROOM = r"No space left on device|File too large|Disk quota exceeded|PytorchStreamWriter failed"
+"""How Python and the libraries that write files themselves say it."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@click.group(name="versatune")
+def cli() -> None:
+    """Fine-tune on several domains at once without forgetting any."""
+
+
+@cli.command()
+def parameters() -> None:
+    """Print the reference of all parameters as Markdown."""
+    from kedro.framework.project import pipelines
+
+    from versatune.project.parameter_reference import markdown
+
+    click.echo(markdown(dict(pipelines)), nl=False)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Begin a project in FOLDER: the configuration and the embedded facts."""
+    from versatune.project.starter import write_project
+
+    try:
+        write_project(folder)
+    except VersatuneError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"Now: cd {shlex.quote(str(folder))} && kedro run")
+
+
+@cli.command()
+@click.option("--env", "-e", default=None, help="The configuration environment.")
+def rollback(env: str | None) -> None:
+    """Give the alias `champion` back to the champion before."""
+    from kedro.framework.session import KedroSession
+
+    from versatune.project.run_hooks import alone_in, data_folder
+    from versatune.tracking import registry
+
+    with KedroSession.create(env=env) as session:
+        context = session.load_context()  # type: ignore[attr-defined]
+        try:
+            parameters = context.config_loader["parameters"]
+            with alone_in(data_folder(context)):
+                old, new = registry.rollback(parameters["retrain"]["model_name"])
+        except VersatuneError as error:
+            raise click.ClickException(str(error)) from error
+    click.echo(f"{new.label} serves again as champion, instead of version {old.number}.")
+
+
+def run(**options: Any) -> Any:
+    """Run a pipeline."""
+    signal.signal(signal.SIGTERM, _terminate)
+    _check_pipelines([options["pipeline"], *options["pipelines"]])
+    options = _without_deprecated(options)
+    project = find_kedro_project(Path.cwd())
+    if project is not None:
+        enter(project)
+    try:
+        return kedro_run.callback(**options)  # type: ignore[misc]
+    except KeyboardInterrupt as stop:
+        _end_tracking()
+        click.secho("Stopped. Run the same command again to go on from here.", err=True)
+        sys.exit(143 if isinstance(stop, Terminated) else 130)
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        raise click.ClickException(message) from error
+
+
+cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
+
+
+def _without_deprecated(options: dict[str, Any]) -> dict[str, Any]:
+    """`--pipeline` and `--async` in the form that Kedro has no deprecation line for.
+
+    With both forms of one option Kedro refuses them itself.
+    """
+    options = dict(options)
+    if options["pipeline"] and not options["pipelines"]:
+        options |= {"pipelines": [options["pipeline"]], "pipeline": None}
+    if options["is_async"] and options["runner_params"].get("is_async", True):
+        options["is_async"] = False
+        options["runner_params"] = {**options["runner_params"], "is_async": True}
+    return options
+
+
+def _check_pipelines(names: Iterable[str | None]) -> None:
+    """Kedro would try to import a mistyped pipeline and show the traceback."""
+    known = ["__default__", *(module.name for module in pkgutil.iter_modules(pipelines.__path__))]
+    for name in names:
+        if name and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.ClickException(
+                f"there is no pipeline {name!r}; the pipelines are {', '.join(known)}.{hint}"
+            )
+
+
+def explain(error: BaseException) -> str | None:
+    """The sentence for a person's mistake; None for a fault of ours, which keeps its traceback."""
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    for one in chain:
+        if isinstance(one, VersatuneError):
+            return str(one)
+    full = next((one for one in chain if re.search(NO_ROOM, str(one))), None)
+    if full is not None:
+        return f"the disk is full ({full}). Free some room and run again: what is done is kept."
+    if isinstance(error, ParameterValidationError):
+        text = str(error).replace("Parameter validation failed:\n", "wrong parameters:\n")
+        text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", text)
+        return re.sub(r"Parameter '([^']*)': (?=[\w.]+: )", r"\1.", text)
+    if isinstance(error, yaml.YAMLError):
+        return _broken_yaml(error)
+    if isinstance(error, OmegaConfBaseException):
+        return _no_mapping() or _unresolved(error)
+    if isinstance(error, AttributeError):
+        return _no_mapping()
+    if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):
+        return f"{error}. An environment gives each key in one file: take it out of the others."
+    if isinstance(error, FOR_PEOPLE) or (
+        isinstance(error, ValueError) and "Failed to find the pipeline" in str(error)
+    ):
+        return str(error)
+    return None
+
+
+def _broken_yaml(error: yaml.YAMLError) -> str:
+    """Kedro names the file and counts lines from 0; what YAML itself found is the cause."""
+    file = re.search(r"Invalid YAML or JSON file (.*), unable to read", str(error))
+    where = file[1] if file else "a configuration file"
+    found = error.__cause__ or error
+    if isinstance(found, yaml.MarkedYAMLError) and found.problem_mark:
+        mark = found.problem_mark
+        place = f"line {mark.line + 1}, column {mark.column + 1}"
+        return f"{where} is not valid YAML: {found.problem}, {place}."
+    return f"{where} is not valid YAML: {found}"
+
+
+def _no_mapping() -> str | None:
+    """The configuration file that holds a list or a word, on which Kedro's reading breaks off."""
+    for file in sorted(Path("conf").rglob("*.y*ml")):
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if content is not None and not isinstance(content, dict):
+                return f"{file} holds no keys with values, but a {type(content).__name__}."
+    return None
+
+
+def _unresolved(error: OmegaConfBaseException) -> str:
+    """A ``${...}`` that stands for nothing."""
+    missing = re.search(r"Runtime parameter '(.*?)' not found", str(error))
+    if missing:
+        return (
+            f"{error.full_key} needs a value that was not given: add {missing[1]}=... to --params."
+        )
+    return f"{error.full_key} can't be resolved: {str(error).splitlines()[0]}"
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def _end_tracking() -> None:
+    import mlflow
+
+    tracking.set_status("KILLED")
+    while mlflow.active_run():
+        with contextlib.suppress(mlflow.MlflowException):  # away: the status waits in the spool
+            mlflow.end_run("KILLED")
