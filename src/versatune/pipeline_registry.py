@@ -3,8 +3,8 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
-"""The stages of ``__default__``, in the order in which data flows."""
+from versatune.pipelines import ingest
+from versatune.pipelines.stages import STAGES
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -21,8 +21,6 @@ def register_pipelines() -> dict[str, Pipeline]:
     )
     if "retrain" in pipelines:
         # Kedro may have looked for the asked pipeline alone: ingest is made here.
-        from versatune.pipelines import ingest
-
         pipelines["retrain"] += folded(ingest.create_pipeline(), "ingest").to_outputs("base_model")
     return pipelines
 

@@ -35,14 +35,16 @@ from versatune.data.config import CleanParams, Domains
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
 from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
-from versatune.probing.config import ClassifierParams, SamplingParams
+from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
 from versatune.probing.quantification import Array, audit_chances
 from versatune.probing.shift import diagnose
-from versatune.samplers.base import ModelSampler, Sample
+from versatune.samplers.base import Sample
+from versatune.samplers.config import SamplingParams
+from versatune.samplers.local import ModelSampler
 from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")

@@ -16,8 +16,9 @@ import pytest
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.probing.config import EndpointParams, SamplingParams
+from versatune.probing.config import EndpointParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint
+from versatune.samplers.config import SamplingParams
 from versatune.samplers.served import ServerSampler
 
 pytestmark = pytest.mark.slow

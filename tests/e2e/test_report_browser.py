@@ -17,7 +17,8 @@ from versatune.evaluation.comparison import summarise
 from versatune.reporting import comparison_page as comparison
 from versatune.reporting import figures, tables
 from versatune.reporting.page import Setup
-from versatune.reporting.report import Artifacts, render
+from versatune.reporting.report import render
+from versatune.reporting.report_inputs import Artifacts
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 

@@ -8,7 +8,8 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import audit, judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.probe import draw_samples, judge_in_rounds
-from versatune.samplers.base import Sample, Sampler, draw, make_sampler, read_samples
+from versatune.samplers.base import Sample, Sampler, draw, read_samples
+from versatune.samplers.make import make_sampler
 from versatune.work import make_folder
 
 

@@ -14,11 +14,12 @@ from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_atomic
 from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.probing.config import ClassifierParams, SamplingParams
+from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, train
-from versatune.samplers.base import ModelSampler
+from versatune.samplers.config import SamplingParams
+from versatune.samplers.local import ModelSampler
 from versatune.work import make_folder
 
 SHARES = {"law": 0.55, "medicine": 0.30, "other": 0.15}

@@ -16,10 +16,11 @@ from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.forgetting import CHANGE_COLUMNS
+from versatune.evaluation.results import metric_values
 from versatune.io import PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate import create_pipeline
-from versatune.pipelines.evaluate.nodes import evaluate_tuned, metric_values
+from versatune.pipelines.evaluate.nodes import evaluate_tuned
 from versatune.work import WorkFolder
 
 OUTPUTS = ("evaluation", "evaluation_items", "forgetting", "changed_items", "answers")

@@ -21,7 +21,7 @@ from versatune.io.secret import SecretDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.probe import create_pipeline
 from versatune.probing.config import ProbeParams
-from versatune.samplers.base import ModelSampler
+from versatune.samplers.local import ModelSampler
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Strategies compared: what is run, and what each run keeps."""

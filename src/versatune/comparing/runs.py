@@ -17,14 +17,13 @@ from versatune.evaluation import forgetting
 from versatune.evaluation.comparison import COMPARISON_COLUMNS
 from versatune.evaluation.config import BASE, EvaluateParams
 from versatune.evaluation.measure import evaluate_checkpoint, parts_of
-from versatune.evaluation.results import Measured
+from versatune.evaluation.results import Measured, metric_values
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import metric_values
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 from versatune.work import Piece
-from versatune.work.parallel import emit
+from versatune.work.calls import emit
 
 logger = logging.getLogger(__name__)
 

@@ -3,18 +3,29 @@
 Each answer is taken from the conversation up to it, as the model is asked for it.
 """
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 from versatune.data.prepared import PLAIN, THINK, THOUGHT
 from versatune.data.spans import Rendered, Span
 
-if TYPE_CHECKING:
-    from versatune.data.templates import ChatTemplate
+
+class Template(Protocol):
+    """What is asked of a :class:`~versatune.data.templates.ChatTemplate`, which calls them."""
+
+    marked: bool
+    knows_thoughts: bool
+
+    def render_text(self, messages: Messages, *, prompt: bool = False) -> str: ...
+    def by_marks(self, messages: Messages) -> tuple[str, list[Span]]: ...
+    def by_skeleton(
+        self, text: str, messages: Messages, *, last: bool = False
+    ) -> list[Span] | None: ...
+    def ended(self, text: str, start: int, end: int) -> Span: ...
 
 
-def by_turns(template: "ChatTemplate", messages: Messages, trained: list[int]) -> list[Rendered]:
+def by_turns(template: Template, messages: Messages, trained: list[int]) -> list[Rendered]:
     """Each answer where it stands as it does when it is the last turn; as few texts as do."""
     texts = [Rendered(template.render_text(messages))]
     for own in reversed([_turn(template, messages, i) for i in trained]):
@@ -27,7 +38,7 @@ def by_turns(template: "ChatTemplate", messages: Messages, trained: list[int]) -
     return [r for r in reversed(texts) if r.spans]
 
 
-def _turn(template: "ChatTemplate", messages: Messages, i: int) -> Rendered:
+def _turn(template: Template, messages: Messages, i: int) -> Rendered:
     """The conversation up to answer i, with that answer supervised."""
     upto, answer = messages[: i + 1], messages[i]
     own = _shown(template, upto)
@@ -44,7 +55,7 @@ def _turn(template: "ChatTemplate", messages: Messages, i: int) -> Rendered:
     return own
 
 
-def _shown(template: "ChatTemplate", messages: Messages) -> Rendered:
+def _shown(template: Template, messages: Messages) -> Rendered:
     """A text with its last answer; without spans when that can't be found."""
     if template.marked:
         text, spans = template.by_marks(messages)
@@ -64,7 +75,7 @@ def _shown(template: "ChatTemplate", messages: Messages) -> Rendered:
 
 
 def _with_thought(
-    template: "ChatTemplate", messages: Messages, shown: Rendered, thought: str
+    template: Template, messages: Messages, shown: Rendered, thought: str
 ) -> Rendered:
     """The answer behind its prompt, where the template drops its thought.
 

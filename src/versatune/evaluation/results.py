@@ -1,5 +1,6 @@
 """What a measurement gives: rows of the ``evaluation`` table, and every single item's score."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -98,3 +99,18 @@ def score_row(scores: Sequence[float]) -> dict[str, Any]:
 def table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
     """A data frame with these columns, in this order, also when there are no rows."""
     return pd.DataFrame(list(rows), columns=list(columns))
+
+
+def metric_values(rows: pd.DataFrame) -> dict[str, float]:
+    """Rows as MLflow metrics: ``tuned/nats_per_token/law``, ``tuned/acc/law-bar_exam``.
+
+    The domain comes last, so that MLflow puts the domains of one metric side by side. A task
+    that is called like its domain is not told again.
+    """
+    found = {}
+    for row in rows.to_dict("records"):
+        own = row["task"] in (HELD_OUT, row["domain"])
+        task = "" if own else f"-{row['task']}"
+        name = f"{row['model']}/{row['metric']}/{row['domain']}{task}"
+        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row["value"])
+    return found

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from versatune.artifacts import file_digest, read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.pretrain_config import PretrainParams
 from versatune.params import Params
 from versatune.work import Piece
 
@@ -17,49 +18,6 @@ _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _UNWANTED = ["*/*", "consolidated*"]
 """Files of a hub model that are left out: those in folders (other formats), and doubles."""
-
-
-class PretrainParams(Params):
-    """The small model that is trained from nothing on the sample's corpus."""
-
-    vocab_size: int = Field(default=2500, ge=260)
-    """Tokens of the byte-level BPE vocabulary, the three special ones included."""
-    hidden_size: int = Field(default=192, ge=8)
-    """Width of the model."""
-    intermediate_size: int = Field(default=512, ge=8)
-    """Width inside the feed-forward blocks."""
-    num_hidden_layers: int = Field(default=4, ge=1)
-    """Number of blocks."""
-    num_attention_heads: int = Field(default=6, ge=1)
-    """Attention heads a block; they divide `hidden_size`."""
-    max_length: int = Field(default=512, ge=16)
-    """Longest input of the model, in tokens; no document of the corpus may be longer."""
-    per_device_train_batch_size: int = Field(default=16, ge=1)
-    """Documents an optimiser step."""
-    num_train_epochs: float = Field(default=3, gt=0)
-    """Passes over the corpus."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Highest learning rate, reached after the warm-up."""
-    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    """Part of the steps over which the learning rate rises."""
-    weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW weight decay, on matrices alone."""
-    save_steps: int = Field(default=100, ge=1)
-    """Steps between two checkpoints to resume from."""
-    bf16: bool | None = None
-    """Compute in bfloat16 (the weights stay float32); null does so where the processor has
-    instructions for it, which makes pretraining faster."""
-    seed: int = Field(default=0, ge=0)
-    """Settles the initial weights and the order of the documents."""
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.hidden_size % (2 * self.num_attention_heads):
-            raise ValueError(
-                f"hidden_size {self.hidden_size} is not an even multiple of "
-                f"num_attention_heads {self.num_attention_heads}"
-            )
-        return self
 
 
 class BaseModelParams(Params):

@@ -30,11 +30,10 @@ from tqdm.auto import tqdm
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
+from versatune.modeling.pretrain_config import PretrainParams
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-    from versatune.modeling.base import PretrainParams
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.project import blocks, checks
 from versatune.project.blocks import Blocks, Problem
 from versatune.project.places import Places
-from versatune.reporting.configuration import hide
+from versatune.tracking.secrets import hide
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +21,8 @@ from versatune import __version__, tracking
 from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
-from versatune.reporting.configuration import hide, masked
+from versatune.reporting.configuration import git_state
+from versatune.tracking.secrets import hide, masked
 from versatune.tracking.spool import Spool, first_line
 from versatune.training.api import refuse_changed
 
@@ -275,22 +275,8 @@ def _leave_artifacts_to_server(context: KedroContext) -> None:
 
 
 def _git(folder: Path) -> dict[str, str]:
-    def ask(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=10,
-        )
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = ask("rev-parse", "HEAD")
-        changed = bool(ask("status", "--porcelain", "--untracked-files=no"))
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    return {"git.commit": commit, "git.changed": str(changed).lower()} if commit else {}
+    state = git_state(folder)
+    return {"git.commit": state[0], "git.changed": str(state[1]).lower()} if state else {}
 
 
 def _alive(pid: int) -> bool:

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from versatune.reporting import configuration, formats
 from versatune.reporting.style import AXIS_HEIGHT, domain_styles
+from versatune.tracking.secrets import masked
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -98,7 +99,7 @@ def write(
         kind=kind,
         said=said,
         setup=setup,
-        parameters=configuration.masked(setup.parameters),
+        parameters=masked(setup.parameters),
         seeds=configuration.seeds(setup.parameters),
         colours={name: style.colour for name, style in domain_styles(domains).items()},
         figures={name: embedded(fig) for name, fig in figures.items()},

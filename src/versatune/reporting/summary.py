@@ -12,7 +12,7 @@ from versatune.reporting.page import Summary, Tile
 from versatune.training.diagnostics import reference_warnings, training_warnings
 
 if TYPE_CHECKING:
-    from versatune.reporting.report import Artifacts
+    from versatune.reporting.report_inputs import Artifacts
 
 
 def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""How texts are drawn from a model: on this machine, or from a server."""

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import openai
 
 from versatune.errors import VersatuneError
-from versatune.probing.config import SamplingParams, ServerParams
 from versatune.samplers.base import Sample, Sampler, stream
+from versatune.samplers.config import SamplingParams, ServerParams
 
 logger = logging.getLogger(__name__)
 

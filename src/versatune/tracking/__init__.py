@@ -6,7 +6,6 @@ from versatune.tracking.run_log import (
     begin,
     child_run,
     end,
-    flatten,
     log_artifact,
     log_figure,
     log_metrics,
@@ -19,6 +18,7 @@ from versatune.tracking.run_log import (
     tracked,
     why_away,
 )
+from versatune.tracking.secrets import flatten
 from versatune.tracking.spool import Spool
 
 __all__ = [

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from versatune.artifacts import to_jsonable
-from versatune.reporting.configuration import hide
+from versatune.tracking.secrets import flatten, hide
 from versatune.tracking.spool import Spool, Tracker, first_line
 
 if TYPE_CHECKING:
@@ -200,17 +199,6 @@ def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[No
         raise
     finally:
         run.close(status)
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings and models as one level, keys joined by dots."""
-    value = to_jsonable(value)
-    if isinstance(value, dict) and (value or not prefix):
-        flat: dict[str, Any] = {}
-        for key, inner in value.items():
-            flat |= flatten(inner, f"{prefix}.{key}" if prefix else str(key))
-        return flat
-    return {prefix: value}
 
 
 def _each(action: Callable[[Tracker], None]) -> None:

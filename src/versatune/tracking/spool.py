@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from versatune.reporting.configuration import hide
+from versatune.tracking.secrets import hide
 from versatune.work.log import Entry, Log, encoded
 
 logger = logging.getLogger(__name__)

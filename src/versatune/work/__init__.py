@@ -1,5 +1,6 @@
 """A piece of work: what it is made from, the function that makes its files, a manifest last."""
 
+from versatune.work.calls import ParallelParams
 from versatune.work.folder import (
     UNCHANGED,
     Piece,
@@ -8,7 +9,6 @@ from versatune.work.folder import (
     make_folder,
     not_needed,
 )
-from versatune.work.parallel import ParallelParams
 from versatune.work.pieces import Pieces, make_pieces
 
 __all__ = [

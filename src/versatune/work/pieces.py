@@ -8,11 +8,12 @@ from typing import Any
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.work.calls import Call, ParallelParams, emitting_to
 from versatune.work.folder import Piece, make_folder
-from versatune.work.parallel import Call, ParallelParams, emitting_to, side_by_side
+from versatune.work.parallel import side_by_side
 
 OnPieceEvent = Callable[[str, Any], None]
-"""Receives a piece's name and what it passes to :func:`versatune.work.parallel.emit`."""
+"""Receives a piece's name and what it passes to :func:`versatune.work.calls.emit`."""
 
 
 @contextlib.contextmanager

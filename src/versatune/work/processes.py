@@ -12,6 +12,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from versatune.errors import VersatuneError
-from versatune.work.parallel import RETRIES, Call, OnEvent, Shares, emitting_to
+from versatune.work.calls import RETRIES, Call, OnEvent, Shares, emitting_to
 
 logger = logging.getLogger(__name__)
 
@@ -279,8 +280,6 @@ def _limit_threads(cpus: int) -> None:
 
 def _portable(error: Exception) -> Exception:
     """``error`` without what does not pickle: its cause, and itself if it can't."""
-    import pickle
-
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

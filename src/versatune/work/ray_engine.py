@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from versatune.errors import VersatuneError
-from versatune.work.parallel import RETRIES, Call, OnEvent, ParallelParams, emitting_to
-from versatune.work.processes import relay
+from versatune.work.calls import RETRIES, Call, OnEvent, ParallelParams, emitting_to
+from versatune.work.processes import ToParent, relay
 
 logger = logging.getLogger(__name__)
 
@@ -139,8 +139,6 @@ def _result(ray: Any, ref: Any, call: Call) -> Any:
 def _task(mailbox: Any, at: int, call: Call, cpus: int, level: int) -> Any:
     import ray
     import torch
-
-    from versatune.work.processes import ToParent
 
     torch.set_num_threads(cpus)
     lock = threading.Lock()

@@ -19,7 +19,6 @@ from safetensors.torch import load_file
 from versatune.artifacts import MANIFEST, FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling import pretrain as module
-from versatune.modeling.base import PretrainParams
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.pretrain import (
     PROGRESS,
@@ -30,6 +29,7 @@ from versatune.modeling.pretrain import (
     pretrain,
     train_tokenizer,
 )
+from versatune.modeling.pretrain_config import PretrainParams
 from versatune.work import Piece, WorkFolder, make_folder
 
 TINY: dict[str, Any] = {

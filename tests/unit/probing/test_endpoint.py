@@ -10,8 +10,9 @@ import pytest
 from tests.helpers.hostile_server import chat, garbage, half, late, serving, status
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
-from versatune.probing.config import EndpointParams, SamplingParams, ServerParams
+from versatune.probing.config import EndpointParams
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
+from versatune.samplers.config import SamplingParams, ServerParams
 from versatune.samplers.served import ServerSampler
 from versatune.work import make_folder
 

@@ -13,7 +13,8 @@ from versatune.probing.estimate import Estimate
 from versatune.probing.judges.base import Judgement
 from versatune.probing.judges.classifier import Classifier
 from versatune.probing.probe import LEFT_OUT, judge_samples, load_probe
-from versatune.samplers.base import ModelSampler, Sample
+from versatune.samplers.base import Sample
+from versatune.samplers.local import ModelSampler
 from versatune.work import WorkFolder, make_folder, not_needed
 
 

@@ -10,8 +10,9 @@ from transformers import PreTrainedTokenizerFast
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.probing.config import SamplingParams
-from versatune.samplers.base import ModelSampler, Sample, draw, draw_wave, start_tokens, stream
+from versatune.samplers.base import Sample, draw, draw_wave, stream
+from versatune.samplers.config import SamplingParams
+from versatune.samplers.local import ModelSampler, start_tokens
 from versatune.work import make_folder
 
 PARAMS = SamplingParams(max_new_tokens=12, batch_size=8, dtype="float32")

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from versatune.reporting import configuration
-from versatune.reporting.configuration import MASK
+from versatune.tracking.secrets import MASK, masked
 
 
 @pytest.mark.parametrize(
     "key", ["api_key", "apikey", "token", "hf_token", "password", "client_secret", "Authorization"]
 )
 def test_keys_that_name_a_credential_are_masked_at_any_level(key: str) -> None:
-    assert configuration.masked({"probe": {key: "abc"}}) == {f"probe.{key}": MASK}
-    assert configuration.masked({key: {"value": "abc"}}) == {f"{key}.value": MASK}
-    assert configuration.masked({"probe": [{key: "abc"}]}) == {"probe": f"{key}: {MASK}"}
+    assert masked({"probe": {key: "abc"}}) == {f"probe.{key}": MASK}
+    assert masked({key: {"value": "abc"}}) == {f"{key}.value": MASK}
+    assert masked({"probe": [{key: "abc"}]}) == {"probe": f"{key}: {MASK}"}
 
 
 @pytest.mark.parametrize(
@@ -24,17 +24,17 @@ def test_keys_that_name_a_credential_are_masked_at_any_level(key: str) -> None:
     ["sk-abcdefghijklmnop", "hf_ABCDEFGHIJKLMNOP", "ghp_abcdefghijklmnop", "Bearer abcdefghijkl"],
 )
 def test_values_that_look_like_keys_are_masked_under_any_name(value: str) -> None:
-    assert value not in configuration.masked({"note": f"use {value} here"})["note"]
+    assert value not in masked({"note": f"use {value} here"})["note"]
 
 
 def test_a_password_in_a_url_is_masked_and_the_rest_stays() -> None:
-    shown = configuration.masked({"uri": "https://me:pw@host:5000/path"})
+    shown = masked({"uri": "https://me:pw@host:5000/path"})
     assert shown["uri"] == f"https://{MASK}@host:5000/path"
 
 
 def test_ordinary_parameters_stay() -> None:
     given = {"train": {"max_new_tokens": 64, "batch_tokens": 8, "seed": 3, "lora": None, "x": []}}
-    assert configuration.masked(given) == {
+    assert masked(given) == {
         "train.max_new_tokens": "64",
         "train.batch_tokens": "8",
         "train.seed": "3",

@@ -12,7 +12,8 @@ import pytest
 from tests.helpers.example_run import SIX, artifacts
 from versatune.mixing.config import FosterParams, UniformParams
 from versatune.reporting import figures, formats, tables
-from versatune.reporting.report import Artifacts, render, sample_rows
+from versatune.reporting.report import render, sample_rows
+from versatune.reporting.report_inputs import Artifacts
 
 RUN = artifacts()
 

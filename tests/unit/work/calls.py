@@ -10,7 +10,7 @@ from typing import Any
 from versatune.errors import VersatuneError
 from versatune.training.api import piece_of
 from versatune.training.job import Training
-from versatune.work.parallel import emit
+from versatune.work.calls import emit
 
 
 def square(number: int) -> int:

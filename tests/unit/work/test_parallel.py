@@ -13,7 +13,8 @@ import pytest
 
 from tests.unit.work import calls as work
 from versatune.errors import VersatuneError
-from versatune.work.parallel import Call, ParallelParams, resolve, side_by_side
+from versatune.work.calls import Call, ParallelParams
+from versatune.work.parallel import resolve, side_by_side
 from versatune.work.processes import stop_idle
 
 TWO = ParallelParams(workers=2, cpus=1, gpus=0)

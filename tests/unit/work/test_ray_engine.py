@@ -9,7 +9,8 @@ import ray
 
 from tests.unit.work import calls as work
 from versatune.errors import VersatuneError
-from versatune.work.parallel import Call, ParallelParams, side_by_side
+from versatune.work.calls import Call, ParallelParams
+from versatune.work.parallel import side_by_side
 
 TWO = ParallelParams(engine="ray", workers=2, cpus=1, gpus=0)
 

@@ -1,6 +1,5 @@
 """Nodes of the evaluate pipeline."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.evaluation import examples, forgetting
 from versatune.evaluation.config import BASE, TUNED
-from versatune.evaluation.results import COLUMNS, HELD_OUT, ITEM_COLUMNS, table
+from versatune.evaluation.results import COLUMNS, ITEM_COLUMNS, metric_values, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.pipelines.evaluate.params import EvaluateParams
@@ -129,21 +128,6 @@ def local_tasks(domains: Domains) -> list[LocalTask]:
             for domain, config in domains.active.items()
         }
     )
-
-
-def metric_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Rows as MLflow metrics: ``tuned/nats_per_token/law``, ``tuned/acc/law-bar_exam``.
-
-    The domain comes last, so that MLflow puts the domains of one metric side by side. A task
-    that is called like its domain is not told again.
-    """
-    found = {}
-    for row in rows.to_dict("records"):
-        own = row["task"] in (HELD_OUT, row["domain"])
-        task = "" if own else f"-{row['task']}"
-        name = f"{row['model']}/{row['metric']}/{row['domain']}{task}"
-        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row["value"])
-    return found
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -36,12 +36,12 @@ def train_judge(
 def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) -> Piece:
     """Draw the samples of the rounds before the first look."""
     from versatune.probing import probe
-    from versatune.samplers import base as sampling
+    from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
     base, key = CheckpointRef.from_entry(base_model), sampler_key.get_secret_value()
-    return probe.draw_samples(sampling.make_sampler(base, params.sampling, key), params)
+    return probe.draw_samples(make_sampler(base, params.sampling, key), params)
 
 
 def judge_samples(
@@ -55,7 +55,7 @@ def judge_samples(
 ) -> Piece:
     """Judge the samples, and draw more of them, round by round, until it is enough."""
     from versatune.probing import judges, probe
-    from versatune.samplers import base as sampling
+    from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
@@ -70,7 +70,7 @@ def judge_samples(
 
     base = CheckpointRef.model_validate(base_model)
     return probe.judge_in_rounds(
-        sampling.make_sampler(base, params.sampling, sampler_key.get_secret_value()),
+        make_sampler(base, params.sampling, sampler_key.get_secret_value()),
         samples,
         judge,
         params,

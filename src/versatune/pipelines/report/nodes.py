@@ -9,11 +9,12 @@ import plotly.graph_objects as go
 from versatune import tracking
 from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
-from versatune.pipeline_registry import STAGES
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
+from versatune.pipelines.stages import STAGES
 from versatune.reporting import configuration, figures, summary, tables, timings
-from versatune.reporting.report import Artifacts, render
+from versatune.reporting.report import render
+from versatune.reporting.report_inputs import Artifacts
 from versatune.training.config import TrainParams
 
 OTHERS = ("compare", "retrain")

@@ -22,9 +22,10 @@ from tqdm import tqdm
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
-from versatune.probing.config import EndpointParams, require_server
+from versatune.probing.config import EndpointParams
 from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
 from versatune.probing.quantification import Array
+from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice
 from versatune.work import Piece
 from versatune.work.log import Log

@@ -1,0 +1,4 @@
+"""The stages of ``__default__``."""
+
+STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
+"""In the order in which data flows."""

@@ -1,0 +1,47 @@
+"""What the report is made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from versatune.mixing.config import StrategyParams
+
+
+@dataclass(frozen=True)
+class Artifacts:
+    """What the page is made from. All but ``domains`` may be missing; the page then says so."""
+
+    domains: Sequence[str]
+    """In the order that settles the colours."""
+    figures: Mapping[str, go.Figure] = field(default_factory=dict)
+    """By the names used in the template: ``loss_before_after``, ``shares`` and so on."""
+    results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["metric"]))
+    """From :func:`versatune.reporting.tables.results`."""
+    history: pd.DataFrame | None = None
+    ingest: Mapping[str, Any] | None = None
+    knowledge: Mapping[str, Any] | None = None
+    samples: pd.DataFrame | None = None
+    mixture: Mapping[str, Any] | None = None
+    base_model: Mapping[str, Any] | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    git_commit: str | None = None
+    timings: Sequence[Mapping[str, Any]] = ()
+    """``name`` (``stage.step``), ``seconds`` in this run and ``kept`` seconds (of an earlier run,
+    whose work this one kept) of each step, in the order to be shown."""
+    references: Mapping[str, Any] | None = None
+    strategy: StrategyParams | None = None
+    """The one that trained."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """The ``training_summary``."""
+    run: Mapping[str, Any] = field(default_factory=dict)
+    """``began`` and ``command`` of the run."""
+    models: pd.DataFrame | None = None
+    """Mean held-out loss by model, where others than base and tuned were measured."""
+    changed: pd.DataFrame | None = None
+    """The ``changed_items`` table."""
+    answers: pd.DataFrame | None = None
+    """The ``answers`` table."""

@@ -1,0 +1,67 @@
+"""Parameters of drawing sequences from a model."""
+
+import re
+from typing import Literal
+
+from pydantic import Field
+
+from versatune.errors import VersatuneError
+from versatune.params import Params
+
+
+class ServerParams(Params):
+    """How to reach an OpenAI-compatible server."""
+
+    url: str = "http://127.0.0.1:8000/v1"
+    """Base address, with ``/v1``."""
+    model: str = ""
+    """The model's name as the server knows it."""
+    concurrency: int = Field(default=8, ge=1, le=512)
+    """Requests on their way at the same time."""
+    requests_per_minute: float = Field(default=0.0, ge=0)
+    """Upper limit on requests started a minute, further tries included; 0: none."""
+    timeout: float = Field(default=60.0, gt=0)
+    """Seconds until an unanswered request is given up (and tried again)."""
+    max_retries: int = Field(default=6, ge=0)
+    """Further tries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential
+    waits and jitter; a Retry-After of the server is honoured."""
+
+    @property
+    def place(self) -> str:
+        """The address without a name and password in it, for messages and records."""
+        return re.sub(r"(?<=://)[^/@]+@", "", self.url)
+
+
+class SamplingParams(Params):
+    """How sequences are drawn from the base model."""
+
+    source: Literal["model", "server"] = "model"
+    """``model``: the base model's folder; ``server``: a served model (see ``server``)."""
+    server: ServerParams = ServerParams()
+    """Used when ``source`` is ``server``: its /completions is asked."""
+    prompt: str = ""
+    """What a server is given to begin with. Servers put the begin token before an empty prompt
+    when the tokenizer has one; name the token here when they don't."""
+    start: str | None = None
+    """Token that begins every sequence; by default the tokenizer's begin token, else the special
+    tokens it starts an empty text with, else its end token (the separator of its training)."""
+    max_new_tokens: int = Field(default=128, ge=1)
+    """Length limit of a sequence."""
+    temperature: float = Field(default=1.0, gt=0)
+    """1 samples the model's own distribution; anything else distorts what is measured."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep the k likeliest tokens; 0: all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Keep the likeliest tokens up to this mass; 1: all."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """1: none. The paper's code used 1.1, which is not the model's distribution any more."""
+    batch_size: int = Field(default=256, ge=1)
+    """Sequences drawn at once (a wave). A killed probe loses at most the waves on their way."""
+    dtype: str = "auto"
+    """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
+
+
+def require_server(params: ServerParams, key: str) -> None:
+    """Refuse a server block without a model's name, naming the key."""
+    if not params.model:
+        raise VersatuneError(f"{key}.model is empty: name the model as {params.place} knows it.")

@@ -1,0 +1,89 @@
+"""Sequences from a checkpoint on this machine."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from versatune.data.lengths import token_limit
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.samplers.base import Sample, Sampler, stream
+from versatune.samplers.config import SamplingParams
+
+
+class ModelSampler(Sampler):
+    """Draws from a checkpoint on this machine; the model is loaded at the first wave."""
+
+    def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
+        self.base, self.params = base, params
+        drawing = params.model_dump(mode="json", exclude={"server", "prompt"})
+        self.about = {"model": base.fingerprint, **drawing}
+        self._decoder: Any = None
+
+    @functools.cached_property
+    def tokenizer(self) -> Any:
+        return load_tokenizer(self.base)
+
+    @functools.cached_property
+    def start(self) -> list[int]:
+        return start_tokens(self.tokenizer, self.params.start)
+
+    @property
+    def begins(self) -> str:
+        return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
+
+    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+        from versatune.samplers.decoding import Filters
+
+        limit = self.params.max_new_tokens
+        decoder = self._decoder or self._load()
+        uniforms = np.stack([stream(seed, i, limit) for i in indices])
+        filters = Filters(
+            temperature=self.params.temperature,
+            top_k=self.params.top_k,
+            top_p=self.params.top_p,
+            repetition_penalty=self.params.repetition_penalty,
+        )
+        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters):
+            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            yield Sample(index=indices[row], text=text, n_tokens=len(tokens), ended=ended)
+
+    def _load(self) -> Any:
+        import torch
+
+        from versatune.samplers.decoding import Decoder
+
+        model = load_model(self.base, dtype=self.params.dtype)
+        if torch.cuda.is_available():
+            model = model.to("cuda")  # type: ignore[arg-type]
+        limit = token_limit(model.config)
+        wanted = self.params.max_new_tokens + len(self.start)
+        if limit is not None and wanted > limit:
+            raise VersatuneError(
+                f"probe.sampling.max_new_tokens: {wanted} tokens with the start, but "
+                f"{self.base.name} reads {limit} at most."
+            )
+        ends = model.generation_config.eos_token_id if model.generation_config else None
+        ends = ends if isinstance(ends, list) else [ends]
+        self._ends = {e for e in [*ends, self.tokenizer.eos_token_id] if e is not None}
+        self._decoder = Decoder(model, self.start, self.params.max_new_tokens)
+        return self._decoder
+
+
+def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
+    """The tokens every sequence begins with; see ``probe.sampling.start``."""
+    if start is not None:
+        token = tokenizer.get_vocab().get(start)
+        if token is None:
+            raise VersatuneError(
+                f"probe.sampling.start: {start!r} is no token of the base model's tokenizer."
+            )
+        return [token]
+    if tokenizer.bos_token_id is not None:
+        return [tokenizer.bos_token_id]
+    own = tokenizer("")["input_ids"]
+    ends = {tokenizer.eos_token_id}
+    begins = own if own and not set(own) <= ends else []
+    return list(begins) or [tokenizer.eos_token_id]
