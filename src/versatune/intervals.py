@@ -86,6 +86,28 @@ def log_ratio(before: Array, after: Array) -> tuple[float, float]:
     return ratio, math.sqrt(n / (n - 1) * float((spread**2).sum()))
 
 
+def relative_change(before: Array, after: Array) -> tuple[float, float, float, float]:
+    """sum(after) / sum(before) - 1 of the same rows: the value, its 95 % interval, its stderr.
+
+    ``before``, ``after``: summed loss of each row, shape (n,). With x the :func:`log_ratio` and t
+    of n - 1 degrees of freedom the interval is exp(x -+ t stderr(x)) - 1, so it ends above -1; NaN
+    for one row. The stderr is that of the ratio by the delta method.
+    """
+    ratio, stderr = log_ratio(before, after)
+    low, high = t_interval(ratio, stderr, len(before))
+    value = expm1(ratio)
+    return value, expm1(low), expm1(high), (1 + value) * stderr
+
+
+def expm1(exponent: float) -> float:
+    """exp(exponent) - 1; infinite where that overflows."""
+    return math.inf if exponent > _LARGEST else math.expm1(exponent)
+
+
+_LARGEST = 700.0
+"""exp of more than this overflows."""
+
+
 def ratio_interval(values: Array, baseline: Array) -> tuple[float, float]:
     """Fieller's (1954) 95 % interval of mean(values) / mean(baseline), paired; both shape (n,).
 

@@ -12,6 +12,7 @@ from versatune.intervals import (
     log_ratio,
     mean_stderr,
     ratio_interval,
+    relative_change,
     share_stderr,
     t_interval,
     wilson,
@@ -88,6 +89,19 @@ def test_log_ratio_by_hand() -> None:
     assert ratio == pytest.approx(math.log(1 / 2))
     # parts of the sums: 1/4 - 3/4 and 3/4 - 1/4; sqrt(2/1 * (1/4 + 1/4))
     assert stderr == pytest.approx(1.0)
+
+
+def test_a_relative_change_is_the_log_ratios_and_ends_above_minus_one() -> None:
+    before, after = np.array([10.0, 20.0, 30.0]), np.array([9.0, 18.0, 30.0])
+    value, low, high, stderr = relative_change(before, after)
+    assert value == pytest.approx(-0.05)
+    # Residuals against 0.95 of the first: -0.5, -1.0, 1.5; their squares sum to 3.5.
+    assert stderr == pytest.approx(math.sqrt(3 / 2 * 3.5) / 60)
+    half = 4.302653 * stderr / 0.95
+    ends = (0.95 * math.exp(-half) - 1, 0.95 * math.exp(half) - 1)
+    assert (low, high) == pytest.approx(ends, rel=1e-6)
+    assert relative_change(np.array([100.0, 1.0]), np.array([1.0, 1.0]))[1] > -1
+    assert math.isnan(relative_change(np.array([2.0]), np.array([1.0]))[1])
 
 
 def test_log_ratio_where_nothing_is_known() -> None:

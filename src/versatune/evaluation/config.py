@@ -6,15 +6,12 @@ from typing import Any, Literal, get_args
 from pydantic import Field, field_validator
 
 from versatune.artifacts import file_digest, fingerprint, to_jsonable
+from versatune.data.row_choice import ROW_CHOICE
 from versatune.evaluation.tasks import CODE_KINDS, Kind
 from versatune.params import Params, file_name
 
 BASE, TUNED = "base", "tuned"
 """What the tables call the two models."""
-
-ROW_CHOICE = 2
-"""Raised when :func:`versatune.modeling.heldout.chosen_rows` would choose other rows, so that kept
-results are not used."""
 
 HARNESS_ROWS = 4
 """Raised when the harness would ask otherwise, or what it found be given in other rows."""

@@ -12,8 +12,9 @@ from versatune.errors import VersatuneError
 from versatune.evaluation.results import LOSS
 from versatune.intervals import (
     bonett_price,
-    log_ratio,
+    expm1,
     mean_stderr,
+    relative_change,
     t_interval,
     wilson,
 )
@@ -135,7 +136,7 @@ def _in_other_units(metric: str, base: float, loss: dict[str, Any]) -> dict[str,
     """The loss's paired interval in bits per byte (a constant times it) or perplexity (its exp):
     one change has one verdict, whatever the unit."""
     if metric == "perplexity":
-        low, high = (base * _expm1(loss[end]) for end in ("low", "high"))
+        low, high = (base * expm1(loss[end]) for end in ("low", "high"))
     else:
         scale = base / loss["base"] if loss["base"] else 0.0
         low, high = scale * loss["low"], scale * loss["high"]
@@ -155,8 +156,8 @@ def _change(
     else:
         first, second = (pairs[f"score_{when}"].to_numpy(np.float64) for when in _WHEN)
         if metric == LOSS:
-            low, high = t_interval(*log_ratio(first, second), len(first))
-            low, high = base * _expm1(low), base * _expm1(high)
+            _, low, high, _ = relative_change(first, second)
+            low, high = base * low, base * high
         elif np.isin([first, second], (0.0, 1.0)).all():
             low, high, _ = bonett_price(first, second)
             moved = transitions(first, second)
@@ -179,11 +180,3 @@ def _change(
 
 
 _WHEN = ("before", "after")
-
-
-def _expm1(exponent: float) -> float:
-    return math.inf if exponent > _LARGEST else math.expm1(exponent)
-
-
-_LARGEST = 700.0
-"""exp of more than this overflows."""

@@ -44,7 +44,7 @@ def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.
 
     The same for the same split and count, whatever the seed of a run: reference losses and the
     losses they are compared with are of the same rows (drawing others wants another
-    ``training.job.ROW_CHOICE``). A larger count holds the smaller one's
+    ``data.row_choice.ROW_CHOICE``). A larger count holds the smaller one's
     rows, and a domain's rows do not depend on which other domains the split is restricted to.
     """
     chosen = []

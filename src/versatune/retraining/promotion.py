@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from versatune.intervals import bonett_price
+from versatune.intervals import bonett_price, relative_change
 from versatune.retraining.config import Metric, PromotionParams
 
 Array = npt.NDArray[np.float64]
@@ -50,9 +50,9 @@ class Verdict(BaseModel):
 def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
     """1 - sum(challenger) / sum(champion): the part of the champion's loss that is gone.
 
-    ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows. The error is
-    that of a ratio of paired sums; the interval is Student's with n - 1 degrees of freedom, and
-    unbounded for n < 2. A challenger whose loss is not finite falls without bound. Raises
+    ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows. The interval
+    is :func:`versatune.intervals.relative_change`'s, as in the report, and unbounded where that is
+    unknown (n < 2). A challenger whose loss is not finite falls without bound. Raises
     ValueError on different shapes, no rows, or a champion's loss that is not finite and above 0.
     """
     _same(champion, challenger)
@@ -61,13 +61,12 @@ def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
         raise ValueError(f"the champion's loss on {domain!r} is {total}")
     if not np.isfinite(challenger).all():
         return _lost("heldout_loss", domain, n, total / n, math.inf)
-    ratio = float(challenger.sum()) / total
-    spread = challenger - ratio * champion
-    stderr = math.sqrt(n / (n - 1) * float((spread**2).sum())) / total if n > 1 else math.inf
-    half = _half_width(stderr, n - 1)
+    _, low, high, stderr = relative_change(champion, challenger)
+    known = math.isfinite(stderr)
     return Change(
-        metric="heldout_loss", domain=domain, value=1 - ratio,
-        low=1 - ratio - half, high=1 - ratio + half, stderr=stderr, n=n,
+        metric="heldout_loss", domain=domain, value=1 - float(challenger.sum()) / total,
+        low=-high if known else -math.inf, high=-low if known else math.inf,
+        stderr=stderr if known else math.inf, n=n,
         champion=total / n, challenger=float(challenger.sum()) / n,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import FolderRef
+from versatune.data.row_choice import ROW_CHOICE
 from versatune.data.store import Split, TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
@@ -16,9 +17,6 @@ CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
 EVENTS = "metrics.jsonl"
 FAILURE = "failure.txt"
-
-ROW_CHOICE = 2
-"""Stands for how :func:`versatune.modeling.heldout.chosen_rows` draws."""
 
 Event = dict[str, Any]
 """``round``, ``step`` and ``metrics``: names such as ``validation_loss/law`` to numbers."""

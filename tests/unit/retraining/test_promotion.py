@@ -32,8 +32,10 @@ def test_loss_change_by_hand() -> None:
     assert found.value == pytest.approx(1 - 57 / 60)
     # Residuals against 0.95 of the champion: -0.5, -1.0, 1.5; their squares sum to 3.5.
     assert found.stderr == pytest.approx(math.sqrt(3 / 2 * 3.5) / 60)
-    # Student's quantile at two degrees of freedom is 4.302653.
-    assert found.high - found.value == pytest.approx(4.302653 * found.stderr, rel=1e-6)
+    # Student's quantile at two degrees of freedom is 4.302653; the interval is that of ln 0.95.
+    half = 4.302653 * found.stderr / 0.95
+    ends = (1 - 0.95 * math.exp(half), 1 - 0.95 * math.exp(-half))
+    assert (found.low, found.high) == pytest.approx(ends, rel=1e-6)
     assert (found.champion, found.challenger, found.n) == (20.0, 19.0, 3)
 
 

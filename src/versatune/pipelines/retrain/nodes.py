@@ -1,16 +1,12 @@
-"""Nodes of the retrain pipeline."""
+"""Nodes of the retrain pipeline: what is new, and a challenger trained on it."""
 
 import logging
-import shutil
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
 from versatune.pipelines.retrain.params import (
     CleanParams,
     Domains,
@@ -20,7 +16,7 @@ from versatune.pipelines.retrain.params import (
     TrainParams,
 )
 from versatune.pipelines.train.nodes import log_round
-from versatune.retraining import challenger, champions, promotion
+from versatune.retraining import challenger, champions
 from versatune.retraining.nights import Diary
 from versatune.training.api import piece_of
 from versatune.training.job import Training
@@ -111,74 +107,3 @@ def name_challenger(
     night = retrain_news["night"]
     folder = retrain_challengers[challenger.folder_of(night)].path
     return CheckpointRef.of_folder(folder, f"challenger {night:04d}").model_dump(mode="json")
-
-
-def evaluate_models(
-    retrain_models: dict[str, Any],
-    retrain_challenger: dict[str, Any],
-    retrain_tokenized: FolderRef,
-    domains: Domains,
-    evaluate: EvaluateParams,
-    params: RetrainParams,
-    retrain_evaluations: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Champion and challenger on the same held-out rows and evaluation items."""
-    settings = challenger.evaluation_params(evaluate, params)
-    found = [
-        evaluate_one(
-            CheckpointRef.model_validate(model),
-            name,
-            retrain_tokenized,
-            domains,
-            settings,
-            retrain_evaluations,
-            answers=False,
-        )
-        for name, model in (
-            (challenger.CHAMPION, retrain_models["opponent"]),
-            (challenger.CHALLENGER, retrain_challenger),
-        )
-    ]
-    rows, items = (pd.concat([f[i] for f in found], ignore_index=True) for i in (0, 1))
-    return rows, items
-
-
-def decide(
-    retrain_evaluation_items: pd.DataFrame, params: RetrainParams
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """How each domain changes, and the promotion rule: does the challenger take over, and why."""
-    changes = promotion.measured(challenger.pair(retrain_evaluation_items))
-    tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
-    verdict = promotion.judge(changes, params.promotion)
-    return pd.DataFrame([change.model_dump() for change in changes]), verdict.model_dump()
-
-
-def register_challenger(
-    retrain_news: dict[str, Any],
-    retrain_models: dict[str, Any],
-    retrain_tokenized: FolderRef,
-    retrain_challenger: dict[str, Any],
-    retrain_changes: pd.DataFrame,
-    retrain_verdict: dict[str, Any],
-    params: RetrainParams,
-    retrain_runs: Path,
-    retrain_evaluations: Path,
-) -> dict[str, Any]:
-    """Register the challenger, move `champion` if it won, and delete old challengers' files."""
-    diary, night = Diary(retrain_runs), retrain_news["night"]
-    reasons, decision = retrain_verdict["reasons"], "nothing new"
-    if retrain_news["new"]:
-        numbers = {"changes": retrain_changes.to_dict("records"), "verdict": retrain_verdict}
-        for name, value in numbers.items():
-            diary.keep(night, name, value)
-        waiting = champions.registration(
-            retrain_news, retrain_models, retrain_tokenized, retrain_challenger, retrain_verdict
-        )
-        decision = champions.conclude(diary, waiting, params)
-        logger.info("Retraining %d: %s. %s.", night, decision, "; ".join(reasons))
-        champions.tell({"reasons": "; ".join(reasons)})
-        shutil.rmtree(retrain_evaluations, ignore_errors=True)  # the next is of other rows
-    champions.tell({"decision": decision})
-    if "data_fingerprint" in retrain_tokenized.facts:
-        tracking.set_tags({"data_fingerprint": retrain_tokenized.facts["data_fingerprint"]})
-    return {**diary.kept(night, "outcome"), "reasons": reasons}

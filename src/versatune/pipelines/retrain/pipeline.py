@@ -3,7 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from versatune.pipelines import ingest
-from versatune.pipelines.retrain import nodes
+from versatune.pipelines.retrain import nodes, verdict_nodes
 from versatune.pipelines.retrain.when_new import when_new
 
 
@@ -36,7 +36,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         name="choose_models",
     )
     register = Node(
-        nodes.register_challenger,
+        verdict_nodes.register_challenger,
         [
             *("retrain_news", "retrain_models", "retrain_tokenized", "retrain_challenger"),
             *("retrain_changes", "retrain_verdict"),
@@ -73,7 +73,7 @@ def _work() -> list[Node]:
             name="name_challenger",
         ),
         Node(
-            nodes.evaluate_models,
+            verdict_nodes.evaluate_models,
             [
                 *("retrain_models", "retrain_challenger", "retrain_tokenized"),
                 *("params:domains", "params:evaluate", "params:retrain", "retrain_evaluations"),
@@ -82,7 +82,7 @@ def _work() -> list[Node]:
             name="evaluate_models",
         ),
         Node(
-            nodes.decide,
+            verdict_nodes.decide,
             ["retrain_evaluation_items", "params:retrain"],
             ["retrain_changes", "retrain_verdict"],
             name="decide_promotion",
