@@ -9,6 +9,7 @@ from versatune.artifacts import FolderRef, file_digest, read_json
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
@@ -137,8 +138,6 @@ def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]
     ``items``: the ``evaluation_items`` of both. Every evaluation file of a domain counts by
     its number of items. Raises ValueError when the models were not asked the same.
     """
-    from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
-
     champion, challenger = (items[items["model"] == name] for name in (CHAMPION, CHALLENGER))
     keys = ["domain", "task", "metric", "item"]
     both = champion.merge(challenger, on=keys, suffixes=("_before", "_after"), validate="1:1")

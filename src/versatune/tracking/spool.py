@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from requests import RequestException
 
 from versatune.tracking.secrets import hide
 from versatune.work.log import Entry, Log, encoded
@@ -231,7 +232,6 @@ def is_away(error: Exception) -> bool:
     False when it would say the same again: no permission, no room, no such file, a wrong value.
     """
     from mlflow.exceptions import MlflowException
-    from requests import RequestException
 
     if re.search(LASTING, str(error), re.IGNORECASE):
         return False

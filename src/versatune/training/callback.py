@@ -16,6 +16,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from versatune.artifacts import write_atomic
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.mixing.config import ExpandParams
 from versatune.mixing.strategies import Decision
 from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.config import TrainParams
@@ -261,8 +262,6 @@ def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
 
 
 def _may_roll_back(params: TrainParams) -> bool:
-    from versatune.mixing.config import ExpandParams
-
     strategy = params.strategy
     return (
         isinstance(strategy, ExpandParams)

@@ -12,6 +12,7 @@ from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.evaluation import examples, forgetting
 from versatune.evaluation.config import BASE, TUNED
+from versatune.evaluation.measure import evaluate_checkpoint
 from versatune.evaluation.results import COLUMNS, ITEM_COLUMNS, metric_values, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
@@ -103,8 +104,6 @@ def evaluate(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The rows, items and answers of one model; ``chance`` is what guessing reaches on a task."""
     tasks = local_tasks(domains)
-    from versatune.evaluation.measure import evaluate_checkpoint
-
     found = evaluate_checkpoint(
         checkpoint,
         model=name,

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from versatune.artifacts import FolderRef
+from versatune.demo.build import build, describe
+from versatune.modeling.base import make_base
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest.base_params import BaseModelParams, SampleParams
 from versatune.work import Piece
@@ -10,20 +12,14 @@ from versatune.work import Piece
 
 def build_sample(params: SampleParams) -> Piece:
     """The sample's corpus, instruction rows and multiple-choice items."""
-    from versatune.demo.build import build
-
     return build(params)
 
 
 def describe_sample(sample_files: FolderRef) -> dict:
     """What lies where in the sample, its known shares and its counts."""
-    from versatune.demo.build import describe
-
     return describe(sample_files)
 
 
 def make_base_model(params: BaseModelParams, sample: dict) -> Piece | CheckpointRef:
     """The base model: to be pretrained on the sample, or the one asked for."""
-    from versatune.modeling.base import make_base
-
     return make_base(params, Path(sample["corpus"]))

@@ -4,6 +4,9 @@ from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.clean import clean
+from versatune.data.ingest_report import ingest_report
+from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
 from versatune.work import Piece
@@ -11,8 +14,6 @@ from versatune.work import Piece
 
 def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> Piece:
     """Check, deduplicate and split every domain's rows. ``sample`` orders it after its files."""
-    from versatune.data.clean import clean
-
     del sample
     return clean(domains, params)
 
@@ -21,16 +22,12 @@ def tokenize_rows(
     clean_data: FolderRef, base_model: dict[str, Any], params: TokenizeParams
 ) -> Piece:
     """Apply the base model's chat template and tokenizer; labels on assistant turns alone."""
-    from versatune.data.tokenize import tokenize
-
     checkpoint = CheckpointRef.model_validate(base_model)
     return tokenize(clean_data, checkpoint.path, load_tokenizer, params)
 
 
 def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     """Account for every row that was read, and tell MLflow which data this is."""
-    from versatune.data.ingest_report import ingest_report
-
     report = ingest_report(clean_data, tokenized)
     tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})
     units = ("read", "train_rows", "train_tokens", "steering_rows", "report_rows")
