@@ -41,7 +41,7 @@ from versatune.data.prepared import (
     texts,
 )
 from versatune.data.shown import check_shown
-from versatune.data.spans import Rendered, Span
+from versatune.data.spans import Rendered, Span, without_blanks
 from versatune.data.turns import by_turns
 from versatune.errors import VersatuneError
 
@@ -145,10 +145,10 @@ class ChatTemplate:
             raise RejectedError("template", "the chat template escapes a typed control token")
         return found
 
-    def text(self, messages: Messages) -> str:
+    def text(self, messages: Messages, *, prompt: bool = False) -> str:
         """The text of a conversation, wherever its answers stand. Raises RejectedError."""
         try:
-            return self.render_text(messages)
+            return self.render_text(messages, prompt=prompt)
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
@@ -257,7 +257,7 @@ class ChatTemplate:
             if role == "assistant":
                 asked = _STAND_IN.split(self.render_text(messages[:i], prompt=True))[-1]
             known = role == "assistant" and parts[i].startswith(asked)
-            prompts.append(len(asked) if known else len(parts[i]))
+            prompts.append(len(without_blanks(asked)) if known else len(parts[i]))
         ending = self._end_of(parts)
         stable = all(
             self._stands_alike(parts, roles[: i + 1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 from versatune.data.prepared import PLAIN, THINK, THOUGHT
-from versatune.data.spans import Rendered, Span
+from versatune.data.spans import Rendered, Span, without_blanks
 
 if TYPE_CHECKING:
     from versatune.data.templates import ChatTemplate
@@ -57,7 +57,7 @@ def _shown(template: "ChatTemplate", messages: Messages) -> Rendered:
         spans_found = template.by_skeleton(text, messages, last=True)
         if spans_found:
             return Rendered(text, spans_found[-1:])
-    before = template.render_text(messages[:-1], prompt=True)
+    before = without_blanks(template.render_text(messages[:-1], prompt=True))
     if not text.startswith(before):
         return Rendered(text)
     return Rendered(text, [template.ended(text, len(before), len(text))])
@@ -81,5 +81,5 @@ def _with_thought(
         said = said.lstrip("\n") if prompt.endswith("\n") else said
     ended = template.ended(shown.text, 0, len(shown.text))
     stop = len(prompt) + len(said)
-    span = Span(len(prompt), stop, stop + ended.end - ended.stop)
+    span = Span(len(without_blanks(prompt)), stop, stop + ended.end - ended.stop)
     return Rendered(prompt + said + shown.text[ended.stop :], [span])
