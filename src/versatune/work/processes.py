@@ -97,8 +97,10 @@ def _start(calls: Sequence[Call], at: int, slot: int, shares: Shares) -> _Worker
         daemon=True,
     )
     # Read by the libraries of the child while they are imported, so they must be there first.
-    kept = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(shares.cpus)))
+    # Bars of several processes would overwrite each other.
+    given = dict.fromkeys(_THREADS, str(shares.cpus)) | {"TQDM_DISABLE": "1"}
+    kept = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         process.start()
     finally:
