@@ -168,6 +168,29 @@ def is_turn(value: Any) -> bool:
     )
 
 
+def conversation_row(value: Any) -> dict[str, Any] | None:
+    """The row that a bare list of turns is; None for anything else."""
+    if not isinstance(value, list) or not value or not all(map(is_turn, value)):
+        return None
+    return {"messages" if "role" in value[0] else "conversations": value}
+
+
+def row_shape(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> Shape:
+    """The shape of one row in a source whose first row had ``shape``.
+
+    Another one where this row lacks what that needs and has all that exactly one other needs. A
+    broken conversation is never taken for a document.
+    """
+    if not _lacks(values, shape, mapping):
+        return shape
+    found = [s for s in fits(values, mapping) if s != "text" and not _lacks(values, s, mapping)]
+    return found[0] if len(found) == 1 else shape
+
+
+def _lacks(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> bool:
+    return any(values.get(mapping.get(field, field)) is None for field in needed(shape))
+
+
 def _turns(value: Any, spelling: int) -> Any:
     """Turns in the keys of one spelling; what is no list of turns is left as it is."""
     if isinstance(value, str):
