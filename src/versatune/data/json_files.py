@@ -302,9 +302,7 @@ def is_wrapper(value: Any, columns: Mapping[str, str]) -> bool:
         (
             isinstance(member, list)
             and member
-            and all(
-                (isinstance(v, dict) and not is_turn(v)) or conversation_row(v) for v in member
-            )
+            and all((isinstance(v, dict) and not is_turn(v)) or conversation_row(v) for v in member)
         )
         or is_wrapper(member, columns)
         for member in value.values()

@@ -16,7 +16,13 @@ from versatune.data.delimited import read_delimited, refuse_doubles
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json
 from versatune.data.rows import Bad, Row
 from versatune.data.shapes import conversation_row
-from versatune.data.streams import PEEK, lines, open_text, refuse_pointer
+from versatune.data.streams import (
+    PEEK,
+    lines,
+    open_text,
+    refuse_carriage_returns,
+    refuse_pointer,
+)
 from versatune.errors import VersatuneError
 
 _OVER_LINES = re.compile(rb"\s*(\[\s*[\[{\]]|\{\s*\n\s*[\"}])")
@@ -44,6 +50,8 @@ def read(
         yield from _read_parquet(path)
     else:
         with open_text(path) as handle:
+            if kind in ("csv", "tsv", "jsonl", "lines"):
+                refuse_carriage_returns(path, handle)
             if kind in ("csv", "tsv"):
                 yield from read_delimited(path, handle, limit, "\t" if kind == "tsv" else ",")
             elif kind == "text":

@@ -139,7 +139,8 @@ def ignored_columns(
 ) -> set[str]:
     """The columns of a row, as the file has it, that nothing uses; empty ones don't count."""
     used = {mapping.get(field, field) for field in FIELDS[shape]}
-    return {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
+    found = {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
+    return {column or "(no name)" for column in found}
 
 
 def ignored_keys(settled: Mapping[str, Any], settled_shape: Shape, shape: Shape) -> set[str]:
