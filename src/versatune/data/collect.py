@@ -30,10 +30,10 @@ from versatune.data.rows import Bad, Row
 from versatune.data.selection import Keys
 from versatune.data.shapes import (
     detect_shape,
-    row_shape,
     ignored_columns,
     ignored_keys,
     nearest,
+    row_shape,
     settle,
     unknown_shape,
 )

@@ -135,10 +135,11 @@ class ChatTemplate:
         ]
         messages = [{k: v for k, v in m.items() if k != "train"} for m in messages]
         try:
-            if not all(m.keys() == PLAIN for m in messages):
+            found = self._at_once(messages, trained)
+            if found is None:
                 messages = self._with_arguments(messages)
                 check_shown(self.render_text, messages)
-            found = self._at_once(messages, trained) or by_turns(self, messages, trained)
+                found = by_turns(self, messages, trained)
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
         if any(is_torn(example.text) for example in found):
@@ -185,7 +186,7 @@ class ChatTemplate:
             if trained != answers or any(THOUGHT in messages[i]["content"] for i in answers):
                 return None
             text, spans = self.by_marks(messages)
-            if len(answers) > 1 and self.by_skeleton(text, messages) is None:
+            if self.by_skeleton(text, messages) is None:
                 return None
             return [Rendered(text, spans)]
         text = self.render_text(messages)
