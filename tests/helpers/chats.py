@@ -89,6 +89,21 @@ TEMPLATES = {
         "{% if m.role == 'assistant' %}{% generation %}{{ m.content }}{% endgeneration %}"
         "{% else %}{{ m.content }}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}",
     ),
+    # What is marked begins with the words of the prompt, as in SmolLM3.
+    "marked-with-prompt": (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+        "{{ '<|im_start|>assistant\n' + m.content + '<|im_end|>\n' }}{% endgeneration %}"
+        "{% else %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endif %}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    # The answer names its channel, and only the last one of a conversation ends it.
+    "channels": (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content + '<|end|>' }}"
+        "{% else %}{{ '<|assistant|>' }}{% if m.thinking %}"
+        "{{ 'plan<|im_start|>' + m.thinking + '<|end|><|assistant|>' }}{% endif %}"
+        "{{ 'final<|im_start|>' + m.content + ('<|im_end|>' if loop.last else '<|end|>') }}"
+        "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
     # An answer stands between words of the template's own, and several tokens end it.
     "framed": (
         _TURN + "{{ 'Question: ' + m.content + '\n' }}{% else %}"

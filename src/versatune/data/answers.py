@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec
-from versatune.data.templates import Span
+from versatune.data.spans import Span, without_blanks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -33,7 +33,7 @@ class AnswerTokens:
 
     ids: list[int]
     first: int
-    """The first supervised token of the answer."""
+    """The first token that the model writes: supervised, and behind the generation prompt."""
     content: tuple[int, int]
     """First and end position of the tokens with the content's characters."""
     end: int
@@ -95,11 +95,13 @@ class Answers:
         ``prefix`` stands before every content and is counted to what is asked.
         """
         before, after = self._around(asked)
+        prompt = without_blanks(self._template.text(asked, prompt=True))
         rendered = []
         for content in contents:
             text, spans = self._template.render([*asked, _answer(prefix + content)])
-            place = _content(text, spans[-1], before + prefix, after)
-            rendered.append((text, [spans[-1], place]))
+            answer = _behind(prompt, text, spans[-1])
+            place = _content(text, answer, before + prefix, after)
+            rendered.append((text, [answer, place]))
         found = []
         for example in self._encoder.encode_rendered(rendered):
             if isinstance(example, RejectedError):
@@ -139,8 +141,7 @@ class Answers:
 
     def prompt_text(self, asked: Messages) -> str:
         """The text before an answer."""
-        text, spans = self._template.render([*asked, _answer(_CONTENT)])
-        return text[: spans[-1].start]
+        return self._example(asked)[0]
 
     def content(self, text: str) -> str:
         """The content of a generated answer, of which ``text`` has all but its end.
@@ -148,7 +149,7 @@ class Answers:
         Thoughts are left out, and so is what the template writes around a content. A thought
         that does not end leaves no content.
         """
-        before, after = self._around(_EXAMPLE)
+        before, after = self._written
         thought, lead = self._thought, text.lstrip()
         begun = self._thinks_already or lead.startswith(thought.begin)
         if thought.end in text and (begun or thought.parsed):
@@ -161,6 +162,24 @@ class Answers:
         if tail.strip():
             text = text.rstrip().removesuffix(tail.strip())
         return self._template.control.sub("", text.removesuffix(tail))
+
+    @cached_property
+    def _written(self) -> tuple[str, str]:
+        """What a generated answer holds before and behind its content.
+
+        As the tokenizer reads it back, which may put blanks around control tokens, and with the
+        prompt's last letters where a token takes them together with the answer's first.
+        """
+        (row,) = self.encode(_EXAMPLE, [self._joining])
+        ids, first = row.ids[: row.end], len(self.prompt(_EXAMPLE))
+        upto, whole = self._decoded(ids[first : row.content[1]]), self._decoded(ids[first:])
+        at = upto.rfind(self._joining)
+        if at < 0 or not whole.startswith(upto):
+            return self._around(_EXAMPLE)
+        return whole[:at], whole[at + len(self._joining) :]
+
+    def _decoded(self, ids: list[int]) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
 
     @cached_property
     def _joining(self) -> str:
@@ -179,9 +198,15 @@ class Answers:
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""
-        text, spans = self._template.render([*asked, _answer(_CONTENT)])
-        before, found, after = text[spans[-1].start : spans[-1].end].partition(_CONTENT)
+        before, found, after = self._example(asked)[1].partition(_CONTENT)
         return (before, after) if found else ("", "")
+
+    def _example(self, asked: Messages) -> tuple[str, str]:
+        """The text before an answer, and an answer with a stand-in for its content."""
+        text, spans = self._template.render([*asked, _answer(_CONTENT)])
+        prompt = without_blanks(self._template.text(asked, prompt=True))
+        answer = _behind(prompt, text, spans[-1])
+        return text[: answer.start], text[answer.start : answer.end]
 
     @cached_property
     def _thought(self) -> Thought:
@@ -224,6 +249,16 @@ def stop_tokens(tokenizer: Any, own: int | Sequence[int] | None) -> list[int]:
 
 def _answer(content: str) -> dict[str, str]:
     return {"role": "assistant", "content": content}
+
+
+def _behind(prompt: str, text: str, answer: Span) -> Span:
+    """The part of an answer behind the generation prompt.
+
+    A template that marks answers may mark the prompt's words as well.
+    """
+    if not text.startswith(prompt):
+        return answer
+    return Span(max(answer.start, min(len(prompt), answer.stop)), answer.stop, answer.end)
 
 
 def _content(text: str, answer: Span, before: str, after: str) -> Span:

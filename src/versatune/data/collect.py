@@ -33,6 +33,7 @@ from versatune.data.shapes import (
     ignored_columns,
     ignored_keys,
     nearest,
+    row_shape,
     settle,
     unknown_shape,
 )
@@ -157,7 +158,10 @@ class Collector:
                         raise unknown[0] from None
                     tally.rejects.add("missing_column", raw.where, "its columns fit no shape")
                     continue
-            row = self._checked(raw, shape, origin.source, tally.ignored)
+            own = shape
+            if origin.source.shape is None:
+                own = row_shape(raw.values, shape, origin.source.columns)
+            row = self._checked(raw, own, origin.source, tally.ignored)
             if isinstance(row, Bad):
                 tally.rejects.add(row.reason, row.where, row.detail)
             else:

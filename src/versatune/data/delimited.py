@@ -1,21 +1,27 @@
-"""CSV and TSV: the delimiter found out, the header checked, records with their line."""
+"""CSV and TSV: delimiter and quoting found out, the header checked, records with their line."""
 
-import contextlib
 import csv
 import io
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from versatune.data.rows import Bad, Row
 from versatune.data.streams import lines
 from versatune.errors import VersatuneError
 
 DELIMITERS = (",", ";", "\t", "|")
+RAW: dict[str, Any] = {"quoting": csv.QUOTE_NONE}
+"""Tab-separated values whose quotes are letters like others."""
+QUOTINGS: tuple[dict[str, Any], ...] = (
+    {},
+    {"doublequote": False, "escapechar": "\\"},
+    RAW,
+)
+"""As spreadsheet programs quote, as Spark and MySQL do, not at all."""
 SAMPLE = 20
-"""Records that a delimiter is judged by."""
+"""Records that a dialect is judged by."""
 
 _SEP = re.compile(rb"\s*\"?sep=(.)\"?\r?\n")
 """The line that spreadsheet programs read the delimiter from."""
@@ -33,12 +39,12 @@ def read_delimited(
     first = 1
     if said := _SEP.match(handle.peek()):
         handle.readline()
-        delimiter, first = said[1].decode("latin-1"), 2
+        dialect, first = {"delimiter": said[1].decode("latin-1")}, 2
     else:
-        delimiter = find_delimiter(handle.peek(), preferred)
+        dialect = find_dialect(handle.peek(), preferred)
     skipped: list[int] = []
     csv.field_size_limit(limit)
-    reader = csv.reader(_texts(handle, limit, skipped), delimiter=delimiter, strict=True)
+    reader = csv.reader(_texts(handle, limit, skipped), strict=True, **dialect)
     try:
         header = [name.strip() for name in next(reader, [])]
     except csv.Error as error:
@@ -70,25 +76,39 @@ def read_delimited(
             yield Bad(where, "bad_csv", f"{len(record)} fields, the header has {len(header)}")
 
 
-def find_delimiter(head: bytes, preferred: str) -> str:
-    """The delimiter by which most of the first records have as many fields as the header.
+def find_dialect(head: bytes, preferred: str) -> dict[str, Any]:
+    """How most of the first records have as many fields as the header: arguments of ``csv.reader``.
 
-    ``preferred`` where several are alike, or where none divides the header.
+    Where several are alike, fields are quoted as spreadsheet programs do it, and ``preferred``
+    divides them; it is taken too where nothing divides the header.
     """
     text = head.decode("utf-8", errors="replace")
     text = text[: text.rfind("\n") + 1] or text
+    found = [
+        {"delimiter": delimiter, **quoting}
+        for quoting in QUOTINGS
+        for delimiter in sorted(DELIMITERS, key=lambda delimiter: delimiter != preferred)
+        if delimiter == "\t" or quoting is not RAW
+    ]
 
-    def fits(delimiter: str) -> tuple[int, int, bool]:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    def fits(dialect: dict[str, Any]) -> tuple[float, int]:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, **dialect)
         records: list[list[str]] = []
-        with contextlib.suppress(csv.Error):  # what was read up to there decides
-            records.extend(itertools.islice(reader, SAMPLE + 1))
+        broken = 0
+        while len(records) + broken <= SAMPLE:
+            try:
+                records.append(next(reader))
+            except StopIteration:
+                break
+            except csv.Error:
+                broken += 1
         width = len(records[0]) if records else 0
         if width < 2:
-            return 0, 0, delimiter == preferred
-        return sum(len(r) == width for r in records[1:]), width, delimiter == preferred
+            return 0.0, 0
+        alike = sum(len(record) == width for record in records[1:])
+        return alike / max(1, len(records) - 1 + broken), width
 
-    return max(DELIMITERS, key=fits)
+    return max(found, key=fits)
 
 
 def refuse_doubles(where: str, columns: Sequence[str]) -> None:

@@ -2,10 +2,13 @@
 
 Read here, in any number one after another:
 
-- a list of rows, ``[{...}, {...}]``, which is not held in memory;
-- a row over many lines;
+- a list of rows, ``[{...}, {...}]``, which is not held in memory, or of conversations,
+  ``[[{turn}, {turn}], ...]``;
+- a row over many lines, or a conversation, ``[{turn}, {turn}]``;
 - rows in a member of an object, ``{"data": [...]}``, or a list for each split,
-  ``{"train": [...], "test": [...]}``;
+  ``{"train": [...], "test": [...]}``, and such objects within others. Of several lists the one
+  is meant whose first row fits a shape;
+- rows under names of their own, ``{"id7": {...}, "id8": {...}}``, which are held in memory;
 - columns, ``{"prompt": [...], "completion": [...]}``, or ``{"prompt": {"0": ...}, ...}`` as pandas
   writes it, which are held in memory.
 
@@ -20,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from versatune.data.rows import Bad, Row
-from versatune.data.shapes import fits, is_turn
+from versatune.data.shapes import conversation_row, fits, is_turn
 from versatune.errors import VersatuneError
 
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "eval")
@@ -53,7 +56,7 @@ def read_json(
     window = _Window(path, handle, limit)
     while first := window.next():
         if first == "[":
-            yield from _rows(window)
+            yield from _rows(window, columns)
         elif first == "{":
             yield from _object(window, split, columns)
         else:
@@ -160,64 +163,53 @@ def _elements(window: _Window) -> Iterator[tuple[str, Any]]:
     window.take("]")
 
 
-def _rows(window: _Window) -> Iterator[Row | Bad]:
-    start, empty = window.where, True
+def _rows(window: _Window, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
+    """Rows, or the one conversation whose turns they are."""
+    start, empty, turns = window.where, True, list[Any]()
     for where, value in _elements(window):
         empty = False
-        yield _row(where, value)
+        if turns or (is_turn(value) and not fits(value, columns)):
+            turns.append(value)
+        else:
+            yield _row(where, value)
     if empty:
         yield Bad(start, "bad_json", "a JSON list with nothing in it")
+    if turns:
+        yield _row(start, turns)
 
 
 def _row(where: str, value: Any) -> Row | Bad:
-    if isinstance(value, dict):
-        return Row(where, value)
+    row = conversation_row(value) if isinstance(value, list) else value
+    if isinstance(row, dict):
+        return Row(where, row)
     return Bad(where, "bad_json", f"a JSON {type(value).__name__}, not an object")
 
 
 def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
     where, whole = window.where, window.look()
-    if whole is not None and not _wraps(whole, columns):
+    if whole is not None and not is_wrapper(whole, columns):
         window.value()
         yield from _by_column(window.path, whole, columns) or [Row(where, whole)]
         return
-    held: dict[str, Any] = {}
-    read: list[str] = []
-    left: list[str] = []
-    window.take("{")
-    while window.next(skip=",") not in ("}", ""):
-        member = window.value()
-        window.take(":")
-        if not isinstance(member, str) or member in {*held, *read, *left}:
-            raise VersatuneError(f"{window.where}: the key {member!r} stands twice.")
-        if window.next() != "[":
-            held[member] = window.value()
-            continue
-        for place, value in _elements(window):
-            if isinstance(value, dict) and not is_turn(value):
-                if member in SPLITS and member != split:
-                    left += [] if member in left else [member]
-                else:
-                    read += [] if member in read else [member]
-                    yield Row(place, value)
-            elif member in read:
-                yield _row(place, value)
-            else:
-                held.setdefault(member, []).append(value)
-        if len(read) > 1:
-            raise VersatuneError(
-                f"{where}: two lists of rows, {read[0]!r} and {read[1]!r}; make a file of each, or "
-                "name them as splits (train, validation, test)."
-            )
-    window.take("}")
-    if read:
+    members = _Members(window, split, columns)
+    yield from members.rows()
+    if members.read:
         return
-    if left:
+    unfit = [member for member, rows in members.unfit.items() if rows]
+    if len(unfit) > 1:
         raise VersatuneError(
-            f"{where}: there is no split {split!r}; there are {', '.join(left)}. Set the source's "
-            "`split`."
+            f"{where}: two lists of rows, {unfit[0]!r} and {unfit[1]!r}; make a file of each, or "
+            "name them as splits (train, validation, test)."
         )
-    rows = _by_column(window.path, held, columns)
+    if unfit:  # rows that fit no shape: what is wrong with them is said where shapes are told
+        yield from members.unfit[unfit[0]]
+        return
+    if members.left:
+        raise VersatuneError(
+            f"{where}: there is no split {split!r}; there are {', '.join(members.left)}. Set the "
+            "source's `split`."
+        )
+    rows = _by_column(window.path, members.held, columns)
     if not rows:
         raise VersatuneError(
             f"{where}: this JSON object is longer than ingest.max_line_bytes ({window.limit}) and "
@@ -226,23 +218,105 @@ def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator
     yield from rows
 
 
-def _wraps(values: Mapping[str, Any], columns: Mapping[str, str]) -> bool:
-    """Whether an object is no row, and one of its members is a list of rows."""
-    return not fits(values, columns) and any(
-        isinstance(value, list)
-        and value
-        and all(isinstance(v, dict) and not is_turn(v) for v in value)
-        for value in values.values()
+class _Members:
+    """The members of one object that holds rows, taken one by one."""
+
+    def __init__(self, window: _Window, split: str, columns: Mapping[str, str]) -> None:
+        self.window, self.split, self.columns = window, split, columns
+        self.read: list[str] = []
+        """Members whose rows were given."""
+        self.left: list[str] = []
+        """Other splits."""
+        self.unfit: dict[str, list[Row]] = {}
+        """Rows of lists whose first row fits no shape."""
+        self.held: dict[str, Any] = {}
+        """All else."""
+
+    def rows(self) -> Iterator[Row | Bad]:
+        """The rows of lists that fit, and of objects within this one."""
+        window = self.window
+        start = window.where
+        window.take("{")
+        while window.next(skip=",") not in ("}", ""):
+            member = window.value()
+            window.take(":")
+            if not isinstance(member, str) or member in {
+                *self.held,
+                *self.read,
+                *self.left,
+                *self.unfit,
+            }:
+                raise VersatuneError(f"{window.where}: the key {member!r} stands twice.")
+            if (first := window.next()) == "[":
+                yield from self._list(member)
+            elif first == "{" and self._is_inner(window.look()):
+                inner = _object(window, self.split, self.columns)
+                if self._is_other_split(member):
+                    self.left.append(member)
+                    inner = (row for row in inner if False)
+                else:
+                    self.read.append(member)
+                yield from inner
+            else:
+                self.held[member] = window.value()
+            if len(self.read) > 1:
+                raise VersatuneError(
+                    f"{start}: two lists of rows, {self.read[0]!r} and {self.read[1]!r}; make a "
+                    "file of each, or name them as splits (train, validation, test)."
+                )
+        window.take("}")
+
+    def _list(self, member: str) -> Iterator[Row | Bad]:
+        for place, value in _elements(self.window):
+            row = _row(place, value)
+            # A list of lists of turns may be the column of that name.
+            column = isinstance(value, list) and fits({member: value}, self.columns)
+            if member in self.held or not isinstance(row, Row) or is_turn(value) or column:
+                if member in self.read:
+                    yield _row(place, value)
+                else:
+                    self.held.setdefault(member, []).append(value)
+            elif self._is_other_split(member):
+                self.left += [] if member in self.left else [member]
+            elif member in self.read or (
+                member not in self.unfit and fits(row.values, self.columns)
+            ):
+                self.read += [] if member in self.read else [member]
+                yield row
+            else:
+                self.unfit.setdefault(member, []).append(row)
+
+    def _is_other_split(self, member: str) -> bool:
+        return member in SPLITS and member != self.split
+
+    def _is_inner(self, value: Any) -> bool:
+        """Whether an object within this one holds rows too; one beyond the limit may."""
+        return value is None or is_wrapper(value, self.columns)
+
+
+def is_wrapper(value: Any, columns: Mapping[str, str]) -> bool:
+    """Whether a value is an object that is no row, but holds a list of rows, however deep."""
+    if not isinstance(value, dict) or fits(value, columns):
+        return False
+    return any(
+        (
+            isinstance(member, list)
+            and member
+            and all((isinstance(v, dict) and not is_turn(v)) or conversation_row(v) for v in member)
+        )
+        or is_wrapper(member, columns)
+        for member in value.values()
     )
 
 
 def _by_column(
     path: Path, values: Mapping[str, Any], columns: Mapping[str, str]
 ) -> list[Row | Bad]:
-    """The rows of an object that holds a column in each member; none when it does not."""
+    """The rows of an object that holds a column in each member, or a row; none else."""
     cells = list(values.values())
     if not fits(values, columns):
-        return []
+        named = all(isinstance(cell, dict) and fits(cell, columns) for cell in cells)
+        return [Row(f"{path}:{n}", cell) for n, cell in enumerate(cells, 1)] if named else []
     if all(isinstance(c, dict) and c.keys() == cells[0].keys() for c in cells):
         cells = [list(c.values()) for c in cells]
     if not all(isinstance(c, list) for c in cells) or any(is_turn(v) for c in cells for v in c):

@@ -13,9 +13,16 @@ from typing import Any, BinaryIO
 
 from versatune.data.config import Format
 from versatune.data.delimited import read_delimited, refuse_doubles
-from versatune.data.json_files import DoubleKeyError, no_doubles, read_json
+from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json
 from versatune.data.rows import Bad, Row
-from versatune.data.streams import PEEK, lines, open_text, refuse_pointer
+from versatune.data.shapes import conversation_row
+from versatune.data.streams import (
+    PEEK,
+    lines,
+    open_text,
+    refuse_carriage_returns,
+    refuse_pointer,
+)
 from versatune.errors import VersatuneError
 
 _OVER_LINES = re.compile(rb"\s*(\[\s*[\[{\]]|\{\s*\n\s*[\"}])")
@@ -43,13 +50,15 @@ def read(
         yield from _read_parquet(path)
     else:
         with open_text(path) as handle:
+            if kind in ("csv", "tsv", "jsonl", "lines"):
+                refuse_carriage_returns(path, handle)
             if kind in ("csv", "tsv"):
                 yield from read_delimited(path, handle, limit, "\t" if kind == "tsv" else ",")
             elif kind == "text":
                 yield _read_text(path, handle, limit)
             elif kind == "lines":
                 yield from _read_documents(path, handle, limit)
-            elif _is_by_line(handle.peek(PEEK), kind):
+            elif _is_by_line(handle.peek(PEEK), kind, columns):
                 yield from _read_lines(path, handle, limit)
             else:
                 yield from read_json(path, handle, limit, split, columns)
@@ -98,16 +107,20 @@ def parse(where: str, line: bytes) -> Row | Bad:
         return Bad(where, "too_deep", "JSON nested too deeply")
     except ValueError as error:
         return Bad(where, "bad_json", str(error))
-    if not isinstance(values, dict):
+    row = conversation_row(values) if isinstance(values, list) else values
+    if not isinstance(row, dict):
         return Bad(where, "bad_json", f"a JSON {type(values).__name__}, not an object")
-    return Row(where, values)
+    return Row(where, row)
 
 
-def _is_by_line(head: bytes, kind: Format) -> bool:
+def _is_by_line(head: bytes, kind: Format, columns: Mapping[str, str]) -> bool:
     """Whether a JSON file has an object a line, by its beginning."""
-    if kind == "jsonl" or _OVER_LINES.match(head):
-        return not _OVER_LINES.match(head)
+    if _OVER_LINES.match(head):
+        return False
     found = [line.strip() for line in head.split(b"\n") if line.strip()]
+    if kind == "jsonl":
+        alone = len(found) == 1 and parse("", found[0])
+        return not (isinstance(alone, Row) and is_wrapper(alone.values, columns))
     if not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{":
         return True
     return found[0].startswith(b"{") and found[0].endswith(b"}") and len(found) > 1

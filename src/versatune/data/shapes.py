@@ -139,7 +139,8 @@ def ignored_columns(
 ) -> set[str]:
     """The columns of a row, as the file has it, that nothing uses; empty ones don't count."""
     used = {mapping.get(field, field) for field in FIELDS[shape]}
-    return {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
+    found = {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
+    return {column or "(no name)" for column in found}
 
 
 def ignored_keys(settled: Mapping[str, Any], settled_shape: Shape, shape: Shape) -> set[str]:
@@ -166,6 +167,29 @@ def is_turn(value: Any) -> bool:
         and any(key in value for key in SPELLINGS["role"])
         and any(key in value for key in (*SPELLINGS["content"], *CALLS))
     )
+
+
+def conversation_row(value: Any) -> dict[str, Any] | None:
+    """The row that a bare list of turns is; None for anything else."""
+    if not isinstance(value, list) or not value or not all(map(is_turn, value)):
+        return None
+    return {"messages" if "role" in value[0] else "conversations": value}
+
+
+def row_shape(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> Shape:
+    """The shape of one row in a source whose first row had ``shape``.
+
+    Another one where this row lacks what that needs and has all that exactly one other needs. A
+    broken conversation is never taken for a document.
+    """
+    if not _lacks(values, shape, mapping):
+        return shape
+    found = [s for s in fits(values, mapping) if s != "text" and not _lacks(values, s, mapping)]
+    return found[0] if len(found) == 1 else shape
+
+
+def _lacks(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> bool:
+    return any(values.get(mapping.get(field, field)) is None for field in needed(shape))
 
 
 def _turns(value: Any, spelling: int) -> Any:

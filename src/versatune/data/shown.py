@@ -17,16 +17,15 @@ _WORD = "qxzv{}vzxq"
 """In no text, and written the same by every filter."""
 
 
-def check_shown(render: Callable[[Messages], str], messages: Messages) -> None:
-    """Raise RejectedError unless the template shows all tools, calls, results and speakers.
+def check_shown(render: Callable[..., str], messages: Messages) -> None:
+    """Raise RejectedError unless the template shows all turns, tools, calls, results and speakers.
 
-    ``render``: the text of a conversation. Thoughts are not looked at: a template may drop those
-    of earlier turns on purpose.
+    ``render``: the text of a conversation, with ``prompt=True`` as it asks for an answer. Thoughts
+    are not looked at: a template may drop those of earlier turns on purpose. Nor are answers: they
+    are looked for where they are to be supervised.
     """
     marked, wanted = _with_words(messages)
-    if not wanted:
-        return
-    text = render(marked)
+    text = render(marked) + render(marked[:-1], prompt=True)
     missing = {what for word, what in wanted.items() if word not in text}
     if missing & _TOOLS:
         what = ", ".join(sorted(missing & _TOOLS))
@@ -61,6 +60,10 @@ def _with_words(messages: Messages) -> tuple[Messages, dict[str, str]]:
                 call["function"]["arguments"] = (
                     json.dumps(value) if isinstance(given, str) else value
                 )
+        if "tool_calls" in turn and turn["content"].strip():
+            turn["content"] = word("what is said beside a call")
+        if turn["role"] in ("system", "user"):
+            turn["content"] = word(f"a turn of the {turn['role']}")
         if turn["role"] == "tool":
             turn["content"] = word("a tool's result")
         elif "name" in turn:

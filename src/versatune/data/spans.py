@@ -20,3 +20,12 @@ class Rendered:
 
     text: str
     spans: list[Span] = field(default_factory=list)
+
+
+def without_blanks(prompt: str) -> str:
+    """A prompt up to where the answer's first token may begin.
+
+    Most words take a blank before them into their first token; digits and signs leave it as one of
+    its own, which the model has to write too.
+    """
+    return prompt.rstrip(" ")

@@ -64,6 +64,16 @@ def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:
             yield number, line
 
 
+def refuse_carriage_returns(path: Path, handle: io.BufferedReader) -> None:
+    """Refuse a file of lines that all end in a carriage return alone: it would be one line."""
+    head = handle.peek(PEEK).strip()
+    if b"\r" in head and b"\n" not in head:
+        raise VersatuneError(
+            f"{path}: its lines end in a carriage return alone, not in a line feed; convert them "
+            "first (`tr '\\r' '\\n'`)."
+        )
+
+
 def refuse_pointer(path: Path) -> None:
     """Refuse what stands for a data file in a clone that was made without Git LFS."""
     with path.open("rb") as handle:

@@ -41,7 +41,7 @@ from versatune.data.prepared import (
     texts,
 )
 from versatune.data.shown import check_shown
-from versatune.data.spans import Rendered, Span
+from versatune.data.spans import Rendered, Span, without_blanks
 from versatune.data.turns import by_turns
 from versatune.errors import VersatuneError
 
@@ -135,20 +135,21 @@ class ChatTemplate:
         ]
         messages = [{k: v for k, v in m.items() if k != "train"} for m in messages]
         try:
-            if not all(m.keys() == PLAIN for m in messages):
+            found = self._at_once(messages, trained)
+            if found is None:
                 messages = self._with_arguments(messages)
                 check_shown(self.render_text, messages)
-            found = self._at_once(messages, trained) or by_turns(self, messages, trained)
+                found = by_turns(self, messages, trained)
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
         if any(is_torn(example.text) for example in found):
             raise RejectedError("template", "the chat template escapes a typed control token")
         return found
 
-    def text(self, messages: Messages) -> str:
+    def text(self, messages: Messages, *, prompt: bool = False) -> str:
         """The text of a conversation, wherever its answers stand. Raises RejectedError."""
         try:
-            return self.render_text(messages)
+            return self.render_text(messages, prompt=prompt)
         except _REFUSALS as error:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
 
@@ -185,7 +186,7 @@ class ChatTemplate:
             if trained != answers or any(THOUGHT in messages[i]["content"] for i in answers):
                 return None
             text, spans = self.by_marks(messages)
-            if len(answers) > 1 and self.by_skeleton(text, messages) is None:
+            if self.by_skeleton(text, messages) is None:
                 return None
             return [Rendered(text, spans)]
         text = self.render_text(messages)
@@ -257,7 +258,7 @@ class ChatTemplate:
             if role == "assistant":
                 asked = _STAND_IN.split(self.render_text(messages[:i], prompt=True))[-1]
             known = role == "assistant" and parts[i].startswith(asked)
-            prompts.append(len(asked) if known else len(parts[i]))
+            prompts.append(len(without_blanks(asked)) if known else len(parts[i]))
         ending = self._end_of(parts)
         stable = all(
             self._stands_alike(parts, roles[: i + 1])

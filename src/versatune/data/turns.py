@@ -8,7 +8,7 @@ from typing import Protocol
 from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 from versatune.data.prepared import PLAIN, THINK, THOUGHT
-from versatune.data.spans import Rendered, Span
+from versatune.data.spans import Rendered, Span, without_blanks
 
 
 class Template(Protocol):
@@ -64,14 +64,34 @@ def _shown(template: Template, messages: Messages) -> Rendered:
         common = next((n for n, (a, b) in pairs if a != b), min(len(text), len(before)))
         return Rendered(text, [s for s in spans if s.start >= common])
     text = template.render_text(messages)
-    if all(m.keys() == PLAIN for m in messages):
-        spans_found = template.by_skeleton(text, messages, last=True)
+    plain = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in messages]
+    # Thoughts of earlier turns may make no difference.
+    if all(m.keys() == PLAIN for m in plain) and template.render_text(plain) == text:
+        spans_found = template.by_skeleton(text, plain, last=True)
         if spans_found:
             return Rendered(text, spans_found[-1:])
-    before = template.render_text(messages[:-1], prompt=True)
+    before = without_blanks(template.render_text(messages[:-1], prompt=True))
     if not text.startswith(before):
-        return Rendered(text)
+        return _behind_prompt(template, messages, before, text)
     return Rendered(text, [template.ended(text, len(before), len(text))])
+
+
+def _behind_prompt(
+    template: "ChatTemplate", messages: Messages, prompt: str, text: str
+) -> Rendered:
+    """The answer behind its prompt, where the template shows the turns before it differently once
+    it is there (Mistral's shows a system turn in the prompt alone).
+
+    Without spans unless the turn before the answer ends alike in both.
+    """
+    asked = messages[-2]["content"].strip()
+    after = text.rfind(asked) + len(asked)
+    common = prompt[prompt.rfind(asked) + len(asked) :]
+    if not asked or after < len(asked) or asked not in prompt or not text.startswith(common, after):
+        return Rendered(text)
+    answer = text[after + len(common) :]
+    whole = prompt + answer
+    return Rendered(whole, [template.ended(whole, len(prompt), len(whole))])
 
 
 def _with_thought(
@@ -92,5 +112,5 @@ def _with_thought(
         said = said.lstrip("\n") if prompt.endswith("\n") else said
     ended = template.ended(shown.text, 0, len(shown.text))
     stop = len(prompt) + len(said)
-    span = Span(len(prompt), stop, stop + ended.end - ended.stop)
+    span = Span(len(without_blanks(prompt)), stop, stop + ended.end - ended.stop)
     return Rendered(prompt + said + shown.text[ended.stop :], [span])

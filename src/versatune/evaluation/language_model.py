@@ -5,6 +5,7 @@ from collections import defaultdict
 from functools import cached_property
 from typing import Any
 
+import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
@@ -12,6 +13,7 @@ from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
+from versatune.evaluation.padding import one_by_one, reads_padding
 
 CPU_LOGITS = 2 * 10**8
 """Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
@@ -129,6 +131,28 @@ class ConversationLM(HFLM):
         if room < limit:
             settings["max_gen_toks"] = room
         return dataclasses.replace(request, arguments=(text, settings))
+
+    def _model_call(self, inps: Any, *_: Any, **__: Any) -> Any:
+        """Logits of whole rows, for which no cache is made: some models can't make one."""
+        with torch.no_grad():
+            return self.model(inps, use_cache=False).logits
+
+    def _model_generate(
+        self, context: Any, max_length: int, stop: list[str], attention_mask: Any, **settings: Any
+    ) -> Any:
+        def generate(context: Any, mask: Any, max_length: int) -> Any:
+            return super(ConversationLM, self)._model_generate(
+                context, max_length, stop, attention_mask=mask, **settings
+            )
+
+        if len(context) == 1 or not self._reads_padding:
+            return generate(context, attention_mask, max_length)
+        pad = self.tokenizer.pad_token_id
+        return one_by_one(generate, context, attention_mask, max_length, pad)
+
+    @cached_property
+    def _reads_padding(self) -> bool:
+        return reads_padding(self.model)
 
     def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
         """A question's tokens as training has them, else the harness's."""

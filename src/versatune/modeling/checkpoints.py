@@ -17,7 +17,7 @@ from versatune.artifacts import (
 )
 from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
-from versatune.modeling.ties import untie_adapted
+from versatune.modeling.ties import untie_adapted, without_advice
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -217,9 +217,10 @@ def merged(base: Any, adapter: Path) -> Any:
     """``base`` with the adapter of a folder merged into its weights; see ``ties`` for tied ones."""
     from peft import PeftModel
 
-    adapted = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
-    untie_adapted(adapted)
-    return adapted.merge_and_unload()
+    with without_advice():
+        adapted = PeftModel.from_pretrained(base, str(adapter), local_files_only=True)
+        untie_adapted(adapted)
+        return adapted.merge_and_unload()
 
 
 _SAFE: dict[str, Any] = {

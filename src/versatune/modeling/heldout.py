@@ -140,7 +140,9 @@ def row_losses(
     model.eval()
     loss = loss or TokenLoss(model)
     rounds = range(-(-len(parts) // world))
-    for i in tqdm(rounds, desc="held-out loss", leave=False, disable=not progress or rank > 0):
+    # Set only to hide it: a worker of several hides every bar by the environment.
+    hidden = {} if progress and rank == 0 else {"disable": True}
+    for i in tqdm(rounds, desc="held-out loss", leave=False, delay=5, **hidden):
         # Every process calls the model equally often, as a sharded model needs; a process
         # without a batch of its own repeats the last one and doesn't count it.
         index = i * world + rank

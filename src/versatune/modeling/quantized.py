@@ -3,16 +3,18 @@
 import importlib.util
 from typing import Any
 
-from versatune.errors import VersatuneError
+BY_BITSANDBYTES = ("nf4", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
+"""Quantisation and optimisers that are its own."""
 
 
-def refuse_without_bitsandbytes(parameter: str) -> None:
-    """Raise VersatuneError when ``parameter`` needs bitsandbytes and it is not installed."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise VersatuneError(
-            f"{parameter} needs bitsandbytes, which is not installed: "
-            "pip install 'versatune[quantized]'."
-        )
+def without_bitsandbytes(value: str | None) -> str | None:
+    """What to say of a quantisation or optimiser that needs bitsandbytes, if it is not installed.
+
+    None when all is well.
+    """
+    if value not in BY_BITSANDBYTES or importlib.util.find_spec("bitsandbytes") is not None:
+        return None
+    return f"{value} needs bitsandbytes, which is not installed: pip install 'versatune[quantized]'"
 
 
 def nf4(computes: str) -> Any:

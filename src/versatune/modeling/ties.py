@@ -5,12 +5,21 @@ too, as the head has the embeddings' in many models, it would change both: anoth
 trained one. The layer is given a weight of its own first.
 """
 
+import contextlib
 import logging
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from versatune.data.lengths import text_config
 
 logger = logging.getLogger(__name__)
+
+_ADVICE = (
+    r"Model (has|with) `tie_word_embeddings=True`",
+    r"Setting `save_embedding_layers` to `True`",
+    r"`is_gradient_checkpointing` is deprecated",
+)
 
 
 def shared_layers(adapted: Any) -> list[tuple[Any, list[str]]]:
@@ -30,6 +39,16 @@ def shared_layers(adapted: Any) -> list[tuple[Any, list[str]]]:
         for weight in layer.parameters(recurse=False)
         if len(names[id(weight)]) > 1
     ]
+
+
+@contextlib.contextmanager
+def without_advice() -> Iterator[None]:
+    """Hold back what peft warns of: shared weights, which are untied here, and names of its own
+    calls that transformers has renamed."""
+    with warnings.catch_warnings():
+        for advice in _ADVICE:
+            warnings.filterwarnings("ignore", advice)
+        yield
 
 
 def tied_embedding(base: Any, layer: Any) -> bool:

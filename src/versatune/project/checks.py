@@ -4,6 +4,7 @@ Each check is a function of the blocks it is about, by their names; it is asked 
 there. What is wrong is yielded, not raised, so that one run tells everything.
 """
 
+import importlib.util
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
 from versatune.modeling.base import BaseModelParams
+from versatune.modeling.quantized import without_bitsandbytes
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution
@@ -30,6 +32,7 @@ from versatune.project.mix_checks import (
 )
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
+from versatune.work.parallel import ParallelParams
 
 Check = Callable[..., Iterator[Problem]]
 
@@ -212,6 +215,27 @@ def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[P
         )
 
 
+def check_packages(
+    train: TrainParams, references: ReferenceParams, compare: CompareParams
+) -> Iterator[Problem]:
+    """What parameters need and no dependency brings is installed."""
+    asked: list[tuple[Key, Any]] = []
+    for name in ("optim", "quantization"):
+        asked.append((("train", name), getattr(train, name)))
+        if references.mode == "measure":
+            asked.append((("references", "train", name), references.train.get(name)))
+        asked.append((("compare", "train", name), compare.train.get(name)))
+    for key, value in asked:
+        if problem := without_bitsandbytes(value):
+            yield Problem(key, problem)
+
+
+def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
+    """The engine that shares out pieces of work is installed."""
+    if parallel.engine == "ray" and importlib.util.find_spec("ray") is None:
+        yield Problem(("parallel", "engine"), "Ray is not installed: pip install 'versatune[ray]'")
+
+
 def check_training_files(train: TrainParams) -> Iterator[Problem]:
     """The launcher's configuration is there."""
     yield from _missing(train.launcher.config_file, ("train", "launcher", "config_file"))
@@ -233,6 +257,7 @@ ALWAYS: tuple[Check, ...] = (
     *(check_mixture, check_training, check_references, check_comparison),
     *(check_probe, check_tasks, check_retraining),
     *(check_training_files, check_reference_files, check_evaluation_files),
+    *(check_packages, check_engine),
 )
 """Asked before every run, whichever pipeline it is of."""
 

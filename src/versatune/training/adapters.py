@@ -6,7 +6,7 @@ import torch
 
 from versatune.errors import VersatuneError
 from versatune.modeling.influence import first_line
-from versatune.modeling.ties import shared_layers, tied_embedding
+from versatune.modeling.ties import shared_layers, tied_embedding, without_advice
 from versatune.training.config import LoraParams
 
 
@@ -28,7 +28,8 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
         task_type="CAUSAL_LM",
     )
     try:
-        adapted = get_peft_model(model, config)
+        with without_advice():
+            adapted = get_peft_model(model, config)
     except (ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         reason = error if isinstance(error, ValueError) else first_line(error)
         raise VersatuneError(f"{key}.lora.target_modules: {reason}") from error

@@ -23,7 +23,7 @@ from versatune.modeling.checkpoints import (
     saved_dtype,
 )
 from versatune.modeling.influence import first_line
-from versatune.modeling.quantized import nf4, one_format, refuse_without_bitsandbytes
+from versatune.modeling.quantized import nf4, one_format, without_bitsandbytes
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
@@ -148,11 +148,11 @@ def prepared_model(job: Job) -> Any:
     Raises VersatuneError when it could not be loaded again once it is saved.
     """
     params = job.params
-    if params.optim in ("adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit"):
-        refuse_without_bitsandbytes(f"{job.key}.optim: {params.optim}")
+    for name in ("optim", "quantization"):
+        if problem := without_bitsandbytes(getattr(params, name)):
+            raise VersatuneError(f"{job.key}.{name}: {problem}.")
     quantization = None
     if params.quantization == "nf4":
-        refuse_without_bitsandbytes(f"{job.key}.quantization: nf4")
         quantization = nf4("bfloat16" if params.bf16 else params.dtype)
     model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
     if quantization is not None:

@@ -15,6 +15,7 @@ from versatune.data.lengths import text_config
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.losses import TokenLoss
+from versatune.modeling.ties import without_advice
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.batches import Collator, PackedRows, RoundSampler, Row
 from versatune.training.config import TrainParams
@@ -152,6 +153,10 @@ class MixtureTrainer(Trainer):
         if self.args.world_size > 1:
             torch.distributed.all_reduce(total)
         return total.cpu()
+
+    def _save(self, *args: Any, **settings: Any) -> None:
+        with without_advice():
+            super()._save(*args, **settings)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Write a checkpoint, then mark it, then delete the oldest.

@@ -149,8 +149,10 @@ def _start(at: int, slot: int, setup: _Setup) -> _Worker:
     here, there = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_child, args=(there, setup), name=f"slot {slot}", daemon=True)
     # Read by the libraries of the child while they are imported, so they must be there first.
-    kept = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, str(setup.cpus)))
+    # Bars of several processes would overwrite each other.
+    given = dict.fromkeys(_THREADS, str(setup.cpus)) | {"TQDM_DISABLE": "1"}
+    kept = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         process.start()
     finally:

@@ -1,12 +1,14 @@
 """An answer's tokens, content and end, under templates and tokenizers of the usual kinds."""
 
+import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
-from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, talk, tokenizer_of
+from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, sentencepiece, talk, tokenizer_of
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec, Example
@@ -56,12 +58,46 @@ def test_a_model_is_asked_as_the_training_row_asks_it(kind: str, template: str) 
     """The prompt ends where supervision begins, so the model writes what it was taught to."""
     tokenizer = tokenizer_of(kind, template)
     asked = Answers(tokenizer).prompt(ASKED)
-    for answer in ("the court", "Loan", "law 12"):
+    for answer in ("the court", "Loan", "law 12", "12 laws", "-5", "(no)"):
         ids, first, _ = row(tokenizer, talk("what is the law", answer))
-        assert asked == ids[: len(asked)]
-        between = tokenizer.decode(ids[len(asked) : first])
-        # Some words take the prompt's last blank into their first token, others don't.
-        assert between == "" or (template, between) == ("blank-prompt", " ")
+        # Some words take the prompt's last blank into their first token, digits don't.
+        prompt = ids[:first]
+        if template == "marked-with-prompt":  # whose words are supervised too
+            prompt += tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        assert asked == prompt
+
+
+def written(tokenizer: Any, answer: str) -> str:
+    """What a model generates that knows the row: its tokens after the prompt, up to the end."""
+    asked, ids = Answers(tokenizer).prompt(ASKED), row(tokenizer, talk("what is the law", answer))
+    assert ids[0][: len(asked)] == asked
+    tokens = ids[0][len(asked) : ids[2]]
+    if tokens[-1] == Answers(tokenizer).end:
+        tokens.pop()
+    return str(tokenizer.decode(tokens, skip_special_tokens=False))
+
+
+@every_template
+@every_tokenizer
+def test_a_row_that_is_written_again_has_its_content(kind: str, template: str) -> None:
+    tokenizer = tokenizer_of(kind, template)
+    answers = Answers(tokenizer)
+    for answer in ("the court", "12 laws", "-5", "a\nbank", "[1 2]"):
+        assert answers.content(written(tokenizer, answer)).strip() == answer
+
+
+def test_letters_of_the_prompt_in_the_first_token_are_no_part_of_the_answer() -> None:
+    """A tokenizer that does not part at blanks has tokens such as a colon and the blank after."""
+    raw = sentencepiece().backend_tokenizer
+    spec = json.loads(raw.to_str())
+    spec["model"]["vocab"][":\u2581"] = len(spec["model"]["vocab"]) + 100
+    spec["model"]["merges"].insert(0, [":", "\u2581"])
+    for template in ("vicuna", "blank-prompt"):
+        tokenizer = tokenizer_of("pieces", template)
+        tokenizer._tokenizer = Tokenizer.from_str(json.dumps(spec))
+        assert tokenizer.decode(Answers(tokenizer).prompt(ASKED)).endswith(("ASSISTANT", "A"))
+        assert written(tokenizer, "12 laws") == ": 12 laws"
+        assert Answers(tokenizer).content(": 12 laws") == "12 laws"
 
 
 @pytest.mark.parametrize("template", ["thinking", "llama2", "framed", "marked"])
@@ -108,6 +144,7 @@ def test_earlier_turns_and_the_beginning_of_the_answer_belong_to_the_question() 
         ("llama3", "<|im_end|>"),
         ("marked", "<|im_end|>"),
         ("framed", "<|end|>"),
+        ("channels", "<|im_end|>"),
         ("endless", None),
     ],
 )

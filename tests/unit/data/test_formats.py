@@ -68,9 +68,11 @@ def jsonl(rows: list[Any]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def table(delimiter: str, rows: list[dict[str, Any]] = ROWS, start: str = "") -> bytes:
+def table(
+    delimiter: str, rows: list[dict[str, Any]] = ROWS, start: str = "", **quoting: Any
+) -> bytes:
     out = io.StringIO(newline="")
-    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter)
+    writer = csv.DictWriter(out, list(rows[0]), delimiter=delimiter, **quoting)
     writer.writeheader()
     writer.writerows(rows)
     return (start + out.getvalue()).encode()
@@ -114,6 +116,22 @@ FILES: dict[str, Callable[[], bytes]] = {
         {k: {str(n): r[k] for n, r in enumerate(ROWS)} for k in ROWS[0]}
     ).encode(),
     "messages_columns.json": lambda: json.dumps({"messages": TALK}).encode(),
+    "wrapped_twice.json": lambda: json.dumps({"data": {"test": [{}], "train": ROWS}}).encode(),
+    "wrapped_twice_pretty.json": lambda: json.dumps(
+        {"about": [{"by": "x"}], "data": {"n": COUNT, "rows": ROWS}}, indent=1
+    ).encode(),
+    "wrapped_splits.json": lambda: json.dumps(
+        {"test": {"rows": [{}]}, "train": {"rows": ROWS}}, indent=1
+    ).encode(),
+    "wrapped.jsonl": lambda: json.dumps({"data": ROWS}).encode(),
+    "named.json": lambda: json.dumps({f"id{n}": row for n, row in enumerate(ROWS)}).encode(),
+    "talks.json": lambda: json.dumps(TALK).encode(),
+    "talks_pretty.json": lambda: json.dumps({"items": TALK}, indent=2).encode(),
+    "talks.jsonl": lambda: "\n".join(map(json.dumps, TALK)).encode(),
+    "mixed.jsonl": lambda: jsonl(
+        [row if n % 2 else {"messages": TALK[n], "prompt": None} for n, row in enumerate(ROWS)]
+    ),
+    "backslashes.csv": lambda: table(",", doublequote=False, escapechar="\\"),
     "a.csv": lambda: table(","),
     "a.csv.gz": lambda: gzip.compress(table(",")),
     "bom.csv": lambda: table(",", start="\ufeff"),
@@ -136,6 +154,36 @@ def test_one_set_of_rows_written_in_every_way_is_read_alike(tmp_path: Path, name
     path = tmp_path / name
     path.write_bytes(FILES[name]())
     assert same(cleaned(tmp_path, path), TALK)
+
+
+def test_quotes_of_a_tsv_that_quotes_nothing_are_letters(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    lines = ["prompt\tcompletion", *(f'"he said {n}\tin 5" {n}' for n in range(COUNT))]
+    path.write_text("\n".join(lines))
+    talks = [
+        [
+            {"role": "user", "content": f'"he said {n}'},
+            {"role": "assistant", "content": f'in 5" {n}'},
+        ]
+        for n in range(COUNT)
+    ]
+    assert same(cleaned(tmp_path, path), talks)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv"])
+def test_a_file_of_one_line_for_its_carriage_returns_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(FILES[name]().replace(b"\r", b"").replace(b"\n", b"\r"))
+    with pytest.raises(VersatuneError, match=rf"{name}: its lines end in a carriage return alone"):
+        cleaned(tmp_path, path)
+
+
+def test_a_broken_row_is_not_taken_for_one_of_another_shape(tmp_path: Path) -> None:
+    """A text beside a prompt without its completion is no document."""
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(jsonl([*ROWS, {"prompt": "x", "text": "a whole page"}]))
+    with pytest.raises(VersatuneError, match="1 x missing_column"):
+        cleaned(tmp_path, path)
 
 
 SPELLINGS: dict[str, list[dict[str, Any]]] = {

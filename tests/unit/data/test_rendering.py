@@ -205,6 +205,19 @@ def test_tools_and_calls_are_rendered_and_calls_supervised(tokenizer: Any, templ
     ]
 
 
+# What is said beside a call goes, and turns of the system.
+CALLS_ALONE = WITH_TOOLS.replace(
+    "{{ m['content'] }}", "{% if not m.tool_calls %}{{ m['content'] }}{% endif %}"
+)
+SPOKEN_CALL = [USER, {**CALLING, "content": "I look it up."}, *ANSWERED[2:]]
+NO_SYSTEM, NO_SYSTEM_MARKED = (
+    template.replace(HEAD, "{% if m['role'] != 'system' %}" + HEAD).replace(
+        "{% endfor %}", "{% endif %}{% endfor %}"
+    )
+    for template in (CHATML, MARKED)
+)
+
+
 @pytest.mark.parametrize(
     ("template", "messages", "columns", "words"),
     [
@@ -232,6 +245,9 @@ def test_tools_and_calls_are_rendered_and_calls_supervised(tokenizer: Any, templ
             {},
             "can't show a thought",
         ),
+        (CALLS_ALONE, SPOKEN_CALL, {}, "can't show what is said beside a call"),
+        (NO_SYSTEM, TALKS["a system turn"], {}, "can't show a turn of the system"),
+        (NO_SYSTEM_MARKED, TALKS["a system turn"], {}, "can't show a turn of the system"),
     ],
 )
 def test_what_a_template_does_not_show_is_refused(
@@ -241,6 +257,29 @@ def test_what_a_template_does_not_show_is_refused(
     assert isinstance(found, RejectedError)
     with pytest.raises(RejectedError, match=words):
         raise found
+
+
+def test_a_system_turn_that_stands_in_the_prompt_alone_is_used(tokenizer: Any) -> None:
+    """Mistral's template shows it with the last turn of the user, if nothing follows."""
+    template = (
+        "{% set ns = namespace(system='') %}{% if messages[0].role == 'system' %}"
+        "{% set ns.system = messages[0].content + '\n' %}"
+        "{% set messages = messages[1:] %}{% endif %}"
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}"
+        "{{ '[' + (ns.system if loop.last else '') + m.content + ']' }}"
+        "{% else %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
+    )
+    talk = [{"role": "system", "content": "Be brief."}, *TALKS["three turns"][:4]]
+    found = encode(tokenizer, template, talk)
+    assert isinstance(found, Example)
+    assert [tokenizer.decode(example.ids) for example in found.all] == [
+        "<s>[Be brief.\nwhere is Trier?] at the Mosel</s>",
+        "<s>[where is Trier?] at the Mosel</s>[Be brief.\nand Köln?] at the Rhine</s>",
+    ]
+    assert [said(tokenizer, example) for example in found.all] == [
+        [" at the Mosel</s>"],
+        [" at the Rhine</s>"],
+    ]
 
 
 def test_names_and_documents_are_used_where_a_template_shows_them(tokenizer: Any) -> None:

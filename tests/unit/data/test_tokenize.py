@@ -210,7 +210,8 @@ def test_typed_control_tokens_stay_text(tokenizer: Any) -> None:
         said = answers(tokenizer, example)[0]
         assert said.strip().startswith("the </s> list")
         assert evil in tokenizer.decode(example.ids)
-        assert example.n_bytes == len(b"the </s> list") + (template == LLAMA2)
+        # The blank before an answer is the model's to write, whether or not the prompt has it.
+        assert example.n_bytes == len(b"the </s> list") + (template in (LLAMA2, PLAIN))
 
 
 def test_typed_control_tokens_with_a_sentencepiece_like_tokenizer() -> None:
@@ -308,8 +309,8 @@ def test_cutting_keeps_whole_earlier_turns(tokenizer: Any) -> None:
     ("template", "detail"),
     [
         ("{{ raise_exception('no system role') }}", "no system role"),
-        ("{{ messages[-1]['content'] }}", "rewrites turn 3"),
-        ("{% generation %}{% endgeneration %}", "has no tokens|have no tokens"),
+        ("{{ messages[-1]['content'] }}", "can't show a turn of the system"),
+        ("{% generation %}{% endgeneration %}", "can't show a turn of the system"),
         ("{{ messages[0].__class__.__mro__ }}", "unsafe|refuses"),
     ],
 )
@@ -318,7 +319,7 @@ def test_templates_that_cannot_be_labelled_reject_the_row(
 ) -> None:
     (found,) = encoder(tokenizer, template).encode([TALK])
     assert isinstance(found, RejectedError)
-    assert found.reason in ("template", "no_supervised_tokens")
+    assert found.reason in ("template", "fields_not_shown")
     assert re.search(detail, found.detail)
 
 

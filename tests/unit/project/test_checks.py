@@ -1,5 +1,6 @@
 """What parameters alone can tell is told before any work; the project's own are all right."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,42 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
 def test_what_does_not_go_together_is_told(
     base: dict[str, Any], changes: dict[str, Any], key: str, words: str
 ) -> None:
+    found = told(base, changes)
+    assert list(found) == [key], found
+    assert words in found[key]
+
+
+QLORA = {"quantization": "nf4", "lora": {"r": 4}, "bf16": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "words"),
+    [
+        ({"train": QLORA}, "train.quantization", "nf4 needs bitsandbytes"),
+        ({"train": {"optim": "paged_adamw_8bit"}}, "train.optim", "versatune[quantized]"),
+        (
+            {"references": {"train": {"optim": "adamw_8bit"}}},
+            "references.train.optim",
+            "adamw_8bit needs",
+        ),
+        ({"compare": {"train": QLORA}}, "compare.train.quantization", "nf4 needs bitsandbytes"),
+        ({"parallel": {"engine": "ray"}}, "parallel.engine", "versatune[ray]"),
+    ],
+)
+def test_packages_that_are_missing_are_told(
+    base: dict[str, Any],
+    changes: dict[str, Any],
+    key: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert told(base, changes) == {}
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name in ("bitsandbytes", "ray") else real(name, *rest),
+    )
     found = told(base, changes)
     assert list(found) == [key], found
     assert words in found[key]

@@ -294,6 +294,7 @@ def test_adapters_of_tied_embeddings_are_saved_as_trained(
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
     caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
     modules: Any,
     merge: bool,
 ) -> None:
@@ -302,6 +303,7 @@ def test_adapters_of_tied_embeddings_are_saved_as_trained(
     result = run(
         lora={"r": 4, "alpha": 8, "target_modules": modules, "merge": merge}, learning_rate=0.05
     )
+    assert not [w.message for w in recwarn if issubclass(w.category, UserWarning | FutureWarning)]
     saved = load_model(result.model_ref.path)
     assert not saved.config.tie_word_embeddings
     assert "were one weight (tie_word_embeddings)" in caplog.text

@@ -30,6 +30,12 @@ def threads() -> tuple[int, str | None]:
     return torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
 
 
+def with_a_bar() -> int:
+    from tqdm import tqdm
+
+    return sum(tqdm(range(3), desc="a bar"))
+
+
 def killed_once(folder: Path, number: int) -> int:
     """Write a first half, be killed, and go on from it in the next process."""
     half = folder / f"{number}.half"

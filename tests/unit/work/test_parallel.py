@@ -57,6 +57,14 @@ def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
     assert found == ["seen", "written"]
 
 
+def test_bars_of_several_workers_do_not_mix_in_the_terminal(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    params = ParallelParams(workers=2, cpus=1, gpus=0)
+    assert side_by_side([Call(str(i), work.with_a_bar) for i in range(2)], params) == [3, 3]
+    assert "a bar" not in capfd.readouterr().err
+
+
 def test_each_worker_has_the_threads_it_was_given() -> None:
     params = ParallelParams(workers=2, cpus=3, gpus=0)
     assert side_by_side([Call(str(i), work.threads) for i in range(2)], params) == [(3, "3")] * 2

@@ -1,0 +1,57 @@
+"""Answers that are written in a batch are those that are written alone."""
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    RecurrentGemmaConfig,
+    RecurrentGemmaForCausalLM,
+    RwkvConfig,
+    RwkvForCausalLM,
+)
+
+from tests.helpers.chats import tokenizer_of
+from versatune.evaluation.language_model import ConversationLM, language_model
+from versatune.evaluation.padding import reads_padding
+
+SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3}
+HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8}
+KINDS: dict[str, Any] = {
+    "llama": (LlamaForCausalLM, LlamaConfig, SIZES | HEADS | {"intermediate_size": 64}, False),
+    "rwkv": (RwkvForCausalLM, RwkvConfig, SIZES | {"attention_hidden_size": 32}, True),
+    "recurrent_gemma": (
+        RecurrentGemmaForCausalLM,
+        RecurrentGemmaConfig,
+        SIZES | HEADS | {"intermediate_size": 64, "lru_width": 32, "attention_window_size": 64},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_batch_writes_what_its_rows_write_alone(kind: str) -> None:
+    tokenizer = tokenizer_of("bytes", "chatml")
+    architecture, config, sizes, reads = KINDS[kind]
+    torch.manual_seed(0)
+    model = architecture(config(vocab_size=len(tokenizer), **sizes)).eval()
+    for weight in model.parameters():
+        weight.data *= 3.0
+    assert reads_padding(model) == reads
+    questions = ["why", "what is the law of the old river", "where is it", "who"]
+
+    def written(batch: int) -> list[str]:
+        lm = language_model(ConversationLM, model, tokenizer, batch, 64)
+        asked = [lm.apply_chat_template([{"role": "user", "content": q}]) for q in questions]
+        return lm.generate_until([request(text, n) for n, text in enumerate(asked)], True)
+
+    assert written(4) == written(1)
+
+
+def request(text: str, number: int) -> Any:
+    from lm_eval.api.instance import Instance
+
+    settings = {"until": ["\n\n\n"], "max_gen_toks": 6, "do_sample": False}
+    return Instance("generate_until", {}, (text, settings), number, ("task", number, 1))
