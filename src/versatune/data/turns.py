@@ -76,9 +76,7 @@ def _shown(template: Template, messages: Messages) -> Rendered:
     return Rendered(text, [template.ended(text, len(before), len(text))])
 
 
-def _behind_prompt(
-    template: "ChatTemplate", messages: Messages, prompt: str, text: str
-) -> Rendered:
+def _behind_prompt(template: Template, messages: Messages, prompt: str, text: str) -> Rendered:
     """The answer behind its prompt, where the template shows the turns before it differently once
     it is there (Mistral's shows a system turn in the prompt alone).
 
