@@ -3,7 +3,7 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
+STAGES = ("ingest", "probe", "mixture", "plan", "train", "evaluate", "report")
 """The stages of ``__default__``, in the order in which data flows."""
 
 
