@@ -22,8 +22,7 @@ def lines(forecast: Mapping[str, Any]) -> list[str]:
     """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
     chosen, strategies = forecast["strategy"], forecast["strategies"]
     said = [advice(forecast)]
-    if about := about_chosen(forecast):
-        said.append(about)
+    said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
         each = [f"{named(name)} {_valued(forecast, s)}" for name, s in strategies.items()]
         said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
@@ -39,6 +38,13 @@ def lines(forecast: Mapping[str, Any]) -> list[str]:
     ]
     said.append(f"Passes over the rows with {named(chosen)}: {', '.join(seen)}.")
     return [*said, takes(forecast)]
+
+
+def said(forecast: Mapping[str, Any]) -> list[str]:
+    """What the report says above the tables: the advice, the chosen strategy, what it took."""
+    about = about_chosen(forecast)
+    spoken = (advice(forecast), about, best_mix(forecast), takes(forecast))
+    return [*filter(None, spoken), *forecast["warnings"]]
 
 
 def advice(forecast: Mapping[str, Any]) -> str:
@@ -75,6 +81,15 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
     return "; ".join(parts) + "." if parts else None
 
 
+def best_mix(forecast: Mapping[str, Any]) -> str | None:
+    """The shares of the best static mix, to be written down as those of strategy ``custom``."""
+    if forecast["headroom"] is None:
+        return None
+    domains = forecast["strategies"][BEST]["domains"]
+    each = ", ".join(f"{name} {formats.number(d['weight'])}" for name, d in domains.items())
+    return f"The best static mix: {each}."
+
+
 def takes(forecast: Mapping[str, Any]) -> str:
     """Steps, tokens, time, memory and disk of the training."""
     training = forecast["training"]
@@ -88,9 +103,9 @@ def takes(forecast: Mapping[str, Any]) -> str:
     said = f"Training takes {', '.join(parts)}"
     if training["memory"] is not None:
         said += (
-            f"; {formats.gibibytes(sum(training['memory'].values()))} of memory on each device, "
-            f"which has {formats.gibibytes(training['device_bytes'])}, and "
-            f"{formats.gibibytes(training['disk'])} of disk"
+            f"; {formats.memory(sum(training['memory'].values()))} of memory on each device, "
+            f"which has {formats.memory(training['device_bytes'])}, and "
+            f"{formats.memory(training['disk'])} of disk"
         )
     spent = forecast["references_seconds"]
     return f"{said}." if spent is None else f"{said}. The references took {_took(spent, training)}."

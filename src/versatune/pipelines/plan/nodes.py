@@ -52,15 +52,15 @@ def make_forecast(
     if made["headroom"] is not None:
         parts = {"gain": "headroom", "low": "headroom_low", "high": "headroom_high"}
         tracking.log_metrics({f"forecast/{parts[k]}": v for k, v in made["headroom"].items()})
+    for line in words.lines(made):
+        logger.info("%s", line)
+    for warning in made["warnings"]:
+        logger.warning("%s", warning)
     return made
 
 
 def draw_forecast(forecast: dict[str, Any], domains: Domains) -> go.Figure:
-    """The forecast as a figure, and its few plain lines in the log."""
-    for line in words.lines(forecast):
-        logger.info("%s", line)
-    for warning in forecast["warnings"]:
-        logger.warning("%s", warning)
+    """The forecast as a figure."""
     drawn = figures.forecast(forecast, list(domains.active))
     tracking.log_figure(drawn, "figures/forecast.json")
     return drawn
