@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.evaluation.results import LOSS
 from versatune.reporting import formats, page
 
@@ -34,6 +35,19 @@ class Compared:
     setup: page.Setup
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """By the names used in the template."""
+    declared: DeclaredObjective = field(default_factory=DeclaredObjective)
+    """What training was to minimise, and so what the verdict is on."""
+
+    @property
+    def level(self) -> str:
+        """The measure of the declared objective."""
+        return "value" if self.declared.params.kind == "mean" else against.OBJECTIVE
+
+    @property
+    def lead(self) -> str:
+        """How a verdict on the objective begins."""
+        mean = self.declared.params.kind == "mean"
+        return "By held-out loss" if mean else f"By the {self.declared.words}"
 
     @property
     def few(self) -> bool:
@@ -107,7 +121,7 @@ def said(compared: Compared) -> page.Summary:
         verdicts = [r[s]["verdict"] for r in (on_target, on_others) for s in gains if s in r]
     else:
         right = compared.rows(against.ACCURACY, "relative_gain")
-        lines = _gained(gains.values())
+        lines = _gained(gains.values(), compared.declared)
         if right:
             lines.append(_headline("By accuracy", right.values(), baseline))
         verdicts = [row["verdict"] for row in (*gains.values(), *right.values())]
@@ -119,7 +133,8 @@ def said(compared: Compared) -> page.Summary:
         first = next((i for i, s in enumerate(judged) if s.startswith("expand")), 0)
         headline = lines.pop(first)
     else:
-        headline = _headline("By held-out loss", gains.values(), baseline)
+        headline = _headline(compared.lead, gains.values(), baseline)
+    lines += _beyond(compared)
     better, worse = "better" in verdicts, "worse" in verdicts
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
     name = (compared.setup.base_model or {}).get("name", "not named")
@@ -149,7 +164,25 @@ def _by_verdict(gains: Iterable[Row]) -> dict[str, list[str]]:
     return named
 
 
-def _gained(gains: Iterable[Row]) -> list[str]:
+def _beyond(compared: Compared) -> list[str]:
+    """Which strategies leave domains above their tolerance, and how many."""
+    rows = compared.rows(LOSS, against.BEYOND)
+    each = [
+        f"{strategy} {formats.number(row['value'], 0 if float(row['value']).is_integer() else 1)}"
+        for strategy, row in rows.items()
+        if row["value"]
+    ]
+    if not each:
+        return []
+    mean = ", mean over seeds" if compared.n_seeds > 1 else ""
+    rest = "; none elsewhere" if len(each) < len(rows) else ""
+    return [
+        f"Domains of {len(compared.domains)} that fell more than the tolerance "
+        f"({compared.declared.allowance}){mean}: {formats.comma(each)}{rest}."
+    ]
+
+
+def _gained(gains: Iterable[Row], declared: DeclaredObjective) -> list[str]:
     """A line for each strategy that differs from the baseline, and one for those that do not."""
     rows = list(gains)
     lines = []
@@ -159,7 +192,7 @@ def _gained(gains: Iterable[Row]) -> list[str]:
                 formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
             )
             lines.append(
-                f"{row['strategy']}: mean held-out loss {change} against {row['baseline']} "
+                f"{row['strategy']}: {declared.words} {change} against {row['baseline']} "
                 f"(95 % interval {low} to {high}), {row['verdict']}."
             )
     unclear = _by_verdict(rows).get("not distinguishable", [])
@@ -192,11 +225,19 @@ def overall(compared: Compared, metrics: Sequence[str]) -> Table:
     """A row a strategy: by each metric its mean over the domains, and its gain."""
     columns, rows = ["strategy"], dict[str, list[Cell]]()
     for metric in metrics:
-        columns += [NAMES[metric].lower(), f"gain over {compared.baseline}, %"]
+        level, name, form = "value", NAMES[metric].lower(), metric
+        if metric == LOSS and compared.level != "value":
+            level, name = compared.level, compared.declared.words
+            form = LOSS if compared.declared.params.kind == "weighted" else against.ACCURACY
+        columns += [name, f"gain over {compared.baseline}, %"]
         gains = compared.rows(metric, "relative_gain")
-        for strategy, row in compared.rows(metric, "value", against.ALL).items():
+        for strategy, row in compared.rows(metric, level, against.ALL).items():
             gain = _gain(gains[strategy], compared.few) if strategy in gains else NOTHING
-            rows.setdefault(strategy, []).extend((_level(row, metric), gain))
+            rows.setdefault(strategy, []).extend((_level(row, form), gain))
+    if over := compared.rows(LOSS, against.BEYOND):
+        columns.append("domains beyond the tolerance")
+        for strategy, row in over.items():
+            rows[strategy].append(Cell(row["value"], formats.number(row["value"], 1)))
     return Table("", columns, rows)
 
 

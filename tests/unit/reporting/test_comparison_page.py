@@ -51,7 +51,12 @@ def test_expansion_is_told_by_target_and_others() -> None:
     assert said.headline == (
         "expand gains more on medicine and keeps the others worse than uniform."
     )
-    assert len(said.details) == 1 and said.details[0].startswith("foster ")
+    assert len(said.details) == 2 and said.details[0].startswith("foster ")
+    # From 2.2: uniform ends at 2.4 with one seed, expand above on five domains with two.
+    assert said.details[1] == (
+        "Domains of 6 that fell more than the tolerance (0 %), mean over seeds: uniform 2 and "
+        "expand 3.3; none elsewhere."
+    )
     table = comparison.expansion(made(target="medicine"), LOSS)
     gain, versus, others, others_versus, _ = table.rows["expand"]
     # from 2.2 to 1.5, 1.7, 1.9; the five others to 2.1, 2.3, 2.5
@@ -131,6 +136,7 @@ def test_the_top_says_who_differs_and_names_the_rest() -> None:
         "foster",
         "Not distinguishable from uniform",
         "By accuracy no strategy can be told from uniform.",
+        "Domains of 6 that fell more than the tolerance (0 %), mean over seeds",
     ]
     assert said.details[1].endswith(": expand.") and said.mood == "bad"
 

@@ -15,6 +15,7 @@ from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
@@ -49,7 +50,8 @@ def plan_runs(
             raise VersatuneError(
                 f"compare.strategies.{label} needs reference losses, and references.mode is none."
             )
-    needing = [label for label, s in params.strategies.items() if s.needs_reference]
+    worst = train.changed(params.train).objective.kind == "worst"
+    needing = [label for label, s in params.strategies.items() if s.needs_reference or worst]
     for label in needing[:1]:
         of_first = _train_params(label, params.seeds[0], params, train)
         warn_of_other_rows(reference_losses, tokenized, of_first)
@@ -124,9 +126,12 @@ def collect_runs(
 
 
 def compare(
-    params: CompareParams, *tables: pd.DataFrame
+    params: CompareParams,
+    train: TrainParams,
+    reference_losses: dict[str, Any],
+    *tables: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All runs in one table, their mixtures' history in another, and the verdicts.
+    """All runs in one table, their mixtures' history in another, and the verdicts on the objective.
 
     ``tables``: the rows of each kind, then the histories of each kind.
     """
@@ -137,7 +142,10 @@ def compare(
         )
         for part in (tables[: len(KINDS)], tables[len(KINDS) :])
     )
-    summary = against.summarise(rows, params.baseline, params.target)
+    declared = DeclaredObjective(
+        train.changed(params.train).objective, reference_parts(reference_losses)
+    )
+    summary = against.summarise(rows, params.baseline, params.target, declared)
     for line in spoken(summary):
         logger.info(line)
     tracking.log_metrics(_headline(summary))

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from versatune import tracking
 from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
+from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.pipeline_registry import STAGES
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
@@ -129,6 +130,7 @@ def write_report(
             models=tables.mean_losses(evaluation),
             changed=changed_items,
             answers=answers,
+            declared=DeclaredObjective(train.objective, reference_parts(reference_losses)),
             forecast=forecast,
             made_for=train.fingerprint_fields(),
         ),
