@@ -136,6 +136,15 @@ def summarise(
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
 
 
+def headline(summary: pd.DataFrame) -> dict[str, float]:
+    """Measures over all domains, against the baseline, by name."""
+    found = summary[~summary["measure"].isin(["value", EACH])]
+    return {
+        f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
+        for row in found.to_dict("records")
+    }
+
+
 Series = dict[tuple[str, int], float]
 """(strategy, seed) -> number."""
 

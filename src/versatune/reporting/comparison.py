@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from versatune.evaluation import comparison as against
 from versatune.evaluation.objective import DeclaredObjective
 from versatune.evaluation.results import LOSS
-from versatune.reporting import formats, page
+from versatune.reporting import formats, objective, page
 
 NAMES = {LOSS: "Held-out loss", against.ACCURACY: "Accuracy"}
 UNITS = {LOSS: "nats per token", against.ACCURACY: "percentage points"}
@@ -37,17 +37,6 @@ class Compared:
     """By the names used in the template."""
     declared: DeclaredObjective = field(default_factory=DeclaredObjective)
     """What training was to minimise, and so what the verdict is on."""
-
-    @property
-    def level(self) -> str:
-        """The measure of the declared objective."""
-        return "value" if self.declared.params.kind == "mean" else against.OBJECTIVE
-
-    @property
-    def lead(self) -> str:
-        """How a verdict on the objective begins."""
-        mean = self.declared.params.kind == "mean"
-        return "By held-out loss" if mean else f"By the {self.declared.words}"
 
     @property
     def few(self) -> bool:
@@ -133,8 +122,9 @@ def said(compared: Compared) -> page.Summary:
         first = next((i for i, s in enumerate(judged) if s.startswith("expand")), 0)
         headline = lines.pop(first)
     else:
-        headline = _headline(compared.lead, gains.values(), baseline)
-    lines += _beyond(compared)
+        headline = _headline(objective.lead(compared.declared), gains.values(), baseline)
+    over = {s: row["value"] for s, row in compared.rows(LOSS, against.BEYOND).items()}
+    lines += objective.counts(over, compared.declared, len(compared.domains), compared.n_seeds)
     better, worse = "better" in verdicts, "worse" in verdicts
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
     name = (compared.setup.base_model or {}).get("name", "not named")
@@ -162,24 +152,6 @@ def _by_verdict(gains: Iterable[Row]) -> dict[str, list[str]]:
         if row["verdict"] is not None:
             named.setdefault(row["verdict"], []).append(str(row["strategy"]))
     return named
-
-
-def _beyond(compared: Compared) -> list[str]:
-    """Which strategies leave domains above their tolerance, and how many."""
-    rows = compared.rows(LOSS, against.BEYOND)
-    each = [
-        f"{strategy} {formats.number(row['value'], 0 if float(row['value']).is_integer() else 1)}"
-        for strategy, row in rows.items()
-        if row["value"]
-    ]
-    if not each:
-        return []
-    mean = ", mean over seeds" if compared.n_seeds > 1 else ""
-    rest = "; none elsewhere" if len(each) < len(rows) else ""
-    return [
-        f"Domains of {len(compared.domains)} that fell more than the tolerance "
-        f"({compared.declared.allowance}){mean}: {formats.comma(each)}{rest}."
-    ]
 
 
 def _gained(gains: Iterable[Row], declared: DeclaredObjective) -> list[str]:
@@ -225,19 +197,16 @@ def overall(compared: Compared, metrics: Sequence[str]) -> Table:
     """A row a strategy: by each metric its mean over the domains, and its gain."""
     columns, rows = ["strategy"], dict[str, list[Cell]]()
     for metric in metrics:
-        level, name, form = "value", NAMES[metric].lower(), metric
-        if metric == LOSS and compared.level != "value":
-            level, name = compared.level, compared.declared.words
-            form = LOSS if compared.declared.params.kind == "weighted" else against.ACCURACY
+        level, name, form = objective.column(compared.declared, metric, NAMES[metric].lower())
         columns += [name, f"gain over {compared.baseline}, %"]
         gains = compared.rows(metric, "relative_gain")
         for strategy, row in compared.rows(metric, level, against.ALL).items():
             gain = _gain(gains[strategy], compared.few) if strategy in gains else NOTHING
             rows.setdefault(strategy, []).extend((_level(row, form), gain))
-    if over := compared.rows(LOSS, against.BEYOND):
-        columns.append("domains beyond the tolerance")
-        for strategy, row in over.items():
-            rows[strategy].append(Cell(row["value"], formats.number(row["value"], 1)))
+    over = compared.rows(LOSS, against.BEYOND)
+    columns += ["domains beyond the tolerance"] if over else []
+    for strategy, row in over.items():
+        rows[strategy].append(Cell(row["value"], formats.number(row["value"], 1)))
     return Table("", columns, rows)
 
 

@@ -1,12 +1,15 @@
 """What became of the declared objective, in words."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pandas as pd
 
 from versatune.errors import VersatuneError
+from versatune.evaluation.comparison import ACCURACY, OBJECTIVE
 from versatune.evaluation.objective import DeclaredObjective, Z, change_stderrs
+from versatune.evaluation.results import LOSS
 from versatune.reporting import formats
 from versatune.reporting.page import Tile
 
@@ -87,6 +90,44 @@ def beyond(loss: pd.DataFrame, declared: DeclaredObjective) -> list[str]:
     rows = loss.set_index("domain")
     tuned = rows["tuned"] if "tuned" in rows else rows["base"] + rows["change"]
     return declared.beyond(_levels(tuned), _levels(rows["base"]), _levels(change_stderrs(rows)))
+
+
+def lead(declared: DeclaredObjective) -> str:
+    """How a verdict of a comparison begins."""
+    return "By held-out loss" if declared.params.kind == "mean" else f"By the {declared.words}"
+
+
+def column(declared: DeclaredObjective, metric: str, name: str) -> tuple[str, str, str]:
+    """What a comparison's column of levels shows: its measure, title, and whose format it has.
+
+    ``name``: the title of the mean, which it is but for other objectives than that.
+    """
+    if metric != LOSS or declared.params.kind == "mean":
+        return "value", name, metric
+    in_nats = declared.params.kind == "weighted"
+    return OBJECTIVE, declared.words, LOSS if in_nats else ACCURACY
+
+
+def counts(
+    over: Mapping[str, float], declared: DeclaredObjective, n_domains: int, n_seeds: int
+) -> list[str]:
+    """How many domains strategies leave above their tolerance; nothing where none does.
+
+    ``over``: by strategy, the mean over seeds.
+    """
+    each = [
+        f"{strategy} {formats.number(n, 0 if n == int(n) else 1)}"
+        for strategy, n in over.items()
+        if n
+    ]
+    if not each:
+        return []
+    mean = ", mean over seeds" if n_seeds > 1 else ""
+    rest = "; none elsewhere" if len(each) < len(over) else ""
+    return [
+        f"Domains of {n_domains} that fell more than the tolerance ({declared.allowance}){mean}: "
+        f"{formats.comma(each)}{rest}."
+    ]
 
 
 def _levels(column: pd.Series) -> dict[str, float]:

@@ -8,7 +8,9 @@ import pytest
 
 from tests.example_run import SIX, compared
 from versatune.evaluation.comparison import summarise
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.intervals import ratio_interval
+from versatune.mixing.config import ObjectiveParams
 from versatune.reporting import comparison, figures
 from versatune.reporting.page import Setup
 
@@ -25,7 +27,7 @@ def made(table: pd.DataFrame = TABLE, **changes: Any) -> comparison.Compared:
         "budget": "2 rounds of 2 steps each",
         "setup": Setup(base_model={"name": "tiny"}, command="kedro run --pipeline compare"),
     } | changes
-    summary = summarise(table, values["baseline"], values["target"])
+    summary = summarise(table, values["baseline"], values["target"], values.get("declared"))
     return comparison.Compared(summary=summary, **values)
 
 
@@ -139,6 +141,25 @@ def test_the_top_says_who_differs_and_names_the_rest() -> None:
         "Domains of 6 that fell more than the tolerance (0 %), mean over seeds",
     ]
     assert said.details[1].endswith(": expand.") and said.mood == "bad"
+
+
+def test_the_verdict_and_the_ranking_are_on_the_declared_objective() -> None:
+    """Only medicine counts, of which expand takes off 0.5 with every seed."""
+    weights = {domain: float(domain == "medicine") for domain in SIX}
+    params = ObjectiveParams(kind="weighted", weights=weights, tolerance=0.1)
+    compared = made(declared=DeclaredObjective(params))
+    said = comparison.said(compared)
+    assert said.headline == "By the weighted mean held-out loss expand is better than uniform."
+    # 0.5 of 2.0, 2.2 and 2.4
+    assert said.details[0].startswith("expand: weighted mean held-out loss −22.85 % against unif")
+    # Above 2.2 by more than a tenth: expand's five domains with the last seed alone.
+    assert said.details[-1] == (
+        "Domains of 6 that fell more than the tolerance (10 %), mean over seeds: expand 1.7; none "
+        "elsewhere."
+    )
+    table = comparison.overall(compared, [LOSS])
+    assert "weighted mean held-out loss" in table.columns
+    assert [row[0].value for row in table.rows.values()] == pytest.approx([2.2, 2.0, 1.7])
 
 
 def test_many_strategies_say_their_verdicts_by_colour() -> None:

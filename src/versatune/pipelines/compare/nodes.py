@@ -16,6 +16,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
+from versatune.evaluation.results import LOSS
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
@@ -146,16 +147,21 @@ def compare(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
     summary = against.summarise(rows, params.baseline, params.target, declared)
-    for line in spoken(summary):
+    for line in spoken(summary, declared):
         logger.info(line)
-    tracking.log_metrics(_headline(summary))
+    tracking.log_metrics(against.headline(summary))
     return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
 
 
-def spoken(summary: pd.DataFrame) -> list[str]:
+def spoken(summary: pd.DataFrame, declared: DeclaredObjective | None = None) -> list[str]:
     """The verdicts over all domains in words, a line a strategy and metric."""
+    named = declared is not None and declared.params.kind != "mean"
+    names = {LOSS: declared.words} if declared and named else {}
     found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [_spoken(row) for row in found.to_dict("records")]
+    return [
+        _spoken({**row, "metric": names.get(row["metric"], row["metric"])})
+        for row in found.to_dict("records")
+    ]
 
 
 def _spoken(row: Mapping[Any, Any]) -> str:
@@ -165,12 +171,3 @@ def _spoken(row: Mapping[Any, Any]) -> str:
         seeds = "1 seed" if n == 1 else f"{n} seeds"
         return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
     return f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
-
-
-def _headline(summary: pd.DataFrame) -> dict[str, float]:
-    """Measures over all domains, against the baseline, as MLflow metrics of the parent run."""
-    found = summary[~summary["measure"].isin(["value", against.EACH])]
-    return {
-        f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
-        for row in found.to_dict("records")
-    }

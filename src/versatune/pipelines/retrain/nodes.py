@@ -129,6 +129,7 @@ def measure(
 def decide(
     retrain_news: dict[str, Any],
     retrain_changes: pd.DataFrame,
+    train: TrainParams,
     params: RetrainParams,
     retrain_runs: Path,
 ) -> dict[str, Any]:
@@ -138,7 +139,7 @@ def decide(
         records = retrain_changes.to_dict("records")
         changes = [promotion.Change.model_validate(record) for record in records]
         tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
-        return promotion.judge(changes, params.promotion).model_dump()
+        return promotion.judge(changes, params.promotion, train.objective).model_dump()
 
     return dict(Diary(retrain_runs).result(retrain_news["night"], "verdict", make))
 

@@ -63,7 +63,10 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.decide,
-                ["retrain_news", "retrain_changes", "params:retrain", "retrain_runs"],
+                [
+                    *("retrain_news", "retrain_changes"),
+                    *("params:train", "params:retrain", "retrain_runs"),
+                ],
                 "retrain_verdict",
                 name="decide_promotion",
             ),
