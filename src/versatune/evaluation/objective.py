@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from versatune.evaluation.results import LOSS
 from versatune.mixing.config import InStderrs, ObjectiveParams
 from versatune.mixing.curves import points_of
 from versatune.mixing.objective import IN_WORDS, Objective, make_objective
@@ -37,6 +38,11 @@ class DeclaredObjective:
     def words(self) -> str:
         """What it is a number of."""
         return IN_WORDS[self.params.kind]
+
+    @property
+    def name(self) -> str:
+        """What a line of the log calls it: the losses' metric where it is their mean."""
+        return LOSS if self.params.kind == "mean" else self.words
 
     def of(self, base: ByDomain) -> Objective:
         """The objective for a base model with these losses.

@@ -10,6 +10,7 @@ from tests.unit.evaluation.test_comparison import BASE, LOSSES, line, table
 from versatune.evaluation.comparison import summarise
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs, reference_parts
 from versatune.mixing.config import ObjectiveParams
+from versatune.pipelines.compare.nodes import spoken
 
 
 def declared(parts: dict[str, float] | None = None, **params: Any) -> DeclaredObjective:
@@ -91,6 +92,8 @@ def test_a_comparison_is_ranked_and_judged_by_the_objective() -> None:
         summarise(table(LOSSES, BASE), "uniform"), measure="relative_gain", strategy="foster"
     )
     assert by_mean["verdict"] == "better"
+    judged = summarise(table(LOSSES, BASE), "uniform", declared=by_code)
+    assert spoken(judged, by_code.name)[0].startswith("foster, weighted mean held-out loss: +3.33%")
     level = line(
         summarise(table(LOSSES, BASE), "uniform", declared=by_code),
         measure="objective",

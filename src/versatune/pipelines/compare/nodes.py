@@ -147,21 +147,16 @@ def compare(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
     summary = against.summarise(rows, params.baseline, params.target, declared)
-    for line in spoken(summary, declared):
+    for line in spoken(summary, declared.name):
         logger.info(line)
     tracking.log_metrics(against.headline(summary))
     return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
 
 
-def spoken(summary: pd.DataFrame, declared: DeclaredObjective | None = None) -> list[str]:
+def spoken(summary: pd.DataFrame, loss: str = LOSS) -> list[str]:
     """The verdicts over all domains in words, a line a strategy and metric."""
-    named = declared is not None and declared.params.kind != "mean"
-    names = {LOSS: declared.words} if declared and named else {}
     found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [
-        _spoken({**row, "metric": names.get(row["metric"], row["metric"])})
-        for row in found.to_dict("records")
-    ]
+    return [_spoken(row) for row in found.replace({"metric": {LOSS: loss}}).to_dict("records")]
 
 
 def _spoken(row: Mapping[Any, Any]) -> str:
