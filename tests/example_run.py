@@ -140,6 +140,7 @@ def _forecast(domains: tuple[str, ...], base: np.ndarray, final: np.ndarray) -> 
         "advice": "A mix can gain 0.4 % (0.2 to 0.6 %) over equal shares at most: take uniform.",
         "strategies": {name: entry(gain) for name, gain in gains.items()},
         "strategy": "foster",
+        "targets": [],
         "missing": None,
         "base": dict(zip(domains, base.tolist(), strict=True)),
         "tolerance_broken": [domains[0]],

@@ -207,6 +207,27 @@ def test_a_chosen_fixed_mix_stands_beside_the_plain_one_of_its_name(
     assert made["strategy"] == "proportional (chosen)"
 
 
+def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
+    tmp_path: Path,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    base: dict[str, float],
+) -> None:
+    """Rows of code make the others forget, and the target's share starts at 0.7."""
+    harmful = law([[0.1, 0.0, -0.1], [0.0, 0.1, -0.1], [0.0, 0.0, 0.1]])
+    made, _ = run(
+        tmp_path, tiny_store, tiny_checkpoint, references_of(harmful, base), {}, REFERENCES,
+        strategy={"name": "expand", "target": "coding", "rule": "constrained",
+                  "law": {"explore": 0.0}},
+        rounds=1, steps_per_round=20,
+    )  # fmt: skip
+    assert made["targets"] == ["code"] and made["strategy"] == "expand"
+    code = made["strategies"]["expand"]["domains"]["code"]
+    assert code["weight"] == pytest.approx(0.7) and code["loss"] < base["code"]
+    assert made["tolerance_broken"] == ["law", "medicine"]
+    assert made["training"]["seconds"] is None and made["references_seconds"] is None
+
+
 def test_the_default_pipeline_trains_when_the_forecast_is_there() -> None:
     configure_project("versatune")
     nodes = {node.name: node for node in pipelines["__default__"].nodes}

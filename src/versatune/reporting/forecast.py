@@ -50,7 +50,11 @@ def said(forecast: Mapping[str, Any]) -> list[str]:
 def advice(forecast: Mapping[str, Any]) -> str:
     """The sentence on what a mix can gain, or why there is none and what to do."""
     if forecast["missing"] is None:
-        return str(forecast["advice"])
+        told = str(forecast["advice"])
+        if not forecast["targets"]:
+            return told
+        aim = formats.comma(forecast["targets"])
+        return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
     return (
         f"No forecast: {forecast['missing']}, so nothing says what a share of a domain does to the "
         "others, nor what a mix can gain. uniform and proportional go without; references.mode: "
@@ -64,8 +68,8 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
     entry = forecast["strategies"][chosen]
     if forecast["headroom"] is None:
         return None
-    parts = []
-    if chosen != "uniform":
+    parts = [_on_target(forecast, name) for name in forecast["targets"]]
+    if not parts and chosen != "uniform":
         gain = entry["gain"]
         how = "as good as" if abs(gain) < TIE else "better than" if gain > 0 else "worse than"
         by = "" if abs(gain) < TIE else f"{formats.percent(abs(gain))} "
@@ -79,6 +83,18 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
             f"the tolerance ({formats.comma(over)})"
         )
     return "; ".join(parts) + "." if parts else None
+
+
+def _on_target(forecast: Mapping[str, Any], name: str) -> str:
+    first = forecast["base"][name]
+    entry = forecast["strategies"][forecast["strategy"]]["domains"][name]
+    change, low, high = (
+        formats.percent(entry[key] / first - 1, signed=True) for key in ("loss", "low", "high")
+    )
+    return (
+        f"{named(forecast['strategy'])} is forecast to change the held-out loss of {name} by "
+        f"{change} ({low} to {high})"
+    )
 
 
 def best_mix(forecast: Mapping[str, Any]) -> str | None:

@@ -112,6 +112,7 @@ def plan(
     return {
         **told,
         "strategy": chosen,
+        "targets": _targets(train.strategy),
         "missing": missing,
         "base": dict(zip(domains, loss.tolist(), strict=True)),
         "tolerance_broken": _broken(told, train, domains, loss, context.reference_loss, chosen),
@@ -250,9 +251,15 @@ def _broken(
         return None
     objective = make_objective(train.objective, tuple(domains), loss, reference)
     ends = np.array([told["strategies"][chosen]["domains"][name]["loss"] for name in domains])
-    targets = train.strategy.targets if isinstance(train.strategy, ExpandParams) else ()
     over = zip(domains, objective.excess(ends) > 0, strict=True)
-    return [name for name, beyond in over if beyond and name not in map(canonical, targets)]
+    return [name for name, beyond in over if beyond and name not in _targets(train.strategy)]
+
+
+def _targets(strategy: StrategyParams) -> list[str]:
+    """The domains that the strategy is to raise, where it is not all of them."""
+    if not isinstance(strategy, ExpandParams):
+        return []
+    return [canonical(name) for name in strategy.targets]
 
 
 def _training(

@@ -37,6 +37,16 @@ def test_the_chosen_strategy_is_set_against_equal_shares(
     assert said.endswith("1 of 6 domains is forecast to end above the tolerance (law).")
 
 
+def test_where_one_domain_is_the_aim_it_is_told_what_that_one_gains() -> None:
+    made = with_chosen(gain=-0.2) | {"targets": ["code"], "base": {**MADE["base"], "code": 2.0}}
+    made["strategies"]["foster"]["domains"]["code"] |= {"loss": 1.5, "low": 1.4, "high": 1.7}
+    said = forecast.about_chosen(made)
+    assert said is not None and said.startswith(
+        "foster is forecast to change the held-out loss of code by −25.0 % (−30.0 % to −15.0 %); "
+    )
+    assert forecast.advice(made).startswith("The aim is code. If it were all domains: a mix can")
+
+
 def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
     said = forecast.lines(MADE)
     assert said[0] == MADE["advice"]
