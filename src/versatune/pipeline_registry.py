@@ -3,12 +3,13 @@
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-from versatune.pipelines import ingest
+from versatune.pipelines import ingest, train
 from versatune.pipelines.stages import STAGES
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every pipeline by name; ``__default__`` joins the stages from ingest to report.
+    """Every pipeline by name; ``__default__`` joins the stages from ingest to report, and trains
+    when the forecast has been made.
 
     A stage's nodes carry its name as namespace, by which kedro-viz folds them into one box.
     """
@@ -16,9 +17,10 @@ def register_pipelines() -> dict[str, Pipeline]:
     for stage in (*STAGES, "retrain"):
         if stage in pipelines:
             pipelines[stage] = folded(pipelines[stage], stage)
-    pipelines["__default__"] = sum(
-        (pipelines[stage] for stage in STAGES if stage in pipelines), Pipeline([])
-    )
+    joined = {stage: pipelines[stage] for stage in STAGES if stage in pipelines}
+    if {"plan", "train"} <= set(joined):
+        joined["train"] = folded(train.create_pipeline(after_forecast=True), "train")
+    pipelines["__default__"] = sum(joined.values(), Pipeline([]))
     if "retrain" in pipelines:
         # Kedro may have looked for the asked pipeline alone: ingest is made here.
         pipelines["retrain"] += folded(ingest.create_pipeline(), "ingest").to_outputs("base_model")

@@ -46,6 +46,7 @@ def test_every_contracted_file_is_there(finished: Path) -> None:
         "04_feature/knowledge_distribution.json",
         "04_feature/reference_losses.json",
         "05_model_input/initial_mixture.json",
+        "05_model_input/forecast.json",
         "07_model_output/mixture_history.parquet",
         "06_models/trained/manifest.json",
         "06_models/trained/model.safetensors",
@@ -102,6 +103,10 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert len({m.step for m in history}) > 1
     names = [f.path for f in client.list_artifacts(run.info.run_id)]
     assert "report.html" in names
+    assert run.data.metrics["forecast/headroom_low"] <= run.data.metrics["forecast/headroom"]
+    assert 0 <= run.data.metrics["forecast/outcomes_inside"] <= 1
+    figures = [f.path for f in client.list_artifacts(run.info.run_id, "figures")]
+    assert {"figures/forecast.json", "figures/forecast_and_outcome.json"} <= set(figures)
     for tag in ("data_fingerprint", "base_model", "model.uri", "strategy", "versatune.version"):
         assert run.data.tags.get(tag), tag
     head = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 
 from tests.helpers.support import environment
 from versatune.pipelines.report.pipeline import FIGURES
+from versatune.pipelines.stages import STAGES
 
 pytestmark = pytest.mark.slow
 
@@ -48,14 +49,14 @@ def test_layers_are_shown_in_the_order_in_which_data_flows(graph: dict[str, Any]
 
 def test_every_pipeline_is_there_and_every_dataset_has_a_layer(graph: dict[str, Any]) -> None:
     names = {pipeline["id"] for pipeline in graph["pipelines"]}
-    stages = {"ingest", "probe", "mixture", "train", "evaluate", "report", "compare", "retrain"}
+    stages = {*STAGES, "compare", "retrain"}
     assert {"__default__", *stages} <= names
     assert all(node["layer"] for node in graph["nodes"] if node["type"] == "data")
     assert any(node["type"] == "parameters" for node in graph["nodes"])
 
 
 def test_stages_are_folded_into_boxes(graph: dict[str, Any], site: Path) -> None:
-    stages = {"ingest", "probe", "mixture", "train", "evaluate", "report"}
+    stages = set(STAGES)
     assert stages <= set(graph["modular_pipelines"])
     retrain = json.loads((site / "api" / "pipelines" / "retrain").read_text())
     assert {"ingest", "retrain"} <= set(retrain["modular_pipelines"])

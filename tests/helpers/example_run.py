@@ -72,6 +72,7 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
                 for j, d in enumerate(domains)
             },
         },
+        "forecast": _forecast(domains, base, base * gain),
         "evaluation": evaluation,
         "forgetting": _forgetting(evaluation),
         "knowledge_distribution": _knowledge(domains, start, rng),
@@ -101,6 +102,63 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
             "path": "data/06_models/base",
             "fingerprint": "0123456789abcdef",
         },
+    }
+
+
+def _forecast(domains: tuple[str, ...], base: np.ndarray, final: np.ndarray) -> dict[str, Any]:
+    """What came is what was forecast, but for domain 1, which ends far below its interval."""
+    k = len(domains)
+    ends = np.where(np.arange(k) == 1, 1.2 * final, final)
+
+    def entry(better: float) -> dict[str, Any]:
+        mean = float(ends.mean()) * (1 - better)
+        return {
+            "objective": mean,
+            "objective_low": mean - 0.05,
+            "objective_high": mean + 0.05,
+            "gain": better,
+            "gain_low": better - 0.002,
+            "gain_high": better + 0.002,
+            "within_tolerance": False,
+            "domains": {
+                d: {
+                    "weight": 1 / k,
+                    "loss": float(ends[j]),
+                    "low": float(ends[j]) - 0.04,
+                    "high": float(ends[j]) + 0.04,
+                    "passes": 1.5 + j,
+                }
+                for j, d in enumerate(domains)
+            },
+        }
+
+    gains = {"uniform": 0.0, "proportional": -0.01, "foster": 0.0, "best": 0.004}
+    return {
+        "objective": "mean",
+        "learning": 100.0,
+        "headroom": {"gain": 0.004, "low": 0.002, "high": 0.006},
+        "advice": "A mix can gain 0.4 % (0.2 to 0.6 %) over equal shares at most: take uniform.",
+        "strategies": {name: entry(gain) for name, gain in gains.items()},
+        "strategy": "foster",
+        "targets": [],
+        "missing": None,
+        "base": dict(zip(domains, base.tolist(), strict=True)),
+        "tolerance_broken": [domains[0]],
+        "training": {
+            "steps": 200,
+            "tokens": 80_000,
+            "supervised_tokens": 40_000,
+            "seconds": 40.0,
+            "tokens_per_second": 2_000.0,
+            "measured_on": "the reference runs",
+            "flops": 1e12,
+            "memory": {"weights": 2**30, "logits": 2**20},
+            "disk": 3 * 2**30,
+            "device_bytes": 16 * 2**30,
+        },
+        "references_seconds": 4.0,
+        "warnings": [],
+        "made_for": {"rounds": 8, "seed": 0},
     }
 
 

@@ -1,12 +1,17 @@
-"""The references stage as its nodes run it, without a catalog."""
+"""The references stage as its nodes run it, without a catalog; and references of a known world."""
 
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import FolderRef
+import numpy as np
+
+from versatune.artifacts import FolderRef, write_json
+from versatune.mixing.forecast import follow
+from versatune.mixing.law import Law
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import reference
 from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.job import HISTORY
 from versatune.work import make_folder
 
 
@@ -20,3 +25,37 @@ def measure_references(
         for name, piece in reference.reference_runs(store, rows, base, params, train).items()
     }
     return reference.reference_losses(store, rows, base, params, train, runs)
+
+
+def references_of(law: Law, base: dict[str, float], noise: float = 0.02) -> dict[str, Any]:
+    """``reference_losses`` of a world in which losses go as ``law`` says, from losses ``base``."""
+    names, first = list(base), np.array(list(base.values()))
+    domains = {}
+    for j, name in enumerate(names):
+        alone = np.eye(len(names))[j]
+        curve = [
+            {
+                "step": 5 * n,
+                "learning": 5.0 * n,
+                "losses": dict(zip(names, follow(law, first, [(alone, 5.0 * n)]), strict=True)),
+                "stderrs": dict.fromkeys(names, noise) if n else {},
+            }
+            for n in range(5)
+        ]
+        reached = curve[-1]["losses"][name]  # type: ignore[index]
+        domains[name] = {"nats_per_token": float(reached), "step": 20, "curve": curve}
+    return {"mode": "measure", "rows_per_domain": None, "domains": domains}
+
+
+def made_up_run(folder: Path, seconds: float) -> FolderRef:
+    """A reference run: a measurement of 1 s, then two rounds of 100 tokens in ``seconds`` each,
+    0.5 s of it measuring; the rows of two domains are noted for each round."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"round": r, "seconds": seconds if r else 1.0, "measurement_seconds": 0.5 if r else 1.0}
+        | {"tokens_per_second": 100 / seconds if r else 0.0}
+        for r in (0, 1, 2)
+        for _ in range(2)
+    ]
+    write_json(folder / HISTORY, {"rows": rows})
+    return FolderRef(path=folder, fingerprint="f", facts={})

@@ -15,6 +15,7 @@ from versatune.pipelines.report import create_pipeline
 from versatune.pipelines.report.nodes import read_timings
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES
+from versatune.reporting import figures
 from versatune.reporting.timings import begin, note
 from versatune.training.config import TrainParams
 
@@ -30,7 +31,8 @@ def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> No
     begin(timings, "1", "kedro run")
     note(timings, "1", "ingest.clean_domains", 12.5, kept=False)
     made = artifacts()
-    figures = {
+    ahead = figures.forecast(made["forecast"], SIX)
+    figure_entries = {
         f"figure_{name}": JSONDataset(filepath=str(tmp_path / f"{name}.json")) for name in FIGURES
     }
     values = {
@@ -41,12 +43,15 @@ def test_a_slice_run_draws_the_figures_and_writes_the_page(tmp_path: Path) -> No
         ),
         "params:base_model": BaseModelParams(kind="pretrain"),
         "params:train": TrainParams(unit="supervised_tokens"),
+        "figure_forecast": ahead,
         "params:report": ReportParams(timings=timings, samples=12),
     }
-    catalog = DataCatalog({**{n: MemoryDataset(v) for n, v in values.items()}, **figures})
+    catalog = DataCatalog({**{n: MemoryDataset(v) for n, v in values.items()}, **figure_entries})
     outputs = SequentialRunner().run(create_pipeline(), catalog)
     page = outputs["report"].load()
-    assert page.count('class="plot"') == len(FIGURES)
+    assert page.count('class="plot"') == len(FIGURES) + 1  # and that of the plan pipeline
+    assert "5 of 6 outcomes lie within the forecast&#39;s 90 % interval: medicine ended l" in page
+    assert "The forecast was made with other values of train." in page
     assert "clean_domains" in page and "12 s" in page
     assert all((tmp_path / f"{name}.json").is_file() for name in FIGURES)
     drawn = catalog.load("figure_shares")

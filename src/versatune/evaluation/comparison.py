@@ -14,6 +14,7 @@ from versatune.evaluation.forgetting import (
     mean_relative_gain,
     verdict,
 )
+from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.intervals import (
     mean_stderr,
@@ -54,6 +55,9 @@ ALL = "all"
 EACH = "gain_over_each"
 """The measure that sets every strategy against every other."""
 
+OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
+"""The measures of the declared objective, and of domains above their tolerance."""
+
 Scores = dict[tuple[str, int], dict[str, float]]
 """(strategy, seed) -> domain -> number."""
 
@@ -77,8 +81,16 @@ def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scor
     return result
 
 
-def summarise(comparison: pd.DataFrame, baseline: str, target: str | None = None) -> pd.DataFrame:
+def summarise(
+    comparison: pd.DataFrame,
+    baseline: str,
+    target: str | None = None,
+    declared: DeclaredObjective | None = None,
+) -> pd.DataFrame:
     """The ``comparison_summary`` table.
+
+    ``declared``: what training was to minimise (None: the mean loss). The gains, which are what
+    strategies are ranked and judged by, are gains in it; those in accuracy are of the mean.
 
     Measures, for held-out loss and for accuracy where it was measured:
 
@@ -86,6 +98,8 @@ def summarise(comparison: pd.DataFrame, baseline: str, target: str | None = None
     - ``relative_gain``: of the mean over domains over the baseline's, seed by seed (for losses
       the relative fall); its ``value`` is the paper's mean relative gain;
     - ``gain_over_each``: the same over every other strategy in turn, which is its ``baseline``;
+    - ``objective``: its value, where that is not the mean of the losses;
+    - ``beyond_tolerance``: how many domains end above the tolerance by more than noise;
     - with ``target``: ``target_gain`` and ``others_change`` since the base (for losses the fall
       counts as gain), and ``less_degradation`` than the baseline's: a ratio of means over seeds,
       whose interval is Fieller's (:func:`ratio_interval`), from :data:`MIN_SEEDS` on.
@@ -93,23 +107,42 @@ def summarise(comparison: pd.DataFrame, baseline: str, target: str | None = None
     Only seeds that both have are paired.
     """
     rows: list[dict[str, Any]] = []
+    declared = declared or DeclaredObjective()
     for metric in (LOSS, ACCURACY):
         found = scores(comparison, metric)
         base = scores(comparison, metric, "base")
         strategies = list(dict.fromkeys(strategy for strategy, _ in found))
         measures = list(_measures(metric, found, base, target))
+        levels = {key: _mean(by_domain) for key, by_domain in found.items()}
+        in_points = metric == LOSS and declared.params.kind == "worst"
+        if metric == LOSS and found:
+            errors = _stderrs(comparison)
+            levels = {key: declared.value(v, base[key]) for key, v in found.items()}
+            if declared.params.kind != "mean":
+                measures.append((OBJECTIVE, ALL, levels))
+            over = {key: declared.beyond(v, base[key], errors[key]) for key, v in found.items()}
+            measures.append((BEYOND, ALL, {key: float(len(names)) for key, names in over.items()}))
         for measure, domain, values in measures:
             for strategy in strategies:
                 row = _paired(values, strategy, baseline, _falls(metric, measure))
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
-        rows += _relative_gains(metric, found, strategies, baseline)
+        rows += _relative_gains(metric, levels, strategies, baseline, in_points)
         for other in strategies:
-            gains_over = _relative_gains(metric, found, strategies, other)
+            gains_over = _relative_gains(metric, levels, strategies, other, in_points)
             rows += [row | {"measure": EACH} for row in gains_over]
         others = [values for measure, _, values in measures if measure == "others_change"]
         rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline)
     return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+
+
+def headline(summary: pd.DataFrame) -> dict[str, float]:
+    """Measures over all domains, against the baseline, by name."""
+    found = summary[~summary["measure"].isin(["value", EACH])]
+    return {
+        f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
+        for row in found.to_dict("records")
+    }
 
 
 Series = dict[tuple[str, int], float]
@@ -137,7 +170,13 @@ def gains(metric: str, after: Mapping[str, float], before: Mapping[str, float]) 
 
 def _falls(metric: str, measure: str) -> bool:
     """Whether less is better."""
-    return metric == LOSS and measure == "value"
+    return metric == LOSS and measure in ("value", OBJECTIVE, BEYOND)
+
+
+def _stderrs(comparison: pd.DataFrame) -> Scores:
+    """Standard errors of ln(loss / base's), paired by row."""
+    errors = change_stderrs(comparison, "change_low", "change_high")
+    return scores(comparison.assign(change_stderr=errors), LOSS, "change_stderr")
 
 
 def _mean(values: Mapping[str, float]) -> float:
@@ -186,24 +225,31 @@ def _over_seeds(mean: float, stderr: float, n: int) -> tuple[float, float]:
 
 
 def _relative_gains(
-    metric: str, found: Scores, strategies: Sequence[str], baseline: str
+    metric: str, levels: Series, strategies: Sequence[str], baseline: str, in_points: bool
 ) -> Iterator[dict[str, Any]]:
+    """``levels``: what is compared; a falling loss is a gain. ``in_points``: gains are differences,
+    since the levels are relative gaps already."""
     sign = -1 if metric == LOSS else 1
-    means = {key: _mean(by_domain) for key, by_domain in found.items()}
     for strategy in strategies:
-        seeds = [s for name, s in means if name == strategy and means.get((baseline, s), 0) > 0]
+        theirs_of = {s: v for (name, s), v in levels.items() if name == baseline}
+        seeds = [
+            s
+            for name, s in levels
+            if name == strategy and s in theirs_of and (in_points or theirs_of[s] > 0)
+        ]
         if strategy == baseline or not seeds:
             continue
-        mine = [means[strategy, s] for s in seeds]
-        theirs = [means[baseline, s] for s in seeds]
-        each = sign * (np.array(mine) - np.array(theirs)) / np.array(theirs)
+        mine = np.array([levels[strategy, s] for s in seeds])
+        theirs = np.array([theirs_of[s] for s in seeds])
+        each = sign * (mine - theirs) / (1.0 if in_points else theirs)
+        value = each.mean() if in_points else sign * mean_relative_gain(mine, theirs)
         yield {
             "metric": metric,
             "measure": "relative_gain",
             "domain": ALL,
             "strategy": strategy,
             "baseline": baseline,
-            "value": sign * mean_relative_gain(mine, theirs),
+            "value": float(value),
             **_as_value(difference_row(each, lower_is_better=False)),
         }
 

@@ -38,7 +38,7 @@ it is the interval of ``relative``, which ends above -1; ``relative``: change / 
 ``became_wrong``: share of all items that were right and are wrong now."""
 
 
-def mean_relative_gain(values: Sequence[float], baseline: Sequence[float]) -> float:
+def mean_relative_gain(values: Sequence[float] | Array, baseline: Sequence[float] | Array) -> float:
     """mean_i (v_i - b_i) / b_i: how the paper makes its headline (method section 2).
 
     Raises ValueError on lengths that differ, none, or a baseline that is not positive.

@@ -41,12 +41,10 @@ class Headroom:
     @property
     def advice(self) -> str:
         """What to do about it."""
-        numbers = (
-            f"{100 * self.gain:.1f} % ({100 * self.low:.1f} to {100 * self.high:.1f} %) over equal "
-            "shares"
-        )
+        gain, low, high = (round(100 * part, 1) + 0.0 for part in (self.gain, self.low, self.high))
+        numbers = f"{gain:.1f} % ({low:.1f} to {high:.1f} %) over equal shares"
         if self.high < WORTH:
-            return f"A mix can gain {numbers} at most: take uniform; steering can't pay here."
+            return f"A mix can gain {numbers} at most: take uniform and skip the references."
         if self.low > WORTH:
             return f"A mix can gain {numbers}: take mixing_law, starting from these slopes."
         return (
@@ -116,23 +114,31 @@ def forecast(
     objective: Objective,
     paths: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """The content of forecast.json: by path each domain's end with its interval, and the headroom.
+    """The part of forecast.json that the law tells: by path where it ends, and the headroom.
 
     ``loss``: the base model's losses (k,). All paths should spend the same learning amount; that
-    of the first is taken for the best static mix, which is added as ``best``.
+    of the first is taken for the best static mix, which is added as ``best``. ``gain`` is over
+    equal shares, in parts of their objective.
     """
     learning = float(sum(part for _, part in next(iter(paths.values()))))
     room = headroom(law, loss, learning, objective)
+    uniform = [(np.full(loss.size, 1 / loss.size), learning)]
+    equal = objective.value(follow(law, loss, uniform))
+    equals = np.array([objective.value(e) for e in simulated(law, loss, uniform)])
     strategies = {}
     for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
         end = follow(law, loss, path)
         ends = simulated(law, loss, path)
         low, high = np.quantile(ends, INTERVAL, axis=0)
-        values = [objective.value(e) for e in ends]
+        values = np.array([objective.value(e) for e in ends])
+        gains = np.quantile((equals - values) / np.abs(equals), INTERVAL)
         strategies[name] = {
             "objective": objective.value(end),
             "objective_low": float(np.quantile(values, INTERVAL[0])),
             "objective_high": float(np.quantile(values, INTERVAL[1])),
+            "gain": (equal - objective.value(end)) / abs(equal),
+            "gain_low": float(gains[0]),
+            "gain_high": float(gains[1]),
             "within_tolerance": objective.meets_tolerance(end),
             "domains": {
                 domain: {

@@ -17,6 +17,14 @@ from versatune.mixing.shares import Array, like, losses, normalised, vector
 SOFT = 0.02
 """How far below the largest of the ratios l / r another still counts in the smooth maximum."""
 
+IN_WORDS: dict[Kind, str] = {
+    "mean": "mean held-out loss",
+    "relative": "mean held-out loss as a part of the base model's",
+    "worst": "largest gap to the references",
+    "weighted": "weighted mean held-out loss",
+}
+"""What each kind of objective is a number of."""
+
 ONE_SIDED = 1.6448536269514722
 """The 95 % point of the normal distribution: a rise beyond so many standard errors is real."""
 

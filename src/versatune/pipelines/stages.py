@@ -1,4 +1,4 @@
 """The stages of ``__default__``."""
 
-STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report")
+STAGES = ("ingest", "probe", "mixture", "plan", "train", "evaluate", "report")
 """In the order in which data flows."""

@@ -8,8 +8,9 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.evaluation.results import LOSS
-from versatune.reporting import formats, page
+from versatune.reporting import formats, objective, page
 
 NAMES = {LOSS: "Held-out loss", against.ACCURACY: "Accuracy"}
 UNITS = {LOSS: "nats per token", against.ACCURACY: "percentage points"}
@@ -34,6 +35,8 @@ class Compared:
     setup: page.Setup
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """By the names used in the template."""
+    declared: DeclaredObjective = field(default_factory=DeclaredObjective)
+    """What training was to minimise, and so what the verdict is on."""
 
     @property
     def few(self) -> bool:
@@ -107,7 +110,7 @@ def said(compared: Compared) -> page.Summary:
         verdicts = [r[s]["verdict"] for r in (on_target, on_others) for s in gains if s in r]
     else:
         right = compared.rows(against.ACCURACY, "relative_gain")
-        lines = _gained(gains.values())
+        lines = _gained(gains.values(), compared.declared)
         if right:
             lines.append(_headline("By accuracy", right.values(), baseline))
         verdicts = [row["verdict"] for row in (*gains.values(), *right.values())]
@@ -119,7 +122,9 @@ def said(compared: Compared) -> page.Summary:
         first = next((i for i, s in enumerate(judged) if s.startswith("expand")), 0)
         headline = lines.pop(first)
     else:
-        headline = _headline("By held-out loss", gains.values(), baseline)
+        headline = _headline(objective.lead(compared.declared), gains.values(), baseline)
+    over = {s: row["value"] for s, row in compared.rows(LOSS, against.BEYOND).items()}
+    lines += objective.counts(over, compared.declared, len(compared.domains), compared.n_seeds)
     better, worse = "better" in verdicts, "worse" in verdicts
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
     name = (compared.setup.base_model or {}).get("name", "not named")
@@ -149,7 +154,7 @@ def _by_verdict(gains: Iterable[Row]) -> dict[str, list[str]]:
     return named
 
 
-def _gained(gains: Iterable[Row]) -> list[str]:
+def _gained(gains: Iterable[Row], declared: DeclaredObjective) -> list[str]:
     """A line for each strategy that differs from the baseline, and one for those that do not."""
     rows = list(gains)
     lines = []
@@ -159,7 +164,7 @@ def _gained(gains: Iterable[Row]) -> list[str]:
                 formats.percent(-row[key], 2, signed=True) for key in ("value", "high", "low")
             )
             lines.append(
-                f"{row['strategy']}: mean held-out loss {change} against {row['baseline']} "
+                f"{row['strategy']}: {declared.words} {change} against {row['baseline']} "
                 f"(95 % interval {low} to {high}), {row['verdict']}."
             )
     unclear = _by_verdict(rows).get("not distinguishable", [])
@@ -192,11 +197,16 @@ def overall(compared: Compared, metrics: Sequence[str]) -> Table:
     """A row a strategy: by each metric its mean over the domains, and its gain."""
     columns, rows = ["strategy"], dict[str, list[Cell]]()
     for metric in metrics:
-        columns += [NAMES[metric].lower(), f"gain over {compared.baseline}, %"]
+        level, name, form = objective.column(compared.declared, metric, NAMES[metric].lower())
+        columns += [name, f"gain over {compared.baseline}, %"]
         gains = compared.rows(metric, "relative_gain")
-        for strategy, row in compared.rows(metric, "value", against.ALL).items():
+        for strategy, row in compared.rows(metric, level, against.ALL).items():
             gain = _gain(gains[strategy], compared.few) if strategy in gains else NOTHING
-            rows.setdefault(strategy, []).extend((_level(row, metric), gain))
+            rows.setdefault(strategy, []).extend((_level(row, form), gain))
+    over = compared.rows(LOSS, against.BEYOND)
+    columns += ["domains beyond the tolerance"] if over else []
+    for strategy, row in over.items():
+        rows[strategy].append(Cell(row["value"], formats.number(row["value"], 1)))
     return Table("", columns, rows)
 
 

@@ -40,6 +40,13 @@ def gibibytes(value: Any) -> str:
     return "–" if not finite(value) else f"{float(value) / 2**30:.2f} GiB"
 
 
+def memory(value: Any) -> str:
+    """Bytes as GiB, or as MiB where it is little."""
+    if not finite(value) or float(value) >= 2**30 / 10:
+        return gibibytes(value)
+    return f"{float(value) / 2**20:.1f} MiB"
+
+
 def duration(seconds: Any) -> str:
     """Seconds in the unit a person would say."""
     if not finite(seconds):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pandas as pd
 
+from versatune.reporting import forecast as ahead
 from versatune.reporting import page, summary, tables
 from versatune.reporting.report_inputs import Artifacts
 
@@ -18,6 +19,9 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     ``examples``: how many places (file:line) to show of each kind of rejected row.
     """
     accuracies = tables.only_accuracies(artifacts.results)
+    losses = tables.only_losses(artifacts.results)
+    came = ahead.outcome(artifacts.forecast, artifacts.history, losses)
+    changed = ahead.stale(artifacts.forecast, artifacts.made_for) if artifacts.made_for else []
     return page.write(
         "report.html",
         kind="report",
@@ -37,7 +41,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         ),
         figures=artifacts.figures,
         a=artifacts,
-        losses=page.records(tables.only_losses(artifacts.results)),
+        losses=page.records(losses),
         accuracies=page.records(accuracies),
         own_names=bool(len(accuracies)) and (accuracies["task"] != accuracies["domain"]).any(),
         log=page.records(tables.round_log(artifacts.history)),
@@ -49,6 +53,11 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         time=tables.time_spent(artifacts.timings),
         stopped=tables.stopped_improving(artifacts.history),
         changed=page.records(tables.some_changes(artifacts.changed, CHANGES)),
+        forecast=None if artifacts.forecast is None else ahead.said(artifacts.forecast),
+        stale=ahead.stale_sentence(changed),
+        mixes=page.records(pd.DataFrame(ahead.strategy_rows(artifacts.forecast))),
+        came=page.records(came),
+        came_said=ahead.outcome_sentence(came),
         answers=page.records(artifacts.answers if artifacts.answers is not None else tables.NONE),
     )
 

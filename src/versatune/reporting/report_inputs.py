@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.mixing.config import StrategyParams
 
 
@@ -45,3 +46,9 @@ class Artifacts:
     """The ``changed_items`` table."""
     answers: pd.DataFrame | None = None
     """The ``answers`` table."""
+    declared: DeclaredObjective = field(default_factory=DeclaredObjective)
+    """What training was to minimise."""
+    forecast: Mapping[str, Any] | None = None
+    """The content of forecast.json."""
+    made_for: Mapping[str, Any] = field(default_factory=dict)
+    """The parameters of training that decide its result, to see whether the forecast is of them."""

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from versatune.evaluation.config import BASE, TUNED
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.mixing.origins import follows_probe, shares_in_words, start_in_words
-from versatune.reporting import formats, tables
+from versatune.reporting import formats, objective, tables
 from versatune.reporting.page import Summary, Tile
 from versatune.training.diagnostics import reference_warnings, training_warnings
 
@@ -29,14 +30,23 @@ def summarise(artifacts: "Artifacts") -> Summary:
         tables.only_losses(artifacts.results),
         tables.only_accuracies(artifacts.results),
     )
-    headline, mood, details = with_accuracy(*verdict(loss), accuracy)
+    declared = artifacts.declared
+    found = objective.reached(loss, declared)
+    told, mood, details = verdict(loss, declared)
+    told = " ".join(filter(None, (objective.sentence(found, declared), told)))
+    headline, mood, details = with_accuracy(told, mood, details, accuracy)
     return Summary(
         headline=headline,
         mood=mood,
         details=[*size_sentence(artifacts.history, loss, accuracy), *details],
         warnings=warnings(artifacts),
         run=_run(artifacts),
-        tiles=[*_loss_tiles(loss), *_accuracy_tile(accuracy), *_training_tiles(artifacts)],
+        tiles=[
+            *_improved_tile(loss),
+            *objective.tile(found, declared),
+            *_accuracy_tile(accuracy),
+            *_training_tiles(artifacts),
+        ],
     )
 
 
@@ -136,8 +146,14 @@ def _fallen(fallen: pd.DataFrame) -> str:
     return f"Accuracy fell in {formats.comma(each)}."
 
 
-def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
-    """One sentence on the held-out losses, its mood, and what to say about single domains."""
+def verdict(
+    loss: pd.DataFrame, declared: DeclaredObjective | None = None
+) -> tuple[str, str, list[str]]:
+    """One sentence on the domains' held-out losses, its mood, and what to say about single ones.
+
+    ``declared``: the objective with its tolerance; a domain that got worse within it is said, and
+    takes nothing from the mood.
+    """
     k = len(loss)
     if not k:
         return (
@@ -154,6 +170,8 @@ def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
     if unclear:
         subject = formats.comma(unclear)
         details.append(f"No clear change in {subject}: the 95 % interval includes zero.")
+    if declared is not None and declared.params.tolerance != 0:
+        return *_within_tolerance(loss, declared, better, worse), details
     if worse:
         verb = "got worse" if better else "got worse and none improved,"
         lead = f"{_of(len(better), k).capitalize()} improved, but " if better else ""
@@ -162,6 +180,22 @@ def verdict(loss: pd.DataFrame) -> tuple[str, str, list[str]]:
     if better:
         return f"{_of(len(better), k)} improved, and none got worse.", "good", details
     return "No domain changed by more than noise.", "unknown", details
+
+
+def _within_tolerance(
+    loss: pd.DataFrame, declared: DeclaredObjective, better: list[str], worse: list[str]
+) -> tuple[str, str]:
+    """The sentence and the mood where some rise is allowed."""
+    k, allowed = len(loss), f"the tolerance ({declared.allowance})"
+    lead = f"{_of(len(better), k)} improved" if better else "No domain improved"
+    over = objective.beyond(loss, declared)
+    if over:
+        joint = ", but" if better else ", and"
+        text = f"{lead}{joint} {_of(len(over), k)} fell more than {allowed}: {formats.comma(over)}."
+        return text, "mixed" if better else "bad"
+    mood = "good" if better else "unknown"
+    within = f"{formats.comma(worse)} got worse within {allowed}" if worse else "none got worse"
+    return f"{lead}, and {within}.", mood
 
 
 def accuracy_sentence(accuracy: pd.DataFrame) -> list[str]:
@@ -187,17 +221,13 @@ def _sentence(loss: pd.DataFrame, domain: str) -> str:
     return f"{domain}: held-out loss {change} (95 % interval {low} to {high})."
 
 
-def _loss_tiles(loss: pd.DataFrame) -> list[Tile]:
+def _improved_tile(loss: pd.DataFrame) -> list[Tile]:
     if loss.empty:
         return []
     better = int((loss["verdict"] == "better").sum())
     worse = int((loss["verdict"] == "worse").sum())
     note = f"{worse} worse" if worse else "none worse"
-    mean = float(loss["relative"].mean())
-    return [
-        Tile("domains improved", f"{better} of {len(loss)}", note),
-        Tile("held-out loss", formats.percent(mean, signed=True), "mean change"),
-    ]
+    return [Tile("domains improved", f"{better} of {len(loss)}", note)]
 
 
 def _accuracy_tile(accuracy: pd.DataFrame) -> list[Tile]:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from versatune.intervals import bonett_price, relative_change
+from versatune.mixing.config import ObjectiveParams
 from versatune.retraining.config import Metric, PromotionParams
 
 Array = npt.NDArray[np.float64]
@@ -86,22 +87,26 @@ def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
     )  # fmt: skip
 
 
-def mean_change(changes: Sequence[Change]) -> Change:
+def mean_change(changes: Sequence[Change], weights: Mapping[str, float] | None = None) -> Change:
     """The mean of one metric's changes over the domains, every domain counting alike.
 
-    stderr = sqrt(sum se_j^2) / k; Student's interval with Welch and Satterthwaite's degrees of
-    freedom. Raises ValueError on no changes, or on changes of two metrics.
+    ``weights``: how much each domain counts instead, c_j, normalised here. stderr =
+    sqrt(sum (c_j se_j)^2) with c_j = 1 / k; Student's interval with Welch and Satterthwaite's
+    degrees of freedom. Raises ValueError on no changes, on changes of two metrics, and on weights
+    that lack a domain or are all 0.
     """
     metrics = {change.metric for change in changes}
     if len(metrics) != 1:
         raise ValueError(f"one metric is needed, these are {sorted(metrics)}")
-    k, n = len(changes), sum(change.n for change in changes)
-    champion = float(np.mean([change.champion for change in changes]))
-    challenger = float(np.mean([change.challenger for change in changes]))
+    shares = _shares(changes, weights)
+    changes = [change for change, share in zip(changes, shares, strict=True) if share > 0]
+    shares, n = shares[shares > 0], sum(change.n for change in changes)
+    champion = float(shares @ [change.champion for change in changes])
+    challenger = float(shares @ [change.challenger for change in changes])
     if not all(math.isfinite(change.value) for change in changes):
         return _lost(metrics.pop(), "mean", n, champion, challenger)
-    variances = np.array([change.stderr**2 for change in changes])
-    value, stderr = float(np.mean([c.value for c in changes])), math.sqrt(variances.sum()) / k
+    variances = np.array([change.stderr**2 for change in changes]) * shares**2
+    value, stderr = float(shares @ [c.value for c in changes]), math.sqrt(variances.sum())
     freedom = math.inf
     if 0 < variances.sum() < math.inf:
         parts = variances / variances.sum()
@@ -114,21 +119,37 @@ def mean_change(changes: Sequence[Change]) -> Change:
     )  # fmt: skip
 
 
-def judge(changes: Sequence[Change], rule: PromotionParams) -> Verdict:
+def _shares(changes: Sequence[Change], weights: Mapping[str, float] | None) -> Array:
+    if weights is None:
+        return np.full(len(changes), 1 / len(changes))
+    given = np.array([weights.get(change.domain, math.nan) for change in changes])
+    if not (np.isfinite(given).all() and given.sum() > 0):
+        raise ValueError(f"weights {dict(weights)} for {[change.domain for change in changes]}")
+    return given / given.sum()
+
+
+def judge(
+    changes: Sequence[Change], rule: PromotionParams, objective: ObjectiveParams | None = None
+) -> Verdict:
     """Promote when the mean improves and no domain falls by more than its tolerance.
 
-    Every condition must hold, so asking many of them at 95 % each does not make a wrong
-    promotion likelier. Raises ValueError when ``rule.improve`` was not measured.
+    ``objective``: with kind ``weighted`` the held-out losses' mean is by its weights; with the
+    others, and for accuracies, every domain counts alike. Every condition must hold, so asking
+    many of them at 95 % each does not make a wrong promotion likelier. Raises ValueError when
+    ``rule.improve`` was not measured.
     """
     by_metric: dict[Metric, list[Change]] = {}
     for change in changes:
         by_metric.setdefault(change.metric, []).append(change)
     if rule.improve not in by_metric:
         raise ValueError(f"{rule.improve} was not measured")
-    mean = {metric: mean_change(of_metric) for metric, of_metric in by_metric.items()}
+    weights: dict[Metric, dict[str, float] | None] = {
+        "heldout_loss": None if objective is None else objective.weights
+    }
+    mean = {metric: mean_change(of, weights.get(metric)) for metric, of in by_metric.items()}
     target = mean[rule.improve]
     better = (target.low if rule.evidence == "interval" else target.value) > 0
-    reasons = [_tell_mean(target, better)]
+    reasons = [_tell_mean(target, better, weights.get(rule.improve) is not None)]
     falls = []
     for metric, limit in rule.limits.items():
         for change in by_metric.get(metric, []):
@@ -149,9 +170,9 @@ def measured(results: Mapping[tuple[str, Metric], tuple[Array, Array]]) -> list[
     ]
 
 
-def _tell_mean(change: Change, better: bool) -> str:
+def _tell_mean(change: Change, better: bool, weighted: bool) -> str:
     doubt = "" if better or change.value <= 0 else ", which is not certain"
-    return f"mean {_name(change)}: {_words(change)}{doubt}"
+    return f"{'weighted ' if weighted else ''}mean {_name(change)}: {_words(change)}{doubt}"
 
 
 def _tell_fall(change: Change, allowed: float) -> str:

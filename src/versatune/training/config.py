@@ -65,7 +65,8 @@ class TrainParams(PlanParams):
     strategy: StrategyParams = UniformParams()
     """How the weights follow the losses."""
     objective: ObjectiveParams = ObjectiveParams()
-    """What the strategy minimises, and by which the best round is chosen."""
+    """What strategies minimise, by which the best round is chosen, and what the forecast, a
+    comparison's verdicts, the report's headline and promotion are about."""
     unit: Unit = "tokens"
     """What a weight is a share of."""
 

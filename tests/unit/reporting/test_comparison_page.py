@@ -8,7 +8,9 @@ import pytest
 
 from tests.helpers.example_run import SIX, compared
 from versatune.evaluation.comparison import summarise
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.intervals import ratio_interval
+from versatune.mixing.config import ObjectiveParams
 from versatune.reporting import comparison_page as comparison
 from versatune.reporting import figures
 from versatune.reporting.page import Setup
@@ -26,7 +28,7 @@ def made(table: pd.DataFrame = TABLE, **changes: Any) -> comparison.Compared:
         "budget": "2 rounds of 2 steps each",
         "setup": Setup(base_model={"name": "tiny"}, command="kedro run --pipeline compare"),
     } | changes
-    summary = summarise(table, values["baseline"], values["target"])
+    summary = summarise(table, values["baseline"], values["target"], values.get("declared"))
     return comparison.Compared(summary=summary, **values)
 
 
@@ -52,7 +54,12 @@ def test_expansion_is_told_by_target_and_others() -> None:
     assert said.headline == (
         "expand gains more on medicine and keeps the others worse than uniform."
     )
-    assert len(said.details) == 1 and said.details[0].startswith("foster ")
+    assert len(said.details) == 2 and said.details[0].startswith("foster ")
+    # From 2.2: uniform ends at 2.4 with one seed, expand above on five domains with two.
+    assert said.details[1] == (
+        "Domains of 6 that fell more than the tolerance (0 %), mean over seeds: uniform 2 and "
+        "expand 3.3; none elsewhere."
+    )
     table = comparison.expansion(made(target="medicine"), LOSS)
     gain, versus, others, others_versus, _ = table.rows["expand"]
     # from 2.2 to 1.5, 1.7, 1.9; the five others to 2.1, 2.3, 2.5
@@ -132,8 +139,28 @@ def test_the_top_says_who_differs_and_names_the_rest() -> None:
         "foster",
         "Not distinguishable from uniform",
         "By accuracy no strategy can be told from uniform.",
+        "Domains of 6 that fell more than the tolerance (0 %), mean over seeds",
     ]
     assert said.details[1].endswith(": expand.") and said.mood == "bad"
+
+
+def test_the_verdict_and_the_ranking_are_on_the_declared_objective() -> None:
+    """Only medicine counts, of which expand takes off 0.5 with every seed."""
+    weights = {domain: float(domain == "medicine") for domain in SIX}
+    params = ObjectiveParams(kind="weighted", weights=weights, tolerance=0.1)
+    compared = made(declared=DeclaredObjective(params))
+    said = comparison.said(compared)
+    assert said.headline == "By the weighted mean held-out loss expand is better than uniform."
+    # 0.5 of 2.0, 2.2 and 2.4
+    assert said.details[0].startswith("expand: weighted mean held-out loss −22.85 % against unif")
+    # Above 2.2 by more than a tenth: expand's five domains with the last seed alone.
+    assert said.details[-1] == (
+        "Domains of 6 that fell more than the tolerance (10 %), mean over seeds: expand 1.7; none "
+        "elsewhere."
+    )
+    table = comparison.overall(compared, [LOSS])
+    assert "weighted mean held-out loss" in table.columns
+    assert [row[0].value for row in table.rows.values()] == pytest.approx([2.2, 2.0, 1.7])
 
 
 def test_many_strategies_say_their_verdicts_by_colour() -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from versatune.mixing.config import ObjectiveParams
 from versatune.retraining.config import LimitParams, PromotionParams
 from versatune.retraining.promotion import (
     Change,
@@ -63,6 +64,32 @@ def test_mean_of_two_domains_by_hand() -> None:
     assert found.stderr == pytest.approx(0.05 / 2)
     # Welch and Satterthwaite: 0.0025^2 / (0.0009^2 / 10 + 0.0016^2 / 20) = 29.93
     assert found.high - found.value == pytest.approx(2.0424 * 0.025, rel=1e-4)
+
+
+def test_a_weighted_mean_by_hand() -> None:
+    a, b = change("law", 0.04, 1.96 * 0.03, n=11), change("code", 0.02, 1.96 * 0.04, n=21)
+    found = mean_change([a, b], {"code": 3.0, "law": 1.0, "other": 5.0})
+    assert found.value == pytest.approx((0.04 + 3 * 0.02) / 4)
+    assert found.stderr == pytest.approx(math.hypot(0.03, 3 * 0.04) / 4)
+    # 0.0153^2 / ((0.03^2)^2 / 10 + (0.12^2)^2 / 20) = 22.40 degrees of freedom
+    assert found.high - found.value == pytest.approx(2.0717 * found.stderr, rel=1e-3)
+    for wrong in ({"law": 1.0}, {"law": 0.0, "code": 0.0}):
+        with pytest.raises(ValueError, match="weights"):
+            mean_change([a, b], wrong)
+
+
+def test_promotion_goes_by_the_declared_weights() -> None:
+    """Law gains for certain, code falls within its tolerance; what code alone does is no gain."""
+    changes = [change("law", 0.06, 0.01), change("code", -0.01, 0.005)]
+    rule = PromotionParams()
+    plain = judge(changes, rule, ObjectiveParams())
+    assert plain.promote and plain.mean["heldout_loss"].value == pytest.approx(0.025)
+    by_code = ObjectiveParams(kind="weighted", weights={"law": 0.0, "code": 1.0})
+    verdict = judge(changes, rule, by_code)
+    assert not verdict.promote
+    assert verdict.reasons[0].startswith("weighted mean held-out loss: worse by 1.00 %")
+    lost = change("law", -math.inf, 0.0)
+    assert judge([lost, changes[1]], rule, by_code).mean["heldout_loss"].value == -0.01
 
 
 def test_a_row_alone_proves_nothing() -> None:

@@ -16,6 +16,8 @@ from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.objective import DeclaredObjective, reference_parts
+from versatune.evaluation.results import LOSS
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
 from versatune.modeling.checkpoints import CheckpointRef
@@ -49,7 +51,8 @@ def plan_runs(
             raise VersatuneError(
                 f"compare.strategies.{label} needs reference losses, and references.mode is none."
             )
-    needing = [label for label, s in params.strategies.items() if s.needs_reference]
+    worst = train.changed(params.train).objective.kind == "worst"
+    needing = [label for label, s in params.strategies.items() if s.needs_reference or worst]
     for label in needing[:1]:
         of_first = _train_params(label, params.seeds[0], params, train)
         warn_of_other_rows(reference_losses, tokenized, of_first)
@@ -124,9 +127,12 @@ def collect_runs(
 
 
 def compare(
-    params: CompareParams, *tables: pd.DataFrame
+    params: CompareParams,
+    train: TrainParams,
+    reference_losses: dict[str, Any],
+    *tables: pd.DataFrame,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All runs in one table, their mixtures' history in another, and the verdicts.
+    """All runs in one table, their mixtures' history in another, and the verdicts on the objective.
 
     ``tables``: the rows of each kind, then the histories of each kind.
     """
@@ -137,17 +143,20 @@ def compare(
         )
         for part in (tables[: len(KINDS)], tables[len(KINDS) :])
     )
-    summary = against.summarise(rows, params.baseline, params.target)
-    for line in spoken(summary):
+    declared = DeclaredObjective(
+        train.changed(params.train).objective, reference_parts(reference_losses)
+    )
+    summary = against.summarise(rows, params.baseline, params.target, declared)
+    for line in spoken(summary, declared.name):
         logger.info(line)
-    tracking.log_metrics(_headline(summary))
+    tracking.log_metrics(against.headline(summary))
     return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
 
 
-def spoken(summary: pd.DataFrame) -> list[str]:
+def spoken(summary: pd.DataFrame, loss: str = LOSS) -> list[str]:
     """The verdicts over all domains in words, a line a strategy and metric."""
     found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [_spoken(row) for row in found.to_dict("records")]
+    return [_spoken(row) for row in found.replace({"metric": {LOSS: loss}}).to_dict("records")]
 
 
 def _spoken(row: Mapping[Any, Any]) -> str:
@@ -157,12 +166,3 @@ def _spoken(row: Mapping[Any, Any]) -> str:
         seeds = "1 seed" if n == 1 else f"{n} seeds"
         return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
     return f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
-
-
-def _headline(summary: pd.DataFrame) -> dict[str, float]:
-    """Measures over all domains, against the baseline, as MLflow metrics of the parent run."""
-    found = summary[~summary["measure"].isin(["value", against.EACH])]
-    return {
-        f"{row['measure']}/{row['metric']}/{row['strategy']}": float(row["value"])
-        for row in found.to_dict("records")
-    }

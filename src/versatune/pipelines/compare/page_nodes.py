@@ -10,6 +10,7 @@ from versatune.artifacts import to_jsonable
 from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains
 from versatune.evaluation.comparison import ACCURACY
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.evaluation.results import LOSS
 from versatune.reporting import comparison_page as page
 from versatune.reporting import configuration, figures
@@ -48,7 +49,7 @@ def write_comparison(
     **drawn: go.Figure,
 ) -> str:
     """The page of the comparison as text; ``drawn`` are the figures by name."""
-    each = train.model_copy(update=params.train)
+    each = train.changed(params.train)
     text = page.render(
         page.Compared(
             domains=list(domains.active),
@@ -56,6 +57,7 @@ def write_comparison(
             baseline=params.baseline,
             target=params.target,
             n_seeds=len(params.seeds),
+            declared=DeclaredObjective(each.objective),
             budget=f"{each.rounds} rounds of {each.steps_per_round} steps each",
             setup=Setup(
                 base_model=base_model,

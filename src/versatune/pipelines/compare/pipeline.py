@@ -74,7 +74,7 @@ def create_pipeline(**_: Any) -> Pipeline:
     together = node(
         nodes.compare,
         [
-            "params:compare",
+            *("params:compare", "params:train", "reference_losses"),
             *(f"runs_{kind}" for kind in nodes.KINDS),
             *(f"runs_history_{kind}" for kind in nodes.KINDS),
         ],

@@ -9,10 +9,12 @@ import plotly.graph_objects as go
 from versatune import tracking
 from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
+from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.stages import STAGES
 from versatune.reporting import configuration, figures, summary, tables, timings
+from versatune.reporting import forecast as ahead
 from versatune.reporting.report import render
 from versatune.reporting.report_inputs import Artifacts
 from versatune.training.config import TrainParams
@@ -52,6 +54,20 @@ def draw_training(
     )
 
 
+def draw_outcome(
+    forecast: dict[str, Any],
+    mixture_history: pd.DataFrame,
+    results: pd.DataFrame,
+    domains: Domains,
+) -> go.Figure:
+    """What the trained strategy was forecast to reach beside what came."""
+    table = ahead.outcome(forecast, mixture_history, tables.only_losses(results))
+    if len(table):
+        tracking.log_metrics({"forecast/outcomes_inside": float(table["inside"].mean())})
+    names = list(domains.active)
+    return _logged(forecast_and_outcome=figures.forecast_and_outcome(table, names))[0]
+
+
 def draw_data(
     ingest_report: dict[str, Any],
     knowledge_distribution: dict[str, Any],
@@ -86,6 +102,7 @@ def write_report(
     evaluation: pd.DataFrame,
     changed_items: pd.DataFrame,
     answers: pd.DataFrame,
+    forecast: dict[str, Any],
     domains: Domains,
     train: TrainParams,
     params: ReportParams,
@@ -114,6 +131,9 @@ def write_report(
             models=tables.mean_losses(evaluation),
             changed=changed_items,
             answers=answers,
+            declared=DeclaredObjective(train.objective, reference_parts(reference_losses)),
+            forecast=forecast,
+            made_for=train.fingerprint_fields(),
         ),
         samples=params.samples,
         examples=params.reject_examples,

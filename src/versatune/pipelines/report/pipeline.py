@@ -7,9 +7,10 @@ from versatune.pipelines.report import nodes
 FIGURES = (
     *("loss_before_after", "accuracy_before_after"),
     *("shares", "held_out_losses", "potential_and_forgetting"),
-    *("rejects", "knowledge"),
+    *("rejects", "knowledge", "forecast_and_outcome"),
 )
-"""Names of the figures; their catalog entries are these with ``figure_`` before."""
+"""Names of the figures that are drawn here; their catalog entries are these with ``figure_``
+before."""
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
@@ -52,13 +53,19 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 name="draw_data",
             ),
             Node(
+                nodes.draw_outcome,
+                ["forecast", "mixture_history", "results", "params:domains"],
+                figure["forecast_and_outcome"],
+                name="draw_outcome",
+            ),
+            Node(
                 nodes.write_report,
                 {
                     **{name: name for name in _TABLES},
                     "domains": "params:domains",
                     "train": "params:train",
                     "params": "params:report",
-                    **{name: name for name in figure.values()},
+                    **{name: name for name in (*figure.values(), "figure_forecast")},
                 },
                 "report",
                 name="write_report",
@@ -71,4 +78,5 @@ _TABLES = (
     *("results", "mixture_history", "initial_mixture", "ingest_report"),
     *("knowledge_distribution", "judged_samples", "base_model", "parameters"),
     *("reference_losses", "training_summary", "evaluation", "changed_items", "answers"),
+    "forecast",
 )

@@ -83,7 +83,7 @@ def _work() -> list[Node]:
         ),
         Node(
             verdict_nodes.decide,
-            ["retrain_evaluation_items", "params:retrain"],
+            ["retrain_evaluation_items", "params:train", "params:retrain"],
             ["retrain_changes", "retrain_verdict"],
             name="decide_promotion",
         ),

@@ -11,7 +11,7 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
-from versatune.pipelines.retrain.params import Domains, EvaluateParams, RetrainParams
+from versatune.pipelines.retrain.params import Domains, EvaluateParams, RetrainParams, TrainParams
 from versatune.retraining import challenger, champions, promotion
 from versatune.retraining.nights import Diary
 
@@ -49,12 +49,12 @@ def evaluate_models(
 
 
 def decide(
-    retrain_evaluation_items: pd.DataFrame, params: RetrainParams
+    retrain_evaluation_items: pd.DataFrame, train: TrainParams, params: RetrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """How each domain changes, and the promotion rule: does the challenger take over, and why."""
     changes = promotion.measured(challenger.pair(retrain_evaluation_items))
     tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
-    verdict = promotion.judge(changes, params.promotion)
+    verdict = promotion.judge(changes, params.promotion, train.objective)
     return pd.DataFrame([change.model_dump() for change in changes]), verdict.model_dump()
 
 

@@ -28,8 +28,10 @@ def train_model(
     reference_losses: dict[str, Any],
     knowledge_distribution: dict[str, Any],
     params: TrainParams,
+    forecast: dict[str, Any] | None = None,
 ) -> Piece:
     """Fine-tune the base model in rounds, the mixture following its held-out losses."""
+    del forecast  # orders this after the forecast, which a person may want to read first
     if initial_mixture["unit"] != params.unit:
         raise VersatuneError(
             f"the initial mixture is in {initial_mixture['unit']}, and train.unit is "

@@ -7,8 +7,11 @@ from kedro.pipeline import Pipeline, node
 from versatune.pipelines.train.nodes import log_trained_model, read_history, train_model
 
 
-def create_pipeline(**_: Any) -> Pipeline:
-    """From the tokenised store and the initial mixture to the trained model and its history."""
+def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
+    """From the tokenised store and the initial mixture to the trained model and its history.
+
+    ``after_forecast``: training waits for the plan pipeline's forecast, which must be there then.
+    """
     return Pipeline(
         [
             node(
@@ -20,6 +23,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "reference_losses",
                     "knowledge_distribution",
                     "params:train",
+                    *(["forecast"] if after_forecast else []),
                 ],
                 "trained_model",
                 name="train_model",

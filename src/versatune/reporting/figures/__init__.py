@@ -6,6 +6,7 @@ says why.
 """
 
 from versatune.reporting.figures.data import knowledge, rejects
+from versatune.reporting.figures.forecasts import forecast, forecast_and_outcome
 from versatune.reporting.figures.results import before_after
 from versatune.reporting.figures.rounds import held_out_losses, potential_and_forgetting, shares
 from versatune.reporting.figures.strategies import differences, shares_by_strategy
@@ -13,6 +14,8 @@ from versatune.reporting.figures.strategies import differences, shares_by_strate
 __all__ = [
     "before_after",
     "differences",
+    "forecast",
+    "forecast_and_outcome",
     "held_out_losses",
     "knowledge",
     "potential_and_forgetting",

@@ -1,0 +1,108 @@
+"""The declared objective and its tolerance, on the rows that results are of."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from versatune.evaluation.results import LOSS
+from versatune.mixing.config import InStderrs, ObjectiveParams
+from versatune.mixing.curves import points_of
+from versatune.mixing.objective import IN_WORDS, Objective, make_objective
+
+Z = 1.959963984540054
+"""Standard errors from the middle of a 95 % interval to its end."""
+
+LEAST = 1e-9
+"""A loss that counts as this at least, so that it has a logarithm."""
+
+ByDomain = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class DeclaredObjective:
+    """What training was to minimise, as a judge of what it reached; losses are by domain.
+
+    References are of steering rows. On other rows a domain's reference is the same part of the base
+    model's loss there.
+    """
+
+    params: ObjectiveParams = field(default_factory=ObjectiveParams)
+    parts: ByDomain | None = None
+    """References as parts of the base model's losses (:func:`reference_parts`), for ``worst``."""
+
+    @property
+    def words(self) -> str:
+        """What it is a number of."""
+        return IN_WORDS[self.params.kind]
+
+    @property
+    def name(self) -> str:
+        """What a line of the log calls it: the losses' metric where it is their mean."""
+        return LOSS if self.params.kind == "mean" else self.words
+
+    def of(self, base: ByDomain) -> Objective:
+        """The objective for a base model with these losses.
+
+        Raises VersatuneError where ``worst`` has no references, and for unknown names.
+        """
+        first = {domain: max(level, LEAST) for domain, level in base.items()}
+        reference = None if self.parts is None else [self.parts[d] * first[d] for d in first]
+        return make_objective(self.params, tuple(first), list(first.values()), reference)
+
+    def value(self, loss: ByDomain, base: ByDomain) -> float:
+        """The objective at ``loss``; less is better. NaN where a loss is not finite."""
+        levels = [loss[domain] for domain in base]
+        if not np.isfinite([*levels, *base.values()]).all():
+            return math.nan
+        return self.of(base).value(np.maximum(levels, LEAST))
+
+    def beyond(self, loss: ByDomain, base: ByDomain, stderr: ByDomain) -> list[str]:
+        """Domains above their limit by more than noise; ``stderr`` of ln(loss / base), by row."""
+        known = {d: math.isfinite(loss[d]) and math.isfinite(base[d]) for d in base}
+        first = {d: base[d] if known[d] else 1.0 for d in base}
+        levels = [max(loss[d], LEAST) if known[d] else 1.0 for d in base]
+        # No reference is needed to see who rose.
+        plain = DeclaredObjective(self.params.model_copy(update={"kind": "mean", "weights": None}))
+        broken = plain.of(first).broken(levels, [stderr[d] for d in base])
+        # A loss that is no number is above any limit.
+        return [d for d, over in zip(base, broken, strict=True) if over or not known[d]]
+
+    @property
+    def allowance(self) -> str:
+        """The tolerance in words."""
+        given = self.params.tolerance
+        if isinstance(given, dict):
+            return "their own"
+        if isinstance(given, InStderrs):
+            return f"{given.stderrs:g} standard errors"
+        return f"{100 * given:g} %"
+
+
+def reference_parts(references: Mapping[str, Any] | None) -> dict[str, float] | None:
+    """References as parts of the base model's losses on the same rows; None where not known."""
+    if not references:
+        return None
+    curves = points_of(references)
+    entries = references["domains"]
+    if set(curves) != set(entries):
+        return None
+    return {
+        name: float(entry["nats_per_token"]) / curves[name][0].losses[name]
+        for name, entry in entries.items()
+    }
+
+
+def change_stderrs(table: pd.DataFrame, low: str = "low", high: str = "high") -> pd.Series:
+    """Standard errors of ln(tuned / base), from the 95 % interval of the change of a loss.
+
+    ``table`` has ``base`` and the interval's ends; 0 where it has none.
+    """
+    if not {low, high} <= set(table):
+        return pd.Series(0.0, index=table.index)
+    first, last = (1 + table[end].astype(float) / table["base"] for end in (low, high))
+    errors = np.log((last / first).to_numpy()) / (2 * Z)
+    return pd.Series(np.nan_to_num(errors), index=table.index)

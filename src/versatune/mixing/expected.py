@@ -1,0 +1,59 @@
+"""The shares that a strategy is expected to take: its own code, played against a mixing law."""
+
+import numpy as np
+
+from versatune.mixing.config import StrategyParams
+from versatune.mixing.forecast import Path, follow
+from versatune.mixing.interface import Context, Signals
+from versatune.mixing.law import Law
+from versatune.mixing.shares import Array
+from versatune.mixing.strategies import make_strategy
+
+LEAST_NOISE = 1e-4
+"""Of a measured change: no strategy is played with measurements that have no error at all."""
+
+
+def expected_path(
+    params: StrategyParams,
+    context: Context,
+    law: Law,
+    learning: Array,
+    noise: Array,
+    steps_per_round: int,
+) -> Path:
+    """The shares of each round, and its learning amount, if losses go as ``law`` says.
+
+    ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
+    (rounds,) is what each round spends. ``noise`` (k,): the standard error of a change of ln(loss)
+    as a part of that change. A strategy that stops spends less; one that goes back to its best
+    round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
+    """
+    assert context.base_loss is not None
+    strategy = make_strategy(params, context)
+    first = before = np.asarray(context.base_loss, dtype=np.float64)
+    weights, path, best = strategy.initial(), list[tuple[Array, float]](), 0
+    for number, part in enumerate(learning.tolist(), start=1):
+        path.append((weights, part))
+        after = np.maximum(follow(law, before, path[-1:]), 0.05 * first)
+        decision = strategy.update(
+            Signals(
+                number,
+                number * steps_per_round,
+                weights,
+                after,
+                train_loss=after,
+                change_stderr=_error(before, after, noise),
+                since_base_stderr=_error(first, after, noise),
+                learning=part,
+                learning_left=float(learning[number:].sum()),
+            )
+        )
+        best = number if decision.best else best
+        if decision.stop is not None:
+            return path[:best] if decision.stop == "rollback" else path
+        before, weights = after, decision.weights
+    return path
+
+
+def _error(before: Array, after: Array, noise: Array) -> Array:
+    return np.maximum(noise * np.abs(np.log(after / before)), LEAST_NOISE)

@@ -1,0 +1,252 @@
+"""The forecast in words and tables, before training and against what came."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from versatune.mixing.interface import ROLLED_BACK
+from versatune.mixing.objective import IN_WORDS
+from versatune.reporting import formats
+
+BEST = "best"
+
+NAMES = {BEST: "best static mix", "detected": "detected shares"}
+"""What strategies of the forecast are called, where that is not their name."""
+
+TIE = 0.0005
+"""A gain smaller than this reads as 0.0 %."""
+
+
+def lines(forecast: Mapping[str, Any]) -> list[str]:
+    """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
+    chosen, strategies = forecast["strategy"], forecast["strategies"]
+    said = [advice(forecast)]
+    said += filter(None, (about_chosen(forecast), best_mix(forecast)))
+    if forecast["headroom"] is not None:
+        each = [f"{named(name)} {_valued(forecast, s)}" for name, s in strategies.items()]
+        said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
+        ends = [
+            f"{name} {formats.number(forecast['base'][name])} to {formats.number(d['loss'])} "
+            f"({formats.number(d['low'])} to {formats.number(d['high'])})"
+            for name, d in strategies[chosen]["domains"].items()
+        ]
+        said.append(f"{named(chosen)}, held-out loss by domain: {'; '.join(ends)}.")
+    seen = [
+        f"{name} {formats.number(d['passes'], 1)}"
+        for name, d in strategies[chosen]["domains"].items()
+    ]
+    said.append(f"Passes over the rows with {named(chosen)}: {', '.join(seen)}.")
+    return [*said, takes(forecast)]
+
+
+def said(forecast: Mapping[str, Any]) -> list[str]:
+    """What the report says above the tables: the advice, the chosen strategy, what it took."""
+    about = about_chosen(forecast)
+    spoken = (advice(forecast), about, best_mix(forecast), takes(forecast))
+    return [*filter(None, spoken), *forecast["warnings"]]
+
+
+def advice(forecast: Mapping[str, Any]) -> str:
+    """The sentence on what a mix can gain, or why there is none and what to do."""
+    if forecast["missing"] is None:
+        told = str(forecast["advice"])
+        if not forecast["targets"]:
+            return told
+        aim = formats.comma(forecast["targets"])
+        return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
+    return (
+        f"No forecast: {forecast['missing']}, so nothing says what a share of a domain does to the "
+        "others, nor what a mix can gain. uniform and proportional go without; references.mode: "
+        "measure with references.transfer above 0 gives the forecast."
+    )
+
+
+def about_chosen(forecast: Mapping[str, Any]) -> str | None:
+    """What the chosen strategy is forecast to gain over equal shares, and whom it leaves behind."""
+    chosen = forecast["strategy"]
+    entry = forecast["strategies"][chosen]
+    if forecast["headroom"] is None:
+        return None
+    parts = [_on_target(forecast, name) for name in forecast["targets"]]
+    if not parts and chosen != "uniform":
+        gain = entry["gain"]
+        how = "as good as" if abs(gain) < TIE else "better than" if gain > 0 else "worse than"
+        by = "" if abs(gain) < TIE else f"{formats.percent(abs(gain))} "
+        low, high = (formats.percent(entry[key], signed=True) for key in ("gain_low", "gain_high"))
+        parts.append(f"{named(chosen)} is forecast {by}{how} equal shares ({low} to {high})")
+    over = forecast["tolerance_broken"]
+    if over:
+        k = len(forecast["base"])
+        parts.append(
+            f"{len(over)} of {k} domains {'is' if len(over) == 1 else 'are'} forecast to end above "
+            f"the tolerance ({formats.comma(over)})"
+        )
+    return "; ".join(parts) + "." if parts else None
+
+
+def _on_target(forecast: Mapping[str, Any], name: str) -> str:
+    first = forecast["base"][name]
+    entry = forecast["strategies"][forecast["strategy"]]["domains"][name]
+    change, low, high = (
+        formats.percent(entry[key] / first - 1, signed=True) for key in ("loss", "low", "high")
+    )
+    return (
+        f"{named(forecast['strategy'])} is forecast to change the held-out loss of {name} by "
+        f"{change} ({low} to {high})"
+    )
+
+
+def best_mix(forecast: Mapping[str, Any]) -> str | None:
+    """The shares of the best static mix, to be written down as those of strategy ``custom``."""
+    if forecast["headroom"] is None:
+        return None
+    domains = forecast["strategies"][BEST]["domains"]
+    each = ", ".join(f"{name} {formats.number(d['weight'])}" for name, d in domains.items())
+    return f"The best static mix: {each}."
+
+
+def takes(forecast: Mapping[str, Any]) -> str:
+    """Steps, tokens, time, memory and disk of the training."""
+    training = forecast["training"]
+    parts = [f"{formats.thousands(training['steps'])} steps"]
+    parts.append(f"{formats.thousands(training['tokens'])} tokens")
+    if training["seconds"] is not None:
+        parts.append(
+            f"about {formats.duration(training['seconds'])} at the speed of "
+            f"{training['measured_on']}"
+        )
+    said = f"Training takes {', '.join(parts)}"
+    if training["memory"] is not None:
+        said += (
+            f"; {formats.memory(sum(training['memory'].values()))} of memory on each device, "
+            f"which has {formats.memory(training['device_bytes'])}, and "
+            f"{formats.memory(training['disk'])} of disk"
+        )
+    spent = forecast["references_seconds"]
+    return f"{said}." if spent is None else f"{said}. The references took {_took(spent, training)}."
+
+
+def _took(spent: float, training: Mapping[str, Any]) -> str:
+    if not training["seconds"]:
+        return formats.duration(spent)
+    return f"{formats.duration(spent)}, {formats.percent(spent / training['seconds'], 0)} of that"
+
+
+def named(strategy: str) -> str:
+    """A strategy of the forecast as a person calls it."""
+    return NAMES.get(strategy, strategy)
+
+
+def _valued(forecast: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    value, low, high = (
+        _objective(forecast, entry[key]) for key in ("objective", "objective_low", "objective_high")
+    )
+    return f"{value} ({low} to {high})"
+
+
+def _objective(forecast: Mapping[str, Any], value: float) -> str:
+    kind = forecast["objective"]
+    return formats.number(value) if kind in ("mean", "weighted") else formats.percent(value)
+
+
+def strategy_rows(forecast: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """A row a strategy: ``name``, ``chosen``, the forecast objective and its gain, the most passes.
+
+    Empty where there is no forecast.
+    """
+    if not forecast:
+        return []
+    rows = []
+    for name, entry in forecast["strategies"].items():
+        seen = {d: e["passes"] for d, e in entry["domains"].items() if e["passes"] is not None}
+        most = max(seen, key=seen.__getitem__, default=None)
+        rows.append(
+            {
+                "name": named(name),
+                "chosen": name == forecast["strategy"],
+                "value": entry.get("objective"),
+                "text": _objective(forecast, entry["objective"]) if "objective" in entry else "–",
+                **{key: entry.get(key) for key in ("gain", "gain_low", "gain_high")},
+                "most": most,
+                "passes": None if most is None else seen[most],
+            }
+        )
+    return rows
+
+
+def outcome(
+    forecast: Mapping[str, Any] | None, history: pd.DataFrame | None, losses: pd.DataFrame
+) -> pd.DataFrame:
+    """The chosen strategy's forecast against what came, a row a domain.
+
+    ``base``, ``loss``, ``low``, ``high``: the steering rows before training, and as forecast after
+    it; ``came``: what the trained model has there; ``inside``: whether the interval holds it;
+    ``forecast_change``, ``report_change``: the relative change as forecast, and as measured on the
+    report rows (``losses`` of :func:`versatune.reporting.tables.only_losses`), which nothing was
+    forecast for. Empty where nothing was forecast or trained.
+    """
+    if not forecast or forecast["headroom"] is None or history is None or history.empty:
+        return pd.DataFrame()
+    end = history[history["round"] == model_round(history)].set_index("domain")["validation_loss"]
+    report = losses.set_index("domain")["relative"].to_dict() if len(losses) else {}
+    entries = forecast["strategies"][forecast["strategy"]]["domains"]
+    rows = [
+        {
+            "domain": name,
+            "base": forecast["base"][name],
+            "loss": entry["loss"],
+            "low": entry["low"],
+            "high": entry["high"],
+            "came": float(end[name]),
+            "inside": bool(entry["low"] <= end[name] <= entry["high"]),
+            "forecast_change": entry["loss"] / forecast["base"][name] - 1,
+            "report_change": report.get(name),
+        }
+        for name, entry in entries.items()
+        if name in end.index
+    ]
+    return pd.DataFrame(rows)
+
+
+def model_round(history: pd.DataFrame) -> int:
+    """The round whose model was kept: the last, or the one that training went back to."""
+    last = int(history["round"].max())
+    reason = str(history.loc[history["round"] == last, "reason"].iloc[0])
+    _, found, rest = reason.partition(f"{ROLLED_BACK} ")
+    return int(rest.partition(",")[0]) if found else last
+
+
+def outcome_sentence(table: pd.DataFrame) -> str | None:
+    """How many outcomes lie within their interval, and where the others are."""
+    if table.empty:
+        return None
+    n, k = int(table["inside"].sum()), len(table)
+    above = table.loc[table["came"] > table["high"], "domain"].tolist()
+    below = table.loc[table["came"] < table["low"], "domain"].tolist()
+    off = [
+        f"{formats.comma(names)} ended {where}"
+        for names, where in ((above, "higher"), (below, "lower"))
+        if names
+    ]
+    end = f": {'; '.join(off)}" if off else ""
+    lie = "lies" if n == 1 else "lie"
+    return f"{n} of {k} outcomes {lie} within the forecast's 90 % interval{end}."
+
+
+def stale(forecast: Mapping[str, Any] | None, made_for: Mapping[str, Any]) -> list[str]:
+    """The parameters of training that are no longer those of the forecast."""
+    if not forecast:
+        return []
+    then = forecast["made_for"]
+    return sorted(
+        key for key in then.keys() | made_for.keys() if then.get(key) != made_for.get(key)
+    )
+
+
+def stale_sentence(changed: Sequence[str]) -> str | None:
+    """That the forecast is of other parameters."""
+    if not changed:
+        return None
+    keys = formats.comma(f"train.{key}" for key in changed)
+    return f"The forecast was made with other values of {keys}: run the plan pipeline again."

@@ -1,0 +1,61 @@
+"""The base model's held-out losses, where no reference run begins with them."""
+
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.job import ROW_CHOICE
+from versatune.work import Piece, not_needed
+
+
+def base_losses(
+    store: FolderRef, base: CheckpointRef, train: TrainParams, references: ReferenceParams
+) -> Piece:
+    """The steering rows' losses by domain, and how fast they were measured.
+
+    Not needed where the references are measured with the base model: its losses are where their
+    curves begin.
+    """
+    if references.mode == "measure" and references.proxy is None:
+        return not_needed()
+    inputs = {
+        "store": store.fingerprint,
+        "base": base.fingerprint,
+        "rows": train.heldout_rows_per_domain,
+        "row_choice": ROW_CHOICE,
+    }
+    return Piece(inputs, partial(_measure, store, base, train))
+
+
+def _measure(
+    store: FolderRef, base: CheckpointRef, train: TrainParams, folder: Path
+) -> dict[str, Any]:
+    """``losses`` by domain, and ``tokens_per_second`` of the forward passes."""
+    del folder  # all of it is in the manifest
+    import numpy as np
+    import torch
+
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.checkpoints import load_model
+    from versatune.modeling.heldout import chosen_rows, heldout_losses
+
+    split = TokenizedSplit.load(store, "steering")
+    model: Any = load_model(base, dtype=train.dtype)
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    began = time.monotonic()
+    found = heldout_losses(
+        model,
+        split,
+        rows_per_domain=train.heldout_rows_per_domain,
+        batch_tokens=train.heldout_batch_tokens,
+    )
+    seconds = time.monotonic() - began
+    rows = np.concatenate(chosen_rows(split, train.heldout_rows_per_domain))
+    return {
+        "losses": {name: measured.nats_per_token for name, measured in found.items()},
+        "tokens_per_second": float(split.lengths[rows].sum()) / max(seconds, 1e-9),
+    }

@@ -1,0 +1,160 @@
+"""What a training takes before it is begun: passes over each domain, tokens, time and memory."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.mixing.planner import Planner
+from versatune.mixing.shares import Array
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.heldout import chosen_rows
+from versatune.modeling.influence import first_line
+from versatune.training.api import history
+from versatune.training.config import TrainParams
+from versatune.training.memory import device_bytes, meta_model, plan_memory, read_accelerate
+from versatune.training.throughput import cost_of
+
+logger = logging.getLogger(__name__)
+
+MANY_PASSES = 4.0
+"""Rows seen more often than this teach ever less (arXiv 2305.16264: up to four passes are nearly as
+good as new rows)."""
+
+FORWARD = 3.0
+"""A training step takes so many times as long as its forward pass alone."""
+
+PLANNED_ROWS = 256
+"""Packed rows that are planned to see how full they get."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast the model trains in one process."""
+
+    tokens_per_second: float
+    source: str
+    """What it was measured on, in words."""
+
+
+class Budget:
+    """What training has to spend, and what shares make of it."""
+
+    def __init__(self, params: TrainParams, train: TokenizedSplit, start: Array) -> None:
+        """``start``: the shares (k,) to plan the first packed rows with.
+
+        Raises VersatuneError when these can't be planned, as training would.
+        """
+        self._params, self._split = params, train
+        self.rows = params.rounds * params.steps_per_round * rows_per_step(params)
+        """Packed rows (examples, without packing) of the whole training."""
+        planner = Planner(
+            train.domains, train.starts, train.lengths, train.supervised, params,
+            unit=params.unit, seed=params.seed,
+        )  # fmt: skip
+        planned = min(self.rows, PLANNED_ROWS)
+        plan = planner.plan_round(start, planner.initial_state(), planned)
+        self._tokens_a_row = plan.n_tokens / planned
+        sizes = {"rows": np.ones_like(train.lengths), "tokens": train.lengths}
+        self._units = self._sums(sizes.get(params.unit, train.supervised))
+        self._lengths = self._sums(train.lengths)
+        self._examples = self._sums(np.ones_like(train.lengths))
+
+    def passes(self, weights: Array) -> Array:
+        """How many times each domain's rows are seen, shape (k,); inf without any rows."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            each = weights / self._units
+            each = np.where(weights > 0, each, 0.0)
+            drawn = np.where(np.isfinite(each), each, 0.0)
+            if self._params.packing:
+                total = self.rows * self._tokens_a_row / float(drawn @ self._lengths)
+            else:
+                total = self.rows / float(drawn @ self._examples)
+            result: Array = each * total
+        return result
+
+    def spent(self, passes: Array) -> dict[str, float]:
+        """``tokens``, ``supervised_tokens``, and ``squares``: the sum of lengths squared."""
+        lengths = self._split.lengths.astype(np.float64)
+        sizes = {
+            "tokens": lengths,
+            "supervised_tokens": self._split.supervised,
+            "squares": lengths**2,
+        }
+        some = np.where(np.isfinite(passes), passes, 0.0)
+        return {name: float(some @ self._sums(values)) for name, values in sizes.items()}
+
+    def _sums(self, values: Any) -> Array:
+        ends = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[self._split.starts]
+        return np.diff(ends)
+
+
+def rows_per_step(params: TrainParams) -> int:
+    """Packed rows of an optimiser step, over accumulation and processes."""
+    rows = params.per_device_train_batch_size * params.gradient_accumulation_steps
+    return rows * processes(params)
+
+
+def processes(params: TrainParams) -> int:
+    """How many processes train. Raises VersatuneError when the launcher's file can't be read."""
+    file = params.launcher.config_file
+    if file is None:
+        return params.launcher.processes
+    return int(read_accelerate(file).get("num_processes", 1))
+
+
+def speed_of(runs: Mapping[str, FolderRef]) -> Speed | None:
+    """How fast the reference runs trained, measuring left out; None without any."""
+    tokens = seconds = 0.0
+    for run in runs.values():
+        rounds = history(run.path)
+        rounds = rounds[rounds["round"] > 0].drop_duplicates("round")
+        tokens += float((rounds["tokens_per_second"] * rounds["seconds"]).sum())
+        seconds += float((rounds["seconds"] - rounds["measurement_seconds"]).sum())
+    return Speed(tokens / seconds, "the reference runs") if seconds > 0 else None
+
+
+def seconds_of(runs: Mapping[str, FolderRef]) -> float:
+    """Seconds that the reference runs took, measuring included."""
+    each = [history(run.path).drop_duplicates("round")["seconds"].sum() for run in runs.values()]
+    return float(sum(each))
+
+
+def seconds_to_train(
+    params: TrainParams, steering: TokenizedSplit, tokens: float, speed: Speed
+) -> float:
+    """Seconds of training on so many tokens, its held-out measurements included."""
+    rows = np.concatenate(chosen_rows(steering, params.heldout_rows_per_domain))
+    measured = float(steering.lengths[rows].sum()) * (params.rounds + 1) / FORWARD
+    return (tokens + measured) / speed.tokens_per_second / processes(params)
+
+
+def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) -> dict[str, Any]:
+    """``flops`` of the whole training, and bytes: ``memory`` by what it is for on each device,
+    ``device_bytes`` that one has, ``disk``.
+
+    None for each where it can't be estimated (an architecture with shapes of its own).
+    """
+    from transformers import AutoConfig
+
+    nothing = {"flops": None, "memory": None, "disk": None, "device_bytes": device_bytes()}
+    try:
+        config = AutoConfig.from_pretrained(
+            base.path, trust_remote_code=False, local_files_only=True
+        )
+        plan = plan_memory(config, params)
+        cost = cost_of(meta_model(config, params))
+    except Exception as error:  # models on the meta device raise whatever their code happens to
+        logger.debug("What training needs can't be estimated: %s", first_line(error))
+        return nothing
+    flops = cost.flops(spent["tokens"], spent["supervised_tokens"], spent["squares"])
+    memory = {name: getattr(plan, name) for name in MEMORY}
+    return nothing | {"flops": flops, "memory": memory, "disk": plan.disk}
+
+
+MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")
+"""The parts of a :class:`~versatune.training.memory.MemoryPlan` that lie on a device."""

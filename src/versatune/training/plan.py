@@ -1,0 +1,286 @@
+"""The forecast before training: what each domain is to reach, what a mix can win, what it takes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.domains import canonical
+from versatune.mixing.config import (
+    ExpandParams,
+    LawParams,
+    ProportionalParams,
+    StrategyParams,
+    UniformParams,
+)
+from versatune.mixing.curves import law_facts, points_of
+from versatune.mixing.expected import expected_path
+from versatune.mixing.forecast import Path, forecast
+from versatune.mixing.interface import Context
+from versatune.mixing.law import Law
+from versatune.mixing.objective import make_objective
+from versatune.mixing.shares import Array
+from versatune.mixing.strategies import make_strategy
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.budget import learning_by_round
+from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.costs import (
+    FORWARD,
+    MANY_PASSES,
+    Budget,
+    Speed,
+    needs,
+    seconds_of,
+    seconds_to_train,
+    speed_of,
+)
+
+BEST = "best"
+"""What :func:`versatune.mixing.forecast.forecast` calls the best static mix."""
+
+USUAL_NOISE = 0.2
+"""The standard error of a change as a part of it, where no curve measured one."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What earlier stages found; shares are by domain."""
+
+    references: Mapping[str, Any]
+    """``reference_losses``."""
+    runs: Mapping[str, FolderRef]
+    """The reference runs by domain."""
+    base_losses: FolderRef
+    """Of :func:`versatune.training.base_losses.base_losses`."""
+    initial: Mapping[str, float]
+    """The shares training starts with."""
+    detected: Mapping[str, float]
+
+
+def plan(
+    store: FolderRef,
+    base: CheckpointRef,
+    train: TrainParams,
+    references: ReferenceParams,
+    known: Known,
+) -> dict[str, Any]:
+    """The content of forecast.json.
+
+    ``strategies``: by name the mean ``weight`` and ``passes`` of each domain and, where the
+    references measured what a share does, its forecast ``loss`` with a 90 % interval, the
+    ``objective`` and its ``gain`` over equal shares. ``headroom`` and ``advice``: what the best
+    static mix gains. ``missing``: why there is no forecast, else None. ``training`` and
+    ``references``: what they take. ``made_for``: the parameters of training.
+    Raises VersatuneError when training could not begin with these parameters.
+    """
+    split, steering = (TokenizedSplit.load(store, name) for name in ("train", "steering"))
+    domains, loss = split.domains, _base_losses(store, known)
+    context = _context(split, train, known, loss)
+    learning = learning_by_round(train)
+    paths: dict[str, Path] = {
+        name: [(weights, float(learning.sum()))] for name, weights in _static(context).items()
+    }
+    missing = what_is_missing(references, known.references)
+    facts = None if missing else law_facts(known.references)
+    chosen = _label(train.strategy, paths)
+    if facts is None:
+        start = make_strategy(train.strategy, context).initial()
+        paths[chosen] = [(start, float(learning.sum()))]
+        told = _without_law(domains, train, paths)
+    else:
+        law = Law.from_json({key: facts[key] for key in facts if key != "domains"})
+        given = law if train.strategy.uses_law else None
+        steered = expected_path(
+            train.strategy,
+            Context(**{**vars(context), "law": given, "learning": float(learning.sum())}),
+            law,
+            learning,
+            _noise(known.references, domains),
+            train.steps_per_round,
+        )
+        paths[chosen] = steered
+        objective = make_objective(train.objective, domains, loss, context.reference_loss)
+        # In another training than theirs slopes may be off, as the strategies take them to be.
+        usual = LawParams()
+        doubted = law.doubted(usual.doubt, usual.doubt_others)
+        told = forecast(domains, doubted, loss, objective, paths)
+    budget = Budget(train, split, paths[chosen][0][0])
+    _add_passes(told, domains, budget)
+    return {
+        **told,
+        "strategy": chosen,
+        "targets": _targets(train.strategy),
+        "missing": missing,
+        "base": dict(zip(domains, loss.tolist(), strict=True)),
+        "tolerance_broken": _broken(told, train, domains, loss, context.reference_loss, chosen),
+        "training": _training(base, train, steering, budget, told["strategies"][chosen], known),
+        "references_seconds": seconds_of(known.runs) if known.runs else None,
+        "warnings": passes_warnings(told["strategies"][chosen]["domains"], train),
+        "made_for": train.fingerprint_fields(),
+    }
+
+
+def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> str | None:
+    """Why nothing says what a share does; None where the references measured it."""
+    if references.mode == "none":
+        return "references.mode is none"
+    if law_facts(losses) is None:
+        return "the references measured no other domain than their own (references.transfer)"
+    return None
+
+
+def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams) -> list[str]:
+    """Domains that are seen often, or more often than they may be; ``domains`` of a strategy."""
+    said = []
+    for name, entry in domains.items():
+        seen, cap = entry["passes"], _cap(train, name)
+        if seen is None:
+            said.append(f"{name} has a share of {entry['weight']:.3f} and no training rows.")
+        elif cap is not None and seen > cap:
+            then = {
+                "repeat": "it is repeated all the same",
+                "redistribute": "its share goes to the others then",
+                "stop": "training will stop with an error",
+            }[train.on_exhausted]
+            said.append(f"{name} would be seen {seen:.1f} times; its epoch_cap is {cap:g}: {then}.")
+        elif seen > MANY_PASSES:
+            said.append(
+                f"{name} is seen {seen:.1f} times: beyond {MANY_PASSES:g} passes rows teach ever "
+                "less, which the forecast does not know. Add rows, or lower its share "
+                "(train.epoch_cap with on_exhausted: redistribute)."
+            )
+    return said
+
+
+def _cap(train: TrainParams, name: str) -> float | None:
+    cap = train.epoch_cap
+    return cap.get(canonical(name)) if isinstance(cap, dict) else cap
+
+
+def _base_losses(store: FolderRef, known: Known) -> Array:
+    """l(0) of the model that is trained, (k,), on the steering rows."""
+    names = store.facts["domains"]
+    measured = known.base_losses.facts.get("losses")
+    if measured is None:
+        curves = points_of(known.references)
+        measured = {name: curves[name][0].losses[name] for name in names}
+    return np.array([measured[name] for name in names], dtype=np.float64)
+
+
+def _context(split: TokenizedSplit, train: TrainParams, known: Known, loss: Array) -> Context:
+    sizes = {"rows": np.ones_like(split.lengths), "tokens": split.lengths}
+    unit = sizes.get(train.unit, split.supervised)
+    rows = [split.rows(j) for j in range(len(split.domains))]
+    entries = known.references["domains"]
+    losses = [entries[name]["nats_per_token"] for name in split.domains]
+    return Context(
+        domains=split.domains,
+        initial=np.array([known.initial[name] for name in split.domains]),
+        detected=np.array([known.detected[name] for name in split.domains]),
+        counts=np.array([unit[r.start : r.stop].sum() for r in rows], dtype=np.float64),
+        reference_loss=None if None in losses else np.array(losses, dtype=np.float64),
+        base_loss=loss,
+        objective=train.objective,
+    )
+
+
+def _static(context: Context) -> dict[str, Array]:
+    assert context.detected is not None
+    return {
+        "uniform": make_strategy(UniformParams(), context).initial(),
+        "proportional": make_strategy(ProportionalParams(), context).initial(),
+        "detected": context.detected / context.detected.sum(),
+    }
+
+
+def _label(strategy: StrategyParams, paths: Mapping[str, Path]) -> str:
+    """What the chosen strategy is called: its name, told apart from a fixed mix of that name."""
+    same = strategy in (UniformParams(), ProportionalParams())
+    return strategy.name if same or strategy.name not in paths else f"{strategy.name} (chosen)"
+
+
+def _noise(references: Mapping[str, Any], domains: Sequence[str]) -> Array:
+    """The standard error of a change of ln(loss) as a part of it, by the references' curves."""
+    curves = points_of(references)
+    parts = []
+    for name in domains:
+        first, last = curves[name][0].losses[name], curves[name][-1]
+        change = abs(float(np.log(last.losses[name] / first)))
+        error = last.stderrs.get(name)
+        parts.append(USUAL_NOISE if error is None or change == 0 else error / change)
+    return np.array(parts, dtype=np.float64)
+
+
+def _without_law(
+    domains: Sequence[str], train: TrainParams, paths: Mapping[str, Path]
+) -> dict[str, Any]:
+    """As :func:`forecast`, with shares alone: a chosen strategy's are those it starts with."""
+    return {
+        "objective": train.objective.kind,
+        "learning": None,
+        "headroom": None,
+        "advice": None,
+        "strategies": {
+            name: {
+                "domains": {
+                    domain: {"weight": float(path[0][0][j])} for j, domain in enumerate(domains)
+                }
+            }
+            for name, path in paths.items()
+        },
+    }
+
+
+def _add_passes(told: Mapping[str, Any], domains: Sequence[str], budget: Budget) -> None:
+    for entry in told["strategies"].values():
+        by_domain = entry["domains"]
+        weights = np.array([by_domain[name]["weight"] for name in domains])
+        for name, seen in zip(domains, budget.passes(weights), strict=True):
+            by_domain[name]["passes"] = float(seen) if np.isfinite(seen) else None
+
+
+def _broken(
+    told: Mapping[str, Any], train: TrainParams, domains: Sequence[str], loss: Array,
+    reference: Array | None, chosen: str,
+) -> list[str] | None:  # fmt: skip
+    """Domains that the chosen strategy is forecast to leave above their tolerance."""
+    if told["headroom"] is None:
+        return None
+    objective = make_objective(train.objective, tuple(domains), loss, reference)
+    ends = np.array([told["strategies"][chosen]["domains"][name]["loss"] for name in domains])
+    over = zip(domains, objective.excess(ends) > 0, strict=True)
+    return [name for name, beyond in over if beyond and name not in _targets(train.strategy)]
+
+
+def _targets(strategy: StrategyParams) -> list[str]:
+    """The domains that the strategy is to raise, where it is not all of them."""
+    if not isinstance(strategy, ExpandParams):
+        return []
+    return [canonical(name) for name in strategy.targets]
+
+
+def _training(
+    base: CheckpointRef, train: TrainParams, steering: TokenizedSplit, budget: Budget,
+    chosen: Mapping[str, Any], known: Known,
+) -> dict[str, Any]:  # fmt: skip
+    """What the chosen strategy's training takes."""
+    seen = [entry["passes"] for entry in chosen["domains"].values()]
+    spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
+    forward = known.base_losses.facts.get("tokens_per_second")
+    speed = (
+        speed_of(known.runs)
+        if forward is None
+        else Speed(forward / FORWARD, "forward passes, of which a step is taken to cost three")
+    )
+    return {
+        "steps": train.rounds * train.steps_per_round,
+        "tokens": round(spent["tokens"]),
+        "supervised_tokens": round(spent["supervised_tokens"]),
+        "seconds": seconds_to_train(train, steering, spent["tokens"], speed) if speed else None,
+        "tokens_per_second": speed.tokens_per_second if speed else None,
+        "measured_on": speed.source if speed else None,
+        **needs(base, train, spent),
+    }

@@ -1,0 +1,79 @@
+"""The shares a strategy is expected to take are those it takes when losses go as the law says."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from tests.unit.mixing.test_law import law
+from versatune.mixing.config import StrategyParams
+from versatune.mixing.expected import expected_path
+from versatune.mixing.forecast import Path, follow
+from versatune.mixing.interface import Context
+from versatune.mixing.law import Law
+
+ONES = np.ones(3)
+UNIFORM = ONES / 3
+LEARNING = np.array([0.5, 0.3, 0.2])
+NOISE = np.full(3, 0.05)
+STEEP = law(np.diag([8.0, 1.0, 0.05]), stderr=0.05)
+
+
+def path_of(strategy: dict[str, Any], truth: Law, **known: Any) -> Path:
+    params: Any = TypeAdapter(StrategyParams).validate_python(strategy)
+    context = Context(
+        domains=("law", "medicine", "code"),
+        initial=np.array([0.5, 0.3, 0.2]),
+        counts=ONES,
+        base_loss=ONES,
+        learning=1.0,
+        **known,
+    )
+    return expected_path(params, context, truth, LEARNING, NOISE, 10)
+
+
+def test_a_fixed_mix_stays_and_spends_all() -> None:
+    path = path_of({"name": "constant"}, STEEP)
+    assert [part for _, part in path] == LEARNING.tolist()
+    assert {tuple(weights) for weights, _ in path} == {(0.5, 0.3, 0.2)}
+
+
+def test_a_steering_strategy_goes_where_the_law_says_it_pays() -> None:
+    path = path_of({"name": "mixing_law"}, STEEP, law=STEEP)
+    assert path[-1][0][1] > 1 / 3 > path[-1][0][2]
+    steered, uniform = (follow(STEEP, ONES, p).mean() for p in (path, [(UNIFORM, 1.0)]))
+    assert steered < uniform * 0.99
+
+
+def test_foster_moves_by_what_the_rounds_leave_to_learn() -> None:
+    """By hand: after round 1 domain j has gamma_j = (l_j - r_j) / l_j, and w_j grows by
+    1 + sigma gamma_j before shares are normalised."""
+    reference = np.array([0.2, 0.5, 0.9])
+    params = {"name": "foster", "start": "uniform", "sigma": 2.0}
+    path = path_of(params, STEEP, reference_loss=reference)
+    loss = follow(STEEP, ONES, [(UNIFORM, 0.5)])
+    grown = UNIFORM * (1 + 2.0 * np.maximum((loss - reference) / loss, 0))
+    np.testing.assert_allclose(path[1][0], grown / grown.sum())
+
+
+@pytest.mark.parametrize(("action", "rounds"), [("rollback", 1), ("stop", 3), ("none", 6)])
+def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) -> None:
+    """Rows of law make the others forget: their mean rise is above the threshold from the first
+    round within which it was not."""
+    harmful = law([[2.0, 0, 0], [-4.0, 0, 0], [-4.0, 0, 0]], stderr=0.01)
+    params: Any = TypeAdapter(StrategyParams).validate_python(
+        {
+            "name": "expand",
+            "target": "law",
+            "guard": {"action": action, "threshold": 0.2, "patience": 2},
+        }
+    )
+    context = Context(
+        domains=("law", "medicine", "code"),
+        initial=np.array([0.6, 0.2, 0.2]),
+        base_loss=ONES,
+        reference_loss=0.1 * ONES,
+    )
+    path = expected_path(params, context, harmful, np.array([0.05, 0.2, 0.2] * 2), NOISE, 10)
+    assert len(path) == rounds

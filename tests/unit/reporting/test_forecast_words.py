@@ -1,0 +1,124 @@
+"""The forecast in words, and against what came."""
+
+import json
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.helpers.example_run import SIX, artifacts
+from versatune.mixing.interface import ROLLED_BACK
+from versatune.reporting import figures, forecast, tables
+
+RUN = artifacts()
+MADE: dict[str, Any] = RUN["forecast"]
+LOSSES = tables.only_losses(tables.results(RUN["evaluation"], RUN["forgetting"]))
+
+
+def with_chosen(**changes: Any) -> dict[str, Any]:
+    made = json.loads(json.dumps(MADE))
+    made["strategies"]["foster"] |= changes
+    return made
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [
+        ({"gain": 0.013}, "foster is forecast 1.3 % better than equal shares"),
+        ({"gain": -0.02}, "foster is forecast 2.0 % worse than equal shares"),
+        ({"gain": 0.0001}, "foster is forecast as good as equal shares"),
+    ],
+)
+def test_the_chosen_strategy_is_set_against_equal_shares(
+    entry: dict[str, float], sentence: str
+) -> None:
+    said = forecast.about_chosen(with_chosen(**entry))
+    assert said is not None and said.startswith(sentence)
+    assert said.endswith("1 of 6 domains is forecast to end above the tolerance (law).")
+
+
+def test_where_one_domain_is_the_aim_it_is_told_what_that_one_gains() -> None:
+    made = with_chosen(gain=-0.2) | {"targets": ["code"], "base": {**MADE["base"], "code": 2.0}}
+    made["strategies"]["foster"]["domains"]["code"] |= {"loss": 1.5, "low": 1.4, "high": 1.7}
+    said = forecast.about_chosen(made)
+    assert said is not None and said.startswith(
+        "foster is forecast to change the held-out loss of code by −25.0 % (−30.0 % to −15.0 %); "
+    )
+    assert forecast.advice(made).startswith("The aim is code. If it were all domains: a mix can")
+
+
+def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
+    said = forecast.lines(MADE)
+    assert said[0] == MADE["advice"]
+    assert said[-1] == (
+        "Training takes 200 steps, 80\u202f000 tokens, about 40 s at the speed of the reference "
+        "runs; 1.00 GiB of memory on each device, which has 16.00 GiB, and 3.00 GiB of disk. The "
+        "references took 4.0 s, 10 % of that."
+    )
+    assert "Passes over the rows with foster: law 1.5, medicine 2.5" in said[-2]
+    assert any(f"law {MADE['base']['law']:.3f} to " in line for line in said)
+
+
+def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
+    nothing = {name: {"domains": s["domains"]} for name, s in MADE["strategies"].items()}
+    made = MADE | {"missing": "references.mode is none", "headroom": None, "strategies": nothing}
+    said = forecast.lines(made)
+    assert said[0].startswith("No forecast: references.mode is none, so nothing says")
+    assert "uniform and proportional" in said[0] and len(said) == 3
+    assert figures.forecast(made, SIX).layout.meta["empty"]
+    assert forecast.outcome(made, RUN["mixture_history"], LOSSES).empty
+
+
+def test_the_outcome_is_that_of_the_model_on_the_rows_of_the_forecast() -> None:
+    table = forecast.outcome(MADE, RUN["mixture_history"], LOSSES).set_index("domain")
+    last = RUN["mixture_history"].query("round == 8").set_index("domain")["validation_loss"]
+    assert table["came"].to_dict() == last.to_dict()
+    assert table["inside"].to_dict() == {d: d != "medicine" for d in SIX}
+    relative = LOSSES.set_index("domain")["relative"]
+    assert table["report_change"].to_dict() == pytest.approx(relative.to_dict())
+
+
+def test_a_model_that_training_went_back_to_is_what_came() -> None:
+    history = RUN["mixture_history"].copy()
+    history.loc[history["round"] == 8, "reason"] = f"guard: x; {ROLLED_BACK} 3, the best within it"
+    assert forecast.model_round(history) == 3
+    table = forecast.outcome(MADE, history, LOSSES).set_index("domain")
+    third = history.query("round == 3").set_index("domain")["validation_loss"]
+    assert table["came"].to_dict() == third.to_dict()
+
+
+def test_how_many_outcomes_lie_within() -> None:
+    table = pd.DataFrame(
+        {
+            "domain": ["a", "b", "c", "d"],
+            "low": 1.0,
+            "high": 2.0,
+            "came": [1.5, 2.5, 2.6, 0.5],
+            "inside": [True, False, False, False],
+        }
+    )
+    assert forecast.outcome_sentence(table) == (
+        "1 of 4 outcomes lies within the forecast's 90 % interval: b and c ended higher; d ended "
+        "lower."
+    )
+    assert forecast.outcome_sentence(pd.DataFrame()) is None
+
+
+def test_a_forecast_of_other_parameters_is_told() -> None:
+    assert forecast.stale(MADE, {"rounds": 8, "seed": 0}) == []
+    changed = forecast.stale(MADE, {"rounds": 4, "seed": 0, "optim": "adafactor"})
+    assert changed == ["optim", "rounds"]
+    assert "train.optim and train.rounds" in str(forecast.stale_sentence(changed))
+
+
+def test_the_figure_has_the_numbers_of_the_forecast() -> None:
+    fig = figures.forecast(MADE, SIX)
+    dots = [t for t in fig.data if t.name == "foster"]
+    assert [t.x[0] for t in dots] == pytest.approx(
+        [0.0, *(MADE["strategies"]["foster"]["domains"][d]["loss"] for d in SIX)]
+    )
+    assert dots[1].error_x.array[0] == pytest.approx(0.04)
+    assert {t.marker.symbol for t in dots} == {"circle"}
+    assert {t.marker.symbol for t in fig.data if t.name != "foster"} == {"circle-open"}
+    came = figures.forecast_and_outcome(forecast.outcome(MADE, RUN["mixture_history"], LOSSES), SIX)
+    assert len(came.data) == 2 * len(SIX)
