@@ -108,6 +108,36 @@ def test_a_domain_that_was_not_detected_still_starts_with_the_floor(tiny_store: 
     assert made["weights"] == pytest.approx({"law": 0.9, "medicine": 0.05, "code": 0.05})
 
 
+DOUBTED = {**KNOWN, "doubts": {"shift": "sampled texts are unlike the labelled rows."}}
+
+
+@pytest.mark.parametrize("asked", ["constant", "inverse"])
+@pytest.mark.parametrize("instead", ["proportional", "uniform"])
+def test_shares_in_doubt_do_not_start_a_training(
+    tiny_store: FolderRef, caplog: pytest.LogCaptureFixture, asked: str, instead: str
+) -> None:
+    params = MixtureParams.model_validate({"strategy": {"name": asked}, "on_doubt": instead})
+    made = compute_mixture(DOUBTED, tiny_store, params)
+    assert made["weights"] == mixture(tiny_store, strategy={"name": instead})["weights"]
+    assert (made["strategy"], made["asked"], made["on_doubt"]) == (instead, asked, instead)
+    assert "sampled texts are unlike the labelled rows" in caplog.text
+
+
+def test_doubt_can_be_overruled_or_end_the_run(tiny_store: FolderRef) -> None:
+    assert MixtureParams().on_doubt == "proportional"
+    kept = compute_mixture(DOUBTED, tiny_store, MixtureParams(on_doubt="keep"))
+    assert kept == {**mixture(tiny_store), "on_doubt": "keep"}
+    with pytest.raises(VersatuneError, match=r"mixture.on_doubt is 'stop'.*unlike the labelled"):
+        compute_mixture(DOUBTED, tiny_store, MixtureParams(on_doubt="stop"))
+
+
+def test_shares_that_are_not_the_probes_stay_as_they_are(tiny_store: FolderRef) -> None:
+    asked = {"strategy": {"name": "uniform"}, "on_doubt": "stop"}
+    made = compute_mixture(DOUBTED, tiny_store, MixtureParams.model_validate(asked))
+    assert made["weights"] == mixture(tiny_store, strategy={"name": "uniform"})["weights"]
+    assert "asked" not in made
+
+
 def test_a_distribution_of_other_domains_is_refused(tiny_store: FolderRef) -> None:
     known = {"domains": {"law": {"share": 0.5}, "art": {"share": 0.5}}}
     with pytest.raises(VersatuneError, match=r"law, art.*law, medicine, code.*run the probe again"):

@@ -12,6 +12,8 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.tasks import LocalTask
+from versatune.mixing.config import ConstantParams
+from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
@@ -131,9 +133,10 @@ def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> di
     other domains.
     """
     domains = store.facts["domains"]
-    if params.initial == "uniform":
+    initial = _initial(params, knowledge)
+    if initial == "uniform":
         return {name: 1 / len(domains) for name in domains}
-    if params.initial == "proportional":
+    if initial == "proportional":
         tokens = {name: store.facts["train"][name]["tokens"] for name in domains}
         total = sum(tokens.values())
         return {name: number / total for name, number in tokens.items()}
@@ -150,6 +153,22 @@ def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> di
             "proportional."
         )
     return {name: float(known[name]["share"]) for name in domains}
+
+
+def _initial(params: RetrainParams, knowledge: Path) -> str:
+    """``params.initial``, or what takes its place when the probe failed its own checks."""
+    if params.initial != "detected" or not knowledge.is_file():
+        return params.initial
+    failed = doubts(read_json(knowledge))
+    asked = ConstantParams()
+    made = trusted_strategy(asked, failed, params.on_doubt, "retrain.on_doubt")
+    if made is asked:
+        return "detected"
+    logger.warning(
+        "The probe's shares do not start the challenger (retrain.on_doubt: %s): %s",
+        *(params.on_doubt, " ".join(failed.values())),
+    )
+    return made.name
 
 
 def compare(

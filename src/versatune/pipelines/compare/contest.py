@@ -58,7 +58,8 @@ class Start(BaseModel):
 
     initial_weights: dict[str, float]
     reference_losses: dict[str, float] | None
-    detected_shares: dict[str, float]
+    detected_shares: dict[str, float] | None
+    """None where the probe failed its own checks."""
     law: dict[str, Any] | None = None
     """Slopes measured with the references."""
 

@@ -17,6 +17,7 @@ from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
+from versatune.mixing.doubt import detected_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare.params import CompareParams
 from versatune.pipelines.evaluate.nodes import local_tasks
@@ -53,11 +54,12 @@ def plan_runs(
     for label in needing[:1]:
         of_first = _train_params(label, params.seeds[0], params, train)
         warn_of_other_rows(reference_losses, tokenized, of_first)
-    shares = {name: entry["share"] for name, entry in knowledge_distribution["domains"].items()}
     start = {
         "initial_weights": initial_mixture["weights"],
         "reference_losses": references,
-        "detected_shares": shares,
+        "detected_shares": detected_shares(
+            knowledge_distribution, initial_mixture, *params.strategies.values()
+        ),
         "law": law_facts(reference_losses),
     }
     return tuple(

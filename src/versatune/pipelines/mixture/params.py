@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from versatune.mixing.config import ConstantParams, StaticParams, Unit
+from versatune.mixing.doubt import OnDoubt
 from versatune.params import Params
 from versatune.training.config import ReferenceParams
 
@@ -14,6 +15,10 @@ class MixtureParams(Params):
 
     strategy: StaticParams = ConstantParams()
     """How they are found; ``constant`` takes the detected shares as they are."""
+    on_doubt: OnDoubt = "proportional"
+    """What starts a training when the probe fails its own checks (``doubts`` in the knowledge
+    distribution): shares by the data, ``uniform`` ones, the probe's all the same (``keep``), or
+    nothing (``stop``). Shares that are not the probe's stay as they are."""
     unit: Unit = "tokens"
     """What a share is a share of."""
     floor: float = Field(0.01, ge=0, lt=1)

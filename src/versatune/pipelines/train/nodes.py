@@ -9,6 +9,7 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.mixing.curves import law_facts
+from versatune.mixing.doubt import detected_shares, doubt_words
 from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
@@ -39,10 +40,16 @@ def train_model(
     shares = shares_in_words(
         params.strategy.model_dump(),
         initial_mixture.get("strategy"),
-        probed="source" not in knowledge_distribution,
+        **doubt_words(knowledge_distribution, initial_mixture),
     )
     logger.info("%s%s", shares[0].upper(), shares[1:])
-    tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
+    tracking.set_tags(
+        {
+            "strategy": params.strategy.name,
+            "base_model": base_model["name"],
+            "train.shares": shares,
+        }
+    )
     training = Training(
         store=tokenized,
         base=CheckpointRef.from_entry(base_model),
@@ -50,9 +57,7 @@ def train_model(
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
         law=law_facts(reference_losses) if params.strategy.uses_law else None,
-        detected_shares={
-            name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
-        },
+        detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
     return piece_of(training, log_round)
 
