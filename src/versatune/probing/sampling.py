@@ -13,6 +13,7 @@ import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,18 @@ from pydantic import BaseModel, ConfigDict
 from tqdm import tqdm
 
 from versatune.artifacts import write_atomic
+from versatune.data.answers import stop_tokens
 from versatune.data.lengths import token_limit
+from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.checkpoints import (
+    PLAIN_CHAT_TEMPLATE,
+    CheckpointRef,
+    load_model,
+    load_tokenizer,
+)
 from versatune.probing.config import SamplingParams, require_server
+from versatune.probing.turns import Conversations
 from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
@@ -93,7 +102,14 @@ class ModelSampler(Sampler):
         return load_tokenizer(self.base)
 
     @functools.cached_property
+    def turn(self) -> UserTurn | None:
+        """The user's turn that sequences begin with, when they are to."""
+        return asked_turn(self.tokenizer, self.params.start)
+
+    @functools.cached_property
     def start(self) -> list[int]:
+        if self.turn is not None:
+            return self.turn.opening_ids
         return start_tokens(self.tokenizer, self.params.start)
 
     @property
@@ -112,9 +128,16 @@ class ModelSampler(Sampler):
             top_p=self.params.top_p,
             repetition_penalty=self.params.repetition_penalty,
         )
-        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters):
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            yield Sample(index=indices[row], text=text, n_tokens=len(tokens), ended=ended)
+        turns = None
+        if self.turn is not None:
+            turns = Conversations(self.turn, self._ends, self._decode, len(indices))
+        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
+            text = turns.text(row) if turns else self._decode(tokens)
+            n = turns.n_tokens(row) if turns else len(tokens)
+            yield Sample(index=indices[row], text=text, n_tokens=n, ended=ended)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _load(self) -> Any:
         import torch
@@ -133,14 +156,22 @@ class ModelSampler(Sampler):
             )
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
+        if self.turn is not None:  # a model may end its answers otherwise than its documents
+            ends = stop_tokens(self.tokenizer, [e for e in ends if e is not None])
         self._ends = {e for e in [*ends, self.tokenizer.eos_token_id] if e is not None}
         self._decoder = Decoder(model, self.start, self.params.max_new_tokens)
         return self._decoder
 
 
+def asked_turn(tokenizer: Any, start: str | None) -> UserTurn | None:
+    """The user's turn to begin with, when ``probe.sampling.start`` asks for one."""
+    own = tokenizer.chat_template not in (None, PLAIN_CHAT_TEMPLATE)
+    return user_turn(tokenizer) if start == "user" or (start == "auto" and own) else None
+
+
 def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
     """The tokens every sequence begins with; see ``probe.sampling.start``."""
-    if start is not None:
+    if start not in (None, "bos", "auto"):
         token = tokenizer.get_vocab().get(start)
         if token is None:
             raise VersatuneError(
@@ -208,5 +239,14 @@ def make_sampler(base: CheckpointRef, params: SamplingParams, api_key: str = "")
         from versatune.probing.served import ServerSampler
 
         require_server(params.server, "probe.sampling.server")
-        return ServerSampler(params, api_key)
+        turn = None
+        if params.start in ("user", "auto"):
+            tokenizer = load_tokenizer(base)
+            turn = asked_turn(tokenizer, params.start)
+            if turn is not None:
+                # Servers put the begin token before a prompt themselves, and a blank at a prompt's
+                # end is none that words are written with.
+                opening = turn.opening.removeprefix(tokenizer.bos_token or "").rstrip(" ")
+                turn = replace(turn, opening=opening, handover=turn.handover.rstrip(" "))
+        return ServerSampler(params, api_key, turn)
     return ModelSampler(base, params)
