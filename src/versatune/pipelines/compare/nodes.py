@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -116,10 +117,11 @@ def train_and_evaluate(
 
 def collect_runs(
     plan: dict[str, Any], comparison_runs: dict[str, FolderRef]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of ``comparison`` and the mixtures' history of one kind of strategy."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Of one kind of strategy the rows of ``comparison``, the mixtures' history and the items."""
     if not plan["runs"]:
-        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
+        empty = pd.DataFrame(columns=list(against.COMPARISON_ITEM_COLUMNS))
+        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame(), empty
     from versatune.pipelines.compare.contest import Plan, read_runs
 
     return read_runs(Plan.model_validate(plan), comparison_runs)
@@ -130,16 +132,17 @@ def compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All runs in one table, their mixtures' history in another, and the verdicts.
 
-    ``tables``: the rows of each kind, then the histories of each kind.
+    ``tables``: the rows of each kind, then the histories of each kind, then their items.
     """
     order = {label: i for i, label in enumerate(params.strategies)}
-    rows, histories = (
-        pd.concat([t for t in part if len(t)], ignore_index=True).sort_values(
+    k = len(KINDS)
+    rows, histories, items = (
+        pd.concat([t for t in tables[first : first + k] if len(t)], ignore_index=True).sort_values(
             ["strategy", "seed"], key=lambda c: c.map(order).fillna(c), kind="stable"
         )
-        for part in (tables[: len(KINDS)], tables[len(KINDS) :])
+        for first in (0, k, 2 * k)
     )
-    summary = against.summarise(rows, params.baseline, params.target)
+    summary = against.summarise(rows, params.baseline, params.target, items)
     for line in spoken(summary):
         logger.info(line)
     tracking.log_metrics(_headline(summary))
@@ -158,7 +161,11 @@ def _spoken(row: Mapping[Any, Any]) -> str:
     if n < against.MIN_SEEDS:
         seeds = "1 seed" if n == 1 else f"{n} seeds"
         return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
-    return f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
+    said = f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
+    margin = row["not_worse_by"]
+    if row["verdict"] == "not distinguishable" and math.isfinite(margin):
+        said += f"; not worse by more than {margin:.2%}"
+    return said
 
 
 def _headline(summary: pd.DataFrame) -> dict[str, float]:
