@@ -68,7 +68,7 @@ def test_a_run_measures_references_and_makes_the_mixture(
     assert list(losses) == ["law", "medicine", "code"]
     assert all(0 < d["nats_per_token"] < 7 and d["bits_per_byte"] > 0 for d in losses.values())
     made = outputs["initial_mixture"].load()
-    assert (made["strategy"], made["unit"]) == ("constant", "tokens")
+    assert (made["strategy"], made["unit"]) == ("constant", "supervised_tokens")
     assert made["weights"] == pytest.approx({"law": 0.3, "medicine": 0.2, "code": 0.5})
     assert list(made["weights"]) == ["law", "medicine", "code"]
 
@@ -93,10 +93,12 @@ def test_static_starts_by_hand(tiny_store: FolderRef) -> None:
     assert inverse == pytest.approx({"law": 0.35, "medicine": 0.4, "code": 0.25})
     rows = mixture(tiny_store, strategy={"name": "proportional"}, unit="rows")["weights"]
     assert rows == pytest.approx({"law": 40 / 125, "medicine": 25 / 125, "code": 60 / 125})
-    tokens = mixture(tiny_store, strategy={"name": "proportional"})["weights"]
-    counts = {name: tiny_store.facts["train"][name]["tokens"] for name in tokens}
-    total = sum(counts.values())
-    assert tokens == pytest.approx({name: n / total for name, n in counts.items()})
+    for unit in ("tokens", "supervised_tokens"):
+        found = mixture(tiny_store, strategy={"name": "proportional"}, unit=unit)["weights"]
+        counts = {name: tiny_store.facts["train"][name][unit] for name in found}
+        total = sum(counts.values())
+        assert found == pytest.approx({name: n / total for name, n in counts.items()})
+    assert mixture(tiny_store, strategy={"name": "proportional"})["weights"] == found
     custom = {"legal": 0.2, "medicine": 0.8, "code": 0.0}
     found = mixture(tiny_store, strategy={"name": "custom", "weights": custom})["weights"]
     assert found == pytest.approx({"law": 0.2, "medicine": 0.8, "code": 0.0})

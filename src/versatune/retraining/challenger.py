@@ -12,7 +12,7 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.tasks import LocalTask
-from versatune.mixing.config import ConstantParams
+from versatune.mixing.config import ConstantParams, Unit
 from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
@@ -113,7 +113,7 @@ def train_challenger(
     on_round: OnRound,
 ) -> CheckpointRef:
     """Train from ``start`` in the night's ``folder``, or go on with what was begun there."""
-    shares = first_shares(store, params, knowledge)
+    shares = first_shares(store, params, knowledge, training.unit)
     result = train(
         store,
         start,
@@ -126,8 +126,10 @@ def train_challenger(
     return CheckpointRef.of_folder(result.model_ref.path, name=f"challenger {folder.name}")
 
 
-def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> dict[str, float]:
-    """The shares of the first round, by domain; their sum is 1.
+def first_shares(
+    store: FolderRef, params: RetrainParams, knowledge: Path, unit: Unit = "supervised_tokens"
+) -> dict[str, float]:
+    """The shares of the first round, by domain; their sum is 1. ``unit``: that of training.
 
     Raises VersatuneError when detected shares are asked for and are not there, or are those of
     other domains.
@@ -137,9 +139,9 @@ def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> di
     if initial == "uniform":
         return {name: 1 / len(domains) for name in domains}
     if initial == "proportional":
-        tokens = {name: store.facts["train"][name]["tokens"] for name in domains}
-        total = sum(tokens.values())
-        return {name: number / total for name, number in tokens.items()}
+        amounts = {name: store.facts["train"][name][unit] for name in domains}
+        total = sum(amounts.values())
+        return {name: number / total for name, number in amounts.items()}
     if not knowledge.is_file():
         raise VersatuneError(
             f"retrain.initial is 'detected', but there is no {knowledge}: run the probe "

@@ -19,8 +19,8 @@ class MixtureParams(Params):
     """What starts a training when the probe fails its own checks (``doubts`` in the knowledge
     distribution): shares by the data, ``uniform`` ones, the probe's all the same (``keep``), or
     nothing (``stop``). Shares that are not the probe's stay as they are."""
-    unit: Unit = "tokens"
-    """What a share is a share of."""
+    unit: Unit = "supervised_tokens"
+    """What a share is a share of, as in ``train.unit``."""
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain starts with less, unless custom weights say so: a share that is 0 stays 0 under
     every rule that multiplies, and a small sample can detect 0 of what is there."""

@@ -110,11 +110,16 @@ def warn_of_other_rows(
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
     there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
-    if any(min(theirs or n, n) != min(ours or n, n) for n in there):
+    tokens = reference_losses.get("tokens_per_domain"), params.heldout_tokens_per_domain
+    drawn = any(n > min(theirs or n, ours or n) for n in there)
+    if (drawn and tokens[0] != tokens[1]) or any(
+        min(theirs or n, n) != min(ours or n, n) for n in there
+    ):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "
-            "these rows differ counts as learnable potential. Give heldout_rows_per_domain "
-            "of references.train and of train (or compare.train) one value.",
+            "these rows differ counts as learnable potential. Give heldout_rows_per_domain, and "
+            "heldout_tokens_per_domain, of references.train and of train (or compare.train) one "
+            "value each.",
             *("all" if n is None else n for n in (theirs, ours)),
         )
 
