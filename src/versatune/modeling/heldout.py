@@ -112,8 +112,8 @@ def heldout_losses(
     """Measure ``model`` on a fixed subset of ``split``: a :class:`HeldOut` for each domain.
 
     Which rows: :func:`chosen_rows`; ``rows_per_domain`` None measures every one.
-    ``batch_tokens`` None is :data:`ON_CPU` or :data:`ON_OTHERS`. ``loss`` replaces ``TokenLoss(model)`` (a model
-    wrapped for several processes); with ``world`` processes each measures its part of the
+    ``batch_tokens`` None is :data:`ON_CPU` or :data:`ON_OTHERS`. ``loss`` replaces
+    ``TokenLoss(model)`` (a model wrapped for several processes); with ``world`` processes each measures its part of the
     batches and all get the whole result. The model is measured in eval mode and left as it was.
     Raises VersatuneError when a domain has nothing to measure.
     """
