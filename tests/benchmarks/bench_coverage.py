@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench_coverage [--worlds 60 --replicates 200]
     python -m tests.benchmarks.bench_coverage --audits --worlds 240 --replicates 1000
+    python -m tests.benchmarks.bench_coverage --small --worlds 300 --replicates 300
 
 A row is a judge, a number of labelled rows a domain and a number of texts, over worlds of three
 share vectors: coverage over all domains without a correction, with ``pacc`` and with ``acc``, the
@@ -9,7 +10,8 @@ coverage of ``pacc`` for shares of 5 % and less, and how far its intervals reach
 stops by the rule, and ``em`` beside ``pacc`` where it may be used: with a judge that is calibrated
 for the texts. With ``--audits``, instead, audits of a judge that errs on the texts alone: it leans
 towards one domain, or is sure that the smallest domain's texts belong to that one. A reader who is
-right audits it, or a judge that errs itself.
+right audits it, or a judge that errs itself. With ``--small``: a domain of 1 % that the judge loses
+30 % of, with few labelled rows.
 """
 
 import argparse
@@ -17,7 +19,15 @@ import itertools
 
 import numpy as np
 
-from tests.helpers.probe_worlds import holds, judged, labelled_rows, worlds
+from tests.helpers.probe_worlds import (
+    LEAKS,
+    holds,
+    judged,
+    labelled_rows,
+    small_domain,
+    worlds,
+)
+from tests.helpers.probe_worlds import SMALL as SMALL_SHARES
 from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
 from versatune.probing.quantification import audit_chances
@@ -46,6 +56,20 @@ def cell(sharpness: float, per_domain: int, n: int, args: argparse.Namespace) ->
         f"| {np.mean(right):.0%} | {per_domain} | {n} | {covered} | "
         f"{np.mean(np.concatenate(small)):.3f} | {np.mean(reach):.3f} |"
     )
+
+
+def small(leak: str, per_domain: int, how: str, args: argparse.Namespace) -> str:
+    """Coverage over all domains and of the smallest; how far the smallest's interval reaches."""
+    hits, reach = [], []
+    for seed in range(args.worlds):
+        rng = np.random.default_rng(seed)
+        texts, rows = small_domain(rng, LEAKS[leak], 2000, per_domain, 1 if how == "acc" else 0.8)
+        found = estimate_shares(texts, rows, how, args.replicates, 0)
+        hits.append(holds(found, SMALL_SHARES))
+        reach.append(found.half_widths[2])
+    smallest = np.mean(np.array(hits)[:, 2])
+    covered = f"{np.mean(hits):.3f} | {smallest:.3f}"
+    return f"| {leak} | {per_domain} | {how} | {covered} | {np.mean(reach):.3f} |"
 
 
 def stopped(half_width: float, args: argparse.Namespace) -> str:
@@ -129,7 +153,14 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=60)
     parser.add_argument("--replicates", type=int, default=200)
     parser.add_argument("--audits", action="store_true", help="audits alone")
+    parser.add_argument("--small", action="store_true", help="a small domain alone")
     args = parser.parse_args()
+    if args.small:
+        print("| judge | rows a domain | correction | coverage | smallest | reach |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        for each in itertools.product(LEAKS, (50, 400), ("acc", "pacc")):
+            print(small(*each, args), flush=True)
+        return
     if args.audits:
         return audits(args)
     print(

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from tests.helpers.probe_worlds import holds, judged, labelled_rows, worlds
+from tests.helpers.probe_worlds import (
+    LEAKS,
+    SMALL,
+    holds,
+    judged,
+    labelled_rows,
+    small_domain,
+    worlds,
+)
 from versatune.probing.estimate import Audit, estimate_shares, narrow_enough
 from versatune.probing.judges.base import Labelled
 from versatune.probing.quantification import audit_chances
@@ -18,6 +26,18 @@ def test_intervals_hold_the_truth(correction, sharpness):
         samples = judged(rng, rng.choice(6, 800, p=shares), sharpness)
         hits.append(holds(estimate_shares(samples, rows, correction, 200, 0), shares))
     assert 0.92 <= np.mean(hits) <= 0.98
+
+
+@pytest.mark.parametrize("leak", LEAKS)
+def test_a_small_domain_is_held_though_its_few_rows_show_no_error(leak):
+    """Drawing 50 rows again with replacement held the smallest share in half to four fifths."""
+    hits = []
+    for seed in range(100):
+        texts, rows = small_domain(np.random.default_rng(seed), LEAKS[leak], 2000, 50)
+        found = estimate_shares(texts, rows, "acc", 300, 0)
+        hits.append(holds(found, SMALL))
+    assert 0.91 <= np.mean(hits) <= 0.99
+    assert np.mean(np.array(hits)[:, 2]) >= 0.85
 
 
 def test_stopping_when_narrow_keeps_the_coverage():

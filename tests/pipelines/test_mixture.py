@@ -68,7 +68,7 @@ def test_a_run_measures_references_and_makes_the_mixture(
     assert list(losses) == ["law", "medicine", "code"]
     assert all(0 < d["nats_per_token"] < 7 and d["bits_per_byte"] > 0 for d in losses.values())
     made = outputs["initial_mixture"].load()
-    assert (made["strategy"], made["unit"]) == ("constant", "tokens")
+    assert (made["strategy"], made["unit"]) == ("constant", "supervised_tokens")
     assert made["weights"] == pytest.approx({"law": 0.3, "medicine": 0.2, "code": 0.5})
     assert list(made["weights"]) == ["law", "medicine", "code"]
 
@@ -93,10 +93,12 @@ def test_static_starts_by_hand(tiny_store: FolderRef) -> None:
     assert inverse == pytest.approx({"law": 0.35, "medicine": 0.4, "code": 0.25})
     rows = mixture(tiny_store, strategy={"name": "proportional"}, unit="rows")["weights"]
     assert rows == pytest.approx({"law": 40 / 125, "medicine": 25 / 125, "code": 60 / 125})
-    tokens = mixture(tiny_store, strategy={"name": "proportional"})["weights"]
-    counts = {name: tiny_store.facts["train"][name]["tokens"] for name in tokens}
-    total = sum(counts.values())
-    assert tokens == pytest.approx({name: n / total for name, n in counts.items()})
+    for unit in ("tokens", "supervised_tokens"):
+        found = mixture(tiny_store, strategy={"name": "proportional"}, unit=unit)["weights"]
+        counts = {name: tiny_store.facts["train"][name][unit] for name in found}
+        total = sum(counts.values())
+        assert found == pytest.approx({name: n / total for name, n in counts.items()})
+    assert mixture(tiny_store, strategy={"name": "proportional"})["weights"] == found
     custom = {"legal": 0.2, "medicine": 0.8, "code": 0.0}
     found = mixture(tiny_store, strategy={"name": "custom", "weights": custom})["weights"]
     assert found == pytest.approx({"law": 0.2, "medicine": 0.8, "code": 0.0})
@@ -106,6 +108,36 @@ def test_a_domain_that_was_not_detected_still_starts_with_the_floor(tiny_store: 
     known = {"domains": {"law": {"share": 1.0}, "medicine": {"share": 0.0}, "code": {"share": 0.0}}}
     made = compute_mixture(known, tiny_store, MixtureParams(floor=0.05))
     assert made["weights"] == pytest.approx({"law": 0.9, "medicine": 0.05, "code": 0.05})
+
+
+DOUBTED = {**KNOWN, "doubts": {"shift": "sampled texts are unlike the labelled rows."}}
+
+
+@pytest.mark.parametrize("asked", ["constant", "inverse"])
+@pytest.mark.parametrize("instead", ["proportional", "uniform"])
+def test_shares_in_doubt_do_not_start_a_training(
+    tiny_store: FolderRef, caplog: pytest.LogCaptureFixture, asked: str, instead: str
+) -> None:
+    params = MixtureParams.model_validate({"strategy": {"name": asked}, "on_doubt": instead})
+    made = compute_mixture(DOUBTED, tiny_store, params)
+    assert made["weights"] == mixture(tiny_store, strategy={"name": instead})["weights"]
+    assert (made["strategy"], made["asked"], made["on_doubt"]) == (instead, asked, instead)
+    assert "sampled texts are unlike the labelled rows" in caplog.text
+
+
+def test_doubt_can_be_overruled_or_end_the_run(tiny_store: FolderRef) -> None:
+    assert MixtureParams().on_doubt == "proportional"
+    kept = compute_mixture(DOUBTED, tiny_store, MixtureParams(on_doubt="keep"))
+    assert kept == {**mixture(tiny_store), "on_doubt": "keep"}
+    with pytest.raises(VersatuneError, match=r"mixture.on_doubt is 'stop'.*unlike the labelled"):
+        compute_mixture(DOUBTED, tiny_store, MixtureParams(on_doubt="stop"))
+
+
+def test_shares_that_are_not_the_probes_stay_as_they_are(tiny_store: FolderRef) -> None:
+    asked = {"strategy": {"name": "uniform"}, "on_doubt": "stop"}
+    made = compute_mixture(DOUBTED, tiny_store, MixtureParams.model_validate(asked))
+    assert made["weights"] == mixture(tiny_store, strategy={"name": "uniform"})["weights"]
+    assert "asked" not in made
 
 
 def test_a_distribution_of_other_domains_is_refused(tiny_store: FolderRef) -> None:

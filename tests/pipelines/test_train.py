@@ -60,7 +60,7 @@ def filled_catalog(
         {
             "tokenized": MemoryDataset(store),
             "base_model": MemoryDataset(base.model_dump(mode="json")),
-            "initial_mixture": MemoryDataset({"weights": share, "unit": "tokens"}),
+            "initial_mixture": MemoryDataset({"weights": share, "unit": "supervised_tokens"}),
             "reference_losses": MemoryDataset(
                 {
                     "mode": "measure",

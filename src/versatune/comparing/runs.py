@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import FolderRef
 from versatune.evaluation import forgetting
-from versatune.evaluation.comparison import COMPARISON_COLUMNS
+from versatune.evaluation.comparison import COMPARISON_COLUMNS, COMPARISON_ITEM_COLUMNS
 from versatune.evaluation.config import BASE, EvaluateParams
 from versatune.evaluation.measure import evaluate_checkpoint, parts_of
 from versatune.evaluation.results import Measured, metric_values
@@ -27,7 +27,7 @@ from versatune.work.calls import emit
 
 logger = logging.getLogger(__name__)
 
-ROWS, HISTORY = "rows.parquet", "history.parquet"
+ROWS, HISTORY, ITEMS = "rows.parquet", "history.parquet", "items.parquet"
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,8 @@ class Start(BaseModel):
 
     initial_weights: dict[str, float]
     reference_losses: dict[str, float] | None
-    detected_shares: dict[str, float]
+    detected_shares: dict[str, float] | None
+    """None where the probe failed its own checks."""
     law: dict[str, Any] | None = None
     """Slopes measured with the references."""
 
@@ -128,14 +129,18 @@ def pieces(plan: Plan, setup: ComparisonSetup) -> dict[str, Piece]:
     }
 
 
-def read_runs(plan: Plan, folders: Mapping[str, FolderRef]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of ``comparison``, and the mixtures' history, of the finished runs of ``plan``."""
-    rows, histories = (
+def read_runs(
+    plan: Plan, folders: Mapping[str, FolderRef]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Of the finished runs of ``plan`` rows of ``comparison``, the mixtures' history and scores of
+    single items."""
+    rows, histories, items = (
         [pd.read_parquet(folders[run.name].path / file).assign(**run.labels) for run in plan.runs]
-        for file in (ROWS, HISTORY)
+        for file in (ROWS, HISTORY, ITEMS)
     )
+    of_items = pd.concat(items, ignore_index=True)[list(COMPARISON_ITEM_COLUMNS)]
     joined = pd.concat(rows, ignore_index=True)[list(COMPARISON_COLUMNS)]
-    return joined, pd.concat(histories, ignore_index=True)
+    return joined, pd.concat(histories, ignore_index=True), of_items
 
 
 @contextlib.contextmanager
@@ -171,7 +176,7 @@ def _train_and_evaluate(
     tuned = CheckpointRef.from_manifest(trained.model_ref.path, run.strategy)
     measured = _evaluate(setup, tuned, run.strategy)
     against_base(base, measured, run.strategy).to_parquet(folder / ROWS, index=False)
-    measured.items.to_parquet(folder / "items.parquet", index=False)
+    measured.items.to_parquet(folder / ITEMS, index=False)
     trained.history.to_parquet(folder / HISTORY, index=False)
     return {"ended": trained.model_ref.facts["ended"]}
 

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from versatune.evaluation.crossed import RowErrors, crossed_stderr, row_errors
 from versatune.evaluation.forgetting import (
     expansion_summary,
     less_degradation,
@@ -17,9 +18,11 @@ from versatune.evaluation.forgetting import (
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.intervals import (
+    holm,
     mean_stderr,
     ratio_interval,
     t_interval,
+    t_p_value,
 )
 
 Array = npt.NDArray[np.float64]
@@ -32,14 +35,22 @@ COMPARISON_COLUMNS = (
 """The ``comparison`` table, a row a strategy, seed, domain, task and metric. ``base``: the same
 number of the model all of them began from; ``change``: since then, paired by item."""
 
+COMPARISON_ITEM_COLUMNS = (
+    *("strategy", "seed", "domain", "task", "metric", "item", "score", "weight"),
+)
+"""The ``comparison_items`` table, as ``evaluation_items``: a row a run and item."""
+
 SUMMARY_COLUMNS = (
     *("metric", "measure", "domain", "strategy", "baseline", "value", "value_low", "value_high"),
-    *("difference", "low", "high", "n_seeds", "verdict"),
+    *("difference", "low", "high", "n_seeds", "p_value", "p_holm", "not_worse_by", "verdict"),
 )
 """The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
-``difference``: mean over seeds of the paired difference from the baseline, with its t-interval;
-``verdict``: on the difference. Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts
-(None)."""
+``difference``: mean over seeds of the paired difference from the baseline, with its t-interval over
+seeds and rows (:mod:`versatune.evaluation.crossed`); ``p_value``: of no difference, and ``p_holm``
+corrected for all verdicts of the same metric and measure, single domains and all of them apart;
+``not_worse_by``: the margin within which the strategy is not worse than the baseline, the end of
+the interval on the bad side (0: it is better); ``verdict``: on the difference, by ``p_holm``.
+Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts (None)."""
 
 ACCURACY = "accuracy"
 """A domain's mean over its tasks of each task's accuracy
@@ -86,8 +97,9 @@ def summarise(
     baseline: str,
     target: str | None = None,
     declared: DeclaredObjective | None = None,
+    items: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The ``comparison_summary`` table.
+    """The ``comparison_summary`` table; ``items``: ``comparison_items``, every row's score.
 
     ``declared``: what training was to minimise (None: the mean loss). The gains, which are what
     strategies are ranked and judged by, are gains in it; those in accuracy are of the mean.
@@ -108,6 +120,7 @@ def summarise(
     """
     rows: list[dict[str, Any]] = []
     declared = declared or DeclaredObjective()
+    row_draws = row_errors(items, ACCURACY)
     for metric in (LOSS, ACCURACY):
         found = scores(comparison, metric)
         base = scores(comparison, metric, "base")
@@ -124,16 +137,63 @@ def summarise(
             measures.append((BEYOND, ALL, {key: float(len(names)) for key, names in over.items()}))
         for measure, domain, values in measures:
             for strategy in strategies:
-                row = _paired(values, strategy, baseline, _falls(metric, measure))
+                rows_of = row_draws.stderrs(metric, strategy, baseline)
+                error = _row_error(measure, domain, rows_of, target)
+                row = _paired(values, strategy, baseline, _falls(metric, measure), error)
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
-        rows += _relative_gains(metric, levels, strategies, baseline, in_points)
+        # The draw of rows is known for the mean alone; other objectives count the seeds.
+        draws = row_draws if metric != LOSS or declared.params.kind == "mean" else None
+        rows += _relative_gains(metric, levels, strategies, baseline, in_points, draws)
         for other in strategies:
-            gains_over = _relative_gains(metric, levels, strategies, other, in_points)
+            gains_over = _relative_gains(metric, levels, strategies, other, in_points, draws)
             rows += [row | {"measure": EACH} for row in gains_over]
         others = [values for measure, _, values in measures if measure == "others_change"]
         rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline)
-    return pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS))
+    return with_holm(pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)))
+
+
+def with_holm(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with ``p_holm``, and verdicts that hold after it.
+
+    A family is what is read side by side: a metric's measure over single domains, or over all. Of
+    ``gain_over_each`` the two directions of a pair are one test, at the larger p.
+    """
+    names = list(zip(summary["strategy"], summary["baseline"], strict=True))
+    families: dict[tuple[str, str, bool], dict[Any, list[int]]] = {}
+    keys = zip(summary["metric"], summary["measure"], summary["domain"], strict=True)
+    for i, (metric, measure, domain) in enumerate(keys):
+        test = frozenset(names[i]) if measure == EACH else i
+        family = families.setdefault((metric, measure, domain == ALL), {})
+        family.setdefault(test, []).append(i)
+    p = summary["p_value"].to_numpy(np.float64)
+    adjusted = np.full(len(summary), math.nan)
+    for family in families.values():
+        for rows, value in zip(
+            family.values(), holm([p[rows].max() for rows in family.values()]), strict=True
+        ):
+            adjusted[rows] = value
+    failed = adjusted >= 1 - LEVEL
+    verdicts = [
+        "not distinguishable" if fails and v in ("better", "worse") else v
+        for v, fails in zip(summary["verdict"], failed, strict=True)
+    ]
+    return summary.assign(p_holm=adjusted, verdict=pd.Series(verdicts, summary.index, dtype=object))
+
+
+LEVEL = 0.95
+"""Of intervals and, after Holm's correction, of verdicts."""
+
+
+def _row_error(
+    measure: str, domain: str, rows_of: Mapping[str, float], target: str | None
+) -> float:
+    """Standard error from the draw of rows of a measure's difference; 0 where not known."""
+    if measure == "value" and domain == ALL:
+        return math.hypot(*rows_of.values()) / len(rows_of) if rows_of else 0.0
+    if measure == "others_change":
+        return math.hypot(*(error for name, error in rows_of.items() if name != target))
+    return rows_of.get(domain, 0.0)
 
 
 def headline(summary: pd.DataFrame) -> dict[str, float]:
@@ -184,7 +244,7 @@ def _mean(values: Mapping[str, float]) -> float:
 
 
 def _paired(
-    values: Series, strategy: str, baseline: str, lower_is_better: bool
+    values: Series, strategy: str, baseline: str, lower_is_better: bool, row_stderr: float
 ) -> dict[str, Any] | None:
     mine = {s: v for (name, s), v in values.items() if name == strategy}
     theirs = {s: v for (name, s), v in values.items() if name == baseline}
@@ -198,24 +258,29 @@ def _paired(
     if strategy == baseline:
         return row | {"n_seeds": len(both)}
     differences = np.array([mine[s] - theirs[s] for s in both])
-    return row | difference_row(differences, lower_is_better)
+    return row | difference_row(differences, lower_is_better, row_stderr)
 
 
-def difference_row(differences: Array, lower_is_better: bool) -> dict[str, Any]:
-    """Mean of paired differences, shape (seeds,), its interval and the verdict.
+def difference_row(
+    differences: Array, lower_is_better: bool, row_stderr: float = 0.0
+) -> dict[str, Any]:
+    """Mean of paired differences, shape (seeds,), its interval, p and the verdict.
 
-    Both follow the t-interval over seeds, from :data:`MIN_SEEDS` on; below, NaN and None. The
-    interval is about other seeds on these very items; how far the items stand for the domain, each
-    row's own interval in ``comparison`` says.
+    They follow the t-interval over seeds and rows (``row_stderr``: the error that the draw of rows
+    gives to the mean), from :data:`MIN_SEEDS` on; below, NaN and None. Seeds that all agree, of
+    which no rows are known, give no interval.
     """
-    mean, stderr = mean_stderr(differences)
-    low, high = _over_seeds(mean, stderr, len(differences))
+    mean, stderr, df = crossed_stderr(differences, row_stderr)
     enough = len(differences) >= MIN_SEEDS
+    low, high = _over_seeds(mean, stderr, len(differences))
+    bad_end = high if lower_is_better else -low
     return {
         "difference": mean,
         "low": low,
         "high": high,
         "n_seeds": len(differences),
+        "p_value": t_p_value(mean, stderr, df) if enough else math.nan,
+        "not_worse_by": max(0.0, bad_end) if not math.isnan(bad_end) else math.nan,
         "verdict": verdict(low, high, lower_is_better=lower_is_better) if enough else None,
     }
 
@@ -225,7 +290,12 @@ def _over_seeds(mean: float, stderr: float, n: int) -> tuple[float, float]:
 
 
 def _relative_gains(
-    metric: str, levels: Series, strategies: Sequence[str], baseline: str, in_points: bool
+    metric: str,
+    levels: Series,
+    strategies: Sequence[str],
+    baseline: str,
+    in_points: bool,
+    draws: RowErrors | None,
 ) -> Iterator[dict[str, Any]]:
     """``levels``: what is compared; a falling loss is a gain. ``in_points``: gains are differences,
     since the levels are relative gaps already."""
@@ -243,6 +313,7 @@ def _relative_gains(
         theirs = np.array([theirs_of[s] for s in seeds])
         each = sign * (mine - theirs) / (1.0 if in_points else theirs)
         value = each.mean() if in_points else sign * mean_relative_gain(mine, theirs)
+        error = draws.mean(metric, strategy, baseline) / float(theirs.mean()) if draws else 0.0
         yield {
             "metric": metric,
             "measure": "relative_gain",
@@ -250,7 +321,7 @@ def _relative_gains(
             "strategy": strategy,
             "baseline": baseline,
             "value": float(value),
-            **_as_value(difference_row(each, lower_is_better=False)),
+            **_as_value(difference_row(each, lower_is_better=False, row_stderr=error)),
         }
 
 

@@ -16,18 +16,28 @@ INITIAL = "those of the initial mixture"
 
 FIXED = ("uniform", "proportional", "inverse", "constant", "custom")
 
+OF_PROBE = ("constant", "inverse")
+"""Ways to start that take the probe's shares."""
+
 
 def shares_in_words(
-    strategy: Mapping[str, Any], initial: str | None, *, probed: bool = True
+    strategy: Mapping[str, Any],
+    initial: str | None,
+    *,
+    probed: bool = True,
+    doubt: str | None = None,
+    asked: str | None = None,
 ) -> str:
     """How training chose its shares, without a full stop.
 
     ``strategy``: the parameters of training's strategy, at least ``name``; ``initial``: the name of
     the strategy that made the initial mixture (None: not known); ``probed``: whether the knowledge
-    distribution is of a probe, and not one that was published.
+    distribution is of a probe, and not one that was published; ``doubt``: where the probe failed
+    its own checks, what ``mixture.on_doubt`` says; ``asked``: the strategy in whose place
+    ``initial`` stands because of that.
     """
     name = str(strategy.get("name", "uniform"))
-    start = start_in_words(strategy, initial, probed=probed)
+    start = start_in_words(strategy, initial, probed=probed, doubt=doubt, asked=asked)
     if name in FIXED:
         return f"shares: {start}, fixed (strategy {name})"
     given = strategy.get("target") or []
@@ -36,19 +46,40 @@ def shares_in_words(
     return f"strategy {name}{target}; starting shares: {start}"
 
 
-def follows_probe(strategy: Mapping[str, Any], initial: str | None) -> bool:
+def follows_probe(
+    strategy: Mapping[str, Any],
+    initial: str | None,
+    *,
+    doubt: str | None = None,
+    asked: str | None = None,
+    **_: Any,
+) -> bool:
     """Whether the first shares come from what the probe found; arguments as above."""
+    if doubt not in (None, "keep") and (asked in OF_PROBE or strategy.get("name") == "inverse"):
+        return False
     start = start_in_words(strategy, initial)
     return "the probe" in start or start == INITIAL
 
 
-def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: bool = True) -> str:
+def start_in_words(
+    strategy: Mapping[str, Any],
+    initial: str | None,
+    *,
+    probed: bool = True,
+    doubt: str | None = None,
+    asked: str | None = None,
+) -> str:
     """Where the first shares come from; arguments as in :func:`shares_in_words`."""
     name = strategy.get("name")
     detected = "those the probe found" if probed else "those of a published distribution"
+    if doubt == "keep":
+        detected += ", although it failed its own checks"
+    replaced = ", since the probe failed its own checks" if doubt not in (None, "keep") else ""
     if name in OWN:
         return OWN[name]
     if name == "inverse":
+        if replaced:
+            return OWN.get(initial or "", INITIAL) + replaced
         return f"the inverse of {detected}"
     if name == "expand" and strategy.get("rule") == "constrained":
         return f"{OWN['proportional']}, but for the targets' {strategy['target_share']['start']:g}"
@@ -61,4 +92,4 @@ def start_in_words(strategy: Mapping[str, Any], initial: str | None, *, probed: 
         return detected
     if initial == "inverse":
         return f"the inverse of {detected}"
-    return OWN.get(initial or "", INITIAL)
+    return OWN.get(initial or "", INITIAL) + (replaced if asked in OF_PROBE else "")

@@ -97,6 +97,8 @@ def _start(params: StrategyParams, context: Context) -> Array:
         case InverseParams():
             if k < 2:
                 raise VersatuneError("strategy 'inverse' needs at least two domains.")
+            if context.detected is None and context.initial is not None:
+                return context.initial  # what stands in the place of shares that are in doubt
             return formulas.inverse_weights(
                 _needed(context.detected, params.name, "a knowledge distribution")
             )

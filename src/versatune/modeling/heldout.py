@@ -39,8 +39,13 @@ class HeldOut(BaseModel):
     """Summed nats of each row in the order of :func:`chosen_rows`, so that a change is paired."""
 
 
-def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.NDArray[np.int64]]:
+def chosen_rows(
+    split: TokenizedSplit, rows_per_domain: int | None, tokens_per_domain: int | None = None
+) -> list[npt.NDArray[np.int64]]:
     """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
+
+    With ``tokens_per_domain`` more rows are drawn where these have fewer supervised tokens, until
+    they have so many: a loss is a mean over tokens, and answers may be of two tokens each.
 
     The same for the same split and count, whatever the seed of a run: reference losses and the
     losses they are compared with are of the same rows (drawing others wants another
@@ -53,7 +58,11 @@ def chosen_rows(split: TokenizedSplit, rows_per_domain: int | None) -> list[npt.
         if rows_per_domain is not None and rows_per_domain < len(rows):
             rng = np.random.default_rng([0, int(split.starts[domain])])
             order = rng.permutation(len(rows))
-            rows = np.sort(rows[order[:rows_per_domain]])
+            n = rows_per_domain
+            if tokens_per_domain is not None:
+                had = np.cumsum(split.supervised[rows[order]])
+                n = max(n, int(np.searchsorted(had, tokens_per_domain)) + 1)
+            rows = np.sort(rows[order[:n]])
         chosen.append(rows.astype(np.int64))
     return chosen
 
@@ -93,6 +102,7 @@ def heldout_losses(
     split: TokenizedSplit,
     *,
     rows_per_domain: int | None,
+    tokens_per_domain: int | None = None,
     batch_tokens: int | None,
     loss: LossFunction | None = None,
     rank: int = 0,
@@ -101,13 +111,13 @@ def heldout_losses(
 ) -> dict[str, HeldOut]:
     """Measure ``model`` on a fixed subset of ``split``: a :class:`HeldOut` for each domain.
 
-    ``rows_per_domain`` None measures every row; ``batch_tokens`` None is :data:`ON_CPU` or
-    :data:`ON_OTHERS`. ``loss`` replaces ``TokenLoss(model)`` (a model
-    wrapped for several processes); with ``world`` processes each measures its part of the
-    batches and all get the whole result. The model is measured in eval mode and left as it was.
+    Which rows: :func:`chosen_rows`; ``rows_per_domain`` None measures every one.
+    ``batch_tokens`` None is :data:`ON_CPU` or :data:`ON_OTHERS`. ``loss`` replaces
+    ``TokenLoss(model)`` (a model wrapped for several processes); with ``world`` processes each
+    measures its part of the batches and all get the whole result. The model is measured in eval mode and left as it was.
     Raises VersatuneError when a domain has nothing to measure.
     """
-    chosen = chosen_rows(split, rows_per_domain)
+    chosen = chosen_rows(split, rows_per_domain, tokens_per_domain)
     rows = np.concatenate(chosen)
     sums = row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
     results, start = {}, 0

@@ -1,11 +1,11 @@
 """Shares with their intervals, and when to stop sampling.
 
 The interval of a share is the percentile bootstrap: texts are drawn again with replacement, and
-so are the labelled rows inside each domain, because the correction is only as sure as they are.
+the labelled rows inside each domain are weighed anew, because the correction is only as sure as
+they are.
 With an audit a text is drawn together with the second judge's answer on it.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,8 +202,28 @@ def _resampled_means(values: Array, replicates: int, rng: np.random.Generator) -
 
 def _resampled_responses(
     known: Array, labels: Labels, replicates: int, rng: np.random.Generator
-) -> Iterator[Array]:
-    """Response matrices (k, k) of rows drawn again inside each domain, one a replicate."""
-    groups = [known[labels == d] for d in range(known.shape[1])]
-    for _ in range(replicates):
-        yield np.stack([_counts(len(rows), rng) @ rows / len(rows) for rows in groups])
+) -> Array:
+    """Response matrices (replicates, k, k): the labelled rows inside each domain, weighed anew.
+
+    Half of them draw the rows again with replacement. That never shows an error which the rows
+    happen not to show, and a small domain's share may be that error. So the other half are
+    Dirichlet draws (the Bayesian bootstrap, Rubin 1981) with an answer for each of the k domains
+    beside the rows, of weight 1 / k each: for hard labels the posterior of the confusion matrix.
+    Alone they think too badly of a judge that never errs. A domain's only row is taken at its word.
+    """
+    k, again = known.shape[1], replicates // 2
+    drawn = np.empty((replicates, k, k))
+    for domain in range(k):
+        rows = known[labels == domain]
+        n = len(rows)
+        if n == 1:
+            drawn[:, domain] = rows
+            continue
+        counts = rng.multinomial(n, np.full(n, 1 / n), again) / n
+        weights = rng.standard_gamma(
+            np.append(np.ones(n), np.full(k, 1 / k)), (replicates - again, n + k)
+        )
+        weights /= weights.sum(axis=1, keepdims=True)
+        drawn[:again, domain] = counts @ rows
+        drawn[again:, domain] = weights @ np.vstack([rows, np.eye(k)])
+    return drawn

@@ -1,7 +1,7 @@
 """The probe's result: one JSON that says the shares, how sure they are, and why to doubt them."""
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from versatune.probing.quantification import Correction, correct, response_matri
 from versatune.probing.shift import diagnose
 from versatune.samplers.base import Sample
 
+DECISIVE = ("too_wide", "few_answers", "shift", "not_judged")
+"""Checks whose failure says that the shares may be far off; ``half_width`` says only that they are
+not known as closely as was asked."""
 FIRST_LINE = 200
 """Characters of a sampled text shown in the table."""
 
@@ -60,6 +63,7 @@ def knowledge_distribution(
             second["shift"] = diagnose(
                 audit.judgement, audit.labelled, found.share, 1 / audit.chances
             )
+    checked = checks(found, shift, second, facts["stopped"], params, missing, domains)
     return {
         "domains": {
             name: _domain(found, j, missing) | {"data_share": data_shares.get(name)}
@@ -87,7 +91,8 @@ def knowledge_distribution(
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
         "audit": second,
         "shift": shift,
-        "warnings": warnings(found, shift, second, facts["stopped"], params, missing, domains),
+        "warnings": [check.says for check in checked],
+        "doubts": {check.name: check.says for check in checked if check.name in DECISIVE},
     }
 
 
@@ -102,7 +107,15 @@ def _round_shares(
     return np.round(found, 6).tolist()
 
 
-def warnings(
+class Check(NamedTuple):
+    """A check that failed."""
+
+    name: str
+    says: str
+    """A sentence with what to do."""
+
+
+def checks(
     found: Estimate,
     shift: dict[str, Any],
     audit: dict[str, Any] | None,
@@ -110,12 +123,17 @@ def warnings(
     params: ProbeParams,
     missing: float,
     domains: list[str],
-) -> list[str]:
-    """Sentences about what limits the result; empty when nothing does.
+) -> list[Check]:
+    """What limits the result; empty when nothing does. Those of :data:`DECISIVE` put the shares
+    in doubt.
 
     ``shift`` and ``audit`` as in the result; with an audit its own shift is what counts.
     """
-    said = []
+    said: list[Check] = []
+
+    def fails(name: str, says: str) -> None:
+        said.append(Check(name, says))
+
     widest = float(found.half_widths.max())
     wide = [
         f"{d} +-{w:.3f}"
@@ -123,26 +141,30 @@ def warnings(
         if w > params.estimate.too_wide
     ]
     if wide:
-        said.append(f"intervals too wide to decide on: {', '.join(wide)}.")
+        fails("too_wide", f"intervals too wide to decide on: {', '.join(wide)}.")
     if widest > params.rounds.half_width and (audit or stopped == "limit"):
-        said.append(
+        fails(
+            "half_width",
             f"intervals reach up to +-{widest:.3f}, wider than probe.rounds.half_width asks; "
-            f"{_remedy(found, audit, params)} would narrow them."
+            f"{_remedy(found, audit, params)} would narrow them.",
         )
     if audit and audit["answered"] < FEW_ANSWERS:
-        said.append(
+        fails(
+            "few_answers",
             f"the second judge answered about {audit['answered']} samples alone: with so few the "
-            "intervals hold the truth too seldom; a larger probe.audit.n is needed."
+            "intervals hold the truth too seldom; a larger probe.audit.n is needed.",
         )
     what_counts = audit["shift"] if audit else shift
     if what_counts and what_counts["doubtful"]:
         gap = what_counts["confidence_distance"]
-        said.append(
+        fails(
+            "shift",
             f"sampled texts are judged unlike the labelled rows (confidence distance {gap:.2f}): "
-            f"the correction's assumption is doubtful; {_way_out(params, bool(audit))}."
+            f"the correction's assumption is doubtful; {_way_out(params, bool(audit))}.",
         )
     if missing > 0.05:
-        said.append(f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high.")
+        says = f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high."
+        fails("not_judged", says)
     return said
 
 

@@ -316,6 +316,15 @@ def _references(train: TrainParams, references: ReferenceParams, key: Key) -> It
             f"{_all(train.heldout_rows_per_domain)} rows (train.heldout_rows_per_domain), and how "
             "the rows differ would count as learnable potential: give both one value",
         )
+    tokens = "heldout_tokens_per_domain"
+    if references.train.get(tokens, train.heldout_tokens_per_domain) != (
+        train.heldout_tokens_per_domain
+    ):
+        yield Problem(
+            ("references", "train", tokens),
+            f"{references.train[tokens]}, but train.{tokens} is {train.heldout_tokens_per_domain}, "
+            "and how the rows differ would count as learnable potential: give both one value",
+        )
 
 
 def _all(rows: int | None) -> str:

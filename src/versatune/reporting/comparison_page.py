@@ -169,8 +169,17 @@ def _gained(gains: Iterable[Row], declared: DeclaredObjective) -> list[str]:
             )
     unclear = _by_verdict(rows).get("not distinguishable", [])
     if lines and unclear:
-        lines.append(f"Not distinguishable from {rows[0]['baseline']}: {formats.comma(unclear)}.")
+        margins = {str(row["strategy"]): row.get("not_worse_by") for row in rows}
+        named = [f"{name}{_at_most(margins[name])}" for name in unclear]
+        lines.append(f"Not distinguishable from {rows[0]['baseline']}: {formats.comma(named)}.")
     return lines
+
+
+def _at_most(margin: float | None) -> str:
+    """By how much a strategy may be worse, as a part; nothing where that is not known."""
+    if margin is None or not formats.finite(margin):
+        return ""
+    return f" (not worse by more than {formats.percent(margin, 2)})"
 
 
 _ON_TARGET = {
@@ -187,9 +196,12 @@ _ON_OTHERS = {
 
 def _expanded(on_target: Row, on_others: Row, target: str) -> str:
     gain, others = (row["verdict"] for row in (on_target, on_others))
+    margin = on_others.get("not_worse_by")
+    known = others == "not distinguishable" and margin is not None and formats.finite(margin)
+    at_most = f" (not worse by more than {formats.number(margin)} in sum)" if known else ""
     return (
         f"{on_target['strategy']} {_ON_TARGET[gain].format(target)} and {_ON_OTHERS[others]} "
-        f"than {on_target['baseline']}."
+        f"than {on_target['baseline']}{at_most}."
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from versatune.evaluation.config import BASE, TUNED
 from versatune.evaluation.objective import DeclaredObjective
+from versatune.mixing.doubt import doubt_words
 from versatune.mixing.origins import follows_probe, shares_in_words, start_in_words
 from versatune.reporting import formats, objective, tables
 from versatune.reporting.page import Summary, Tile
@@ -57,7 +58,8 @@ def warnings(artifacts: "Artifacts") -> list[str]:
     if strategy is None:
         return said
     start = (artifacts.mixture or {}).get("strategy")
-    if not follows_probe(strategy.model_dump(), start):
+    origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
+    if not follows_probe(strategy.model_dump(), start, **origin):
         said = [f"of the probe, whose shares this training did not use: {text}" for text in said]
     if artifacts.references and strategy.needs_reference:
         said += reference_warnings(artifacts.references)
@@ -273,11 +275,12 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
 def _run(artifacts: "Artifacts") -> str:
     name = (artifacts.base_model or {}).get("name", "not named")
     parts = [f"Base model: {name}, fine-tuned on {len(artifacts.domains)} domains"]
-    start, probed = (artifacts.mixture or {}).get("strategy"), "source" not in _known(artifacts)
+    start = (artifacts.mixture or {}).get("strategy")
+    origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
     if artifacts.strategy is not None:
-        parts.append(shares_in_words(artifacts.strategy.model_dump(), start, probed=probed))
+        parts.append(shares_in_words(artifacts.strategy.model_dump(), start, **origin))
     elif start is not None:
-        parts.append(f"starting shares: {start_in_words({}, start, probed=probed)}")
+        parts.append(f"starting shares: {start_in_words({}, start, **origin)}")
     return "; ".join(parts) + "."
 
 

@@ -1,5 +1,6 @@
 """What a retraining sees, trains with and compares: pure functions of parameters and tables."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,8 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
+from versatune.mixing.config import ConstantParams, Unit
+from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
@@ -19,6 +22,8 @@ from versatune.training.config import TrainParams
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 """What tables call the model a challenger is measured against."""
@@ -99,19 +104,22 @@ def evaluation_params(evaluate: EvaluateParams, params: RetrainParams) -> Evalua
     return evaluate.model_copy(update={"rows_per_domain": params.heldout_rows_per_domain})
 
 
-def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> dict[str, float]:
-    """The shares of the first round, by domain; their sum is 1.
+def first_shares(
+    store: FolderRef, params: RetrainParams, knowledge: Path, unit: Unit = "supervised_tokens"
+) -> dict[str, float]:
+    """The shares of the first round, by domain; their sum is 1. ``unit``: that of training.
 
     Raises VersatuneError when detected shares are asked for and are not there, or are those of
     other domains.
     """
     domains = store.facts["domains"]
-    if params.initial == "uniform":
+    initial = _initial(params, knowledge)
+    if initial == "uniform":
         return {name: 1 / len(domains) for name in domains}
-    if params.initial == "proportional":
-        tokens = {name: store.facts["train"][name]["tokens"] for name in domains}
-        total = sum(tokens.values())
-        return {name: number / total for name, number in tokens.items()}
+    if initial == "proportional":
+        amounts = {name: store.facts["train"][name][unit] for name in domains}
+        total = sum(amounts.values())
+        return {name: number / total for name, number in amounts.items()}
     if not knowledge.is_file():
         raise VersatuneError(
             f"retrain.initial is 'detected', but there is no {knowledge}: run the probe "
@@ -130,6 +138,22 @@ def first_shares(store: FolderRef, params: RetrainParams, knowledge: Path) -> di
 def folder_of(night: int) -> str:
     """Where the challenger of a retraining lies, below the folder of all."""
     return f"{night:04d}/{CHALLENGER}"
+
+
+def _initial(params: RetrainParams, knowledge: Path) -> str:
+    """``params.initial``, or what takes its place when the probe failed its own checks."""
+    if params.initial != "detected" or not knowledge.is_file():
+        return params.initial
+    failed = doubts(read_json(knowledge))
+    asked = ConstantParams()
+    made = trusted_strategy(asked, failed, params.on_doubt, "retrain.on_doubt")
+    if made is asked:
+        return "detected"
+    logger.warning(
+        "The probe's shares do not start the challenger (retrain.on_doubt: %s): %s",
+        *(params.on_doubt, " ".join(failed.values())),
+    )
+    return made.name
 
 
 def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]:

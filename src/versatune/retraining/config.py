@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 
 from versatune.domains import by_domain
 from versatune.mixing.config import FosterParams, StrategyParams
+from versatune.mixing.doubt import OnDoubt
 from versatune.params import Params
 
 Metric = Literal["heldout_loss", "accuracy"]
@@ -56,6 +57,9 @@ class RetrainParams(Params):
     initial: Literal["detected", "proportional", "uniform"] = "proportional"
     """Shares of the first round: `detected` takes the probe's, `proportional` follows the amount
     of data."""
+    on_doubt: OnDoubt = "proportional"
+    """What takes the place of detected shares when the probe failed its own checks, as in
+    ``mixture.on_doubt``."""
     strategy: StrategyParams = FosterParams(potential="progress", sigma=2.0)
     """How the shares follow the losses. The default needs no reference losses, which would have
     to be measured anew for every night's data."""

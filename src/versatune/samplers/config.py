@@ -43,8 +43,12 @@ class SamplingParams(Params):
     """What a server is given to begin with. Servers put the begin token before an empty prompt
     when the tokenizer has one; name the token here when they don't."""
     start: str | None = None
-    """Token that begins every sequence; by default the tokenizer's begin token, else the special
-    tokens it starts an empty text with, else its end token (the separator of its training)."""
+    """What begins every sequence. ``bos`` (as null): the tokenizer's begin token, else the special
+    tokens it starts an empty text with, else its end token (the separator of its training).
+    ``user``: what the chat template writes before a user's turn; the model then writes what it is
+    asked, and its answer. ``auto``: ``user`` where the tokenizer came with a chat template of its
+    own, else ``bos``. Else a token by its text. A server is asked from ``prompt`` on unless this
+    is ``user`` or ``auto``."""
     max_new_tokens: int = Field(default=128, ge=1)
     """Length limit of a sequence."""
     temperature: float = Field(default=1.0, gt=0)

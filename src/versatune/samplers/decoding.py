@@ -17,6 +17,8 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from versatune.samplers.turn_taking import Conversations
+
 ATTENTION = "versatune_decode"
 CHUNK = 32
 """Columns the cache grows by: each chunk costs one copy of what is there."""
@@ -185,12 +187,17 @@ class Decoder:
             model.set_attn_implementation(ATTENTION)
 
     def sample(
-        self, uniforms: np.ndarray, end_ids: set[int], filters: Filters
+        self,
+        uniforms: np.ndarray,
+        end_ids: set[int],
+        filters: Filters,
+        turns: Conversations | None = None,
     ) -> Iterator[tuple[int, list[int], bool]]:
         """Draw a wave; yields (row, token ids without start and end, ended) as rows finish.
 
         ``uniforms`` (rows, limit) holds each row's own random numbers, one a token. Rows that
         reach the limit come last. Ended rows leave the batch once an eighth of it has ended.
+        ``turns`` say where a row goes on with tokens of the template, and when it has ended.
         """
         device = self.model.device
         rows, limit = uniforms.shape
@@ -206,7 +213,12 @@ class Decoder:
             place = len(self.start) + step
             logits = filters.apply(logits, tokens[:, :place])
             tokens[:, place] = draw(logits, numbers[names, step])[:, 0]
-            over = alive & torch.isin(tokens[:, place], ends)
+            if turns is None:
+                over = alive & torch.isin(tokens[:, place], ends)
+            else:
+                went, ended = turns.steer(names.tolist(), tokens[:, place].tolist())
+                tokens[:, place] = torch.tensor(went, device=device)
+                over = alive & torch.tensor(ended, device=device)
             alive &= ~over
             for row in over.nonzero()[:, 0].tolist():
                 yield int(names[row]), tokens[row, len(self.start) : place].tolist(), True

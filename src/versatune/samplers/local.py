@@ -6,11 +6,19 @@ from typing import Any
 
 import numpy as np
 
+from versatune.data.answers import stop_tokens
 from versatune.data.lengths import token_limit
+from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.checkpoints import (
+    PLAIN_CHAT_TEMPLATE,
+    CheckpointRef,
+    load_model,
+    load_tokenizer,
+)
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
+from versatune.samplers.turn_taking import Conversations
 
 
 class ModelSampler(Sampler):
@@ -27,7 +35,14 @@ class ModelSampler(Sampler):
         return load_tokenizer(self.base)
 
     @functools.cached_property
+    def turn(self) -> UserTurn | None:
+        """The user's turn that sequences begin with, when they are to."""
+        return asked_turn(self.tokenizer, self.params.start)
+
+    @functools.cached_property
     def start(self) -> list[int]:
+        if self.turn is not None:
+            return self.turn.opening_ids
         return start_tokens(self.tokenizer, self.params.start)
 
     @property
@@ -46,9 +61,16 @@ class ModelSampler(Sampler):
             top_p=self.params.top_p,
             repetition_penalty=self.params.repetition_penalty,
         )
-        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters):
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            yield Sample(index=indices[row], text=text, n_tokens=len(tokens), ended=ended)
+        turns = None
+        if self.turn is not None:
+            turns = Conversations(self.turn, self._ends, self._decode, len(indices))
+        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
+            text = turns.text(row) if turns else self._decode(tokens)
+            n = turns.n_tokens(row) if turns else len(tokens)
+            yield Sample(index=indices[row], text=text, n_tokens=n, ended=ended)
+
+    def _decode(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _load(self) -> Any:
         import torch
@@ -67,14 +89,22 @@ class ModelSampler(Sampler):
             )
         ends = model.generation_config.eos_token_id if model.generation_config else None
         ends = ends if isinstance(ends, list) else [ends]
+        if self.turn is not None:  # a model may end its answers otherwise than its documents
+            ends = stop_tokens(self.tokenizer, [e for e in ends if e is not None])
         self._ends = {e for e in [*ends, self.tokenizer.eos_token_id] if e is not None}
         self._decoder = Decoder(model, self.start, self.params.max_new_tokens)
         return self._decoder
 
 
+def asked_turn(tokenizer: Any, start: str | None) -> UserTurn | None:
+    """The user's turn to begin with, when ``probe.sampling.start`` asks for one."""
+    own = tokenizer.chat_template not in (None, PLAIN_CHAT_TEMPLATE)
+    return user_turn(tokenizer) if start == "user" or (start == "auto" and own) else None
+
+
 def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
     """The tokens every sequence begins with; see ``probe.sampling.start``."""
-    if start is not None:
+    if start not in (None, "bos", "auto"):
         token = tokenizer.get_vocab().get(start)
         if token is None:
             raise VersatuneError(

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import openai
 
+from versatune.data.user_turn import UserTurn
 from versatune.errors import VersatuneError
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams, ServerParams
@@ -121,16 +122,22 @@ class ServerSampler(Sampler):
     ENOUGH = 4
     """Samples of a wave that can't all be equal unless the server decodes greedily."""
 
-    def __init__(self, params: SamplingParams, api_key: str = "") -> None:
-        self.params = params
+    def __init__(
+        self, params: SamplingParams, api_key: str = "", turn: UserTurn | None = None
+    ) -> None:
+        """``turn``: the user's turn that every sequence begins with, in place of the prompt."""
+        self.params, self.turn = params, turn
         self.server = Server(params.server, "probe.sampling.server", api_key)
         drawing = params.model_dump(mode="json", exclude={"server", "start", "dtype"})
         where = {"url": params.server.place, "model": params.server.model}
         self.about = {**where, **drawing}
+        if turn is not None:
+            self.about["turn"] = [turn.opening, turn.handover]
 
     @property
     def begins(self) -> str:
-        return f"the server's own start, then {self.params.prompt!r}"
+        prompt = self.params.prompt if self.turn is None else self.turn.opening
+        return f"the server's own start, then {prompt!r}"
 
     def wave(self, indices: range, seed: int) -> Iterator[Sample]:
         left = list(indices)
@@ -165,25 +172,42 @@ class ServerSampler(Sampler):
             )
 
     def _ask(self, index: int, seed: int) -> Sample:
+        numbers = stream(seed, index, 2)
+        if self.turn is None:
+            text, n, ended = self._complete(self.params.prompt, numbers[0])
+            return Sample(index=index, text=text, n_tokens=n, ended=ended)
+        turn, limit = self.turn, self.params.max_new_tokens
+        asked, n, ended = self._complete(turn.opening, numbers[0], stop=[turn.end])
+        asked = text = asked.partition(turn.end)[0].rstrip()
+        if ended and n < limit:
+            prompt = turn.opening + asked + turn.handover
+            answer, more, ended = self._complete(prompt, numbers[1], limit - n)
+            n, text = n + more, "\n".join(filter(None, (asked.strip(), answer.strip())))
+        return Sample(index=index, text=text, n_tokens=n, ended=ended)
+
+    def _complete(
+        self, prompt: str, number: float, limit: int | None = None, **how: Any
+    ) -> tuple[str, int, bool]:
+        """What the server writes after ``prompt``, its number of tokens, and whether it ended."""
         extra: dict[str, Any] = {}
         if self.params.top_k:
             extra["top_k"] = self.params.top_k
         if self.params.repetition_penalty != 1:
             extra["repetition_penalty"] = self.params.repetition_penalty
         answer = self.server.complete(
-            self.params.prompt,
-            max_tokens=self.params.max_new_tokens,
+            prompt,
+            max_tokens=limit or self.params.max_new_tokens,
             temperature=self.params.temperature,
             top_p=self.params.top_p,
-            seed=int(stream(seed, index, 1)[0] * 2**31),
+            seed=int(number * 2**31),
             extra_body=extra or None,
+            **how,
         )
         choice = first_choice(answer)
         if not isinstance(choice.text, str):
             raise ValueError("the answer holds no text")
         used = answer.usage.completion_tokens if answer.usage else 0
-        ended = choice.finish_reason == "stop"
-        return Sample(index=index, text=choice.text, n_tokens=used or 0, ended=ended)
+        return choice.text, used or 0, choice.finish_reason == "stop"
 
 
 def first_choice(answer: Any) -> Any:

@@ -163,6 +163,7 @@ class RoundCallback(TrainerCallback):
             self._trainer.model_wrapped,
             split,
             rows_per_domain=self._params.heldout_rows_per_domain,
+            tokens_per_domain=self._params.heldout_tokens_per_domain,
             batch_tokens=self._params.heldout_batch_tokens,
             loss=self._trainer.model_wrapped,
             rank=args.process_index,

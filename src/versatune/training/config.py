@@ -67,8 +67,10 @@ class TrainParams(PlanParams):
     objective: ObjectiveParams = ObjectiveParams()
     """What strategies minimise, by which the best round is chosen, and what the forecast, a
     comparison's verdicts, the report's headline and promotion are about."""
-    unit: Unit = "tokens"
-    """What a weight is a share of."""
+    unit: Unit = "supervised_tokens"
+    """What a weight is a share of. ``supervised_tokens``, those of answers, are what losses are
+    means over: under equal shares of ``tokens`` a domain of long prompts and short answers hardly
+    counts."""
 
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate of AdamW."""
@@ -112,6 +114,9 @@ class TrainParams(PlanParams):
     heldout_rows_per_domain: int | None = Field(32, ge=1)
     """Steering rows a domain measured at the end of each round, the same in every run on the
     data; null measures all."""
+    heldout_tokens_per_domain: int | None = Field(None, ge=1)
+    """More rows are measured of a domain whose rows have fewer supervised tokens than this, until
+    they have so many: a few answers of two tokens each tell little. null: rows alone count."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
 

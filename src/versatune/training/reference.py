@@ -86,7 +86,8 @@ def reference_losses(
 ) -> dict[str, Any]:
     """The ``reference_losses`` of the contract: ``domains``, each with what its run reached.
 
-    ``rows_per_domain`` says how many rows they are of (None: all).
+    ``rows_per_domain`` says how many rows they are of (None: all), ``tokens_per_domain`` how many
+    supervised tokens these have at least.
     ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
     new minimum; ``still_falling``: it did, and more steps would have given a lower loss.
     ``curve``: its :class:`~versatune.mixing.curves.Point` s, the other domains' losses now and then
@@ -101,13 +102,13 @@ def reference_losses(
         return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
     data, model = _rows(store, rows), _model(base, params)
     each = params.of_run(train, data.facts["max_length"])
-    n_rows = each.heldout_rows_per_domain
+    n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
     domains, scale = {}, {}
     for name, run in runs.items():
         found = _reached(run, name, each)
         if data is not store:
             own = found["nats_per_token"]
-            found |= _in_tokens_of(store, name, n_rows, found["bits_per_byte"])
+            found |= _in_tokens_of(store, name, (n_rows, n_tokens), found["bits_per_byte"])
             scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
         logger.info(
@@ -124,6 +125,7 @@ def reference_losses(
         "model": model.name,
         "split": "steering",
         "rows_per_domain": n_rows,
+        "tokens_per_domain": n_tokens,
         "domains": domains,
     }
 
@@ -184,7 +186,7 @@ def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams
     if transfer == 0:
         return 0
     split = TokenizedSplit.load(store, "steering")
-    rows = chosen_rows(split, train.heldout_rows_per_domain)
+    rows = chosen_rows(split, train.heldout_rows_per_domain, train.heldout_tokens_per_domain)
     others = [r for other, r in zip(split.domains, rows, strict=True) if other != name]
     if not others:
         return 0
@@ -203,15 +205,21 @@ def _in_tokens(entry: dict[str, Any], scale: dict[str, float]) -> list[dict[str,
 
 
 def _in_tokens_of(
-    store: FolderRef, name: str, rows_per_domain: int | None, bits_per_byte: float
+    store: FolderRef,
+    name: str,
+    per_domain: tuple[int | None, int | None],
+    bits_per_byte: float,
 ) -> dict[str, Any]:
-    """Bits per byte as nats per token of the rows the base model is measured on."""
+    """Bits per byte as nats per token of the rows the base model is measured on.
+
+    ``per_domain``: rows and supervised tokens.
+    """
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows
 
     split = TokenizedSplit.load(store, "steering")
     at = split.domains.index(name)
-    rows = chosen_rows(split, rows_per_domain)[at]
+    rows = chosen_rows(split, *per_domain)[at]
     bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()
     return {
         "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),

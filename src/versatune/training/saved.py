@@ -53,6 +53,7 @@ def check_saved(job: Job) -> None:
             model,
             job_split(job, "steering"),
             rows_per_domain=params.heldout_rows_per_domain,
+            tokens_per_domain=params.heldout_tokens_per_domain,
             batch_tokens=params.heldout_batch_tokens,
         )
     found = {name: of.nats_per_token for name, of in measured.items()}

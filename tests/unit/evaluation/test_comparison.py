@@ -16,6 +16,7 @@ from versatune.evaluation.comparison import (
     scores,
     summarise,
 )
+from versatune.intervals import holm
 from versatune.pipelines.compare.nodes import spoken
 
 LOSS = "nats_per_token"
@@ -67,10 +68,11 @@ def test_differences_are_paired_by_seed() -> None:
     summary = summarise(table(LOSSES, BASE), baseline="uniform")
     assert tuple(summary.columns) == SUMMARY_COLUMNS
     law = line(summary, measure="value", domain="law", strategy="foster")
-    # -0.2 in each of three seeds, although the seeds differ by more than that among themselves
+    # -0.2 in each of three seeds, although the seeds differ by more than that among themselves:
+    # nothing says how far a fourth would differ
     assert law["difference"] == pytest.approx(-0.2)
-    assert law["low"] == pytest.approx(-0.2) and law["high"] == pytest.approx(-0.2)
-    assert law["verdict"] == "better" and law["n_seeds"] == 3
+    assert (law["low"], law["high"]) == (-math.inf, math.inf)
+    assert law["verdict"] == "not distinguishable" and law["n_seeds"] == 3
     code = line(summary, measure="value", domain="code", strategy="foster")
     # 0, -0.1, 0: mean -1/30, sd 0.0577, t(2) = 4.3027
     half = 4.3027 * math.sqrt(1 / 300) / math.sqrt(3)
@@ -87,7 +89,8 @@ def test_the_relative_gain_is_a_mean_of_gains_and_a_falling_loss_is_one() -> Non
     means = [(3.0, 2.8), (3.2, 2.9), (3.2, 3.0)]
     assert gain["value"] == pytest.approx(np.mean([(u - f) / u for u, f in means]))
     assert gain["value"] == pytest.approx(gain["difference"])
-    assert gain["verdict"] == "better"
+    # .2/3, .3/3.2, .2/3.2: mean .0743, standard error .0098, t(2) = 7.6 of 4.30
+    assert gain["verdict"] == "better" and gain["p_value"] == pytest.approx(0.0169, abs=1e-3)
 
     shares = {
         "uniform": [{"law": 0.2, "code": 0.4}, {"law": 0.3, "code": 0.5}],
@@ -103,7 +106,9 @@ def test_expansion_counts_target_and_others_apart() -> None:
     """From law 3.0, code 1.2, with the target law; a falling loss is a gain."""
     worse = {
         "target_only": [{"law": 1.0, "code": 2.2}] * 3,
-        "expand": [{"law": 1.2, "code": code} for code in (1.4, 1.5, 1.45)],
+        "expand": [
+            {"law": law, "code": code} for law, code in ((1.21, 1.4), (1.2, 1.5), (1.19, 1.45))
+        ],
     }
     summary = summarise(table(worse, BASE), baseline="target_only", target="law")
     gain = line(summary, measure="target_gain", strategy="expand")
@@ -171,3 +176,111 @@ def test_turning_the_differences_round_turns_the_verdict_round(
         assert there["verdict"] is None and math.isnan(there["low"]) and math.isnan(there["high"])
     else:
         assert there["low"] <= there["difference"] <= there["high"]
+
+
+def test_holm_by_hand() -> None:
+    # sorted .01 .02 .03 .2 times 4 3 2 1, none below the one before
+    assert holm([0.2, 0.01, math.nan, 0.03, 0.02]) == pytest.approx(
+        [0.2, 0.04, math.nan, 0.06, 0.06], nan_ok=True
+    )
+    assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+
+
+def by_row(
+    values: dict[str, np.ndarray], tokens: np.ndarray, domain: str = "law"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``values``: strategy -> nats of each seed's rows, shape (seeds, rows)."""
+    losses = {
+        name: [{domain: float(nats.sum() / tokens.sum())} for nats in seeds]
+        for name, seeds in values.items()
+    }
+    rows = [
+        {
+            "strategy": name,
+            "seed": seed,
+            "domain": domain,
+            "task": "held_out",
+            "metric": LOSS,
+            "item": f"row {i}",
+            "score": value,
+            "weight": tokens[i],
+        }
+        for name, seeds in values.items()
+        for seed, nats in enumerate(seeds)
+        for i, value in enumerate(nats)
+    ]
+    return table(losses, {domain: 3.0}), pd.DataFrame(rows)
+
+
+def test_the_draw_of_rows_counts_beside_that_of_seeds() -> None:
+    tokens = np.array([1.0, 3.0, 2.0])
+    uniform = np.array([[1.0, 4.0, 3.0]] * 3)
+    foster = uniform - np.array([[0.2, 0.6, 1.0], [0.2, 0.6, 1.0], [0.2, 0.6, 1.0]])
+    comparison, items = by_row({"uniform": uniform, "foster": foster}, tokens)
+    found = line(
+        summarise(comparison, "uniform", items=items),
+        measure="value",
+        domain="law",
+        strategy="foster",
+    )
+    # 1.8 nats in 6 tokens: -.3; the rows' rests 0.1, 0.3, -0.4: sqrt(3 / 2 * .26) / 6; t(2)
+    half = 4.3027 * math.sqrt(1.5 * 0.26) / 6
+    assert found["difference"] == pytest.approx(-0.3)
+    assert (found["low"], found["high"]) == pytest.approx((-0.3 - half, -0.3 + half), abs=1e-5)
+    assert found["verdict"] == "not distinguishable"
+    assert found["not_worse_by"] == pytest.approx(half - 0.3, abs=1e-5)
+
+
+def test_no_difference_is_seldom_called_one_over_seeds_rows_and_strategies() -> None:
+    """Four strategies alike but for noise of seeds and rows: a false verdict in 5 % of worlds."""
+    wrong = plain = 0
+    for world in range(40):
+        rng = np.random.default_rng(world)
+        tokens = rng.integers(2, 20, 30).astype(float)
+        values = {
+            name: tokens
+            * (
+                2
+                + rng.normal(0, 0.05, (4, 1))
+                + rng.normal(0, 0.2, 30)
+                + rng.normal(0, 0.05, (4, 30))
+            )
+            for name in ("uniform", "a", "b", "c")
+        }
+        comparison, items = by_row(values, tokens)
+        found = summarise(comparison, "uniform", items=items)
+        found = found[(found["measure"] == "relative_gain")]
+        wrong += bool(found["verdict"].isin(["better", "worse"]).any())
+        seeds_alone = summarise(comparison, "uniform")
+        plain += bool((seeds_alone.query("measure == 'relative_gain'")["p_value"] < 0.05).any())
+    assert wrong <= 5  # 2 of 40, and chance
+    assert plain >= 10  # what seeds alone would have claimed
+
+
+def test_the_gains_of_a_pair_are_one_test() -> None:
+    """Three strategies make three pairs, although each stands in the table both ways round."""
+    rng = np.random.default_rng(0)
+    losses = {
+        name: [{"law": level + rng.normal(0, 0.02)} for _ in range(5)]
+        for name, level in (("uniform", 2.0), ("a", 1.9), ("b", 1.99))
+    }
+    found = summarise(table(losses, {"law": 3.0}), "uniform")
+    each = found[found["measure"] == "gain_over_each"]
+    there = each.set_index(["strategy", "baseline"])
+    pairs = [("a", "uniform"), ("b", "uniform"), ("a", "b")]
+    p = sorted(max(there["p_value"][x, y], there["p_value"][y, x]) for x, y in pairs)
+    wanted = np.minimum(1, np.maximum.accumulate(np.array(p) * [3, 2, 1]))
+    assert sorted(there["p_holm"][x, y] for x, y in pairs) == pytest.approx(list(wanted))
+    assert all(there["p_holm"][x, y] == there["p_holm"][y, x] for x, y in pairs)
+
+
+def test_what_is_not_worse_is_so_within_a_margin() -> None:
+    losses = {
+        "uniform": [{"law": 2.0}, {"law": 2.1}, {"law": 2.2}],
+        "foster": [{"law": 2.01}, {"law": 2.09}, {"law": 2.2}],
+    }
+    summary = summarise(table(losses, {"law": 3.0}), "uniform")
+    margin = line(summary, measure="relative_gain", strategy="foster")["not_worse_by"]
+    assert margin > 0
+    (said,) = spoken(summary)
+    assert said.endswith(f"not distinguishable; not worse by more than {margin:.2%}")

@@ -85,6 +85,19 @@ def test_the_subset_is_fixed_and_grows(split: TokenizedSplit) -> None:
     assert [len(r) for r in chosen_rows(split, None)] == [12, 12, 12]
 
 
+def test_rows_are_added_until_they_have_so_many_supervised_tokens(split: TokenizedSplit) -> None:
+    few = chosen_rows(split, 2)
+    for wanted in (1, 40, 60, 10_000):
+        found = chosen_rows(split, 2, wanted)
+        for rows, least, domain in zip(found, few, range(len(split.domains)), strict=True):
+            tokens, whole = split.supervised[rows].sum(), len(split.rows(domain))
+            assert set(least) <= set(rows)
+            assert tokens >= wanted or len(rows) == whole
+            if 2 < len(rows) < whole:  # and not one row more
+                assert tokens - split.supervised[rows].max() < wanted
+    assert any(2 < len(rows) < 12 for rows in chosen_rows(split, 2, 40))
+
+
 def test_batches_hold_their_limit_and_every_row() -> None:
     lengths = np.array([5, 60, 7, 7, 30, 1])
     parts = batches(lengths, 60)

@@ -18,11 +18,18 @@ def perfect_rows(k: int, n: int = 20) -> Labelled:
 
 def test_a_perfect_judge_leaves_the_binomial_interval():
     # 300 of 1000: +-1.96 sqrt(0.3 * 0.7 / 1000) = +-0.0284
-    found = estimate_shares(certain([300, 700]), perfect_rows(2), "pacc", 2000, 0)
+    found = estimate_shares(certain([300, 700]), perfect_rows(2, 4000), "pacc", 2000, 0)
     assert found.share == pytest.approx([0.3, 0.7])
     assert found.raw == pytest.approx([0.3, 0.7])
     assert found.low[0] == pytest.approx(0.3 - 0.0284, abs=0.003)
     assert found.high[0] == pytest.approx(0.3 + 0.0284, abs=0.003)
+
+
+def test_few_rows_without_an_error_do_not_prove_a_perfect_judge():
+    # 20 rows right: an error of 3 / 20 may have gone unseen, and would move 0.7 by as much
+    found = estimate_shares(certain([300, 700]), perfect_rows(2), "pacc", 1000, 0)
+    assert found.share == pytest.approx([0.3, 0.7])
+    assert 0.05 < 0.3 - found.low[0] < 0.15 and 0.025 < found.high[0] - 0.3 < 0.06
 
 
 def test_few_labelled_rows_widen_the_interval():

@@ -28,6 +28,10 @@ def params(**rounds) -> ProbeParams:
     )
 
 
+def warned(*given) -> list[str]:
+    return [check.says for check in result.checks(*given)]
+
+
 @pytest.fixture
 def no_work(monkeypatch):
     """From now on any sampling or judging fails."""
@@ -209,9 +213,7 @@ def test_intervals_that_are_too_wide_are_told_with_what_would_help(
     own = None if audit == "person" else calm
     second = {"kind": audit, "answered": 300, "shift": own} if audit else None
     wanted = params(half_width=0.02)
-    found = result.warnings(
-        estimated(reach, sampling), calm, second, stopped, wanted, 0.0, ["law", "other"]
-    )
+    found = warned(estimated(reach, sampling), calm, second, stopped, wanted, 0.0, ["law", "other"])
     assert len(found) == (said is not None)
     assert said is None or said in found[0]
 
@@ -222,7 +224,7 @@ def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about():
 
     def said(shift, audited_shift, answered):
         second = {"kind": "endpoint", "answered": answered, "shift": audited_shift}
-        return result.warnings(
+        return warned(
             estimated(0.01, 0.005),
             shift,
             second,
@@ -243,11 +245,34 @@ def test_doubtful_shares_are_warned_about_with_what_to_set():
     loud = {"doubtful": True, "confidence_distance": 0.7}
     wanted = params(half_width=0.02)
     wanted = wanted.model_copy(update={"audit": wanted.audit.model_copy(update={"n": 0})})
-    (said,) = result.warnings(
-        estimated(0.01, 0.005), loud, None, "limit", wanted, 0.0, ["law", "other"]
-    )
+    (said,) = warned(estimated(0.01, 0.005), loud, None, "limit", wanted, 0.0, ["law", "other"])
     assert "probe.audit.n: 300 or more, now 0; probe.audit.judge.kind: endpoint or person" in said
     assert said.endswith("(mixture.strategy.name: proportional).")
+
+
+@pytest.mark.parametrize(
+    ("reach", "doubtful", "missing", "names"),
+    [
+        (0.03, False, 0.0, ["half_width"]),
+        (0.06, False, 0.0, ["too_wide", "half_width"]),
+        (0.01, True, 0.0, ["shift"]),
+        (0.01, False, 0.3, ["not_judged"]),
+        (0.01, False, 0.01, []),
+    ],
+)
+def test_checks_have_names_by_which_they_count_as_doubt(reach, doubtful, missing, names):
+    shift = {"doubtful": doubtful, "confidence_distance": 0.4}
+    found = result.checks(
+        estimated(reach, 0.005),
+        shift,
+        None,
+        "limit",
+        params(half_width=0.02),
+        missing,
+        ["law", "other"],
+    )
+    assert [check.name for check in found] == names
+    assert "half_width" not in result.DECISIVE and {*names} - {"half_width"} <= {*result.DECISIVE}
 
 
 def test_the_table_shows_first_lines_and_judgements(judge):

@@ -53,7 +53,7 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
         ),
         ({"compare": {"train": {"max_length": 9}}}, "compare.train.max_length", "9 is less"),
         ({"base_model": {"pretrain": {"max_length": 64}}}, "tokenize.max_length", "takes (base"),
-        ({"train": {"unit": "rows"}}, "train.unit", "mixture.unit is 'tokens'"),
+        ({"train": {"unit": "rows"}}, "train.unit", "mixture.unit is 'supervised_tokens'"),
         ({"compare": {"train": {"unit": "rows"}}}, "compare.train.unit", "mixture.unit is"),
         ({"train": {"strategy": EXPAND}}, "train.strategy.target", "Did you mean 'law'?"),
         ({"retrain": {"strategy": EXPAND | {"potential": "progress"}}}, "retrain.strategy.target",

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from tests.helpers.example_run import artifacts
-from versatune.mixing.origins import shares_in_words
+from versatune.mixing.origins import follows_probe, shares_in_words
 from versatune.reporting import summary, tables
 
 RUN = artifacts()
@@ -163,6 +163,31 @@ def test_where_shares_came_from(strategy: dict, initial: str, probed: bool, word
     from_probe = strategy["name"] in ("constant", "inverse", "foster") and probed
     start = strategy.get("start", initial)
     assert ("probe" in said) == (from_probe and (start == "constant" or "inverse" in said))
+
+
+IN_PLACE = "since the probe failed its own checks"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "origin", "words", "follows"),
+    [
+        ({"name": "foster"}, ("proportional", "proportional", "constant"), IN_PLACE, False),
+        ({"name": "constant"}, ("uniform", "uniform", "inverse"), IN_PLACE, False),
+        ({"name": "inverse"}, ("uniform", "proportional", None), IN_PLACE, False),
+        ({"name": "foster"}, ("constant", "keep", None), "although it failed its own checks", True),
+        ({"name": "inverse"}, ("constant", "keep", None), "although it failed", True),
+        ({"name": "uniform"}, ("proportional", "proportional", "constant"), "", False),
+        ({"name": "foster"}, ("proportional", "stop", None), "those of the data", False),
+    ],
+)
+def test_shares_that_stand_in_for_doubtful_ones_are_called_so(
+    strategy: dict, origin: tuple, words: str, follows: bool
+) -> None:
+    initial, doubt, asked = origin
+    said = shares_in_words(strategy, initial, doubt=doubt, asked=asked)
+    assert words in said
+    assert (IN_PLACE in said) == (words == IN_PLACE)
+    assert follows_probe(strategy, initial, doubt=doubt, asked=asked) == follows
 
 
 def test_what_stopped_improving_is_told_with_its_round() -> None:

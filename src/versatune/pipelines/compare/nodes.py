@@ -1,6 +1,7 @@
 """Nodes of the compare pipeline."""
 
 import logging
+import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.evaluation.results import LOSS
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
+from versatune.mixing.doubt import detected_shares
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
@@ -56,11 +58,12 @@ def plan_runs(
     for label in needing[:1]:
         of_first = _train_params(label, params.seeds[0], params, train)
         warn_of_other_rows(reference_losses, tokenized, of_first)
-    shares = {name: entry["share"] for name, entry in knowledge_distribution["domains"].items()}
     start = {
         "initial_weights": initial_mixture["weights"],
         "reference_losses": references,
-        "detected_shares": shares,
+        "detected_shares": detected_shares(
+            knowledge_distribution, initial_mixture, *params.strategies.values()
+        ),
         "law": law_facts(reference_losses),
     }
     return tuple(
@@ -117,10 +120,11 @@ def train_and_evaluate(
 
 def collect_runs(
     plan: dict[str, Any], comparison_runs: dict[str, FolderRef]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of ``comparison`` and the mixtures' history of one kind of strategy."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Of one kind of strategy the rows of ``comparison``, the mixtures' history and the items."""
     if not plan["runs"]:
-        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame()
+        empty = pd.DataFrame(columns=list(against.COMPARISON_ITEM_COLUMNS))
+        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame(), empty
     from versatune.comparing.runs import Plan, read_runs
 
     return read_runs(Plan.model_validate(plan), comparison_runs)
@@ -134,19 +138,20 @@ def compare(
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All runs in one table, their mixtures' history in another, and the verdicts on the objective.
 
-    ``tables``: the rows of each kind, then the histories of each kind.
+    ``tables``: the rows of each kind, then the histories of each kind, then their items.
     """
     order = {label: i for i, label in enumerate(params.strategies)}
-    rows, histories = (
-        pd.concat([t for t in part if len(t)], ignore_index=True).sort_values(
+    k = len(KINDS)
+    rows, histories, items = (
+        pd.concat([t for t in tables[first : first + k] if len(t)], ignore_index=True).sort_values(
             ["strategy", "seed"], key=lambda c: c.map(order).fillna(c), kind="stable"
         )
-        for part in (tables[: len(KINDS)], tables[len(KINDS) :])
+        for first in (0, k, 2 * k)
     )
     declared = DeclaredObjective(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
-    summary = against.summarise(rows, params.baseline, params.target, declared)
+    summary = against.summarise(rows, params.baseline, params.target, declared, items)
     for line in spoken(summary, declared.name):
         logger.info(line)
     tracking.log_metrics(against.headline(summary))
@@ -165,4 +170,8 @@ def _spoken(row: Mapping[Any, Any]) -> str:
     if n < against.MIN_SEEDS:
         seeds = "1 seed" if n == 1 else f"{n} seeds"
         return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
-    return f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
+    said = f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
+    margin = row["not_worse_by"]
+    if row["verdict"] == "not distinguishable" and math.isfinite(margin):
+        said += f"; not worse by more than {margin:.2%}"
+    return said

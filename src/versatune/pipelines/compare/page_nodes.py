@@ -24,14 +24,18 @@ OTHERS = ("report", "retrain")
 def draw_comparison(
     comparison: pd.DataFrame,
     comparison_history: pd.DataFrame,
+    comparison_summary: pd.DataFrame,
     domains: Domains,
     params: CompareParams,
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """Loss and accuracy against the baseline, and the shares over the rounds."""
-    names = list(domains.active)
+    names, versus = list(domains.active), params.baseline
     drawn = {
-        "comparison_loss": figures.differences(comparison, names, params.baseline, LOSS),
-        "comparison_accuracy": figures.differences(comparison, names, params.baseline, ACCURACY),
+        f"comparison_{name}": figures.differences(
+            comparison, names, versus, metric, comparison_summary
+        )
+        for name, metric in (("loss", LOSS), ("accuracy", ACCURACY))
+    } | {
         "comparison_shares": figures.shares_by_strategy(comparison_history, names),
     }
     for name, fig in drawn.items():

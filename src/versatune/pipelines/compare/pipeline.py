@@ -23,7 +23,7 @@ def template() -> Pipeline:
             node(
                 nodes.collect_runs,
                 ["plan", "trained"],
-                ["runs", "history"],
+                ["runs", "history", "items"],
                 name="collect_runs",
                 tags=["compare"],
             ),
@@ -45,6 +45,7 @@ def instance(kind: str) -> Pipeline:
             "trained": f"comparison_runs_{kind}",
             "runs": f"runs_{kind}",
             "history": f"runs_history_{kind}",
+            "items": f"runs_items_{kind}",
         },
         parameters=set(PARAMETERS),
         namespace=kind,
@@ -77,6 +78,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             *("params:compare", "params:train", "reference_losses"),
             *(f"runs_{kind}" for kind in nodes.KINDS),
             *(f"runs_history_{kind}" for kind in nodes.KINDS),
+            *(f"runs_items_{kind}" for kind in nodes.KINDS),
         ],
         ["comparison", "comparison_history", "comparison_summary"],
         name="compare",
@@ -90,7 +92,10 @@ def _shown() -> list[Node]:
     figures = [f"figure_comparison_{name}" for name in ("loss", "accuracy", "shares")]
     draw = node(
         page_nodes.draw_comparison,
-        ["comparison", "comparison_history", "params:domains", "params:compare"],
+        [
+            *("comparison", "comparison_history", "comparison_summary"),
+            *("params:domains", "params:compare"),
+        ],
         figures,
         name="draw_comparison",
         tags=["compare"],

@@ -8,6 +8,7 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.mixing.doubt import doubt_words, doubts, trusted_strategy
 from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
@@ -76,16 +77,28 @@ def compute_mixture(
         detected=_detected(knowledge_distribution, domains),
         counts=np.array([rows[name][params.unit] for name in domains], dtype=np.float64),
     )
-    weights = initial_shares(params.strategy, context, params.floor)
+    failed = doubts(knowledge_distribution)
+    strategy = trusted_strategy(params.strategy, failed, params.on_doubt, "mixture.on_doubt")
+    weights = initial_shares(strategy, context, params.floor)
     by_domain = dict(zip(domains, weights.tolist(), strict=True))
+    made: dict[str, Any] = {"strategy": strategy.name, "unit": params.unit, "weights": by_domain}
+    if failed:
+        made["on_doubt"] = params.on_doubt
+    if strategy is not params.strategy:
+        made["asked"] = params.strategy.name
+        logger.warning(
+            "The probe's shares do not start the training (mixture.on_doubt: %s): %s",
+            *(params.on_doubt, " ".join(failed.values())),
+        )
+    words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
         "initial mixture (%s), in %s: %s",
-        start_in_words({}, params.strategy.name, probed="source" not in knowledge_distribution),
-        params.unit,
+        *(words, params.unit),
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )
     tracking.log_metrics({f"mixture/initial/{name}": w for name, w in by_domain.items()})
-    return {"strategy": params.strategy.name, "unit": params.unit, "weights": by_domain}
+    tracking.set_tags({"mixture.start": words})
+    return made
 
 
 def _detected(distribution: dict[str, Any], domains: tuple[str, ...]) -> Array:

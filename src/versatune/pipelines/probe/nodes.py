@@ -147,7 +147,8 @@ def estimate(
     for warning in distribution["warnings"]:
         logger.warning("probe: %s", warning)
     final = {f"probe/final/{n}": d["share"] for n, d in distribution["domains"].items()}
-    tracking.log_metrics(final)
+    tracking.log_metrics(final | {"probe/doubts": len(distribution["doubts"])})
+    tracking.set_tags({"probe.doubts": ", ".join(distribution["doubts"]) or "none"})
     if distribution["audit"]:
         tracking.log_metrics({"probe/audit/alike": distribution["audit"]["alike"]})
     return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"], audited))

@@ -77,7 +77,7 @@ def compute_mixture(
     retrain_knowledge: Path,
 ) -> dict[str, Any]:
     """The shares of the first round."""
-    shares = challenger.first_shares(retrain_tokenized, params, retrain_knowledge)
+    shares = challenger.first_shares(retrain_tokenized, params, retrain_knowledge, train.unit)
     return {"strategy": params.initial, "unit": train.unit, "weights": shares}
 
 

@@ -9,6 +9,7 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.mixing.curves import law_facts
+from versatune.mixing.doubt import detected_shares, doubt_words
 from versatune.mixing.origins import shares_in_words
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
@@ -41,10 +42,16 @@ def train_model(
     shares = shares_in_words(
         params.strategy.model_dump(),
         initial_mixture.get("strategy"),
-        probed="source" not in knowledge_distribution,
+        **doubt_words(knowledge_distribution, initial_mixture),
     )
     logger.info("%s%s", shares[0].upper(), shares[1:])
-    tracking.set_tags({"strategy": params.strategy.name, "base_model": base_model["name"]})
+    tracking.set_tags(
+        {
+            "strategy": params.strategy.name,
+            "base_model": base_model["name"],
+            "train.shares": shares,
+        }
+    )
     training = Training(
         store=tokenized,
         base=CheckpointRef.from_entry(base_model),
@@ -52,9 +59,7 @@ def train_model(
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
         law=law_facts(reference_losses) if params.strategy.uses_law else None,
-        detected_shares={
-            name: entry["share"] for name, entry in knowledge_distribution["domains"].items()
-        },
+        detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
     return piece_of(training, log_round)
 
@@ -107,11 +112,16 @@ def warn_of_other_rows(
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
     there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
-    if any(min(theirs or n, n) != min(ours or n, n) for n in there):
+    tokens = reference_losses.get("tokens_per_domain"), params.heldout_tokens_per_domain
+    drawn = any(n > min(theirs or n, ours or n) for n in there)
+    if (drawn and tokens[0] != tokens[1]) or any(
+        min(theirs or n, n) != min(ours or n, n) for n in there
+    ):
         logger.warning(
             "The references are of %s held-out rows a domain, the losses of training of %s: how "
-            "these rows differ counts as learnable potential. Give heldout_rows_per_domain "
-            "of references.train and of train (or compare.train) one value.",
+            "these rows differ counts as learnable potential. Give heldout_rows_per_domain, and "
+            "heldout_tokens_per_domain, of references.train and of train (or compare.train) one "
+            "value each.",
             *("all" if n is None else n for n in (theirs, ours)),
         )
 

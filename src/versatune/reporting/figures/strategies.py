@@ -1,15 +1,14 @@
 """Strategies of a comparison beside each other."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
 from versatune.evaluation.results import LOSS
-from versatune.intervals import mean_stderr, t_interval
 from versatune.reporting.style import (
     INK,
     MUTED,
@@ -31,16 +30,24 @@ TITLES = {
 
 
 def differences(
-    comparison: pd.DataFrame, domains: Sequence[str], baseline: str, metric: str = LOSS
+    comparison: pd.DataFrame,
+    domains: Sequence[str],
+    baseline: str,
+    metric: str = LOSS,
+    summary: pd.DataFrame | None = None,
 ) -> go.Figure:
     """Strategies against the baseline, paired by seed: a panel for the mean, one a domain.
 
     ``comparison``: the table of that name; ``metric``: ``nats_per_token`` or ``accuracy``. Small
-    rings are single seeds, the dot is their mean with its 95 % interval (t over seeds; none for
-    fewer than :data:`versatune.evaluation.comparison.MIN_SEEDS`).
+    rings are single seeds, the dot is their mean with its 95 % interval, that of
+    ``summary`` (none for fewer than :data:`versatune.evaluation.comparison.MIN_SEEDS`), or of one
+    made of the comparison alone.
     """
     title = TITLES[metric].format(baseline)
     found = against.scores(comparison, metric)
+    said = against.summarise(comparison, baseline) if summary is None else summary
+    said = said[(said["metric"] == metric) & (said["measure"] == "value")]
+    ends = {(row["strategy"], row["domain"]): row for row in said.to_dict("records")}
     panels = [against.ALL, *(d for d in domains if any(d in by for by in found.values()))]
     strategies = [s for s in dict.fromkeys(name for name, _ in found) if s != baseline]
     if not strategies:
@@ -48,7 +55,7 @@ def differences(
     fig = figure(
         title,
         "Each strategy minus the baseline (the line at 0), trained with the same seed. Rings: "
-        "single seeds. Dot: their mean, with its 95 % interval over seeds. "
+        "single seeds. Dot: their mean, with its 95 % interval over seeds and rows. "
         f"Further {'left' if metric == LOSS else 'right'} is better.",
         400,
     )
@@ -59,8 +66,11 @@ def differences(
     for i, domain in enumerate(panels):
         values = {key: _value(by, domain) for key, by in found.items()}
         for name, strategy in zip(names, strategies, strict=True):
-            each = _differences(values, strategy, baseline, 1 if metric == LOSS else 100)
-            _strategy(fig, name, each, colours[domain], axes_of(i))
+            scale = 1 if metric == LOSS else 100
+            each = _differences(values, strategy, baseline, scale)
+            row = ends.get((strategy, domain), {})
+            span = tuple(scale * float(row.get(end, math.nan)) for end in ("low", "high"))
+            _strategy(fig, name, each, span, colours[domain], axes_of(i))
     titles = {d: "mean of the domains" if d == against.ALL else label(d, 24) for d in panels}
     lay_out_grid(
         fig,
@@ -103,9 +113,14 @@ def _differences(
 
 
 def _strategy(
-    fig: go.Figure, name: str, values: Mapping[int, float], colour: str, axes: dict[str, str]
+    fig: go.Figure,
+    name: str,
+    values: Mapping[int, float],
+    span: tuple[float, ...],
+    colour: str,
+    axes: dict[str, str],
 ) -> None:
-    """The seeds of one strategy in one panel, and their mean."""
+    """The seeds of one strategy in one panel, and their mean with the ends of its interval."""
     known = list(values.values())
     if not known:
         return
@@ -120,9 +135,8 @@ def _strategy(
         hovertemplate=f"{name}, seed %{{customdata}}: %{{x:+.3f}}<extra></extra>",
         **axes,
     )
-    mean, stderr = mean_stderr(np.array(known))
-    enough = len(known) >= against.MIN_SEEDS
-    low, high = t_interval(mean, stderr, len(known)) if enough else (None, None)
+    mean = math.fsum(known) / len(known)
+    low, high = span if all(map(math.isfinite, span)) else (None, None)
     fig.add_scatter(
         name=name,
         x=[mean],

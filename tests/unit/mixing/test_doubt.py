@@ -1,0 +1,64 @@
+"""Shares in doubt reach no training, whichever strategy would take them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
+from versatune.mixing.config import InverseParams, UniformParams
+from versatune.mixing.doubt import detected_shares
+from versatune.mixing.strategies import Context, make_strategy
+from versatune.retraining.challenger import first_shares
+from versatune.retraining.config import RetrainParams
+
+SHARES = {"law": 0.95, "code": 0.05}
+
+
+def knowledge(*failed: str) -> dict[str, Any]:
+    found = {name: {"share": share} for name, share in SHARES.items()}
+    return {"domains": found, "doubts": {name: f"{name} failed." for name in failed}}
+
+
+def test_a_sure_probe_gives_its_shares() -> None:
+    assert detected_shares(knowledge(), {"strategy": "constant"}) == SHARES
+    assert detected_shares({"domains": knowledge()["domains"]}, {}) == SHARES
+
+
+def test_shares_in_doubt_are_kept_back_unless_asked_for() -> None:
+    assert detected_shares(knowledge("shift"), {"on_doubt": "proportional"}) is None
+    assert detected_shares(knowledge("shift"), {"on_doubt": "keep"}) == SHARES
+
+
+def test_inverse_takes_what_stands_in_for_them() -> None:
+    weights = np.array([0.7, 0.3])
+    context = Context(("law", "code"), initial=weights, detected=None)
+    assert make_strategy(InverseParams(), context).initial() == pytest.approx(weights)
+
+
+def test_stop_ends_a_run_that_would_take_them_and_no_other() -> None:
+    stop = {"on_doubt": "stop"}
+    assert detected_shares(knowledge("too_wide"), stop, UniformParams()) is None
+    with pytest.raises(VersatuneError, match=r"too_wide failed\. .*keep"):
+        detected_shares(knowledge("too_wide"), stop, UniformParams(), InverseParams())
+
+
+def test_a_challenger_does_not_start_from_them_either(
+    tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    file = tmp_path / "knowledge.json"
+    found = {"law": {"share": 0.9}, "medicine": {"share": 0.05}, "code": {"share": 0.05}}
+    file.write_text(json.dumps({"domains": found, "doubts": {"shift": "unlike the rows."}}))
+
+    def started(**given: Any) -> dict[str, float]:
+        return first_shares(tiny_store, RetrainParams.model_validate(given), file)
+
+    by_data = started(initial="proportional")
+    assert started(initial="detected") == by_data != started(initial="uniform")
+    assert started(initial="detected", on_doubt="uniform") == started(initial="uniform")
+    assert started(initial="detected", on_doubt="keep")["law"] == 0.9
+    with pytest.raises(VersatuneError, match=r"retrain\.on_doubt is 'stop'.*unlike the rows"):
+        started(initial="detected", on_doubt="stop")
