@@ -33,9 +33,9 @@ class Budget:
         It gets ``limit`` seconds, or what is left; then it and all that it started are killed.
         It runs in ``folder``, or the root.
         """
-        given = min(limit, self.left)
-        if given < LEAST:
+        if self.left < LEAST:
             return {"error": "no time left", "seconds": 0.0}
+        given = min(limit, self.left)
         started = time.monotonic()
         child = subprocess.Popen(
             command,
