@@ -21,6 +21,7 @@ from tests.benchmarks.gpu.shapes import config_of, made_up_store, random_model
 from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
+from versatune.training.compiled import as_it_is, compile_blocks, one_shape
 from versatune.training.config import TrainParams
 from versatune.training.memory import GB, RESERVE, device_bytes, plan_memory
 from versatune.training.rounds import Known, Mixture
@@ -130,6 +131,8 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
         model = random_model(config, params)
         cost = cost_of(model)
         layout = choose_layout(model, True, params.max_length, bf16=params.bf16)
+        if params.torch_compile:
+            compile_blocks(model)
         rows = _planned(params, split)
         trainer = MixtureTrainer(
             model,
@@ -137,7 +140,7 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
             params,
             Path(folder),
             split,
-            Collator(layout),
+            Collator(layout, one_shape(params) if params.torch_compile else None),
             lambda _: rows,
         )
         clock = Clock(line)
@@ -145,7 +148,8 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
         trainer.train()
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         began = time.perf_counter()
-        heldout_losses(model, split, rows_per_domain=32, batch_tokens=None, progress=False)
+        with as_it_is():
+            heldout_losses(model, split, rows_per_domain=32, batch_tokens=None, progress=False)
         measuring = time.perf_counter() - began
     n = params.per_device_train_batch_size
     steps = [[e for row in rows[i : i + n] for e in row] for i in range(0, len(rows), n)]
