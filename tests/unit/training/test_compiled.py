@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from versatune.artifacts import FolderRef
@@ -14,6 +15,7 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.losses import TokenLoss
 from versatune.training import TrainParams, train
 from versatune.training import run as run_module
+from versatune.training import varlen
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, PackedRows, Row
 from versatune.training.compiled import as_it_is, compile_blocks
@@ -78,15 +80,37 @@ def test_filling_changes_no_loss_and_no_gradient(model: Any, rows: PackedRows) -
         torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
+def traced_kernel(
+    query: Tensor, key: Tensor, value: Tensor, starts: Tensor, *_: Any, **options: Any
+) -> Tensor:
+    """What the kernel of a GPU computes, by plain products that torch.compile can follow."""
+    assert options["enable_gqa"] is (query.shape[1] != key.shape[1])
+    at = torch.arange(query.shape[0], device=query.device)
+    owner = torch.searchsorted(starts[1:].contiguous(), at, right=True)
+    seen = (owner[:, None] == owner[None, :]) & (at[:, None] >= at[None, :])
+    q, k, v = (x.transpose(0, 1)[None] for x in (query, key, value))
+    out = torch.nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=seen, scale=options["scale"], enable_gqa=options["enable_gqa"]
+    )
+    return out[0].transpose(0, 1)
+
+
+@pytest.mark.parametrize(("kernel", "checkpointing"), [(False, False), (True, True)])
 def test_blocks_are_compiled_once_and_give_the_losses_they_gave(
-    model: Any, rows: PackedRows, checkpointing: bool
+    model: Any,
+    rows: PackedRows,
+    kernel: bool,
+    checkpointing: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loss = TokenLoss(model)
     plain = [loss(**batch_of(rows, chosen, None)).detach() for chosen in ROWS]
     if checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
-    counter = CompileCounterWithBackend("aot_eager")
+    if kernel:  # as on a GPU: the attention is part of the graph
+        monkeypatch.setattr(varlen, "takes", lambda *_: True)
+        monkeypatch.setattr(varlen, "varlen_attn", traced_kernel)
+    counter = CompileCounterWithBackend("eager")
     assert compile_blocks(model, counter) == 2
     forward = _Forward(loss)
     counts = []
@@ -97,8 +121,11 @@ def test_blocks_are_compiled_once_and_give_the_losses_they_gave(
         counts.append(counter.frame_count)
         with as_it_is(), torch.no_grad():  # as held-out rows are measured between rounds
             loss(**batch_of(rows, chosen, None))
-    assert counts[0] > 0
     assert len(set(counts)) == 1, f"graphs after each step: {counts}"
+    if kernel:
+        assert counts[0] == 1, "one graph, which all blocks share"
+    else:
+        assert counts[0] > 0
 
 
 def test_a_model_without_blocks_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -113,7 +140,7 @@ def test_a_compiled_training_is_the_training(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend("aot_eager")
+    counter = CompileCounterWithBackend("eager")
     monkeypatch.setattr(run_module, "compile_blocks", lambda model: compile_blocks(model, counter))
     params = {
         **{"rounds": 2, "steps_per_round": 2, "max_length": 64, "heldout_rows_per_domain": 4},
