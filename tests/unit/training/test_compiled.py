@@ -13,9 +13,8 @@ from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.losses import TokenLoss
-from versatune.training import TrainParams, train
+from versatune.training import TrainParams, train, varlen
 from versatune.training import run as run_module
-from versatune.training import varlen
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, PackedRows, Row
 from versatune.training.compiled import as_it_is, compile_blocks
