@@ -150,7 +150,7 @@ def test_compiled_blocks_train_the_same_model(tiny_store: FolderRef, tmp_path: P
 
 
 @on_cuda
-def test_the_plan_is_near_what_training_takes(tiny_store: FolderRef, tmp_path: Path) -> None:
+def test_the_plan_is_near_what_training_takes() -> None:
     values = {"per_device_train_batch_size": 8, "max_length": 1024, "dtype": "bfloat16"}
     config = AutoConfig.for_model(
         "llama",
