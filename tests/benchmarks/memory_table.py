@@ -64,13 +64,16 @@ def table() -> str:
     """Markdown."""
     head = ("model", "trained", "on", "weights", "gradients", "moments", "rest", "GB a GPU")
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
-    for model, trained, values, file in ROWS:
-        plan = plan_of(model, values, file)
-        parts = (plan.weights, plan.gradients, plan.optimizer, plan.activations + plan.logits)
-        numbers = [f"{part / GB:.1f}" for part in (*parts, plan.device)]
-        where = f"`{file}`" if file else "one GPU"
-        lines.append(f"| {' | '.join([model, trained, where, *numbers])} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *(line_of(*row) for row in ROWS)])
+
+
+def line_of(model: str, trained: str, values: dict[str, Any], file: str | None) -> str:
+    """A row of the table."""
+    plan = plan_of(model, values, file)
+    parts = (plan.weights, plan.gradients, plan.optimizer, plan.activations + plan.logits)
+    numbers = [f"{part / GB:.1f}" for part in (*parts, plan.device)]
+    where = f"`{file}`" if file else "one GPU"
+    return f"| {' | '.join([model, trained, where, *numbers])} |"
 
 
 if __name__ == "__main__":

@@ -61,9 +61,7 @@ class Source(Params):
         if self.hub is None and (self.name or self.revision):
             raise ValueError("`name` and `revision` belong to a `hub` source, not to a `path`")
         if self.hub is None and self.streaming:
-            raise ValueError(
-                "`streaming` belongs to a `hub` source: files are read as streams anyway"
-            )
+            raise ValueError("`streaming` belongs to a `hub` source: files are streams anyway")
         if self.hub is not None and self.format is not None:
             raise ValueError("`format` belongs to a `path`, not to a `hub` source")
         known = FIELDS[self.shape] if self.shape else {f for fs in FIELDS.values() for f in fs}

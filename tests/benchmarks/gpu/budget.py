@@ -50,7 +50,8 @@ class Budget:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.communicate()
-            return {"error": f"took more than {given:.0f} s", "seconds": given}
+            short = "no time left: ended after" if given < limit else "took more than"
+            return {"error": f"{short} {given:.0f} s", "seconds": given}
         done = {"output": output, "seconds": time.monotonic() - started}
         if child.returncode:
             said = (errors.strip() or output.strip() or f"exit {child.returncode}").splitlines()

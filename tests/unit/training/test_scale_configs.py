@@ -9,7 +9,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from tests.benchmarks.memory_table import plan_of, table
+from tests.benchmarks.memory_table import ROWS, line_of, plan_of
 from versatune.training.config import TrainParams
 
 FILES = (
@@ -46,18 +46,22 @@ def test_an_unknown_key_is_refused_by_that_loader(accelerate: Path, tmp_path: Pa
 
 
 def test_more_devices_and_higher_stages_need_less_of_each() -> None:
-    full, lora = {"dtype": "bfloat16"}, {"dtype": "bfloat16", "bf16": True, "lora": {}}
+    full = {"dtype": "bfloat16"}
     alone = plan_of("Qwen 7B", full, None)
     zero2, zero3 = (plan_of("Qwen 7B", full, f"{n}.yaml") for n in ("deepspeed", "deepspeed_zero3"))
     assert zero2.weights == alone.weights and zero2.optimizer == alone.optimizer // 8
     assert zero3.weights == alone.weights // 8
-    assert plan_of("Qwen 7B", full, "fsdp.yaml").device == zero3.device
-    assert plan_of("Qwen 7B", lora, None).gradients < alone.gradients / 50
+    assert zero3.gradients == zero2.gradients == alone.gradients // 8
 
 
 def test_the_documented_table_is_what_the_command_prints(project_root: Path) -> None:
-    docs = (project_root / "docs" / "hardware.md").read_text(encoding="utf-8")
-    assert table() in docs, "run python -m tests.benchmarks.memory_table"
+    """Rows of 7B, since 80 layers take seconds to count; those of 70B are there."""
+    docs = (project_root / "docs" / "hardware.md").read_text(encoding="utf-8").splitlines()
+    for row in (ROWS[1], ROWS[4]):
+        assert line_of(*row) in docs, "run python -m tests.benchmarks.memory_table"
+    for model, trained, _, file in ROWS:
+        begins = f"| {model} | {trained} | {f'`{file}`' if file else 'one GPU'} |"
+        assert any(line.startswith(begins) for line in docs), begins
 
 
 def test_the_slurm_job_is_a_shell_script_that_starts_training_alone(project_root: Path) -> None:
