@@ -40,8 +40,8 @@ class Source(Params):
     revision: str | None = None
     """A commit or tag of the hub data set. Without it a later change there is not noticed."""
     streaming: bool = False
-    """Read the hub data set as a stream, without a copy on the disk: for one larger than that. Rows,
-    their order and their checks are the same."""
+    """Read the hub data set as a stream, without a copy on the disk: for one larger than that.
+    Rows, their order and their checks are the same."""
     format: Format | None = None
     """How the file is written; inferred from its suffix when left out. ``text``: one document a
     file (``.txt``, ``.md``); ``lines``: one document a line."""

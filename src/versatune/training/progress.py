@@ -15,8 +15,7 @@ from tqdm import tqdm
 from versatune.artifacts import write_atomic
 from versatune.training.job import STEPS, OnStep
 from versatune.training.machine import machine
-from versatune.training.rounds import Work
-from versatune.training.throughput import Cost
+from versatune.training.throughput import Cost, Work
 
 GB = 10**9
 

@@ -21,6 +21,7 @@ from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 from versatune.training.paired import PairedRows
+from versatune.training.throughput import Work
 
 
 @dataclass(frozen=True)
@@ -48,23 +49,6 @@ class Spent:
     seconds: float
     measurement_seconds: float
     tokens: int
-
-
-@dataclass(frozen=True)
-class Work:
-    """What steps train on, over all processes."""
-
-    tokens: float = 0.0
-    supervised: float = 0.0
-    squares: float = 0.0
-    """The sum over examples of their length squared: what attention costs grows with it."""
-
-    def __add__(self, other: "Work") -> "Work":
-        return Work(
-            self.tokens + other.tokens,
-            self.supervised + other.supervised,
-            self.squares + other.squares,
-        )
 
 
 class Mixture:

@@ -12,8 +12,7 @@ from versatune.training import TrainParams, TrainResult, train
 from versatune.training import progress as module
 from versatune.training.job import STEPS
 from versatune.training.progress import Meter, Progress, keep_until, postfix
-from versatune.training.rounds import Work
-from versatune.training.throughput import Cost
+from versatune.training.throughput import Cost, Work
 
 PARAMS = {
     "rounds": 2,
