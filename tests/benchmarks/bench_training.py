@@ -4,8 +4,8 @@
 
 ``--model`` is a Hugging Face folder (SmolLM2-135M in the README), ``--data`` a folder of JSONL
 instruction rows, a file a domain. Once, ``--steps`` steps are planned; in turns, ``--repeats``
-times, each contender trains the examples of that plan in its order, each once, in bfloat16. A
-contender's first step is not counted:
+times, each contender trains the examples of that plan in its order, each once, in ``--dtype``
+(auto: what the device is fast in). A contender's first step is not counted:
 
 * ours: packed rows as planned, loss at supervised positions;
 * bare: forward, backward and AdamW with full logits; the same tokens end to end, cut to full rows
@@ -40,6 +40,7 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
+from versatune.training.precision import resolved
 from versatune.training.rounds import Known, Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.work import make_folder
@@ -210,6 +211,15 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
     }
 
 
+def _instructions() -> str:
+    """What decides which precision is fast on this device."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name(0)
+    has = torch.cpu.get_capabilities()
+    named = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
+    return f"a CPU with {', '.join(named) or 'none of AVX2, AVX-512 and AMX'}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
@@ -218,19 +228,23 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--without-trl", action="store_true", help="leave TRL's trainer out")
     options = parser.parse_args()
     if not options.without_trl and not importlib.util.find_spec("trl"):
         parser.error("trl can't be imported: pip install versatune[bench], or give --without-trl")
-    params = TrainParams(
-        rounds=1,
-        steps_per_round=options.steps,
-        max_length=options.max_length,
-        per_device_train_batch_size=options.batch,
-        dtype="bfloat16",
-        loss_guard=None,
-        strategy={"name": "proportional"},  # type: ignore[arg-type]
+    params = resolved(
+        TrainParams(
+            rounds=1,
+            steps_per_round=options.steps,
+            max_length=options.max_length,
+            per_device_train_batch_size=options.batch,
+            dtype=options.dtype,
+            loss_guard=None,
+            strategy={"name": "proportional"},  # type: ignore[arg-type]
+        )
     )
+    print(f"{params.dtype} on {_instructions()}")
     contenders: dict[str, Contender] = {"ours": ours, "bare": bare}
     if not options.without_trl:
         contenders |= {"trl packed": trl(True), "trl padded": trl(False)}

@@ -33,11 +33,11 @@ EXACT = (
 )
 """What is the same, byte for byte, however often a run was disturbed."""
 TIMED = (
-    *("history.json", "manifest.json", "metrics.jsonl", "inputs.json"),
+    *("history.json", "manifest.json", "metrics.jsonl", "steps.jsonl", "inputs.json"),
     *("state.json", "digests.json"),
 )
 """Files that hold times, how long something took, or checksums of such files."""
-TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second"]
+TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second", "peak_memory_bytes"]
 
 
 def results(project: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history
 
-TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second"]
+TIMINGS = ["seconds", "measurement_seconds", "tokens_per_second", "peak_memory_bytes"]
 
 
 @pytest.fixture(scope="module")

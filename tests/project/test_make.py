@@ -18,7 +18,7 @@ import pytest
 from tests.helpers.support import copy_project
 
 BARE = {"PATH": "/usr/bin:/bin"}
-TARGETS = ("run", "test", "lint", "bench", "viz", "schedule", "mlflow")
+TARGETS = ("run", "test", "lint", "bench", "gpu", "wheels", "viz", "schedule", "mlflow")
 
 
 @pytest.fixture(scope="module")
@@ -61,13 +61,56 @@ def test_a_targets_commands_are_there(project: Path, target: str) -> None:
         assert "/" in words[0], f"{words[0]} is looked for in PATH"
 
 
-@pytest.mark.parametrize("target", ["run", "test", "bench", "viz", "mlflow"])
+@pytest.mark.parametrize("target", ["run", "test", "bench", "gpu", "viz", "mlflow"])
 def test_more_arguments_are_passed_on(project: Path, target: str) -> None:
     done = subprocess.run(
         ["make", "-n", target, "ARGS=--one two"],
         cwd=project, env=bare(project), check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.rstrip().endswith(" --one two")
+
+
+def dry(project: Path, *words: str) -> str:
+    """What make would run."""
+    return subprocess.run(
+        ["make", "--no-print-directory", "-n", *words],
+        cwd=project, env=bare(project), check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+
+
+def test_a_python_that_is_given_runs_the_gpu_benchmark_as_it_is(
+    project: Path, tmp_path: Path
+) -> None:
+    (project / ".venv" / ".ready").unlink()
+    try:
+        said = dry(project, "gpu", "PYTHON=/opt/python3")
+        (tmp_path / "some-1-py3-none-any.whl").touch()
+        with_wheels = dry(project, "gpu", "PYTHON=/opt/python3", f"WHEELS={tmp_path}").splitlines()
+    finally:
+        (project / ".venv" / ".ready").touch()
+    assert said.split()[1:] == ["/opt/python3", "-m", "tests.benchmarks.gpu"]
+    assert "venv" not in said
+    install = with_wheels[0]
+    assert install.startswith("/opt/python3 -m pip install") and "--no-deps" in install
+    assert install.endswith(f"{tmp_path}/some-1-py3-none-any.whl")
+    assert with_wheels[-1].split()[1] == "/opt/python3"
+
+
+def test_packages_come_from_a_folder_where_there_is_no_registry(
+    project: Path, tmp_path: Path
+) -> None:
+    (project / "asked.mk").write_text(
+        "include Makefile\nasked:\n\t@echo [$(PIP_NO_INDEX)] $(PIP_FIND_LINKS)\n"
+    )
+
+    def settings(*words: str) -> list[str]:
+        return subprocess.run(
+            ["make", "-f", "asked.mk", *words, "asked"],
+            cwd=project, env=bare(project), check=True, capture_output=True, text=True,
+        ).stdout.split()[-2:]  # fmt: skip
+
+    assert settings(f"WHEELS={tmp_path}") == ["[1]", str(tmp_path)]
+    assert settings()[-1] == "[]"
 
 
 def free_port() -> int:

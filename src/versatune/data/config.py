@@ -39,6 +39,9 @@ class Source(Params):
     a list for each split. Other splits are left out."""
     revision: str | None = None
     """A commit or tag of the hub data set. Without it a later change there is not noticed."""
+    streaming: bool = False
+    """Read the hub data set as a stream, without a copy on the disk: for one larger than that.
+    Rows, their order and their checks are the same."""
     format: Format | None = None
     """How the file is written; inferred from its suffix when left out. ``text``: one document a
     file (``.txt``, ``.md``); ``lines``: one document a line."""
@@ -57,6 +60,8 @@ class Source(Params):
             raise ValueError("a source has either `path` or `hub`")
         if self.hub is None and (self.name or self.revision):
             raise ValueError("`name` and `revision` belong to a `hub` source, not to a `path`")
+        if self.hub is None and self.streaming:
+            raise ValueError("`streaming` belongs to a `hub` source: files are streams anyway")
         if self.hub is not None and self.format is not None:
             raise ValueError("`format` belongs to a `path`, not to a `hub` source")
         known = FIELDS[self.shape] if self.shape else {f for fs in FIELDS.values() for f in fs}

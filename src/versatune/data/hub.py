@@ -47,13 +47,21 @@ def check_hub(source: Source) -> bool:
 
 
 def read_hub(source: Source) -> Iterator[Row | Bad]:
-    """The rows of a data set on the hub. Data files alone are read: no code of it is run."""
+    """The rows of a data set on the hub. Data files alone are read: no code of it is run.
+
+    As a stream nothing is written to the disk; without the hub a copy in the cache is read instead.
+    """
     import datasets
 
+    answered = check_hub(source)
     try:
-        with contextlib.nullcontext() if check_hub(source) else _offline():
+        with contextlib.nullcontext() if answered else _offline():
             found = datasets.load_dataset(
-                source.hub, source.name, split=source.split, revision=source.revision
+                source.hub,
+                source.name,
+                split=source.split,
+                revision=source.revision,
+                streaming=source.streaming and answered,
             )
     except VersatuneError:
         raise

@@ -82,7 +82,7 @@ def read_saved(path: Path, split: str) -> Iterator[Row | Bad]:
 
 
 def read_dataset(dataset: Any, label: str) -> Iterator[Row | Bad]:
-    """The rows of a loaded ``datasets.Dataset``, a thousand at a time."""
+    """The rows of a loaded ``datasets.Dataset`` or of a stream, a thousand at a time."""
     import pyarrow as pa
 
     number = 0

@@ -21,7 +21,8 @@ class Origin:
     def inputs(self) -> dict[str, Any]:
         """What stands for the rows of this source: its settings and its files' content."""
         return {
-            **self.source.model_dump(mode="json"),
+            # A stream has the same rows.
+            **self.source.model_dump(mode="json", exclude={"streaming"}),
             "files": {str(path): _digest(path) for path, _ in self.files},
         }
 

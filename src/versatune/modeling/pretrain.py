@@ -30,6 +30,7 @@ from tqdm.auto import tqdm
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
+from versatune.modeling.precision import fast_in_bfloat16
 from versatune.modeling.pretrain_config import PretrainParams
 
 if TYPE_CHECKING:
@@ -193,7 +194,7 @@ def _train(
     steps_per_epoch = math.ceil(len(rows) / params.per_device_train_batch_size)
     steps = max(1, round(steps_per_epoch * params.num_train_epochs))
     predicted = sum(lengths) - len(lengths)
-    bf16 = computes_in_bf16() if params.bf16 is None else params.bf16
+    bf16 = fast_in_bfloat16() if params.bf16 is None else params.bf16
     state = _State(model, _optimizer(model, params), predicted / steps_per_epoch, bf16)
     if progress.is_file():
         state.load(progress)
@@ -219,12 +220,6 @@ def _train(
         tokens / max(time.monotonic() - started, 1e-9),
     )
     return loss
-
-
-def computes_in_bf16() -> bool:
-    """Whether this processor has instructions for bfloat16, without which it is slow."""
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("avx512_bf16") or has.get("amx_bf16"))
 
 
 def _batches(rows: int, params: "PretrainParams", done: int, steps: int) -> Iterator[list[int]]:

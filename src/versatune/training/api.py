@@ -10,7 +10,7 @@ from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_js
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, Training
+from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, OnStep, Training
 from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def train(
     law: dict[str, Any] | None = None,
     folder: Path,
     on_round: OnRound | None = None,
+    on_step: OnStep | None = None,
 ) -> TrainResult:
     """Train ``base`` on ``store`` in ``folder``, or go on with what was begun there.
 
@@ -45,7 +46,8 @@ def train(
     token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
     ``law``: slopes measured with the references (:func:`versatune.training.reference.law_facts`).
     ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``validation_loss/law``
-    and so on); those of rounds an earlier run finished come first.
+    and so on); those of rounds an earlier run finished come first. ``on_step`` gets one every
+    ``logging_steps``: ``step`` and ``metrics`` (:data:`versatune.training.job.OnStep`).
 
     A finished folder with the same inputs is returned at once; an unfinished one is gone on
     with, exactly where its last checkpoint was. With other inputs a finished one is kept as
@@ -63,15 +65,17 @@ def train(
         detected_shares=detected_shares,
         law=law if params.strategy.uses_law else None,
     )
-    ref = make_folder(piece_of(training, on_round), folder)
+    ref = make_folder(piece_of(training, on_round, on_step), folder)
     return TrainResult(ref, history(ref.path))
 
 
-def piece_of(training: Training, on_round: OnRound | None = None) -> Piece:
+def piece_of(
+    training: Training, on_round: OnRound | None = None, on_step: OnStep | None = None
+) -> Piece:
     """A training as a piece of work: the model, its history and, meanwhile, checkpoints."""
     return Piece(
         inputs=training.inputs(),
-        make=partial(_train_in, training, on_round),
+        make=partial(_train_in, training, on_round, on_step),
         on_change="replace" if training.params.resume == "restart" else "keep",
         advice=GO_ON,
     )
@@ -80,17 +84,19 @@ def piece_of(training: Training, on_round: OnRound | None = None) -> Piece:
 GO_ON = "Set them back to go on with it, or give up what is there with train.resume: restart."
 
 
-def _train_in(training: Training, on_round: OnRound | None, folder: Path) -> dict[str, Any]:
+def _train_in(
+    training: Training, on_round: OnRound | None, on_step: OnStep | None, folder: Path
+) -> dict[str, Any]:
     """Train in this process, or in as many as are asked for."""
     job = training.in_folder(folder)
     if job.params.launcher.processes > 1 or job.params.launcher.config_file:
         from versatune.training.launch import launch
 
-        launch(job, on_round)
+        launch(job, on_round, on_step)
     else:
         from versatune.training.run import run
 
-        run(job, on_round)
+        run(job, on_round, on_step)
     if job.save_model:
         from versatune.training.saved import check_saved
 

@@ -47,34 +47,67 @@ def segment_attention(
     scaling: float | None = None,
     segments: tuple[int, ...] | None = None,
     starts: Tensor | None = None,
+    longest: int | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention over each of ``segments``; query (rows, heads, columns, size).
 
-    Without ``segments`` each row is one example; ``starts`` (:class:`varlen.Packed`) are where they
-    begin, for the kernel of a GPU. Returns (rows, columns, heads, size). Raises
+    ``starts`` (:class:`varlen.Packed`) are where they begin, for the kernel of a GPU; in batches of
+    one shape they come with ``longest``, a bound of the lengths, in place of ``segments``. Without
+    all of these each row is one example. Returns (rows, columns, heads, size). Raises
     NotImplementedError for any more than that (a mask, a softcap, sinks, a bias, chosen keys):
     such attention stays transformers' own.
     """
     asked = {name for name, value in others.items() if value is not None} - _WITHOUT_EFFECT
     if asked or attention_mask is not None or is_causal is False:
         raise NotImplementedError(f"segments need plain causal attention: {sorted(asked)}")
-    lengths = segments or (query.shape[2],)
-    if segments is not None and starts is not None:
+    if starts is not None and (segments is not None or longest is not None):
         q, k, v = _autocast(query, key, value)
         if varlen.takes(q, dropout):
-            packed = varlen.Packed(starts, max(lengths))
+            packed = varlen.Packed(starts, longest if longest is not None else max(segments or ()))
             scale = scaling or query.shape[-1] ** -0.5
             return varlen.attend(q, k, v, packed, sliding_window, scale), None
+        if segments is None:
+            return _apart(query, key, value, starts, dropout, scaling, sliding_window), None
+    lengths = segments or (query.shape[2],)
+    return _each(query, key, value, lengths, dropout, scaling, sliding_window), None
+
+
+@torch.compiler.disable
+def _apart(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: Tensor,
+    dropout: float,
+    scaling: float | None,
+    window: int | None,
+) -> Tensor:
+    """Attention over each example without the kernel: compiled code does not see the lengths,
+    which differ from step to step. They are read from ``starts``, for which a GPU waits."""
+    lengths = tuple(n for n in starts.diff().tolist() if n)
+    return _each(query, key, value, lengths, dropout, scaling, window)
+
+
+def _each(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    lengths: tuple[int, ...],
+    dropout: float,
+    scaling: float | None,
+    sliding_window: int | None,
+) -> Tensor:
+    """One example after the other, or their blocks together, see ``cpu_attention``."""
     if _by_blocks(query, max(lengths)) and not dropout:
         scale = scaling or query.shape[-1] ** -0.5
         window = (
             None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
         )
         out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)
-        return out[None], None
+        return out[None]
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key = key.repeat_interleave(groups, dim=1)
@@ -83,7 +116,7 @@ def segment_attention(
         _attend(q, k, v, sliding_window, dropout, scaling).transpose(1, 2)
         for q, k, v in zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
     ]
-    return torch.cat(parts, dim=1), None
+    return torch.cat(parts, dim=1)
 
 
 def _attend(

@@ -51,14 +51,21 @@ class Collator:
     entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``segments``
     and ``starts`` (flat: the lengths of the examples, and where they begin, int32 of shape
     (examples + 1,)), ``position_ids`` (rows) or ``attention_mask`` (padded).
+
+    With ``shape`` (rows of a batch, tokens of a row at most) a flat batch always has rows x tokens
+    columns: examples that nothing is learnt from fill it up. It then holds ``longest`` (the tokens
+    of an example at most) in place of ``segments``, so that compiled code meets one shape alone.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, shape: tuple[int, int] | None = None) -> None:
         self.layout = layout
+        self.shape = shape if layout == "flat" else None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if self.layout == "flat":
             rows = [{k: [x for row in rows for x in row[k]] for k in rows[0]}]
+            if self.shape is not None:
+                _fill(rows[0], *self.shape)
         width = max(sum(map(len, row["input_ids"])) for row in rows)
         shape = (len(rows), width)
         ids, labels = np.zeros(shape, np.int64), np.full(shape, IGNORE, np.int64)
@@ -88,9 +95,27 @@ class Collator:
         batch["position_ids"] = torch.from_numpy(places)
         if self.layout == "flat":
             segments = tuple(len(tokens) for tokens in rows[0]["input_ids"])
-            batch["segments"] = segments
+            if self.shape is None:
+                batch["segments"] = segments
+            else:
+                batch["longest"] = self.shape[1]
             batch["starts"] = varlen.starts_of(segments, len(segments))
         return batch
+
+
+def _fill(row: dict[str, Any], rows: int, longest: int) -> None:
+    """Fill a flat row up to ``rows`` x ``longest`` tokens with unsupervised examples of zeros.
+
+    None is longer than ``longest``, beyond which a model may have no positions. There is one at
+    least in every batch but a full one.
+    """
+    left = rows * longest - sum(map(len, row["input_ids"]))
+    while left > 0:
+        size = min(left, longest)
+        row["input_ids"].append(np.zeros(size, np.int64))
+        row["labels"].append(np.full(size, IGNORE, np.int64))
+        row["domains"].append(0)
+        left -= size
 
 
 class RoundSampler(torch.utils.data.Sampler[list[Row]]):

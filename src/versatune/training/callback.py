@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,12 @@ from versatune.errors import VersatuneError
 from versatune.mixing.config import ExpandParams
 from versatune.mixing.strategies import Decision
 from versatune.modeling.heldout import HeldOut, heldout_losses
+from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
-from versatune.training.job import EVENTS, Event, OnRound
-from versatune.training.rounds import Mixture
+from versatune.training.job import EVENTS, Event, OnRound, OnStep
+from versatune.training.progress import Progress
+from versatune.training.rounds import OF_STEPS, Mixture
+from versatune.training.throughput import Cost, peak_flops
 from versatune.training.trainer import MixtureTrainer, not_finite
 
 logger = logging.getLogger(__name__)
@@ -42,10 +46,12 @@ class RoundCallback(TrainerCallback):
         on_round: OnRound | None,
         others: TokenizedSplit | None = None,
         others_at: tuple[int, ...] = (),
+        cost: Cost | None = None,
+        on_step: OnStep | None = None,
     ) -> None:
         """``others``: held-out rows of all domains, measured after the rounds ``others_at``.
 
-        ``key`` is where the parameters are written.
+        ``key`` is where the parameters are written. ``cost``: FLOPs of the model, for the MFU.
 
         ``patience``: rounds without a new best after which training ends.
         """
@@ -61,6 +67,17 @@ class RoundCallback(TrainerCallback):
         # Time a killed run had already spent on the round at hand.
         self._seconds_before = 0.0
         self.keeps_best = _may_roll_back(self._params)
+        peak = peak_flops()
+        self.progress = Progress(
+            self._folder.parent,
+            self._params.rounds * self._params.steps_per_round,
+            work=mixture.work,
+            saving=lambda: trainer.saving_seconds,
+            cost=cost,
+            peak=peak and peak * trainer.args.world_size,
+            shown=trainer.is_world_process_zero(),
+            on_step=on_step,
+        )
 
     def within_round(self) -> dict[str, Any]:
         """What a checkpoint holds of the round at hand; every process must call it."""
@@ -69,6 +86,7 @@ class RoundCallback(TrainerCallback):
             "seconds": self._seconds_before + time.monotonic() - self._round_began,
             "best_step": self._trainer.best_step,
             "step": self._trainer.state.global_step,
+            "progress": self.progress.state(),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -78,6 +96,8 @@ class RoundCallback(TrainerCallback):
         self._trainer.best_step = state["best_step"]
         within = state["step"] % self._params.steps_per_round != 0
         self._seconds_before = state["seconds"] if within else 0.0
+        if within:
+            self.progress.load(state.get("progress", {}))
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
@@ -95,18 +115,30 @@ class RoundCallback(TrainerCallback):
     ) -> None:
         """A round begins."""
         self._round_began = time.monotonic()
+        self.progress.begin(state.global_step, self._within(state.global_step))
+
+    def _within(self, step: int) -> int:
+        """Steps of the round at hand that are done after ``step``."""
+        return step - self._mixture.round * self._params.steps_per_round
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """A round has ended: measure, decide, note, save."""
         sums = self._trainer.summed().numpy()
+        self.progress.pause(self._within(state.global_step))
         self._check_finite(sums[:, 0].tolist(), "training loss")
         with np.errstate(invalid="ignore"):
             train_loss = np.where(sums[:, 1] > 0, sums[:, 0] / sums[:, 1], math.nan)
         losses, measuring = self._measure()
         seconds = self._seconds_before + time.monotonic() - self._round_began
-        decision = self._mixture.finish(state.global_step, losses, train_loss, seconds, measuring)
+        steps = {
+            **self.progress.end_round(state.global_step),
+            "learning_rate": self._trainer._get_learning_rate(),
+        }
+        decision = self._mixture.finish(
+            state.global_step, losses, train_loss, seconds, measuring, steps
+        )
         self._measure_others()
         self._trainer.sums.zero_()
         self._seconds_before = 0.0
@@ -135,10 +167,12 @@ class RoundCallback(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Stop on a loss that is not finite or explodes (mean of the last logging_steps)."""
+        """Report the last logging_steps; stop on a loss (their mean) that is not finite or
+        explodes."""
         loss = (logs or {}).get("loss")
-        if loss is None:
+        if loss is None or logs is None:
             return
+        self.progress.step(state.global_step, self._within(state.global_step), logs)
         self._check_finite([loss], "training loss")
         guard, limit = self._params.loss_guard, max(self._mixture.base_losses, default=math.inf)
         if guard is not None and loss > guard * limit:
@@ -151,6 +185,12 @@ class RoundCallback(TrainerCallback):
                 )
             )
 
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Nothing more to show."""
+        self.progress.close()
+
     def _measure_others(self) -> None:
         if self._others is not None and self._mixture.round in self._others_at:
             measured = self._heldout(self._others)
@@ -159,16 +199,17 @@ class RoundCallback(TrainerCallback):
 
     def _heldout(self, split: TokenizedSplit) -> dict[str, HeldOut]:
         args = self._trainer.args
-        return heldout_losses(
-            self._trainer.model_wrapped,
-            split,
-            rows_per_domain=self._params.heldout_rows_per_domain,
-            tokens_per_domain=self._params.heldout_tokens_per_domain,
-            batch_tokens=self._params.heldout_batch_tokens,
-            loss=self._trainer.model_wrapped,
-            rank=args.process_index,
-            world=args.world_size,
-        )
+        with as_it_is() if self._params.torch_compile else nullcontext():
+            return heldout_losses(
+                self._trainer.model_wrapped,
+                split,
+                rows_per_domain=self._params.heldout_rows_per_domain,
+                tokens_per_domain=self._params.heldout_tokens_per_domain,
+                batch_tokens=self._params.heldout_batch_tokens,
+                loss=self._trainer.model_wrapped,
+                rank=args.process_index,
+                world=args.world_size,
+            )
 
     def _measure(self) -> tuple[dict[str, HeldOut], float]:
         started = time.monotonic()
@@ -212,13 +253,12 @@ class RoundCallback(TrainerCallback):
             (time.monotonic() - self._began) / max(done, 1) * (self._params.rounds - mixture.round)
         )
         logger.info(
-            "round %d/%d: held-out loss %.4f; shares %s; %.0f tokens/s; %s left; %s",
+            "round %d/%d: held-out loss %.4f; shares %s; %s%s",
             mixture.round,
             self._params.rounds,
             loss,
             shares,
-            rows[0]["tokens_per_second"],
-            f"{left / 60:.0f} min" if done else "unknown time",
+            f"{rates(rows[0])}; {left / 60:.0f} min left; " if done else "",
             reason,
         )
         event = as_event(rows)
@@ -226,6 +266,16 @@ class RoundCallback(TrainerCallback):
             handle.write(json.dumps(event) + "\n")
         if self._on_round is not None:
             self._on_round(event)
+
+
+def rates(row: dict[str, Any]) -> str:
+    """Speed and memory of a round, as its history has them."""
+    said = [f"{row['tokens_per_second']:.0f} tokens/s"]
+    if row.get("mfu") is not None:
+        said.append(f"MFU {row['mfu']:.2f}")
+    if row.get("peak_memory_bytes") is not None:
+        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB")
+    return ", ".join(said)
 
 
 _METRICS = (
@@ -247,9 +297,9 @@ def as_event(rows: list[dict[str, Any]]) -> Event:
         for row in rows
         if row[name] is not None
     }
-    metrics |= {
-        key: rows[0][key] for key in ("seconds", "measurement_seconds", "tokens_per_second")
-    }
+    whole = ("seconds", "measurement_seconds", "tokens_per_second", *OF_STEPS)
+    # A history from before some columns were there goes on without them.
+    metrics |= {key: rows[0][key] for key in whole if rows[0].get(key) is not None}
     metrics["validation_loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
     return {"round": rows[0]["round"], "step": rows[0]["step"], "metrics": metrics}
 

@@ -93,12 +93,14 @@ class TrainParams(PlanParams):
     """Rows of `max_length` tokens a process takes at a time."""
     gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches before each optimiser step."""
-    bf16: bool = False
+    bf16: bool | Literal["auto"] = False
     """Compute in bfloat16 (the weights the optimiser updates are float32 unless `dtype` says
-    otherwise)."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    otherwise). `auto` does so where the device has instructions for it: GPUs from compute
+    capability 8.0 on, CPUs with avx512_bf16 or amx_bf16."""
+    dtype: Literal["float32", "bfloat16", "auto"] = "float32"
     """Type of the weights while they are trained. bfloat16 halves the memory and rounds away
-    updates below 1/256 of a weight."""
+    updates below 1/256 of a weight: right for the frozen weights beside adapters. `auto` is
+    bfloat16 where the device has instructions for it, else float32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     lora: LoraParams | None = None
@@ -106,6 +108,9 @@ class TrainParams(PlanParams):
     quantization: Literal["nf4"] | None = None
     """QLoRA: hold the base model's linear layers in 4 bits while adapters are trained (extra
     `quantized`). The trained model is saved in full precision, the adapters merged into it."""
+    torch_compile: bool = False
+    """Compile the model's blocks (torch.compile): once, since the batch is filled up to one shape.
+    It pays on GPUs and long trainings; results differ by rounding."""
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; does not change what is trained."""
     attn_implementation: str | None = None
@@ -128,7 +133,8 @@ class TrainParams(PlanParams):
     """Checkpoints kept while training (the best one is kept besides when a rule may return to
     it). They are deleted when training is done."""
     logging_steps: int = Field(10, ge=1)
-    """Steps between checks that the loss is finite and not exploding."""
+    """Steps between reports of loss, learning rate, gradient norm, speed and memory (bar, MLflow,
+    steps.jsonl), and between checks that the loss is finite and not exploding."""
     loss_guard: float | None = Field(3.0, gt=1)
     """Stop when the training loss exceeds so many times the base model's largest held-out loss;
     null stops on NaN alone."""
@@ -137,11 +143,18 @@ class TrainParams(PlanParams):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.lora is not None and self.dtype == "bfloat16" and not self.bf16:
+        if self.lora is not None and self.dtype == "bfloat16" and self.bf16 is False:
             raise ValueError("lora with dtype bfloat16 needs bf16: true")
         if self.quantization is not None and self.lora is None:
             raise ValueError("quantization trains adapters: give lora: {} (or its parameters) too")
         return self
+
+    @property
+    def autocast(self) -> bool:
+        """``bf16`` of parameters that are settled for a device (``precision.resolved``)."""
+        if self.bf16 == "auto":
+            raise ValueError("bf16: auto is not settled yet: see training.precision.resolved")
+        return self.bf16
 
     def fingerprint_fields(self) -> dict[str, object]:
         """The parameters that change what is trained: all but those of speed and safety."""
@@ -150,6 +163,7 @@ class TrainParams(PlanParams):
 
 _NOT_IN_FINGERPRINT = {
     "resume",
+    "torch_compile",
     "dataloader_num_workers",
     "heldout_batch_tokens",
     "save_every_rounds",

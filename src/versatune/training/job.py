@@ -16,6 +16,7 @@ from versatune.training.config import TrainParams
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
 EVENTS = "metrics.jsonl"
+STEPS = "steps.jsonl"
 FAILURE = "failure.txt"
 
 Event = dict[str, Any]
@@ -23,6 +24,10 @@ Event = dict[str, Any]
 
 OnRound = Callable[[Event], None]
 """Told of each round as it ends."""
+
+OnStep = Callable[[Event], None]
+"""Told every ``logging_steps``: ``step`` and ``metrics`` (loss, learning_rate, grad_norm,
+tokens_per_second, mfu, peak_memory_gb; those that are known)."""
 
 
 class Training(BaseModel):

@@ -15,27 +15,27 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
 from versatune.artifacts import write_json
 from versatune.errors import VersatuneError
 from versatune.training.config import LauncherParams
-from versatune.training.job import EVENTS, FAILURE, Job, OnRound
+from versatune.training.job import EVENTS, FAILURE, STEPS, Event, Job, OnRound, OnStep
 
 logger = logging.getLogger(__name__)
 
 JOB = "job.json"
 
 
-def launch(job: Job, on_round: OnRound | None = None) -> None:
+def launch(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None) -> None:
     """Run ``job`` in the processes it asks for; returns when all have ended well.
 
     Raises VersatuneError with the first process's own message, or the end of what the child
     wrote when it died without one.
     """
-    for name in (EVENTS, FAILURE):
+    for name in (EVENTS, STEPS, FAILURE):
         (job.folder / name).unlink(missing_ok=True)
     path = job.folder / JOB
     write_json(path, job)
@@ -52,15 +52,17 @@ def launch(job: Job, on_round: OnRound | None = None) -> None:
     tail: deque[str] = deque(maxlen=20)
     reader = threading.Thread(target=_pass_on, args=(child.stdout, tail), daemon=True)
     reader.start()
-    events = _follow(job.folder / EVENTS)
+    events, steps = _follow(job.folder / EVENTS), _follow(job.folder / STEPS)
     try:
         while child.poll() is None:
             _tell(events, on_round)
+            _tell(steps, on_step)
             time.sleep(0.2)
     finally:
         _end(child)
         reader.join(timeout=5)
     _tell(events, on_round)
+    _tell(steps, on_step)
     if child.returncode:
         failure = job.folder / FAILURE
         if failure.is_file():
@@ -114,10 +116,10 @@ def _follow(path: Path) -> Iterator[str | None]:
         yield None
 
 
-def _tell(events: Iterator[str | None], on_round: OnRound | None) -> None:
+def _tell(events: Iterator[str | None], listener: Callable[[Event], None] | None) -> None:
     for line in iter(events.__next__, None):
-        if on_round is not None:
-            on_round(json.loads(line))
+        if listener is not None:
+            listener(json.loads(line))
 
 
 def _end(child: "subprocess.Popen[str]") -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 from versatune.data.lengths import text_config
 from versatune.errors import VersatuneError
 from versatune.training.config import LoraParams, TrainParams
+from versatune.training.precision import resolved
 
 GB = 10**9
 
@@ -89,6 +90,7 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
     ``config``: a transformers configuration. The step's rows are taken as full. Raises
     VersatuneError as :func:`versatune.training.adapters.with_adapters` does.
     """
+    params = resolved(params)
     model = meta_model(config, params)
     counted = _count(model)
     shards = _shards(params)

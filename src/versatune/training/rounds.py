@@ -21,6 +21,7 @@ from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 from versatune.training.paired import PairedRows
+from versatune.training.throughput import Work
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Known:
     law: Mapping[str, Any] | None = None
     """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
     ``domains``."""
+
+
+OF_STEPS = ("learning_rate", "grad_norm", "mfu", "peak_memory_bytes")
+"""Columns of the history about a round's steps: the rate after the last one, the mean norm of
+those that were logged, the part of the devices' peak, and the peak memory until then."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +134,15 @@ class Mixture:
         rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
         return rows if self.params.packing else self._sorted_in_steps(rows)
 
+    def work(self, first: int, last: int) -> Work:
+        """What the steps ``first`` to ``last - 1`` of the round at hand train on."""
+        plan, n = self._planned(), self._rows_per_step
+        start, stop = plan.offsets[first * n], plan.offsets[last * n]
+        examples = plan.examples[start:stop]
+        lengths = self._train.lengths[examples].astype(np.float64)
+        supervised = self._train.supervised[examples].sum()
+        return Work(float(lengths.sum()), float(supervised), float((lengths**2).sum()))
+
     def finish(
         self,
         step: int,
@@ -135,10 +150,12 @@ class Mixture:
         train_loss: Array,
         seconds: float,
         measurement_seconds: float,
+        steps: Mapping[str, float | None] | None = None,
     ) -> Decision:
         """Take a round's results, choose the next round's weights, write the history.
 
-        ``train_loss`` has shape (k,), NaN where a domain was not drawn.
+        ``train_loss`` has shape (k,), NaN where a domain was not drawn. ``steps``: what the
+        history says of the round's steps, see :data:`OF_STEPS`.
         """
         assert self._strategy is not None
         plan = self._planned()
@@ -178,7 +195,7 @@ class Mixture:
             "learnable_potential": decision.learnable_potential,
             "forgetting_degree": decision.forgetting_degree,
         }
-        self._note(heldout, signals, decision.reason, spent, realised, step)
+        self._note(heldout, signals, decision.reason, spent, realised, step, steps or {})
         self.planner.warn_repeats(self._draws, plan.state)
         self._draws, self._plan, self.planning_seconds = plan.state, None, 0.0
         self._weights = decision.weights
@@ -288,6 +305,7 @@ class Mixture:
         spent: Spent,
         realised: Mapping[str, Any],
         step: int = 0,
+        steps: Mapping[str, float | None] | None = None,
     ) -> None:
         """Add a row a domain to the history: the contract's columns and where the time went."""
         columns = {
@@ -313,7 +331,9 @@ class Mixture:
                     "validation_bits_per_byte": measured.bits_per_byte,
                     "seconds": spent.seconds,
                     "measurement_seconds": spent.measurement_seconds,
-                    "tokens_per_second": spent.tokens / max(spent.seconds, 1e-9),
+                    # Before the first step nothing was trained, however long that took.
+                    "tokens_per_second": spent.tokens / max(spent.seconds, 1e-9) if step else None,
+                    **{name: (steps or {}).get(name) for name in OF_STEPS},
                     "reason": reason,
                 }
             )

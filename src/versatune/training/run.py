@@ -29,25 +29,38 @@ from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback, rewrite_events
+from versatune.training.compiled import compile_blocks, one_shape
 from versatune.training.config import TrainParams
-from versatune.training.job import CHECKPOINTS, EVENTS, HISTORY, Job, OnRound, job_split
+from versatune.training.job import (
+    CHECKPOINTS,
+    EVENTS,
+    HISTORY,
+    Job,
+    OnRound,
+    OnStep,
+    job_split,
+)
 from versatune.training.machine import machine
 from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
+from versatune.training.precision import resolved, warn_if_slow
 from versatune.training.rounds import Known, Mixture
+from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.training.trial import on_device
 
 logger = logging.getLogger(__name__)
 
 
-def run(job: Job, on_round: OnRound | None = None) -> None:
+def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None) -> None:
     """Train as ``job`` says; afterwards its folder holds history.json and the model.
 
     Called in every process of the training; the first one writes. Raises VersatuneError when
     the loss is not finite or explodes, naming the last good checkpoint, and before training
     when memory or the disk is too small or a strategy lacks what it needs.
     """
+    job = job.model_copy(update={"params": resolved(job.params)})
     params, folder = job.params, job.folder / CHECKPOINTS
+    warn_if_slow(params, job.key)
     args = arguments(params, folder)
     check_memory(job)
     set_seed(params.seed)
@@ -63,15 +76,19 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
             f"most: set tokenize.max_length to {limit} or less, and run the pipeline from `ingest`."
         )
     with on_device(model, args.device):
-        layout = choose_layout(model, params.packing, longest, bf16=params.bf16)
+        layout = choose_layout(model, params.packing, longest, bf16=params.autocast)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
+    collator = Collator(layout, one_shape(params) if params.torch_compile else None)
+    if params.torch_compile:
+        compile_blocks(model)
+    cost = cost_of(model) if peak_flops() else None
     known = Known(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )
     mixture = Mixture(params, train, known, rows_per_step)
-    trainer = MixtureTrainer(model, args, params, folder, train, Collator(layout), mixture.rows)
+    trainer = MixtureTrainer(model, args, params, folder, train, collator, mixture.rows)
     callback = RoundCallback(
         trainer,
         mixture,
@@ -82,6 +99,8 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         on_round=on_round,
         others=TokenizedSplit.load(job.store, "steering") if job.all_at else None,
         others_at=job.all_at,
+        cost=cost,
+        on_step=on_step,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(callback)
@@ -89,6 +108,7 @@ def run(job: Job, on_round: OnRound | None = None) -> None:
         **mixture.state(),
         **callback.within_round(),
         "world_size": args.world_size,
+        "precision": [params.bf16, params.dtype],
     }
     if job.save_model and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
@@ -153,7 +173,7 @@ def prepared_model(job: Job) -> Any:
             raise VersatuneError(f"{job.key}.{name}: {problem}.")
     quantization = None
     if params.quantization == "nf4":
-        quantization = nf4("bfloat16" if params.bf16 else params.dtype)
+        quantization = nf4("bfloat16" if params.autocast else params.dtype)
     model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
     if quantization is not None:
         model = one_format(model)
@@ -192,6 +212,14 @@ def _go_on(
             f"{last} was written by {before} processes, and now there are {world_size}, which "
             f"would take other rows a step: start as many as before (train.launcher and its "
             f"config_file), or delete {job.folder} to begin anew."
+        )
+    precision = [job.params.bf16, job.params.dtype]
+    if state.get("precision", precision) != precision:
+        raise VersatuneError(
+            f"{last} was trained with bf16: {state['precision'][0]}, dtype: "
+            f"{state['precision'][1]}, and `auto` chooses bf16: {precision[0]}, dtype: "
+            f"{precision[1]} on this device: go on on a device like the first one, or delete "
+            f"{job.folder} to begin anew."
         )
     mixture.load(state)
     callback.load(state)

@@ -15,6 +15,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import load_model
 from versatune.modeling.heldout import heldout_losses
 from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
+from versatune.training.precision import resolved
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,13 @@ def check_saved(job: Job) -> None:
         for row in record["rows"]
         if row["round"] == record["model_round"]
     }
-    params = job.params
+    params = resolved(job.params)
     model: Any = load_model(job.folder)
     model = model.to("cuda" if _has_room(model) else "cpu")
-    allowed = tolerance(model.dtype, params.dtype, "bfloat16" if params.bf16 else "float32")
+    allowed = tolerance(model.dtype, params.dtype, "bfloat16" if params.autocast else "float32")
     if params.quantization is not None:
         allowed = max(allowed, QUANTIZED)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=params.bf16):
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=params.autocast):
         measured = heldout_losses(
             model,
             job_split(job, "steering"),

@@ -37,6 +37,23 @@ part of the device's counts."""
 
 
 @dataclass(frozen=True)
+class Work:
+    """What steps train on, over all processes."""
+
+    tokens: float = 0.0
+    supervised: float = 0.0
+    squares: float = 0.0
+    """The sum over examples of their length squared: what attention costs grows with it."""
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.tokens + other.tokens,
+            self.supervised + other.supervised,
+            self.squares + other.squares,
+        )
+
+
+@dataclass(frozen=True)
 class Cost:
     """What one token of a model costs in training."""
 

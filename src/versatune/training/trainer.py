@@ -1,6 +1,7 @@
 """transformers' Trainer with our batches, our loss and whole checkpoints."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         adam_beta1=params.adam_beta1,
         adam_beta2=params.adam_beta2,
         max_grad_norm=params.max_grad_norm,
-        bf16=params.bf16,
+        bf16=params.autocast,
         activation_checkpointing=params.gradient_checkpointing,
         dataloader_num_workers=params.dataloader_num_workers,
         logging_steps=params.logging_steps,
@@ -50,6 +51,8 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
+        # Copies from pinned memory run beside the step before.
+        accelerator_config={"non_blocking": torch.cuda.is_available()},
     )
     if args.n_gpu > 1:
         logger.warning(
@@ -85,6 +88,8 @@ class MixtureTrainer(Trainer):
         self._plan = plan
         self.state_to_save: Callable[[], dict[str, Any]] = dict
         """What goes into a checkpoint besides the model; called in every process."""
+        self.saving_seconds = 0.0
+        """Time that checkpoints have taken."""
         self.best_step: int | None = None
         """The checkpoint that is kept whatever the limit."""
         loss = TokenLoss(model)
@@ -120,13 +125,15 @@ class MixtureTrainer(Trainer):
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Tensor]:
+    ) -> tuple[list[Any], Tensor | int]:
         """The micro-batches of a step and the supervised tokens in it, over all processes."""
         batches = [next(epoch_iterator) for _ in range(num_batches)]
-        count = torch.tensor(sum(len(b["targets"]) for b in batches), device=device)
-        if self.args.world_size > 1:
-            count = self.accelerator.gather(count).sum()
-        return batches, count.clamp(min=1)
+        count = sum(len(b["targets"]) for b in batches)
+        if self.args.world_size == 1:
+            return batches, max(count, 1)
+        # Written by the device: a copy from the host would wait for it.
+        counts = self.accelerator.gather(torch.full((), count, device=device))
+        return batches, counts.sum().clamp(min=1)
 
     def compute_loss(
         self,
@@ -167,6 +174,7 @@ class MixtureTrainer(Trainer):
         finite = torch.stack([_own(p).isfinite().all() for p in model.parameters()]).all()
         if not bool(self.accelerator.gather(finite.to(self.args.device)).all()):
             raise VersatuneError(not_finite(folder, "the weights hold NaN or infinite values"))
+        started = time.monotonic()
         state = self.state_to_save()
         super()._save_checkpoint(model, trial)
         self.accelerator.wait_for_everyone()
@@ -174,6 +182,7 @@ class MixtureTrainer(Trainer):
             checkpoints.mark(folder / f"checkpoint-{self.state.global_step}", state)
             checkpoints.rotate(folder, self.params.save_total_limit, self.best_step)
         self.accelerator.wait_for_everyone()
+        self.saving_seconds += time.monotonic() - started
 
 
 def _own(parameter: Tensor) -> Tensor:
@@ -196,6 +205,9 @@ class _Forward:
     ) -> Tensor:
         # peft hands on every argument of its own, most of them None.
         given = {name: value for name, value in inputs.items() if value is not None}
+        if "longest" in given:
+            # The number of examples is the one thing that batches of one shape differ in.
+            torch._dynamo.maybe_mark_dynamic(given["starts"], 0)
         return self._loss(input_ids, positions, targets, **given)
 
 

@@ -149,6 +149,7 @@ def test_columns_are_mapped_and_unknown_ones_named() -> None:
         ({}, "either `path` or `hub`"),
         ({"path": "a", "hub": "b/c"}, "either `path` or `hub`"),
         ({"path": "a", "revision": "x"}, "belong to a `hub`"),
+        ({"path": "a", "streaming": True}, "`streaming` belongs to a `hub`"),
         ({"hub": "a/b", "format": "csv"}, "belongs to a `path`"),
         ({"path": "a", "columns": {"promt": "x"}}, "'promt', which is no field"),
         ({"path": "a", "shape": "alpaca", "columns": {"prompt": "x"}}, "no field of alpaca"),

@@ -69,3 +69,67 @@ def test_an_unreachable_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(VersatuneError, match="can't be reached"):
         check_hub(Source(hub="nobody/nothing"))
     assert asked == ["nobody/nothing"]
+
+
+ROWS = [
+    {
+        "instruction": f"What is item {i} of the list that law {i % 7} names?",
+        "output": f"It is {i}.",
+    }
+    for i in range(2500)
+] + [{"instruction": "No answer?", "output": ""}]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set as the hub has it, in two files."""
+    import pandas as pd
+
+    folder = tmp_path_factory.mktemp("hub") / "laws"
+    folder.mkdir()
+    for part, rows in enumerate((ROWS[:1300], ROWS[1300:])):
+        pd.DataFrame(rows).to_parquet(folder / f"train-{part:05}-of-00002.parquet")
+    return folder
+
+
+def test_a_stream_has_the_rows_of_the_data_set_in_their_order(clone: Path) -> None:
+    from versatune.data.hub import read_hub
+
+    whole, stream = (
+        list(read_hub(Source(hub=str(clone), streaming=streaming))) for streaming in (False, True)
+    )
+    assert len(whole) == len(ROWS)
+    assert stream == whole
+
+
+def test_a_stream_writes_no_copy(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    from versatune.data.hub import read_hub
+
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a copy is prepared on the disk")
+
+    monkeypatch.setattr(datasets.DatasetBuilder, "download_and_prepare", never)
+    assert next(read_hub(Source(hub=str(clone), streaming=True))).values == ROWS[0]  # type: ignore[union-attr]
+    with pytest.raises(VersatuneError, match="a copy is prepared"):
+        next(read_hub(Source(hub=str(clone))))
+
+
+def test_the_checks_of_a_stream_are_the_same(clone: Path, tmp_path: Path) -> None:
+    reports = []
+    lines = (f'{{"instruction": "Sort list {i}.", "output": "sorted(x{i})"}}' for i in range(40))
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    for streaming in (False, True):
+        source = {"hub": str(clone), "streaming": streaming}
+        domains = Domains.model_validate(
+            {
+                "law": {"description": "l", "sources": [source]},
+                "code": {"description": "c", "sources": [{"path": str(tmp_path / "a.jsonl")}]},
+            }
+        )
+        piece = clean(domains, CleanParams(seed=0, max_reject_rate=1))
+        ref = make_folder(piece, tmp_path / str(streaming))
+        reports.append((piece.inputs, ref.facts, (ref.path / "report.json").read_text()))
+    assert reports[0] == reports[1]
+    assert '"rejected"' in reports[0][2]

@@ -246,7 +246,7 @@ def test_a_second_call_runs_nothing_and_a_lost_domain_alone_is_run_again(
 
     real = run_module.run
     monkeypatch.setattr(
-        run_module, "run", lambda job, on_round: (ran.append(job.domain), real(job, on_round))
+        run_module, "run", lambda job, *listeners: (ran.append(job.domain), real(job, *listeners))
     )
     assert measured(tiny_store, tiny_checkpoint, tmp_path) == first
     assert ran == []

@@ -20,7 +20,7 @@ from versatune.pipelines.compare.tracked import child_runs
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
 from versatune.training.config import ReferenceParams
-from versatune.training.job import EVENTS, HISTORY, Training
+from versatune.training.job import EVENTS, HISTORY, STEPS, Training
 from versatune.training.reference import reference_runs
 from versatune.work import ParallelParams, Pieces, make_pieces
 
@@ -34,7 +34,7 @@ TRAIN = TrainParams(
 )
 ONE = ParallelParams(workers=1, cpus=1, gpus=0)
 TWO = ParallelParams(workers=2, cpus=1, gpus=0)
-TIMINGS = ("seconds", "measurement_seconds", "tokens_per_second")
+TIMINGS = ("seconds", "measurement_seconds", "tokens_per_second", "peak_memory_bytes")
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def contents(folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, EVENTS)
+        if path.is_file() and path.name not in (MANIFEST, EVENTS, STEPS)
     }
     history = json.loads(found[HISTORY])
     history.pop("peak_memory_bytes")

@@ -61,7 +61,7 @@ def train_model(
         law=law_facts(reference_losses) if params.strategy.uses_law else None,
         detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
-    return piece_of(training, log_round)
+    return piece_of(training, log_round, log_step)
 
 
 def read_history(
@@ -129,3 +129,9 @@ def warn_of_other_rows(
 def log_round(event: dict[str, Any]) -> None:
     """Show a finished round's numbers in MLflow."""
     tracking.log_metrics(event["metrics"], step=event["step"])
+
+
+def log_step(event: dict[str, Any]) -> None:
+    """Show the numbers of the last ``logging_steps`` in MLflow."""
+    metrics = {f"step/{name}": value for name, value in event["metrics"].items()}
+    tracking.log_metrics(metrics, step=event["step"])

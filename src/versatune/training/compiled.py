@@ -1,0 +1,42 @@
+"""The model's blocks through torch.compile: once, since every batch has one shape.
+
+A block (a decoder layer) is compiled, not the model: all blocks share one graph, and what differs
+from step to step (how many tokens are supervised) stays outside. Layouts are tried and held-out
+rows are measured in other shapes, so both run the blocks as they are.
+"""
+
+import logging
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+
+from versatune.training.config import TrainParams
+
+logger = logging.getLogger(__name__)
+
+
+def compile_blocks(model: Any, backend: str = "inductor") -> int:
+    """Compile every block of ``model`` in place; returns how many there are.
+
+    Blocks are what transformers never splits over devices. A model that names none is left as it
+    is, with a warning.
+    """
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    names = set(getattr(base, "_no_split_modules", None) or ())
+    blocks = [module for module in base.modules() if type(module).__name__ in names]
+    for block in blocks:
+        block.compile(backend=backend)
+    if not blocks:
+        logger.warning("%s names no blocks to compile: it runs as it is.", type(base).__name__)
+    return len(blocks)
+
+
+def as_it_is() -> AbstractContextManager[Any]:
+    """Compiled blocks run uncompiled meanwhile."""
+    return torch.compiler.set_stance("force_eager")
+
+
+def one_shape(params: TrainParams) -> tuple[int, int]:
+    """Rows of a batch, and tokens of a row at most: what a flat batch is filled up to."""
+    return params.per_device_train_batch_size, params.max_length

@@ -1,0 +1,165 @@
+"""What a person watches while a model trains: loss, learning rate, gradient norm, speed, memory.
+
+Every ``logging_steps``, when the Trainer waits for the device anyway: nothing here waits for it.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from versatune.artifacts import write_atomic
+from versatune.training.job import STEPS, OnStep
+from versatune.training.machine import machine
+from versatune.training.throughput import Cost, Work
+
+GB = 10**9
+
+
+@dataclass
+class Meter:
+    """Seconds of training alone, measuring and saving left out, and what was trained in them."""
+
+    work: Work = field(default_factory=Work)
+    seconds: float = 0.0
+
+    def add(self, work: Work, seconds: float) -> None:
+        self.work, self.seconds = self.work + work, self.seconds + seconds
+
+    def tokens_per_second(self) -> float | None:
+        """None before any step."""
+        return self.work.tokens / self.seconds if self.work.tokens and self.seconds > 0 else None
+
+    def mfu(self, cost: Cost | None, peak: float | None) -> float | None:
+        """Part of ``peak`` FLOP/s, that of all devices together; None where one is not known."""
+        if cost is None or not peak or not self.work.tokens or self.seconds <= 0:
+            return None
+        done = cost.flops(self.work.tokens, self.work.supervised, self.work.squares)
+        return done / self.seconds / peak
+
+
+class Progress:
+    """The bar, ``steps.jsonl`` and the listener; what a round's history says of its steps.
+
+    ``work(first, last)`` tells what the round's steps ``first`` to ``last - 1`` train on,
+    ``saving()`` the seconds that checkpoints have taken so far.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        total: int,
+        *,
+        work: Callable[[int, int], Work],
+        saving: Callable[[], float],
+        cost: Cost | None,
+        peak: float | None,
+        shown: bool,
+        on_step: OnStep | None = None,
+    ) -> None:
+        """``total``: steps of the training; ``shown``: whether this process shows and writes."""
+        self._file, self._total, self._shown = folder / STEPS, total, shown
+        self._work, self._saving, self._on_step = work, saving, on_step
+        self._cost, self._peak = cost, peak
+        self._window, self._round = Meter(), Meter()
+        self._norms: list[float] = []
+        self._at, self._began, self._saved = 0, time.monotonic(), 0.0
+        self._bar: tqdm[Any] | None = None
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint within a round holds."""
+        return {"norms": self._norms}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self._norms = list(state.get("norms", []))
+
+    def begin(self, step: int, within: int) -> None:
+        """Training goes on at ``step``, ``within`` the round; the device has nothing to do."""
+        if self._bar is None and self._shown:
+            keep_until(self._file, step)
+            # A bar in a file is a line at every look: there the rounds' lines say how far it is.
+            self._bar = tqdm(
+                total=self._total, initial=step, desc="training", unit="step", disable=None
+            )
+        self._at, self._began, self._saved = within, time.monotonic(), self._saving()
+
+    def pause(self, within: int) -> None:
+        """The device has finished the steps of the round before ``within``."""
+        now, saved = time.monotonic(), self._saving()
+        seconds = now - self._began - (saved - self._saved)
+        if within > self._at:
+            done = self._work(self._at, within)
+            self._window.add(done, seconds)
+            self._round.add(done, seconds)
+        self._at, self._began, self._saved = within, now, saved
+
+    def step(self, step: int, within: int, logs: Mapping[str, float]) -> None:
+        """Trainer's ``logs`` of the last ``logging_steps``: show them, write them, pass them on."""
+        self.pause(within)
+        metrics: dict[str, float] = {
+            key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm") if key in logs
+        }
+        if "grad_norm" in metrics:
+            self._norms.append(metrics["grad_norm"])
+        if (speed := self._window.tokens_per_second()) is not None:
+            metrics["tokens_per_second"] = speed
+        if (mfu := self._window.mfu(self._cost, self._peak)) is not None:
+            metrics["mfu"] = mfu
+        metrics["peak_memory_gb"] = machine()["peak_memory_bytes"] / GB
+        self._window = Meter()
+        if not self._shown:
+            return
+        if self._bar is not None:
+            self._bar.set_postfix_str(postfix(metrics), refresh=False)
+            self._bar.update(step - self._bar.n)
+        event = {"step": step, "metrics": metrics}
+        with self._file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(event) + "\n")
+        if self._on_step is not None:
+            self._on_step(event)
+
+    def end_round(self, step: int) -> dict[str, float | None]:
+        """What the history says of the round's steps; begins the next round's."""
+        norms, meter = self._norms, self._round
+        self._norms, self._round = [], Meter()
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+        return {
+            "grad_norm": sum(norms) / len(norms) if norms else None,
+            "mfu": meter.mfu(self._cost, self._peak),
+            "peak_memory_bytes": machine()["peak_memory_bytes"],
+        }
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def postfix(metrics: Mapping[str, float]) -> str:
+    """The numbers as the bar shows them."""
+    shown = (
+        ("loss", "loss {:.3f}"),
+        ("learning_rate", "lr {:.2e}"),
+        ("grad_norm", "grad {:.2f}"),
+        ("tokens_per_second", "{:,.0f} tokens/s"),
+        ("mfu", "MFU {:.2f}"),
+        ("peak_memory_gb", "{:.1f} GB"),
+    )
+    return ", ".join(said.format(metrics[key]) for key, said in shown if key in metrics)
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the lines of steps after ``step``, which a resumed training takes again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # A kill may have cut the last line short.
+    whole = [line for line in lines if line.endswith("}}")]
+    kept = [line for line in whole if json.loads(line)["step"] <= step]
+    write_atomic(path, "".join(f"{line}\n" for line in kept))

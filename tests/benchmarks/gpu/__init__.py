@@ -1,0 +1,1 @@
+"""``make gpu``: what a GPU makes of this, in one command and at most eight minutes."""

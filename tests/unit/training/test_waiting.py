@@ -1,0 +1,153 @@
+"""Nothing between the logged steps that the host of a GPU would have to wait for."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
+
+from versatune.artifacts import FolderRef
+from versatune.data.store import TokenizedSplit
+from versatune.modeling.losses import TokenLoss
+from versatune.training import TrainParams
+from versatune.training.adapters import with_adapters
+from versatune.training.attention import choose_layout
+from versatune.training.batches import Collator
+from versatune.training.trainer import MixtureTrainer, arguments
+
+WAITING = (
+    "_local_scalar_dense",  # .item(), float(tensor), if tensor
+    "nonzero",  # tensor[mask]
+    "_unique2",
+    "unique_dim",
+    "masked_select",
+    "equal",
+    "is_nonzero",
+)
+"""Operations whose result, or its size, the host has to know before it goes on."""
+
+SHAPE = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
+
+
+class Waits(TorchDispatchMode):
+    """Counts them while it is on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on = False
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.overloadpacket.__name__
+        if self.on and name in WAITING:
+            self.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Between(TrainerCallback):
+    """On from the end of a logged step to the end of the step before the next logged one."""
+
+    def __init__(self, waits: Waits, every: int) -> None:
+        self.waits, self.every = waits, every
+        self.steps = 0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self.waits.on = (state.global_step + 1) % self.every != 0
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002
+        self.steps += self.waits.on
+        # What the Trainer does between two steps counts too: it goes on until the next begins.
+        self.waits.on = state.global_step % self.every != 0
+
+
+def config_of(kind: str) -> Any:
+    scale = {"logits_scaling": 4.0} if kind == "granite" else {}
+    return AutoConfig.for_model(kind, **SHAPE, **HEADS, **scale)
+
+
+def trainer_of(store: FolderRef, folder: Path, kind: str, **values: Any) -> MixtureTrainer:
+    split = TokenizedSplit.load(store, "train")
+    params = TrainParams.model_validate(
+        {
+            **{"rounds": 1, "steps_per_round": 6, "logging_steps": 3, "max_length": 64},
+            **{"per_device_train_batch_size": 2, **values},
+        }
+    )
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config_of(kind))
+    if params.lora:
+        model = with_adapters(model, params.lora, "train")
+    layout = choose_layout(model.train(), True, 64)
+    assert layout == "flat"
+    rows = [(i, i + 40) for i in range(0, 2 * 6 * params.gradient_accumulation_steps)]
+    return MixtureTrainer(
+        model, arguments(params, folder), params, folder, split, Collator(layout), lambda _: rows
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("llama", {"lora": {"dropout": 0.1}, "bf16": True, "max_grad_norm": 0}),
+        ("llama", {"gradient_accumulation_steps": 2, "gradient_checkpointing": True}),
+        ("granite", {}),  # the loss goes through the whole model, at some columns
+    ],
+)
+def test_no_step_between_the_logged_ones_waits(
+    kind: str, values: dict[str, Any], tiny_store: FolderRef, tmp_path: Path
+) -> None:
+    trainer = trainer_of(tiny_store, tmp_path, kind, **values)
+    waits = Waits()
+    between = Between(waits, every=3)
+    trainer.add_callback(between)
+    with waits:
+        trainer.train()
+    assert between.steps == 4
+    assert not waits.found
+
+
+def test_waiting_is_found(tiny_store: FolderRef, tmp_path: Path) -> None:
+    """The test above can fail: a loss that is looked at in every step shows."""
+    trainer = trainer_of(tiny_store, tmp_path, "llama")
+    plain = trainer.compute_loss
+
+    def looking(*args: Any, **kwargs: Any) -> Tensor:
+        loss: Tensor = plain(*args, **kwargs)
+        assert loss.item() > 0
+        return loss
+
+    trainer.compute_loss = looking  # type: ignore[method-assign]
+    waits = Waits()
+    trainer.add_callback(Between(waits, every=3))
+    with waits:
+        trainer.train()
+    assert waits.found == {"_local_scalar_dense": 4}
+
+
+def test_the_optimiser_is_fused_and_copies_run_beside_the_step(
+    tiny_store: FolderRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(tiny_store, tmp_path, "llama")
+    assert trainer.create_optimizer().defaults["fused"]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert arguments(trainer.params, tmp_path).accelerator_config.non_blocking
+
+
+def test_columns_of_one_row_are_those_of_the_targets() -> None:
+    """Without counting which columns there are, for which a GPU would have to wait."""
+    torch.manual_seed(0)
+    model: Any = AutoModelForCausalLM.from_config(config_of("granite"))
+    loss = TokenLoss(model.eval())
+    assert loss.way == "columns"
+    ids = torch.from_numpy(np.random.default_rng(0).integers(3, 400, (1, 20)))
+    at = torch.tensor([2, 3, 9, 18])
+    whole = model(input_ids=ids).logits[0, at].log_softmax(-1)
+    wanted = -whole.gather(-1, ids[0, at + 1][:, None])[:, 0]
+    torch.testing.assert_close(loss(ids, at, ids[0, at + 1]), wanted, rtol=1e-4, atol=1e-4)
