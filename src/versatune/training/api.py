@@ -94,6 +94,10 @@ def _train_in(training: Training, on_round: OnRound | None, folder: Path) -> dic
     if job.save_model:
         from versatune.training.saved import check_saved
 
+        if job.params.interpolate is not None:
+            from versatune.training.interpolation import interpolate
+
+            interpolate(job)
         # The checkpoints go when the model they are of is known to be saved.
         check_saved(job)
         shutil.rmtree(folder / CHECKPOINTS)
@@ -125,6 +129,7 @@ def history(folder: Path) -> "pd.DataFrame":
 
 def _metadata(record: dict[str, Any]) -> dict[str, Any]:
     last = record["rows"][-1]
+    between = record.get("interpolation")
     return {
         "rounds": last["round"],
         "steps": last["step"],
@@ -136,4 +141,5 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
             for row in record["rows"]
             if row["round"] == last["round"]
         },
+        **({} if between is None else {"interpolation": between}),
     }
