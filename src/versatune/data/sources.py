@@ -21,7 +21,7 @@ class Origin:
     def inputs(self) -> dict[str, Any]:
         """What stands for the rows of this source: its settings and its files' content."""
         return {
-            **self.source.model_dump(mode="json"),
+            **self.source.model_dump(mode="json", exclude={"own"}),
             "files": {str(path): _digest(path) for path, _ in self.files},
         }
 
@@ -51,6 +51,8 @@ def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
     for name, config in domains.items():
         origins = []
         for source in config.sources:
+            if source.own:
+                continue  # written by the base model, once it has been probed
             try:
                 files = files_of(source) if source.path is not None else []
             except VersatuneError as error:

@@ -62,13 +62,13 @@ class BaseWeights:
                     return found
         if self._loaded is None:
             self._loaded = load_model(self._base).state_dict()
-        found = self._loaded.get(name)
-        if found is None or found.shape != trained.shape:
+        loaded: Tensor | None = self._loaded.get(name)
+        if loaded is None or loaded.shape != trained.shape:
             raise VersatuneError(
                 f"{self._base.name} has no weight {name} of shape {tuple(trained.shape)}, so there "
                 "is nothing between it and the trained model: set train.interpolate to null."
             )
-        return found
+        return loaded
 
 
 def write_between(base: CheckpointRef, trained: Path, part: float, out: Path) -> None:

@@ -46,6 +46,10 @@ class Artifacts:
     """The ``changed_items`` table."""
     answers: pd.DataFrame | None = None
     """The ``answers`` table."""
+    drift: pd.DataFrame | None = None
+    """The ``drift`` table."""
+    own_texts: Mapping[str, Any] = field(default_factory=dict)
+    """The ``own_texts_report``."""
 
 
 CHANGES = 3
@@ -81,6 +85,9 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         losses=page.records(tables.only_losses(artifacts.results)),
         accuracies=page.records(accuracies),
         own_names=bool(len(accuracies)) and (accuracies["task"] != accuracies["domain"]).any(),
+        drifts=page.records(tables.drift(artifacts.drift, artifacts.results)),
+        own=tables.own_rows(artifacts.own_texts),
+        between=tables.interpolation(artifacts.training.get("interpolation")),
         log=page.records(tables.round_log(artifacts.history)),
         ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),

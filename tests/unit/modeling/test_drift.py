@@ -42,7 +42,9 @@ def test_each_text_is_the_sum_over_its_own_positions(
     assert found[:, 1].tolist() == [8, 1, 29, 16]
     for (nats, _), ids in zip(found, texts, strict=True):
         with torch.no_grad():
-            p, q = (Categorical(logits=m(torch.from_numpy(ids)[None]).logits) for m in (base, other))
+            p, q = (
+                Categorical(logits=m(torch.from_numpy(ids)[None]).logits) for m in (base, other)
+            )
         assert nats == pytest.approx(torch_kl(p, q)[0, :-1].sum().item(), rel=1e-4)
     assert text_drift(base, base, texts)[:, 0].tolist() == [0.0] * 4
     with pytest.raises(ValueError, match="text 1 has 1 tokens"):

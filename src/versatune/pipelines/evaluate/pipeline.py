@@ -12,7 +12,7 @@ MODELS = ("base", "tuned", "others")
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Base, tuned and other models -> ``evaluation``, ``evaluation_items``, ``forgetting``."""
-    settings = ["tokenized", "params:domains", "params:evaluate", "evaluations"]
+    settings = ["training_rows", "params:domains", "params:evaluate", "evaluations"]
     return Pipeline(
         [
             node(
@@ -34,6 +34,13 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ["base_model", *settings],
                 ["evaluation_others", "evaluation_others_items"],
                 name="evaluate_others",
+                tags=["evaluate"],
+            ),
+            node(
+                nodes.measure_drift,
+                ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
+                "drift",
+                name="measure_drift",
                 tags=["evaluate"],
             ),
             node(

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.probe.params import Domains, ProbeParams
+from versatune.pipelines.probe.params import CleanParams, Domains, ProbeParams
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -21,6 +21,7 @@ def train_judge(
     params: ProbeParams,
     judge_key: SecretStr,
     kept_answers: Path,
+    samples: FolderRef,
 ) -> Piece:
     """Make the judge ready and measure its errors on held-out rows."""
     from versatune.probing import judges, probe
@@ -29,7 +30,13 @@ def train_judge(
         return not_needed("leave", probe.LEFT_OUT)
     key = judge_key.get_secret_value()
     return judges.train_judge(
-        clean_data, params.judge, _descriptions(domains), params.seed, kept_answers, key
+        clean_data,
+        params.judge,
+        _descriptions(domains),
+        params.seed,
+        kept_answers,
+        key,
+        background=probe.background(samples, params),
     )
 
 
@@ -83,14 +90,18 @@ def train_auditor(
     params: ProbeParams,
     audit_key: SecretStr,
     kept_answers: Path,
+    samples: FolderRef,
 ) -> Piece:
     """Make a second judge ready, when there is to be an audit."""
-    from versatune.probing import audit
+    from versatune.probing import audit, probe
 
     if params.known_distribution or not params.audit.n:
         return not_needed("leave")
     key = audit_key.get_secret_value()
-    return audit.train_auditor(clean_data, params, _descriptions(domains), kept_answers, key)
+    background = probe.background(samples, params)
+    return audit.train_auditor(
+        clean_data, params, _descriptions(domains), kept_answers, key, background
+    )
 
 
 def audit_samples(
@@ -108,6 +119,35 @@ def audit_samples(
         return not_needed("leave")
     key = audit_key.get_secret_value()
     return audit.run_audit(auditor, samples, judgements, params, kept_answers, key)
+
+
+def collect_own_texts(
+    samples: FolderRef,
+    judge: FolderRef,
+    judgements: FolderRef,
+    domains: Domains,
+    ingest: CleanParams,
+    params: ProbeParams,
+) -> Piece:
+    """Which samples can stand for rows of their domain: judged with confidence, single, sound."""
+    from versatune.probing import own_texts, probe
+
+    if params.known_distribution:
+        return not_needed("leave", probe.LEFT_OUT)
+    names = judge.facts["domains"]
+    return own_texts.own_texts(samples, judgements, names, domains.active, ingest, params.own_texts)
+
+
+def report_own_texts(own_texts: FolderRef) -> dict:
+    """How many rows of each domain are the model's own, and why samples were left out."""
+    from versatune.probing import own_texts as library
+
+    report = library.read_report(own_texts)
+    for name, entry in report["domains"].items():
+        tracking.log_metrics({f"probe/own_texts/{name}": sum(entry["own"].values())})
+        if entry["trained_on"]:
+            logger.info("%s: %s", name, library.in_words(entry))
+    return report
 
 
 def estimate(

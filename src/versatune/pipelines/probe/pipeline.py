@@ -1,4 +1,5 @@
-"""base_model, clean_data -> judge -> samples, judgements -> audit -> knowledge_distribution."""
+"""base_model, clean_data -> samples -> judge -> judgements -> audit -> knowledge_distribution;
+samples, judgements -> own_texts."""
 
 from typing import Any
 
@@ -15,7 +16,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 nodes.train_judge,
                 inputs=[
                     *("clean_data", "params:domains", "params:probe"),
-                    *("judge_key", "kept_answers"),
+                    *("judge_key", "kept_answers", "samples"),
                 ],
                 outputs="judge",
                 name="train_judge",
@@ -39,7 +40,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 nodes.train_auditor,
                 inputs=[
                     *("clean_data", "params:domains", "params:probe"),
-                    *("audit_key", "kept_answers"),
+                    *("audit_key", "kept_answers", "samples"),
                 ],
                 outputs="auditor",
                 name="train_auditor",
@@ -52,6 +53,21 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ],
                 outputs="audit",
                 name="audit_samples",
+            ),
+            node(
+                nodes.collect_own_texts,
+                inputs=[
+                    *("samples", "judge", "judgements"),
+                    *("params:domains", "params:ingest", "params:probe"),
+                ],
+                outputs="own_texts",
+                name="collect_own_texts",
+            ),
+            node(
+                nodes.report_own_texts,
+                inputs="own_texts",
+                outputs="own_texts_report",
+                name="report_own_texts",
             ),
             node(
                 nodes.estimate,

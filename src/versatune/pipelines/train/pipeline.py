@@ -14,7 +14,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             node(
                 train_model,
                 [
-                    "tokenized",
+                    "training_rows",
                     "base_model",
                     "initial_mixture",
                     "reference_losses",
