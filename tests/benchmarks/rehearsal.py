@@ -1,6 +1,6 @@
 """One target and nothing else: self-rehearsal and weights between base and trained, on real rows.
 
-    python -m tests.benchmarks.rehearsal OUT_DIR [--seeds 3] [--target medicine] [--table FILE]
+    python -m tests.benchmarks.rehearsal OUT_DIR [--seeds 3] [--arms a,b] [--target medicine]
 
 The embedded sample's small model, adapted for 100 steps on a stratified mix (so that formats are
 learnt), is trained for 120 steps on ``target`` (learning rate 5e-4, cosine) and on nothing else, or
@@ -156,6 +156,14 @@ class World:
         write_json(done, found)
         return found
 
+    def done(self) -> dict[tuple[str, int], list[dict[str, Any]]]:
+        """What was measured in this run and before, by arm and seed."""
+        found = {}
+        for file in sorted((self.out / self.target / "runs").glob("*.json")):
+            arm, _, seed = file.stem.rpartition("-")
+            found[arm, int(seed)] = json.loads(file.read_text())
+        return found
+
     def measure(self, trained: Path, part: float) -> dict[str, Any]:
         """Changes since the base model of every number, ``part`` of the way to ``trained``."""
         folder = self.out / self.target / "between"
@@ -240,20 +248,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", default=",".join((*SHARES, REAL)))
     parser.add_argument("--target", default="medicine")
     parser.add_argument("--table", type=Path, default=Path("docs/results/no_data.csv"))
     args = parser.parse_args()
     world = World(args.out, args.target)
-    runs: dict[tuple[str, int], list[dict[str, Any]]] = {}
     for seed in range(args.seeds):
-        for arm in (*SHARES, REAL):
-            runs[arm, seed] = world.run(arm, seed)
-            rows = table(world, runs) if ("target_only", seed) in runs else []
-            print(json.dumps([r for r in rows if r["arm"] == arm]), flush=True)
+        for arm in args.arms.split(","):
+            world.run(arm, seed)
+            print(f"{arm}, seed {seed}: done", flush=True)
     with args.table.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(table(world, runs))
+        writer.writerows(table(world, world.done()))
 
 
 if __name__ == "__main__":
