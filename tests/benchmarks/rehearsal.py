@@ -50,7 +50,7 @@ from versatune.work import make_folder
 
 SELF = "other"
 """The one domain without rows."""
-PARTS = (0.25, 0.5, 0.75, 0.9, 1.0)
+PARTS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 SHARES = {"target_only": 0.0, "self_0.3": 0.3, "self_0.1": 0.1, "self_0.5": 0.5}
 """Arms, and the share of the model's own texts in each."""
 REAL = "real_0.3"
@@ -108,6 +108,7 @@ class World:
         self.base = CheckpointRef.from_manifest(trained.model_ref.path, "adapted")
         self._rehearse(Domains({target: _domain(target, sample), SELF: _own()}), out / target)
         self._first = load_model(self.base)
+        self._before = self.losses(self._first)
 
     def _store(self, domains: Domains, base: CheckpointRef, folder: Path) -> FolderRef:
         self.rows = make_folder(clean(domains, CleanParams(seed=0)), folder / "clean")
@@ -169,7 +170,7 @@ class World:
         folder = self.out / self.target / "between"
         write_between(self.base, trained, part, folder)
         model = load_model(folder)
-        before, after = self.losses(self._first), self.losses(model)
+        before, after = self._before, self.losses(model)
         own = TokenizedSplit.load(self.few_rows, "report")
         texts = [
             np.asarray(own.dataset[i]["input_ids"], dtype=np.int64)

@@ -94,7 +94,7 @@ def test_splits_and_counts_add_up() -> None:
     assert "left out: " in in_words(report["domains"]["other"])
 
 
-def project(*own: str, **domains: list) -> Domains:
+def project(**domains: list) -> Domains:
     sources = {name: [{"path": f"{name}.jsonl"}] for name in DOMAINS} | domains
     return Domains.model_validate(
         {name: {"description": name, "sources": sources[name]} for name in DOMAINS}
@@ -185,7 +185,7 @@ def test_a_classifier_takes_samples_for_the_one_domain_without_rows(tmp_path: Pa
 
 def test_a_classifier_refuses_several_domains_without_rows(tmp_path: Path) -> None:
     rows = rows_without(tmp_path / "rows", "law", "other")
-    with pytest.raises(VersatuneError, match="law, other have none.*likelihood"):
+    with pytest.raises(VersatuneError, match=r"law, other have none.*likelihood"):
         train(rows, ClassifierParams(), 0)
 
 
