@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
@@ -25,6 +25,8 @@ FIELDS: dict[Shape, tuple[str, ...]] = {
 
 class Source(Params):
     """Rows of one domain that come from one place: a file, a glob, a saved dataset or the hub."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
 
     own: bool = Field(default=False, alias="self")
     """Texts that the base model itself writes, judged to be of this domain, instead of ``path``:
@@ -57,7 +59,8 @@ class Source(Params):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.own:
-            others = sorted(self.model_fields_set - {"own"})
+            fields = type(self).model_fields.items()
+            others = [n for n, f in fields if n != "own" and getattr(self, n) != f.default]
             if others:
                 raise ValueError(f"a source with `self: true` has nothing else, not {others[0]!r}")
             return self

@@ -121,7 +121,7 @@ def drift_row(domain: str, sums: Array, trained_on: bool) -> dict[str, Any]:
         "domain": domain,
         "drift": mean,
         "stderr": stderr,
-        "low": max(0.0, low),  # NaN stays NaN
+        "low": max(low, 0.0),  # NaN stays NaN
         "high": high,
         "n": len(sums),
         "tokens": int(sums[:, 1].sum()),

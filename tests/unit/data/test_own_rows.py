@@ -9,7 +9,7 @@ import pytest
 
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
-from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.config import CleanParams, Domains, Source, TokenizeParams
 from versatune.data.own_rows import with_own_rows
 from versatune.data.report import ingest_report
 from versatune.data.store import TokenizedSplit
@@ -128,6 +128,8 @@ def test_what_a_source_of_own_texts_may_hold() -> None:
     ):
         with pytest.raises(ValueError, match=told):
             domains(*wrong)
+    given = Source.model_validate({"self": True})
+    assert given == Source.model_validate(given.model_dump()) and given.label == "self"
     with pytest.raises(ValueError, match="one must have rows"):
         domains({"self": True}, other={"self": True})
 

@@ -34,6 +34,8 @@ def told(base: dict[str, Any], changes: dict[str, Any], run: str | None = None) 
     return {".".join(map(str, p.key)): p.message for p in checks.problems(blocks, asked)}
 
 
+SELF = {"description": "", "sources": [{"self": True}]}
+OWN: dict[str, Any] = {"domains": {"science": SELF}}
 EXPAND = {"name": "expand", "target": "lwa", "sigma": 1.0}
 BOTH = {"name": "expand", "rule": "constrained", "target": ["Legal", "code"]}
 HALF = {"name": "custom", "weights": {"law": 0.5, "medicine": 0.5}}
@@ -43,6 +45,11 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
 @pytest.mark.parametrize(
     ("changes", "key", "words"),
     [
+        (OWN | {"probe": {"known_distribution": "LLaMA-2-7B"}}, "probe.known_distribution",
+         "science (`self: true`) train on its samples"),
+        ({"domains": {**OWN["domains"], "code": SELF}}, "probe.judge.kind", "science, code have none"),
+        (OWN | {"train": {"interpolate": {}}}, "train.objective.tolerance", "is 0 for science"),
+        (OWN | {"train": {"strategy": BOTH}}, "train.objective.tolerance", "{science: 0.05}"),
         ({"tokenize": {"max_length": 300}}, "train.max_length", "tokenize.max_length (300)"),
         ({"train": {"max_length": 255}}, "train.max_length", "tokenize.max_length (256)"),
         (
