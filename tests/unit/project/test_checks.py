@@ -47,7 +47,8 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
     [
         (OWN | {"probe": {"known_distribution": "LLaMA-2-7B"}}, "probe.known_distribution",
          "science (`self: true`) train on its samples"),
-        ({"domains": {**OWN["domains"], "code": SELF}}, "probe.judge.kind", "science, code have none"),
+        ({"domains": {**OWN["domains"], "code": SELF}}, "probe.judge.kind",
+         "science, code have none"),
         (OWN | {"train": {"interpolate": {}}}, "train.objective.tolerance", "is 0 for science"),
         (OWN | {"train": {"strategy": BOTH}}, "train.objective.tolerance", "{science: 0.05}"),
         ({"tokenize": {"max_length": 300}}, "train.max_length", "tokenize.max_length (300)"),

@@ -17,7 +17,6 @@ from versatune.evaluation.results import COLUMNS, HELD_OUT, ITEM_COLUMNS, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.pipelines.evaluate.params import EvaluateParams
-from versatune.work import make_folder
 
 
 def evaluate_base(
@@ -64,33 +63,6 @@ def evaluate_others(
     ]
     rows, items = ([of_model[part] for of_model in found] for part in (0, 1))
     return _joined(rows, COLUMNS), _joined(items, ITEM_COLUMNS)
-
-
-def measure_drift(
-    base_model: dict[str, Any],
-    trained_model: FolderRef,
-    own_texts: FolderRef,
-    params: EvaluateParams,
-    evaluations: Path,
-) -> pd.DataFrame:
-    """How far the tuned model has moved from the base on the base's own texts, by domain."""
-    from versatune.evaluation import drift
-    from versatune.probing.own_texts import read_own_texts
-    from versatune.work.folder import SKIPPED
-
-    texts = [] if own_texts.facts.get(SKIPPED) else read_own_texts(own_texts)
-    if not any(text.split == "report" for text in texts):
-        return table([], drift.COLUMNS)
-    base = CheckpointRef.from_entry(base_model)
-    tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
-    piece = drift.drift(
-        base, tuned, texts, own_texts.fingerprint, own_texts.facts["trained_on"], params
-    )
-    found = drift.read_drift(make_folder(piece, evaluations / tuned.fingerprint / "drift").path)
-    tracking.log_metrics(
-        {f"{TUNED}/drift/{row['domain']}": row["drift"] for row in found.to_dict("records")}
-    )
-    return found
 
 
 def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:

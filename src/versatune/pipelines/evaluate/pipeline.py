@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.evaluate import nodes
+from versatune.pipelines.evaluate import drift_nodes, nodes
 
 MODELS = ("base", "tuned", "others")
 """In the order of the tables."""
@@ -37,7 +37,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 tags=["evaluate"],
             ),
             node(
-                nodes.measure_drift,
+                drift_nodes.measure_drift,
                 ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
                 "drift",
                 name="measure_drift",

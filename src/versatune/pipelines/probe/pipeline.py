@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.probe import nodes
+from versatune.pipelines.probe import nodes, own_nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -55,7 +55,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 name="audit_samples",
             ),
             node(
-                nodes.collect_own_texts,
+                own_nodes.collect_own_texts,
                 inputs=[
                     *("samples", "judge", "judgements"),
                     *("params:domains", "params:ingest", "params:probe"),
@@ -64,7 +64,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 name="collect_own_texts",
             ),
             node(
-                nodes.report_own_texts,
+                own_nodes.report_own_texts,
                 inputs="own_texts",
                 outputs="own_texts_report",
                 name="report_own_texts",
