@@ -34,7 +34,7 @@ from versatune.data.store import Split
 from versatune.data.text import Vocabulary, flatten, fold, key, uniform
 from versatune.errors import VersatuneError
 from versatune.probing.config import OwnTextParams
-from versatune.probing.judges.base import Judgement
+from versatune.probing.judges.base import Judgement, without_rows
 from versatune.probing.probe import load_probe
 from versatune.probing.sampling import Sample
 from versatune.work import Piece
@@ -129,6 +129,15 @@ def in_words(entry: Mapping[str, Any]) -> str:
         f"{sum(own.values())} texts of the base model's own ({own['train']} to train, "
         f"{own['steering']} to steer, {own['report']} to report); left out: {lost or 'none'}"
     )
+
+
+def unmeasured(clean: FolderRef) -> list[str]:
+    """What to say of the shares of domains without rows."""
+    return [
+        f"{name} has no rows, so the judge's errors on it are unknown: its share is not corrected, "
+        "and no measurement."
+        for name in without_rows(clean)
+    ]
 
 
 def own_rows_of(texts: FolderRef, configs: Mapping[str, DomainConfig]) -> list[str]:

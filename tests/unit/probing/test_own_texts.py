@@ -23,6 +23,7 @@ from versatune.probing.own_texts import (
     read_report,
     rejections,
     sorted_out,
+    unmeasured,
 )
 from versatune.probing.sampling import Sample
 from versatune.work import WorkFolder, make_folder
@@ -185,6 +186,8 @@ def test_a_classifier_takes_samples_for_the_one_domain_without_rows(tmp_path: Pa
 
 def test_a_classifier_refuses_several_domains_without_rows(tmp_path: Path) -> None:
     rows = rows_without(tmp_path / "rows", "law", "other")
+    assert [w.split()[0] for w in unmeasured(rows)] == ["law", "other"]
+    assert unmeasured(rows_without(tmp_path / "full")) == []
     with pytest.raises(VersatuneError, match=r"law, other have none.*likelihood"):
         train(rows, ClassifierParams(), 0)
 

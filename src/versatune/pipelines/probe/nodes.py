@@ -132,7 +132,7 @@ def estimate(
     params: ProbeParams,
 ) -> tuple[dict, pd.DataFrame]:
     """Shares with intervals, corrected for the judges' errors, and the table to browse."""
-    from versatune.probing import known, probe, result
+    from versatune.probing import known, own_texts, probe, result
     from versatune.probing.audit import check_audit
 
     if params.known_distribution:
@@ -153,6 +153,7 @@ def estimate(
         {name: count / sum(rows.values()) for name, count in rows.items()},
         audited,
     )
+    distribution["warnings"] += own_texts.unmeasured(clean_data)
     for warning in distribution["warnings"]:
         logger.warning("probe: %s", warning)
     final = {f"probe/final/{n}": d["share"] for n, d in distribution["domains"].items()}
