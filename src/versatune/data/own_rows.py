@@ -35,6 +35,10 @@ class Text(Protocol):
     def ended(self) -> bool: ...
     @property
     def text(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
 
 
 def with_own_rows(
@@ -45,10 +49,10 @@ def with_own_rows(
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     trained_on: Sequence[str],
 ) -> Piece:
-    """``store`` with the texts of the domains ``trained_on`` after their rows, as documents.
+    """``store`` with the texts of the domains ``trained_on`` after their rows.
 
-    Where the length limit cut a text off, no end token follows it. The store keeps its form;
-    metadata: besides its own, ``own``: domain -> split -> how many of its rows are such texts.
+    How a text becomes a row: :func:`examples`. The store keeps its form; metadata:
+    besides its own, ``own``: domain -> split -> how many of its rows are such texts.
     """
     inputs = {
         "version": VERSION,
@@ -72,11 +76,9 @@ def _make(
     import datasets
 
     from versatune.data.arrow import ShardWriter
-    from versatune.data.documents import DocumentEncoder, DocumentSpec
     from versatune.data.encode import SCHEMA
 
-    spec = DocumentSpec.of(load_tokenizer(checkpoint))
-    encoder = DocumentEncoder(spec, store.facts["max_length"])
+    tokenizer = load_tokenizer(checkpoint)
     names: list[str] = store.facts["domains"]
     wanted = [text for text in read(texts) if text.domain in trained_on]
     facts: dict[str, Any] = {}
@@ -92,7 +94,7 @@ def _make(
             # Where a domain has held-out rows, they measure what it can do, and drift the rest.
             takes = split == "train" or not store.facts[split][name]["rows"]
             mine = [t for t in wanted if takes and t.domain == name and t.split == split]
-            made = _encoded(encoder, mine, number)
+            made = _encoded(tokenizer, mine, number, store.facts["max_length"])
             for batch in made.to_batches():
                 writer.add(batch)
             own[name][split] = made.num_rows
@@ -108,16 +110,50 @@ def _is(column: "pa.ChunkedArray", number: int) -> Any:
     return pc.equal(column, number)
 
 
-def _encoded(encoder: Any, texts: Sequence[Text], domain: int) -> "pa.Table":
+def examples(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int
+) -> "list[list[Example] | RejectedError]":
+    """The tokens of each text as it is trained on, in order, or why it has none.
+
+    A document, without an end token where the length limit cut it off; or, of a text with a
+    question, the rendered conversation with labels on the answer.
+    """
+    from versatune.data.documents import DocumentEncoder, DocumentSpec
+    from versatune.data.encode import Encoder, EncoderSpec
+
+    talks = [text for text in texts if text.question]
+    documents = [text for text in texts if not text.question]
+    encoder = DocumentEncoder(DocumentSpec.of(tokenizer), max_length)
+    found = iter(encoder.encode([t.text for t in documents], [t.ended for t in documents]))
+    said: Iterator[Example | RejectedError] = iter(())
+    if talks:
+        turns = [
+            [
+                {"role": "user", "content": text.question},
+                {"role": "assistant", "content": text.answer},
+            ]
+            for text in talks
+        ]
+        said = iter(Encoder(EncoderSpec.of(tokenizer), max_length, "drop").encode(turns))
+    results: list[list[Example] | RejectedError] = []
+    for text in texts:
+        if not text.question:
+            results.append(next(found))
+            continue
+        made = next(said)
+        results.append(made if isinstance(made, RejectedError) else [*made.all])
+    return results
+
+
+def _encoded(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], domain: int, max_length: int
+) -> "pa.Table":
     """Texts as rows of a store."""
     from versatune.data.encode import to_arrow
 
-    found: Iterator[list[Example] | RejectedError] = iter(
-        encoder.encode([text.text for text in texts], [text.ended for text in texts])
-    )
     rows = [
         (example, f"sample:{text.index}")
-        for text, pieces in zip(texts, found, strict=True)
+        for text, pieces in zip(texts, examples(tokenizer, texts, max_length), strict=True)
         if not isinstance(pieces, RejectedError)
         for example in pieces
     ]

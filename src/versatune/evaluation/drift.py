@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.data.documents import DocumentEncoder, DocumentSpec
+from versatune.data.own_rows import Text, examples
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import library_versions, table
 from versatune.intervals import t_interval
@@ -29,19 +29,6 @@ COLUMNS = ("domain", "drift", "stderr", "low", "high", "n", "tokens", "trained_o
 VERSION = 1
 """Raised when the same models and texts would get other numbers: kept ones are not used."""
 TABLE = "drift.parquet"
-
-
-class Text(Protocol):
-    """See :class:`versatune.probing.own_texts.OwnText`."""
-
-    @property
-    def domain(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def text(self) -> str: ...
 
 
 def per_token(nats: Array, tokens: Array) -> tuple[float, float]:
@@ -130,11 +117,10 @@ def drift_row(domain: str, sums: Array, trained_on: bool) -> dict[str, Any]:
 
 
 def tokenised(base: CheckpointRef, texts: Sequence[Text]) -> list[npt.NDArray[np.int64]]:
-    """Each text as the base model wrote it: begin token, text, and the end token where it ended.
+    """Each text as the base model wrote it, with the template's tokens around two turns.
 
     Empty for a text without tokens.
     """
-    encoder = DocumentEncoder(DocumentSpec.of(load_tokenizer(base)), max_length=1 << 30)
-    found = encoder.encode([text.text for text in texts], [text.ended for text in texts])
+    found = examples(load_tokenizer(base), texts, max_length=1 << 30)
     nothing = np.zeros(0, dtype=np.int64)
     return [of[0].ids.astype(np.int64) if isinstance(of, list) else nothing for of in found]

@@ -62,6 +62,9 @@ class OwnText:
     """Whether the model ended it; otherwise the length limit cut it off."""
     confidence: float
     text: str
+    question: str = ""
+    answer: str = ""
+    """With a question the row is an instruction and its answer, else ``text`` as a document."""
 
 
 def own_texts(
@@ -167,8 +170,9 @@ def rejections(
     """Why each sample is left out, the first reason that holds; empty for one that stays.
 
     ``not_judged``, ``empty``, ``loop`` (it repeats itself), ``garbage`` (:data:`GARBAGE`, or hardly
-    any letters), ``too_short``, ``unsure`` (the judge), ``leaked`` (it holds an evaluation
-    question), ``duplicate`` and ``near_duplicate`` (of an earlier one that stays).
+    any letters), ``no_answer`` (to a question of the model's own, or one that the length limit cut
+    off), ``too_short``, ``unsure`` (the judge), ``leaked`` (it holds an evaluation question),
+    ``duplicate`` and ``near_duplicate`` (of an earlier one that stays).
     """
     sure = np.nan_to_num(judgement.probabilities, nan=0.0).max(axis=1)
     reasons = [
@@ -208,6 +212,8 @@ def _fault(sample: Sample, status: str, confidence: float, params: OwnTextParams
     letters = sum(c.isalnum() or c.isspace() for c in sample.text)
     if GARBAGE.search(sample.text) or 2 * letters < len(sample.text):
         return "garbage"
+    if sample.question and not (sample.answer.strip() and sample.ended):
+        return "no_answer"
     if sample.n_tokens < params.min_tokens:
         return "too_short"
     return "unsure" if confidence < params.min_confidence else ""
@@ -241,6 +247,8 @@ def sorted_out(
             ended=sample.ended,
             confidence=round(float(row.max()), 4),
             text=sample.text,
+            question=sample.question,
+            answer=sample.answer,
         )
         for sample, row, draw, reason in zip(samples, best, draws, reasons, strict=True)
         if not reason

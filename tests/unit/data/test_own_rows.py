@@ -10,7 +10,8 @@ import pytest
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, Source, TokenizeParams
-from versatune.data.own_rows import with_own_rows
+from versatune.data.conversations import RejectedError
+from versatune.data.own_rows import examples, with_own_rows
 from versatune.data.report import ingest_report
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
@@ -28,6 +29,8 @@ class Text:
     split: str
     ended: bool
     text: str
+    question: str = ""
+    answer: str = ""
 
 
 def made(folder: Path, base: CheckpointRef, sources: dict[str, list]) -> tuple[FolderRef, ...]:
@@ -147,3 +150,22 @@ def test_a_domain_with_rows_of_its_own_still_needs_enough(tmp_path: Path) -> Non
     )
     with pytest.raises(VersatuneError, match=r"domains.law: 1 rows .* can't be divided"):
         make_folder(clean(domains, CleanParams(seed=0)), tmp_path / "clean")
+
+
+def test_a_question_of_the_models_own_is_an_instruction_with_its_answer(
+    tiny_checkpoint: CheckpointRef,
+) -> None:
+    tokenizer = load_tokenizer(tiny_checkpoint)
+    given = [
+        Text(0, "other", "train", False, "what is a map"),
+        Text(1, "other", "train", True, "what is a map\na list", "what is a map", "a list"),
+        Text(2, "other", "train", True, "of " * 90, "of " * 80, "a list"),
+    ]
+    document, talk, long = examples(tokenizer, given, 64)
+    assert isinstance(document, list) and isinstance(talk, list)
+    assert tokenizer.decode(document[0].ids) == "<s>what is a map"
+    (made,) = talk
+    assert tokenizer.decode(made.ids) == "<s>what is a map\na list</s>"
+    ((first, end),) = made.spans
+    assert tokenizer.decode(made.ids[first:end]) == "a list</s>"
+    assert isinstance(long, RejectedError) and "too_long" in long.reason

@@ -70,6 +70,21 @@ def test_each_filter_leaves_out_its_own() -> None:
     assert kept[3] == kept[11] == "" and kept[1] == "duplicate"
 
 
+def test_a_question_needs_an_answer_that_was_ended() -> None:
+    asked = {"question": "what is a river", "index": 0, "n_tokens": 9}
+    samples = [
+        Sample(
+            text="what is a river\nwater that flows", ended=True, answer="water that flows", **asked
+        ),
+        Sample(text="what is a river\nwater that", ended=False, answer="water that", **asked),
+        Sample(text="what is a river", ended=True, **asked),
+    ]
+    found = rejections(samples, judged(LAW, LAW, LAW), PARAMS, LeakIndex([], 13), None)
+    assert found == ["", "no_answer", "no_answer"]
+    (text,) = sorted_out(samples, judged(LAW, LAW, LAW), found, DOMAINS, ["law"], [], PARAMS, 0)
+    assert (text.question, text.answer) == ("what is a river", "water that flows")
+
+
 def test_splits_and_counts_add_up() -> None:
     rng = np.random.default_rng(0)
     samples = [sample(i, f"text {i} of the model itself") for i in range(900)]
