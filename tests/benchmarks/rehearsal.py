@@ -239,6 +239,31 @@ def table(world: World, runs: dict[tuple[str, int], list[dict[str, Any]]]) -> li
     return rows
 
 
+def markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The table of the page, from rows as the CSV has them."""
+    lines = [
+        "| arm | part of the way | part of the target's gain | forgetting avoided "
+        "| least other change | drift | own texts' loss | seeds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        gain, avoided = (
+            _shown(row, name) for name in ("part_of_target_gain", "forgetting_avoided")
+        )
+        lines.append(
+            f"| `{row['arm']}` | {float(row['part']):g} | {gain} | {avoided} "
+            f"| {float(row['least_other_change']):+.3f} | {float(row['drift']):.3f} "
+            f"| {float(row['own_loss_change']):+.3f} | {row['n_seeds']} |"
+        )
+    return "\n".join(lines)
+
+
+def _shown(row: dict[str, Any], name: str) -> str:
+    low, high = float(row[f"{name}_low"]), float(row[f"{name}_high"])
+    interval = "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
+    return f"{float(row[name]):.2f}{interval}"
+
+
 def _spread(name: str, values: Sequence[float]) -> dict[str, float]:
     mean, stderr = mean_stderr(np.asarray(values, dtype=np.float64))
     low, high = t_interval(mean, stderr, len(values))
@@ -262,6 +287,7 @@ def main() -> None:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(table(world, world.done()))
+    print(markdown(table(world, world.done())))
 
 
 if __name__ == "__main__":

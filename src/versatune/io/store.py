@@ -15,7 +15,7 @@ class StoreDataset(AbstractDataset[Piece | FolderRef, FolderRef]):
     """A reference as JSON to a folder: that of another entry, or one that is made in ``path``."""
 
     def __init__(self, *, filepath: str, path: str, metadata: dict[str, Any] | None = None) -> None:
-        self._filepath, self._folder = Path(filepath), from_here(path)
+        self._filepath, self._folder = from_here(filepath), from_here(path)
         self.metadata = metadata
 
     def load(self) -> FolderRef:
