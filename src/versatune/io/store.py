@@ -1,6 +1,5 @@
 """A tokenised store as a catalog entry: one that is to be made, or one that is there already."""
 
-from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError

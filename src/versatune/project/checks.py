@@ -29,6 +29,7 @@ from versatune.project.mix_checks import (
     strategy_problems,
 )
 from versatune.project.own_checks import (
+    check_detected_shares,
     check_drift_tolerance,
     check_own_texts,
     check_retrained_rows,
@@ -236,7 +237,8 @@ def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
 ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
-    *(check_probe, check_own_texts, check_drift_tolerance, check_tasks, check_retraining),
+    *(check_probe, check_own_texts, check_detected_shares, check_drift_tolerance),
+    *(check_tasks, check_retraining),
     *(check_training_files, check_reference_files, check_evaluation_files),
 )
 """Asked before every run, whichever pipeline it is of."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from versatune.data.config import Domains
 from versatune.mixing.config import ExpandParams
+from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
 from versatune.retraining.config import RetrainParams
@@ -32,6 +33,22 @@ def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
                 f"a classifier learns domains from their rows, and {', '.join(alone)} have none: "
                 "take likelihood or endpoint, which know them by their description, or make them "
                 "one domain",
+            )
+
+
+def check_detected_shares(
+    domains: Domains, probe: ProbeParams, mixture: MixtureParams, train: TrainParams
+) -> Iterator[Problem]:
+    """A classifier that takes samples for a domain's rows finds that domain nearly everywhere."""
+    alone = [name for name, config in domains.active.items() if config.only_own]
+    if not alone or probe.judge.kind != "classifier":
+        return
+    for key, name in (("mixture", mixture.strategy.name), ("train", train.strategy.name)):
+        if name == "inverse" or (key, name) == ("mixture", "constant"):
+            yield Problem(
+                (key, "strategy", "name"),
+                f"{name!r} takes the detected shares, and a classifier can't measure that of "
+                f"{', '.join(alone)}, which has no rows: choose proportional, uniform or custom",
             )
 
 
