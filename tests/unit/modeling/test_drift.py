@@ -65,3 +65,27 @@ def test_adapters_are_measured_against_the_model_without_them(
     found = text_drift(None, adapted.train(), texts)
     np.testing.assert_allclose(found, text_drift(base, adapted, texts), rtol=1e-5)
     assert (found[:, 0] > 0).all() and adapted.training
+
+
+def test_on_texts_the_base_drew_the_rise_in_loss_is_the_drift(tmp_path: Path) -> None:
+    """Why a tolerance on held-out own texts is one on drift: the two differ by chance alone."""
+    base = load_model(save_tiny(tmp_path / "a", vocab_size=270, seed=0), dtype="float32")
+    other = load_model(save_tiny(tmp_path / "b", vocab_size=270, seed=1), dtype="float32")
+    with torch.no_grad():
+        for model in (base, other):  # random weights say little: sharper, and so further apart
+            model.model.norm.weight.mul_(20)
+        torch.manual_seed(0)
+        ids = torch.full((600, 1), 3)
+        for _ in range(8):
+            logits = base(ids).logits[:, -1]
+            ids = torch.cat([ids, torch.multinomial(logits.softmax(-1), 1)], dim=1)
+        rise = torch.zeros(600)
+        for model, sign in ((base, -1), (other, 1)):
+            loss = torch.nn.functional.cross_entropy(
+                model(ids[:, :-1]).logits.transpose(1, 2), ids[:, 1:], reduction="none"
+            )
+            rise += sign * loss.sum(1)
+    nats = text_drift(base, other, list(ids.numpy()))[:, 0]
+    apart = rise.numpy() - nats
+    assert nats.mean() > 1
+    assert abs(apart.mean()) < 4 * apart.std() / 600**0.5 < 0.3 * nats.mean()
