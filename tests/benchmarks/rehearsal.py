@@ -18,6 +18,7 @@ kept in OUT_DIR.
 import argparse
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,9 @@ class World:
         params = {**TRAIN, "strategy": {"name": "custom", "weights": weights}, "seed": seed}
         folder = done.with_suffix("")
         made = train(store, self.base, TrainParams.model_validate(params), folder=folder)
-        found = [self.measure(made.model_ref.path, part) for part in PARTS]
+        between = done.with_suffix(".between")
+        found = [self.measure(made.model_ref.path, part, between) for part in PARTS]
+        shutil.rmtree(between)
         write_json(done, found)
         return found
 
@@ -165,9 +168,11 @@ class World:
             found[arm, int(seed)] = json.loads(file.read_text())
         return found
 
-    def measure(self, trained: Path, part: float) -> dict[str, Any]:
-        """Changes since the base model of every number, ``part`` of the way to ``trained``."""
-        folder = self.out / self.target / "between"
+    def measure(self, trained: Path, part: float, folder: Path) -> dict[str, Any]:
+        """Changes since the base model of every number, ``part`` of the way to ``trained``.
+
+        ``folder``: for the model that is measured.
+        """
         write_between(self.base, trained, part, folder)
         model = load_model(folder)
         before, after = self._before, self.losses(model)
