@@ -103,8 +103,7 @@ class Background:
 
 def without_rows(clean: FolderRef) -> list[str]:
     """The domains that have no ingested rows: what the base model itself writes is all of them."""
-    rows = clean.facts["rows"]["train"]
-    return [name for name in clean.facts["domains"] if not rows[name]]
+    return list(clean.facts.get("only_own", []))
 
 
 def labelled_texts(
