@@ -86,6 +86,30 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
             "peak_memory_bytes": 3 * 2**30,
         },
         "changed_items": _changed(domains),
+        "drift": pd.DataFrame(
+            {
+                "domain": domains,
+                "drift": [0.1 * (i + 1) for i in range(len(domains))],
+                "stderr": 0.01,
+                "low": [0.1 * (i + 1) - 0.02 for i in range(len(domains))],
+                "high": [0.1 * (i + 1) + 0.02 for i in range(len(domains))],
+                "n": 40,
+                "tokens": 900,
+                "trained_on": [i == 0 for i in range(len(domains))],
+            }
+        ),
+        "own_texts_report": {
+            "samples": 512,
+            "rejected": {"too_short": 17, "unsure": 9},
+            "domains": {
+                name: {
+                    "trained_on": i == 0,
+                    "own": {"train": 61, "steering": 13, "report": 12},
+                    "rejected": {"too_short": 7} if i == 0 else {},
+                }
+                for i, name in enumerate(domains)
+            },
+        },
         "answers": pd.DataFrame(
             {
                 "domain": domains,

@@ -59,4 +59,8 @@ def cleaned(folder: Path, texts: dict[str, list[tuple[str, str]]]) -> FolderRef:
     )
     datasets.Dataset.from_dict(rows, features=features).save_to_disk(str(work.path / "train"))
     counts = {domain: len(pairs) for domain, pairs in texts.items()}
-    return work.seal(domains=list(texts), rows={"train": counts, "steering": {}, "report": {}})
+    return work.seal(
+        domains=list(texts),
+        rows={"train": counts, "steering": {}, "report": {}},
+        only_own=[domain for domain, pairs in texts.items() if not pairs],
+    )

@@ -69,7 +69,7 @@ def run(
         **START,
         "base_model": base.model_dump(mode="json"),
         "parameters": {"compare": params.model_dump(mode="json")},
-        "tokenized": store,
+        "training_rows": store,
         "params:domains": domains,
         "params:evaluate": EvaluateParams(**evaluate),
         "params:train": train,

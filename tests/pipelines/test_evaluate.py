@@ -23,7 +23,7 @@ from versatune.pipelines.evaluate import create_pipeline
 from versatune.pipelines.evaluate.nodes import evaluate_tuned
 from versatune.work import WorkFolder
 
-OUTPUTS = ("evaluation", "evaluation_items", "forgetting", "changed_items", "answers")
+OUTPUTS = ("evaluation", "evaluation_items", "forgetting", "changed_items", "answers", "drift")
 
 
 @pytest.fixture
@@ -60,6 +60,24 @@ def make_trained(folder: Path, base: CheckpointRef, by: float) -> FolderRef:
     return work.seal()
 
 
+def own_texts(folder: Path) -> FolderRef:
+    """What the base model wrote, as the probe leaves it: the report split is held out."""
+    work = WorkFolder.open(folder, {"own": "texts"})
+    lines = [
+        {"index": i, "domain": name, "split": split, "ended": True, "confidence": 1.0, "text": text}
+        for i, (name, split, text) in enumerate(
+            [
+                ("law", "report", "a judge of the court"),
+                ("law", "report", "what is a contract"),
+                ("law", "train", "the court and the judge"),
+                ("code", "report", "a loop of the list"),
+            ]
+        )
+    ]
+    (work.path / "texts.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return work.seal(trained_on=["law"])
+
+
 def run(
     base: CheckpointRef,
     trained: FolderRef,
@@ -82,14 +100,50 @@ def run(
         {
             "base_model": MemoryDataset(base.model_dump(mode="json")),
             "trained_model": MemoryDataset(trained),
-            "tokenized": MemoryDataset(store),
+            "training_rows": MemoryDataset(store),
             "params:domains": MemoryDataset(domains),
             "params:evaluate": MemoryDataset(EvaluateParams(**changes)),
+            "own_texts": MemoryDataset(own_texts(folder.parent / "own_texts")),
             "evaluations": PlaceDataset(filepath=str(folder)),
         }
     )
     found = SequentialRunner().run(create_pipeline(), catalog)
     return {name: found[name].load() for name in OUTPUTS}
+
+
+def assert_drift_is_that_of_the_held_out_texts(
+    drift: pd.DataFrame, base: CheckpointRef, trained: FolderRef
+) -> None:
+    """By torch's own KL over every position of each text as the base model writes it."""
+    import torch
+    from torch.distributions import Categorical, kl_divergence
+
+    from versatune.modeling.checkpoints import load_model, load_tokenizer
+
+    models = [load_model(ref, dtype="float32") for ref in (base, trained.path)]
+    tokenizer = load_tokenizer(base)
+    nats, tokens = [], []
+    for text in ("a judge of the court", "what is a contract", "a loop of the list"):
+        ids = torch.tensor([tokenizer(f"<s>{text}</s>", add_special_tokens=False)["input_ids"]])
+        with torch.no_grad():
+            p, q = (Categorical(logits=m(ids).logits[0, :-1]) for m in models)
+        nats.append(kl_divergence(p, q).sum().item())
+        tokens.append(ids.shape[1] - 1)
+    found = drift.set_index("domain")
+    assert list(found.index) == ["law", "code"]
+    law = (nats[0] + nats[1]) / (tokens[0] + tokens[1])
+    assert found.loc["law", "drift"] == pytest.approx(law, rel=1e-4)
+    assert found.loc["code", "drift"] == pytest.approx(nats[2] / tokens[2], rel=1e-4)
+    assert found["n"].tolist() == [2, 1] and found["tokens"].tolist() == [
+        sum(tokens[:2]),
+        tokens[2],
+    ]
+    assert found["trained_on"].tolist() == [True, False]
+    # Two texts: 2 / 1 * sum of (nats - drift * tokens)^2, over the tokens.
+    spread = sum((n - law * t) ** 2 for n, t in zip(nats[:2], tokens[:2], strict=True))
+    stderr = (2 * spread) ** 0.5 / sum(tokens[:2])
+    assert found.loc["law", "stderr"] == pytest.approx(stderr, rel=1e-3)
+    assert found.loc["code", ["stderr", "low", "high"]].isna().all()
 
 
 def test_both_models_are_measured_alike_and_once(
@@ -119,6 +173,7 @@ def test_both_models_are_measured_alike_and_once(
     assert rows.loc[rows["task"] == "held_out", "chance"].isna().all()
     assert_changed_items_are_those_of_the_scores(found, questions)
     assert_both_models_answered_the_same_prompts(found["answers"], tiny_checkpoint, tiny_store)
+    assert_drift_is_that_of_the_held_out_texts(found["drift"], tiny_checkpoint, trained)
     kept = metric_values(rows)
     assert kept["tuned/nats_per_token/law"] == losses["tuned", "law"]
     assert 0 <= kept["tuned/acc/law-courts"] <= 1

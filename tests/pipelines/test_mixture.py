@@ -5,19 +5,20 @@ from typing import Any
 
 import pytest
 import yaml
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, DatasetError
 from kedro.io.memory_dataset import MemoryDataset
 from kedro.runner import SequentialRunner
 
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
 from versatune.errors import VersatuneError
-from versatune.io import FolderDataset, FoldersDataset
+from versatune.io import FolderDataset, FoldersDataset, StoreDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture import create_pipeline
-from versatune.pipelines.mixture.nodes import compute_mixture
+from versatune.pipelines.mixture.nodes import add_own_rows, compute_mixture
 from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
 from versatune.training import TrainParams
-from versatune.work import ParallelParams, make_folder
+from versatune.work import ParallelParams, Piece, WorkFolder, make_folder
 
 ONE = ParallelParams(workers=1)
 
@@ -28,6 +29,14 @@ KNOWN = {
         "medicine": {"share": 0.2, "low": 0.1, "high": 0.3},
     }
 }
+
+
+NO_OWN = Domains.model_validate(
+    {
+        name: {"description": name, "sources": [{"path": f"{name}.jsonl"}]}
+        for name in ("law", "medicine", "code")
+    }
+)
 
 
 def mixture(store: FolderRef, **params: Any) -> dict[str, Any]:
@@ -49,6 +58,8 @@ def test_a_run_measures_references_and_makes_the_mixture(
     )
     values = {
         "tokenized": tiny_store,
+        "own_texts": FolderRef(path=tmp_path, fingerprint="none"),
+        "params:domains": NO_OWN,
         "base_model": tiny_checkpoint.model_dump(mode="json"),
         "knowledge_distribution": KNOWN,
         "params:references": references,
@@ -59,11 +70,15 @@ def test_a_run_measures_references_and_makes_the_mixture(
     catalog = DataCatalog(
         {
             **{name: MemoryDataset(value) for name, value in values.items()},
+            "training_rows": StoreDataset(
+                filepath=str(tmp_path / "rows.json"), path=str(tmp_path / "joined")
+            ),
             "reference_rows": FolderDataset(filepath=str(tmp_path / "rows")),
             "reference_runs": FoldersDataset(filepath=str(tmp_path / "runs")),
         }
     )
     outputs = SequentialRunner().run(create_pipeline(), catalog)
+    assert catalog.load("training_rows") == tiny_store
     losses = outputs["reference_losses"].load()["domains"]
     assert list(losses) == ["law", "medicine", "code"]
     assert all(0 < d["nats_per_token"] < 7 and d["bits_per_byte"] > 0 for d in losses.values())
@@ -71,6 +86,43 @@ def test_a_run_measures_references_and_makes_the_mixture(
     assert (made["strategy"], made["unit"]) == ("constant", "supervised_tokens")
     assert made["weights"] == pytest.approx({"law": 0.3, "medicine": 0.2, "code": 0.5})
     assert list(made["weights"]) == ["law", "medicine", "code"]
+
+
+def test_own_texts_become_rows_of_the_domains_that_ask_for_them(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
+) -> None:
+    """Through the catalog's entry; a store that was made anew since is not taken for the old."""
+    work = WorkFolder.open(tmp_path / "own", {"own": "texts"})
+    line = '{{"index": {0}, "domain": "law", "split": "train", "ended": true, "confidence": 1,'
+    lines = [line.format(i) + f' "text": "court map {i}"}}' for i in range(3)]
+    (work.path / "texts.jsonl").write_text("\n".join(lines) + "\n")
+    own = work.seal(trained_on=["law"])
+    asked = Domains.model_validate(
+        {
+            "law": {"description": "law", "sources": [{"path": "law.jsonl"}, {"self": True}]},
+            "code": {"description": "code", "sources": [{"path": "code.jsonl"}]},
+        }
+    )
+    store = tiny_store.model_copy(update={"facts": {**tiny_store.facts, "data_fingerprint": "d"}})
+    base = tiny_checkpoint.model_dump(mode="json")
+    entry = StoreDataset(filepath=str(tmp_path / "rows.json"), path=str(tmp_path / "joined"))
+    with pytest.raises(DatasetError):
+        entry.load()
+    piece = add_own_rows(store, own, base, asked)
+    assert isinstance(piece, Piece)
+    entry.save(piece)
+    found = entry.load()
+    assert found.path == tmp_path / "joined"
+    assert found.facts["train"]["law"]["rows"] == 43 and found.facts["own"]["law"]["train"] == 3
+    assert found.facts["train"]["code"] == tiny_store.facts["train"]["code"]
+    make_folder(Piece({"another": 1}, lambda _: {}), tmp_path / "joined")
+    with pytest.raises(DatasetError, match="made anew"):
+        entry.load()
+    assert not entry.exists()
+    entry.save(tiny_store)
+    assert entry.load() == tiny_store
+    with pytest.raises(VersatuneError, match="run the probe pipeline again"):
+        add_own_rows(store, FolderRef(path=tmp_path, fingerprint="x"), base, asked)
 
 
 def test_references_can_be_switched_off(

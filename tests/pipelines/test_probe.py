@@ -15,7 +15,7 @@ from kedro_datasets.pandas import ParquetDataset
 from tests.helpers.hostile_server import chat, garbage, serving
 from tests.helpers.probe_rows import WORDS, clean_rows
 from versatune.artifacts import FolderRef
-from versatune.data.config import Domains
+from versatune.data.config import CleanParams, Domains
 from versatune.io import FolderDataset, PlaceDataset
 from versatune.io.secret import SecretDataset
 from versatune.modeling.checkpoints import CheckpointRef
@@ -56,6 +56,7 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
         "clean_data": rows,
         "params:domains": domains,
         "params:probe": params,
+        "params:ingest": CleanParams(seed=0),
     }
     probe = folder / "probe"
     return DataCatalog(
@@ -67,12 +68,13 @@ def catalog(folder: Path, base: CheckpointRef, rows: FolderRef, params: ProbePar
             **{n: FolderDataset(filepath=str(probe / n)) for n in FOLDERS},
             "kept_answers": PlaceDataset(filepath=str(probe / "answers")),
             "knowledge_distribution": JSONDataset(filepath=str(folder / "knowledge.json")),
+            "own_texts_report": JSONDataset(filepath=str(folder / "own_texts_report.json")),
             "judged_samples": ParquetDataset(filepath=str(folder / "judged.parquet")),
         }
     )
 
 
-FOLDERS = ("judge", "samples", "judgements", "auditor", "audit")
+FOLDERS = ("judge", "samples", "judgements", "auditor", "audit", "own_texts")
 
 
 def test_every_dataset_is_in_the_catalog_in_a_layer(project_root):
@@ -98,9 +100,14 @@ def test_the_pipeline_detects_and_a_second_run_does_no_work(
     assert isinstance(table, pd.DataFrame)
     assert len(table) == 64
     assert {"text", "domain", "confidence", "flag"} <= set(table)
+    own = datasets.load("own_texts_report")
+    kept = sum(sum(entry["own"].values()) for entry in own["domains"].values())
+    assert own["samples"] == 64 == kept + sum(own["rejected"].values())
+    assert not any(entry["trained_on"] for entry in own["domains"].values())
     monkeypatch.setattr(ModelSampler, "wave", None)
     SequentialRunner().run(create_pipeline(), datasets)
     assert datasets.load("knowledge_distribution") == found
+    assert datasets.load("own_texts_report") == own
 
 
 def test_a_known_distribution_is_refused_for_other_domains(
@@ -127,6 +134,7 @@ def test_a_known_distribution_skips_the_probe_and_keeps_what_was_sampled(
     assert found["domains"]["law"]["share"] == 0.5
     assert found["base_model"] == "LLaMA-2-7B"
     assert len(datasets.load("judged_samples")) == 0
+    assert datasets.load("own_texts_report")["domains"] == {}
 
 
 def test_each_server_is_sent_its_own_key_alone(tmp_path, project_root, tiny_checkpoint, rows):

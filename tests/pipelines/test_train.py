@@ -58,7 +58,7 @@ def filled_catalog(
     """What the pipeline reads, and places below ``folder`` for what it writes."""
     return DataCatalog(
         {
-            "tokenized": MemoryDataset(store),
+            "training_rows": MemoryDataset(store),
             "base_model": MemoryDataset(base.model_dump(mode="json")),
             "initial_mixture": MemoryDataset({"weights": share, "unit": "supervised_tokens"}),
             "reference_losses": MemoryDataset(
@@ -226,7 +226,7 @@ def test_references_of_other_rows_are_said(
     catalog = filled_catalog(tiny_store, tiny_checkpoint, START, params, tmp_path)
     references = catalog.load("reference_losses") | {"rows_per_domain": theirs}
 
-    given = [catalog.load(n) for n in ("tokenized", "base_model", "initial_mixture")]
+    given = [catalog.load(n) for n in ("training_rows", "base_model", "initial_mixture")]
     train_model(*given, references, catalog.load("knowledge_distribution"), params)
     assert ("how these rows differ" in caplog.text) == warned
     del references["rows_per_domain"]

@@ -49,8 +49,9 @@ def clean(domains: Domains, params: CleanParams) -> Piece:
 
     The folder holds ``train``, ``steering`` and ``report`` (data sets with the columns ``domain``,
     ``messages``, ``prompt``, ``row``, in the order of the domains) and ``report.json``. Metadata:
-    ``domains``; ``rows`` per split and domain; ``data_fingerprint``, which stands for the kept
-    rows themselves, wherever they came from.
+    ``domains``; ``rows`` per split and domain; ``only_own``, the domains that the base model's own
+    texts are all the rows of, so that none are here; ``data_fingerprint``, which stands for the
+    kept rows themselves, wherever they came from.
     """
     found = locate(domains.active)
     inputs = {
@@ -109,6 +110,7 @@ def _clean_into(
     return {
         "domains": list(found),
         "rows": rows,
+        "only_own": [name for name, files in found.items() if files.config.only_own],
         "max_reject_rate": params.max_reject_rate,
         "data_fingerprint": _content(list(found), collected, fates),
     }

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
@@ -26,6 +26,11 @@ FIELDS: dict[Shape, tuple[str, ...]] = {
 class Source(Params):
     """Rows of one domain that come from one place: a file, a glob, a saved dataset or the hub."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    own: bool = Field(default=False, alias="self")
+    """Texts that the base model itself writes, judged to be of this domain, instead of ``path``:
+    for a domain without data (docs/no-data.md)."""
     path: str | None = None
     """A file (also compressed: ``.gz``, ``.zst``, ``.bz2``, ``.xz``), a glob such as
     ``data/law/*.jsonl``, a folder written by ``save_to_disk``, or a folder of data files such as
@@ -56,8 +61,14 @@ class Source(Params):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.own:
+            fields = type(self).model_fields.items()
+            others = [n for n, f in fields if n != "own" and getattr(self, n) != f.default]
+            if others:
+                raise ValueError(f"a source with `self: true` has nothing else, not {others[0]!r}")
+            return self
         if (self.path is None) == (self.hub is None):
-            raise ValueError("a source has either `path` or `hub`")
+            raise ValueError("a source has either `path` or `hub`, or is `self: true`")
         if self.hub is None and (self.name or self.revision):
             raise ValueError("`name` and `revision` belong to a `hub` source, not to a `path`")
         if self.hub is None and self.streaming:
@@ -82,6 +93,8 @@ class Source(Params):
     @property
     def label(self) -> str:
         """How messages and reports call this source."""
+        if self.own:
+            return "self"
         return self.path if self.path is not None else f"hub:{self.hub}"
 
 
@@ -117,9 +130,21 @@ class DomainConfig(Params):
     max_rows: int | None = Field(default=None, ge=2)
     """Overrides ``ingest.max_rows`` for this domain."""
 
+    @property
+    def rehearses(self) -> bool:
+        """Whether texts of the base model's own are among its rows."""
+        return any(source.own for source in self.sources)
+
+    @property
+    def only_own(self) -> bool:
+        """Whether it has no other rows."""
+        return all(source.own for source in self.sources)
+
     @field_validator("sources")
     @classmethod
     def _weights(cls, sources: list[Source]) -> list[Source]:
+        if sum(source.own for source in sources) > 1:
+            raise ValueError("`self: true` stands once among a domain's sources")
         given = [s.weight for s in sources if s.weight is not None]
         if given and len(given) < len(sources):
             raise ValueError("give every source of the domain a `weight`, or none")
@@ -136,6 +161,8 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
         active = by_domain({name: c for name, c in self.root.items() if c is not None})
         if len(active) < 2:
             raise ValueError("name at least two domains: there is nothing to mix otherwise")
+        if all(config.only_own for config in active.values()):
+            raise ValueError("every domain has `self: true` alone: one must have rows to learn")
         return self
 
     @property

@@ -61,21 +61,27 @@ class DocumentEncoder:
         self._tokenizer.encode_special_tokens = True
         self._byte_lengths = byte_lengths(spec.tokenizer)
 
-    def encode(self, texts: Sequence[str]) -> list[list[Example] | RejectedError]:
-        """The pieces of each document, in order."""
+    def encode(
+        self, texts: Sequence[str], ended: Sequence[bool] | None = None
+    ) -> list[list[Example] | RejectedError]:
+        """The pieces of each document, in order; no end token follows one that is not ``ended``."""
         exact = self._byte_lengths is not None
         encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
         found = encode(list(texts), add_special_tokens=False)
-        return [self._pieces(text, encoding) for text, encoding in zip(texts, found, strict=True)]
+        ends = [True] * len(texts) if ended is None else ended
+        return [self._pieces(*each) for each in zip(texts, found, ends, strict=True)]
 
-    def _pieces(self, text: str, encoding: Encoding) -> list[Example] | RejectedError:
+    def _pieces(self, text: str, encoding: Encoding, ended: bool) -> list[Example] | RejectedError:
         inner = np.array(encoding.ids, np.int32)
         if not len(inner):
             return RejectedError("no_supervised_tokens", "the document has no tokens")
         begin = np.array([] if self.spec.begin is None else [self.spec.begin], np.int32)
-        ids = np.concatenate([begin, inner, np.array([self.spec.end], np.int32)])
+        end = np.array([self.spec.end] if ended else [], np.int32)
+        ids = np.concatenate([begin, inner, end])
+        if len(ids) < 2:
+            return RejectedError("no_supervised_tokens", "the document has one token alone")
         ends = self._byte_ends(text, inner, encoding)
-        ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:]])
+        ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:][: len(end)]])
         borders = piece_borders(len(ids), self.max_length)
         return [
             Example(ids[first:end], [(1, end - first)], int(ends[end - 1] - ends[first]))

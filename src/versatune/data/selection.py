@@ -103,15 +103,15 @@ def decide(
         limit = config.max_rows or params.max_rows
         if limit is not None:
             fates[left_out_by_limit(draw, mine & (fates == Fate.TRAIN), limit)] = Fate.LIMIT
-        if not (mine & (fates == Fate.TRAIN)).any():
+        if not config.only_own and not (mine & (fates == Fate.TRAIN)).any():
             raise VersatuneError(_nothing_left(name, fates[mine]))
     fractions = [c.validation_fraction or params.validation_fraction for c in domains.values()]
     alive = fates == Fate.TRAIN
     at_least = params.min_validation_rows
     fates[alive] = divided(keys, alive, fractions, at_least, params.seed + 1)[alive]
-    for d, name in enumerate(domains):
+    for d, (name, config) in enumerate(domains.items()):
         mine = alive & (keys.domain == d)
-        if not _three_parts(fates[mine], at_least):
+        if not config.only_own and not _three_parts(fates[mine], at_least):
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided in three: rows to train on, and at least "

@@ -22,7 +22,7 @@ class Origin:
         """What stands for the rows of this source: its settings and its files' content."""
         return {
             # A stream has the same rows.
-            **self.source.model_dump(mode="json", exclude={"streaming"}),
+            **self.source.model_dump(mode="json", exclude={"streaming", "own"}),
             "files": {str(path): _digest(path) for path, _ in self.files},
         }
 
@@ -52,6 +52,8 @@ def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
     for name, config in domains.items():
         origins = []
         for source in config.sources:
+            if source.own:
+                continue  # written by the base model, once it has been probed
             try:
                 files = files_of(source) if source.path is not None else []
             except VersatuneError as error:

@@ -132,10 +132,12 @@ def _tokenize(
     totals = {name: TokenNotes() for name in names}
     kept: dict[str, dict[str, int]] = {name: {} for name in names}
     notes_of = {split: _collect(tasks[split], names, totals) for split in SPLITS}
-    check_rows(notes_of["train"], "train", params.max_length)
+    without = data.facts.get("only_own", [])
+    needed = {s: {n: c for n, c in of.items() if n not in without} for s, of in notes_of.items()}
+    check_rows(needed["train"], "train", params.max_length)
     check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
     for split in SPLITS[1:]:
-        check_rows(notes_of[split], split, params.max_length)
+        check_rows(needed[split], split, params.max_length)
     for split, found in notes_of.items():
         facts[split] = {
             name: {
@@ -148,7 +150,7 @@ def _tokenize(
         for name, notes in found.items():
             kept[name] |= {f"{split}_rows": notes.rows, f"{split}_examples": notes.examples}
         describe(folder / split, [task.target.name for task in tasks[split]], SCHEMA)
-    for name in names:
+    for name in (n for n in names if n not in without):
         tell_kept(name, totals[name], kept[name])
     write_json(folder / REPORT, {name: {**n.as_dict(), **kept[name]} for name, n in totals.items()})
     write_json(folder / EXAMPLES, preview(data, tokenizer, encoder))

@@ -100,6 +100,15 @@ Way = Literal["apart", "columns", "whole"]
 ``logits_to_keep`` at the columns needed; the whole model with all its logits."""
 
 
+@dataclass(frozen=True)
+class PreparedLogits:
+    """The logits at some positions of a batch, of which the decoder's part is done."""
+
+    vocabulary: int
+    logits: Callable[[slice], Tensor]
+    """Of a part of the positions: shape (part, vocabulary)."""
+
+
 class TokenLoss:
     """The per-token losses of one causal model.
 
@@ -147,6 +156,15 @@ class TokenLoss:
                 for i in range(0, len(hidden), step)
             ]
         return torch.cat(parts)
+
+    def prepared(self, input_ids: Tensor, positions: Tensor, **inputs: Any) -> "PreparedLogits":
+        """The logits at ``positions``, to be had a part at a time; for measuring alone."""
+        if self.way == "apart":
+            hidden = self._hidden(input_ids, positions, inputs)
+            vocabulary = self.model.get_output_embeddings().weight.shape[0]
+            return PreparedLogits(vocabulary, lambda part: self._logits(hidden[part]))
+        whole = self._whole(input_ids, positions, inputs)
+        return PreparedLogits(whole.shape[-1], lambda part: whole[part])
 
     def _hidden(self, input_ids: Tensor, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
         hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False, **inputs)[0]

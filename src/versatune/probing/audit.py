@@ -17,7 +17,7 @@ from versatune.errors import VersatuneError
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import LABELLED, Labelled
+from versatune.probing.judges.base import LABELLED, Background, Labelled
 from versatune.probing.probe import (
     JudgementStore,
     any_failed,
@@ -44,10 +44,13 @@ def train_auditor(
     descriptions: dict[str, str],
     keep: Path,
     api_key: str = "",
+    background: Background | None = None,
 ) -> Piece:
     """The second judge made ready. Raises VersatuneError when it can't be had."""
     second = params.audit.judge
-    return judges.train_judge(clean, second, descriptions, params.seed, keep, api_key, KEY)
+    return judges.train_judge(
+        clean, second, descriptions, params.seed, keep, api_key, KEY, background
+    )
 
 
 def run_audit(

@@ -137,6 +137,18 @@ class EstimateParams(Params):
     """Warn when a 95 % interval reaches further than this to either side."""
 
 
+class OwnTextParams(Params):
+    """Which samples are the base model's own texts: what a source ``{self: true}`` trains on, and
+    what drift is measured on."""
+
+    min_confidence: float = Field(default=0.5, ge=0, le=1)
+    """The judge's probability of a text's likeliest domain is at least this."""
+    min_tokens: int = Field(default=8, ge=2)
+    """Shorter texts are left out."""
+    held_out: float = Field(default=0.3, gt=0, lt=1)
+    """Share of a domain's own texts that is not trained on: half steers, half is for results."""
+
+
 class ProbeParams(Params):
     """Detection: what share of the base model's knowledge lies in each domain."""
 
@@ -154,6 +166,8 @@ class ProbeParams(Params):
     """Whether a second judge looks at some of the samples, and who."""
     estimate: EstimateParams = EstimateParams()
     """How shares are made of judgements."""
+    own_texts: OwnTextParams = OwnTextParams()
+    """Which samples are texts to train on and to measure drift on."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:

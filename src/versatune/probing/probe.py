@@ -13,7 +13,7 @@ from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
-from versatune.probing.judges.base import Judge, Judgement, Labelled, Status
+from versatune.probing.judges.base import Background, Judge, Judgement, Labelled, Status
 from versatune.samplers.base import Sample, Sampler, draw, read_samples
 from versatune.work import Piece, make_folder
 
@@ -109,6 +109,11 @@ def draw_samples(sampler: Sampler, params: ProbeParams, rounds: int | None = Non
     """The samples of so many rounds, by default of those before the first look."""
     n = (rounds or params.rounds.min_rounds) * params.rounds.samples_per_round
     return draw(sampler, params.seed, wave_size(params), n)
+
+
+def background(samples: FolderRef, params: ProbeParams) -> Background:
+    """The samples before the first look: what stands for a domain without rows."""
+    return Background(samples, params.rounds.min_rounds * params.rounds.samples_per_round)
 
 
 def wave_size(params: ProbeParams) -> int:

@@ -30,6 +30,12 @@ from versatune.project.mix_checks import (
     objective_problems,
     strategy_problems,
 )
+from versatune.project.own_checks import (
+    check_detected_shares,
+    check_drift_tolerance,
+    check_own_texts,
+    check_retrained_rows,
+)
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work.parallel import ParallelParams
@@ -255,7 +261,8 @@ def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
 ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
-    *(check_probe, check_tasks, check_retraining),
+    *(check_probe, check_own_texts, check_detected_shares, check_drift_tolerance),
+    *(check_tasks, check_retraining),
     *(check_training_files, check_reference_files, check_evaluation_files),
     *(check_packages, check_engine),
 )
@@ -263,7 +270,7 @@ ALWAYS: tuple[Check, ...] = (
 
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "compare": (check_compared_references,),
-    "retrain": (check_whole_models, check_retraining_objective),
+    "retrain": (check_whole_models, check_retraining_objective, check_retrained_rows),
 }
 """Asked before runs that use a block."""
 

@@ -52,7 +52,7 @@ def rows_of(
     ``given``: a block's own default, whose values go before those of its fields.
     """
     for name, field in model.model_fields.items():
-        key = f"{prefix}{name}"
+        key = f"{prefix}{field.alias or name}"
         inner = list(_models(field.annotation))
         if name == "root":
             key = f"{prefix}NAME".removesuffix(".")

@@ -52,3 +52,7 @@ class Artifacts:
     """The content of forecast.json."""
     made_for: Mapping[str, Any] = field(default_factory=dict)
     """The parameters of training that decide its result, to see whether the forecast is of them."""
+    drift: pd.DataFrame | None = None
+    """The ``drift`` table."""
+    own_texts: Mapping[str, Any] = field(default_factory=dict)
+    """The ``own_texts_report``."""

@@ -54,6 +54,40 @@ def only_accuracies(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["metric"] != LOSS]
 
 
+def drift(found: pd.DataFrame | None, results: pd.DataFrame) -> pd.DataFrame:
+    """The ``drift`` table with ``relative``: each domain's held-out change, where it has one."""
+    if found is None or found.empty:
+        return pd.DataFrame()
+    losses = only_losses(results)
+    if losses.empty:
+        return found.assign(relative=None)
+    return found.merge(losses[["domain", "relative"]], how="left", on="domain")
+
+
+def own_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a domain of the ``own_texts_report`` that trains on such texts: counts and reasons."""
+    return [
+        {"domain": name, **entry["own"], "rejected": entry["rejected"]}
+        for name, entry in report.get("domains", {}).items()
+        if entry["trained_on"]
+    ]
+
+
+def interpolation(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """``part``, ``why``, ``domains``, and ``rows``: a part of the way and its loss by domain."""
+    if not found:
+        return None
+    parts: dict[float, dict[str, float]] = {}
+    for row in found["table"]:
+        parts.setdefault(row["part"], {})[row["domain"]] = row["validation_loss"]
+    return {
+        "part": found["part"],
+        "why": found["why"],
+        "domains": list(parts[found["part"]]),
+        "rows": [{"part": part, "losses": losses} for part, losses in parts.items()],
+    }
+
+
 _KEYS = ("domain", "task", "metric")
 
 

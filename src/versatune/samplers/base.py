@@ -41,6 +41,10 @@ class Sample(BaseModel):
     n_tokens: int
     ended: bool
     """Whether the model ended it; otherwise the length limit did."""
+    question: str = ""
+    """What is asked, where the sequence begins with a user's turn; ``text`` holds both turns."""
+    answer: str = ""
+    """The answer to it; empty where the model came to none."""
 
     @property
     def flag(self) -> str:

@@ -100,6 +100,10 @@ def _train_in(
     if job.save_model:
         from versatune.training.saved import check_saved
 
+        if job.params.interpolate is not None:
+            from versatune.training.interpolation import interpolate
+
+            interpolate(job)
         # The checkpoints go when the model they are of is known to be saved.
         check_saved(job)
         shutil.rmtree(folder / CHECKPOINTS)
@@ -131,6 +135,7 @@ def history(folder: Path) -> "pd.DataFrame":
 
 def _metadata(record: dict[str, Any]) -> dict[str, Any]:
     last = record["rows"][-1]
+    between = record.get("interpolation")
     return {
         "rounds": last["round"],
         "steps": last["step"],
@@ -142,4 +147,5 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
             for row in record["rows"]
             if row["round"] == last["round"]
         },
+        **({} if between is None else {"interpolation": between}),
     }

@@ -37,6 +37,21 @@ class LoraParams(Params):
     and where its base model is. It is evaluated, and logged to MLflow, merged into that."""
 
 
+class InterpolateParams(Params):
+    """Weights between the base model and the trained one, chosen after training."""
+
+    parts: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
+    """Parts of the way from the base model (0) to the trained one (1) that may be taken: the one
+    with the lowest objective on steering rows of those within ``objective.tolerance``."""
+
+    @field_validator("parts")
+    @classmethod
+    def _in_order(cls, parts: list[float]) -> list[float]:
+        if not all(0 <= part <= 1 for part in parts) or len(set(parts)) < len(parts):
+            raise ValueError(f"parts must be different numbers from 0 to 1, got {parts}")
+        return sorted(parts)
+
+
 class LauncherParams(Params):
     """More than one process."""
 
@@ -111,6 +126,9 @@ class TrainParams(PlanParams):
     torch_compile: bool = False
     """Compile the model's blocks (torch.compile): once, since the batch is filled up to one shape.
     It pays on GPUs and long trainings; results differ by rounding."""
+    interpolate: InterpolateParams | None = None
+    """Save a model between the base and the trained one (WiSE-FT), chosen on steering rows. Each
+    part is measured once; null saves the trained model."""
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; does not change what is trained."""
     attn_implementation: str | None = None
@@ -158,7 +176,9 @@ class TrainParams(PlanParams):
 
     def fingerprint_fields(self) -> dict[str, object]:
         """The parameters that change what is trained: all but those of speed and safety."""
-        return self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
+        fields = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
+        # Without it a training is what it was before there was such a parameter.
+        return {k: v for k, v in fields.items() if k != "interpolate" or v is not None}
 
 
 _NOT_IN_FINGERPRINT = {
@@ -261,5 +281,6 @@ _OF_A_REFERENCE: dict[str, Any] = {
     "objective": ObjectiveParams(),
     "warmup_ratio": None,
     "launcher": LauncherParams(),
+    "interpolate": None,
 }
 """What a reference run does not take from training. None: see :meth:`ReferenceParams.of_run`."""

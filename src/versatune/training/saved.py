@@ -6,14 +6,15 @@ held-out rows that the history was measured on.
 """
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from versatune.artifacts import read_json
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import load_model
-from versatune.modeling.heldout import heldout_losses
+from versatune.modeling.checkpoints import load_model, saved_dtype
+from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
 from versatune.training.precision import resolved
 
@@ -32,7 +33,8 @@ REFUSED = 0.03
 def check_saved(job: Job) -> None:
     """Compare the model saved in the job's folder with its history.
 
-    The round is the one that the model is of: the last, or the best after a rollback. A difference
+    The round is the one that the model is of: the last, or the best after a rollback; of a model
+    between base and trained the losses are those it was chosen by. A difference
     beyond the rounding of the coarsest type that lies between (:func:`tolerance`) is warned about:
     experts chosen by a hair's breadth can make one. Raises VersatuneError when it is so large that
     the saved model is another one.
@@ -43,20 +45,15 @@ def check_saved(job: Job) -> None:
         for row in record["rows"]
         if row["round"] == record["model_round"]
     }
-    params = resolved(job.params)
-    model: Any = load_model(job.folder)
-    model = model.to("cuda" if _has_room(model) else "cpu")
-    allowed = tolerance(model.dtype, params.dtype, "bfloat16" if params.autocast else "float32")
-    if params.quantization is not None:
-        allowed = max(allowed, QUANTIZED)
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=params.autocast):
-        measured = heldout_losses(
-            model,
-            job_split(job, "steering"),
-            rows_per_domain=params.heldout_rows_per_domain,
-            tokens_per_domain=params.heldout_tokens_per_domain,
-            batch_tokens=params.heldout_batch_tokens,
-        )
+    between = record.get("interpolation")
+    if between is not None:
+        wanted = {
+            row["domain"]: row["validation_loss"]
+            for row in between["table"]
+            if row["part"] == between["part"]
+        }
+    measured, dtype = measure_saved(job, job.folder)
+    allowed = allowed_difference(job, dtype)
     found = {name: of.nats_per_token for name, of in measured.items()}
     apart = {name: abs(found[name] - loss) / (1 + loss) for name, loss in wanted.items()}
     # "not ... <=" and not ">": a loss that is no number differs, too.
@@ -79,6 +76,33 @@ def check_saved(job: Job) -> None:
         logger.warning("%s: more than rounding explains.", told)
     else:
         logger.info("The saved model has the held-out losses of round %d.", record["model_round"])
+
+
+def measure_saved(job: Job, folder: Path) -> tuple[dict[str, HeldOut], torch.dtype]:
+    """Losses of the model in ``folder`` on the job's steering rows, and the model's dtype.
+
+    Loaded as a user loads it, and measured as training measures.
+    """
+    params = resolved(job.params)
+    model: Any = load_model(folder)
+    model = model.to("cuda" if _has_room(model) else "cpu")
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=params.autocast):
+        measured = heldout_losses(
+            model,
+            job_split(job, "steering"),
+            rows_per_domain=params.heldout_rows_per_domain,
+            tokens_per_domain=params.heldout_tokens_per_domain,
+            batch_tokens=params.heldout_batch_tokens,
+        )
+    return measured, model.dtype
+
+
+def allowed_difference(job: Job, *dtypes: torch.dtype | str) -> float:
+    """How far a loss may be from training's, relative to 1 + loss, for what lies between."""
+    params = resolved(job.params)
+    types = (*(dtypes or (saved_dtype(job.base),)), params.dtype)
+    allowed = tolerance(*types, "bfloat16" if params.autocast else "float32")
+    return allowed if params.quantization is None else max(allowed, QUANTIZED)
 
 
 def tolerance(*dtypes: torch.dtype | str) -> float:

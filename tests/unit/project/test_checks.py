@@ -35,6 +35,11 @@ def told(base: dict[str, Any], changes: dict[str, Any], run: str | None = None) 
     return {".".join(map(str, p.key)): p.message for p in checks.problems(blocks, asked)}
 
 
+SELF = {"description": "", "sources": [{"self": True}]}
+OWN: dict[str, Any] = {
+    "domains": {"science": SELF},
+    "mixture": {"strategy": {"name": "proportional"}},
+}
 EXPAND = {"name": "expand", "target": "lwa", "sigma": 1.0}
 BOTH = {"name": "expand", "rule": "constrained", "target": ["Legal", "code"]}
 HALF = {"name": "custom", "weights": {"law": 0.5, "medicine": 0.5}}
@@ -44,6 +49,15 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
 @pytest.mark.parametrize(
     ("changes", "key", "words"),
     [
+        (OWN | {"probe": {"known_distribution": "LLaMA-2-7B"}}, "probe.known_distribution",
+         "science (`self: true`) train on its samples"),
+        (OWN | {"domains": {**OWN["domains"], "code": SELF}}, "probe.judge.kind",
+         "science, code have none"),
+        ({"domains": OWN["domains"]}, "mixture.strategy.name", "that of science, which has no"),
+        (OWN | {"mixture": {"strategy": {"name": "inverse"}}}, "mixture.strategy.name",
+         "'inverse' takes the detected"),
+        (OWN | {"train": {"interpolate": {}}}, "train.objective.tolerance", "is 0 for science"),
+        (OWN | {"train": {"strategy": BOTH}}, "train.objective.tolerance", "{science: 0.05}"),
         ({"tokenize": {"max_length": 300}}, "train.max_length", "tokenize.max_length (300)"),
         ({"train": {"max_length": 255}}, "train.max_length", "tokenize.max_length (256)"),
         (
@@ -174,6 +188,7 @@ def test_packages_that_are_missing_are_told(
         {"references": {"train": {"heldout_rows_per_domain": 8}}},
         {"mixture": {"floor": 0.3, "strategy": {"name": "custom", "weights": ONE | {"other": 0}}}},
         {"base_model": {"kind": "pretrained", "name_or_path": "m", "pretrain": {"max_length": 64}}},
+        OWN,
         {"probe": {"known_distribution": "Qwen2-7B", "judge": {"kind": "endpoint"}}},
     ],
 )

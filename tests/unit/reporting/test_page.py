@@ -45,6 +45,8 @@ def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
         "models": tables.mean_losses(made["evaluation"]),
         "changed": made["changed_items"],
         "answers": made["answers"],
+        "drift": made["drift"],
+        "own_texts": made["own_texts_report"],
     }
     return render(Artifacts(**values | changes))
 
@@ -322,3 +324,39 @@ def test_what_was_trained_is_said_in_words() -> None:
         "Base model: pretrained on the sample, fine-tuned on 6 domains; "
         "strategy foster; starting shares: those the probe found."
     )
+
+
+def test_the_page_shows_drift_beside_the_held_out_change() -> None:
+    text = " ".join(" ".join(Outline(page_of()).text).split())
+    change = tables.drift(RUN["drift"], tables.results(RUN["evaluation"], RUN["forgetting"]))
+    assert change["relative"].notna().all() and list(change["domain"]) == list(SIX)
+    part = text.split("Drift from the base model")[1].split("Benchmark tasks")[0]
+    shown = f"{100 * change['relative'][1]:+.1f}".replace("-", "\u2212")
+    assert "0.100" in part and "0.080 to 0.120" in part and shown in part
+    assert "Drift from the base model" not in page_of(drift=None)
+    empty = RUN["drift"].iloc[:0]
+    assert "Drift from the base model" not in page_of(drift=empty)
+    nothing = tables.drift(RUN["drift"], tables.results(RUN["evaluation"], RUN["forgetting"])[:0])
+    assert nothing["relative"].isna().all()
+
+
+def test_the_page_counts_the_rows_that_the_model_wrote() -> None:
+    text = " ".join(" ".join(Outline(page_of()).text).split())
+    part = text.split("Rows that the base model wrote itself")[1].split("Texts in a domain")[0]
+    assert "61 13 12 7 too short" in part and part.count("61") == 1
+    assert "wrote itself" not in page_of(own_texts={}, drift=None)
+
+
+def test_the_page_says_which_part_of_the_way_was_taken() -> None:
+    table = [
+        {"part": part, "domain": name, "validation_loss": 2 - part, "since_base_stderr": 0.0}
+        for part in (0.0, 0.5, 1.0)
+        for name in SIX
+    ]
+    found = {"part": 0.5, "why": "the best of those within the tolerance", "table": table}
+    page = page_of(training={**RUN["training_summary"], "interpolation": found})
+    text = " ".join(" ".join(Outline(page).text).split())
+    assert "is 50 % of the way from the base model to the trained one: the best of" in text
+    part = text.split("Between base and trained model")[1]
+    assert part.count("1.500") == len(SIX)
+    assert "Between base and trained" not in page_of()

@@ -15,7 +15,7 @@ def template() -> Pipeline:
         [
             node(
                 nodes.train_and_evaluate,
-                ["plan", "tokenized", "base_model", *PARAMETERS, "evaluations"],
+                ["plan", "training_rows", "base_model", *PARAMETERS, "evaluations"],
                 "trained",
                 name="train_and_evaluate",
                 tags=["compare"],
@@ -37,7 +37,7 @@ def instance(kind: str) -> Pipeline:
         template(),
         inputs={
             "plan": f"runs_planned_{kind}",
-            "tokenized": "tokenized",
+            "training_rows": "training_rows",
             "base_model": "base_model",
             "evaluations": "evaluations",
         },
@@ -61,7 +61,7 @@ def create_pipeline(**_: Any) -> Pipeline:
     plan = node(
         nodes.plan_runs,
         [
-            "tokenized",
+            "training_rows",
             "initial_mixture",
             "reference_losses",
             "knowledge_distribution",

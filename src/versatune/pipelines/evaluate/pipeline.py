@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.evaluate import nodes
+from versatune.pipelines.evaluate import drift_nodes, nodes
 
 MODELS = ("base", "tuned", "others")
 """In the order of the tables."""
@@ -12,7 +12,7 @@ MODELS = ("base", "tuned", "others")
 
 def create_pipeline(**_: Any) -> Pipeline:
     """Base, tuned and other models -> ``evaluation``, ``evaluation_items``, ``forgetting``."""
-    settings = ["tokenized", "params:domains", "params:evaluate", "evaluations"]
+    settings = ["training_rows", "params:domains", "params:evaluate", "evaluations"]
     return Pipeline(
         [
             node(
@@ -34,6 +34,13 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ["base_model", *settings],
                 ["evaluation_others", "evaluation_others_items"],
                 name="evaluate_others",
+                tags=["evaluate"],
+            ),
+            node(
+                drift_nodes.measure_drift,
+                ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
+                "drift",
+                name="measure_drift",
                 tags=["evaluate"],
             ),
             node(

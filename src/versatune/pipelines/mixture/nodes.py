@@ -7,6 +7,7 @@ import numpy as np
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.mixing.doubt import doubt_words, doubts, trusted_strategy
 from versatune.mixing.origins import start_in_words
@@ -19,6 +20,23 @@ from versatune.training.diagnostics import reference_warnings
 from versatune.work import ParallelParams, Piece, Pieces
 
 logger = logging.getLogger(__name__)
+
+
+def add_own_rows(
+    tokenized: FolderRef, own_texts: FolderRef, base_model: dict[str, Any], domains: Domains
+) -> Piece | FolderRef:
+    """The rows to train on: the base model's own texts too, of domains with `self: true`."""
+    from versatune.data.own_rows import with_own_rows
+    from versatune.modeling.checkpoints import load_tokenizer
+    from versatune.probing.own_texts import own_rows_of, read_own_texts
+
+    if not any(config.rehearses for config in domains.active.values()):
+        return tokenized
+    trained_on = own_rows_of(own_texts, domains.active)
+    base = CheckpointRef.from_entry(base_model)
+    return with_own_rows(
+        tokenized, own_texts, read_own_texts, base.path, load_tokenizer, trained_on
+    )
 
 
 def reference_rows(

@@ -1,4 +1,5 @@
-"""The mixture pipeline: knowledge distribution -> shares; base model -> reference losses."""
+"""The mixture pipeline: own texts -> training rows; knowledge distribution -> shares; base model
+-> reference losses."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -10,15 +11,21 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     return Pipeline(
         [
             Node(
+                nodes.add_own_rows,
+                ["tokenized", "own_texts", "base_model", "params:domains"],
+                "training_rows",
+                name="add_own_rows",
+            ),
+            Node(
                 nodes.reference_rows,
-                ["tokenized", "base_model", "params:references"],
+                ["training_rows", "base_model", "params:references"],
                 "reference_rows",
                 name="reference_rows",
             ),
             Node(
                 nodes.reference_runs,
                 [
-                    *("tokenized", "reference_rows", "base_model"),
+                    *("training_rows", "reference_rows", "base_model"),
                     *("params:references", "params:train", "params:parallel"),
                 ],
                 "reference_runs",
@@ -27,7 +34,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             Node(
                 nodes.reference_losses,
                 [
-                    *("tokenized", "reference_rows", "base_model"),
+                    *("training_rows", "reference_rows", "base_model"),
                     *("params:references", "params:train", "reference_runs"),
                 ],
                 "reference_losses",
@@ -35,7 +42,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.compute_mixture,
-                ["knowledge_distribution", "tokenized", "params:mixture"],
+                ["knowledge_distribution", "training_rows", "params:mixture"],
                 "initial_mixture",
                 name="compute_mixture",
             ),

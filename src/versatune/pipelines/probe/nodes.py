@@ -21,6 +21,7 @@ def train_judge(
     params: ProbeParams,
     judge_key: SecretStr,
     kept_answers: Path,
+    samples: FolderRef,
 ) -> Piece:
     """Make the judge ready and measure its errors on held-out rows."""
     from versatune.probing import judges, probe
@@ -29,7 +30,13 @@ def train_judge(
         return not_needed("leave", probe.LEFT_OUT)
     key = judge_key.get_secret_value()
     return judges.train_judge(
-        clean_data, params.judge, _descriptions(domains), params.seed, kept_answers, key
+        clean_data,
+        params.judge,
+        _descriptions(domains),
+        params.seed,
+        kept_answers,
+        key,
+        background=probe.background(samples, params),
     )
 
 
@@ -85,14 +92,18 @@ def train_auditor(
     params: ProbeParams,
     audit_key: SecretStr,
     kept_answers: Path,
+    samples: FolderRef,
 ) -> Piece:
     """Make a second judge ready, when there is to be an audit."""
-    from versatune.probing import audit
+    from versatune.probing import audit, probe
 
     if params.known_distribution or not params.audit.n:
         return not_needed("leave")
     key = audit_key.get_secret_value()
-    return audit.train_auditor(clean_data, params, _descriptions(domains), kept_answers, key)
+    background = probe.background(samples, params)
+    return audit.train_auditor(
+        clean_data, params, _descriptions(domains), kept_answers, key, background
+    )
 
 
 def audit_samples(
@@ -123,7 +134,7 @@ def estimate(
     params: ProbeParams,
 ) -> tuple[dict, pd.DataFrame]:
     """Shares with intervals, corrected for the judges' errors, and the table to browse."""
-    from versatune.probing import known, probe, result
+    from versatune.probing import known, own_texts, probe, result
     from versatune.probing.audit import check_audit
 
     if params.known_distribution:
@@ -144,6 +155,7 @@ def estimate(
         {name: count / sum(rows.values()) for name, count in rows.items()},
         audited,
     )
+    distribution["warnings"] += own_texts.unmeasured(clean_data)
     for warning in distribution["warnings"]:
         logger.warning("probe: %s", warning)
     final = {f"probe/final/{n}": d["share"] for n, d in distribution["domains"].items()}

@@ -1,6 +1,6 @@
 """Parameters of the probe pipeline's nodes."""
 
-from versatune.data.config import Domains
+from versatune.data.config import CleanParams, Domains
 from versatune.probing.config import ProbeParams
 
-__all__ = ["Domains", "ProbeParams"]
+__all__ = ["CleanParams", "Domains", "ProbeParams"]

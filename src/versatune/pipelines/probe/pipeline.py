@@ -1,10 +1,11 @@
-"""base_model, clean_data -> judge -> samples, judgements -> audit -> knowledge_distribution."""
+"""base_model, clean_data -> samples -> judge -> judgements -> audit -> knowledge_distribution;
+samples, judgements -> own_texts."""
 
 from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.probe import nodes
+from versatune.pipelines.probe import nodes, own_nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -15,7 +16,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 nodes.train_judge,
                 inputs=[
                     *("clean_data", "params:domains", "params:probe"),
-                    *("judge_key", "kept_answers"),
+                    *("judge_key", "kept_answers", "samples"),
                 ],
                 outputs="judge",
                 name="train_judge",
@@ -39,7 +40,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 nodes.train_auditor,
                 inputs=[
                     *("clean_data", "params:domains", "params:probe"),
-                    *("audit_key", "kept_answers"),
+                    *("audit_key", "kept_answers", "samples"),
                 ],
                 outputs="auditor",
                 name="train_auditor",
@@ -52,6 +53,21 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ],
                 outputs="audit",
                 name="audit_samples",
+            ),
+            node(
+                own_nodes.collect_own_texts,
+                inputs=[
+                    *("samples", "judge", "judgements"),
+                    *("params:domains", "params:ingest", "params:probe"),
+                ],
+                outputs="own_texts",
+                name="collect_own_texts",
+            ),
+            node(
+                own_nodes.report_own_texts,
+                inputs="own_texts",
+                outputs="own_texts_report",
+                name="report_own_texts",
             ),
             node(
                 nodes.estimate,

@@ -78,5 +78,5 @@ _TABLES = (
     *("results", "mixture_history", "initial_mixture", "ingest_report"),
     *("knowledge_distribution", "judged_samples", "base_model", "parameters"),
     *("reference_losses", "training_summary", "evaluation", "changed_items", "answers"),
-    "forecast",
+    *("forecast", "drift", "own_texts_report"),
 )

@@ -74,8 +74,11 @@ def read_history(
     rounds = history(trained_model.path)
     for warning in training_warnings(rounds, reference_losses, params.strategy):
         logger.warning("%s", warning)
-    names = ("steps", "rounds", "ended", "device", "peak_memory_bytes")
-    return rounds, {name: metadata.get(name) for name in names}
+    names = ("steps", "rounds", "ended", "device", "peak_memory_bytes", "interpolation")
+    summary = {name: metadata.get(name) for name in names}
+    if between := summary["interpolation"]:
+        tracking.log_metrics({"train/interpolation_part": between["part"]})
+    return rounds, summary
 
 
 def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:

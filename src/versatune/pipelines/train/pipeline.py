@@ -17,7 +17,7 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
             node(
                 train_model,
                 [
-                    "tokenized",
+                    "training_rows",
                     "base_model",
                     "initial_mixture",
                     "reference_losses",

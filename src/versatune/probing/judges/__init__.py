@@ -8,7 +8,7 @@ from versatune.probing.config import JudgeParams
 from versatune.work import Piece
 
 if TYPE_CHECKING:
-    from versatune.probing.judges.base import Judge
+    from versatune.probing.judges.base import Background, Judge
 
 
 def train_judge(
@@ -19,9 +19,12 @@ def train_judge(
     keep: Path,
     api_key: str = "",
     key: str = "probe.judge",
+    background: "Background | None" = None,
 ) -> Piece:
     """The judge made ready, with its answers on labelled rows.
 
+    ``background``: what the base model says unasked; a classifier takes it for a domain without
+    rows, and others know such a domain by its description.
     ``descriptions``: domain -> what belongs to it. ``keep``: the folder of answers that cost money.
     ``key``: where ``params`` stand, for messages. Raises VersatuneError when the judge can't be
     had: no model folder, no server.
@@ -29,7 +32,7 @@ def train_judge(
     if params.kind == "classifier":
         from versatune.probing.judges import classifier
 
-        return classifier.train(clean, params.classifier, seed)
+        return classifier.train(clean, params.classifier, seed, background)
     if params.kind == "likelihood":
         from versatune.probing.judges import likelihood
 

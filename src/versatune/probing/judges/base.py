@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.probing.quantification import Array, Labels
+from versatune.samplers.base import read_samples
 
 Status = Literal["ok", "empty", "refused", "unparseable", "failed"]
 
@@ -59,6 +60,17 @@ class Labelled:
         """Of a judge that is taken at his word: a right answer for each of k domains."""
         return cls(np.eye(k), np.arange(k), np.full(k, np.nan))
 
+    def with_trusted(self, domains: Sequence[int]) -> "Labelled":
+        """With a right answer for each of these domains, of which there are no labelled rows."""
+        k = self.probabilities.shape[1]
+        known = self.trusted(k)
+        added = list(domains)
+        return Labelled(
+            np.concatenate([self.probabilities, known.probabilities[added]]),
+            np.concatenate([self.labels, known.labels[added]]),
+            np.concatenate([self.familiarity, known.familiarity[added]]),
+        )
+
     def save(self, folder: Path) -> None:
         """Write to a judge's folder."""
         save_file(
@@ -76,12 +88,32 @@ class Labelled:
         return cls(**load_file(judge.path / LABELLED))
 
 
+@dataclass(frozen=True)
+class Background:
+    """The first ``n`` samples of a base model: texts of no domain in particular."""
+
+    samples: FolderRef
+    n: int
+
+    def texts(self) -> list[str]:
+        """Each text once, without empty ones and loops."""
+        drawn = read_samples(self.samples.path)[: self.n]
+        return list(dict.fromkeys(s.text for s in drawn if not s.flag))
+
+
+def without_rows(clean: FolderRef) -> list[str]:
+    """The domains that have no ingested rows: what the base model itself writes is all of them."""
+    return list(clean.facts.get("only_own", []))
+
+
 def labelled_texts(
-    clean: FolderRef, per_domain: int, seed: int
+    clean: FolderRef, per_domain: int, seed: int, unlike: Sequence[str] = ()
 ) -> tuple[list[str], Labels, tuple[str, ...]]:
     """Texts of ingested rows with the index of their domain: at most ``per_domain`` each.
 
     A text is the contents of the row's messages, joined by line ends. Rows are drawn by seed.
+    ``unlike``: texts that stand for the one domain without rows. Without them such domains have
+    none.
     """
     import datasets
 
@@ -100,9 +132,13 @@ def labelled_texts(
             if text:
                 texts.append(text)
                 labels.append(number)
+    empty = without_rows(clean)
+    if empty and unlike:
+        texts += unlike[:per_domain]
+        labels += [domains.index(empty[0])] * len(unlike[:per_domain])
     found = np.bincount(labels, minlength=len(domains))
     for domain, count in zip(domains, found, strict=True):
-        if count < 5:
+        if count < 5 and (domain not in empty or unlike):
             raise VersatuneError(
                 f"the judge needs at least 5 rows of each domain; {domain} has {count} after "
                 "cleaning. Add rows or remove the domain."

@@ -15,9 +15,16 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import FolderRef, write_json
+from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
-from versatune.probing.judges.base import Judgement, Labelled, labelled_texts
+from versatune.probing.judges.base import (
+    Background,
+    Judgement,
+    Labelled,
+    labelled_texts,
+    without_rows,
+)
 from versatune.probing.quantification import Array, Labels
 from versatune.work import Piece
 
@@ -129,16 +136,40 @@ def split(labels: Labels, held_out: float, seed: int) -> tuple[np.ndarray, np.nd
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(held))
 
 
-def train(clean: FolderRef, params: ClassifierParams, seed: int) -> Piece:
-    """A classifier, trained and calibrated."""
+def train(
+    clean: FolderRef, params: ClassifierParams, seed: int, background: Background | None = None
+) -> Piece:
+    """A classifier, trained and calibrated.
+
+    ``background`` stands for a domain without rows: what the base model says unasked, of which most
+    is unlike the other domains' rows. Raises VersatuneError where several domains have none.
+    """
     inputs = {"kind": "classifier", "rows": clean.fingerprint, "params": params, "seed": seed}
-    return Piece(inputs, partial(_train, clean, params, seed))
+    empty = without_rows(clean)
+    if len(empty) > 1:
+        raise VersatuneError(
+            f"a classifier learns domains from their rows, and {', '.join(empty)} have none: take "
+            "a judge that knows them by their description (probe.judge.kind: likelihood or "
+            "endpoint), or make them one domain."
+        )
+    if not empty:
+        background = None
+    elif background is not None:
+        inputs["background"] = [background.samples.fingerprint, background.n]
+    return Piece(inputs, partial(_train, clean, params, seed, background))
 
 
-def _train(clean: FolderRef, params: ClassifierParams, seed: int, folder: Path) -> dict[str, Any]:
+def _train(
+    clean: FolderRef,
+    params: ClassifierParams,
+    seed: int,
+    background: Background | None,
+    folder: Path,
+) -> dict[str, Any]:
     from sklearn.linear_model import LogisticRegression
 
-    texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed)
+    unlike = background.texts() if background else []
+    texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed, unlike)
     texts = [t[: params.max_chars] for t in texts]
     fit_rows, held = split(labels, params.held_out, seed)
     features = Features(params.max_features).fit([texts[i] for i in fit_rows])

@@ -23,7 +23,13 @@ from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams
-from versatune.probing.judges.base import Judgement, Labelled, Status, labelled_texts
+from versatune.probing.judges.base import (
+    Judgement,
+    Labelled,
+    Status,
+    labelled_texts,
+    without_rows,
+)
 from versatune.probing.quantification import Array
 from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice
@@ -264,7 +270,9 @@ def _measure(
     ordered = {name: descriptions[name] for name in domains}
     judgement = Endpoint(ordered, params, keep, api_key, key).judge(texts)
     ok = judgement.ok
+    empty = [domains.index(name) for name in without_rows(clean)]
     counts = np.bincount(labels[ok], minlength=len(domains))
+    counts[empty] = len(ok)  # known by their descriptions alone
     if counts.min() < 2:
         raise VersatuneError(
             f"{key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
@@ -272,7 +280,8 @@ def _measure(
             f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )
     probabilities = judgement.probabilities[ok]
-    Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan)).save(folder)
+    labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
+    labelled.with_trusted(empty).save(folder)
     return {
         "kind": "endpoint",
         "name": f"{params.server.model} at an endpoint",

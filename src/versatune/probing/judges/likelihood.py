@@ -23,7 +23,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import LikelihoodParams
 from versatune.probing.judges import calibration
-from versatune.probing.judges.base import Judgement, Labelled, labelled_texts
+from versatune.probing.judges.base import Judgement, Labelled, labelled_texts, without_rows
 from versatune.probing.judges.classifier import split
 from versatune.probing.quantification import Array
 from versatune.work import Piece
@@ -171,10 +171,13 @@ def _train(
     ordered = {name: descriptions[name] for name in domains}
     scores = Scorer(model, ordered, params).scores(texts)
     fitted, held = split(labels, 0.5, seed)
-    temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=True)
+    # Without rows of a domain, offsets would learn that no text is ever of it.
+    empty = [domains.index(name) for name in without_rows(clean)]
+    temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)
     save_file({"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION)
     probabilities = calibration.apply(scores[held], temperature, offsets)
-    Labelled(probabilities, labels[held], np.full(len(held), np.nan)).save(folder)
+    labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
+    labelled.with_trusted(empty).save(folder)
     return {
         "kind": "likelihood",
         "name": f"likelihood of labels under {model.name}",

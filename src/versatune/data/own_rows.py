@@ -1,0 +1,169 @@
+"""A tokenised store with the base model's own texts among its rows."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from versatune.artifacts import FolderRef, fingerprint
+from versatune.data.clean import SPLITS
+from versatune.data.conversations import RejectedError
+from versatune.work import Piece
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+    from versatune.data.encode import Example
+
+VERSION = 1
+"""Raised when the same store and texts would give other rows: kept stores are not used."""
+
+SHARD_ROWS = 10_000
+
+
+class Text(Protocol):
+    """A text with its place; see :class:`versatune.probing.own_texts.OwnText`."""
+
+    @property
+    def index(self) -> int: ...
+    @property
+    def domain(self) -> str: ...
+    @property
+    def split(self) -> str: ...
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+
+
+def with_own_rows(
+    store: FolderRef,
+    texts: FolderRef,
+    read: Callable[[FolderRef], Sequence[Text]],
+    checkpoint: Path,
+    load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
+    trained_on: Sequence[str],
+) -> Piece:
+    """``store`` with the texts of the domains ``trained_on`` after their rows.
+
+    How a text becomes a row: :func:`examples`. The store keeps its form; metadata:
+    besides its own, ``own``: domain -> split -> how many of its rows are such texts.
+    """
+    inputs = {
+        "version": VERSION,
+        "store": store.fingerprint,
+        "texts": texts.fingerprint,
+        "trained_on": list(trained_on),
+    }
+    make = partial(_make, store, texts, read, checkpoint, load_tokenizer, trained_on)
+    return Piece(inputs, make)
+
+
+def _make(
+    store: FolderRef,
+    texts: FolderRef,
+    read: Callable[[FolderRef], Sequence[Text]],
+    checkpoint: Path,
+    load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
+    trained_on: Sequence[str],
+    folder: Path,
+) -> dict[str, Any]:
+    import datasets
+
+    from versatune.data.arrow import ShardWriter
+    from versatune.data.encode import SCHEMA
+
+    tokenizer = load_tokenizer(checkpoint)
+    names: list[str] = store.facts["domains"]
+    wanted = [text for text in read(texts) if text.domain in trained_on]
+    facts: dict[str, Any] = {}
+    own: dict[str, dict[str, int]] = {name: {} for name in names}
+    for split in SPLITS:
+        table = datasets.load_from_disk(str(store.path / split)).data.table
+        writer = ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
+        facts[split] = {}
+        for number, name in enumerate(names):
+            rows = table.filter(_is(table.column("domain"), number)).select(SCHEMA.names)
+            for batch in rows.cast(SCHEMA).to_batches():
+                writer.add(batch)
+            # Where a domain has held-out rows, they measure what it can do, and drift the rest.
+            takes = split == "train" or not store.facts[split][name]["rows"]
+            mine = [t for t in wanted if takes and t.domain == name and t.split == split]
+            made = _encoded(tokenizer, mine, number, store.facts["max_length"])
+            for batch in made.to_batches():
+                writer.add(batch)
+            own[name][split] = made.num_rows
+            facts[split][name] = _counts(store.facts[split][name], made)
+        writer.close()
+    whole = fingerprint([store.facts["data_fingerprint"], texts.fingerprint, list(trained_on)])
+    return {**store.facts, **facts, "own": own, "data_fingerprint": whole}
+
+
+def _is(column: "pa.ChunkedArray", number: int) -> Any:
+    import pyarrow.compute as pc
+
+    return pc.equal(column, number)
+
+
+def examples(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int
+) -> "list[list[Example] | RejectedError]":
+    """The tokens of each text as it is trained on, in order, or why it has none.
+
+    A document, without an end token where the length limit cut it off; or, of a text with a
+    question, the rendered conversation with labels on the answer.
+    """
+    from versatune.data.documents import DocumentEncoder, DocumentSpec
+    from versatune.data.encode import Encoder, EncoderSpec
+
+    talks = [text for text in texts if text.question]
+    documents = [text for text in texts if not text.question]
+    encoder = DocumentEncoder(DocumentSpec.of(tokenizer), max_length)
+    found = iter(encoder.encode([t.text for t in documents], [t.ended for t in documents]))
+    said: Iterator[Example | RejectedError] = iter(())
+    if talks:
+        turns = [
+            [
+                {"role": "user", "content": text.question},
+                {"role": "assistant", "content": text.answer},
+            ]
+            for text in talks
+        ]
+        said = iter(Encoder(EncoderSpec.of(tokenizer), max_length, "drop").encode(turns))
+    results: list[list[Example] | RejectedError] = []
+    for text in texts:
+        if not text.question:
+            results.append(next(found))
+            continue
+        made = next(said)
+        results.append(made if isinstance(made, RejectedError) else [*made.all])
+    return results
+
+
+def _encoded(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], domain: int, max_length: int
+) -> "pa.Table":
+    """Texts as rows of a store."""
+    from versatune.data.encode import to_arrow
+
+    rows = [
+        (example, f"sample:{text.index}")
+        for text, pieces in zip(texts, examples(tokenizer, texts, max_length), strict=True)
+        if not isinstance(pieces, RejectedError)
+        for example in pieces
+    ]
+    return to_arrow([e for e, _ in rows], [domain] * len(rows), [where for _, where in rows])
+
+
+def _counts(before: Mapping[str, int], made: "pa.Table") -> dict[str, int]:
+    added = {
+        "rows": made.num_rows,
+        "tokens": sum(made.column("length").to_pylist()),
+        "supervised_tokens": sum(made.column("n_supervised").to_pylist()),
+    }
+    return {unit: before[unit] + number for unit, number in added.items()}

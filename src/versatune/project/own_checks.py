@@ -1,0 +1,81 @@
+"""What domains with the base model's own texts (`self: true`) ask of other blocks.
+
+What is wrong is yielded, not raised, so that one run tells everything.
+"""
+
+from collections.abc import Iterator
+
+from versatune.data.config import Domains
+from versatune.mixing.config import ExpandParams
+from versatune.pipelines.mixture.params import MixtureParams
+from versatune.probing.config import ProbeParams
+from versatune.project.blocks import Key, Problem
+from versatune.retraining.config import RetrainParams
+from versatune.training.config import TrainParams
+
+
+def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
+    """Domains with `self: true` get what the probe's judge can sort out."""
+    own = [name for name, config in domains.active.items() if config.rehearses]
+    if own and probe.known_distribution is not None:
+        yield Problem(
+            ("probe", "known_distribution"),
+            f"leaves out the probe, and {', '.join(own)} (`self: true`) train on its samples: set "
+            "it to null, or give these domains rows",
+        )
+    alone = [name for name, config in domains.active.items() if config.only_own]
+    judges = {"judge": probe.judge} | ({"audit": probe.audit.judge} if probe.audit.n else {})
+    for key, judge in judges.items():
+        if len(alone) > 1 and judge.kind == "classifier":
+            where: Key = ("probe", "judge") if key == "judge" else ("probe", "audit", "judge")
+            yield Problem(
+                (*where, "kind"),
+                f"a classifier learns domains from their rows, and {', '.join(alone)} have none: "
+                "take likelihood or endpoint, which know them by their description, or make them "
+                "one domain",
+            )
+
+
+def check_detected_shares(
+    domains: Domains, probe: ProbeParams, mixture: MixtureParams, train: TrainParams
+) -> Iterator[Problem]:
+    """A classifier that takes samples for a domain's rows finds that domain nearly everywhere."""
+    alone = [name for name, config in domains.active.items() if config.only_own]
+    if not alone or probe.judge.kind != "classifier":
+        return
+    for key, name in (("mixture", mixture.strategy.name), ("train", train.strategy.name)):
+        if name == "inverse" or (key, name) == ("mixture", "constant"):
+            yield Problem(
+                (key, "strategy", "name"),
+                f"{name!r} takes the detected shares, and a classifier can't measure that of "
+                f"{', '.join(alone)}, which has no rows: choose proportional, uniform or custom",
+            )
+
+
+def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Problem]:
+    """On its own texts a base model can't be beaten, so a tolerance of 0 forbids any training."""
+    constrained = isinstance(train.strategy, ExpandParams) and train.strategy.rule == "constrained"
+    if not constrained and train.interpolate is None:
+        return
+    tolerance = train.objective.tolerance
+    for name, config in domains.active.items():
+        own = tolerance.get(name, 0.0) if isinstance(tolerance, dict) else tolerance
+        if config.only_own and own == 0.0:
+            yield Problem(
+                ("train", "objective", "tolerance"),
+                f"is 0 for {name}, whose held-out rows the base model wrote itself: their loss can "
+                "only rise (that rise is the drift). Allow some, as a part of the base model's "
+                f"loss: {{{name}: 0.05}}",
+            )
+
+
+def check_retrained_rows(domains: Domains, retrain: RetrainParams) -> Iterator[Problem]:
+    """Retraining has no probe, and so no texts of the model's own. Asked when it runs."""
+    del retrain
+    for name, config in domains.active.items():
+        if config.rehearses:
+            yield Problem(
+                ("domains", name, "sources"),
+                "retraining draws no texts from the model, so `self: true` has no rows there: give "
+                "the domain rows, or take it out",
+            )
