@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from versatune.errors import VersatuneError
 from versatune.mixing.law import Law, diagonal_covariance, gained, reducible
+from versatune.mixing.repeats import USUAL_REPEATS, worth
 from versatune.mixing.shares import Array
 
 EXPONENTS = np.geomspace(0.15, 4.0, 41)
@@ -20,6 +21,12 @@ EXPONENTS = np.geomspace(0.15, 4.0, 41)
 USUAL, USUAL_SPREAD = 0.5, 0.7
 """The exponent to expect and the standard deviation of its logarithm: one curve of a few noisy
 points says little about its own curvature."""
+
+REPEATS = np.geomspace(1.0, 40.0, 20)
+"""The R* that are tried: how soon repeated rows teach less."""
+
+REPEATS_SPREAD = 0.7
+"""The standard deviation of ln R* around what is usual."""
 
 MEMORISED = 0.3
 """What the floor of a domain is multiplied with when its reference run memorised its rows."""
@@ -40,6 +47,8 @@ class Point(BaseModel):
     """Held-out nats per token by domain: the run's own, and now and then all."""
     stderrs: dict[str, float] = {}
     """Of the logarithm of each loss over the one at step 0, paired by row."""
+    passes: float = 0.0
+    """How many times the run's own rows were seen; 0 where it was not noted: all count as new."""
 
 
 def law_of(
@@ -58,21 +67,27 @@ def law_of(
     floor = irreducible * np.array(part) * np.array([references[name] for name in domains])
     first = np.array([_base(curves, name) for name in domains])
     at = reducible(first, floor)
-    exponent = np.empty(k)
-    for i, name in enumerate(domains):
-        learning, losses, _ = _series(curves, name, name)
-        exponent[i] = curve_exponent(learning, reducible(losses, floor[i]) / at[i])
+    left = [reducible(_series(curves, n, n)[1], floor[i]) / at[i] for i, n in enumerate(domains)]
+    repeats = fitted_repeats([curves[name] for name in domains], domains, left)
+    exponent = np.array(
+        [
+            curve_exponent(fresh_learning(curves[name], name, repeats), part)
+            for name, part in zip(domains, left, strict=True)
+        ]
+    )
     slopes, stderr = np.empty((k, k)), np.empty((k, k))
     for j, run in enumerate(domains):
         for i, name in enumerate(domains):
             learning, losses, error = _series(curves, run, name)
+            if i == j:
+                learning = fresh_learning(curves[run], name, repeats)
             y = reducible(losses, floor[i])
             got = gained(np.full(y.size, at[i]), y, np.full(y.size, exponent[i]))
             slopes[i, j], stderr[i, j] = slope_of(
                 learning, got, error * losses / y * (at[i] / y) ** (1 / exponent[i])
             )
     slows = (slopes >= 0).astype(np.float64)
-    return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows)
+    return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows, repeats)
 
 
 def memorised(curves: Mapping[str, Sequence[Point]], name: str) -> bool:
@@ -151,19 +166,48 @@ def curve_exponent(learning: Array, left: Array) -> float:
 
     ``learning`` E and ``left`` (reducible loss as a part of the first) without the first point.
     """
-    best, found = np.inf, USUAL
+    return float(EXPONENTS[int(np.argmin(_misfits(learning, left)))])
+
+
+def fitted_repeats(
+    runs: Sequence[Sequence[Point]], names: Sequence[str], left: Sequence[Array]
+) -> float:
+    """R* of all domains together: with which the runs on themselves fit their curves best.
+
+    ``left``: of each run, reducible losses as parts of the first. One R* for all, kept near what
+    is usual: few points of a run lie beyond its first pass, and rows of one store are alike.
+    """
+    costs = (np.log(REPEATS / USUAL_REPEATS) / REPEATS_SPREAD) ** 2
+    for i, repeats in enumerate(REPEATS):
+        for run, name, part in zip(runs, names, left, strict=True):
+            costs[i] += _misfits(fresh_learning(run, name, float(repeats)), part).min()
+    return float(REPEATS[int(np.argmin(costs))])
+
+
+def fresh_learning(run: Sequence[Point], name: str, repeats: float) -> Array:
+    """The learning amounts of a run's points of ``name``, repeated rows counted by their worth."""
+    points = [run[0], *_points(run, name)]
+    learning = np.diff([p.learning for p in points])
+    passes = np.array([p.passes for p in points])
+    made = np.diff(passes)
+    some = made > 0
+    part = np.where(some, np.diff(worth(passes, repeats)) / np.where(some, made, 1.0), 1.0)
+    return np.cumsum(learning * part)
+
+
+def _misfits(learning: Array, left: Array) -> Array:
+    """How badly each of :data:`EXPONENTS` fits, with what is usual counted in; shape (41,)."""
     logs = np.log(left)
     scatter = max(float(np.var(logs - logs.mean())) * 0.02, 1e-4)
-    for b in EXPONENTS:
+    costs = np.empty(EXPONENTS.size)
+    for n, b in enumerate(EXPONENTS):
         got = gained(np.ones(left.size), left, np.full(left.size, b))
         # A change of ln(left) changes ``got`` by left^(-1/b).
         trust = left ** (2 / b)
         a = float((trust * got * learning).sum() / (trust * learning**2).sum())
         misfit = logs + b * np.log(np.maximum(1 + a * learning / b, 1e-6))
-        cost = float(misfit @ misfit) / scatter + (np.log(b / USUAL) / USUAL_SPREAD) ** 2
-        if cost < best:
-            best, found = cost, float(b)
-    return found
+        costs[n] = float(misfit @ misfit) / scatter + (np.log(b / USUAL) / USUAL_SPREAD) ** 2
+    return costs
 
 
 def slope_of(learning: Array, got: Array, error: Array) -> tuple[float, float]:
@@ -203,7 +247,7 @@ def _series(
     curves: Mapping[str, Sequence[Point]], run: str, name: str
 ) -> tuple[Array, Array, Array]:
     """Learning, losses of ``name`` and their errors in the run of ``run``, after step 0."""
-    points = [p for p in curves[run] if p.step > 0 and p.learning > 0 and name in p.losses]
+    points = _points(curves[run], name)
     if not points:
         raise VersatuneError(
             f"the reference run of {run} never measured {name}: measure the references again with "
@@ -214,3 +258,8 @@ def _series(
         np.array([p.losses[name] for p in points]),
         np.array([p.stderrs.get(name, 0.0) for p in points]),
     )
+
+
+def _points(run: Sequence[Point], name: str) -> list[Point]:
+    """The points after step 0 that measured ``name``."""
+    return [p for p in run if p.step > 0 and p.learning > 0 and name in p.losses]

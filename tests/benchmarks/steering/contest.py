@@ -122,6 +122,7 @@ def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
                     learning=learning,
                     losses={n: float(seen[DOMAINS.index(n)]) for n in names},
                     stderrs={n: float(errors[DOMAINS.index(n)]) for n in names},
+                    passes=float(state.seen[0, j]),
                 )
             )
             own = [p.losses[name] for p in points]
@@ -165,6 +166,7 @@ def play(
         if knows
         else None,
         learning=float(parts.sum()),
+        passes=world.passes * parts.sum(),
     )
     strategy = make_strategy(params, context)
     weights = strategy.initial()
@@ -186,6 +188,8 @@ def play(
                 since_base_stderr=since,
                 learning=float(part),
                 learning_left=float(parts[number:].sum()),
+                passes=state.seen[0],
+                passes_left=world.passes * parts[number:].sum(),
             )
         )
         weights = decision.weights
