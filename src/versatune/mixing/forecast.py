@@ -22,8 +22,10 @@ Path = Sequence[tuple[Array, float]]
 DRAWS = 400
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.1
-"""How far a forecast fall of ln(y) may be off besides the slopes' errors, as a part of itself."""
+UNEXPLAINED = 0.05
+"""How far a forecast fall may be off besides the slopes' errors, as a part of itself: what a law of
+one power leaves out where several things are learnt. In nats, since a domain near its floor is
+off by as much of the way there as one far from it."""
 
 WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""
@@ -95,13 +97,10 @@ def simulated(
     :func:`follow`.
     """
     rng = np.random.default_rng(seed)
-    start = reducible(loss, law.floor)
     result = np.empty((draws, loss.size))
     for d in range(draws):
         end = follow(drawn(law, rng), loss, path, passes)
-        fall = np.log(reducible(end, law.floor) / start)
-        off = UNEXPLAINED * fall * rng.standard_normal(loss.size)
-        result[d] = loss + start * (np.exp(fall + off) - 1)
+        result[d] = end + UNEXPLAINED * (loss - end) * rng.standard_normal(loss.size)
     return np.maximum(result, 0.05 * loss)
 
 
@@ -111,6 +110,7 @@ def headroom(
     learning: float,
     objective: Objective,
     passes: Array | None = None,
+    draws: int = DRAWS,
 ) -> Headroom:
     """The best static mix by the law against equal shares, both kept for ``learning``.
 
@@ -128,7 +128,7 @@ def headroom(
         return (first - objective.value(better)) / abs(first)
 
     paths = [[(uniform, learning)], [(best, learning)]]
-    ends = [simulated(law, loss, path, passes=passes) for path in paths]
+    ends = [simulated(law, loss, path, draws=draws, passes=passes) for path in paths]
     gains = np.array([gain(b, u) for u, b in zip(*ends, strict=True)])
     even, better = (follow(law, loss, path, passes) for path in paths)
     point = gain(better, even)

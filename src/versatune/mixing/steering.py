@@ -89,7 +89,7 @@ class _Forecasting(Adaptive):
         )
         memory.records.append(record.to_json())
         if signals.since_base_stderr is not None:
-            self._doubt = np.asarray(signals.since_base_stderr, dtype=np.float64)
+            self._doubt = self._at_the_end(signals)
         left = learning if signals.learning_left is None else signals.learning_left
         if left <= 0:
             return now.weights, "nothing is left to steer", None
@@ -102,6 +102,17 @@ class _Forecasting(Adaptive):
         if self.context.law is None and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
         return new, self._reason(law, now.loss, left, best), None
+
+    def _at_the_end(self, signals: Signals) -> Array:
+        """The standard errors since the base as they will be when training ends.
+
+        Rows that part from their domain go on doing so: they grow with the learning amount.
+        """
+        error = np.asarray(signals.since_base_stderr, dtype=np.float64)
+        whole, left = self.context.learning, signals.learning_left
+        if not whole or left is None or not 0 < left < whole:
+            return error
+        return error * (whole / (whole - left))
 
     def _rows_seen(self, signals: Signals) -> dict[str, Array]:
         """``seen`` and ``alone`` of a round's :class:`Record`; nothing where passes are unknown."""
