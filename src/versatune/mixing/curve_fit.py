@@ -5,8 +5,8 @@
 with E the learning amount, repeated rows counted by their worth
 (:mod:`versatune.mixing.repeats`). Slope a, exponent b and floor e are fitted together, in
 logarithms of the loss, since that is what is measured to so many per cent: near its floor a
-reducible loss is all noise, and tells nothing of the slope. A few noisy points can't tell all three,
-so b and e are kept near what is usual.
+reducible loss is all noise, and tells nothing of the slope. A few noisy points can't tell all
+three, so b and e are kept near what is usual.
 """
 
 from dataclasses import dataclass
@@ -35,8 +35,6 @@ class Curve:
     floor: float
     slope_error: float
     """Standard error of ln a."""
-    exponent_error: float
-    """Of ln b, the slope as uncertain as it is."""
     cost: float
     """Sum of the squared residuals, in standard errors, and of the prior's."""
 
@@ -66,7 +64,7 @@ def fit_curve(learning: Array, losses: Array, first: float, stderr: Array, floor
 
     def off(theta: Array) -> Array:
         a, b, low = parts(theta)
-        found = Curve(a, b, low, 0.0, 0.0, 0.0).at(learning, first)
+        found = Curve(a, b, low, 0.0, 0.0).at(learning, first)
         prior = [(theta[1] - np.log(USUAL)) / USUAL_SPREAD, (theta[2] - usual) / FLOOR_SPREAD]
         return np.concatenate([np.log(losses / np.maximum(found, 1e-9)) / error, prior])
 
@@ -78,4 +76,4 @@ def fit_curve(learning: Array, losses: Array, first: float, stderr: Array, floor
     covariance = np.linalg.pinv(best.jac.T @ best.jac)
     a, b, low = parts(best.x)
     spread = np.sqrt(np.diag(covariance))
-    return Curve(a, b, low, float(spread[0]), float(spread[1]), 2 * float(best.cost))
+    return Curve(a, b, low, float(spread[0]), 2 * float(best.cost))
