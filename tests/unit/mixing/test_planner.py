@@ -130,6 +130,20 @@ def test_bounds_are_one_packed_row_in_the_unit() -> None:
     assert planner(unit="rows", packing=False, **common).bound(half) == 1
 
 
+@pytest.mark.parametrize("unit", UNITS)
+@pytest.mark.parametrize("packing", [True, False])
+def test_passes_alone_times_the_shares_are_the_passes_made(unit: Unit, packing: bool) -> None:
+    weights = np.array([0.5, 0.3, 0.2])
+    plans = planner([60, 200, 90], unit=unit, packing=packing)
+    state = plans.plan_round(weights, plans.initial_state(), 60).state
+    wanted = plans.epochs_seen(state)
+    # Packed rows are not quite full, and those drawn are not quite like all.
+    np.testing.assert_allclose(weights * plans.passes_alone(weights, 60), wanted, rtol=0.1)
+    np.testing.assert_allclose(
+        plans.passes_alone(weights, 120), 2 * plans.passes_alone(weights, 60)
+    )
+
+
 def test_units_are_told_apart() -> None:
     """Rows of 10 and 40 tokens, 5 and 30 of them supervised: even shares mean three things."""
     lengths = np.repeat([10, 40], 400)

@@ -99,6 +99,13 @@ def test_strategies_get_paired_errors_and_what_is_left_to_learn(
     assert seen[0].learning == pytest.approx(parts[0])
     assert seen[0].learning_left == pytest.approx(parts[1] + parts[2])
     assert seen[1].learning_left == pytest.approx(parts[2])
+    # Passes so far are the history's; what is left shrinks with the rounds that are.
+    for signals in seen:
+        rows = mixture.history[3 * signals.round : 3 * signals.round + 3]
+        np.testing.assert_array_equal(signals.passes, [row["epochs_seen"] for row in rows])
+    assert seen[0].passes_left is not None and seen[1].passes_left is not None
+    np.testing.assert_allclose(seen[0].passes_left, 2 * seen[1].passes_left, rtol=0.2)
+    assert (seen[1].passes_left > 0).all()
 
 
 def test_a_resumed_mixture_pairs_with_the_rows_measured_before(split: TokenizedSplit) -> None:
