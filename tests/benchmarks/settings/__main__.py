@@ -53,8 +53,10 @@ def run(
     import torch
 
     from tests.benchmarks.settings.campaign import Campaign
+    from tests.benchmarks.settings.memory import keep_rows_in_memory
 
     torch.set_num_threads(1)
+    keep_rows_in_memory()
     campaign = Campaign(out, names)
     for phase in range(min(phases, campaign.phases)):
         for done in campaign.phase(phase, labels):

@@ -1,4 +1,4 @@
-"""What ``conf/results/<setting>`` declares: the world (setting.yml) and the run (Kedro's blocks)."""
+"""What ``conf/results/<setting>`` declares: the world (setting.yml), the run (Kedro's blocks)."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -60,9 +60,9 @@ class Setting(Params):
 
     kind: Literal["foster", "expand", "no_data", "declared"]
     seeds: Seeds
-    rows: dict[str, Rows] = {}
+    rows: dict[str, Rows] = Field({})
     base: Base | None = None
-    targets: list[str] = []
+    targets: list[str] = Field([])
     tolerance: float = Field(0.0, ge=0)
     trained_on: list[str] | None = None
     """Domains with rows to train on; None: all."""

@@ -1,7 +1,7 @@
 """The tables of docs/settings.md from the CSVs: what stands between its markers.
 
-``<!-- table: NAME -->`` begins what is written by :func:`table` NAME, ``<!-- end -->`` ends it. What
-is around them is written by hand.
+``<!-- table: NAME -->`` begins what :data:`TABLES` makes of NAME, ``<!-- end -->`` ends it. What is
+around them is written by hand.
 """
 
 import re
