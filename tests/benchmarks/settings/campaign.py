@@ -10,7 +10,7 @@ from tests.benchmarks.settings.runs import Log, forecast_rows, run_once, version
 from tests.benchmarks.settings.schedule import OF_LAW, Planned, expanding, fostering
 from tests.benchmarks.settings.world import World, make_world
 
-PHASES = 4
+PHASES = 3
 
 
 class Part:
@@ -80,6 +80,9 @@ class Campaign:
                 self._parts += [Part(name, target, out, log) for target in setting.targets]
 
     def phase(self, number: int, labels: set[str] | None) -> Iterator[str]:
-        """One phase of every part."""
-        for part in self._parts:
+        """One phase of every part, a sweep of static shares before rivals."""
+        parts = self._parts
+        if number == PHASES - 1:
+            parts = sorted(parts, key=lambda part: part.target is None)
+        for part in parts:
             yield from part.phase(number, labels)
