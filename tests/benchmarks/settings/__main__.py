@@ -11,6 +11,7 @@
 import argparse
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--phases", type=int, default=99, help="only the first ones of each")
     parser.add_argument("--labels", help="only these strategies, comma-separated")
+    parser.add_argument("--without", default="", help="not these strategies")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if given.command == "pages":
@@ -42,12 +44,16 @@ def main() -> None:
 
         write_tables(given.out)
         return
-    labels = set(given.labels.split(",")) if given.labels else None
-    run(names, given.out, time.monotonic() + 60 * given.minutes, given.phases, labels)
+    only, without = (set(filter(None, (x or "").split(","))) for x in (given.labels, given.without))
+
+    def wanted(label: str) -> bool:
+        return label not in without and (not only or label in only)
+
+    run(names, given.out, time.monotonic() + 60 * given.minutes, given.phases, wanted)
 
 
 def run(
-    names: list[str] | None, out: Path, until: float, phases: int, labels: set[str] | None
+    names: list[str] | None, out: Path, until: float, phases: int, wanted: Callable[[str], bool]
 ) -> None:
     """All settings' first phases, then all second ones, and so on."""
     import torch
@@ -59,7 +65,7 @@ def run(
     keep_rows_in_memory()
     campaign = Campaign(out, names)
     for phase in range(min(phases, campaign.phases)):
-        for done in campaign.phase(phase, labels):
+        for done in campaign.phase(phase, wanted):
             print(done, flush=True)
             if time.monotonic() > until:
                 return

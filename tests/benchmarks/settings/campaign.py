@@ -1,16 +1,19 @@
 """All settings in turns, so that each has a first seed before any has its last."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
 from tests.benchmarks.settings.declared import Declared, all_settings
-from tests.benchmarks.settings.runs import Log, forecast_rows, run_once, version
+from tests.benchmarks.settings.runs import Log, run_once, version
 from tests.benchmarks.settings.schedule import OF_LAW, Planned, expanding, fostering
 from tests.benchmarks.settings.world import World, make_world
 
 PHASES = 3
+
+Wanted = Callable[[str], bool]
+"""Whether a strategy of this label is to be run."""
 
 
 class Part:
@@ -37,7 +40,7 @@ class Part:
         file.write_text(json.dumps(note), encoding="utf-8")
         return world
 
-    def phase(self, number: int, labels: set[str] | None) -> Iterator[str]:
+    def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """Make the runs of a phase that are not there; says what was done."""
         setting, names = self.declared.setting, list(self.declared.setting.rows)
         if self.target is None:
@@ -45,7 +48,7 @@ class Part:
         else:
             planned = expanding(setting, names, self.target)[number]
         for run in planned:
-            if labels is None or run.label in labels:
+            if wanted(run.label):
                 yield from self._make(run)
 
     def _make(self, run: Planned) -> Iterator[str]:
@@ -58,7 +61,6 @@ class Part:
             self.world, self.name, run.label, run.spec, run.seed,
             of_version=at, tolerance=tolerance,
         )  # fmt: skip
-        row["forecast"] = list(forecast_rows(self.world, row))
         self._log.add(row)
         mean = sum(row["loss"]) / len(row["loss"])
         yield f"{self.name} {run.label} {run.seed} {mean:.4f} ({row['seconds']} s)"
@@ -79,10 +81,10 @@ class Campaign:
             elif setting.kind == "expand":
                 self._parts += [Part(name, target, out, log) for target in setting.targets]
 
-    def phase(self, number: int, labels: set[str] | None) -> Iterator[str]:
+    def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """One phase of every part, a sweep of static shares before rivals."""
         parts = self._parts
         if number == PHASES - 1:
             parts = sorted(parts, key=lambda part: part.target is None)
         for part in parts:
-            yield from part.phase(number, labels)
+            yield from part.phase(number, wanted)

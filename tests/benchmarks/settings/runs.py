@@ -11,15 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tests.benchmarks.settings.world import World
 from versatune.data.store import Split
-from versatune.mixing.forecast import INTERVAL, simulated
-from versatune.mixing.law import Law
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams, train
-from versatune.training.budget import learning_by_round
 
 Row = dict[str, Any]
 Key = tuple[str, str, int, str]
@@ -169,39 +164,3 @@ def reference_steps(world: World) -> float:
     )
     step = train.per_device_train_batch_size * train.max_length
     return round(trained + measured / 3 / step, 1)
-
-
-def forecast_rows(world: World, row: Row) -> Iterator[Row]:
-    """Each domain's forecast for the shares of a run, beside what came of it.
-
-    On the steering rows that training measures, since the forecast is of these.
-    """
-    law = world.law
-    if law is None:
-        return
-    names = world.domains
-    entry = Law.from_json({key: law[key] for key in law if key != "domains"})
-    base = np.array([_first(world, n) for n in names])
-    params = world.run.train
-    learning = learning_by_round(params)
-    if len(row["shares"]) != learning.size:
-        return
-    path = [(np.array(x), float(e)) for x, e in zip(row["shares"], learning, strict=True)]
-    ends = simulated(entry, base, path)
-    low, high = np.quantile(ends, INTERVAL, axis=0)
-    middle = np.median(ends, axis=0)
-    for j, name in enumerate(names):
-        yield {
-            "setting": row["setting"],
-            "strategy": row["strategy"],
-            "seed": row["seed"],
-            "domain": name,
-            "predicted": float(middle[j]),
-            "low": float(low[j]),
-            "high": float(high[j]),
-            "outcome": row["measured"][j],
-        }
-
-
-def _first(world: World, name: str) -> float:
-    return float(world.references["domains"][name]["curve"][0]["losses"][name])

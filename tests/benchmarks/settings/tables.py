@@ -7,6 +7,7 @@ differences paired by seed (t), and Fieller's for parts, which are ratios of two
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import numpy as np
 
 from tests.benchmarks.settings.declared import Declared, Run
 from tests.benchmarks.settings.runs import Row, read_rows
+from tests.benchmarks.settings.runs import version as version_now
 from tests.benchmarks.settings.schedule import OF_LAW
 from versatune.intervals import mean_stderr, ratio_interval, t_interval
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.forecast import follow, headroom
+from versatune.mixing.curves import law_facts
+from versatune.mixing.forecast import INTERVAL, follow, headroom, simulated
 from versatune.mixing.law import Law
 from versatune.mixing.objective import make_objective
 from versatune.training.budget import learning_by_round
@@ -61,7 +64,7 @@ def write_tables(out: Path, folder: Path = RESULTS) -> None:
     reported = [row for row in rows if row["split"] == "report"]
     _write(folder / "settings.csv", SETTINGS, fostering(reported))
     _write(folder / "expansion.csv", EXPANSION, expanding(reported))
-    _write(folder / "forecast.csv", FORECAST, forecasts(reported))
+    _write(folder / "forecast.csv", FORECAST, forecasts(reported, out))
     _write(folder / "headroom.csv", HEADROOM, headrooms(reported, out))
     _write(folder / "settings_runs.csv", RUNS, runs(rows))
 
@@ -175,43 +178,88 @@ def _expanded(
     }
 
 
-def forecasts(rows: list[Row]) -> Iterator[Row]:
-    """The rows of forecast.csv: each domain of each run."""
+def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
+    """The rows of forecast.csv: each domain of each run, by the code that is here now.
+
+    On the steering rows that training measures, since the forecast is of these.
+    """
+    laws: dict[str, Known | None] = {}
+    told: dict[str, Any] = {}
+    at = version_now()
     for row in rows:
-        for entry in row.get("forecast", ()):
-            yield entry | {"version": row["version"]}
+        name = row["setting"]
+        if name not in laws:
+            laws[name] = Known.of(name, out)
+        known = laws[name]
+        if known is None or len(row["shares"]) != known.learning.size:
+            continue
+        key = json.dumps([name, row["shares"]])
+        if key not in told:
+            shares = zip(row["shares"], known.learning, strict=True)
+            path = [(np.array(x), float(e)) for x, e in shares]
+            told[key] = simulated(known.law, known.loss, path)
+        ends = told[key]
+        low, high = np.quantile(ends, INTERVAL, axis=0)
+        middle = np.median(ends, axis=0)
+        for j, domain in enumerate(row["domains"]):
+            yield {
+                **{key: row[key] for key in ("setting", "strategy", "seed")},
+                "version": at,
+                "domain": domain,
+                "predicted": float(middle[j]),
+                "low": float(low[j]),
+                "high": float(high[j]),
+                "outcome": row["measured"][j],
+            }
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a setting's references say before training."""
+
+    domains: tuple[str, ...]
+    law: Law
+    loss: Any
+    """The base's losses on the rows that the references were measured on, shape (k,)."""
+    learning: Any
+    """Of each round of a run, shape (rounds,)."""
+
+    @classmethod
+    def of(cls, setting: str, out: Path) -> "Known | None":
+        """From what a campaign noted of the setting's world; None where nothing is noted."""
+        file = out / "worlds" / f"{setting.replace('/', '_')}.json"
+        if not file.is_file():
+            return None
+        references = json.loads(file.read_text(encoding="utf-8"))["references"]
+        facts = law_facts(references)
+        if facts is None:
+            return None
+        entries = references["domains"]
+        loss = [entry["curve"][0]["losses"][name] for name, entry in entries.items()]
+        law = Law.from_json({key: facts[key] for key in facts if key != "domains"})
+        train = Run.of(Declared(setting.split("/", maxsplit=1)[0])).train
+        return cls(tuple(facts["domains"]), law, np.array(loss), learning_by_round(train))
 
 
 def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:
     """The forecast headroom over uniform beside the oracle's gain."""
     for setting, found in by_setting(rows).items():
-        file = out / "worlds" / f"{setting}.json"
-        if "/" in setting or not file.is_file():
+        known = None if "/" in setting else Known.of(setting, out)
+        if known is None:
             continue
-        law = json.loads(file.read_text(encoding="utf-8"))["law"]
-        if law is None:
-            continue
-        entry = Law.from_json({key: law[key] for key in law if key != "domains"})
-        loss = _first_losses(file)
-        learning = float(learning_by_round(Run.of(Declared(setting)).train).sum())
-        objective = make_objective(ObjectiveParams(), tuple(law["domains"]), loss)
-        room = headroom(entry, loss, learning, objective)
+        learning = float(known.learning.sum())
+        objective = make_objective(ObjectiveParams(), known.domains, known.loss)
+        room = headroom(known.law, known.loss, learning, objective)
         row: Row = {
             "setting": setting,
             "headroom": 100 * room.gain,
             "headroom_low": 100 * room.low,
             "headroom_high": 100 * room.high,
-            "spread_of_marginals": spread(entry, loss, learning),
+            "spread_of_marginals": spread(known.law, known.loss, learning),
         }
         if ("oracle", "") in found and ("uniform", "") in found:
             row |= interval("oracle_gain", gains(found["oracle", ""], found["uniform", ""]))
         yield row
-
-
-def _first_losses(file: Path) -> Any:
-    """The base's losses on the rows that the references were measured on."""
-    entries = json.loads(file.read_text(encoding="utf-8"))["references"]["domains"]
-    return np.array([entry["curve"][0]["losses"][name] for name, entry in entries.items()])
 
 
 def spread(law: Law, loss: Any, learning: float) -> float:
