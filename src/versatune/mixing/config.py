@@ -189,7 +189,7 @@ class ExpandParams(_PotentialParams):
     end of training."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
-    margin: float = Field(1.0, ge=0)
+    margin: float = Field(1.5, ge=0)
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""

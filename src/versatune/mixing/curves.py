@@ -11,18 +11,19 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from versatune.errors import VersatuneError
+from versatune.mixing.curve_fit import Curve, fit_curve
 from versatune.mixing.law import Law, diagonal_covariance, gained, reducible
+from versatune.mixing.repeats import USUAL_REPEATS, worth
 from versatune.mixing.shares import Array
 
-EXPONENTS = np.geomspace(0.15, 4.0, 41)
-"""The exponents that are tried."""
+USUAL_FLOOR = 0.7
+"""The part of a reference loss to expect as floor, which no training takes away."""
 
-USUAL, USUAL_SPREAD = 0.5, 0.7
-"""The exponent to expect and the standard deviation of its logarithm: one curve of a few noisy
-points says little about its own curvature."""
+REPEATS = np.geomspace(1.5, 24.0, 5)
+"""The R* that are tried: how soon repeated rows teach less."""
 
-MEMORISED = 0.3
-"""What the floor of a domain is multiplied with when its reference run memorised its rows."""
+REPEATS_SPREAD = 0.7
+"""The standard deviation of ln R* around what is usual."""
 
 LEAST_ERROR = 0.05
 """A slope's standard error is at least this part of it."""
@@ -40,31 +41,37 @@ class Point(BaseModel):
     """Held-out nats per token by domain: the run's own, and now and then all."""
     stderrs: dict[str, float] = {}
     """Of the logarithm of each loss over the one at step 0, paired by row."""
+    passes: float = 0.0
+    """How many times the run's own rows were seen; 0 where it was not noted: all count as new."""
 
 
 def law_of(
     domains: Sequence[str],
     curves: Mapping[str, Sequence[Point]],
     references: Mapping[str, float],
-    irreducible: float = 0.9,
+    irreducible: float = USUAL_FLOOR,
 ) -> Law:
     """The law by ``curves``: a run for each domain, its first point (step 0) of the base model.
 
-    ``references``: the loss each domain reaches alone; ``irreducible`` of it is taken as floor.
-    Raises VersatuneError when a run is missing, or never measured a domain after step 0.
+    Floors, exponents and slopes on own rows are those of the runs' own curves
+    (:mod:`versatune.mixing.curve_fit`); the other slopes are of straight lines.
+    ``references``: the loss each domain reaches alone; ``irreducible`` of it is the floor to
+    expect, where a curve says little. Raises VersatuneError when a run is missing, or never
+    measured a domain after step 0.
     """
     k = len(domains)
-    part = [MEMORISED if memorised(curves, name) else 1.0 for name in domains]
-    floor = irreducible * np.array(part) * np.array([references[name] for name in domains])
     first = np.array([_base(curves, name) for name in domains])
+    repeats, own = _own_curves(domains, curves, references, irreducible)
+    floor = np.array([curve.floor for curve in own])
+    exponent = np.array([curve.exponent for curve in own])
     at = reducible(first, floor)
-    exponent = np.empty(k)
-    for i, name in enumerate(domains):
-        learning, losses, _ = _series(curves, name, name)
-        exponent[i] = curve_exponent(learning, reducible(losses, floor[i]) / at[i])
     slopes, stderr = np.empty((k, k)), np.empty((k, k))
     for j, run in enumerate(domains):
         for i, name in enumerate(domains):
+            if i == j:
+                slopes[i, j] = own[i].slope
+                stderr[i, j] = own[i].slope * np.hypot(own[i].slope_error, LEAST_ERROR)
+                continue
             learning, losses, error = _series(curves, run, name)
             y = reducible(losses, floor[i])
             got = gained(np.full(y.size, at[i]), y, np.full(y.size, exponent[i]))
@@ -72,21 +79,49 @@ def law_of(
                 learning, got, error * losses / y * (at[i] / y) ** (1 / exponent[i])
             )
     slows = (slopes >= 0).astype(np.float64)
-    return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows)
+    return Law(slopes, diagonal_covariance(stderr), exponent, floor, at, slows, repeats)
 
 
-def memorised(curves: Mapping[str, Sequence[Point]], name: str) -> bool:
-    """Whether a run on ``name`` alone ended because its rows were memorised: its loss rose again.
+def _own_curves(
+    domains: Sequence[str],
+    curves: Mapping[str, Sequence[Point]],
+    references: Mapping[str, float],
+    irreducible: float,
+) -> tuple[float, list[Curve]]:
+    """R* and each domain's curve on its own rows.
 
-    By more than a standard error of its change since the base; then other rows can still take the
-    domain's loss below its reference.
+    One R* for all, with which their curves fit best, kept near what is usual: few points of a run
+    lie beyond its first pass, and rows of one store are alike.
     """
-    own = [p for p in curves.get(name, ()) if name in p.losses]
-    if not own:
-        return False
-    losses = [p.losses[name] for p in own]
-    rise = np.log(losses[-1] / min(losses))
-    return bool(rise > 0.2 * own[-1].stderrs.get(name, 0.0) and losses[-1] > min(losses))
+    series = {name: _series(curves, name, name) for name in domains}
+
+    def fitted(repeats: float) -> list[Curve]:
+        return [
+            fit_curve(
+                fresh_learning(curves[name], name, repeats),
+                series[name][1],
+                _base(curves, name),
+                series[name][2],
+                irreducible * references[name],
+            )
+            for name in domains
+        ]
+
+    if all(point.passes <= 1 for run in curves.values() for point in run):
+        return USUAL_REPEATS, fitted(USUAL_REPEATS)
+    costs = np.array([sum(c.cost for c in fitted(float(repeats))) for repeats in REPEATS])
+    costs += (np.log(REPEATS / USUAL_REPEATS) / REPEATS_SPREAD) ** 2
+    repeats = float(np.exp(_least_of(np.log(REPEATS), costs)))
+    return repeats, fitted(repeats)
+
+
+def _least_of(x: Array, costs: Array) -> float:
+    """Where the parabola through the least of ``costs`` and its neighbours is least."""
+    at = int(np.argmin(costs))
+    if at in (0, x.size - 1):
+        return float(x[at])
+    a, b, c = costs[at - 1 : at + 2]
+    return float(x[at] + (x[at + 1] - x[at]) / 2 * (a - c) / max(a - 2 * b + c, 1e-12))
 
 
 def reached(losses: Array) -> tuple[float, int]:
@@ -146,24 +181,15 @@ def _measures_all(run: Sequence[Point], names: Mapping[str, Any]) -> bool:
     return all(any(name in p.losses for p in later) for name in names)
 
 
-def curve_exponent(learning: Array, left: Array) -> float:
-    """b of left = (1 + a E / b)^-b by least squares in ln(left), kept near what is usual.
-
-    ``learning`` E and ``left`` (reducible loss as a part of the first) without the first point.
-    """
-    best, found = np.inf, USUAL
-    logs = np.log(left)
-    scatter = max(float(np.var(logs - logs.mean())) * 0.02, 1e-4)
-    for b in EXPONENTS:
-        got = gained(np.ones(left.size), left, np.full(left.size, b))
-        # A change of ln(left) changes ``got`` by left^(-1/b).
-        trust = left ** (2 / b)
-        a = float((trust * got * learning).sum() / (trust * learning**2).sum())
-        misfit = logs + b * np.log(np.maximum(1 + a * learning / b, 1e-6))
-        cost = float(misfit @ misfit) / scatter + (np.log(b / USUAL) / USUAL_SPREAD) ** 2
-        if cost < best:
-            best, found = cost, float(b)
-    return found
+def fresh_learning(run: Sequence[Point], name: str, repeats: float) -> Array:
+    """The learning amounts of a run's points of ``name``, repeated rows counted by their worth."""
+    points = [run[0], *_points(run, name)]
+    learning = np.diff([p.learning for p in points])
+    passes = np.array([p.passes for p in points])
+    made = np.diff(passes)
+    some = made > 0
+    part = np.where(some, np.diff(worth(passes, repeats)) / np.where(some, made, 1.0), 1.0)
+    return np.cumsum(learning * part)
 
 
 def slope_of(learning: Array, got: Array, error: Array) -> tuple[float, float]:
@@ -203,7 +229,7 @@ def _series(
     curves: Mapping[str, Sequence[Point]], run: str, name: str
 ) -> tuple[Array, Array, Array]:
     """Learning, losses of ``name`` and their errors in the run of ``run``, after step 0."""
-    points = [p for p in curves[run] if p.step > 0 and p.learning > 0 and name in p.losses]
+    points = _points(curves[run], name)
     if not points:
         raise VersatuneError(
             f"the reference run of {run} never measured {name}: measure the references again with "
@@ -214,3 +240,8 @@ def _series(
         np.array([p.losses[name] for p in points]),
         np.array([p.stderrs.get(name, 0.0) for p in points]),
     )
+
+
+def _points(run: Sequence[Point], name: str) -> list[Point]:
+    """The points after step 0 that measured ``name``."""
+    return [p for p in run if p.step > 0 and p.learning > 0 and name in p.losses]

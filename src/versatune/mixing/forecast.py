@@ -13,6 +13,7 @@ import numpy as np
 from versatune.mixing.law import Law, advance, reducible
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
 from versatune.mixing.objective import Objective
+from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array
 
 Path = Sequence[tuple[Array, float]]
@@ -21,8 +22,10 @@ Path = Sequence[tuple[Array, float]]
 DRAWS = 400
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.1
-"""How far a forecast fall of ln(y) may be off besides the slopes' errors, as a part of itself."""
+UNEXPLAINED = 0.05
+"""How far a forecast fall may be off besides the slopes' errors, as a part of itself: what a law of
+one power leaves out where several things are learnt. In nats, since a domain near its floor is
+off by as much of the way there as one far from it."""
 
 WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""
@@ -55,11 +58,20 @@ class Headroom:
         )
 
 
-def follow(law: Law, loss: Array, path: Path) -> Array:
-    """Losses (k,) at the end of ``path`` from losses ``loss`` (k,)."""
+def follow(law: Law, loss: Array, path: Path, passes: Array | None = None) -> Array:
+    """Losses (k,) at the end of ``path`` from losses ``loss`` (k,).
+
+    ``passes``: how many times the whole path would go over each domain's rows at a share of 1,
+    spent as learning is; None: no row is repeated.
+    """
     y = start = reducible(loss, law.floor)
+    total = sum(learning for _, learning in path)
+    supply = None if passes is None else Supply(np.zeros(loss.size), passes)
     for weights, learning in path:
-        y = advance(law, y, weights, learning)[0]
+        part = None if supply is None else supply.part(learning / total)
+        y = advance(law, y, weights, learning, part)[0]
+        if supply is not None and part is not None:
+            supply = replace(supply, seen=part.after(weights).seen)
     return loss + (y - start)
 
 
@@ -71,30 +83,44 @@ def drawn(law: Law, rng: np.random.Generator) -> Law:
     return replace(law, slopes=law.slopes + off)
 
 
-def simulated(law: Law, loss: Array, path: Path, seed: int = 0, draws: int = DRAWS) -> Array:
+def simulated(
+    law: Law,
+    loss: Array,
+    path: Path,
+    seed: int = 0,
+    draws: int = DRAWS,
+    passes: Array | None = None,
+) -> Array:
     """Losses at the end of ``path`` for each of ``draws`` laws, shape (draws, k).
 
-    The same seed draws the same laws, so that two paths are compared law by law.
+    The same seed draws the same laws, so that two paths are compared law by law. ``passes`` as in
+    :func:`follow`.
     """
     rng = np.random.default_rng(seed)
-    start = reducible(loss, law.floor)
     result = np.empty((draws, loss.size))
     for d in range(draws):
-        end = follow(drawn(law, rng), loss, path)
-        fall = np.log(reducible(end, law.floor) / start)
-        off = UNEXPLAINED * fall * rng.standard_normal(loss.size)
-        result[d] = loss + start * (np.exp(fall + off) - 1)
+        end = follow(drawn(law, rng), loss, path, passes)
+        result[d] = end + UNEXPLAINED * (loss - end) * rng.standard_normal(loss.size)
     return np.maximum(result, 0.05 * loss)
 
 
-def headroom(law: Law, loss: Array, learning: float, objective: Objective) -> Headroom:
+def headroom(
+    law: Law,
+    loss: Array,
+    learning: float,
+    objective: Objective,
+    passes: Array | None = None,
+    draws: int = DRAWS,
+) -> Headroom:
     """The best static mix by the law against equal shares, both kept for ``learning``.
 
     ``gain`` is by the law itself; its interval is of that mix's gain over the draws, so it is 0 or
-    less at its lower end where the slopes can't tell the mix from equal shares.
+    less at its lower end where the slopes can't tell the mix from equal shares. ``passes`` as in
+    :func:`follow`.
     """
     uniform = np.full(loss.size, 1 / loss.size)
-    outlook = Outlook(law, loss, learning, objective.surrogate, uniform, caution=0.0)
+    supply = None if passes is None else Supply(np.zeros(loss.size), passes)
+    outlook = Outlook(law, loss, learning, objective.surrogate, uniform, caution=0.0, supply=supply)
     best = best_shares(outlook, Bounds(floor=0.01 if loss.size < 50 else 0.0))
 
     def gain(better: Array, worse: Array) -> float:
@@ -102,9 +128,10 @@ def headroom(law: Law, loss: Array, learning: float, objective: Objective) -> He
         return (first - objective.value(better)) / abs(first)
 
     paths = [[(uniform, learning)], [(best, learning)]]
-    ends = [simulated(law, loss, path) for path in paths]
+    ends = [simulated(law, loss, path, draws=draws, passes=passes) for path in paths]
     gains = np.array([gain(b, u) for u, b in zip(*ends, strict=True)])
-    point = gain(follow(law, loss, paths[1]), follow(law, loss, paths[0]))
+    even, better = (follow(law, loss, path, passes) for path in paths)
+    point = gain(better, even)
     low, high = (float(q) for q in np.quantile(gains, INTERVAL))
     return Headroom(best, point, min(low, point), max(high, point))
 
@@ -115,18 +142,20 @@ def forecast(
     loss: Array,
     objective: Objective,
     paths: Mapping[str, Path],
+    passes: Array | None = None,
 ) -> dict[str, Any]:
     """The content of forecast.json: by path each domain's end with its interval, and the headroom.
 
     ``loss``: the base model's losses (k,). All paths should spend the same learning amount; that
-    of the first is taken for the best static mix, which is added as ``best``.
+    of the first is taken for the best static mix, which is added as ``best``. ``passes``: how many
+    times the whole training would go over each domain's rows at a share of 1; None: none repeats.
     """
     learning = float(sum(part for _, part in next(iter(paths.values()))))
-    room = headroom(law, loss, learning, objective)
+    room = headroom(law, loss, learning, objective, passes)
     strategies = {}
     for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
-        end = follow(law, loss, path)
-        ends = simulated(law, loss, path)
+        end = follow(law, loss, path, passes)
+        ends = simulated(law, loss, path, passes=passes)
         low, high = np.quantile(ends, INTERVAL, axis=0)
         values = [objective.value(e) for e in ends]
         strategies[name] = {

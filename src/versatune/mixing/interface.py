@@ -45,6 +45,8 @@ class Context:
     """Slopes of every domain's loss under every other's rows, measured with the references."""
     learning: float | None = None
     """The learning amount of the whole training: learning rate over its peak, summed over steps."""
+    passes: Array | None = None
+    """How many times the whole training would pass over each domain's rows at a share of 1."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,10 @@ class Signals:
     """Learning rate over its peak, summed over the steps of the round."""
     learning_left: float | None = None
     """The same over the steps still to come; None when not known."""
+    passes: Array | None = None
+    """How many times each domain's rows were seen in training so far, this round among it."""
+    passes_left: Array | None = None
+    """How many times the steps still to come would pass over each domain's rows at a share of 1."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,7 @@ class _Memory:
     rise: float = 0.0
     reward: list[float] = field(default_factory=list)
     records: list[dict[str, Any]] = field(default_factory=list)
+    passes: list[float] | None = None
 
 
 class Strategy(ABC):

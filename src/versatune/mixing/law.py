@@ -12,7 +12,9 @@ a_ij is domain i's slope per unit of learning on domain j alone (negative: j har
 that is the exponential law of Data Mixing Laws (arXiv 2403.16952) and Olmix (2602.12237); the
 power makes a first small share worth most, as rehearsal is. What is learnt makes later learning
 slower: a slope measured where the reducible loss was ``at`` counts (y / at)^(1/b) at y. Forgetting
-(a negative slope) does not slow down.
+(a negative slope) does not slow down. Rows that are seen again teach their own domain less, and in
+the end harm it: x_i in a_ii x_i is then the share of fresh rows that would do as much
+(:mod:`versatune.mixing.repeats`).
 
 Arrays have shape (k,) or (k, k), row i the domain measured and column j the domain trained on.
 """
@@ -23,6 +25,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from versatune.mixing.repeats import USUAL_REPEATS, Supply
 from versatune.mixing.shares import Array
 
 LEAST = 0.02
@@ -49,6 +52,8 @@ class Law:
     """y_i > 0, the reducible losses at which the slopes hold."""
     slows: Array
     """1 where a slope gets smaller as y falls, 0 where it stays (forgetting), shape (k, k)."""
+    repeats: float = USUAL_REPEATS
+    """R*: how soon rows that are seen again teach less (:mod:`versatune.mixing.repeats`)."""
 
     def now(self, y: Array) -> Array:
         """The factor of each slope at reducible losses ``y``, shape (k, k)."""
@@ -63,6 +68,7 @@ class Law:
             "exponent": self.exponent.tolist(),
             "floor": self.floor.tolist(),
             "at": self.at.tolist(),
+            "repeats": self.repeats,
         }
 
     @classmethod
@@ -77,6 +83,7 @@ class Law:
             floor=np.asarray(value["floor"], dtype=np.float64),
             at=np.asarray(value["at"], dtype=np.float64),
             slows=(slopes >= 0).astype(np.float64),
+            repeats=float(value.get("repeats", USUAL_REPEATS)),
         )
 
     def doubted(self, own: float, others: float) -> Self:
@@ -101,6 +108,17 @@ class Record:
     """Losses after it, of the same rows."""
     stderr: Array
     """Of ln(after / before), paired by row."""
+    seen: Array | None = None
+    """Passes over each domain's rows before it; None: not known, nothing counts as repeated."""
+    alone: Array | None = None
+    """Passes it would have made over a domain's rows at a share of 1."""
+
+    @property
+    def supply(self) -> Supply | None:
+        """What was seen before, and in it."""
+        if self.seen is None or self.alone is None:
+            return None
+        return Supply(self.seen, self.alone)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON types."""
@@ -129,14 +147,37 @@ def gained(before: Array, after: Array, exponent: Array) -> Array:
     return np.where(fall > 0, grown, fall)
 
 
-def advance(law: Law, y: Array, weights: Array, learning: float) -> tuple[Array, Array]:
+def taught(law: Law, weights: Array, supply: Supply | None) -> tuple[Array, Array]:
+    """Row i: the shares as domain i learns by them, and their derivatives by x_j; (k, k) each.
+
+    They are ``weights`` but on the diagonal, where the domain's own rows are seen again.
+    """
+    k = weights.size
+    effective, derivative = np.tile(weights, (k, 1)), np.ones((k, k))
+    if supply is not None:
+        own = np.diag(law.slopes) > 0
+        fresh, slope = supply.fresh(weights, law.repeats)
+        np.fill_diagonal(effective, np.where(own, fresh, weights))
+        np.fill_diagonal(derivative, np.where(own, slope, 1.0))
+    return effective, derivative
+
+
+def advance(
+    law: Law, y: Array, weights: Array, learning: float, supply: Supply | None = None
+) -> tuple[Array, Array]:
     """Reducible losses after ``learning`` on ``weights`` from ``y``, and their derivatives.
 
+    ``supply``: how often rows are repeated meanwhile; None: never.
     Returns shape (k,) and d y_i / d x_j, shape (k, k).
     """
+    effective, derivative = taught(law, weights, supply)
     slopes = law.slopes * law.now(y) * (learning / law.exponent[:, None])
-    learns, forgets = np.maximum(slopes, 0.0), np.maximum(-slopes, 0.0)
-    p, n = learns @ weights, forgets @ weights
+    teaches = slopes * effective
+    p, n = np.maximum(teaches, 0.0).sum(1), np.maximum(-teaches, 0.0).sum(1)
+    # A negative term counts as forgetting: of a negative slope, or of rows seen too often.
+    harms = (slopes < 0) | (teaches < 0)
+    by_share = slopes * derivative
+    learns, forgets = np.where(harms, 0.0, by_share), np.where(harms, -by_share, 0.0)
     left = np.exp(-n)
     small = n < 1e-4
     safe = np.where(small, 1.0, n)
@@ -181,7 +222,8 @@ def fit(
         noise = record.stderr * record.after / after * steep / record.learning
         error = noise**2 + (misfit * got) ** 2
         # A change that happened half way stands for the slopes half way.
-        features = prior.now(np.sqrt(before * after)) * record.weights
+        shares = taught(prior, record.weights, record.supply)[0]
+        features = prior.now(np.sqrt(before * after)) * shares
         trust = weight / alike / np.maximum(error, 1e-12 + 1e-6 * got**2)
         precision = precision + trust[:, None, None] * features[:, :, None] * features[:, None, :]
         wanted = wanted + (trust * got)[:, None] * features

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from versatune.mixing.law import Law, advance, reducible
+from versatune.mixing.law import Law, advance, reducible, taught
+from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, bounded_shares
 
 Objective = Callable[[Array], tuple[float, Array]]
@@ -74,30 +75,33 @@ class Outlook:
     """Highest losses at the end, inf where there is none."""
     caution_limits: float = 0.0
     """Standard errors of the forecast by which it stays below the limits."""
+    supply: Supply | None = None
+    """How often rows were and will be repeated; None: never."""
 
     def forecast(self, weights: Array) -> tuple[Array, Array]:
         """Losses at the end for ``weights`` and their derivatives by shares (k, k)."""
         y = reducible(self.loss, self.law.floor)
-        end, slopes = advance(self.law, y, weights, self.learning)
+        end, slopes = advance(self.law, y, weights, self.learning, self.supply)
         return self.loss + (end - y), slopes
 
     def errors(self, weights: Array) -> Array:
         """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
-        effect = self._effect(weights) * weights
+        effect = self._effect(weights) * taught(self.law, weights, self.supply)[0]
         spread = np.einsum("ij,ijk,ik->i", effect, self.law.covariance, effect)
         return np.sqrt(np.maximum(spread, 0.0))
 
     def gradient_covariance(self) -> Array:
         """V: of the objective's gradient by shares, at the anchor, shape (k, k)."""
         losses, _ = self.forecast(self.anchor)
-        effect = self._effect(self.anchor) * self.objective(losses)[1][:, None]
+        shown = taught(self.law, self.anchor, self.supply)[1]
+        effect = self._effect(self.anchor) * self.objective(losses)[1][:, None] * shown
         result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
         return result
 
     def _effect(self, weights: Array) -> Array:
         """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
         y = reducible(self.loss, self.law.floor)
-        end, _ = advance(self.law, y, weights, self.learning)
+        end, _ = advance(self.law, y, weights, self.learning, self.supply)
         exposure = (y / end) ** (1 / self.law.exponent)
         return (self.learning * end / exposure)[:, None] * self.law.now(y)
 

@@ -76,13 +76,13 @@ class LawParams(Params):
     at when nothing is known."""
     move: float = Field(0.5, gt=0, le=1)
     """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
-    doubt: float = Field(0.3, ge=0)
+    doubt: float = Field(0.2, ge=0)
     """How far the references' slopes may be off in training, as a part of themselves."""
     doubt_others: float = Field(0.05, ge=0)
     """The same for all slopes, as a part of the domain's slope on its own rows."""
     discount: float = Field(0.8, gt=0, le=1)
     """What a round still counts after each eighth of the training's learning amount."""
-    misfit: float = Field(0.1, ge=0)
+    misfit: float = Field(0.5, ge=0)
     """How far a round may be from the law, as a part of its change, besides measured noise."""
     explore: float = Field(0.1, ge=0, le=1)
     """Known changes of the logarithms of shares in the first two rounds where no slopes were
@@ -98,7 +98,7 @@ class TargetShareParams(Params):
 
     start: float = Field(0.7, gt=0, lt=1)
     """The first round's."""
-    least: float = Field(0.5, ge=0, lt=1)
+    least: float = Field(0.2, ge=0, lt=1)
     """No round's is below."""
     most: float = Field(0.9, gt=0, le=1)
     """No round's is above."""

@@ -130,6 +130,18 @@ class Planner:
         """How many times each domain's rows were seen, shape (k,); 0 for an empty domain."""
         return state.drawn(self.sizes) / np.maximum(self.sizes, 1)
 
+    def passes_alone(self, weights: Array, n_rows: int) -> Array:
+        """How many times ``n_rows`` packed rows pass over each domain's rows at a share of 1.
+
+        The rows hold as much of the unit as they do at ``weights``: x_j times this is the passes
+        over domain j at shares x near them. Shape (k,); 0 for an empty domain.
+        """
+        some = weights > 0
+        per_unit = self._tokens if self.params.packing else self.sizes
+        room = self.params.max_length if self.params.packing else 1
+        a_unit = float((weights[some] * per_unit[some] / self._units[some]).sum())
+        return np.where(self._units > 0, n_rows * room / a_unit / np.maximum(self._units, 1), 0.0)
+
     def plan_round(self, weights: npt.ArrayLike, state: DrawState, n_rows: int) -> RoundPlan:
         """Plan ``n_rows`` packed rows (examples, without packing) by ``weights`` from ``state``.
 

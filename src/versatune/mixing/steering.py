@@ -11,9 +11,10 @@ from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
-from versatune.mixing.interface import Context, Now, Stop
+from versatune.mixing.interface import Context, Now, Signals, Stop
 from versatune.mixing.law import Law, Record, fit, without_references
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, normalised
 
 NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
@@ -57,8 +58,12 @@ class _Forecasting(Adaptive):
         self._law: LawParams = params.law
         # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.
         self._doubt = np.zeros(len(context.domains))
+        self._supply: Supply | None = None
         self._stay = self._bounds().keep(stay)
         self._start = self._bounds().keep(start)
+        if context.passes is not None:
+            alone = np.asarray(context.passes, dtype=np.float64)
+            self._supply = Supply(np.zeros(alone.size), alone)
         if context.law is not None and context.base_loss is not None and context.learning:
             loss = np.asarray(context.base_loss, dtype=np.float64)
             law = self._fitted(loss)
@@ -80,13 +85,16 @@ class _Forecasting(Adaptive):
             before=np.asarray(memory.previous),
             after=now.loss,
             stderr=np.asarray(signals.change_stderr, dtype=np.float64),
+            **self._rows_seen(signals),
         )
         memory.records.append(record.to_json())
         if signals.since_base_stderr is not None:
-            self._doubt = np.asarray(signals.since_base_stderr, dtype=np.float64)
+            self._doubt = self._at_the_end(signals)
         left = learning if signals.learning_left is None else signals.learning_left
         if left <= 0:
             return now.weights, "nothing is left to steer", None
+        if signals.passes is not None and signals.passes_left is not None:
+            self._supply = Supply(np.asarray(signals.passes), np.asarray(signals.passes_left))
         law = self._fitted(now.loss)
         best = self._best(law, now.loss, left)
         stays = np.array_equal(best, self._stay)
@@ -94,6 +102,27 @@ class _Forecasting(Adaptive):
         if self.context.law is None and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
         return new, self._reason(law, now.loss, left, best), None
+
+    def _at_the_end(self, signals: Signals) -> Array:
+        """The standard errors since the base as they will be when training ends.
+
+        Rows that part from their domain go on doing so: they grow with the learning amount.
+        """
+        error = np.asarray(signals.since_base_stderr, dtype=np.float64)
+        whole, left = self.context.learning, signals.learning_left
+        if not whole or left is None or not 0 < left < whole:
+            return error
+        return error * (whole / (whole - left))
+
+    def _rows_seen(self, signals: Signals) -> dict[str, Array]:
+        """``seen`` and ``alone`` of a round's :class:`Record`; nothing where passes are unknown."""
+        if signals.passes is None:
+            return {}
+        after = np.asarray(signals.passes, dtype=np.float64)
+        before = self._memory.passes or [0.0] * after.size
+        self._memory.passes = after.tolist()
+        made = after - np.asarray(before)
+        return {"seen": np.asarray(before), "alone": made / np.maximum(signals.weights, 1e-9)}
 
     def _fitted(self, loss: Array) -> Law:
         """The law by all records. Without references and records there is none to ask for."""
@@ -123,6 +152,7 @@ class _Forecasting(Adaptive):
             objective=self._objective().surrogate,
             anchor=self._stay,
             caution=self._law.caution,
+            supply=self._supply,
         )
 
     def _best(self, law: Law, loss: Array, left: float) -> Array:
@@ -213,6 +243,7 @@ class Constrained(_Forecasting):
             caution=self._law.caution,
             limits=limits,
             caution_limits=self._margin,
+            supply=self._supply,
         )
 
     def _reason(self, law: Law, loss: Array, left: float, best: Array) -> str:

@@ -170,6 +170,7 @@ def _point(
         learning=float(learning[int(row["round"])]),
         losses={name: float(row["validation_loss"]), **also["losses"]},
         stderrs={**({name: float(stderr)} if known else {}), **also["stderrs"]},
+        passes=float(row["epochs_seen"]),
     )
 
 

@@ -14,7 +14,7 @@ from versatune.errors import VersatuneError
 from versatune.mixing.draws import DrawState
 from versatune.mixing.formulas import Array
 from versatune.mixing.law import Law
-from versatune.mixing.planner import Planner, RoundPlan
+from versatune.mixing.planner import Planner, RoundPlan, realised_shares
 from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
@@ -157,6 +157,8 @@ class Mixture:
                 since_base_stderr=since_base,
                 learning=float(self._learning[self.round - 1]),
                 learning_left=float(self._learning[self.round :].sum()),
+                passes=self.planner.epochs_seen(plan.state),
+                passes_left=self._passes_alone(self._weights, self.params.rounds - self.round),
             )
         )
         if decision.best:
@@ -244,8 +246,14 @@ class Mixture:
                 objective=self.params.objective,
                 law=self._known_law(),
                 learning=float(self._learning.sum()),
+                passes=self._passes_alone(realised_shares(counts), self.params.rounds),
             ),
         )
+
+    def _passes_alone(self, weights: Array, rounds: int) -> Array:
+        """Passes over each domain's rows at a share of 1 of ``rounds`` rounds."""
+        n_rows = rounds * self.params.steps_per_round * self._rows_per_step
+        return self.planner.passes_alone(weights, n_rows)
 
     def _known_law(self) -> Law | None:
         law = self._known.law

@@ -1,6 +1,7 @@
 """The strategies' own code, trained in simulated worlds against the best static mix.
 
-    python -m tests.benchmarks.steering.contest [--worlds wide,sample] [--rounds 8] > table.csv
+    python -m tests.benchmarks.steering.contest [--worlds wide,sample] [--rounds 4,8,20]
+        [--schedules cosine,constant] > table.csv
 
 For each world, schedule and number of rounds: the part of the oracle's gain over uniform that a
 strategy takes (1 = all of it), and its gain over uniform and over proportional. The oracle is the
@@ -32,11 +33,10 @@ from versatune.intervals import mean_stderr, t_interval
 from versatune.mixing.config import ObjectiveParams, StrategyParams
 from versatune.mixing.curves import Point, law_of
 from versatune.mixing.interface import Context, Signals
+from versatune.mixing.law import Law
 from versatune.mixing.strategies import make_strategy
 
 DOMAINS = tuple("abcdef")
-
-Curves = dict[str, list[Point]]
 
 PATIENCE = 3
 """Measurements without a new minimum before a reference run ends."""
@@ -93,13 +93,13 @@ def search(score: Callable[[Array], Array], start: Array, steps: int = 14, n: in
     return best
 
 
-def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
-    """Reference losses and their curves, by runs on each domain alone that anneal."""
+def references(world: World, seed: int, total: float) -> tuple[Array, Law]:
+    """Reference losses and their curves' law, by runs on each domain alone that anneal."""
     rng = np.random.default_rng([seed, 1])
     k = len(DOMAINS)
     parts = budget(20, "cosine")
     parts = parts * total / parts.sum()
-    curves: Curves = {}
+    curves: dict[str, list[Point]] = {}
     reached = {}
     for j, name in enumerate(DOMAINS):
         mix = np.eye(k)[j][None]
@@ -122,6 +122,7 @@ def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
                     learning=learning,
                     losses={n: float(seen[DOMAINS.index(n)]) for n in names},
                     stderrs={n: float(errors[DOMAINS.index(n)]) for n in names},
+                    passes=float(state.seen[0, j]),
                 )
             )
             own = [p.losses[name] for p in points]
@@ -129,7 +130,7 @@ def references(world: World, seed: int, total: float) -> tuple[Array, Curves]:
                 break
         curves[name] = points
         reached[name] = min(own)
-    return np.array([reached[n] for n in DOMAINS]), curves
+    return np.array([reached[n] for n in DOMAINS]), law_of(DOMAINS, curves, reached)
 
 
 def memory(state: State) -> Array:
@@ -142,7 +143,7 @@ def play(
     spec: dict[str, Any],
     parts: Array,
     seed: int,
-    known: tuple[Array, Curves],
+    known: tuple[Array, Law],
     objective: ObjectiveParams,
 ) -> Array:
     """True losses (k,) at the end of a training steered by a strategy of the library."""
@@ -152,7 +153,6 @@ def play(
     state = world.begin(1)
     before = world.loss(state)[0]
     knows = spec.get("_references", True)
-    floor = params.law.irreducible if hasattr(params, "law") else 0.9
     context = Context(
         domains=DOMAINS,
         initial=world.sizes,
@@ -161,10 +161,9 @@ def play(
         reference_loss=known[0] if knows else None,
         base_loss=meter.read(before),
         objective=objective,
-        law=law_of(DOMAINS, known[1], dict(zip(DOMAINS, known[0], strict=True)), floor)
-        if knows
-        else None,
+        law=known[1] if knows else None,
         learning=float(parts.sum()),
+        passes=world.passes * parts.sum(),
     )
     strategy = make_strategy(params, context)
     weights = strategy.initial()
@@ -186,6 +185,8 @@ def play(
                 since_base_stderr=since,
                 learning=float(part),
                 learning_left=float(parts[number:].sum()),
+                passes=state.seen[0],
+                passes_left=world.passes * parts[number:].sum(),
             )
         )
         weights = decision.weights
@@ -302,8 +303,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tuning", action="store_true", help="the seeds settings are chosen on")
     parser.add_argument("--worlds", default=",".join([*FOSTER, *EXPAND]))
-    parser.add_argument("--rounds", default="4,8,20")
-    parser.add_argument("--schedules", default="cosine,constant")
+    parser.add_argument("--rounds", default="8")
+    parser.add_argument("--schedules", default="cosine")
     parser.add_argument("--tolerance", type=float, default=0.0)
     given = parser.parse_args()
     table = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
