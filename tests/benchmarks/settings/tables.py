@@ -197,7 +197,7 @@ def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
         if key not in told:
             shares = zip(row["shares"], known.learning, strict=True)
             path = [(np.array(x), float(e)) for x, e in shares]
-            told[key] = simulated(known.law, known.loss, path)
+            told[key] = simulated(known.law, known.loss, path, passes=known.passes)
         ends = told[key]
         low, high = np.quantile(ends, INTERVAL, axis=0)
         middle = np.median(ends, axis=0)
@@ -223,6 +223,8 @@ class Known:
     """The base's losses on the rows that the references were measured on, shape (k,)."""
     learning: Any
     """Of each round of a run, shape (rounds,)."""
+    passes: Any
+    """How often a run would pass over each domain's rows at a share of 1, shape (k,)."""
 
     @classmethod
     def of(cls, setting: str, out: Path) -> "Known | None":
@@ -230,7 +232,8 @@ class Known:
         file = out / "worlds" / f"{setting.replace('/', '_')}.json"
         if not file.is_file():
             return None
-        references = json.loads(file.read_text(encoding="utf-8"))["references"]
+        noted = json.loads(file.read_text(encoding="utf-8"))
+        references, rows = noted["references"], noted["rows"]["train"]
         facts = law_facts(references)
         if facts is None:
             return None
@@ -238,7 +241,10 @@ class Known:
         loss = [entry["curve"][0]["losses"][name] for name, entry in entries.items()]
         law = Law.from_json({key: facts[key] for key in facts if key != "domains"})
         train = Run.of(Declared(setting.split("/", maxsplit=1)[0])).train
-        return cls(tuple(facts["domains"]), law, np.array(loss), learning_by_round(train))
+        step = train.per_device_train_batch_size * train.max_length
+        tokens = train.rounds * train.steps_per_round * step
+        passes = np.array([tokens / rows[name]["tokens"] for name in facts["domains"]])
+        return cls(tuple(facts["domains"]), law, np.array(loss), learning_by_round(train), passes)
 
 
 def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:
@@ -249,33 +255,34 @@ def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:
             continue
         learning = float(known.learning.sum())
         objective = make_objective(ObjectiveParams(), known.domains, known.loss)
-        room = headroom(known.law, known.loss, learning, objective)
+        room = headroom(known.law, known.loss, learning, objective, known.passes)
         row: Row = {
             "setting": setting,
             "headroom": 100 * room.gain,
             "headroom_low": 100 * room.low,
             "headroom_high": 100 * room.high,
-            "spread_of_marginals": spread(known.law, known.loss, learning),
+            "spread_of_marginals": spread(known),
         }
         if ("oracle", "") in found and ("uniform", "") in found:
             row |= interval("oracle_gain", gains(found["oracle", ""], found["uniform", ""]))
         yield row
 
 
-def spread(law: Law, loss: Any, learning: float) -> float:
+def spread(known: Known) -> float:
     """Standard deviation of ln(-d mean loss / d share) over domains, at equal shares, by the law.
 
     Domains whose share raises the mean loss have no logarithm and are left out.
     """
-    k = loss.size
+    k, learning = known.loss.size, float(known.learning.sum())
     equal = np.full(k, 1 / k)
-    end = follow(law, loss, [(equal, learning)]).mean()
-    marginals = []
-    for j in range(k):
-        moved = equal.copy()
-        moved[j] += 0.02
-        marginals.append((end - follow(law, loss, [(moved, learning)]).mean()) / 0.02)
-    positive = np.array([m for m in marginals if m > 0])
+
+    def end(shares: Any) -> float:
+        ends = follow(known.law, known.loss, [(shares, learning)], known.passes)
+        return float(ends.mean())
+
+    moved = equal + 0.02 * np.eye(k)
+    marginals = (end(equal) - np.array([end(shares) for shares in moved])) / 0.02
+    positive = marginals[marginals > 0]
     return float(np.log(positive).std(ddof=1)) if positive.size > 1 else float("nan")
 
 
