@@ -1,0 +1,1 @@
+"""Strategies by real training in settings that were declared before anything was tuned."""

@@ -1,0 +1,75 @@
+"""The declared settings by real training: run them, then write the tables and pages.
+
+    python -m tests.benchmarks.settings run [--settings equal,sizes] [--minutes 60] [--out FOLDER]
+    python -m tests.benchmarks.settings tables [--out FOLDER]
+    python -m tests.benchmarks.settings pages
+
+``run`` goes on where it was stopped; one process, one thread. Its log is FOLDER/runs.jsonl.
+``tables`` writes docs/results/*.csv from the log, ``pages`` docs/settings.md from the CSVs.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TQDM_DISABLE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+OUT = Path("data/results/settings")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("command", choices=["run", "tables", "pages"])
+    parser.add_argument("--settings", help="comma-separated; all by default")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
+    parser.add_argument("--phases", type=int, default=99, help="only the first ones of each")
+    parser.add_argument("--labels", help="only these strategies, comma-separated")
+    parser.add_argument("--without", default="", help="not these strategies")
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    if given.command == "pages":
+        from tests.benchmarks.settings.pages import write_pages
+
+        write_pages()
+        return
+    names = given.settings.split(",") if given.settings else None
+    if given.command == "tables":
+        from tests.benchmarks.settings.tables import write_tables
+
+        write_tables(given.out)
+        return
+    only, without = (set(filter(None, (x or "").split(","))) for x in (given.labels, given.without))
+
+    def wanted(label: str) -> bool:
+        return label not in without and (not only or label in only)
+
+    run(names, given.out, time.monotonic() + 60 * given.minutes, given.phases, wanted)
+
+
+def run(
+    names: list[str] | None, out: Path, until: float, phases: int, wanted: Callable[[str], bool]
+) -> None:
+    """All settings' first phases, then all second ones, and so on."""
+    import torch
+
+    from tests.benchmarks.settings.campaign import Campaign
+    from tests.benchmarks.settings.memory import keep_rows_in_memory
+
+    torch.set_num_threads(1)
+    keep_rows_in_memory()
+    campaign = Campaign(out, names)
+    for phase in range(min(phases, campaign.phases)):
+        for done in campaign.phase(phase, wanted):
+            print(done, flush=True)
+            if time.monotonic() > until:
+                return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""All settings in turns, so that each has a first seed before any has its last."""
+
+import json
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+
+from tests.benchmarks.settings.declared import Declared, all_settings
+from tests.benchmarks.settings.runs import Log, run_once, version
+from tests.benchmarks.settings.schedule import OF_LAW, Planned, expanding, fostering
+from tests.benchmarks.settings.world import World, make_world
+
+PHASES = 3
+
+Wanted = Callable[[str], bool]
+"""Whether a strategy of this label is to be run."""
+
+
+class Part:
+    """A setting, or one target of it."""
+
+    def __init__(self, name: str, target: str | None, out: Path, log: Log) -> None:
+        self.declared, self.target = Declared(name), target
+        self.name = f"{name}/{target}" if target else name
+        self._out, self._log = out, log
+        self._version = version()
+
+    @cached_property
+    def world(self) -> World:
+        """Made when its first run is due."""
+        world = make_world(self.declared)
+        note = {
+            "setting": self.name,
+            "references": world.references,
+            "law": world.law,
+            "rows": {s: world.store.facts[s] for s in ("train", "steering", "report")},
+        }
+        file = self._out / "worlds" / f"{self.name.replace('/', '_')}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(note), encoding="utf-8")
+        return world
+
+    def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
+        """Make the runs of a phase that are not there; says what was done."""
+        setting, names = self.declared.setting, list(self.declared.setting.rows)
+        if self.target is None:
+            planned = fostering(setting, names, self._log, self.name)[number]
+        else:
+            planned = expanding(setting, names, self.target)[number]
+        for run in planned:
+            if wanted(run.label):
+                yield from self._make(run)
+
+    def _make(self, run: Planned) -> Iterator[str]:
+        of_law = run.label in OF_LAW
+        at = self._version if of_law else ""
+        if self._log.has(self.name, run.label, run.seed, at):
+            return
+        tolerance = self.declared.setting.tolerance if of_law else 0.0
+        row = run_once(
+            self.world, self.name, run.label, run.spec, run.seed,
+            of_version=at, tolerance=tolerance,
+        )  # fmt: skip
+        self._log.add(row)
+        mean = sum(row["loss"]) / len(row["loss"])
+        yield f"{self.name} {run.label} {run.seed} {mean:.4f} ({row['seconds']} s)"
+
+
+class Campaign:
+    """Every part, phase by phase."""
+
+    phases = PHASES
+
+    def __init__(self, out: Path, names: list[str] | None) -> None:
+        log = Log(out / "runs.jsonl")
+        self._parts = []
+        for name in names or all_settings():
+            setting = Declared(name).setting
+            if setting.kind == "foster":
+                self._parts.append(Part(name, None, out, log))
+            elif setting.kind == "expand":
+                self._parts += [Part(name, target, out, log) for target in setting.targets]
+
+    def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
+        """One phase of every part, a sweep of static shares before rivals."""
+        parts = self._parts
+        if number == PHASES - 1:
+            parts = sorted(parts, key=lambda part: part.target is None)
+        for part in parts:
+            yield from part.phase(number, wanted)

@@ -1,0 +1,151 @@
+"""The tables of docs/settings.md from the CSVs: what stands between its markers.
+
+``<!-- table: NAME -->`` begins what :data:`TABLES` makes of NAME, ``<!-- end -->`` ends it. What is
+around them is written by hand.
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PAGE = Path("docs/settings.md")
+RESULTS = Path("docs/results")
+
+_TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def write_pages(page: Path = PAGE, results: Path = RESULTS) -> None:
+    """Bring the page's tables up to date."""
+    text = page.read_text(encoding="utf-8")
+    page.write_text(filled(text, results), encoding="utf-8")
+
+
+def filled(text: str, results: Path = RESULTS) -> str:
+    """``text`` with every table made anew. Raises KeyError on a table that nobody makes."""
+
+    def made(found: re.Match[str]) -> str:
+        return f"{found[1]}\n{TABLES[found[2]](results)}\n\n{found[3]}"
+
+    return _TABLE.sub(made, text)
+
+
+def settings_table(results: Path) -> str:
+    """settings.csv."""
+    found = pd.read_csv(results / "settings.csv", dtype={"version": str}).fillna({"version": ""})
+    lines = [
+        (
+            r.setting,
+            _name(r),
+            _number(r.oracle_gain, "+.2f"),
+            _with_interval(r, "part_of_oracle", ".2f"),
+            _with_interval(r, "gain_over_uniform", "+.2f"),
+            _with_interval(r, "gain_over_proportional", "+.2f"),
+            r.n_seeds,
+            f"{r.cost_steps:g}",
+        )
+        for r in found.itertuples()
+    ]
+    return _markdown(
+        (
+            *("setting", "strategy", "oracle over uniform, %", "part of the oracle's gain"),
+            *("over uniform, %", "over stratified, %", "seeds", "cost in steps"),
+        ),
+        lines,
+    )
+
+
+def expansion_table(results: Path) -> str:
+    """expansion.csv."""
+    found = pd.read_csv(results / "expansion.csv", dtype={"version": str}).fillna({"version": ""})
+    lines = [
+        (
+            r.setting,
+            r.target,
+            _name(r),
+            _with_interval(r, "part_of_target_gain", ".2f"),
+            _with_interval(r, "least_other_change", "+.2f"),
+            _number(r.part_within_tolerance, ".2f"),
+            r.n_seeds,
+        )
+        for r in found.itertuples()
+    ]
+    return _markdown(
+        (
+            *("setting", "target", "strategy", "part of the target-only gain"),
+            *("least change of another domain, %", "seeds within tolerance", "seeds"),
+        ),
+        lines,
+    )
+
+
+def forecast_table(results: Path) -> str:
+    """forecast.csv in sums: how often the 90 % interval holds the outcome."""
+    found = pd.read_csv(results / "forecast.csv")
+    held = (found["low"] <= found["outcome"]) & (found["outcome"] <= found["high"])
+    error = 100 * (found["predicted"] - found["outcome"]) / found["outcome"]
+    found = found.assign(held=held, error=error, size=error.abs())
+    groups: list[tuple[Any, pd.DataFrame]] = [*found.groupby("setting", sort=False), ("all", found)]
+    lines = [
+        (
+            name,
+            len(group),
+            f"{group['held'].mean():.2f}",
+            f"{group['error'].mean():+.1f}",
+            f"{group['size'].mean():.1f}",
+        )
+        for name, group in groups
+    ]
+    return _markdown(
+        ("setting", "domain x run pairs", "within the interval", "mean error, %", "mean size, %"),
+        lines,
+    )
+
+
+def headroom_table(results: Path) -> str:
+    """headroom.csv."""
+    found = pd.read_csv(results / "headroom.csv")
+    lines = [
+        (
+            r.setting,
+            _with_interval(r, "headroom", "+.2f"),
+            _with_interval(r, "oracle_gain", "+.2f"),
+            _number(r.spread_of_marginals, ".2f"),
+        )
+        for r in found.itertuples()
+    ]
+    return _markdown(
+        ("setting", "forecast headroom, %", "oracle over uniform, %", "spread of marginals"), lines
+    )
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "settings": settings_table,
+    "expansion": expansion_table,
+    "forecast": forecast_table,
+    "headroom": headroom_table,
+}
+
+
+def _name(row: Any) -> str:
+    return f"{row.strategy} ({row.version})" if row.version else str(row.strategy)
+
+
+def _number(value: float, spec: str) -> str:
+    return "" if pd.isna(value) else format(value, spec)
+
+
+def _with_interval(row: Any, name: str, spec: str) -> str:
+    value, low, high = (getattr(row, name + end) for end in ("", "_low", "_high"))
+    if pd.isna(value):
+        return ""
+    if pd.isna(low):
+        return format(value, spec)
+    return f"{value:{spec}} ({low:{spec}} to {high:{spec}})"
+
+
+def _markdown(head: tuple[str, ...], lines: list[tuple[Any, ...]]) -> str:
+    rows = [head, ("---",) * len(head), *lines]
+    return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)

@@ -1,0 +1,166 @@
+"""One training in a world, and the log of all that were made.
+
+The log has a line of JSON a run. A run that is logged is not made again, so a killed call goes on.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.settings.world import World
+from versatune.data.store import Split
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training import TrainParams, train
+
+Row = dict[str, Any]
+Key = tuple[str, str, int, str]
+
+STEERED = ("mixing_law", "expand")
+"""Strategies whose code the version in a row stands for."""
+
+
+class Log:
+    """What was run, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._rows = {_key(row): row for row in read_rows(path)}
+
+    def has(self, setting: str, strategy: str, seed: int, version: str) -> bool:
+        """Whether this run is there."""
+        return (setting, strategy, seed, version) in self._rows
+
+    def of(self, setting: str, version: str | None = None) -> Iterator[Row]:
+        """A setting's rows."""
+        for row in self._rows.values():
+            if row["setting"] == setting and version in (None, row["version"]):
+                yield row
+
+    def add(self, row: Row) -> None:
+        """Write a row at once."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
+        with self._path.open("a", encoding="utf-8") as file:
+            if text and not text.endswith("\n"):  # a kill cut the last line short
+                file.write("\n")
+            file.write(json.dumps(row) + "\n")
+        self._rows[_key(row)] = row
+
+
+def read_rows(path: Path) -> list[Row]:
+    """The lines of a log; a last line that a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _key(row: Mapping[str, Any]) -> Key:
+    return row["setting"], row["strategy"], row["seed"], row["version"]
+
+
+def version() -> str:
+    """The commit that last changed the code of the strategies."""
+    done = subprocess.run(
+        ["git", "log", "-1", "--format=%h", "--", "src/versatune/mixing"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def run_once(
+    world: World,
+    setting: str,
+    label: str,
+    strategy: Mapping[str, Any],
+    seed: int,
+    *,
+    of_version: str = "",
+    tolerance: float = 0.0,
+    rounds: int | None = None,
+) -> Row:
+    """Train and measure; the row of the log.
+
+    ``of_version``: of the strategies' code, where the row depends on it; ``tolerance`` of the
+    objective; ``rounds``: others than the setting's (the base mixture trained longer).
+    """
+    started = time.process_time()
+    changes: dict[str, Any] = {
+        "seed": seed,
+        "strategy": dict(strategy),
+        "resume": "restart",
+        "save_every_rounds": 1000,
+        "objective": {"kind": "mean", "tolerance": tolerance},
+    }
+    given = changes | ({"rounds": rounds} if rounds else {})
+    params = TrainParams.model_validate(world.run.train.model_dump() | given)
+    uses_law, needs = params.strategy.uses_law, params.strategy.needs_reference
+    folder = world.run.data / "run"
+    result = train(
+        world.store,
+        world.base,
+        params,
+        reference_losses=world.known_references if uses_law or needs else None,
+        law=world.law if uses_law else None,
+        initial_weights=world.detected,
+        detected_shares=world.detected,
+        folder=folder,
+    )
+    searched = seed not in world.setting.seeds.report
+    split: Split = "steering" if searched else "report"
+    model = CheckpointRef.of_folder(result.model_ref.path)
+    ends = world.measured(model, (split,))[split]
+    history, names = result.history, world.domains
+    by_round = [
+        history[history["round"] == r].set_index("domain")["weight"][names].round(4).tolist()
+        for r in range(int(history["round"].max()))
+    ]
+    last = history[history["round"] == history["round"].max()].set_index("domain")
+    row = {
+        "setting": setting,
+        "strategy": label,
+        "seed": seed,
+        "version": of_version,
+        "domains": names,
+        "split": split,
+        "loss": [ends[n] for n in names],
+        "base": [world.before[split][n] for n in names],
+        "measured": last["validation_loss"][names].tolist(),
+        "shares": by_round,
+        "steps": int(last["step"].iloc[0]),
+        "model_round": result.model_ref.facts.get("model_round"),
+        "cost_steps": params.rounds * params.steps_per_round
+        + (reference_steps(world) if uses_law or needs else 0),
+        "spec": dict(strategy),
+        "tolerance": tolerance,
+    }
+    shutil.rmtree(folder)
+    return row | {"seconds": round(time.process_time() - started, 2)}
+
+
+def reference_steps(world: World) -> float:
+    """What the references cost, in optimiser steps of the setting's training.
+
+    A step on a smaller batch is that part of one; measuring a token costs a third of training it.
+    """
+    train, refs = world.run.train, world.run.references.of_run(world.run.train)
+    entries = world.references["domains"].values()
+    part = refs.per_device_train_batch_size / train.per_device_train_batch_size
+    trained = part * sum(entry["steps_run"] for entry in entries)
+    tokens = world.store.facts["steering"]
+    rows = refs.heldout_rows_per_domain
+    each = {n: e["tokens"] * min(1.0, (rows or e["rows"]) / e["rows"]) for n, e in tokens.items()}
+    measured = sum(
+        sum(each[n] for n in point["losses"]) for entry in entries for point in entry["curve"]
+    )
+    step = train.per_device_train_batch_size * train.max_length
+    return round(trained + measured / 3 / step, 1)

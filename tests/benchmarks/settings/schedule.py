@@ -1,0 +1,138 @@
+"""Which runs a setting has, and in which order: every setting gets a first seed early."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.settings import oracle
+from tests.benchmarks.settings.declared import Setting
+from tests.benchmarks.settings.runs import Log
+
+Spec = dict[str, Any]
+
+FIRST: dict[str, Spec] = {
+    "uniform": {"name": "uniform"},
+    "proportional": {"name": "proportional"},
+    "mixing_law": {"name": "mixing_law"},
+    "foster": {"name": "foster"},
+}
+"""What every setting has in any case: the simple mixes, the law, the paper's rule."""
+
+LATER: dict[str, Spec] = {
+    "doremi_heldout": {"name": "doremi", "signal": "validation"},
+    "odm_fair": {"name": "odm", "signal": "validation", "scale": 5.0},
+    "detected": {"name": "constant"},
+    "foster_uniform": {"name": "foster", "start": "uniform"},
+}
+"""The rivals at fair settings, and the detected shares kept."""
+
+SHARES = (0.9, 0.8, 0.5)
+"""The target's share in the static sweep, beside 0.7."""
+
+OF_LAW = ("mixing_law", "constrained")
+"""Rows that depend on the version of the forecasting strategies."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run to make."""
+
+    label: str
+    seed: int
+    spec: Spec = field(compare=False)
+
+
+def fostering(setting: Setting, names: list[str], log: Log, name: str) -> list[Iterator[Planned]]:
+    """Phases of a fostering setting, each made out as it is reached."""
+    first, *rest = setting.seeds.report
+
+    def of(specs: dict[str, Spec], seeds: list[int]) -> Iterator[Planned]:
+        return (Planned(label, seed, spec) for seed in seeds for label, spec in specs.items())
+
+    def best() -> Iterator[Planned]:
+        yield from searching(setting, names, log, name)
+        mix = oracle_mix(setting, log, name)
+        if mix is not None:
+            for seed in setting.seeds.report:
+                yield Planned("oracle", seed, custom(names, mix))
+        yield from of(FIRST, rest)
+
+    return [of(FIRST, [first]), best(), of(LATER, setting.seeds.report)]
+
+
+def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterator[Planned]:
+    """The oracle's candidates, then those around the best, then the best ones' confirmation."""
+    seeds, k = setting.seeds, len(names)
+    mixes = oracle.coarse(k, seeds.search)
+    for i, mix in enumerate(mixes):
+        yield Planned(f"mix_{i:02d}", seeds.search, custom(names, mix))
+    for label in ("uniform", "proportional"):
+        yield Planned(label, seeds.search, FIRST[label])
+    found = by_label(log, name, seeds.search)
+    labels = [f"mix_{i:02d}" for i in range(len(mixes))]
+    if any(label not in found for label in labels):
+        return
+    losses = [found[label]["loss"] for label in labels]
+    for i, mix in enumerate(oracle.fine(mixes, losses, seeds.search), start=len(mixes)):
+        yield Planned(f"mix_{i:02d}", seeds.search, custom(names, mix))
+    found = by_label(log, name, seeds.search)
+    for label in sorted(found, key=lambda x: found[x]["loss"])[: oracle.BEST]:
+        for seed in seeds.confirm:
+            yield Planned(label, seed, found[label]["spec"])
+
+
+def by_label(log: Log, name: str, seed: int) -> dict[str, Any]:
+    """Static candidates of a seed: their specs, first shares and mean losses on steering rows."""
+    return {
+        row["strategy"]: {
+            "loss": float(np.mean(row["loss"])),
+            "mix": row["shares"][0],
+            "spec": row["spec"],
+        }
+        for row in log.of(name)
+        if row["seed"] == seed and row["strategy"].startswith(("mix_", "uniform", "proportional"))
+    }
+
+
+def oracle_mix(setting: Setting, log: Log, name: str) -> list[float] | None:
+    """The mix with the least mean loss on steering rows over the search's seeds; None: not yet."""
+    seeds = [setting.seeds.search, *setting.seeds.confirm]
+    each = [by_label(log, name, seed) for seed in seeds]
+    there = set(each[0]).intersection(*each[1:])
+    if not there:
+        return None
+    best = min(there, key=lambda label: sum(found[label]["loss"] for found in each))
+    mix: list[float] = each[0][best]["mix"]
+    return mix
+
+
+def custom(names: list[str], mix: list[float]) -> Spec:
+    """A static mix as a strategy."""
+    total = sum(mix)
+    weights = {n: x / total for n, x in zip(names, mix, strict=True)}
+    return {"name": "custom", "weights": weights}
+
+
+def expanding(setting: Setting, names: list[str], target: str) -> list[Iterator[Planned]]:
+    """Phases of expanding one target."""
+    first, *rest = setting.seeds.report
+
+    def static(share: float) -> Spec:
+        others = (1 - share) / (len(names) - 1)
+        return custom(names, [share if n == target else others for n in names])
+
+    constrained = {"name": "expand", "target": target, "rule": "constrained"}
+    main = {
+        "target_only": static(1.0),
+        "constrained": constrained,
+        "static_0.7": static(0.7),
+        "expand_paper": {"name": "expand", "target": target, "rule": "paper"},
+    }
+    sweep = {f"static_{share}": static(share) for share in SHARES}
+
+    def of(specs: dict[str, Spec], seeds: list[int]) -> Iterator[Planned]:
+        return (Planned(label, seed, spec) for seed in seeds for label, spec in specs.items())
+
+    return [of(main, [first]), of(main, rest), of(sweep, setting.seeds.report)]

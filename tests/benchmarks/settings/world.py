@@ -1,0 +1,150 @@
+"""A setting's world, made once: rows, base model, tokenised store, references, held-out losses."""
+
+import codecs
+import json
+import random
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.settings.declared import Adapted, Declared, Rows, Run, Setting
+from versatune.artifacts import FolderRef, write_atomic
+from versatune.data.clean import clean
+from versatune.data.store import Split, TokenizedSplit
+from versatune.data.tokenize import tokenize
+from versatune.mixing.curves import law_facts
+from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.heldout import heldout_losses
+from versatune.sample.build import build, instruction_rows
+from versatune.sample.config import SampleParams
+from versatune.sample.facts import Fact, load_facts, load_templates
+from versatune.training import TrainParams, train
+from versatune.training.reference import reference_losses, reference_runs
+from versatune.work import ParallelParams, Pieces, make_folder, make_pieces, not_needed
+
+PHRASINGS = 4
+FACTS = Path("data/01_raw/samples")
+
+
+@dataclass(frozen=True)
+class World:
+    """What all runs of a setting start from."""
+
+    setting: Setting
+    run: Run
+    store: FolderRef
+    base: CheckpointRef
+
+    @property
+    def domains(self) -> list[str]:
+        return list(self.store.facts["domains"])
+
+    @property
+    def detected(self) -> dict[str, float]:
+        """The base's shares of the domains: those of its corpus, which the probe estimates."""
+        return dict(SampleParams().shares)
+
+    @cached_property
+    def references(self) -> dict[str, Any]:
+        """Measured on first use; kept run by run."""
+        root, params = self.run.data / "references", self.run.references
+        rows = make_folder(not_needed(), root / "rows")
+        pieces = reference_runs(self.store, rows, self.base, params, self.run.train)
+        made = make_pieces(Pieces(pieces, ParallelParams(workers=1)), root / "runs")
+        return reference_losses(self.store, rows, self.base, params, self.run.train, made)
+
+    @property
+    def known_references(self) -> dict[str, float]:
+        return {n: e["nats_per_token"] for n, e in self.references["domains"].items()}
+
+    @property
+    def law(self) -> dict[str, Any] | None:
+        return law_facts(self.references)
+
+    @cached_property
+    def before(self) -> dict[str, dict[str, float]]:
+        """The base model's losses on all steering and all report rows."""
+        return self.measured(self.base, ("steering", "report"))
+
+    def measured(
+        self, model: CheckpointRef, splits: tuple[Split, ...]
+    ) -> dict[str, dict[str, float]]:
+        """Nats per token by split and domain, of all rows of these splits."""
+        loaded, result = load_model(model), {}
+        for name in splits:
+            rows = TokenizedSplit.load(self.store, name)
+            found = heldout_losses(
+                loaded, rows, rows_per_domain=None, batch_tokens=None, progress=False
+            )
+            result[name] = {domain: h.nats_per_token for domain, h in found.items()}
+        return result
+
+
+def make_world(declared: Declared) -> World:
+    """Make what is not there yet; a killed call goes on."""
+    setting, run = declared.setting, Run.of(declared)
+    assert setting.base is not None
+    write_rows(setting, run.seed, run.data / "rows")
+    sample = SampleParams(seed=run.seed, documents=setting.base.documents, source=FACTS)
+    make_folder(build(sample), run.data / "sample")
+    pretrain = setting.base.pretrain.model_copy(update={"seed": run.seed})
+    made = make_base(BaseModelParams(pretrain=pretrain), run.data / "sample" / "corpus.jsonl")
+    assert not isinstance(made, CheckpointRef)
+    make_folder(made, run.data / "base")
+    base = pretrained_here(run.data / "base")
+    make_folder(clean(run.domains, run.ingest), run.data / "clean")
+    cleaned = FolderRef.load(run.data / "clean")
+    store = make_folder(
+        tokenize(cleaned, base.path, load_tokenizer, run.tokenize), run.data / "store"
+    )
+    if setting.base.adapted is not None:
+        base = _adapted(setting.base.adapted, run, store, base)
+    return World(setting, run, store, base)
+
+
+def _adapted(how: Adapted, run: Run, store: FolderRef, base: CheckpointRef) -> CheckpointRef:
+    strategy: dict[str, Any] = {"name": "proportional"}
+    if how.shares is not None:
+        strategy = {"name": "custom", "weights": how.shares}
+    steps = {"rounds": 1, "steps_per_round": how.steps, "seed": run.seed, "strategy": strategy}
+    params = TrainParams.model_validate(run.train.model_dump() | steps)
+    made = train(store, base, params, folder=run.data / "adapted")
+    return CheckpointRef.of_folder(made.model_ref.path)
+
+
+def write_rows(setting: Setting, seed: int, folder: Path) -> None:
+    """``<domain>.jsonl`` for every domain of the setting, alpaca rows."""
+    templates = load_templates(FACTS)
+    for domain, wanted in setting.rows.items():
+        rng = random.Random(f"{seed}/{domain}/rows")
+        facts = load_facts(FACTS, domain)
+        rng.shuffle(facts)
+        rows = altered(facts, wanted, templates[domain], rng)
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        path = folder / f"{domain}.jsonl"
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            write_atomic(path, text)
+
+
+def altered(
+    facts: list[Fact], wanted: Rows, relations: dict[str, Any], rng: random.Random
+) -> list[dict[str, str]]:
+    """The rows of the first facts, some with the answer of another fact of the same relation."""
+    chosen = facts[: wanted.facts]
+    if len(chosen) < wanted.facts:
+        raise ValueError(f"{wanted.facts} facts asked for, and there are {len(facts)}")
+    rows: list[dict[str, str]] = []
+    for fact in chosen:
+        right = instruction_rows([fact], relations, PHRASINGS)
+        others = [f for f in facts if f.relation == fact.relation and f != fact]
+        for number, row in enumerate(right):
+            if rng.random() < wanted.wrong:
+                told = instruction_rows([rng.choice(others)], relations, PHRASINGS)
+                row = row | {"output": told[number]["output"]}
+            if wanted.cipher:
+                row = row | {"output": codecs.encode(row["output"], "rot13")}
+            rows.append(row)
+    rng.shuffle(rows)
+    return rows

@@ -1,0 +1,149 @@
+"""The declared settings can be read, their tables follow from the runs, the page from these."""
+
+import codecs
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.benchmarks.settings import oracle, pages, tables
+from tests.benchmarks.settings.declared import Declared, Rows, Run, all_settings
+from tests.benchmarks.settings.runs import Log
+from tests.benchmarks.settings.schedule import expanding, fostering
+from tests.benchmarks.settings.world import FACTS, altered
+from versatune.sample.facts import load_facts, load_templates
+
+DOMAINS = ["law", "code"]
+
+
+@pytest.fixture(autouse=True)
+def at_root(project_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project_root)
+
+
+def test_every_setting_can_be_read_and_has_seeds_of_its_own() -> None:
+    assert {"equal", "sizes", "known", "wrong", "steep_flat", "expand"} <= set(all_settings())
+    worlds = {}
+    for name in all_settings():
+        declared = Declared(name)
+        seeds = declared.setting.seeds
+        assert not {seeds.search, *seeds.confirm} & set(seeds.report)
+        if declared.setting.kind != "declared":
+            run = Run.of(declared)
+            assert list(declared.setting.rows) == list(run.domains.active)
+            worlds.setdefault(run.seed, set()).add(declared.setting.world or name)
+    assert all(len(of) == 1 for of in worlds.values()) and 100 not in worlds
+
+
+def test_the_page_shows_what_the_tables_hold() -> None:
+    text = pages.PAGE.read_text(encoding="utf-8")
+    assert text.count("<!-- table: ") == len(pages.TABLES)
+    assert pages.filled(text) == text
+
+
+def test_gains_in_the_tables_are_those_of_the_runs() -> None:
+    found = pd.read_csv(pages.RESULTS / "settings_runs.csv", dtype={"version": str})
+    found = found[found["split"] == "report"].fillna({"version": ""})
+    means = found.groupby(["setting", "strategy", "version", "seed"])["loss"].mean()
+    settings = pd.read_csv(pages.RESULTS / "settings.csv", dtype={"version": str})
+    assert len(settings)
+    for row in settings.fillna({"version": ""}).itertuples():
+        if row.strategy == "uniform":
+            continue
+        mine = means[row.setting, row.strategy, row.version]
+        uniform = means[row.setting, "uniform", ""]
+        seeds = mine.index.intersection(uniform.index)
+        gain = 100 * (1 - mine[seeds] / uniform[seeds])
+        assert len(seeds) == row.n_seeds
+        assert gain.mean() == pytest.approx(row.gain_over_uniform, abs=0.02)
+
+
+def row(strategy: str, seed: int, loss: list[float], setting: str = "equal") -> dict[str, Any]:
+    return {
+        "setting": setting, "strategy": strategy, "version": "", "seed": seed, "split": "report",
+        "domains": DOMAINS, "loss": loss, "base": [2.0, 4.0], "steps": 60, "cost_steps": 60,
+        "shares": [[0.5, 0.5]], "spec": {},
+    }  # fmt: skip
+
+
+def test_parts_and_gains_are_paired_by_seed() -> None:
+    losses = {
+        "uniform": [[1.0, 3.0], [2.0, 2.0], [1.0, 1.0]],
+        "oracle": [[0.9, 2.7], [1.8, 1.8], [0.9, 0.9]],
+        "mixing_law": [[1.0, 2.8], [1.8, 2.0], [0.95, 0.95]],
+    }
+    rows = [row(name, seed, loss) for name, of in losses.items() for seed, loss in enumerate(of)]
+    made = {r["strategy"]: r for r in tables.fostering([*rows, row("uniform", 9, [8.0, 8.0])])}
+    law = made["mixing_law"]
+    assert law["oracle_gain"] == pytest.approx(10)
+    assert law["gain_over_uniform"] == pytest.approx(5)
+    # Gains of 5, 5 and 5 per cent: no spread, so that the interval is the point.
+    assert law["gain_over_uniform_low"] == pytest.approx(5)
+    assert law["part_of_oracle"] == pytest.approx(0.5) and law["n_seeds"] == 3
+    assert made["oracle"]["part_of_oracle"] == pytest.approx(1)
+    assert "gain_over_uniform" not in made["uniform"]
+
+
+def test_expansion_counts_the_other_domain_that_fell_most() -> None:
+    rows = [
+        *(row("target_only", s, [1.0, 5.0 + s], "expand/medicine") for s in range(3)),
+        *(row("constrained", s, [1.2, 3.8 + 0.2 * s], "expand/medicine") for s in range(3)),
+    ]
+    for r in rows:
+        r["domains"] = ["medicine", "code"]
+    made = {r["strategy"]: r for r in tables.expanding(rows)}
+    assert made["constrained"]["part_of_target_gain"] == pytest.approx(0.8)
+    assert made["constrained"]["least_other_change"] == pytest.approx(100 * 0.0)
+    assert made["constrained"]["part_within_tolerance"] == pytest.approx(2 / 3)
+    assert made["target_only"]["least_other_change"] == pytest.approx(-50)
+
+
+def test_wrong_answers_are_of_the_same_kind_and_as_many_as_declared() -> None:
+    facts, relations = load_facts(FACTS, "finance"), load_templates(FACTS)["finance"]
+    plain = altered(facts, Rows(facts=100), relations, random.Random(1))
+    wrong = altered(facts, Rows(facts=100, wrong=0.333), relations, random.Random(1))
+    right = {(r["instruction"], r["input"], r["output"]) for r in plain}
+    assert len(plain) == len(wrong) == 400
+    assert {r["instruction"] for r in plain} == {r["instruction"] for r in wrong}
+    part = np.mean([(r["instruction"], r["input"], r["output"]) not in right for r in wrong])
+    assert 0.26 < part < 0.4
+    cipher = altered(facts, Rows(facts=5, cipher=True), relations, random.Random(1))
+    told = {(r["instruction"], r["input"], codecs.decode(r["output"], "rot13")) for r in cipher}
+    assert told <= right
+
+
+def test_the_search_goes_towards_better_mixes() -> None:
+    mixes = oracle.coarse(6, 30)
+    assert len(mixes) == oracle.COARSE and np.allclose(np.sum(mixes, axis=1), 1)
+    losses = [-np.log(m[0]) + np.log(m[5]) for m in mixes]
+    near = np.array(oracle.fine(mixes, losses, 30))
+    assert len(mixes) + len(near) >= 20
+    assert np.log(near[:, 0] / near[:, 5]).mean() > np.log(np.array(mixes)[:, 0]).std()
+
+
+def test_a_search_waits_for_its_coarse_runs_and_a_log_outlives_a_kill(tmp_path: Path) -> None:
+    file = tmp_path / "runs.jsonl"
+    log, setting = Log(file), Declared("equal").setting
+    names = list(setting.rows)
+    coarse = list(fostering(setting, names, log, "equal")[1])
+    assert [r.label for r in coarse[:2]] == ["mix_00", "mix_01"]
+    assert not any(r.label == "oracle" for r in coarse)
+    log.add(row("mix_00", setting.seeds.search, [1.0, 1.0]))
+    with file.open("a") as end:
+        end.write(json.dumps(row("mix_01", 30, [1.0, 1.0]))[:40])
+    again = Log(file)
+    assert again.has("equal", "mix_00", 30, "") and not again.has("equal", "mix_01", 30, "")
+    again.add(row("mix_02", 30, [1.0, 1.0]))
+    assert Log(file).has("equal", "mix_02", 30, "")
+
+
+def test_static_sweeps_share_what_the_target_leaves() -> None:
+    setting = Declared("expand").setting
+    runs = expanding(setting, list(setting.rows), "code")
+    first = {run.label: run.spec for run in runs[0]}
+    assert first["static_0.7"]["weights"]["law"] == pytest.approx(0.06)
+    assert first["target_only"]["weights"]["code"] == 1.0
