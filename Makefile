@@ -1,6 +1,7 @@
 # make run   the whole pipeline on the embedded sample      make test   the tests
 # make lint  ruff, mypy, import-linter                      make bench  the benchmarks
 # make viz   the pipeline's lineage in a browser            make mlflow the tracked runs
+# make docs  the documentation as a site, in build/docs
 # make schedule   retraining every night, with Dagster
 # More arguments: make run ARGS="--params train.rounds=12"
 
@@ -12,7 +13,7 @@ READY := .venv/.ready
 export DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench viz schedule mlflow
+.PHONY: run test lint bench docs viz schedule mlflow
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -29,6 +30,10 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation is in build/docs/index.html"
 
 viz: $(READY)
 	$(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
