@@ -13,7 +13,7 @@ READY := .venv/.ready
 export DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench docs viz schedule mlflow
+.PHONY: run test lint mutate bench docs viz schedule mlflow
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -27,6 +27,11 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# All of it takes hours; one module: make mutate ARGS="versatune.mixing.formulas*"
+mutate: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
