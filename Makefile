@@ -1,6 +1,7 @@
 # make run   the whole pipeline on the embedded sample      make test   the tests
 # make lint  ruff, mypy, import-linter                      make bench  the benchmarks
 # make viz   the pipeline's lineage in a browser            make mlflow the tracked runs
+# make docs  the documentation as a site, in build/docs
 # make schedule   retraining every night, with Dagster
 # make gpu   tests, the sample and speed on a GPU in 8 minutes; tiny shapes without one
 # make wheels   every package as a file in WHEELS, for a machine without a package registry
@@ -28,7 +29,7 @@ GPU_READY := $(if $(GIVEN),$(if $(WHEELS),.gpu/.ready),$(READY))
 export DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test lint bench gpu wheels viz schedule mlflow
+.PHONY: run test lint mutate bench gpu wheels docs viz schedule mlflow
 .DELETE_ON_ERROR:
 
 run: $(READY)
@@ -43,6 +44,11 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# All of it takes hours; one module: make mutate ARGS="versatune.mixing.formulas*"
+mutate: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run $(ARGS)
+	$(BIN)/mutmut results
+
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
@@ -51,6 +57,10 @@ gpu: $(GPU_READY)
 
 wheels: $(READY)
 	$(BIN)/pip wheel --wheel-dir "$(or $(WHEELS),wheels)" -r requirements.lock "setuptools>=77"
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "The documentation is in build/docs/index.html"
 
 viz: $(READY)
 	$(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)

@@ -1,4 +1,4 @@
-"""The README's own configuration, run as it is written there."""
+"""The configurations in README and documentation, run as they are written there."""
 
 import json
 import re
@@ -47,11 +47,11 @@ def make_small(project: Path) -> None:
 def test_your_model_your_data(
     project_root: Path, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    """After a run on the embedded sample, as the README has it.
+    """After a run on the embedded sample, as docs/own-data.md has it.
 
     Only the places of model and files are changed, the length to what the model takes, and sizes.
     """
-    text = (project_root / "README.md").read_text(encoding="utf-8")
+    text = (project_root / "docs" / "own-data.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(base_model:.*?)```", text, re.DOTALL)
     data = tmp_path / "data"
     places = {
@@ -97,9 +97,9 @@ def test_your_model_your_data(
     assert "was made with other inputs" in printed
 
 
-def test_the_trained_model_is_loaded_as_the_readme_says(project_root: Path) -> None:
+def test_the_trained_model_is_loaded_as_the_documentation_says(project_root: Path) -> None:
     """The folder it names is where the project puts it."""
-    text = (project_root / "README.md").read_text(encoding="utf-8")
+    text = (project_root / "docs" / "sample.md").read_text(encoding="utf-8")
     (named,) = set(re.findall(r'from_pretrained\("(.*)"\)', text))
     loader = OmegaConfigLoader(str(project_root / "conf"), **CONFIG_LOADER_ARGS)
     assert loader["catalog"]["trained_model"]["filepath"] == named

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROW = re.compile(r"^\|.*\| `(versatune\.[\w.]+)` \|.*\| `(test_\w+)` \|$", re.MULTILINE)
-"""A row of the README's map from formulas to functions and tests."""
+"""A row of the map in docs/equations.md, from formulas to functions and tests."""
 
 
 def sources(root: Path) -> dict[str, str]:
@@ -37,7 +37,7 @@ def test_every_test_that_is_named_is_there(project_root: Path) -> None:
 
 
 def test_the_map_of_formulas_leads_to_functions_and_to_tests_of_them(project_root: Path) -> None:
-    rows = ROW.findall((project_root / "README.md").read_text(encoding="utf-8"))
+    rows = ROW.findall((project_root / "docs" / "equations.md").read_text(encoding="utf-8"))
     assert len(rows) >= 9
     tests = sources(project_root)
     for function, test in rows:

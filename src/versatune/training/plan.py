@@ -106,7 +106,9 @@ def plan(
         # In another training than theirs slopes may be off, as the strategies take them to be.
         usual = LawParams()
         doubted = law.doubted(usual.doubt, usual.doubt_others)
-        told = forecast(domains, doubted, loss, objective, paths)
+        told = forecast(
+            domains, doubted, loss, objective, paths, _passes_alone(train, split, steered)
+        )
     budget = Budget(train, split, paths[chosen][0][0])
     _add_passes(told, domains, budget)
     return {
@@ -121,6 +123,12 @@ def plan(
         "warnings": passes_warnings(told["strategies"][chosen]["domains"], train),
         "made_for": train.fingerprint_fields(),
     }
+
+
+def _passes_alone(train: TrainParams, split: TokenizedSplit, path: Path) -> Array:
+    """How many times the whole training would go over each domain's rows alone, (k,)."""
+    alone = Budget(train, split, path[0][0])
+    return np.array([alone.passes(one)[j] for j, one in enumerate(np.eye(len(split.domains)))])
 
 
 def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> str | None:
@@ -149,7 +157,7 @@ def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams
         elif seen > MANY_PASSES:
             said.append(
                 f"{name} is seen {seen:.1f} times: beyond {MANY_PASSES:g} passes rows teach ever "
-                "less, which the forecast does not know. Add rows, or lower its share "
+                "less, which the forecast counts. Add rows, or lower its share "
                 "(train.epoch_cap with on_exhausted: redistribute)."
             )
     return said
