@@ -1,4 +1,4 @@
-"""The documentation: it builds strictly, its picture is current, its commands are ones that exist."""
+"""The documentation: it builds strictly, its picture is current, its commands exist."""
 
 import re
 import subprocess

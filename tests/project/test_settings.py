@@ -15,7 +15,7 @@ from tests.benchmarks.settings.declared import Declared, Rows, Run, all_settings
 from tests.benchmarks.settings.runs import Log
 from tests.benchmarks.settings.schedule import expanding, fostering
 from tests.benchmarks.settings.world import FACTS, altered
-from versatune.sample.facts import load_facts, load_templates
+from versatune.demo.facts import load_facts, load_templates
 
 DOMAINS = ["law", "code"]
 

@@ -13,13 +13,13 @@ from versatune.artifacts import FolderRef, write_atomic
 from versatune.data.clean import clean
 from versatune.data.store import Split, TokenizedSplit
 from versatune.data.tokenize import tokenize
+from versatune.demo.build import build, instruction_rows
+from versatune.demo.config import SampleParams
+from versatune.demo.facts import Fact, load_facts, load_templates
 from versatune.mixing.curves import law_facts
 from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import heldout_losses
-from versatune.sample.build import build, instruction_rows
-from versatune.sample.config import SampleParams
-from versatune.sample.facts import Fact, load_facts, load_templates
 from versatune.training import TrainParams, train
 from versatune.training.reference import reference_losses, reference_runs
 from versatune.work import ParallelParams, Pieces, make_folder, make_pieces, not_needed
