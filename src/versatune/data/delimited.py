@@ -39,7 +39,8 @@ def read_delimited(
     first = 1
     if said := _SEP.match(handle.peek()):
         handle.readline()
-        dialect, first = {"delimiter": said[1].decode("latin-1")}, 2
+        dialect: dict[str, Any] = {"delimiter": said[1].decode("latin-1")}
+        first = 2
     else:
         dialect = find_dialect(handle.peek(), preferred)
     skipped: list[int] = []
