@@ -113,8 +113,9 @@ def heldout_losses(
 
     Which rows: :func:`chosen_rows`; ``rows_per_domain`` None measures every one.
     ``batch_tokens`` None is :data:`ON_CPU` or :data:`ON_OTHERS`. ``loss`` replaces
-    ``TokenLoss(model)`` (a model wrapped for several processes); with ``world`` processes each measures its part of the
-    batches and all get the whole result. The model is measured in eval mode and left as it was.
+    ``TokenLoss(model)`` (a model wrapped for several processes); with ``world`` processes each
+    measures its part of the batches and all get the whole result. The model is measured in eval
+    mode and left as it was.
     Raises VersatuneError when a domain has nothing to measure.
     """
     chosen = chosen_rows(split, rows_per_domain, tokens_per_domain)

@@ -24,6 +24,16 @@ def test_cosine_leaves_little_after_half_of_the_rounds() -> None:
     np.testing.assert_allclose(left, [0.75, 0.53, 0.33, 0.18, 0.08, 0.02, 0.003], atol=0.01)
 
 
+def test_a_constant_rate_with_a_cool_down_keeps_most_for_later() -> None:
+    """100 steps: 80 at the peak, then 1, .95, ... .05; the second half has 30 + 10.5 of 90.5."""
+    parts = of(rounds=2, lr_scheduler_type="warmup_stable_decay", decay_ratio=0.2)
+    np.testing.assert_allclose(parts, [50, 40.5])
+    cosine = of(rounds=2)
+    assert parts[1] / parts.sum() > 0.44 > 2 * cosine[1] / cosine.sum()
+    late = of(rounds=2, lr_scheduler_type="warmup_stable_decay", warmup_ratio=0.3, decay_ratio=0.9)
+    assert late.sum() < parts.sum() and np.isfinite(late).all()
+
+
 def test_warm_up_counts_less() -> None:
     """A tenth of 100 steps rises from 0 by tenths: 0 + .1 + ... + .9, then 90 whole steps."""
     parts = of(rounds=2, lr_scheduler_type="constant_with_warmup", warmup_ratio=0.1)
