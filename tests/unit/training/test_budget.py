@@ -1,10 +1,13 @@
 """The learning amount of each round is what transformers' schedule gives its steps."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from versatune.training import TrainParams
 from versatune.training.budget import learning_by_round
+from versatune.training.trainer import arguments
 
 
 def of(**changes: object) -> np.ndarray:
@@ -38,3 +41,12 @@ def test_warm_up_counts_less() -> None:
     """A tenth of 100 steps rises from 0 by tenths: 0 + .1 + ... + .9, then 90 whole steps."""
     parts = of(rounds=2, lr_scheduler_type="constant_with_warmup", warmup_ratio=0.1)
     np.testing.assert_allclose(parts, [4.5 + 40, 50])
+
+
+def test_the_trainer_is_given_the_same_cool_down(tmp_path: Path) -> None:
+    params = TrainParams(rounds=2, steps_per_round=50, lr_scheduler_type="warmup_stable_decay")
+    assert arguments(params, tmp_path).lr_scheduler_kwargs == {
+        "num_decay_steps": 20,
+        "decay_type": "linear",
+    }
+    assert arguments(TrainParams(), tmp_path).lr_scheduler_kwargs == {}
