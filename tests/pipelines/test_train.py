@@ -194,7 +194,7 @@ def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef
 ) -> None:
     with pytest.raises(
-        VersatuneError, match=r"is in rows, and train\.unit is 'tokens': run the mix"
+        VersatuneError, match=r"is in rows, and train\.unit is 'supervised_tokens': run"
     ):
         train_model(
             tiny_store,

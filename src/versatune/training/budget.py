@@ -1,5 +1,7 @@
 """The learning amount of each round: what a round can still change, by the learning rate."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from transformers import get_scheduler
@@ -20,6 +22,7 @@ def learning_by_round(params: TrainParams) -> Array:
         optimizer,
         num_warmup_steps=warmup_steps(params, steps),
         num_training_steps=steps,
+        scheduler_specific_kwargs=scheduler_kwargs(params),
     )
     rates = [schedule.get_last_lr()[0]]
     for _ in range(steps - 1):
@@ -27,6 +30,15 @@ def learning_by_round(params: TrainParams) -> Array:
         schedule.step()
         rates.append(schedule.get_last_lr()[0])
     return np.array(rates).reshape(params.rounds, params.steps_per_round).sum(axis=1)
+
+
+def scheduler_kwargs(params: TrainParams) -> dict[str, Any]:
+    """What transformers' schedule needs besides its name and its steps."""
+    if params.lr_scheduler_type != "warmup_stable_decay":
+        return {}
+    steps = params.rounds * params.steps_per_round
+    decay = min(int(np.ceil(steps * params.decay_ratio)), steps - warmup_steps(params, steps))
+    return {"num_decay_steps": decay, "decay_type": "linear"}
 
 
 def warmup_steps(params: TrainParams, steps: int) -> int:

@@ -89,8 +89,13 @@ class TrainParams(PlanParams):
 
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate of AdamW."""
-    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    """Schedule over all rounds; it is never restarted."""
+    lr_scheduler_type: Literal[
+        "cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"
+    ] = "cosine"
+    """Schedule over all rounds; it is never restarted. Cosine has spent most of its learning before
+    a strategy knows anything; ``warmup_stable_decay`` holds the rate and cools down at the end."""
+    decay_ratio: float = Field(0.2, gt=0, lt=1)
+    """Part of all steps over which ``warmup_stable_decay`` lets the rate fall to 0 (linearly)."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Part of all steps over which the learning rate rises from 0."""
     weight_decay: float = Field(0.0, ge=0)

@@ -19,6 +19,7 @@ from versatune.modeling.losses import TokenLoss
 from versatune.modeling.ties import without_advice
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.batches import Collator, PackedRows, RoundSampler, Row
+from versatune.training.budget import scheduler_kwargs
 from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         gradient_accumulation_steps=params.gradient_accumulation_steps,
         learning_rate=params.learning_rate,
         lr_scheduler_type=params.lr_scheduler_type,
+        lr_scheduler_kwargs=scheduler_kwargs(params),
         warmup_steps=params.warmup_ratio,
         optim=params.optim,
         weight_decay=params.weight_decay,
