@@ -32,6 +32,11 @@ class Spent:
     measurement_seconds: float
     tokens: int
 
+    @property
+    def tokens_per_second(self) -> float:
+        """Over all seconds, measuring included."""
+        return self.tokens / max(self.seconds, 1e-9)
+
 
 @dataclass
 class Meter:

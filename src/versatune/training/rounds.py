@@ -319,7 +319,7 @@ class Mixture:
                     "seconds": spent.seconds,
                     "measurement_seconds": spent.measurement_seconds,
                     # Before the first step nothing was trained, however long that took.
-                    "tokens_per_second": spent.tokens / max(spent.seconds, 1e-9) if step else None,
+                    "tokens_per_second": spent.tokens_per_second if step else None,
                     **{name: (steps or {}).get(name) for name in OF_STEPS},
                     "reason": reason,
                 }
