@@ -34,7 +34,7 @@ class Spent:
 
     @property
     def tokens_per_second(self) -> float:
-        """Over all seconds, measuring included."""
+        """Over all seconds, measuring included; before the first step there is none to tell."""
         return self.tokens / max(self.seconds, 1e-9)
 
 

@@ -318,7 +318,6 @@ class Mixture:
                     "validation_bits_per_byte": measured.bits_per_byte,
                     "seconds": spent.seconds,
                     "measurement_seconds": spent.measurement_seconds,
-                    # Before the first step nothing was trained, however long that took.
                     "tokens_per_second": spent.tokens_per_second if step else None,
                     **{name: (steps or {}).get(name) for name in OF_STEPS},
                     "reason": reason,
