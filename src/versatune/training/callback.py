@@ -23,8 +23,8 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
 from versatune.training.job import EVENTS, Event, OnRound, OnStep
-from versatune.training.progress import Progress
-from versatune.training.rounds import OF_STEPS, Mixture
+from versatune.training.progress import OF_STEPS, Progress
+from versatune.training.rounds import Mixture
 from versatune.training.throughput import Cost, peak_flops
 from versatune.training.trainer import MixtureTrainer, not_finite
 

@@ -19,6 +19,24 @@ from versatune.training.throughput import Cost, Work
 
 GB = 10**9
 
+OF_STEPS = ("learning_rate", "grad_norm", "mfu", "peak_memory_bytes")
+"""Columns of the history about a round's steps: the rate after the last one, the mean norm of
+those that were logged, the part of the devices' peak, and the peak memory until then."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Where the seconds of a round went, and what they were spent on."""
+
+    seconds: float
+    measurement_seconds: float
+    tokens: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over all seconds, measuring included; before the first step there is none to tell."""
+        return self.tokens / max(self.seconds, 1e-9)
+
 
 @dataclass
 class Meter:

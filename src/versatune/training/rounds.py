@@ -21,6 +21,7 @@ from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 from versatune.training.paired import PairedRows
+from versatune.training.progress import OF_STEPS, Spent
 from versatune.training.throughput import Work
 
 
@@ -35,20 +36,6 @@ class Known:
     law: Mapping[str, Any] | None = None
     """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
     ``domains``."""
-
-
-OF_STEPS = ("learning_rate", "grad_norm", "mfu", "peak_memory_bytes")
-"""Columns of the history about a round's steps: the rate after the last one, the mean norm of
-those that were logged, the part of the devices' peak, and the peak memory until then."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Where the seconds of a round went, and what they were spent on."""
-
-    seconds: float
-    measurement_seconds: float
-    tokens: int
 
 
 class Mixture:
@@ -339,8 +326,7 @@ class Mixture:
                     "validation_bits_per_byte": measured.bits_per_byte,
                     "seconds": spent.seconds,
                     "measurement_seconds": spent.measurement_seconds,
-                    # Before the first step nothing was trained, however long that took.
-                    "tokens_per_second": spent.tokens / max(spent.seconds, 1e-9) if step else None,
+                    "tokens_per_second": spent.tokens_per_second if step else None,
                     **{name: (steps or {}).get(name) for name in OF_STEPS},
                     "reason": reason,
                 }

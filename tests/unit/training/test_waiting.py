@@ -130,14 +130,14 @@ def test_waiting_is_found(tiny_store: FolderRef, tmp_path: Path) -> None:
     assert waits.found == {"_local_scalar_dense": 4}
 
 
-def test_the_optimiser_is_fused_and_copies_run_beside_the_step(
-    tiny_store: FolderRef, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_optimiser_is_fused_and_copies_from_pinned_memory_do_not_wait(
+    tiny_store: FolderRef, tmp_path: Path
 ) -> None:
     trainer = trainer_of(tiny_store, tmp_path, "llama")
     assert trainer.create_optimizer().defaults["fused"]
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert arguments(trainer.params, tmp_path).accelerator_config.non_blocking
+    on_gpu = torch.cuda.is_available()
+    assert trainer.args.accelerator_config.non_blocking is on_gpu
+    assert trainer.get_train_dataloader().pin_memory is on_gpu
 
 
 def test_columns_of_one_row_are_those_of_the_targets() -> None:
