@@ -82,9 +82,6 @@ class Campaign:
                 self._parts += [Part(name, target, out, log) for target in setting.targets]
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
-        """One phase of every part, a sweep of static shares before rivals."""
-        parts = self._parts
-        if number == PHASES - 1:
-            parts = sorted(parts, key=lambda part: part.target is None)
-        for part in parts:
+        """One phase of every part."""
+        for part in self._parts:
             yield from part.phase(number, wanted)

@@ -28,10 +28,10 @@ LATER: dict[str, Spec] = {
 }
 """The rivals at fair settings, and the detected shares kept."""
 
-SHARES = (0.9, 0.8, 0.5)
+SHARES = (0.5, 0.3)
 """The target's share in the static sweep, beside 0.7."""
 
-OF_LAW = ("mixing_law", "constrained")
+OF_LAW = ("mixing_law", "constrained", "constrained_low")
 """Rows that depend on the version of the forecasting strategies."""
 
 
@@ -131,8 +131,13 @@ def expanding(setting: Setting, names: list[str], target: str) -> list[Iterator[
         "expand_paper": {"name": "expand", "target": target, "rule": "paper"},
     }
     sweep = {f"static_{share}": static(share) for share in SHARES}
+    sweep["constrained_low"] = constrained | {"target_share": {"start": 0.3, "least": 0.05}}
 
     def of(specs: dict[str, Spec], seeds: list[int]) -> Iterator[Planned]:
         return (Planned(label, seed, spec) for seed in seeds for label, spec in specs.items())
 
-    return [of(main, [first]), of(main, rest), of(sweep, setting.seeds.report)]
+    def further() -> Iterator[Planned]:
+        yield from of(main, rest)
+        yield from of(sweep, setting.seeds.report)
+
+    return [of(main, [first]), further(), iter(())]

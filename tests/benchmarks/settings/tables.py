@@ -112,7 +112,8 @@ def fostering(rows: list[Row]) -> Iterator[Row]:
             }
             if oracle is not None and oracle.size:
                 row["oracle_gain"] = float(oracle.mean())
-                row |= _part("part_of_oracle", mine, uniform, best, uniform)
+                if interval("", oracle).get("_low", 0.0) > 0:  # else there is nothing to part
+                    row |= _part("part_of_oracle", mine, uniform, best, uniform)
             if strategy != "uniform":
                 row |= interval("gain_over_uniform", gain)
             if strategy != "proportional" and proportional:
