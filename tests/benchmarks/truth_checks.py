@@ -34,7 +34,7 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
-from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
+from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled

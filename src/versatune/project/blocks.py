@@ -10,7 +10,7 @@ from versatune.comparing.config import CompareParams
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.demo.config import SampleParams
 from versatune.evaluation.config import EvaluateParams
-from versatune.modeling.base import BaseModelParams
+from versatune.modeling.base_model import BaseModelParams
 from versatune.params import described, did_you_mean
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.pipelines.report.params import ReportParams

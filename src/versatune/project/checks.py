@@ -17,7 +17,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
-from versatune.modeling.base import BaseModelParams
+from versatune.modeling.base_model import BaseModelParams
 from versatune.modeling.quantized import without_bitsandbytes
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams

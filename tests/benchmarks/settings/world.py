@@ -17,7 +17,7 @@ from versatune.demo.build import build, instruction_rows
 from versatune.demo.config import SampleParams
 from versatune.demo.facts import Fact, load_facts, load_templates
 from versatune.mixing.curves import law_facts
-from versatune.modeling.base import BaseModelParams, make_base, pretrained_here
+from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import heldout_losses
 from versatune.training import TrainParams, train

@@ -12,7 +12,12 @@ import pytest
 from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io.checkpoint import CheckpointDataset
-from versatune.modeling.base import BaseModelParams, check_loadable, find_checkpoint, make_base
+from versatune.modeling.base_model import (
+    BaseModelParams,
+    check_loadable,
+    find_checkpoint,
+    make_base,
+)
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.pretrain_config import PretrainParams
 from versatune.work import WorkFolder

@@ -119,7 +119,7 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
     script = (
         "import sys; from pathlib import Path\n"
         "from functools import partial\n"
-        "from versatune.modeling.base import PretrainParams\n"
+        "from versatune.modeling.base_model import PretrainParams\n"
         "from versatune.modeling.pretrain import pretrain\n"
         "from versatune.work import Piece, make_folder\n"
         "params = PretrainParams.model_validate_json(sys.argv[1])\n"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from versatune.artifacts import FolderRef
 from versatune.demo.build import build, describe
-from versatune.modeling.base import make_base
+from versatune.modeling.base_model import make_base
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest.base_params import BaseModelParams, SampleParams
 from versatune.work import Piece
