@@ -15,7 +15,8 @@ from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import SamplingParams
-from versatune.samplers.base import ModelSampler, asked_turn, make_sampler
+from versatune.samplers.local import ModelSampler, asked_turn
+from versatune.samplers.make import make_sampler
 from versatune.samplers.turn_taking import Conversations
 
 SHARES = {"law": 0.6, "bank": 0.3, "river": 0.1}
