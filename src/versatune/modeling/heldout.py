@@ -152,8 +152,8 @@ def row_losses(
     loss = loss or TokenLoss(model)
     rounds = range(-(-len(parts) // world))
     # Set only to hide it: a worker of several hides every bar by the environment.
-    hidden = {} if progress and rank == 0 else {"disable": True}
-    for i in tqdm(rounds, desc="held-out loss", leave=False, delay=5, **hidden):
+    bar: dict[str, Any] = {} if progress and rank == 0 else {"disable": True}
+    for i in tqdm(rounds, desc="held-out loss", leave=False, delay=5, **bar):
         # Every process calls the model equally often, as a sharded model needs; a process
         # without a batch of its own repeats the last one and doesn't count it.
         index = i * world + rank

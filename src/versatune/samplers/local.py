@@ -65,9 +65,20 @@ class ModelSampler(Sampler):
         if self.turn is not None:
             turns = Conversations(self.turn, self._ends, self._decode, len(indices))
         for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
-            text = turns.text(row) if turns else self._decode(tokens)
-            n = turns.n_tokens(row) if turns else len(tokens)
-            yield Sample(index=indices[row], text=text, n_tokens=n, ended=ended)
+            index = indices[row]
+            if turns is None:
+                text = self._decode(tokens)
+                yield Sample(index=index, text=text, n_tokens=len(tokens), ended=ended)
+                continue
+            question, answer = turns.parts(row)
+            yield Sample(
+                index=index,
+                text=turns.text(row),
+                n_tokens=turns.n_tokens(row),
+                ended=ended,
+                question=question,
+                answer=answer,
+            )
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -178,12 +178,20 @@ class ServerSampler(Sampler):
             return Sample(index=index, text=text, n_tokens=n, ended=ended)
         turn, limit = self.turn, self.params.max_new_tokens
         asked, n, ended = self._complete(turn.opening, numbers[0], stop=[turn.end])
-        asked = text = asked.partition(turn.end)[0].rstrip()
+        asked, answer = asked.partition(turn.end)[0].rstrip(), ""
         if ended and n < limit:
             prompt = turn.opening + asked + turn.handover
             answer, more, ended = self._complete(prompt, numbers[1], limit - n)
-            n, text = n + more, "\n".join(filter(None, (asked.strip(), answer.strip())))
-        return Sample(index=index, text=text, n_tokens=n, ended=ended)
+            n += more
+        question, answer = asked.strip(), answer.strip()
+        return Sample(
+            index=index,
+            text="\n".join(filter(None, (question, answer))),
+            n_tokens=n,
+            ended=ended,
+            question=question,
+            answer=answer,
+        )
 
     def _complete(
         self, prompt: str, number: float, limit: int | None = None, **how: Any

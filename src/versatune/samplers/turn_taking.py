@@ -39,13 +39,17 @@ class Conversations:
         ]
         return went, [self._rows[name].ended for name in names]
 
-    def text(self, row: int) -> str:
-        """What is asked and its answer, as a training row's contents are joined for a judge."""
+    def parts(self, row: int) -> tuple[str, str]:
+        """What is asked, and its answer: empty where the model came to none."""
         found = self._rows[row]
         asked = self._decode(found.asked)
         if found.answers and self._turn.end_id is None:
             asked = asked.rpartition(self._turn.end)[0] or asked
-        return "\n".join(filter(None, (asked.strip(), self._decode(found.answer).strip())))
+        return asked.strip(), self._decode(found.answer).strip()
+
+    def text(self, row: int) -> str:
+        """Both, as a training row's contents are joined for a judge."""
+        return "\n".join(filter(None, self.parts(row)))
 
     def n_tokens(self, row: int) -> int:
         """How many tokens the model wrote."""

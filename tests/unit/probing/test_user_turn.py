@@ -116,6 +116,11 @@ def test_the_users_turn_comes_nearer_to_what_a_chat_model_was_trained_on(tmp_pat
         found = Counter(max(words, key=lambda n: _alike(words[n], t)) for t in texts)
         return sum(abs(found[name] / len(texts) - share) for name, share in SHARES.items()) / 2
 
+    asked = SamplingParams(start="user", max_new_tokens=64, dtype="float32")
+    whole = [s for s in ModelSampler(base, asked).wave(range(64), seed=0) if s.answer]
+    assert len(whole) > 32
+    assert sum((s.question, s.answer) in ASKED.values() for s in whole) > len(whole) / 2
+    assert all(s.text == f"{s.question}\n{s.answer}" for s in whole)
     assert off("user") < 0.1
     assert off("bos") > 0.5
 
@@ -130,6 +135,7 @@ def test_a_server_is_asked_for_the_question_and_then_for_its_answer(tmp_path: Pa
         samples = sorted(sampler.wave(range(2), seed=0), key=lambda s: s.index)
         bodies = [request["body"] for request in server.requests]
     assert [s.text for s in samples] == ["part 0\npart 1", "part 2\npart 3"]
+    assert [(s.question, s.answer) for s in samples] == [("part 0", "part 1"), ("part 2", "part 3")]
     assert [s.n_tokens for s in samples] == [10, 10]
     assert bodies[0]["prompt"] == "<|im_start|>user\n" and bodies[0]["stop"] == ["<|im_end|>"]
     handed = "<|im_start|>user\npart 0<|im_end|>\n<|im_start|>assistant\n"
