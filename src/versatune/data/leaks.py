@@ -115,7 +115,8 @@ class _Known:
         if not len(maybe):
             return maybe
         at = np.searchsorted(self._values, asked[maybe])
-        return maybe[self._values[np.minimum(at, len(self._values) - 1)] == asked[maybe]]
+        result: Ints = maybe[self._values[np.minimum(at, len(self._values) - 1)] == asked[maybe]]
+        return result
 
 
 _TABLE_BITS = 22

@@ -62,4 +62,7 @@ class TokenizedSplit:
 
 
 def _column(dataset: datasets.Dataset, name: str) -> npt.NDArray[np.int32]:
-    return dataset.data.column(name).to_numpy().astype(np.int32, copy=False)
+    result: npt.NDArray[np.int32] = (
+        dataset.data.column(name).to_numpy().astype(np.int32, copy=False)
+    )
+    return result

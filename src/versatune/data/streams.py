@@ -98,7 +98,8 @@ def _decompressed(raw: IO[bytes]) -> contextlib.AbstractContextManager[Any]:
     if kind == "zstd":
         import pyarrow as pa
 
-        return pa.CompressedInputStream(raw, "zstd")
+        result: contextlib.AbstractContextManager[Any] = pa.CompressedInputStream(raw, "zstd")
+        return result
     return contextlib.nullcontext(raw)
 
 

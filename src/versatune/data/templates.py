@@ -155,9 +155,10 @@ class ChatTemplate:
 
     def render_text(self, messages: Messages, *, prompt: bool = False) -> str:
         """What ``apply_chat_template`` gives, with the same variables (the date apart)."""
-        return self._compiled.render(
+        result: str = self._compiled.render(
             **self._given(messages), add_generation_prompt=prompt, **self._variables
         )
+        return result
 
     def _given(self, messages: Messages) -> dict[str, Any]:
         first = messages[0] if messages else {}

@@ -53,7 +53,10 @@ class DrawState:
     def drawn(self, sizes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """Rows drawn so far, shape (k,), for domains of these ``sizes``."""
         waiting = np.array([len(positions) for positions in self.pending], dtype=np.int64)
-        return np.array(self.passes, dtype=np.int64) * sizes + np.array(self.cursors) - waiting
+        result: npt.NDArray[np.int64] = (
+            np.array(self.passes, dtype=np.int64) * sizes + np.array(self.cursors) - waiting
+        )
+        return result
 
 
 class Passes:

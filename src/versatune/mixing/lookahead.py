@@ -88,7 +88,8 @@ class Outlook:
         """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
         effect = self._effect(weights) * taught(self.law, weights, self.supply)[0]
         spread = np.einsum("ij,ijk,ik->i", effect, self.law.covariance, effect)
-        return np.sqrt(np.maximum(spread, 0.0))
+        result: Array = np.sqrt(np.maximum(spread, 0.0))
+        return result
 
     def gradient_covariance(self) -> Array:
         """V: of the objective's gradient by shares, at the anchor, shape (k, k)."""
@@ -185,4 +186,5 @@ def _descend(f: Callable[[Array], _Valued], start: Array, bounds: Bounds, steps:
 
 def _shifted(x: Array, by: npt.NDArray[np.float64]) -> Array:
     raised = np.maximum(x, 1e-12) * np.exp(np.maximum(by, -30.0))
-    return raised / raised.sum()
+    result: Array = raised / raised.sum()
+    return result

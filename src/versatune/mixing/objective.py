@@ -97,7 +97,10 @@ class Objective:
         noise of that change is not counted.
         """
         error = like(self.first, "stderr", stderr)
-        return self.excess(loss, error) > ONE_SIDED * error * np.asarray(loss)
+        result: npt.NDArray[np.bool_] = self.excess(loss, error) > ONE_SIDED * error * np.asarray(
+            loss
+        )
+        return result
 
     def _scale(self) -> Array:
         return self.weights / self.first if self.kind == "relative" else self.weights

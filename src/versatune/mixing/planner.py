@@ -332,7 +332,8 @@ def _sums(domain: Counts, values: npt.NDArray[np.int32], k: int) -> Counts:
 
 def _domain_sums(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Counts:
     total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    return total[starts[1:]] - total[starts[:-1]]
+    result: Counts = total[starts[1:]] - total[starts[:-1]]
+    return result
 
 
 def _domain_maxima(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Array:

@@ -59,7 +59,8 @@ class Schedule:
     @property
     def ahead(self) -> Array:
         """How far each domain is ahead of its share, with what it brought, shape (k,)."""
-        return self._carried + np.array(self._n) - self._weights * self._total
+        result: Array = self._carried + np.array(self._n) - self._weights * self._total
+        return result
 
     def turn(self) -> int | None:
         """The due domain with the earliest deadline that was not yet asked; None after the last."""

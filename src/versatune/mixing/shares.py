@@ -113,7 +113,8 @@ def losses(name: str, values: npt.ArrayLike) -> Array:
 
 def normalised(values: Array) -> Array:
     """``values`` divided by their sum."""
-    return values / values.sum()
+    result: Array = values / values.sum()
+    return result
 
 
 def index(target: int, like: Array) -> None:

@@ -137,7 +137,8 @@ def load_model(
             model = merged(model, path)
             if (path / GENERATION_CONFIG).is_file():
                 model.generation_config = generation_config(path)
-    return model.eval()
+    result: PreTrainedModel = model.eval()
+    return result
 
 
 def generation_config(ref: CheckpointRef | Path) -> "GenerationConfig":

@@ -183,7 +183,8 @@ class TokenLoss:
         forward, columns = type(self.model).forward, input_ids.shape[1]
         if self.way == "whole":
             logits = forward(self.model, input_ids=input_ids, use_cache=False, **inputs).logits
-            return logits.flatten(0, 1)[positions]
+            result: Tensor = logits.flatten(0, 1)[positions]
+            return result
         if len(input_ids) == 1:
             # In their order and each once (see Targets): a GPU need not wait to count them.
             kept, inverse = positions, torch.arange(len(positions), device=positions.device)
@@ -192,7 +193,8 @@ class TokenLoss:
         logits = forward(
             self.model, input_ids=input_ids, use_cache=False, logits_to_keep=kept, **inputs
         ).logits
-        return logits[positions // columns, inverse]
+        result: Tensor = logits[positions // columns, inverse]
+        return result
 
     @torch.no_grad()
     def _find_way(self) -> Way:

@@ -39,7 +39,7 @@ def one_format(model: Any) -> Any:
     On CPUs with bfloat16 instructions bitsandbytes packs a layer anew, with rounded constants, the
     first time it is used in eval mode: measuring would change what is trained afterwards.
     """
-    from bitsandbytes.nn import Linear4bit
+    from bitsandbytes.nn.modules import Linear4bit
 
     for module in model.modules():
         if isinstance(module, Linear4bit):

@@ -25,7 +25,8 @@ def raw_shares(probabilities: Array) -> Array:
     """P_j = mean over texts of p_ij (Algorithm 1); (n, k) -> (k,). ValueError if n = 0."""
     if not len(probabilities):
         raise ValueError("no judged text")
-    return probabilities.mean(axis=0)
+    result: Array = probabilities.mean(axis=0)
+    return result
 
 
 def hard(probabilities: Array) -> Array:
@@ -80,7 +81,8 @@ def em_shares(
         updated = shares * ((weights / mixed) @ ratio)
         updated /= updated.sum()
         if np.abs(updated - shares).max() < tolerance:
-            return updated
+            result: Array = updated
+            return result
         shares = updated
     return shares
 

@@ -104,7 +104,8 @@ def _round_shares(
     parts = [part[ok[part]] for part in np.array_split(np.arange(len(ok)), rounds)]
     known = (labelled.probabilities, labelled.labels)
     found = [correct(judgement.probabilities[p], *known, correction) for p in parts if len(p)]
-    return np.round(found, 6).tolist()
+    result: list[list[float]] = np.round(found, 6).tolist()
+    return result
 
 
 class Check(NamedTuple):

@@ -38,7 +38,7 @@ from versatune.project.own_checks import (
 )
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.work.parallel import ParallelParams
+from versatune.work import ParallelParams
 
 Check = Callable[..., Iterator[Problem]]
 

@@ -125,7 +125,8 @@ def _shares(changes: Sequence[Change], weights: Mapping[str, float] | None) -> A
     given = np.array([weights.get(change.domain, math.nan) for change in changes])
     if not (np.isfinite(given).all() and given.sum() > 0):
         raise ValueError(f"weights {dict(weights)} for {[change.domain for change in changes]}")
-    return given / given.sum()
+    result: Array = given / given.sum()
+    return result
 
 
 def judge(

@@ -104,7 +104,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def draw_wave(
-    sampler: Sampler, seed: int, size: int, wave: int, bar: tqdm | None = None
+    sampler: Sampler, seed: int, size: int, wave: int, bar: "tqdm[Any] | None" = None
 ) -> list[Sample]:
     """The samples of one wave, drawn anew, in order; nothing is written."""
     drawn = []

@@ -249,7 +249,8 @@ class Decoder:
             out = self.model(
                 input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
             )
-            return out.logits[:, -1]
+            result: torch.Tensor = out.logits[:, -1]
+            return result
 
 
 def _plain_attention(model: PreTrainedModel) -> bool:

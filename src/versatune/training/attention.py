@@ -75,7 +75,7 @@ def segment_attention(
     return _each(query, key, value, lengths, dropout, scaling, sliding_window), None
 
 
-@torch.compiler.disable
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _apart(
     query: Tensor,
     key: Tensor,
@@ -107,7 +107,8 @@ def _each(
             None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
         )
         out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)
-        return out[None]
+        result: Tensor = out[None]
+        return result
     groups = query.shape[1] // key.shape[1]
     if groups > 1:
         key = key.repeat_interleave(groups, dim=1)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from versatune.artifacts import FolderRef
+from versatune.data.row_choice import ROW_CHOICE
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.training.job import ROW_CHOICE
 from versatune.work import Piece, not_needed
 
 

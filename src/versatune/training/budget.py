@@ -29,7 +29,8 @@ def learning_by_round(params: TrainParams) -> Array:
         optimizer.step()
         schedule.step()
         rates.append(schedule.get_last_lr()[0])
-    return np.array(rates).reshape(params.rounds, params.steps_per_round).sum(axis=1)
+    result: Array = np.array(rates).reshape(params.rounds, params.steps_per_round).sum(axis=1)
+    return result
 
 
 def scheduler_kwargs(params: TrainParams) -> dict[str, Any]:

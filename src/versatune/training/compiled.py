@@ -34,7 +34,8 @@ def compile_blocks(model: Any, backend: str = "inductor") -> int:
 
 def as_it_is() -> AbstractContextManager[Any]:
     """Compiled blocks run uncompiled meanwhile."""
-    return torch.compiler.set_stance("force_eager")
+    result: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return result
 
 
 def one_shape(params: TrainParams) -> tuple[int, int]:

@@ -65,7 +65,8 @@ def paired_stderr(before: Rows, after: Rows) -> Array | None:
     if not all(map(len, before)) or [len(b) for b in before] != [len(a) for a in after]:
         return None
     errors = [log_ratio(np.array(b), np.array(a))[1] for b, a in zip(before, after, strict=True)]
-    return np.nan_to_num(np.array(errors), nan=1.0)
+    result: Array | None = np.nan_to_num(np.array(errors), nan=1.0)
+    return result
 
 
 def _rows(measured: Mapping[str, HeldOut], domains: tuple[str, ...]) -> Rows:

@@ -12,9 +12,9 @@ import numpy as np
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.draws import DrawState
-from versatune.mixing.formulas import Array
 from versatune.mixing.law import Law
 from versatune.mixing.planner import Planner, RoundPlan, realised_shares
+from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row

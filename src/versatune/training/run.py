@@ -198,7 +198,8 @@ def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
     # Weights (FSDP writes them twice, to load and to go on with) and AdamW's two moments; one
     # checkpoint more than the limit while it is written, and the best one; then the model,
     # staged and final.
-    return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
+    result: int = (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
+    return result
 
 
 def _go_on(

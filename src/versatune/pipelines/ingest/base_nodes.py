@@ -1,6 +1,7 @@
 """Nodes that make what the rest starts from: the embedded sample and the base model."""
 
 from pathlib import Path
+from typing import Any
 
 from versatune.artifacts import FolderRef
 from versatune.demo.build import build, describe
@@ -15,11 +16,11 @@ def build_sample(params: SampleParams) -> Piece:
     return build(params)
 
 
-def describe_sample(sample_files: FolderRef) -> dict:
+def describe_sample(sample_files: FolderRef) -> dict[str, Any]:
     """What lies where in the sample, its known shares and its counts."""
     return describe(sample_files)
 
 
-def make_base_model(params: BaseModelParams, sample: dict) -> Piece | CheckpointRef:
+def make_base_model(params: BaseModelParams, sample: dict[str, Any]) -> Piece | CheckpointRef:
     """The base model: to be pretrained on the sample, or the one asked for."""
     return make_base(params, Path(sample["corpus"]))

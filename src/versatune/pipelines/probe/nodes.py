@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from pydantic import SecretStr
@@ -40,7 +41,7 @@ def train_judge(
     )
 
 
-def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) -> Piece:
+def draw_samples(base_model: dict[str, Any], params: ProbeParams, sampler_key: SecretStr) -> Piece:
     """Draw the samples of the rounds before the first look."""
     from versatune.probing import probe
     from versatune.samplers.make import make_sampler
@@ -52,7 +53,7 @@ def draw_samples(base_model: dict, params: ProbeParams, sampler_key: SecretStr) 
 
 
 def judge_samples(
-    base_model: dict,
+    base_model: dict[str, Any],
     samples: FolderRef,
     judge: FolderRef,
     params: ProbeParams,
@@ -62,6 +63,7 @@ def judge_samples(
 ) -> Piece:
     """Judge the samples, and draw more of them, round by round, until it is enough."""
     from versatune.probing import judges, probe
+    from versatune.probing.estimate import Estimate
     from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
@@ -69,7 +71,7 @@ def judge_samples(
     tracking.log_metrics({"probe/judge_accuracy": judge.facts["accuracy"]})
     names, key = judge.facts["domains"], judge_key.get_secret_value()
 
-    def on_round(number: int, found: probe.Estimate) -> None:
+    def on_round(number: int, found: Estimate) -> None:
         for name, share, half in zip(names, found.share, found.half_widths, strict=True):
             tracking.log_metrics(
                 {f"probe/share/{name}": share, f"probe/half_width/{name}": half}, step=number
@@ -124,7 +126,7 @@ def audit_samples(
 
 
 def estimate(
-    base_model: dict,
+    base_model: dict[str, Any],
     clean_data: FolderRef,
     judge: FolderRef,
     samples: FolderRef,

@@ -1,6 +1,7 @@
 """Nodes of the base model's own texts: which samples stand for rows, and how many do."""
 
 import logging
+from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
@@ -27,7 +28,7 @@ def collect_own_texts(
     return own_texts.own_texts(samples, judgements, names, domains.active, ingest, params.own_texts)
 
 
-def report_own_texts(own_texts: FolderRef) -> dict:
+def report_own_texts(own_texts: FolderRef) -> dict[str, Any]:
     """How many rows of each domain are the model's own, and why samples were left out."""
     from versatune.probing import own_texts as library
 

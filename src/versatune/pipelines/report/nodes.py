@@ -31,12 +31,13 @@ def tabulate_results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.D
 def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, go.Figure]:
     """Held-out loss and accuracy of each domain, before and after."""
     names = list(domains.active)
-    return _logged(
+    result: tuple[go.Figure, go.Figure] = _logged(
         loss_before_after=figures.before_after(tables.only_losses(results), names, "loss"),
         accuracy_before_after=figures.before_after(
             tables.only_accuracies(results), names, "accuracy"
         ),
     )
+    return result
 
 
 def draw_training(
@@ -47,11 +48,12 @@ def draw_training(
 ) -> tuple[go.Figure, go.Figure, go.Figure]:
     """Shares, held-out losses, learnable potential and forgetting over the rounds."""
     names = list(domains.active)
-    return _logged(
+    result: tuple[go.Figure, go.Figure, go.Figure] = _logged(
         shares=figures.shares(mixture_history, names, train.unit),
         held_out_losses=figures.held_out_losses(mixture_history, names, reference_losses),
         potential_and_forgetting=figures.potential_and_forgetting(mixture_history, names),
     )
+    return result
 
 
 def draw_outcome(
@@ -77,7 +79,7 @@ def draw_data(
 ) -> tuple[go.Figure, go.Figure]:
     """What ingest left out, and what the base model knows beside the data's own shares."""
     names = list(domains.active)
-    return _logged(
+    result: tuple[go.Figure, go.Figure] = _logged(
         rejects=figures.rejects(ingest_report, names),
         knowledge=figures.knowledge(
             knowledge_distribution,
@@ -86,6 +88,7 @@ def draw_data(
             known_shares=sample["shares"] if base_model.kind == "pretrain" else None,
         ),
     )
+    return result
 
 
 def write_report(

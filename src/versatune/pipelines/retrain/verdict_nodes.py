@@ -13,7 +13,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
 from versatune.pipelines.retrain.params import Domains, EvaluateParams, RetrainParams, TrainParams
 from versatune.retraining import challenger, champions, promotion
-from versatune.retraining.nights import Diary
+from versatune.retraining.nights import CHALLENGER, Diary
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def evaluate_models(
         )
         for name, model in (
             (challenger.CHAMPION, retrain_models["opponent"]),
-            (challenger.CHALLENGER, retrain_challenger),
+            (CHALLENGER, retrain_challenger),
         )
     ]
     rows, items = (pd.concat([f[i] for f in found], ignore_index=True) for i in (0, 1))
