@@ -54,6 +54,9 @@ RUNS = (
 )
 """Every run, a line a domain; ``share``: the mean over rounds."""
 
+DRAWS = 200
+"""Laws drawn for the interval of a forecast."""
+
 Runs = dict[tuple[str, str], dict[int, Row]]
 """By strategy and version, the runs by seed."""
 
@@ -180,7 +183,9 @@ def _expanded(
 
 
 def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
-    """The rows of forecast.csv: each domain of each run, by the code that is here now.
+    """The rows of forecast.csv: each domain of each static run and each of mixing_law.
+
+    By the code that is here now.
 
     On the steering rows that training measures, since the forecast is of these.
     """
@@ -192,13 +197,16 @@ def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
         if name not in laws:
             laws[name] = Known.of(name, out)
         known = laws[name]
-        if known is None or len(row["shares"]) != known.learning.size:
+        still = all(shares == row["shares"][0] for shares in row["shares"])
+        if known is None or not (still or row["strategy"] == "mixing_law"):
+            continue
+        if len(row["shares"]) != known.learning.size:  # ended before its last round
             continue
         key = json.dumps([name, row["shares"]])
         if key not in told:
             shares = zip(row["shares"], known.learning, strict=True)
             path = [(np.array(x), float(e)) for x, e in shares]
-            told[key] = simulated(known.law, known.loss, path, passes=known.passes)
+            told[key] = simulated(known.law, known.loss, path, draws=DRAWS, passes=known.passes)
         ends = told[key]
         low, high = np.quantile(ends, INTERVAL, axis=0)
         middle = np.median(ends, axis=0)
