@@ -296,14 +296,14 @@ def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
 
 
 def _since_base(row: Row, metric: str, few: bool) -> Cell:
-    span = "" if few else _scaledformats.span(row["value_low"], row["value_high"], metric)
+    span = "" if few else _scaled_span(row["value_low"], row["value_high"], metric)
     return Cell(row["value"], _scaled(row["value"], metric), span)
 
 
 def _difference(row: Row, metric: str, few: bool) -> Cell:
     if row["difference"] is None:
         return NOTHING
-    span = "" if few else _scaledformats.span(row["low"], row["high"], metric)
+    span = "" if few else _scaled_span(row["low"], row["high"], metric)
     verdict = "" if few else row["verdict"] or ""
     return Cell(row["difference"], _scaled(row["difference"], metric), span, verdict)
 
