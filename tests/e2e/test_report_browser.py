@@ -205,7 +205,7 @@ def test_the_page_of_a_real_run_shows_what_its_files_hold(
     assert done.returncode == 0, done.stderr[-4000:]
     data = finished / "data" / "test"
     seen = look((data / "08_reporting" / "report.html").read_text("utf-8"), tmp_path)
-    assert len(seen["charts"]) == 7 and all(n >= 1 for n in seen["svgs"])
+    assert len(seen["charts"]) == 9 and all(n >= 1 for n in seen["svgs"])
     assert seen["requests"] == [] and seen["overflow"] == 0
     history = pd.read_parquet(data / "07_model_output" / "mixture_history.parquet")
     for i, domain in enumerate(SIX):

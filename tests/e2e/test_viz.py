@@ -66,6 +66,17 @@ def test_stages_are_folded_into_boxes(graph: dict[str, Any], site: Path) -> None
     assert {"ingest", "retrain"} <= set(retrain["modular_pipelines"])
 
 
+@pytest.mark.parametrize("name", ["retrain", "compare"])
+def test_other_pipelines_have_layers_too(site: Path, name: str) -> None:
+    """kedro-viz shows none where data flows back into an earlier one."""
+    graph = json.loads((site / "api" / "pipelines" / name).read_text())
+    used = {node["layer"] for node in graph["nodes"] if node["type"] == "data"}
+    assert used <= set(graph["layers"]) and len(used) >= 4
+    # Of two layers that only give, the order is that of the alphabet.
+    made = [layer for layer in ORDER if layer in used - {"intermediate", "feature"}]
+    assert [layer for layer in graph["layers"] if layer in made] == made
+
+
 def test_secrets_do_not_open_the_graph(graph: dict[str, Any]) -> None:
     layers = {node["name"]: node["layer"] for node in graph["nodes"] if node["type"] == "data"}
     assert {layers[f"{name}_key"] for name in ("judge", "audit", "sampler")} == {"feature"}
@@ -85,7 +96,7 @@ def test_one_click_on_the_model_tells_what_made_it(graph: dict[str, Any], site: 
     assert shown["training"]["strategy"]["name"]
 
 
-def test_tables_and_figures_have_previews(site: Path) -> None:
+def test_tables_and_figures_have_previews(site: Path, graph: dict[str, Any]) -> None:
     previews: dict[str, str] = {}
     for path in (site / "api" / "nodes").iterdir():
         node = json.loads(path.read_text())
@@ -93,6 +104,8 @@ def test_tables_and_figures_have_previews(site: Path) -> None:
             previews[os.path.basename(node["filepath"])] = node["preview_type"]  # noqa: PTH119
     assert previews["evaluation.parquet"] == "TablePreview"
     assert previews["judged_samples.parquet"] == "TablePreview"
-    for name in ("knowledge_distribution.json", "forecast.json", "tokenized", "references"):
+    for name in ("knowledge_distribution.json", "initial_mixture.json", "tokenized", "references"):
         assert previews[name] == "JSONPreview"
+    forecast = next(n for n in graph["nodes"] if n["name"] == "forecast")
+    assert "gain" in json.loads((site / "api" / "nodes" / forecast["id"]).read_text())["preview"]
     assert {previews[f"{name}.json"] for name in FIGURES} == {"PlotlyPreview"}

@@ -126,6 +126,8 @@ def test_layers_agree_with_folders(project_root: Path) -> None:
     assert set(layers_unlike_folders(entries)) == {
         "base_model",  # with the models, but what all begins from
         *("retrain_news", "retrain_mixture"),  # in the folder of the retraining they belong to
+        *("retrain_runs", "retrain_knowledge"),  # what a retraining begins from
+        "evaluations",  # read by what trains and evaluates the models of a comparison
     }
     moved = {"forecast": {**entries["forecast"], "filepath": "data/04_feature/forecast.json"}}
     assert set(layers_unlike_folders(moved)) == {"forecast"}
