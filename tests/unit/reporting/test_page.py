@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from tests.helpers.example_run import SIX, artifacts
 from versatune.mixing.config import FosterParams, UniformParams
@@ -95,6 +96,12 @@ def test_plotly_is_embedded_once_in_its_small_build_with_its_licence() -> None:
     assert PAGE.count("Licensed under the MIT license") == 1
     assert len(PAGE.encode()) < 1_400_000
     assert "Permission is hereby granted" in PLOTLY.with_name("LICENSE").read_text("utf-8")
+
+
+def test_the_build_of_plotly_is_of_the_version_that_draws_the_previews() -> None:
+    whole = re.search(r"plotly\.js v([\d.]+)", get_plotlyjs()[:500])
+    small = re.search(r"minified\) v([\d.]+)", PLOTLY.read_text("utf-8")[:500])
+    assert whole and small and whole[1] == small[1]
 
 
 def test_every_colour_of_the_style_has_one_for_the_dark() -> None:
