@@ -84,6 +84,7 @@ def test_potential_and_forgetting_as_lines_or_for_many_domains_as_maps() -> None
     assert len(drawn) == wide.size
     assert all(drawn[key] == value for key, value in wide.stack().items())
     assert list(maps.layout.yaxis2.ticktext) == list(MANY) and cells.marker.cmin == 0
+    assert maps.layout.showlegend is False
     assert maps.layout.yaxis2.range[0] > maps.layout.yaxis2.range[1], "first domain on top"
 
 

@@ -202,7 +202,7 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     if many:
         fig.update_yaxes(showgrid=False)
         fig.update_xaxes(showgrid=False)
-        fig.update_layout(barmode="overlay", hovermode="closest")
+        fig.update_layout(barmode="overlay", hovermode="closest", showlegend=False)
     else:
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         if not history["forgetting_degree"].gt(0).any():
