@@ -4,7 +4,7 @@ from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
 from versatune.pipelines import ingest, train
-from versatune.pipelines.stages import STAGES
+from versatune.pipelines.stages import BOXES, STAGES
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -16,7 +16,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     pipelines = find_pipelines(raise_errors=True)
     for stage in (*STAGES, "retrain"):
         if stage in pipelines:
-            pipelines[stage] = folded(pipelines[stage], stage)
+            pipelines[stage] = boxed(pipelines[stage], stage)
     joined = {stage: pipelines[stage] for stage in STAGES if stage in pipelines}
     if {"plan", "train"} <= set(joined):
         joined["train"] = folded(train.create_pipeline(after_forecast=True), "train")
@@ -25,6 +25,16 @@ def register_pipelines() -> dict[str, Pipeline]:
         # Kedro may have looked for the asked pipeline alone: ingest is made here.
         pipelines["retrain"] += folded(ingest.create_pipeline(), "ingest").to_outputs("base_model")
     return pipelines
+
+
+def boxed(pipeline: Pipeline, stage: str) -> Pipeline:
+    """The stage in its box; the report in two, the page's beside that of all it shows."""
+    boxes = [box for box, of in BOXES.items() if of == stage]
+    if not boxes:
+        return folded(pipeline, stage)
+    page = pipeline.only_nodes_with_outputs(stage)
+    drawn, written = boxes
+    return folded(pipeline - page, drawn) + folded(page, written)
 
 
 def folded(pipeline: Pipeline, stage: str) -> Pipeline:

@@ -158,7 +158,7 @@ def test_a_run_prints_nothing_of_other_libraries(
 ) -> None:
     project = tmp_path / "project"
     shutil.copytree(finished, project, ignore=shutil.ignore_patterns("mlartifacts", "mlflow.db"))
-    for made in ("06_models/trained", "07_model_output/evaluations", "04_feature/references"):
+    for made in ("06_models/trained", "07_model_output/evaluations", "05_model_input/references"):
         shutil.rmtree(project / "data/test" / made)
     names = {
         "--pipeline": "train",

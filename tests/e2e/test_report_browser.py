@@ -1,6 +1,7 @@
 """The report in a real headless Chromium: it draws, says what the parquet says, reads anywhere."""
 
 import html
+import io
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from tests.helpers.support import Kedro
 from versatune.evaluation.comparison import summarise
 from versatune.reporting import comparison_page as comparison
 from versatune.reporting import figures, tables
+from versatune.reporting.colours import COLOURS, DARK
 from versatune.reporting.page import Setup
 from versatune.reporting.report import render
 from versatune.reporting.report_inputs import Artifacts
@@ -49,6 +51,11 @@ const result = {{
   shown: [...document.querySelectorAll("#samples tbody tr")].filter((r) => !r.hidden).length,
   requests: performance.getEntriesByType("resource").map((e) => e.name),
   title: document.title,
+  paper: getComputedStyle(document.body).backgroundColor,
+  lines: document.getElementById("plot-shares")?.data.map((t) => t.line?.color),
+  other: document.getElementById("theme").textContent,
+  heads: [...document.querySelectorAll(".hoverlayer .legendtitletext")].map((e) => e.textContent),
+  saved: window.saved ?? [],
 }};
 const note = document.createElement("pre");
 note.id = "probe-result";
@@ -198,7 +205,7 @@ def test_the_page_of_a_real_run_shows_what_its_files_hold(
     assert done.returncode == 0, done.stderr[-4000:]
     data = finished / "data" / "test"
     seen = look((data / "08_reporting" / "report.html").read_text("utf-8"), tmp_path)
-    assert len(seen["charts"]) == 7 and all(n >= 1 for n in seen["svgs"])
+    assert len(seen["charts"]) == 9 and all(n >= 1 for n in seen["svgs"])
     assert seen["requests"] == [] and seen["overflow"] == 0
     history = pd.read_parquet(data / "07_model_output" / "mixture_history.parquet")
     for i, domain in enumerate(SIX):
@@ -246,6 +253,61 @@ def test_tables_sort_and_texts_are_filtered(page: str, tmp_path: Path) -> None:
     values = [row[2] for row in seen["losses"]]
     assert values == sorted(values, reverse=True) and len(values) == 6
     assert 0 < seen["shown"] <= 20
+
+
+def test_the_page_and_its_charts_turn_dark_and_back(page: str, tmp_path: Path) -> None:
+    def seen_after(what: str, actions: str = "", page: str = page) -> dict[str, Any]:
+        (tmp_path / what).mkdir(exist_ok=True)
+        return look(page, tmp_path / what, actions=actions)
+
+    click = 'document.getElementById("theme").click();'
+    light, dark = seen_after("nothing"), seen_after("a click", click)
+    assert light["paper"] == "rgb(255, 255, 255)" and light["other"] == "Dark"
+    assert dark["paper"] == "rgb(20, 24, 31)" and dark["other"] == "Light"
+    asked = [line for line in light["lines"] if line]
+    assert asked == list(COLOURS[: len(SIX)])
+    assert [line for line in dark["lines"] if line] == [DARK[line] for line in asked]
+    assert dark["charts"] == light["charts"], "the numbers stay"
+    assert seen_after("a click")["lines"] == dark["lines"], "the choice is remembered"
+    assert seen_after("a click", click)["lines"] == light["lines"]
+    wish = "<script>window.matchMedia = () => ({matches: true, addEventListener() {}});</script>"
+    wished = page.replace("<script>", f"{wish}<script>", 1)
+    assert seen_after("the system's wish", page=wished)["lines"] == dark["lines"]
+
+
+def test_the_hover_says_which_round(page: str, tmp_path: Path) -> None:
+    hover = 'Plotly.Fx.hover(document.getElementById("plot-shares"), {xval: 5, yval: 0.1}, "xy");'
+    assert look(page, tmp_path, actions=hover)["heads"] == ["round 5"]
+
+
+def test_a_table_can_be_taken_along(page: str, stored: dict[str, Any], tmp_path: Path) -> None:
+    seen = look(
+        page,
+        tmp_path,
+        actions="""
+        window.saved = [];
+        const Real = Blob;
+        window.Blob = function (parts, type) {
+          window.saved.push(parts[0]);
+          return new Real(parts, type);
+        };
+        document.addEventListener("click", (event) => event.preventDefault());
+        for (const link of document.querySelectorAll("a.get")) {
+          window.saved.push(link.download);
+          link.click();
+        }
+        """,
+    )
+    names, texts = seen["saved"][::2], seen["saved"][1::2]
+    assert names[0] == "before-and-after.csv" and len(names) == len(set(names)) >= 4
+    found = pd.read_csv(io.StringIO(texts[0].removeprefix("\ufeff")))
+    expected = stored["forgetting"].query("metric == 'nats_per_token'")
+    assert found["domain"].tolist() == expected["domain"].tolist()
+    assert found["tuned"].tolist() == expected["tuned"].tolist()
+    assert found["verdict"].tolist() == expected["verdict"].tolist()
+    assert found.filter(like="interval").shape[1] == 2  # the change, and its interval
+    samples = pd.read_csv(io.StringIO(texts[names.index("texts-the-base-model-wrote.csv")]))
+    assert HOSTILE in samples["text"].iloc[0] and len(samples) > 60
 
 
 def test_it_prints_within_the_paper(page: str, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_every_contracted_file_is_there(finished: Path) -> None:
     for name in (
         "08_reporting/ingest_report.json",
         "04_feature/knowledge_distribution.json",
-        "04_feature/reference_losses.json",
+        "05_model_input/reference_losses.json",
         "05_model_input/initial_mixture.json",
         "05_model_input/forecast.json",
         "07_model_output/mixture_history.parquet",

@@ -11,11 +11,11 @@ import pytest
 
 from tests.helpers.support import environment
 from versatune.pipelines.report.pipeline import FIGURES
-from versatune.pipelines.stages import STAGES
+from versatune.pipelines.stages import BOXES, STAGES
 
 pytestmark = pytest.mark.slow
 
-ORDER = ["raw", "intermediate", "primary", "feature", "model_input", "models", "model_output",
+ORDER = ["intermediate", "primary", "feature", "model_input", "models", "model_output",
          "reporting"]  # fmt: skip
 
 
@@ -56,13 +56,47 @@ def test_every_pipeline_is_there_and_every_dataset_has_a_layer(graph: dict[str, 
 
 
 def test_stages_are_folded_into_boxes(graph: dict[str, Any], site: Path) -> None:
-    stages = set(STAGES)
-    assert stages <= set(graph["modular_pipelines"])
+    boxes = {*STAGES, *BOXES} - {"report"}
+    assert boxes <= set(graph["modular_pipelines"])
+    outside = {child["id"] for child in graph["modular_pipelines"]["__root__"]["children"]}
+    ids = {node["name"]: node["id"] for node in graph["nodes"] if node["type"] == "data"}
+    assert "report" not in graph["modular_pipelines"] and ids["report"] in outside
+    assert {ids[f"figure_{name}"] for name in FIGURES} <= outside, "seen when the graph opens"
     retrain = json.loads((site / "api" / "pipelines" / "retrain").read_text())
     assert {"ingest", "retrain"} <= set(retrain["modular_pipelines"])
 
 
-def test_tables_and_figures_have_previews(site: Path) -> None:
+@pytest.mark.parametrize("name", ["retrain", "compare"])
+def test_other_pipelines_have_layers_too(site: Path, name: str) -> None:
+    """kedro-viz shows none where data flows back into an earlier one."""
+    graph = json.loads((site / "api" / "pipelines" / name).read_text())
+    used = {node["layer"] for node in graph["nodes"] if node["type"] == "data"}
+    assert used <= set(graph["layers"]) and len(used) >= 4
+    # Of two layers that only give, the order is that of the alphabet.
+    made = [layer for layer in ORDER if layer in used - {"intermediate", "feature"}]
+    assert [layer for layer in graph["layers"] if layer in made] == made
+
+
+def test_secrets_do_not_open_the_graph(graph: dict[str, Any]) -> None:
+    layers = {node["name"]: node["layer"] for node in graph["nodes"] if node["type"] == "data"}
+    assert {layers[f"{name}_key"] for name in ("judge", "audit", "sampler")} == {"feature"}
+    first = graph["layers"][0]
+    assert {n for n, layer in layers.items() if layer == first} == {"sample_files", "sample",
+                                                                   "base_model"}  # fmt: skip
+
+
+def test_one_click_on_the_model_tells_what_made_it(graph: dict[str, Any], site: Path) -> None:
+    model = next(node["id"] for node in graph["nodes"] if node["name"] == "trained_model")
+    node = json.loads((site / "api" / "nodes" / model).read_text())
+    assert node["preview_type"] == "JSONPreview"
+    shown = json.loads(node["preview"])
+    law = shown["domains"]["law"]
+    assert set(law) == {"held-out loss", "share", "data"} and "rows" in law["data"]
+    assert shown["base model"].startswith("pretrained on the sample (")
+    assert shown["training"]["strategy"]["name"]
+
+
+def test_tables_and_figures_have_previews(site: Path, graph: dict[str, Any]) -> None:
     previews: dict[str, str] = {}
     for path in (site / "api" / "nodes").iterdir():
         node = json.loads(path.read_text())
@@ -70,5 +104,8 @@ def test_tables_and_figures_have_previews(site: Path) -> None:
             previews[os.path.basename(node["filepath"])] = node["preview_type"]  # noqa: PTH119
     assert previews["evaluation.parquet"] == "TablePreview"
     assert previews["judged_samples.parquet"] == "TablePreview"
-    assert previews["knowledge_distribution.json"] == "JSONPreview"
+    for name in ("knowledge_distribution.json", "initial_mixture.json", "tokenized", "references"):
+        assert previews[name] == "JSONPreview"
+    forecast = next(n for n in graph["nodes"] if n["name"] == "forecast")
+    assert "gain" in json.loads((site / "api" / "nodes" / forecast["id"]).read_text())["preview"]
     assert {previews[f"{name}.json"] for name in FIGURES} == {"PlotlyPreview"}

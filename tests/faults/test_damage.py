@@ -25,7 +25,7 @@ KEPT = (
     "04_feature/probe/judge/weights.safetensors",
     "04_feature/probe/samples/wave_00000.jsonl",
     "04_feature/probe/judgements/wave_00001.safetensors",
-    "04_feature/references/law/history.json",
+    "05_model_input/references/law/history.json",
     "06_models/base/model.safetensors",
     "06_models/trained/model.safetensors",
     "07_model_output/evaluations/*/law-law/items.parquet",
@@ -51,7 +51,7 @@ def test_whatever_is_damaged_is_named_and_made_again(
     assert len(files) >= len(KEPT)
     for number, file in enumerate(files):
         (flip if number % 2 else truncate)(file)
-    forged = project / DATA / "04_feature/references/code/manifest.json"
+    forged = project / DATA / "05_model_input/references/code/manifest.json"
     fact = '"steps": '
     assert fact in forged.read_text()
     forged.write_text(forged.read_text().replace(fact, f"{fact}1"))

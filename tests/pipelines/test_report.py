@@ -63,11 +63,11 @@ def test_the_page_that_is_being_written_keeps_no_earlier_page(tmp_path: Path) ->
     file = tmp_path / "timings.json"
     begin(file, "1", "kedro run")
     note(file, "1", "train.train_model", 9.0, kept=False)
-    note(file, "1", "report.write_report", 2.0, kept=False)
+    note(file, "1", "reporting.write_report", 2.0, kept=False)
     begin(file, "2", "kedro run --pipeline report")
     assert read_timings(file) == [
         {"name": "train.train_model", "seconds": 0.0, "kept": 9.0},
-        {"name": "report.write_report", "seconds": 0.0, "kept": 0.0},
+        {"name": "reporting.write_report", "seconds": 0.0, "kept": 0.0},
     ]
 
 

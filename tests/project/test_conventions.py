@@ -109,6 +109,30 @@ def test_every_dataset_is_in_the_catalog_with_a_layer(
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name
 
 
+def layers_unlike_folders(entries: dict[str, Any]) -> dict[str, str]:
+    """Entries whose layer in kedro-viz is not that of the numbered folder of their file."""
+    return {
+        name: f"{folder[1]}, shown as {layer}"
+        for name, entry in entries.items()
+        if "filepath" in entry
+        and (folder := re.search(r"/\d\d_(\w+?)/", str(entry["filepath"]) + "/"))
+        and folder[1] != (layer := entry["metadata"]["kedro-viz"]["layer"])
+    }
+
+
+def test_layers_agree_with_folders(project_root: Path) -> None:
+    entries = config(project_root, "base")["catalog"]
+    entries = {name: entry for name, entry in entries.items() if not name.startswith("_")}
+    assert set(layers_unlike_folders(entries)) == {
+        "base_model",  # with the models, but what all begins from
+        *("retrain_news", "retrain_mixture"),  # in the folder of the retraining they belong to
+        *("retrain_runs", "retrain_knowledge"),  # what a retraining begins from
+        "evaluations",  # read by what trains and evaluates the models of a comparison
+    }
+    moved = {"forecast": {**entries["forecast"], "filepath": "data/04_feature/forecast.json"}}
+    assert set(layers_unlike_folders(moved)) == {"forecast"}
+
+
 def test_modules_stay_small(project_root: Path) -> None:
     long = [
         (str(path.relative_to(project_root)), lines)

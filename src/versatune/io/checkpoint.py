@@ -1,9 +1,11 @@
 """The base model as a catalog entry: what is to be pretrained goes in, a checkpoint comes out."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
 
 from versatune.artifacts import read_json, write_json
 from versatune.errors import VersatuneError
@@ -25,6 +27,10 @@ class CheckpointDataset(AbstractDataset[Piece | CheckpointRef, dict[str, Any]]):
             return CheckpointRef.model_validate(read_json(self._filepath)).model_dump(mode="json")
         except (VersatuneError, ValueError) as error:
             raise DatasetError(f"{self._filepath} is damaged; run `ingest` again.") from error
+
+    def preview(self) -> JSONPreview:
+        """For kedro-viz: the reference."""
+        return JSONPreview(json.dumps(read_json(self._filepath)))
 
     def save(self, data: Piece | CheckpointRef) -> None:
         if isinstance(data, Piece):

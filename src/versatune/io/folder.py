@@ -1,13 +1,24 @@
 """Folders (checkpoint, tokenised sets, judge) as catalog entries: what is to be made goes in, a
 reference to what was made comes out. The catalog alone says where."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import JSONPreview
 
-from versatune.artifacts import FolderRef, is_intact, read_json, with_checksum, write_json
+from versatune.artifacts import (
+    INPUTS,
+    MANIFEST,
+    FolderRef,
+    is_intact,
+    read_json,
+    read_manifest,
+    with_checksum,
+    write_json,
+)
 from versatune.errors import VersatuneError
 from versatune.work import (
     UNCHANGED,
@@ -39,6 +50,12 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
+def _about(folder: Path) -> dict[str, Any]:
+    manifest, inputs = read_manifest(folder), folder / INPUTS
+    made_from = {"made from": read_json(inputs)} if inputs.is_file() else {}
+    return {**manifest["facts"], **made_from, "fingerprint": manifest["fingerprint"]}
+
+
 class _Place(AbstractDataset[Any, Any]):
     """A folder of the catalog."""
 
@@ -60,6 +77,10 @@ class FolderDataset(_Place):
             return FolderRef.load(self.filepath)
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
+
+    def preview(self) -> JSONPreview:
+        """For kedro-viz: what was noted when the folder was made, and what it was made from."""
+        return JSONPreview(json.dumps(_about(self.filepath), ensure_ascii=False))
 
     def save(self, data: Piece | Unchanged) -> None:
         make_folder(not_needed("leave") if data is UNCHANGED else data, self.filepath)
@@ -93,6 +114,13 @@ class FoldersDataset(_Place):
             }
         except VersatuneError as error:
             raise DatasetError(str(error)) from error
+
+    def preview(self) -> JSONPreview:
+        """For kedro-viz: what was noted when each piece was made."""
+        pieces = read_json(self.filepath / INDEX)["pieces"]
+        folders = [self.filepath / name for name in pieces]
+        about = {f.name: read_manifest(f)["facts"] for f in folders if (f / MANIFEST).is_file()}
+        return JSONPreview(json.dumps(about, ensure_ascii=False))
 
     def save(self, data: Mapping[str, Piece] | Pieces | Unchanged) -> None:
         if data is UNCHANGED:

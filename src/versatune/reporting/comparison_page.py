@@ -289,14 +289,10 @@ def _level(row: Row, metric: str) -> Cell:
 def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
     return Cell(
         row["value"],
-        _hundredfold(row["value"], digits),
-        "" if few else _span(row["low"], row["high"], digits, 100),
+        formats.hundredfold(row["value"], digits),
+        "" if few else formats.span(row["low"], row["high"], digits, 100),
         "" if few else row["verdict"] or "",
     )
-
-
-def _hundredfold(value: float | None, digits: int) -> str:
-    return formats.number(None if value is None else 100 * value, digits, signed=True)
 
 
 def _since_base(row: Row, metric: str, few: bool) -> Cell:
@@ -315,7 +311,7 @@ def _difference(row: Row, metric: str, few: bool) -> Cell:
 def _spared(row: Row, few: bool) -> Cell:
     if row["value"] is None:
         return NOTHING
-    span = "" if few else _span(row["value_low"], row["value_high"], 0, 100)
+    span = "" if few else formats.span(row["value_low"], row["value_high"], 0, 100)
     return Cell(row["value"], formats.percent(row["value"], 0), span)
 
 
@@ -326,15 +322,7 @@ def _scaled(value: float, metric: str) -> str:
 
 def _scaled_span(low: float | None, high: float | None, metric: str) -> str:
     scale, digits = _SCALES[metric]
-    return _span(low, high, digits, scale)
-
-
-def _span(low: float | None, high: float | None, digits: int, scale: float) -> str:
-    """An interval, or nothing where it is not known."""
-    if low is None or high is None or not (formats.finite(low) and formats.finite(high)):
-        return ""
-    ends = (formats.number(scale * end, digits, signed=True) for end in (low, high))
-    return " to ".join(ends)
+    return formats.span(low, high, digits, scale)
 
 
 _SCALES = {LOSS: (1.0, 3), against.ACCURACY: (100.0, 1)}

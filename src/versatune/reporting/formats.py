@@ -30,6 +30,18 @@ def interval(low: Any, high: Any) -> str:
     return f"{points(low)} to {points(high)}"
 
 
+def hundredfold(value: float | None, digits: int) -> str:
+    """A part as per cent with its sign, without the unit."""
+    return number(None if value is None else 100 * value, digits, signed=True)
+
+
+def span(low: float | None, high: float | None, digits: int, scale: float) -> str:
+    """An interval of ``scale`` times its ends, or nothing where it is not known."""
+    if low is None or high is None or not (finite(low) and finite(high)):
+        return ""
+    return " to ".join(number(scale * end, digits, signed=True) for end in (low, high))
+
+
 def thousands(value: Any) -> str:
     """A count with thin spaces between the thousands."""
     return "–" if not finite(value) else f"{int(value):,}".replace(",", "\u202f")

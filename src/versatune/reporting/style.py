@@ -7,19 +7,11 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-COLOURS = (
-    *("#1863C8", "#9C2C06", "#24B16E", "#AA5F93", "#D28D00", "#372430", "#3B9FE0", "#5F276A"),
-    *("#88884A", "#E0707A", "#0F5132", "#7A6FF0"),
-)
-"""The first eight (as many as share a chart) were searched for: at least 24 apart in CIE Lab for
-normal, protanopic and deuteranopic eyes, and at least 2.7 : 1 against white."""
+from versatune.reporting.colours import COLOURS, INK, MUTED, PAPER, RULE, as_text
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 """Past twelve domains the colours come again with another dash."""
 
-INK = "#1f2933"
-MUTED = "#667085"
-RULE = "#e4e7ec"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 PAGE_WIDTH = 1000
@@ -38,6 +30,11 @@ class DomainStyle:
 
     colour: str
     dash: str
+
+    @property
+    def text(self) -> str:
+        """The colour for its name: as ``colour``, dark enough to be read."""
+        return as_text(self.colour)
 
 
 def domain_styles(domains: Iterable[str]) -> dict[str, DomainStyle]:
@@ -76,11 +73,11 @@ def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) ->
     template = go.layout.Template(
         layout={
             "font": {"family": FONT, "size": 13, "color": INK},
-            "paper_bgcolor": "#ffffff",
-            "plot_bgcolor": "#ffffff",
+            "paper_bgcolor": PAPER,
+            "plot_bgcolor": PAPER,
             "xaxis": axis,
             "yaxis": axis,
-            "hoverlabel": {"bgcolor": "#ffffff", "bordercolor": RULE, "font": {"color": INK}},
+            "hoverlabel": {"bgcolor": PAPER, "bordercolor": RULE, "font": {"color": INK}},
             "title": {"x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 16}},
             "margin": {"l": 56, "r": 16, "t": 56, "b": AXIS_HEIGHT},
         }
@@ -109,6 +106,12 @@ def legend_below(fig: go.Figure) -> None:
         margin_b=LEGEND_HEIGHT + AXIS_HEIGHT,
     )
     set_meta(fig, legend=True)
+
+
+def hover_by_round(fig: go.Figure) -> None:
+    """One box for all that stands at a round, headed by its number."""
+    fig.update_layout(hovermode="x unified")
+    fig.update_xaxes(unifiedhovertitle_text="round %{x}")
 
 
 def set_meta(fig: go.Figure, **values: Any) -> None:

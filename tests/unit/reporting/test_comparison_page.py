@@ -148,7 +148,8 @@ def test_the_top_says_who_differs_and_names_the_rest() -> None:
         "By accuracy no strategy can be told from uniform.",
         "Domains of 6 that fell more than the tolerance (0 %), mean over seeds",
     ]
-    assert said.details[1].endswith(": expand.") and said.mood == "bad"
+    assert said.details[1].endswith(": expand (not worse by more than 0.00 %).")
+    assert said.mood == "bad"
 
 
 def test_the_verdict_and_the_ranking_are_on_the_declared_objective() -> None:

@@ -77,8 +77,43 @@ def test_potential_and_forgetting_as_lines_or_for_many_domains_as_maps() -> None
     wide = made[made["round"] > 0].pivot(
         index="domain", columns="round", values="forgetting_degree"
     )
-    assert [trace.type for trace in maps.data] == ["heatmap", "heatmap"]
-    np.testing.assert_array_equal(np.array(maps.data[1].z, float), wide.to_numpy(float))
+    assert [trace.type for trace in maps.data] == ["bar", "bar"]
+    cells = maps.data[1]
+    place = [round(base + 0.46) for base in cells.base]
+    drawn = {(MANY[i], x): v for i, x, v in zip(place, cells.x, cells.marker.color, strict=True)}
+    assert len(drawn) == wide.size
+    assert all(drawn[key] == value for key, value in wide.stack().items())
+    assert list(maps.layout.yaxis2.ticktext) == list(MANY) and cells.marker.cmin == 0
+    assert maps.layout.showlegend is False
+    assert maps.layout.yaxis2.range[0] > maps.layout.yaxis2.range[1], "first domain on top"
+
+
+def test_hover_names_the_round() -> None:
+    history = RUN["mixture_history"]
+    for fig in (
+        figures.shares(history, SIX),
+        figures.held_out_losses(history, SIX),
+        figures.potential_and_forgetting(history, SIX),
+        figures.shares_by_strategy(compared()["comparison_history"], SIX),
+    ):
+        axes = [axis for axis in fig.select_xaxes() if axis.domain or axis.title.text]
+        assert axes and all(axis.unifiedhovertitle.text == "round %{x}" for axis in axes)
+
+
+def test_every_trace_is_of_a_kind_that_the_build_of_the_page_draws() -> None:
+    made = artifacts(MANY)
+    found = tables.results(made["evaluation"], made["forgetting"])
+    for fig in (
+        figures.before_after(tables.only_losses(found), MANY),
+        figures.shares(made["mixture_history"], MANY),
+        figures.held_out_losses(made["mixture_history"], MANY, made["reference_losses"]),
+        figures.potential_and_forgetting(made["mixture_history"], MANY),
+        figures.knowledge(made["knowledge_distribution"], MANY),
+        figures.rejects(made["ingest_report"], MANY),
+        figures.forecast(made["forecast"], MANY),
+        figures.differences(compared(MANY)["comparison"], MANY, "uniform"),
+    ):
+        assert {trace.type for trace in fig.data} <= {"scatter", "bar"}
 
 
 @pytest.mark.parametrize("kind", ["loss", "accuracy"])

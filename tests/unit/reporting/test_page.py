@@ -8,10 +8,13 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from tests.helpers.example_run import SIX, artifacts
 from versatune.mixing.config import FosterParams, UniformParams
 from versatune.reporting import figures, formats, tables
+from versatune.reporting.colours import COLOURS, DARK, DARK_COLOURS, TEXT_CONTRAST, contrast
+from versatune.reporting.page import PLOTLY, TEMPLATES
 from versatune.reporting.report import render, sample_rows
 from versatune.reporting.report_inputs import Artifacts
 
@@ -88,9 +91,76 @@ def test_nothing_is_loaded_from_anywhere() -> None:
     assert policy is not None and policy.startswith("default-src 'none'; script-src 'sha256-")
 
 
-def test_plotly_is_embedded_once() -> None:
-    assert PAGE.count("plotly.js v") == 1
-    assert len(PAGE) < 6_000_000
+def test_plotly_is_embedded_once_in_its_small_build_with_its_licence() -> None:
+    assert PAGE.count("plotly.js (basic - minified) v") == 1
+    assert PAGE.count("Licensed under the MIT license") == 1
+    assert len(PAGE.encode()) < 1_400_000
+    assert "Permission is hereby granted" in PLOTLY.with_name("LICENSE").read_text("utf-8")
+
+
+def test_the_build_of_plotly_is_of_the_version_that_draws_the_previews() -> None:
+    whole = re.search(r"plotly\.js v([\d.]+)", get_plotlyjs()[:500])
+    small = re.search(r"minified\) v([\d.]+)", PLOTLY.read_text("utf-8")[:500])
+    assert whole and small and whole[1] == small[1]
+
+
+def test_every_colour_of_the_style_has_one_for_the_dark() -> None:
+    css = re.search(r"<style>(.*?)</style>", PAGE, re.DOTALL)
+    assert css is not None and "color-scheme: light dark" in css[1]
+    bare = re.sub(r"light-dark\([^)]*\)|outline: [^;]*;", "", css[1])
+    assert not re.findall(r"#[0-9a-f]{3,8}\b", bare), "a colour that does not change"
+    body = next(a for t, a in OUTLINE.tags if t == "body")
+    assert json.loads(body["data-dark"] or "") == DARK
+    dots = [a["style"] for t, a in OUTLINE.tags if t == "i" and "light-dark" in (a["style"] or "")]
+    assert f"background:light-dark({COLOURS[0]},{DARK_COLOURS[0]})" in dots
+    assert [a for t, a in OUTLINE.tags if t == "button" and a.get("id") == "theme"]
+
+
+def contrasts(theme: int) -> dict[str, float]:
+    """Of text on its ground, as the style says: rules that set both, and text on the page."""
+    css = (TEMPLATES / "report.css").read_text("utf-8")
+    pair = re.compile(r"light-dark\((#[0-9a-f]{3,6}), (#[0-9a-f]{3,6})\)")
+
+    def full(short: str) -> str:
+        return short if len(short) == 7 else "#" + "".join(2 * c for c in short[1:])
+
+    names = {
+        name: full(found[theme + 1])
+        for name, value in re.findall(r"--(\w+): (light-dark\([^)]*\))", css)
+        if (found := pair.fullmatch(value))
+    }
+    seen = {
+        name: contrast(names[name], names[ground])
+        for name in ("ink", "muted", "good", "bad", "mixed")
+        for ground in ("paper", "soft")
+    }
+    for rule in re.findall(r"(?m)^\.?[\w.]+ \{[^}]*\}", css):
+        ground, text = (
+            re.search(rf"[; {{]{key}: (light-dark\([^)]*\))", rule)
+            for key in ("background", "color")
+        )
+        if ground:
+            colours = [pair.fullmatch(m[1]) if m else None for m in (ground, text)]
+            back = full(colours[0][theme + 1]) if colours[0] else ""
+            front = full(colours[1][theme + 1]) if colours[1] else names["ink"]
+            seen[rule.split(" {")[0]] = contrast(front, back)
+    return seen
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_text_has_the_contrast_of_level_aa_in_both_themes(theme: int) -> None:
+    found = contrasts(theme)
+    assert {"muted", ".warning", ".chip", ".chip.better", ".chip.worse"} <= set(found)
+    assert min(found.values()) >= TEXT_CONTRAST, found
+
+
+def test_sections_without_content_are_not_there() -> None:
+    assert 'href="#forecast"' not in PAGE and 'id="forecast"' not in PAGE
+    assert 'href="#probe"' in PAGE and 'id="probe"' in PAGE
+    bare = render(Artifacts(domains=SIX))
+    assert "#probe" not in bare.partition("<main>")[0] and 'id="probe"' not in bare
+    with_forecast = page_of(forecast=RUN["forecast"])
+    assert 'href="#forecast"' in with_forecast and 'id="forecast"' in with_forecast
 
 
 def test_a_reader_sees_the_verdict_first() -> None:

@@ -7,9 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from versatune.reporting.colours import (
+    COLOURS,
+    DARK,
+    DARK_COLOURS,
+    DARK_PAPER,
+    INK,
+    MUTED,
+    PAPER,
+    TEXT_CONTRAST,
+    as_text,
+    contrast,
+)
 from versatune.reporting.figures.rounds import MANY
 from versatune.reporting.style import (
-    COLOURS,
     domain_styles,
     figure,
     label,
@@ -51,15 +62,31 @@ def lab(rgb: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_colours_that_share_a_chart_differ_for_every_eye(vision: str) -> None:
-    seen = [lab(VISION[vision] @ linear(colour)) for colour in COLOURS[:MANY]]
+@pytest.mark.parametrize("palette", [COLOURS, DARK_COLOURS])
+def test_colours_that_share_a_chart_differ_for_every_eye(
+    vision: str, palette: tuple[str, ...]
+) -> None:
+    seen = [lab(VISION[vision] @ linear(colour)) for colour in palette[:MANY]]
     for one, other in itertools.combinations(seen, 2):
         assert np.linalg.norm(one - other) > 24
 
 
-def test_colours_that_share_a_chart_stand_out_from_white() -> None:
-    for colour in COLOURS[:MANY]:
-        assert 1.05 / (XYZ[1] @ linear(colour) + 0.05) > 2.7, colour
+def test_contrast_is_that_of_wcag() -> None:
+    assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
+    assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.005)  # the known near miss
+    assert contrast("#FF0000", "#FFFFFF") == pytest.approx(4.00, abs=0.005)
+
+
+def test_charts_have_the_contrast_of_level_aa_in_both_themes() -> None:
+    for colour in COLOURS:
+        assert contrast(colour, PAPER) >= 3, colour
+        assert contrast(as_text(colour), PAPER) >= TEXT_CONTRAST, colour
+        assert contrast(DARK[colour], DARK_PAPER) >= TEXT_CONTRAST, colour
+        assert DARK[as_text(colour)] == DARK[colour]
+    for text in (INK, MUTED):
+        assert contrast(text, PAPER) >= TEXT_CONTRAST
+        assert contrast(DARK[text], DARK_PAPER) >= TEXT_CONTRAST
+    assert as_text(INK) == INK and as_text("#3397DB") != "#3397DB"
 
 
 def test_styles_follow_the_order_alone_and_stay_apart_for_dozens() -> None:

@@ -12,7 +12,7 @@ from versatune.data.config import Domains
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
-from versatune.pipelines.stages import STAGES
+from versatune.pipelines.stages import STAGES, stage_of
 from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting import forecast as ahead
 from versatune.reporting.report import render
@@ -156,15 +156,11 @@ def read_timings(path: Path) -> list[dict[str, Any]]:
     nothing: what stands there for a step that is still at work is of an earlier page.
     """
     known = [
-        {**step, "kept": 0.0} if _stage(step) == "report" else step
+        {**step, "kept": 0.0} if stage_of(step["name"]) == "report" else step
         for step in timings.read(path)[1]
-        if _stage(step) in STAGES
+        if stage_of(step["name"]) in STAGES
     ]
-    return sorted(known, key=lambda step: STAGES.index(_stage(step)))
-
-
-def _stage(step: dict[str, Any]) -> str:
-    return str(step["name"]).partition(".")[0]
+    return sorted(known, key=lambda step: STAGES.index(stage_of(step["name"])))
 
 
 def _logged(**drawn: go.Figure) -> Any:

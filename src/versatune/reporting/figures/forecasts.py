@@ -41,7 +41,7 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
     )
     styles = domain_styles(domains)
     ticks = [label(named(name), 24) for name in strategies]
-    colours = [INK, *(styles[d].colour for d in panels)]
+    colours = [INK, *(styles[d].text for d in panels)]
     for name, entry in strategies.items():
         gains = [100 * entry[key] for key in ("gain", "gain_low", "gain_high")]
         full = name == made["strategy"]
@@ -100,7 +100,7 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
 
     ``table`` of :func:`versatune.reporting.forecast.outcome`.
     """
-    title = "Forecast and outcome"
+    title = "Change of held-out loss, forecast and came"
     if table.empty:
         return empty(title, "There is no forecast to set against what came.")
     styles = domain_styles(domains)

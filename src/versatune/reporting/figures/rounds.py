@@ -7,14 +7,14 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.reporting import tables
+from versatune.reporting.colours import COLOURS, INK, MUTED, PAPER, RULE
 from versatune.reporting.style import (
     GAP_X,
-    INK,
-    MUTED,
     DomainStyle,
     axes_of,
     domain_styles,
     figure,
+    hover_by_round,
     label,
     lay_out_grid,
     legend_below,
@@ -179,7 +179,7 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     styles = domain_styles(domains)
     for i, (column, title) in enumerate(columns.items()):
         if len(domains) > MANY:
-            _heatmap(fig, history, domains, column, title, axes_of(i), first=i == 0)
+            _cells(fig, history, domains, column, title, axes_of(i))
             continue
         for domain in domains:
             rows = _of(history, domain)
@@ -200,8 +200,9 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     lay_out_grid(fig, list(columns.values()), row_height=height, min_width=290, gap=gap)
     _round_axis(fig, history)
     if many:
-        fig.update_yaxes(autorange="reversed", showgrid=False)
+        fig.update_yaxes(showgrid=False)
         fig.update_xaxes(showgrid=False)
+        fig.update_layout(barmode="overlay", hovermode="closest", showlegend=False)
     else:
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         if not history["forgetting_degree"].gt(0).any():
@@ -219,7 +220,7 @@ def _round_axis(fig: go.Figure, history: pd.DataFrame, ticks: int = 12) -> None:
     last = int(history["round"].max()) if len(history) else 1
     step = max(1, -(-last // ticks))
     fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=step)
-    fig.update_layout(hovermode="x unified")
+    hover_by_round(fig)
 
 
 def _panels(
@@ -230,7 +231,7 @@ def _panels(
     row_height: int,
     min_width: int,
 ) -> None:
-    titles = [f'<span style="color:{styles[d].colour}">{label(d, 24)}</span>' for d in domains]
+    titles = [f'<span style="color:{styles[d].text}">{label(d, 24)}</span>' for d in domains]
     lay_out_grid(fig, titles, row_height=row_height, min_width=min_width)
     _round_axis(fig, history, ticks=5)
     fig.update_yaxes(nticks=5)
@@ -256,7 +257,7 @@ def _end_labels(
     for domain, y in zip(ends, spread(list(ends.values()), gap), strict=True):
         fig.add_annotation(
             text=f"<b>{label(domain, 14)}</b>",
-            font={"color": styles[domain].colour, "size": 13},
+            font={"color": styles[domain].text, "size": 13},
             xref="paper",
             x=1,
             y=y,
@@ -269,25 +270,50 @@ def _end_labels(
     fig.update_layout(margin_r=width)
 
 
-def _heatmap(
+def _cells(
     fig: go.Figure,
     history: pd.DataFrame,
     domains: Sequence[str],
     column: str,
     title: str,
     axes: dict[str, str],
-    first: bool,
 ) -> None:
-    rounds = sorted(history["round"].unique())
-    wide = history.pivot_table(index="domain", columns="round", values=column, dropna=False)
-    wide = wide.reindex(index=list(domains), columns=rounds)
-    fig.add_heatmap(
+    """A row a domain and a cell a round, the darker the more.
+
+    Drawn as bars of one height, since the page's build of Plotly has no heat maps.
+    """
+    place = {domain: i for i, domain in enumerate(domains)}
+    rows = history[history["domain"].isin(place)].dropna(subset=column)
+    lines = rows["domain"].map(place)
+    fig.add_bar(
         name=title,
-        x=[int(r) for r in rounds],
-        y=[label(d, 20) for d in domains],
-        z=[numbers(row) for row in wide.to_numpy()],
-        colorscale="Blues" if first else "Reds",
-        showscale=False,
-        hovertemplate="%{y}, round %{x}: %{z:.1%}<extra></extra>",
+        x=rows["round"].tolist(),
+        y=[0.92] * len(rows),
+        base=[line - 0.46 for line in lines],
+        width=0.96,
+        marker={
+            "color": numbers(rows[column]),
+            "colorscale": [[0, PAPER], [1, COLOURS[0] if column in _BLUE else COLOURS[1]]],
+            "cmin": 0,
+            "line": {"width": 1, "color": RULE},
+        },
+        customdata=[
+            [label(name), value] for name, value in zip(rows["domain"], rows[column], strict=True)
+        ],
+        hovertemplate="%{customdata[0]}, round %{x}: %{customdata[1]:.1%}<extra></extra>",
         **axes,
     )
+    names = [label(d, 20) for d in domains]
+    fig.update_layout(
+        {
+            axes["yaxis"].replace("y", "yaxis"): {
+                "tickmode": "array",
+                "tickvals": list(range(len(names))),
+                "ticktext": names,
+                "range": [len(names) - 0.5, -0.5],
+            }
+        }
+    )
+
+
+_BLUE = ("learnable_potential",)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
 from versatune.evaluation.results import LOSS
+from versatune.reporting.colours import as_text
 from versatune.reporting.style import (
     INK,
     MUTED,
@@ -16,6 +17,7 @@ from versatune.reporting.style import (
     domain_styles,
     empty,
     figure,
+    hover_by_round,
     interval,
     label,
     lay_out_grid,
@@ -74,7 +76,7 @@ def differences(
     titles = {d: "mean of the domains" if d == against.ALL else label(d, 24) for d in panels}
     lay_out_grid(
         fig,
-        [f'<span style="color:{colours[d]}">{titles[d]}</span>' for d in panels],
+        [f'<span style="color:{as_text(colours[d])}">{titles[d]}</span>' for d in panels],
         row_height=max(60, 30 * len(names)),
         min_width=200,
         gap=40 + 7 * max(len(tick) for tick in ticks),
@@ -131,7 +133,6 @@ def _strategy(
         customdata=list(values),
         mode="markers",
         marker={"color": colour, "symbol": "circle-open", "size": 6},
-        opacity=0.6,
         hovertemplate=f"{name}, seed %{{customdata}}: %{{x:+.3f}}<extra></extra>",
         **axes,
     )
@@ -182,6 +183,6 @@ def shares_by_strategy(history: pd.DataFrame, domains: Sequence[str]) -> go.Figu
     fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=max(1, -(-last // 6)))
     top = 1.08 * float(means.max())
     fig.update_yaxes(tickformat=".1~%", range=[0, top], nticks=5)
-    fig.update_layout(hovermode="x unified")
+    hover_by_round(fig)
     legend_below(fig)
     return fig

@@ -1,17 +1,19 @@
 "use strict";
 (() => {
-  const PRINT_WIDTH = 680;
+  const PRINT_WIDTH = 900; /* shown at three quarters by report.css */
   const CONFIG = { displaylogo: false, responsive: false, displayModeBar: false };
 
   /* The panels of a grid, laid out again for the width there is: as many columns as fit. */
-  const grid = (layout, width) => {
+  const grid = (layout, width, onPaper) => {
     const g = layout.meta && layout.meta.grid;
     if (!g) return { width };
     const inner = width - layout.margin.l - layout.margin.r;
-    const columns = Math.max(1, Math.min(g.panels, Math.floor((inner + g.gap_x) / (g.min_width + g.gap_x))));
+    const least = onPaper ? 0.75 * g.min_width : g.min_width;
+    const columns = Math.max(1, Math.min(g.panels, Math.floor((inner + g.gap_x) / (least + g.gap_x))));
     const rows = Math.ceil(g.panels / columns);
-    const tall = rows * g.row_height + (rows - 1) * g.gap_y;
-    const gapX = g.gap_x / inner, gapY = g.gap_y / tall;
+    const between = onPaper ? 0.75 * g.gap_y : g.gap_y;
+    const tall = rows * g.row_height + (rows - 1) * between;
+    const gapX = g.gap_x / inner, gapY = between / tall;
     const w = (1 - (columns - 1) * gapX) / columns, h = (1 - (rows - 1) * gapY) / rows;
     const change = { width, height: tall + layout.margin.t + layout.margin.b };
     for (let i = 0; i < g.panels; i++) {
@@ -23,31 +25,59 @@
     return change;
   };
 
+  /* Dark or light: what the reader chose here, else what the system asks for. Paper is light. */
+  const root = document.documentElement;
+  const dark = JSON.parse(document.body.dataset.dark);
+  const system = matchMedia("(prefers-color-scheme: dark)");
+  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
+
   const plots = [...document.querySelectorAll(".plot")];
-  for (const plot of plots) {
-    const figure = JSON.parse(document.getElementById(plot.dataset.figure).textContent);
-    plot.margin = figure.layout.margin;
-    Plotly.newPlot(plot, figure.data, { ...figure.layout, width: plot.clientWidth }, CONFIG);
-  }
-  const fit = (width) => {
+  const draw = (width, inDark) => {
     for (const plot of plots) {
       const target = width || plot.clientWidth;
-      if (plot.drawnAt === target) continue;
-      plot.drawnAt = target;
-      Plotly.relayout(plot, grid(plot.layout, target));
+      if (plot.drawnAt === target && plot.drawnDark === inDark) continue;
+      if (plot.drawnDark !== inDark) {
+        const text = document.getElementById(plot.dataset.figure).textContent;
+        const figure = JSON.parse(
+          inDark ? text.replace(/#[0-9a-f]{6}/gi, (colour) => dark[colour.toUpperCase()] ?? colour) : text);
+        Plotly.react(plot, figure.data, { ...figure.layout, width: target }, CONFIG);
+      }
+      [plot.drawnAt, plot.drawnDark] = [target, inDark];
+      Plotly.relayout(plot, grid(plot.layout, target, Boolean(width)));
     }
   };
+  const fit = () => draw(0, isDark());
+
+  const toggle = document.getElementById("theme");
+  const name = () => { toggle.textContent = isDark() ? "Light" : "Dark"; };
+  const kept = (theme) => {
+    try {
+      if (theme) localStorage.setItem("versatune-theme", theme);
+      return localStorage.getItem("versatune-theme");
+    } catch { return null; }
+  };
+  if (!root.dataset.theme && kept()) root.dataset.theme = kept();
+  toggle.hidden = false;
+  toggle.addEventListener("click", () => {
+    root.dataset.theme = isDark() ? "light" : "dark";
+    kept(root.dataset.theme);
+    name();
+    fit();
+  });
+  system.addEventListener("change", () => { name(); fit(); });
+  name();
   fit();
+
   let waiting;
   window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(fit, 100); });
   const blocks = [...document.querySelectorAll("details.block")];
   window.addEventListener("beforeprint", () => {
-    fit(PRINT_WIDTH);
-    for (const block of blocks) [block.wasOpen, block.open] = [block.open, true];
+    for (const block of blocks) [block.wasOpen, block.open] = [block.open, !block.matches(".long")];
+    draw(PRINT_WIDTH, false);
   });
   window.addEventListener("afterprint", () => {
-    fit();
     for (const block of blocks) block.open = block.wasOpen;
+    fit();
   });
 
   /* Tables sort by a click on a column's head: first up, then down. */
@@ -71,6 +101,48 @@
       rows.sort(([a], [b]) => (a === null || b === null ? compare(a, b) : down ? compare(b, a) : compare(a, b)));
       table.tBodies[0].append(...rows.map(([, row]) => row));
     }));
+  }
+
+  /* Every table can be taken along as CSV: whole numbers, intervals and verdicts in columns of their own. */
+  const quoted = (value) => {
+    const text = String(value ?? "").replace(/\s+/g, " ").trim();
+    const safe = /^[=+@\t-]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+    return /[",']/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+  };
+  const extras = {
+    interval: (cell) => cell.querySelector("small")?.textContent,
+    verdict: (cell) => (cell.title ? cell.title.split(",")[0] : cell.querySelector(".chip")?.textContent),
+  };
+  const csv = (table) => {
+    const rows = [...table.tBodies[0].rows];
+    const columns = [...table.tHead.rows[0].cells].flatMap((head, i) => {
+      const title = head.textContent;
+      const text = (row) => row.cells[i].textContent;
+      if (!head.matches(".n")) return [[title, text]];
+      const value = (row) => row.cells[i].dataset.value ?? text(row);
+      const more = Object.entries(extras).filter(([, of]) => rows.some((row) => of(row.cells[i])));
+      return [[title, value], ...more.map(([what, of]) => [`${title}: ${what}`, (row) => of(row.cells[i])])];
+    });
+    const lines = [columns.map(([title]) => title), ...rows.map((row) => columns.map(([, of]) => of(row)))];
+    return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
+  };
+  const titled = (element) => {
+    const before = element.closest("details")?.querySelector("summary");
+    for (let at = element; !before && at; at = at.previousElementSibling) {
+      if (at.matches("h2, h3")) return at.textContent;
+    }
+    return before ? before.textContent : "table";
+  };
+  for (const table of document.querySelectorAll(".scroll > table")) {
+    if (!table.tHead) continue;
+    const link = document.createElement("a");
+    const slug = titled(table.parentElement).toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
+    Object.assign(link, { className: "get", href: "#", download: `${slug}.csv`, textContent: "Download CSV" });
+    link.addEventListener("click", () => {
+      URL.revokeObjectURL(link.href);
+      link.href = URL.createObjectURL(new Blob(["\ufeff" + csv(table)], { type: "text/csv" }));
+    });
+    table.parentElement.after(link);
   }
 
   /* The probe's texts, one domain at a time. */

@@ -1,0 +1,101 @@
+"""The trained model as a catalog entry that tells, in kedro-viz, what it was made from."""
+
+import json
+from typing import Any
+
+from kedro_datasets._typing import JSONPreview
+
+from versatune.artifacts import INPUTS, FolderRef, read_json, read_manifest
+from versatune.errors import VersatuneError
+from versatune.io.folder import FolderDataset, from_here
+from versatune.training.job import HISTORY
+
+
+class TrainedModelDataset(FolderDataset):
+    """A :class:`~versatune.io.folder.FolderDataset` of a training."""
+
+    def preview(self, base_model: str = "", rows: str = "") -> JSONPreview:
+        """Data, shares and losses, a line a domain, from the model's own folder.
+
+        ``base_model``, ``rows``: files of those entries. They tell names and counts as long as
+        they are what the model was trained with; after a change the fingerprint is left.
+        """
+        manifest = read_manifest(self.filepath)
+        inputs = read_json(self.filepath / INPUTS)
+        about = {
+            "base model": _name(base_model, inputs["base"]),
+            "domains": _domains(
+                _counts(rows, inputs["store"]),
+                read_json(self.filepath / HISTORY)["rows"],
+                manifest["facts"].get("validation_loss") or {},
+                inputs.get("reference_losses") or {},
+            ),
+            "training": _training(manifest["facts"], inputs["train"]),
+            "tokenised rows": inputs["store"],
+            "fingerprint": manifest["fingerprint"],
+        }
+        return JSONPreview(json.dumps(about, ensure_ascii=False))
+
+
+def _name(file: str, fingerprint: str) -> str:
+    found = _read(file)
+    is_it = found.get("fingerprint") == fingerprint
+    return f"{found['name']} ({fingerprint})" if is_it else fingerprint
+
+
+def _counts(file: str, fingerprint: str) -> dict[str, Any]:
+    """Rows and tokens to train on by domain, where ``file`` points to the same tokenised rows."""
+    found = _read(file)
+    if found.get("fingerprint") != fingerprint:
+        return {}
+    try:
+        return dict(FolderRef.load(found["path"], verify=False).facts.get("train", {}))
+    except VersatuneError:
+        return {}
+
+
+def _read(file: str) -> dict[str, Any]:
+    path = from_here(file)
+    try:
+        return dict(read_json(path)) if file and path.is_file() else {}
+    except VersatuneError:
+        return {}
+
+
+def _training(facts: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
+    known = ("strategy", "objective", "unit", "seed")
+    return {
+        "rounds": facts["rounds"],
+        "steps": facts["steps"],
+        **{key: train[key] for key in known if key in train},
+        "device": facts.get("device"),
+    }
+
+
+def _domains(
+    counts: dict[str, Any],
+    history: list[dict[str, Any]],
+    reached: dict[str, float],
+    references: dict[str, float],
+) -> dict[str, dict[str, str]]:
+    """By domain: rows, share of the first and the last round, held-out loss before and after.
+
+    ``reached``: of the saved model, which need not be that of the last round.
+    """
+    found = {}
+    for domain in dict.fromkeys(row["domain"] for row in history):
+        rows = [row for row in history if row["domain"] == domain]
+        trained = [row for row in rows if row["round"] > 0]
+        after = reached.get(domain, rows[-1]["validation_loss"])
+        loss = f"{rows[0]['validation_loss']:.3f} -> {after:.3f}"
+        if references.get(domain) is not None:
+            loss += f" (reference {references[domain]:.3f})"
+        lines = {"held-out loss": loss}
+        if trained:
+            ends = (100 * trained[0]["weight"], 100 * trained[-1]["weight"])
+            lines["share"] = f"{ends[0]:.1f} % -> {ends[1]:.1f} %"
+        if domain in counts:
+            rows_of = counts[domain]
+            lines["data"] = f"{rows_of['rows']:,} rows, {rows_of['tokens']:,} tokens"
+        found[domain] = lines
+    return found
