@@ -18,7 +18,7 @@ from mlflow.entities import Run
 from tests.faults.forks import kedro_run
 from tests.helpers.support import Kedro, command, copy_project, environment
 from versatune.artifacts import exclusive
-from versatune.project.run_hooks import VIEWS
+from versatune.project.run_names import VIEWS
 from versatune.work import WorkFolder
 
 pytestmark = pytest.mark.slow
@@ -97,9 +97,9 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     for name in ("learning_rate", "max_length", "seed"):  # not given: those of `train` were used
         assert run.data.params[f"references.{name}"] == run.data.params[f"train.{name}"], name
     assert run.data.params["references.per_device_train_batch_size"] == "2"  # given
-    assert "validation_loss/law" in run.data.metrics
+    assert "loss/law" in run.data.metrics
     client = mlflow.MlflowClient()
-    history = client.get_metric_history(run.info.run_id, "validation_loss/law")
+    history = client.get_metric_history(run.info.run_id, "loss/law")
     assert len({m.step for m in history}) > 1
     names = [f.path for f in client.list_artifacts(run.info.run_id)]
     assert "report.html" in names
@@ -133,11 +133,11 @@ def test_the_report_shows_the_parameters_that_mlflow_has(finished: Path) -> None
 def test_the_saved_comparisons_are_what_mlflows_page_reads(finished: Path) -> None:
     runs(finished)
     tags = mlflow.MlflowClient().get_experiment_by_name("versatune").tags
-    for name, search in VIEWS.items():
-        assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == {"chartsSearchFilter": search}
+    for name, view in VIEWS.items():
+        assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == view
     pages = (Path(mlflow.__file__).parent / "server" / "js" / "build").rglob("*.js")
     code = "".join(page.read_text(encoding="utf-8") for page in pages)
-    for word in ("mlflow.sharedViewState.", "viewStateShareKey", "chartsSearchFilter"):
+    for word in ("mlflow.sharedViewState.", "viewStateShareKey", "chartsSearchFilter", "selectedColumns"):
         assert word in code, word
 
 

@@ -278,29 +278,30 @@ def rates(row: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-_METRICS = (
-    "weight",
-    "validation_loss",
-    "train_loss",
-    "learnable_potential",
-    "forgetting_degree",
-    "realised_share_tokens",
-    "epochs_seen",
-)
+_METRICS = {
+    "weight": "share",
+    "validation_loss": "loss",
+    "train_loss": "train_loss",
+    "learnable_potential": "learnable_potential",
+    "forgetting_degree": "forgetting_degree",
+    "realised_share_tokens": "realised_share_tokens",
+    "epochs_seen": "epochs_seen",
+}
+"""Columns of the history, and what a chart of them is titled."""
 
 
 def as_event(rows: list[dict[str, Any]]) -> Event:
     """The rows of a round as one event: a metric a column and domain, and the round's own."""
     metrics = {
-        f"{name}/{row['domain']}": row[name]
-        for name in _METRICS
+        f"{title}/{row['domain']}": row[column]
+        for column, title in _METRICS.items()
         for row in rows
-        if row[name] is not None
+        if row[column] is not None
     }
     whole = ("seconds", "measurement_seconds", "tokens_per_second", *OF_STEPS)
     # A history from before some columns were there goes on without them.
     metrics |= {key: rows[0][key] for key in whole if rows[0].get(key) is not None}
-    metrics["validation_loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
+    metrics["loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
     return {"round": rows[0]["round"], "step": rows[0]["step"], "metrics": metrics}
 
 
