@@ -137,7 +137,8 @@ def test_the_saved_comparisons_are_what_mlflows_page_reads(finished: Path) -> No
         assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == view
     pages = (Path(mlflow.__file__).parent / "server" / "js" / "build").rglob("*.js")
     code = "".join(page.read_text(encoding="utf-8") for page in pages)
-    for word in ("mlflow.sharedViewState.", "viewStateShareKey", "chartsSearchFilter", "selectedColumns"):
+    words = ("mlflow.sharedViewState.", "viewStateShareKey", "workflowType")
+    for word in (*words, "chartsSearchFilter", "selectedColumns"):
         assert word in code, word
 
 

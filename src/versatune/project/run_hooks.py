@@ -44,7 +44,7 @@ class TrackingHook(MlflowHook):
         self._spool: Spool | None = None
         self._project = Path()
         self.page: str | None = None
-        """The address of the run's page; None without a store that answers."""
+        """How to see the run in MLflow; None without a store that answers."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -166,7 +166,8 @@ class TrackingHook(MlflowHook):
     def _page(self) -> str:
         ui = self.mlflow_config.ui
         uri = str(self.mlflow_config.server.mlflow_tracking_uri)
-        return run_page(uri, self._experiment_id(), self.run_id, str(ui.host), str(ui.port))
+        page = run_page(uri, self._experiment_id(), self.run_id, str(ui.host), str(ui.port))
+        return page if uri.startswith("http") else f"{page} (kedro mlflow ui serves it)"
 
     def _experiment_id(self) -> str:
         return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)

@@ -23,12 +23,17 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
 from versatune.training.job import EVENTS, Event, OnRound, OnStep
-from versatune.training.progress import Progress
+from versatune.training.progress import Progress, speed
 from versatune.training.rounds import OF_STEPS, Mixture
 from versatune.training.throughput import Cost, peak_flops
 from versatune.training.trainer import MixtureTrainer, not_finite
+from versatune.work.bars import Paced, time_left
+from versatune.work.calls import prefix, within_call
 
 logger = logging.getLogger(__name__)
+
+EVERY = 60.0
+"""Seconds between the lines of a training beside others."""
 
 
 class RoundCallback(TrainerCallback):
@@ -68,9 +73,12 @@ class RoundCallback(TrainerCallback):
         self._seconds_before = 0.0
         self.keeps_best = _may_roll_back(self._params)
         peak = peak_flops()
+        # Beside other trainings of its kind, one says less.
+        self._quiet, self._paced = within_call(), Paced(EVERY)
         self.progress = Progress(
             self._folder.parent,
-            self._params.rounds * self._params.steps_per_round,
+            self._params.rounds,
+            self._params.steps_per_round,
             work=mixture.work,
             saving=lambda: trainer.saving_seconds,
             cost=cost,
@@ -133,7 +141,7 @@ class RoundCallback(TrainerCallback):
         losses, measuring = self._measure()
         seconds = self._seconds_before + time.monotonic() - self._round_began
         steps = {
-            **self.progress.end_round(state.global_step),
+            **self.progress.end_round(),
             "learning_rate": self._trainer._get_learning_rate(),
         }
         decision = self._mixture.finish(
@@ -188,8 +196,19 @@ class RoundCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Nothing more to show."""
+        """Nothing more to show; a quiet training sums up."""
         self.progress.close()
+        if self._quiet and self._trainer.is_world_process_zero():
+            first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
+            logger.info(
+                "%sheld-out loss %.3f to %.3f in %d steps, %.0f s",
+                *(prefix(), first, last, state.global_step),
+                time.monotonic() - self._began,
+            )
+
+    def _mean_loss(self, number: int) -> float:
+        found = [r["validation_loss"] for r in self._mixture.history if r["round"] == number]
+        return sum(found) / len(found)
 
     def _measure_others(self) -> None:
         if self._others is not None and self._mixture.round in self._others_at:
@@ -246,21 +265,16 @@ class RoundCallback(TrainerCallback):
             return
         mixture = self._mixture
         rows = [row for row in mixture.history if row["round"] == mixture.round]
-        loss = sum(row["validation_loss"] for row in rows) / len(rows)
         shares = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
         done = mixture.round - self._rounds_before
-        left = (
-            (time.monotonic() - self._began) / max(done, 1) * (self._params.rounds - mixture.round)
-        )
-        logger.info(
-            "round %d/%d: held-out loss %.4f; shares %s; %s%s",
-            mixture.round,
-            self._params.rounds,
-            loss,
-            shares,
-            f"{rates(rows[0])}; {left / 60:.0f} min left; " if done else "",
-            reason,
-        )
+        each = (time.monotonic() - self._began) / max(done, 1)
+        left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
+        if not self._quiet or self._paced.due():
+            logger.info(
+                "%sround %d/%d: held-out loss %.4f; %s",
+                *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
+                "; ".join(filter(None, (f"shares {shares}", rates(rows[0]), left, reason))),
+            )
         event = as_event(rows)
         with (self._folder.parent / EVENTS).open("a") as handle:
             handle.write(json.dumps(event) + "\n")
@@ -269,8 +283,10 @@ class RoundCallback(TrainerCallback):
 
 
 def rates(row: dict[str, Any]) -> str:
-    """Speed and memory of a round, as its history has them."""
-    said = [f"{row['tokens_per_second']:.0f} tokens/s"]
+    """Speed and memory of a round, as its history has them; nothing before the first step."""
+    if not row.get("tokens_per_second"):
+        return ""
+    said = [f"{speed(row['tokens_per_second'])} tokens/s"]
     if row.get("mfu") is not None:
         said.append(f"MFU {row['mfu']:.2f}")
     if row.get("peak_memory_bytes") is not None:
