@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 WORTH_A_LINE = 1.0
 """Seconds from which on a node that makes no folder says how long it took."""
 
+A_MOMENT = 0.05
+"""The same for a node that makes one: below, there was nothing to make."""
+
 
 @dataclasses.dataclass
 class _Running:
@@ -91,7 +94,7 @@ class NodeHook:
         timings.note(self._timings, self._run, node.name, seconds, kept=opened and not sealed)
         if opened and not sealed:
             logger.info("── %s: unchanged, kept", node.name)
-        elif sealed or seconds >= WORTH_A_LINE:
+        elif seconds >= (A_MOMENT if sealed else WORTH_A_LINE):
             logger.info("── %s: %s", node.name, duration(seconds))
 
     @hook_impl

@@ -167,7 +167,7 @@ class TrackingHook(MlflowHook):
         ui = self.mlflow_config.ui
         uri = str(self.mlflow_config.server.mlflow_tracking_uri)
         page = run_page(uri, self._experiment_id(), self.run_id, str(ui.host), str(ui.port))
-        return page if uri.startswith("http") else f"{page} (kedro mlflow ui serves it)"
+        return page if uri.startswith("http") else f"kedro mlflow ui, then {page}"
 
     def _experiment_id(self) -> str:
         return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)

@@ -75,6 +75,7 @@ class RoundCallback(TrainerCallback):
         peak = peak_flops()
         # Beside other trainings of its kind, one says less.
         self._quiet, self._paced = within_call(), Paced(EVERY)
+        self._told = ""  # the shares that the line before gave
         self.progress = Progress(
             self._folder.parent,
             self._params.rounds,
@@ -201,7 +202,7 @@ class RoundCallback(TrainerCallback):
         if self._quiet and self._trainer.is_world_process_zero():
             first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
             logger.info(
-                "%sheld-out loss %.3f to %.3f in %d steps, %.0f s",
+                "%sheld-out loss %.3f to %.3f in %d steps, %.1f s",
                 *(prefix(), first, last, state.global_step),
                 time.monotonic() - self._began,
             )
@@ -265,21 +266,26 @@ class RoundCallback(TrainerCallback):
             return
         mixture = self._mixture
         rows = [row for row in mixture.history if row["round"] == mixture.round]
-        shares = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
-        done = mixture.round - self._rounds_before
-        each = (time.monotonic() - self._began) / max(done, 1)
-        left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
         if not self._quiet or self._paced.due():
-            logger.info(
-                "%sround %d/%d: held-out loss %.4f; %s",
-                *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
-                "; ".join(filter(None, (f"shares {shares}", rates(rows[0]), left, reason))),
-            )
+            self._say(rows, reason)
         event = as_event(rows)
         with (self._folder.parent / EVENTS).open("a") as handle:
             handle.write(json.dumps(event) + "\n")
         if self._on_round is not None:
             self._on_round(event)
+
+    def _say(self, rows: list[dict[str, Any]], reason: str) -> None:
+        mixture, told = self._mixture, self._told
+        self._told = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
+        shares = "" if self._told == told else f"shares {self._told}"
+        done = mixture.round - self._rounds_before
+        each = (time.monotonic() - self._began) / max(done, 1)
+        left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
+        logger.info(
+            "%sround %d/%d: held-out loss %.4f; %s",
+            *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
+            "; ".join(filter(None, (shares, rates(rows[0]), left, reason))),
+        )
 
 
 def rates(row: dict[str, Any]) -> str:

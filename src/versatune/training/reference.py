@@ -111,8 +111,6 @@ def reference_losses(
             found |= _in_tokens_of(store, name, (n_rows, n_tokens), found["bits_per_byte"])
             scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
-    said = (f"{name} {entry['nats_per_token']:.3f}" for name, entry in domains.items())
-    logger.info("Reference losses in nats per token: %s", ", ".join(said))
     for entry in domains.values():
         if scale:
             entry["curve"] = _in_tokens(entry, scale)
