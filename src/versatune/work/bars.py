@@ -27,12 +27,12 @@ _open: list[Any] = []
 """The bar that is shown. Those within it are not."""
 
 
-class Bar(tqdm):  # type: ignore[type-arg]
+class Bar(tqdm):
     """``{done}`` of the total, and ``{left}``: the time left, once something is known of it."""
 
     @property
     def format_dict(self) -> dict[str, Any]:
-        found: dict[str, Any] = super().format_dict
+        found = dict(super().format_dict)
         n, total, elapsed = found["n"], found["total"], found["elapsed"]
         new = n - found["initial"]
         known = total is not None and new > 0
