@@ -29,7 +29,7 @@ ALIASES = {
 
 RESERVED = {
     "all": "tables call the row over all domains so",
-    "mean": "metrics call the mean over all domains so (`validation_loss/mean`)",
+    "mean": "metrics call the mean over all domains so (`loss/mean`)",
     "base": "tables and metrics call the base model so",
     "tuned": "tables and metrics call the trained model so",
     "held_out": "tables call the held-out rows so",

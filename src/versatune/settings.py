@@ -10,6 +10,7 @@ os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 from versatune.project.quiet import without_type_hint_advice
 
 with without_type_hint_advice():
+    from versatune.project.closing import ClosingHook
     from versatune.project.hook import ParametersHook
     from versatune.project.node_hook import NodeHook
     from versatune.project.run_hooks import ProjectHook, TrackingHook
@@ -17,7 +18,11 @@ with without_type_hint_advice():
 DISABLE_HOOKS_FOR_PLUGINS = ("kedro_mlflow",)
 """TrackingHook is kedro-mlflow's own hook, extended."""
 
-HOOKS = (ProjectHook(), TrackingHook(), NodeHook(), ParametersHook())
+_TRACKING = TrackingHook()
+HOOKS = (
+    ClosingHook(lambda: _TRACKING.page),
+    *(ProjectHook(), _TRACKING, NodeHook(), ParametersHook()),
+)
 """The one registered last comes first among those that ask to be: parameters are checked before the
 data folder is locked."""
 

@@ -79,7 +79,7 @@ def test_a_child_run_for_each_strategy_and_seed(compared: Path) -> None:
         for domain in DOMAINS:
             value = losses.loc[(strategy, int(seed), domain), "value"]
             assert run.data.metrics[f"final/nats_per_token/{domain}"] == value
-            assert f"validation_loss/{domain}" in run.data.metrics or name in reused
+            assert f"loss/{domain}" in run.data.metrics or name in reused
     assert "relative_gain/nats_per_token/foster" in parent.data.metrics
 
 

@@ -18,7 +18,8 @@ from mlflow.entities import Run
 from tests.faults.forks import kedro_run
 from tests.helpers.support import Kedro, command, copy_project, environment
 from versatune.artifacts import exclusive
-from versatune.project.run_hooks import VIEWS
+from versatune.project.run_names import VIEWS
+from versatune.reporting import timings
 from versatune.work import WorkFolder
 
 pytestmark = pytest.mark.slow
@@ -97,12 +98,19 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     for name in ("learning_rate", "max_length", "seed"):  # not given: those of `train` were used
         assert run.data.params[f"references.{name}"] == run.data.params[f"train.{name}"], name
     assert run.data.params["references.per_device_train_batch_size"] == "2"  # given
-    assert "validation_loss/law" in run.data.metrics
+    assert "loss/law" in run.data.metrics
     client = mlflow.MlflowClient()
-    history = client.get_metric_history(run.info.run_id, "validation_loss/law")
+    history = client.get_metric_history(run.info.run_id, "loss/law")
     assert len({m.step for m in history}) > 1
     names = [f.path for f in client.list_artifacts(run.info.run_id)]
-    assert "report.html" in names
+    assert {"report.html", "timings.json"} <= set(names)
+    assert not [name for name in run.data.metrics if name.startswith("seconds/")]
+    assert {"loss/mean", "share/law", "step/loss", "step/learning_rate"} <= set(run.data.metrics)
+    assert {"mean_loss", "mean_accuracy"} <= set(run.data.metrics)
+    assert re.fullmatch(r"foster · 2 x 3 · sample model · test · \d\d:\d\d", run.info.run_name)
+    assert "| law | " in run.data.tags["mlflow.note.content"]
+    model = mlflow.get_logged_model(run.data.tags["model.uri"].rpartition("/")[2])
+    assert model.name == "pretrained-on-the-sample-foster"
     assert run.data.metrics["forecast/headroom_low"] <= run.data.metrics["forecast/headroom"]
     assert 0 <= run.data.metrics["forecast/outcomes_inside"] <= 1
     figures = [f.path for f in client.list_artifacts(run.info.run_id, "figures")]
@@ -133,19 +141,47 @@ def test_the_report_shows_the_parameters_that_mlflow_has(finished: Path) -> None
 def test_the_saved_comparisons_are_what_mlflows_page_reads(finished: Path) -> None:
     runs(finished)
     tags = mlflow.MlflowClient().get_experiment_by_name("versatune").tags
-    for name, search in VIEWS.items():
-        assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == {"chartsSearchFilter": search}
+    for name, view in VIEWS.items():
+        assert json.loads(tags[f"mlflow.sharedViewState.{name}"]) == view
     pages = (Path(mlflow.__file__).parent / "server" / "js" / "build").rglob("*.js")
     code = "".join(page.read_text(encoding="utf-8") for page in pages)
-    for word in ("mlflow.sharedViewState.", "viewStateShareKey", "chartsSearchFilter"):
+    words = ("mlflow.sharedViewState.", "viewStateShareKey", "workflowType")
+    for word in (*words, "chartsSearchFilter", "selectedColumns"):
         assert word in code, word
 
 
 def test_again_with_nothing_changed_does_no_work_twice(finished: Path, kedro: Kedro) -> None:
+    """The log says so, and ends with what came of the run and where it lies."""
     before = stamps(finished)
     done = kedro()
     assert done.returncode == 0, done.stdout[-3000:]
     assert stamps(finished) == before
+    assert "── train.train_model: unchanged, kept" in done.stderr
+    run = runs(finished)[0].info
+    page = f"#/experiments/{run.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
+    *_, model, report, link, time = done.stderr.strip().splitlines()
+    assert model.endswith(str(finished / DATA / "06_models/trained"))
+    assert report.endswith(str(finished / DATA / "08_reporting/report.html"))
+    assert link.endswith(page) and re.search(r"Done in \d", time)
+    assert len(done.stderr.splitlines()) < 80 and "\r" not in done.stderr
+    assert not re.search(r"\D0 (tokens/s|min left|s left)|\+-|law-law|it/s", done.stderr)
+
+
+def test_a_result_that_is_not_what_was_required_is_exit_code_2(
+    finished: Path, kedro: Kedro
+) -> None:
+    require = "report.require.max_loss.law=0.5,report.require.no_domain_worse=true"
+    done = kedro("--pipeline", "report", "--params", require)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.fullmatch(
+        r"Error: the result does not meet report\.require: held-out loss of law is 5\.\d+, "
+        r"above 0\.5 \(max_loss\)\.",
+        last,
+    )
+    run = runs(finished)[0]
+    assert run.info.status == "FINISHED" and "max_loss" in run.data.tags["report.require"]
+    assert kedro("--pipeline", "report").returncode == 0
 
 
 def test_a_changed_parameter_never_meets_a_stale_artifact(finished: Path, kedro: Kedro) -> None:
@@ -269,7 +305,7 @@ def test_an_unfinished_training_with_other_parameters_is_told_before_all_work(
     assert done.code == 1 and "Traceback" not in done.output
     assert "train.rounds: 2 -> 5" in done.error and "train.resume: restart" in done.error
     assert "train.folder" not in done.error
-    assert "── " not in done.output  # no node began
+    assert not timings.read(fresh / DATA / "08_reporting/timings.json")[1]  # no node ended
 
 
 @pytest.mark.parametrize(
@@ -285,7 +321,7 @@ def test_a_place_among_the_parameters_is_refused_with_where_places_are(
         done.error.split()
     )
     assert "`data` in globals.yml" in " ".join(done.error.split())
-    assert "── " not in done.output  # no node began
+    assert not timings.read(fresh / DATA / "08_reporting/timings.json")[1]  # no node ended
 
 
 @pytest.mark.parametrize("option", [["--async"], ["--runner", "ThreadRunner"]])

@@ -23,7 +23,7 @@ def runs(uri: str, pipeline: str) -> list[Run]:
     mlflow.set_tracking_uri(uri)
     return mlflow.search_runs(
         experiment_names=["versatune"],
-        filter_string=f"attributes.run_name LIKE '{pipeline} %'",
+        filter_string=f"tags.`versatune.pipeline` = '{pipeline}'",
         order_by=["start_time DESC"],
         output_format="list",
     )
@@ -33,7 +33,7 @@ def check_whole(run: Run) -> None:
     """A training of which nothing is missing."""
     assert run.info.status == "FINISHED"
     assert run.data.params["train.seed"] == "5" and run.data.tags["strategy"]
-    steps = mlflow.MlflowClient().get_metric_history(run.info.run_id, "validation_loss/law")
+    steps = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss/law")
     assert [m.step for m in steps] == [0, 3, 6]
 
 

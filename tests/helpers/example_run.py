@@ -265,7 +265,7 @@ def _knowledge(
         },
         "n_samples": 2000,
         "n_rejected": 37,
-        "warnings": ["intervals too wide to decide on: law +-0.060."],
+        "warnings": ["intervals too wide to decide on: law ±0.060."],
         "judge": "classifier",
         "base_model": "pretrained on the sample",
         "seed": 0,

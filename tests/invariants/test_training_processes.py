@@ -67,7 +67,7 @@ def test_two_processes_equal_one_with_twice_the_accumulation(
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=1e-4, atol=1e-5)
     assert [event["round"] for event in events] == [0, 1, 2]
-    assert events[1]["metrics"]["validation_loss/law"] > 0
+    assert events[1]["metrics"]["loss/law"] > 0
     assert not (tmp_path / "two" / "job.json").exists()
 
 

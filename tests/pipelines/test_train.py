@@ -180,14 +180,22 @@ def test_other_weights_from_the_same_inputs_are_stored_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logged: list[str] = []
-    monkeypatch.setattr(tracking, "log_model", lambda _path, known, _example: logged.append(known))
+    names: list[str] = []
+
+    def log_model(_path: Path, known: str, _example: str, name: str) -> None:
+        logged.append(known)
+        names.append(name)
+
+    monkeypatch.setattr(tracking, "log_model", log_model)
+    base, train = {"name": "SmolLM2"}, TrainParams()
     for content in (b"one", b"one", b"two"):
         shutil.rmtree(tmp_path / "trained", ignore_errors=True)
         work = WorkFolder.open(tmp_path / "trained", {"seed": 0})
         (work.path / "model.safetensors").write_bytes(content)
         (work.path / "history.json").write_text(f"seconds: {len(logged)}")
-        log_trained_model(work.seal(), TrackingParams(log_model=True))
+        log_trained_model(work.seal(), base, train, TrackingParams(log_model=True))
     assert logged[0] == logged[1] != logged[2]
+    assert set(names) == {f"SmolLM2-{train.strategy.name}"}
 
 
 def test_a_share_of_rows_is_not_taken_for_a_share_of_tokens(

@@ -147,7 +147,8 @@ def read_runs(
 def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator[None]:
     """Say how the run begins and ends (:func:`emit`); drop weights that are not to be kept."""
     emit(Began(whole))
-    logger.info("%s, seed %d: %s", run.strategy, run.seed, "done before" if whole else "training")
+    if whole:
+        logger.info("%s, seed %d: unchanged, kept", run.strategy, run.seed)
     try:
         yield
         if not keep_model and _model_of(folder).exists():

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from versatune.data.accounts import Rejects
 from versatune.data.config import CleanParams, Shape, Source
@@ -40,6 +39,7 @@ from versatune.data.shapes import (
 from versatune.data.sources import Origin
 from versatune.data.text import U64, Vocabulary, flatten, fold, key
 from versatune.errors import VersatuneError
+from versatune.work import bars
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class Collector:
         unknown: list[VersatuneError] = []
         unseen = set(origin.source.columns.values())
         last: dict[str, Any] = {}
-        for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
+        for raw in bars.each(_rows(origin, self.params), None, title, "rows"):
             tally.read += 1
             if isinstance(raw, Bad):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)

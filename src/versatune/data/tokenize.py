@@ -33,7 +33,7 @@ from versatune.data.config import TokenizeParams
 from versatune.data.lengths import saved_token_limit
 from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
-from versatune.work import Piece
+from versatune.work import Piece, bars
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -171,13 +171,10 @@ def _run(
     rows: int,
 ) -> None:
     """Make the shards, in this process or in several."""
-    from tqdm import tqdm
-
     available = len(os.sched_getaffinity(0))
     workers = params.num_workers or max(1, min(available, rows // ROWS_PER_WORKER))
     workers = min(workers, len(todo))
-    bar = tqdm(total=len(todo), desc="Tokenising", unit=" shards", delay=5)
-    with bar:
+    with bars.bar(len(todo), "tokenising", "shards") as bar:
         if workers <= 1:
             for task in todo:
                 _make(task, encoder)

@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from tqdm import tqdm
+from versatune.work.bars import Bar, options
 
 LONG = "Running"
 """How the harness's titles of the model's work begin; its other bars last a moment."""
@@ -12,17 +12,14 @@ LONG = "Running"
 
 @contextlib.contextmanager
 def named_bars(title: str) -> Iterator[None]:
-    """Let the harness show a bar called ``title`` while the model answers, after five seconds."""
+    """Let the harness show a bar called ``title`` while the model answers."""
     import lm_eval.api.model
     import lm_eval.api.task
     import lm_eval.models.huggingface
 
-    make: Any = tqdm
-
-    def bar(*args: Any, desc: str | None = None, disable: bool = False, **options: Any) -> Any:
-        disable = disable or not (desc or "").startswith(LONG)
-        options |= {"leave": False, "delay": 5, "unit": " answers"}
-        return make(*args, desc=title, disable=disable, **options)
+    def bar(*args: Any, desc: str | None = None, disable: bool = False, **given: Any) -> Any:
+        hidden = disable or not (desc or "").startswith(LONG)
+        return Bar(*args, **{**given, **options(title, "answers", hidden=hidden)})
 
     modules: Any = (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface)
     before = [module.tqdm for module in modules]

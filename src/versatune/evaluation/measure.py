@@ -37,12 +37,15 @@ from versatune.evaluation.sandbox import check_isolation
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import WorkFolder
+from versatune.work.bars import Paced
 
 logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples"
 """The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERS = "answers.parquet"
+EVERY = 30.0
+"""Seconds between the lines that say what is measured."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,14 @@ class Part:
     name: str
     inputs: dict[str, Any]
     measure: Callable[[Any, Any], Measured]
+
+    @property
+    def title(self) -> str:
+        """What a person reads: a task of the domain's own name is called ``law``."""
+        if self.name == HELD_OUT:
+            return "held-out losses"
+        domain, _, task = self.name.partition("-")
+        return domain if task == domain else self.name
 
 
 def evaluate_checkpoint(
@@ -95,8 +106,6 @@ def evaluate_checkpoint(
         open_parts = [(p, w) for p, w in zip(parts, works, strict=True) if not w.complete]
         if open_parts:
             _measure(checkpoint, open_parts, params)
-        else:
-            logger.info("%s: all %d measurements were there.", model, len(parts))
         found = [_read(work) for work in works]
     return _join(model, checkpoint, found)
 
@@ -166,10 +175,12 @@ def _measure(
     model: Any = load_model(checkpoint, dtype=params.dtype)
     model = model.to(device)
     tokenizer = load_tokenizer(checkpoint)
+    paced = Paced(EVERY)
     for number, (part, work) in enumerate(parts, start=1):
-        logger.info("%s: %s (%d of %d)", checkpoint.name, part.name, number, len(parts))
+        if paced.due():
+            logger.info("%s: %s (%d of %d)", checkpoint.name, part.title, number, len(parts))
         in_harness = part.name != HELD_OUT
-        with named_bars(part.name) if in_harness else contextlib.nullcontext():
+        with named_bars(part.title) if in_harness else contextlib.nullcontext():
             measured = part.measure(model, tokenizer)
         rows = measured.rows.assign(versions=described_versions())
         rows.to_parquet(work.path / "rows.parquet", index=False)

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from versatune.modeling.heldout import ON_CPU, ON_OTHERS, batches
 from versatune.modeling.losses import TokenLoss
+from versatune.work import bars
 
 _BLOCK = 1 << 22
 """Logits of each model turned into float32 at a time (16 MB)."""
@@ -65,7 +65,8 @@ def text_drift(
     sums[:, 1] = lengths - 1
     with _measured(trained), _measured(base):
         ends = _Models(base, trained)
-        for part in tqdm(batches(lengths, batch_tokens), desc="drift", leave=False, delay=5):
+        parts = batches(lengths, batch_tokens)
+        for part in bars.each(parts, len(parts), "measuring drift", "batches"):
             ids, positions, owner = _padded([texts[i] for i in part])
             found = ends.divergence(ids.to(device), positions.to(device)).double().cpu().numpy()
             np.add.at(sums[:, 0], part[owner], found)

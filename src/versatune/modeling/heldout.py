@@ -8,11 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from tqdm import tqdm
 
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
+from versatune.work import bars
 
 LossFunction = Callable[..., torch.Tensor]
 """Called as ``f(input_ids=, positions=, targets=)`` -> nats per target, like TokenLoss."""
@@ -151,9 +151,8 @@ def row_losses(
     model.eval()
     loss = loss or TokenLoss(model)
     rounds = range(-(-len(parts) // world))
-    # Set only to hide it: a worker of several hides every bar by the environment.
-    bar: dict[str, Any] = {} if progress and rank == 0 else {"disable": True}
-    for i in tqdm(rounds, desc="held-out loss", leave=False, delay=5, **bar):
+    hidden = not progress or rank != 0
+    for i in bars.each(rounds, len(rounds), "held-out loss", "batches", hidden=hidden):
         # Every process calls the model equally often, as a sharded model needs; a process
         # without a batch of its own repeats the last one and doesn't count it.
         index = i * world + rank

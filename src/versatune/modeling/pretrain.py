@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from tqdm.auto import tqdm
 
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 from versatune.modeling.precision import fast_in_bfloat16
 from versatune.modeling.pretrain_config import PretrainParams
+from versatune.work import bars
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -201,15 +201,17 @@ def _train(
         logger.info("Pretraining goes on at step %d of %d.", state.step, steps)
     model.train()
     loss = math.nan
-    started, tokens = time.monotonic(), 0
-    with tqdm(total=steps, initial=state.step, desc="pretraining", unit="step") as bar:
+    started, tokens, paced = time.monotonic(), 0, bars.Paced(60)
+    with bars.bar(steps, "pretraining", "steps", done=state.step) as bar:
         for batch in _batches(len(rows), params, state.step, steps):
             rate = learning_rate(state.step, steps, params.learning_rate, params.warmup_ratio)
             loss = _step(state, [rows[i] for i in batch], rate)
             state.step += 1
             tokens += sum(lengths[i] for i in batch)
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.set_description_str(f"pretraining · loss {loss:.2f}", refresh=False)
             bar.update()
+            if paced.due() and bar.disable:
+                logger.info("Pretraining: step %d of %d, loss %.2f", state.step, steps, loss)
             if state.step % params.save_steps == 0 and state.step < steps:
                 state.save(progress)
     logger.info(

@@ -153,7 +153,7 @@ def judge_in_rounds(
             if on_round:
                 on_round(done, found)
             widest = float(found.half_widths.max())
-            logger.info("probe: round %d, %d samples, widest interval +-%.3f", done, n, widest)
+            logger.info("probe: round %d, %d samples, widest interval ±%.3f", done, n, widest)
             narrow = narrow_enough(found, int(made.ok.sum()), rounds.half_width)
             if narrow:
                 break

@@ -137,7 +137,7 @@ def checks(
 
     widest = float(found.half_widths.max())
     wide = [
-        f"{d} +-{w:.3f}"
+        f"{d} ±{w:.3f}"
         for d, w in zip(domains, found.half_widths, strict=True)
         if w > params.estimate.too_wide
     ]
@@ -146,7 +146,7 @@ def checks(
     if widest > params.rounds.half_width and (audit or stopped == "limit"):
         fails(
             "half_width",
-            f"intervals reach up to +-{widest:.3f}, wider than probe.rounds.half_width asks; "
+            f"intervals reach up to ±{widest:.3f}, wider than probe.rounds.half_width asks; "
             f"{_remedy(found, audit, params)} would narrow them.",
         )
     if audit and audit["answered"] < FEW_ANSWERS:

@@ -36,6 +36,7 @@ from versatune.project.own_checks import (
     check_own_texts,
     check_retrained_rows,
 )
+from versatune.project.report_checks import check_required
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import ParallelParams
@@ -262,7 +263,7 @@ ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
     *(check_probe, check_own_texts, check_detected_shares, check_drift_tolerance),
-    *(check_tasks, check_retraining),
+    *(check_tasks, check_retraining, check_required),
     *(check_training_files, check_reference_files, check_evaluation_files),
     *(check_packages, check_engine),
 )

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
 from versatune.project.hook import enter
+from versatune.reporting.requirements import RequirementNotMetError
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
@@ -97,6 +98,9 @@ def run(**options: Any) -> Any:
         _end_tracking()
         click.secho("Stopped. Run the same command again to go on from here.", err=True)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
+    except RequirementNotMetError as error:
+        click.secho(f"Error: {error}", err=True)
+        sys.exit(2)
     except Exception as error:
         message = explain(error)
         if message is None:

@@ -22,6 +22,7 @@ from versatune.project import blocks, checks
 from versatune.project.blocks import Blocks, Problem
 from versatune.project.places import Places
 from versatune.tracking.secrets import hide
+from versatune.work.bars import put_log_above_bars
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class ParametersHook:
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
         enter(context.project_path)
+        put_log_above_bars(logging.getLogger())
         find_own_commands()
         if _is_run():
             loader = context.config_loader

@@ -16,9 +16,17 @@ from versatune.errors import VersatuneError
 from versatune.project.run_hooks import reporting_folder
 from versatune.reporting import timings
 from versatune.reporting.configuration import command
+from versatune.reporting.formats import duration
 from versatune.work import WorkFolder
 
 logger = logging.getLogger(__name__)
+
+
+WORTH_A_LINE = 1.0
+"""Seconds from which on a node that makes no folder says how long it took."""
+
+A_MOMENT = 0.05
+"""The same for a node that makes one: below, there was nothing to make."""
 
 
 @dataclasses.dataclass
@@ -31,7 +39,7 @@ class _Running:
 
 
 class NodeHook:
-    """Says which node is at work and notes its time; refuses several at a time."""
+    """Says what each node took and notes it; refuses several at a time."""
 
     def __init__(self) -> None:
         self._timings = Path()
@@ -62,7 +70,6 @@ class NodeHook:
                 "--async saves in threads, and saving is where models are trained: what was asked "
                 "to stop would go on. Leave it out."
             )
-        logger.info("── %s", node.name)
         self._running[node.name] = _Running(
             set(node.outputs), time.monotonic(), dict(WorkFolder.counts)
         )
@@ -85,4 +92,15 @@ class NodeHook:
         seconds, now = time.monotonic() - running.began, WorkFolder.counts
         opened, sealed = (now[key] > running.counts[key] for key in ("opened", "sealed"))
         timings.note(self._timings, self._run, node.name, seconds, kept=opened and not sealed)
-        tracking.log_metrics({f"seconds/{node.name}": seconds})
+        if opened and not sealed:
+            logger.info("── %s: unchanged, kept", node.name)
+        elif seconds >= (A_MOMENT if sealed else WORTH_A_LINE):
+            logger.info("── %s: %s", node.name, duration(seconds))
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        tracking.log_artifact(self._timings)
+
+    @hook_impl
+    def on_pipeline_error(self) -> None:
+        tracking.log_artifact(self._timings)

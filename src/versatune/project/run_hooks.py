@@ -21,21 +21,13 @@ from versatune import __version__, tracking
 from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
+from versatune.project.run_names import FORMER, VIEWS, run_name, run_page
 from versatune.reporting.configuration import git_state
 from versatune.tracking.secrets import hide, masked
 from versatune.tracking.spool import Spool, first_line
 from versatune.training.api import refuse_changed
 
 logger = logging.getLogger(__name__)
-
-MAX_NAME = 120
-"""Characters of the parameters given on the command line in a run's name."""
-
-VIEWS = {"losses": "validation_loss", "shares": "^weight", "results": "^tuned/"}
-"""Comparisons kept in the experiment: the name in the page's address, and what its charts show."""
-
-PAGES = {"report": "The report", "comparison_report": "The comparison"}
-"""Datasets that are pages, and what they are called when a run says where it has put them."""
 
 
 class TrackingHook(MlflowHook):
@@ -51,7 +43,8 @@ class TrackingHook(MlflowHook):
         self._error: Exception | None = None
         self._spool: Spool | None = None
         self._project = Path()
-        self._run_name: str | None = None
+        self.page: str | None = None
+        """How to see the run in MLflow; None without a store that answers."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -73,7 +66,8 @@ class TrackingHook(MlflowHook):
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         assert self._spool is not None
-        name = self._name(run_params)
+        name = _name(run_params, pipeline, catalog)
+        self.page = None
         if self._error is None:
             try:
                 self.mlflow_config.tracking.run.name = name
@@ -87,9 +81,10 @@ class TrackingHook(MlflowHook):
         elif self._is_mlflow_enabled:
             self._spool.send()
             tracking.begin(self.run_id, self._spool)
+            self.page = self._page()
             self._end_orphans()
             self._save_views()
-        tracking.set_tags(self._tags())
+        tracking.set_tags(self._tags(run_params))
 
     @hook_impl
     def before_node_run(self, inputs: dict[str, Any]) -> None:
@@ -134,20 +129,10 @@ class TrackingHook(MlflowHook):
             return False
         return True
 
-    def _name(self, run_params: dict[str, Any]) -> str:
+    def _tags(self, run_params: dict[str, Any]) -> dict[str, str]:
         names = run_params.get("pipeline_names") or ["__default__"]
-        what = "+".join("all" if n == "__default__" else n for n in names)
-        env = run_params.get("env")
-        given = tracking.flatten(run_params.get("runtime_params") or {}).items()
-        changed = " ".join(
-            f"{key.partition('.')[2] or key}={hide(key, str(value))}" for key, value in given
-        )
-        when = datetime.datetime.now().astimezone().strftime("%Y-%m-%d %H:%M")
-        parts = (what, changed[:MAX_NAME], env if env != "local" else None, when)
-        return " · ".join(part for part in parts if part)
-
-    def _tags(self) -> dict[str, str]:
         return {
+            "versatune.pipeline": "+".join("all" if n == "__default__" else n for n in names),
             "versatune.version": __version__,
             "versatune.process": f"{socket.gethostname()}:{os.getpid()}",
             **_git(self._project),
@@ -167,17 +152,22 @@ class TrackingHook(MlflowHook):
                     client.set_terminated(run.info.run_id, "KILLED")
 
     def _save_views(self) -> None:
-        """Put :data:`VIEWS` where MLflow's page keeps shared views; what is there is left alone."""
+        """Put :data:`VIEWS` where MLflow's page keeps shared views; a person's own are left."""
         import mlflow
 
         client = mlflow.MlflowClient()
         with contextlib.suppress(Exception):
             kept = client.get_experiment(self._experiment_id()).tags
-            for name, search in VIEWS.items():
+            for name, view in VIEWS.items():
                 key = f"mlflow.sharedViewState.{name}"
-                if key not in kept:
-                    state = json.dumps({"chartsSearchFilter": search})
-                    client.set_experiment_tag(self._experiment_id(), key, state)
+                if key not in kept or json.loads(kept[key]) == FORMER.get(name):
+                    client.set_experiment_tag(self._experiment_id(), key, json.dumps(view))
+
+    def _page(self) -> str:
+        ui = self.mlflow_config.ui
+        uri = str(self.mlflow_config.server.mlflow_tracking_uri)
+        page = run_page(uri, self._experiment_id(), self.run_id, str(ui.host), str(ui.port))
+        return page if uri.startswith("http") else f"kedro mlflow ui, then {page}"
 
     def _experiment_id(self) -> str:
         return str(self.mlflow_config.tracking.experiment._experiment.experiment_id)
@@ -190,14 +180,11 @@ class ProjectHook:
         self._held = contextlib.ExitStack()
         self._folder = Path()
         self._environment = ""
-        self._files: dict[str, Path] = {}
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         self._folder = data_folder(context)
         self._environment = context.env or "local"
-        entries = context.config_loader["catalog"]
-        self._files = {name: context.project_path / entries[name]["filepath"] for name in PAGES}
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
@@ -224,12 +211,8 @@ class ProjectHook:
             raise
 
     @hook_impl
-    def after_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Say where the pages are that this run has written."""
+    def after_pipeline_run(self) -> None:
         self._held.close()
-        for name, what in PAGES.items():
-            if name in pipeline.outputs():
-                logger.info("%s: %s", what, self._files[name])
 
     @hook_impl
     def on_pipeline_error(self) -> None:
@@ -249,6 +232,12 @@ def reporting_folder(context: KedroContext) -> Path:
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a data folder. Raises VersatuneError when another process has it."""
     return exclusive(folder / ".lock", str(folder))
+
+
+def _name(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> str:
+    trains = "trained_model" in pipeline.all_outputs()
+    used = catalog.load("parameters") if trains else None
+    return run_name(run_params, used, datetime.datetime.now().astimezone())
 
 
 def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:

@@ -33,11 +33,9 @@ def summarise(artifacts: "Artifacts") -> Summary:
     )
     declared = artifacts.declared
     found = objective.reached(loss, declared)
-    told, mood, details = verdict(loss, declared)
-    told = " ".join(filter(None, (objective.sentence(found, declared), told)))
-    headline, mood, details = with_accuracy(told, mood, details, accuracy)
+    told, mood, details = headline(artifacts.results, declared)
     return Summary(
-        headline=headline,
+        headline=told,
         mood=mood,
         details=[*size_sentence(artifacts.history, loss, accuracy), *details],
         warnings=warnings(artifacts),
@@ -49,6 +47,15 @@ def summarise(artifacts: "Artifacts") -> Summary:
             *_training_tiles(artifacts),
         ],
     )
+
+
+def headline(results: pd.DataFrame, declared: DeclaredObjective) -> tuple[str, str, list[str]]:
+    """The verdict on losses, objective and accuracies, its mood, and what to say beside it."""
+    loss, accuracy = tables.only_losses(results), tables.only_accuracies(results)
+    told, mood, details = verdict(loss, declared)
+    reached = objective.sentence(objective.reached(loss, declared), declared)
+    told = " ".join(filter(None, (reached, told)))
+    return with_accuracy(told, mood, details, accuracy)
 
 
 def warnings(artifacts: "Artifacts") -> list[str]:

@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
-from tqdm import tqdm
 
 from versatune.artifacts import write_atomic
-from versatune.work import Piece
+from versatune.work import Piece, bars
 
 logger = logging.getLogger(__name__)
 
@@ -103,9 +102,7 @@ def read_samples(folder: Path) -> list[Sample]:
     ]
 
 
-def draw_wave(
-    sampler: Sampler, seed: int, size: int, wave: int, bar: "tqdm[Any] | None" = None
-) -> list[Sample]:
+def draw_wave(sampler: Sampler, seed: int, size: int, wave: int, bar: Any = None) -> list[Sample]:
     """The samples of one wave, drawn anew, in order; nothing is written."""
     drawn = []
     for sample in sampler.wave(range(wave * size, (wave + 1) * size), seed):
@@ -118,7 +115,7 @@ def draw_wave(
 def _draw(sampler: Sampler, seed: int, size: int, waves: int, folder: Path) -> dict[str, Any]:
     files = [folder / f"wave_{wave:05d}.jsonl" for wave in range(waves)]
     missing = [wave for wave, file in enumerate(files) if not file.is_file()]
-    with tqdm(total=len(missing) * size, desc="sampling", unit="sample") as bar:
+    with bars.bar(len(missing) * size, "sampling", "texts") as bar:
         for wave in missing:
             lines = [s.model_dump_json() for s in draw_wave(sampler, seed, size, wave, bar)]
             write_atomic(files[wave], "\n".join(lines) + "\n")

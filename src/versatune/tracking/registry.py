@@ -86,7 +86,7 @@ def register(
         else:
             import mlflow
 
-            uri = tracking.store_model(checkpoint.path, checkpoint.fingerprint, example)
+            uri = tracking.store_model(checkpoint.path, checkpoint.fingerprint, example, name)
             own = {KEY: key, PATH: str(checkpoint.path), FINGERPRINT: checkpoint.fingerprint}
             version = _version(mlflow.register_model(uri, name, tags={**tags, **own}))
             logger.info("Registered %s.", version.label)

@@ -8,6 +8,7 @@ every function does nothing.
 import contextlib
 import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -50,7 +51,7 @@ def end() -> None:
 
 
 def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
-    """Record metrics; names may hold a slash (``validation_loss/law``). NaN is left out."""
+    """Record metrics; names may hold a slash (``loss/law``). NaN is left out."""
     finite = {name: float(value) for name, value in values.items() if value == value}
     if finite:
         _each(lambda run: run.call("metrics", values=finite, step=step or 0))
@@ -89,7 +90,7 @@ def log_figure(figure: "Figure", name: str) -> None:
         log_text(str(figure.to_json()), name)
 
 
-def log_model(path: Path, fingerprint: str, example: str) -> str | None:
+def log_model(path: Path, fingerprint: str, example: str, name: str = "model") -> str | None:
     """Log a checkpoint folder as an MLflow model with signature and example; its URI.
 
     The same checkpoint is stored once per experiment: later runs get a tag that points to it.
@@ -100,7 +101,7 @@ def log_model(path: Path, fingerprint: str, example: str) -> str | None:
     import mlflow
 
     try:
-        uri = store_model(path, fingerprint, example)
+        uri = store_model(path, fingerprint, example, name)
     except (mlflow.MlflowException, OSError) as error:
         reason = first_line(error)
         logger.warning("MLflow did not take the model (%s); it stays in %s.", reason, path)
@@ -109,9 +110,9 @@ def log_model(path: Path, fingerprint: str, example: str) -> str | None:
     return uri
 
 
-def store_model(path: Path, fingerprint: str, example: str) -> str:
+def store_model(path: Path, fingerprint: str, example: str, name: str = "model") -> str:
     """The URI of a checkpoint folder in MLflow, put there unless it is; raises what MLflow does."""
-    return _logged(fingerprint) or _log_model(path, fingerprint, example)
+    return _logged(fingerprint) or _log_model(path, fingerprint, example, name)
 
 
 def away() -> bool:
@@ -136,7 +137,7 @@ def _logged(fingerprint: str) -> str | None:
     return str(found[0].model_uri) if found else None
 
 
-def _log_model(path: Path, fingerprint: str, example: str) -> str:
+def _log_model(path: Path, fingerprint: str, example: str, name: str) -> str:
     import mlflow
     from mlflow.models import infer_signature
 
@@ -145,7 +146,7 @@ def _log_model(path: Path, fingerprint: str, example: str) -> str:
     parts = {"model": load_model(path), "tokenizer": load_tokenizer(path)}
     info = mlflow.transformers.log_model(
         parts,
-        name="model",
+        name=re.sub(r"[^\w-]+", "-", name),  # MLflow refuses dots, slashes and more
         task="text-generation",
         signature=infer_signature([example], ["an answer"]),
         input_example=[example],

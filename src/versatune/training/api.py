@@ -45,7 +45,7 @@ def train(
     ``initial_weights`` P(0), ``detected_shares`` and ``reference_losses`` (held-out nats per
     token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
     ``law``: slopes measured with the references (:func:`versatune.training.reference.law_facts`).
-    ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``validation_loss/law``
+    ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``loss/law``
     and so on); those of rounds an earlier run finished come first. ``on_step`` gets one every
     ``logging_steps``: ``step`` and ``metrics`` (:data:`versatune.training.job.OnStep`).
 

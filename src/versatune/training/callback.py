@@ -23,12 +23,17 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
 from versatune.training.job import EVENTS, Event, OnRound, OnStep
-from versatune.training.progress import OF_STEPS, Progress
+from versatune.training.progress import OF_STEPS, Progress, speed
 from versatune.training.rounds import Mixture
 from versatune.training.throughput import Cost, peak_flops
 from versatune.training.trainer import MixtureTrainer, not_finite
+from versatune.work.bars import Paced, time_left
+from versatune.work.calls import prefix, within_call
 
 logger = logging.getLogger(__name__)
+
+EVERY = 60.0
+"""Seconds between the lines of a training beside others."""
 
 
 class RoundCallback(TrainerCallback):
@@ -68,9 +73,13 @@ class RoundCallback(TrainerCallback):
         self._seconds_before = 0.0
         self.keeps_best = _may_roll_back(self._params)
         peak = peak_flops()
+        # Beside other trainings of its kind, one says less.
+        self._quiet, self._paced = within_call(), Paced(EVERY)
+        self._told = ""  # the shares that the line before gave
         self.progress = Progress(
             self._folder.parent,
-            self._params.rounds * self._params.steps_per_round,
+            self._params.rounds,
+            self._params.steps_per_round,
             work=mixture.work,
             saving=lambda: trainer.saving_seconds,
             cost=cost,
@@ -133,7 +142,7 @@ class RoundCallback(TrainerCallback):
         losses, measuring = self._measure()
         seconds = self._seconds_before + time.monotonic() - self._round_began
         steps = {
-            **self.progress.end_round(state.global_step),
+            **self.progress.end_round(),
             "learning_rate": self._trainer._get_learning_rate(),
         }
         decision = self._mixture.finish(
@@ -188,8 +197,19 @@ class RoundCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Nothing more to show."""
+        """Nothing more to show; a quiet training sums up."""
         self.progress.close()
+        if self._quiet and self._trainer.is_world_process_zero():
+            first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
+            logger.info(
+                "%sheld-out loss %.3f to %.3f in %d steps, %.1f s",
+                *(prefix(), first, last, state.global_step),
+                time.monotonic() - self._began,
+            )
+
+    def _mean_loss(self, number: int) -> float:
+        found = [r["validation_loss"] for r in self._mixture.history if r["round"] == number]
+        return sum(found) / len(found)
 
     def _measure_others(self) -> None:
         if self._others is not None and self._mixture.round in self._others_at:
@@ -246,31 +266,33 @@ class RoundCallback(TrainerCallback):
             return
         mixture = self._mixture
         rows = [row for row in mixture.history if row["round"] == mixture.round]
-        loss = sum(row["validation_loss"] for row in rows) / len(rows)
-        shares = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
-        done = mixture.round - self._rounds_before
-        left = (
-            (time.monotonic() - self._began) / max(done, 1) * (self._params.rounds - mixture.round)
-        )
-        logger.info(
-            "round %d/%d: held-out loss %.4f; shares %s; %s%s",
-            mixture.round,
-            self._params.rounds,
-            loss,
-            shares,
-            f"{rates(rows[0])}; {left / 60:.0f} min left; " if done else "",
-            reason,
-        )
+        if not self._quiet or self._paced.due():
+            self._say(rows, reason)
         event = as_event(rows)
         with (self._folder.parent / EVENTS).open("a") as handle:
             handle.write(json.dumps(event) + "\n")
         if self._on_round is not None:
             self._on_round(event)
 
+    def _say(self, rows: list[dict[str, Any]], reason: str) -> None:
+        mixture, told = self._mixture, self._told
+        self._told = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
+        shares = "" if self._told == told else f"shares {self._told}"
+        done = mixture.round - self._rounds_before
+        each = (time.monotonic() - self._began) / max(done, 1)
+        left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
+        logger.info(
+            "%sround %d/%d: held-out loss %.4f; %s",
+            *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
+            "; ".join(filter(None, (shares, rates(rows[0]), left, reason))),
+        )
+
 
 def rates(row: dict[str, Any]) -> str:
-    """Speed and memory of a round, as its history has them."""
-    said = [f"{row['tokens_per_second']:.0f} tokens/s"]
+    """Speed and memory of a round, as its history has them; nothing before the first step."""
+    if not row.get("tokens_per_second"):
+        return ""
+    said = [f"{speed(row['tokens_per_second'])} tokens/s"]
     if row.get("mfu") is not None:
         said.append(f"MFU {row['mfu']:.2f}")
     if row.get("peak_memory_bytes") is not None:
@@ -278,29 +300,30 @@ def rates(row: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-_METRICS = (
-    "weight",
-    "validation_loss",
-    "train_loss",
-    "learnable_potential",
-    "forgetting_degree",
-    "realised_share_tokens",
-    "epochs_seen",
-)
+_METRICS = {
+    "weight": "share",
+    "validation_loss": "loss",
+    "train_loss": "train_loss",
+    "learnable_potential": "learnable_potential",
+    "forgetting_degree": "forgetting_degree",
+    "realised_share_tokens": "realised_share_tokens",
+    "epochs_seen": "epochs_seen",
+}
+"""Columns of the history, and what a chart of them is titled."""
 
 
 def as_event(rows: list[dict[str, Any]]) -> Event:
     """The rows of a round as one event: a metric a column and domain, and the round's own."""
     metrics = {
-        f"{name}/{row['domain']}": row[name]
-        for name in _METRICS
+        f"{title}/{row['domain']}": row[column]
+        for column, title in _METRICS.items()
         for row in rows
-        if row[name] is not None
+        if row[column] is not None
     }
     whole = ("seconds", "measurement_seconds", "tokens_per_second", *OF_STEPS)
     # A history from before some columns were there goes on without them.
     metrics |= {key: rows[0][key] for key in whole if rows[0].get(key) is not None}
-    metrics["validation_loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
+    metrics["loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
     return {"round": rows[0]["round"], "step": rows[0]["step"], "metrics": metrics}
 
 

@@ -20,7 +20,7 @@ STEPS = "steps.jsonl"
 FAILURE = "failure.txt"
 
 Event = dict[str, Any]
-"""``round``, ``step`` and ``metrics``: names such as ``validation_loss/law`` to numbers."""
+"""``round``, ``step`` and ``metrics``: names such as ``loss/law`` to numbers."""
 
 OnRound = Callable[[Event], None]
 """Told of each round as it ends."""

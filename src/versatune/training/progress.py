@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from versatune.artifacts import write_atomic
 from versatune.training.job import STEPS, OnStep
 from versatune.training.machine import machine
 from versatune.training.throughput import Cost, Work
+from versatune.work.bars import Line, time_left
+from versatune.work.calls import prefix
 
 GB = 10**9
 
@@ -70,7 +70,8 @@ class Progress:
     def __init__(
         self,
         folder: Path,
-        total: int,
+        rounds: int,
+        steps_per_round: int,
         *,
         work: Callable[[int, int], Work],
         saving: Callable[[], float],
@@ -79,14 +80,16 @@ class Progress:
         shown: bool,
         on_step: OnStep | None = None,
     ) -> None:
-        """``total``: steps of the training; ``shown``: whether this process shows and writes."""
-        self._file, self._total, self._shown = folder / STEPS, total, shown
+        """``shown``: whether this process shows and writes."""
+        self._file, self._shown = folder / STEPS, shown
+        self._rounds, self._of_round = rounds, steps_per_round
         self._work, self._saving, self._on_step = work, saving, on_step
         self._cost, self._peak = cost, peak
         self._window, self._round = Meter(), Meter()
         self._norms: list[float] = []
         self._at, self._began, self._saved = 0, time.monotonic(), 0.0
-        self._bar: tqdm[Any] | None = None
+        self._bar: Line | None = None
+        self._first, self._started = 0, self._began
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint within a round holds."""
@@ -100,10 +103,8 @@ class Progress:
         """Training goes on at ``step``, ``within`` the round; the device has nothing to do."""
         if self._bar is None and self._shown:
             keep_until(self._file, step)
-            # A bar in a file is a line at every look: there the rounds' lines say how far it is.
-            self._bar = tqdm(
-                total=self._total, initial=step, desc="training", unit="step", disable=None
-            )
+            self._bar = Line(self._rounds * self._of_round, step)
+            self._first, self._started = step, time.monotonic()
         self._at, self._began, self._saved = within, time.monotonic(), self._saving()
 
     def pause(self, within: int) -> None:
@@ -133,20 +134,20 @@ class Progress:
         if not self._shown:
             return
         if self._bar is not None:
-            self._bar.set_postfix_str(postfix(metrics), refresh=False)
-            self._bar.update(step - self._bar.n)
+            each = (time.monotonic() - self._started) / max(step - self._first, 1)
+            left = each * (self._rounds * self._of_round - step)
+            text = bar_text(step, self._rounds, self._of_round, metrics, left)
+            self._bar.show(step, f"{prefix()}{text}")
         event = {"step": step, "metrics": metrics}
         with self._file.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(event) + "\n")
         if self._on_step is not None:
             self._on_step(event)
 
-    def end_round(self, step: int) -> dict[str, float | None]:
+    def end_round(self) -> dict[str, float | None]:
         """What the history says of the round's steps; begins the next round's."""
         norms, meter = self._norms, self._round
         self._norms, self._round = [], Meter()
-        if self._bar is not None:
-            self._bar.update(step - self._bar.n)
         return {
             "grad_norm": sum(norms) / len(norms) if norms else None,
             "mfu": meter.mfu(self._cost, self._peak),
@@ -154,22 +155,30 @@ class Progress:
         }
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Take the bar away."""
         if self._bar is not None:
             self._bar.close()
 
 
-def postfix(metrics: Mapping[str, float]) -> str:
-    """The numbers as the bar shows them."""
-    shown = (
-        ("loss", "loss {:.3f}"),
-        ("learning_rate", "lr {:.2e}"),
-        ("grad_norm", "grad {:.2f}"),
-        ("tokens_per_second", "{:,.0f} tokens/s"),
-        ("mfu", "MFU {:.2f}"),
-        ("peak_memory_gb", "{:.1f} GB"),
-    )
-    return ", ".join(said.format(metrics[key]) for key, said in shown if key in metrics)
+def bar_text(
+    step: int, rounds: int, steps_per_round: int, metrics: Mapping[str, float], left: float
+) -> str:
+    """``round 3/8 · step 24/50 · loss 1.21 · 780 tok/s · 4 min left``, of what is known.
+
+    ``step`` counts from the training's start, ``left`` is in seconds.
+    """
+    number, within = divmod(max(step, 1) - 1, steps_per_round)
+    said = [f"round {number + 1}/{rounds}", f"step {min(within + 1, step)}/{steps_per_round}"]
+    if "loss" in metrics:
+        said.append(f"loss {metrics['loss']:.2f}")
+    if metrics.get("tokens_per_second"):
+        said.append(f"{speed(metrics['tokens_per_second'])} tok/s")
+    return " · ".join([*said, *filter(None, [time_left(left)])])
+
+
+def speed(tokens_per_second: float) -> str:
+    """Tokens a second; slow ones with the digits that tell them from nothing."""
+    return f"{tokens_per_second:,.0f}" if tokens_per_second >= 10 else f"{tokens_per_second:.2g}"
 
 
 def keep_until(path: Path, step: int) -> None:

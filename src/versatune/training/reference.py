@@ -111,12 +111,6 @@ def reference_losses(
             found |= _in_tokens_of(store, name, (n_rows, n_tokens), found["bits_per_byte"])
             scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
-        logger.info(
-            "reference of %s: %.4f nats per token at step %d",
-            name,
-            found["nats_per_token"],
-            found["step"],
-        )
     for entry in domains.values():
         if scale:
             entry["curve"] = _in_tokens(entry, scale)

@@ -59,6 +59,29 @@ OnEvent = Callable[[Call, Any], None]
 _receiver: ContextVar[Callable[[Any], None] | None] = ContextVar("receiver", default=None)
 
 
+_name: ContextVar[str] = ContextVar("name", default="")
+
+
+def within_call() -> bool:
+    """Whether this is work that was asked for beside other work of its kind."""
+    return _receiver.get() is not None
+
+
+def prefix() -> str:
+    """What begins a log line of a call; nothing where the lines of a process get it anyway."""
+    return f"{_name.get()}: " if _name.get() else ""
+
+
+@contextlib.contextmanager
+def named(name: str) -> Iterator[None]:
+    """Within the block, :func:`prefix` begins with ``name``."""
+    token = _name.set(name)
+    try:
+        yield
+    finally:
+        _name.reset(token)
+
+
 def emit(event: Any) -> None:
     """Pass ``event`` (anything that pickles) to whoever made this call; outside a call nobody."""
     if (receiver := _receiver.get()) is not None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from versatune.errors import VersatuneError
-from versatune.work.calls import Call, OnEvent, ParallelParams, Shares, emitting_to
+from versatune.work.calls import Call, OnEvent, ParallelParams, Shares, emitting_to, named
 from versatune.work.processes import run_in_processes
 from versatune.work.ray_engine import run_on_ray
 
@@ -67,7 +67,7 @@ def resolve(params: ParallelParams, n_calls: int) -> Shares:
 
 
 def _here(call: Call, listener: OnEvent) -> Any:
-    with emitting_to(lambda event: listener(call, event)):
+    with named(call.name), emitting_to(lambda event: listener(call, event)):
         return call.function(**call.arguments)
 
 

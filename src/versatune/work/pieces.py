@@ -9,7 +9,7 @@ from typing import Any
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.work.calls import Call, ParallelParams, emitting_to
-from versatune.work.folder import Piece, make_folder
+from versatune.work.folder import Piece, WorkFolder, make_folder
 from versatune.work.parallel import side_by_side
 
 OnPieceEvent = Callable[[str, Any], None]
@@ -55,6 +55,8 @@ def make_pieces(pieces: Pieces, folder: Path) -> dict[str, FolderRef]:
         results = side_by_side(
             calls, pieces.parallel, lambda call, event: on_event(call.name, event)
         )
+    if calls:  # in other processes, whose counts this one does not see
+        WorkFolder.counts["sealed"] += 1
     made |= {call.name: ref for call, ref in zip(calls, results, strict=True)}
     return {name: made[name] for name in pieces.pieces}
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from versatune.errors import VersatuneError
+from versatune.work import bars
 from versatune.work.calls import RETRIES, Call, OnEvent, Shares, emitting_to
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
     results: list[Any] = [None] * len(calls)
     waiting, tries = deque(range(len(calls))), [0] * len(calls)
     free, workers = list(range(shares.workers))[::-1], dict[Connection, _Worker]()
-    try:
+    with contextlib.ExitStack() as held:
+        held.callback(lambda: _stop(list(workers.values())))
+        bar = held.enter_context(bars.bar(len(calls), "side by side", "pieces"))
         while waiting or workers:
             while waiting and free:
                 worker = _worker(waiting.popleft(), free.pop(), shares)
@@ -100,6 +103,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                 del workers[worker.pipe]
                 if kind == "result":
                     results[worker.at] = content
+                    bar.update()
                     _keep(worker)
                     continue
                 if kind == "error":
@@ -120,8 +124,6 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                         f"{call.name}: its process was killed {RETRIES + 1} times, last with code "
                         f"{worker.process.exitcode}. If memory ran out, lower parallel.workers."
                     )
-    finally:
-        _stop(list(workers.values()))
     return results
 
 

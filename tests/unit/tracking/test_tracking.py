@@ -38,13 +38,13 @@ def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> Non
     (tmp_path / "file.txt").write_text("text")
     with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
         tracking.log_params({"train": {"strategy": {"name": "foster"}, "rounds": 3}})
-        tracking.log_metrics({"validation_loss/law": 2.0, "gone": float("nan")}, step=1)
-        tracking.log_metrics({"validation_loss/law": 1.5}, step=2)
+        tracking.log_metrics({"loss/law": 2.0, "gone": float("nan")}, step=1)
+        tracking.log_metrics({"loss/law": 1.5}, step=2)
         tracking.log_artifact(tmp_path / "file.txt", "folder")
     data = mlflow.get_run(run_id).data
     assert data.params == {"train.strategy.name": "foster", "train.rounds": "3"}
-    assert set(data.metrics) == {"validation_loss/law"}
-    history = mlflow.MlflowClient().get_metric_history(run_id, "validation_loss/law")
+    assert set(data.metrics) == {"loss/law"}
+    history = mlflow.MlflowClient().get_metric_history(run_id, "loss/law")
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.5)]
     assert [f.path for f in mlflow.MlflowClient().list_artifacts(run_id, "folder")]
     assert not (tmp_path / "spool.jsonl").exists()
@@ -251,9 +251,11 @@ def test_a_model_is_stored_once_and_can_be_loaded(
     run_id: str, tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
     with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
-        first = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
+        name = "SmolLM2 1.7B/v2-foster"
+        first = tracking.log_model(tiny_checkpoint.path, "f1", "the court", name)
         again = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
     assert first is not None and first == again
+    assert mlflow.get_logged_model(first.rpartition("/")[2]).name == "SmolLM2-1-7B-v2-foster"
     loaded = mlflow.transformers.load_model(first)
     assert loaded.model.config.hidden_size == 32
     assert mlflow.get_run(run_id).data.tags["model.fingerprint"] == "f1"

@@ -11,7 +11,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams, TrainResult, train
 from versatune.training import progress as module
 from versatune.training.job import STEPS
-from versatune.training.progress import Meter, Progress, keep_until, postfix
+from versatune.training.progress import Meter, Progress, bar_text, keep_until
 from versatune.training.throughput import Cost, Work
 
 PARAMS = {
@@ -86,7 +86,8 @@ def test_speed_leaves_out_measuring_and_saving(
     monkeypatch.setattr(module, "time", clock)
     progress = Progress(
         tmp_path,
-        8,
+        2,
+        4,
         work=lambda first, last: Work(100.0 * (last - first), 50.0, 0.0),
         saving=lambda: saved[0],
         cost=Cost(weights=6.0, head=0.0, attention=0.0),
@@ -100,7 +101,7 @@ def test_speed_leaves_out_measuring_and_saving(
     clock.now += 4  # 2 steps in 1 s, and a checkpoint
     saved[0] += 3
     progress.pause(4)
-    found = progress.end_round(4)
+    found = progress.end_round()
     clock.now += 60  # measured
     progress.begin(4, 0)
     clock.now += 2  # 2 steps in 2 s
@@ -109,7 +110,7 @@ def test_speed_leaves_out_measuring_and_saving(
     assert told[0]["metrics"]["mfu"] == pytest.approx(6 * 100 / 3000)
     assert found["grad_norm"] == 2.0
     assert found["mfu"] == pytest.approx(6 * 400 / 3 / 3000)
-    assert progress.end_round(6)["grad_norm"] == 3.0
+    assert progress.end_round()["grad_norm"] == 3.0
 
 
 def test_the_bar_shows_what_is_known() -> None:
@@ -117,10 +118,14 @@ def test_the_bar_shows_what_is_known() -> None:
         **{"loss": 1.2345, "learning_rate": 2e-5, "grad_norm": 0.987},
         **{"tokens_per_second": 41234.5, "mfu": 0.412, "peak_memory_gb": 61.23},
     }
-    assert postfix(metrics) == (
-        "loss 1.234, lr 2.00e-05, grad 0.99, 41,234 tokens/s, MFU 0.41, 61.2 GB"
+    assert bar_text(124, 8, 50, metrics, 240) == (
+        "round 3/8 · step 24/50 · loss 1.23 · 41,234 tok/s · 4 min left"
     )
-    assert postfix({"loss": 2.0}) == "loss 2.000"
+    assert bar_text(50, 8, 50, {"loss": 2.0}, 0.3) == "round 1/8 · step 50/50 · loss 2.00"
+    assert bar_text(51, 8, 50, {}, 5400) == "round 2/8 · step 1/50 · 1 h 30 min left"
+    assert bar_text(400, 8, 50, {"tokens_per_second": 0.31}, 0) == (
+        "round 8/8 · step 50/50 · 0.31 tok/s"
+    )
 
 
 def test_nothing_trained_is_no_speed() -> None:

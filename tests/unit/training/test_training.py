@@ -253,10 +253,8 @@ def test_events_name_their_metrics(run: Any) -> None:
     result = run(on_round=events.append)
     assert [(e["round"], e["step"]) for e in events] == [(0, 0), (1, 3), (2, 6)]
     last = result.history.query("round == 2 and domain == 'law'").iloc[0]
-    assert events[2]["metrics"]["validation_loss/law"] == last["validation_loss"]
-    assert {"weight/code", "train_loss/medicine", "tokens_per_second"} <= events[2][
-        "metrics"
-    ].keys()
+    assert events[2]["metrics"]["loss/law"] == last["validation_loss"]
+    assert {"share/code", "train_loss/medicine", "tokens_per_second"} <= events[2]["metrics"].keys()
     kept = (result.model_ref.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in kept] == events
 

@@ -15,6 +15,7 @@ from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.stages import STAGES, stage_of
 from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting import forecast as ahead
+from versatune.reporting.closing import mean_metrics, note
 from versatune.reporting.report import render
 from versatune.reporting.report_inputs import Artifacts
 from versatune.training.config import TrainParams
@@ -114,6 +115,7 @@ def write_report(
     **drawn: go.Figure,
 ) -> str:
     """The whole page as text; ``drawn`` are the figures by name."""
+    declared = DeclaredObjective(train.objective, reference_parts(reference_losses))
     page = render(
         Artifacts(
             domains=list(domains.active),
@@ -136,7 +138,7 @@ def write_report(
             models=tables.mean_losses(evaluation),
             changed=changed_items,
             answers=answers,
-            declared=DeclaredObjective(train.objective, reference_parts(reference_losses)),
+            declared=declared,
             forecast=forecast,
             made_for=train.fingerprint_fields(),
             drift=drift,
@@ -146,6 +148,8 @@ def write_report(
         examples=params.reject_examples,
     )
     tracking.log_text(page, "report.html")
+    tracking.log_metrics(mean_metrics(results))
+    tracking.set_tags({"mlflow.note.content": note(results, declared)})
     return page
 
 

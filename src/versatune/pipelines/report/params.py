@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from versatune.params import Params
+from versatune.reporting.requirements import RequireParams
 
 
 class ReportParams(Params):
@@ -12,6 +13,8 @@ class ReportParams(Params):
 
     timings: Path
     """The file in which each finished step's seconds are noted; may be missing."""
+    require: RequireParams = RequireParams()
+    """What the trained model must reach; `kedro run` ends with exit code 2 when it does not."""
     samples: int = Field(default=120, ge=0)
     """How many sampled texts of the probe the page holds at most, evenly over the domains."""
     reject_examples: int = Field(default=3, ge=0)

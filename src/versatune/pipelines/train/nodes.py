@@ -81,11 +81,17 @@ def read_history(
     return rounds, summary
 
 
-def log_trained_model(trained_model: FolderRef, params: TrackingParams) -> None:
-    """Put the trained model beside the run's numbers."""
+def log_trained_model(
+    trained_model: FolderRef,
+    base_model: dict[str, Any],
+    train: TrainParams,
+    params: TrackingParams,
+) -> None:
+    """Put the trained model beside the run's numbers, named by its base and its strategy."""
     if params.log_model:
         made = CheckpointRef.from_manifest(trained_model.path, "trained")
-        tracking.log_model(made.path, made.fingerprint, "What is a contract?")
+        name = f"{base_model['name']}-{train.strategy.name}"
+        tracking.log_model(made.path, made.fingerprint, "What is a contract?", name)
 
 
 def known_references(reference_losses: dict[str, Any]) -> dict[str, float] | None:

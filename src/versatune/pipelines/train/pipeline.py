@@ -38,7 +38,7 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
             ),
             node(
                 log_trained_model,
-                ["trained_model", "params:tracking"],
+                ["trained_model", "base_model", "params:train", "params:tracking"],
                 None,
                 name="log_trained_model",
                 tags=["train"],

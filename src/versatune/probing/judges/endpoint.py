@@ -17,7 +17,6 @@ from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from tqdm import tqdm
 
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
@@ -33,7 +32,7 @@ from versatune.probing.judges.base import (
 from versatune.probing.quantification import Array
 from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice
-from versatune.work import Piece
+from versatune.work import Piece, bars
 from versatune.work.log import Log
 
 logger = logging.getLogger(__name__)
@@ -133,15 +132,13 @@ class Endpoint:
         known = self._kept()
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
         trouble: Exception | None = None
-        bar = tqdm(total=len(missing), desc="judging", unit="text", leave=False)
-        for (key, _), answer, error in self.server.each(self._ask, list(missing.items())):
-            bar.update()
+        asked = self.server.each(self._ask, list(missing.items()))
+        for (key, _), answer, error in bars.each(asked, len(missing), "judging", "texts"):
             if error is None:
                 known[key] = answer
                 self._answers.append(answer.model_dump())
             else:
                 trouble = error
-        bar.close()
         failed = sum(key not in known for key in keys)
         if failed > self.params.max_failed * len(texts):
             raise VersatuneError(

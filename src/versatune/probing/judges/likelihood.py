@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
-from tqdm import tqdm
 
 from versatune.artifacts import FolderRef
 from versatune.data.answers import Answers
@@ -26,7 +25,7 @@ from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Judgement, Labelled, labelled_texts, without_rows
 from versatune.probing.judges.classifier import split
 from versatune.probing.quantification import Array
-from versatune.work import Piece
+from versatune.work import Piece, bars
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +65,8 @@ class Scorer:
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]), reverse=True)
         scores = np.zeros((len(texts), len(self.ids)))
         size = self.params.batch_size
-        for at in tqdm(range(0, len(order), size), desc="judging", unit="batch", leave=False):
+        starts = range(0, len(order), size)
+        for at in bars.each(starts, len(starts), "judging", "batches"):
             rows = order[at : at + size]
             batch = self.tokenizer.pad(
                 {"input_ids": [prompts[i] for i in rows]}, return_tensors="pt"

@@ -1,0 +1,15 @@
+"""What the parameters of the report must have in common with others."""
+
+from collections.abc import Iterator
+
+from versatune.data.config import Domains
+from versatune.pipelines.report.params import ReportParams
+from versatune.project.blocks import Problem
+from versatune.project.mix_checks import name_problems
+
+
+def check_required(domains: Domains, report: ReportParams) -> Iterator[Problem]:
+    """Bounds of `report.require` are of domains that there are."""
+    for name in ("max_loss", "min_accuracy"):
+        bounds = getattr(report.require, name)
+        yield from name_problems(bounds, list(domains.active), ("report", "require", name))

@@ -1,0 +1,193 @@
+"""One progress bar at a time, on a terminal alone, that leaves no line behind; log lines above it.
+
+Without a terminal nothing is drawn: there the log says how far long work is.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from tqdm import tqdm
+
+T = TypeVar("T")
+
+INDENT = " " * 10
+"""Below the message, beside the time."""
+
+DELAY = 2.0
+"""Seconds that work takes before it gets a bar."""
+
+_open: list[Any] = []
+"""The bar that is shown. Those within it are not."""
+
+
+class Bar(tqdm):
+    """``{done}`` of the total, and ``{left}``: the time left, once something is known of it."""
+
+    @property
+    def format_dict(self) -> dict[str, Any]:
+        found = dict(super().format_dict)
+        n, total, elapsed = found["n"], found["total"], found["elapsed"]
+        new = n - found["initial"]
+        known = total is not None and new > 0
+        left = time_left(elapsed / new * (total - n)) if known else ""
+        found["done"] = f"{n:,}/{total:,}" if total is not None else f"{n:,}"
+        found["left"] = f" · {left}" if left else ""
+        return found
+
+
+def options(title: str, unit: str, *, hidden: bool = False) -> dict[str, Any]:
+    """The arguments of a :class:`Bar`; hidden within another one and without a terminal."""
+    return {
+        "desc": title,
+        "file": sys.stderr,
+        "leave": False,
+        "delay": DELAY,
+        "dynamic_ncols": True,
+        "bar_format": "{bar:16} {desc} · {done} " + unit + "{left}",
+        "disable": _hidden(hidden),
+    }
+
+
+def time_left(seconds: float) -> str:
+    """``4 min left``; nothing when it is over in a second."""
+    if seconds < 1:
+        return ""
+    if seconds < 90:
+        return f"{seconds:.0f} s left"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min left"
+    return f"{minutes // 60} h {minutes % 60} min left"
+
+
+def _hidden(hidden: bool = False) -> bool | None:
+    """None: hidden unless there is a terminal. Workers of several are told by the environment."""
+    return True if hidden or _open or os.environ.get("TQDM_DISABLE") else None
+
+
+@contextlib.contextmanager
+def bar(
+    total: int | None, title: str, unit: str, *, done: int = 0, hidden: bool = False
+) -> Iterator[Any]:
+    """A bar for the block."""
+    shown = Bar(total=total, initial=done, **options(title, unit, hidden=hidden))
+    if shown.disable:
+        yield shown
+        return
+    _open.append(shown)
+    try:
+        yield shown
+    finally:
+        _open.remove(shown)
+        shown.close()
+
+
+def each(
+    items: Iterable[T], total: int | None, title: str, unit: str, *, hidden: bool = False
+) -> Iterator[T]:
+    """``items`` one by one, with a :func:`bar`."""
+    with bar(total, title, unit, hidden=hidden) as shown:
+        for item in items:
+            yield item
+            shown.update()
+
+
+class Line:
+    """A bar of our own wording, for work that has more to say than how much is done."""
+
+    def __init__(self, total: int, done: int) -> None:
+        given = {**options("", ""), "bar_format": "{bar:16} {desc}", "delay": 0}
+        self._bar: Any = Bar(total=total, initial=done, **given)
+        if not self._bar.disable:
+            _open.append(self._bar)
+
+    def show(self, done: int, text: str) -> None:
+        """``done`` of the total, and what stands beside it."""
+        self._bar.set_description_str(text, refresh=False)
+        self._bar.n = done
+        self._bar.refresh()
+
+    def close(self) -> None:
+        """Take it off the screen."""
+        if self._bar in _open:
+            _open.remove(self._bar)
+        self._bar.close()
+
+
+class Paced:
+    """Says yes at most once in so many seconds, and not before the first of these are over."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time for a line."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
+class ConsoleHandler(logging.StreamHandler[Any]):
+    """Writes log lines above the bar; on a terminal, long ones are folded at its width."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if record.exc_info or not self.stream.isatty():
+            return line
+        return folded(line, shutil.get_terminal_size().columns)
+
+
+class ConsoleFormatter(logging.Formatter):
+    """Warnings and errors say that they are."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        if record.levelno >= logging.WARNING:
+            said = f"{record.levelname.lower()}: {record.message}"
+            record = logging.makeLogRecord({**record.__dict__, "message": said})
+        return super().formatMessage(record)
+
+
+def put_log_above_bars(log: logging.Logger) -> None:
+    """Let the log's plain handlers write as :class:`ConsoleHandler` does, in the same format.
+
+    Kedro's configuration of logging takes no classes but its own and the standard library's.
+    """
+    for at, plain in enumerate(log.handlers):
+        if type(plain) is logging.StreamHandler:
+            mine, form = ConsoleHandler(plain.stream), plain.formatter
+            mine.setLevel(plain.level)
+            mine.setFormatter(
+                ConsoleFormatter(form._fmt, form.datefmt) if form else ConsoleFormatter()
+            )
+            log.handlers[at] = mine
+
+
+def folded(line: str, columns: int) -> str:
+    """``line`` in lines of at most ``columns``, the later ones indented; words stay whole."""
+    return "\n".join(
+        part
+        for one in line.split("\n")
+        for part in textwrap.wrap(
+            one,
+            max(columns, 40),
+            subsequent_indent=INDENT,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        or [""]
+    )
