@@ -1,5 +1,6 @@
 """The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -85,8 +86,12 @@ class Collected:
 class Collector:
     """Reads domain after domain; see :meth:`add` and :meth:`finish`."""
 
-    def __init__(self, folder: Path, params: CleanParams, leaks: LeakIndex) -> None:
+    def __init__(
+        self, folder: Path, params: CleanParams, leaks: LeakIndex, at_most: int | None = None
+    ) -> None:
+        """``at_most``: rows to read of each source; None: all."""
         self.folder = folder
+        self.at_most = at_most
         self.params = params
         self.leaks = leaks
         self.tallies: list[Tally] = []
@@ -141,7 +146,8 @@ class Collector:
         unknown: list[VersatuneError] = []
         unseen = set(origin.source.columns.values())
         last: dict[str, Any] = {}
-        for raw in tqdm(_rows(origin, self.params), desc=title, unit=" rows", delay=5):
+        rows = itertools.islice(_rows(origin, self.params), self.at_most)
+        for raw in tqdm(rows, desc=title, unit=" rows", delay=5):
             tally.read += 1
             if isinstance(raw, Bad):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)
