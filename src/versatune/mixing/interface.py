@@ -94,7 +94,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Now:
+class RoundMetrics:
     """A round's signals, with what was worked out from them."""
 
     signals: Signals
@@ -155,7 +155,7 @@ class Strategy(ABC):
         gamma = self._potential(loss)
         phi = self._forgetting(loss)
         memory.updates += 1
-        now = Now(signals, weights, loss, gamma, phi)
+        now = RoundMetrics(signals, weights, loss, gamma, phi)
         new, reason, stop = self._next(now)
         self._remember(loss)
         score = self._score(now)
@@ -173,10 +173,10 @@ class Strategy(ABC):
         self._memory = _Memory(**state)
 
     @abstractmethod
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         """The next shares, why, and whether training ends."""
 
-    def _score(self, now: Now) -> float | None:
+    def _score(self, now: RoundMetrics) -> float | None:
         """What the best round has least of; None when this round can't be the best."""
         return self._objective().value(now.loss)
 
@@ -216,5 +216,5 @@ class Strategy(ABC):
 class Static(Strategy):
     """Shares that never change: uniform, proportional, inverse, constant, custom."""
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         return now.weights, "the shares are fixed", None

@@ -25,7 +25,7 @@ from versatune.training.throughput import Work
 
 
 @dataclass(frozen=True)
-class Known:
+class MixtureInputs:
     """What is known before training, by domain name; None where nothing is."""
 
     initial_weights: Mapping[str, float] | None = None
@@ -43,7 +43,7 @@ those that were logged, the part of the devices' peak, and the peak memory until
 
 
 @dataclass(frozen=True)
-class Spent:
+class RoundTiming:
     """Where the seconds of a round went, and what they were spent on."""
 
     seconds: float
@@ -58,7 +58,7 @@ class Mixture:
     """
 
     def __init__(
-        self, params: TrainParams, train: TokenizedSplit, known: Known, rows_per_step: int
+        self, params: TrainParams, train: TokenizedSplit, known: MixtureInputs, rows_per_step: int
     ) -> None:
         """``rows_per_step``: packed rows of a step, over accumulation and processes."""
         self.params, self.domains = params, train.domains
@@ -120,7 +120,7 @@ class Mixture:
                 "since_base_stderr": None,
             },
             "the base model",
-            Spent(seconds, seconds, 0),
+            RoundTiming(seconds, seconds, 0),
             {},
         )
 
@@ -180,7 +180,7 @@ class Mixture:
         )
         if decision.best:
             self.best_round = self.round
-        spent = Spent(
+        spent = RoundTiming(
             seconds,
             measurement_seconds + self.planning_seconds + time.monotonic() - started,
             plan.n_tokens,
@@ -310,7 +310,7 @@ class Mixture:
         heldout: Mapping[str, HeldOut],
         signals: Mapping[str, Any],
         reason: str,
-        spent: Spent,
+        spent: RoundTiming,
         realised: Mapping[str, Any],
         step: int = 0,
         steps: Mapping[str, float | None] | None = None,
