@@ -46,7 +46,7 @@ def check_rows(
 def _check(name: str, config: DomainConfig, params: CleanParams, rows: int) -> RowCheck:
     from versatune.data.collect import Collector
     from versatune.data.leaks import LeakIndex, read_questions
-    from versatune.data.selection import HELD_OUT, Fate, decide
+    from versatune.data.selection import HELD_OUT, RowStatus, decide
 
     located = locate({name: config})[name]
     items = [question for path in located.evaluation for question in read_questions(path)]
@@ -61,16 +61,16 @@ def _check(name: str, config: DomainConfig, params: CleanParams, rows: int) -> R
         tally = collected.tallies[0]
         whole = tally.read < rows  # of several sources together: then each of them has ended
         try:
-            fates = decide(collected.keys, {name: config}, params)
+            statuses = decide(collected.keys, {name: config}, params)
         except VersatuneError as error:
             return RowCheck(tally.read, tally.rejects, whole=whole, problem=str(error))
-    count = {fate: int((fates == fate).sum()) for fate in Fate}
+    count = {status: int((statuses == status).sum()) for status in RowStatus}
     return RowCheck(
         read=tally.read,
         rejects=tally.rejects,
-        duplicates=count[Fate.EXACT] + count[Fate.NEAR],
-        leaked=count[Fate.LEAKED],
-        to_train=count[Fate.TRAIN],
-        held_out=sum(count[fate] for fate in HELD_OUT),
+        duplicates=count[RowStatus.EXACT] + count[RowStatus.NEAR],
+        leaked=count[RowStatus.LEAKED],
+        to_train=count[RowStatus.TRAIN],
+        held_out=sum(count[status] for status in HELD_OUT),
         whole=whole,
     )
