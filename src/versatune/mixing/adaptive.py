@@ -36,7 +36,7 @@ class Adaptive(Strategy, ABC):
 
     def __init__(self, params: AdaptiveParams, context: Context, start: Array) -> None:
         self.smoothing = params.smoothing
-        self.against = params.against
+        self.forgetting_baseline = params.forgetting_baseline
         self._floor, self._cap = params.floor, params.cap
         try:
             start = bounded_shares(start, self._floor, self._cap)
@@ -65,7 +65,7 @@ class Foster(Adaptive):
 
     def __init__(self, params: FosterParams, context: Context, start: Array) -> None:
         super().__init__(params, context, start)
-        self.potential = params.potential
+        self.potential_source = params.potential_source
         self._sigma = params.sigma
 
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
@@ -101,7 +101,7 @@ class Expand(Adaptive):
 
     def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:
         super().__init__(params, context, start)
-        self.potential = params.potential
+        self.potential_source = params.potential_source
         self._params = params
         self._target = context.domains.index(
             choose(params.targets[0], context.domains, "strategy.target")

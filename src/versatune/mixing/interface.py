@@ -128,8 +128,8 @@ class Strategy(ABC):
     """
 
     smoothing = 0.0
-    against: Literal["previous", "best"] = "best"
-    potential: Literal["reference", "progress"] = "reference"
+    forgetting_baseline: Literal["previous", "best"] = "best"
+    potential_source: Literal["reference", "progress"] = "reference"
 
     def __init__(self, context: Context, start: Array) -> None:
         self.context = context
@@ -191,7 +191,7 @@ class Strategy(ABC):
         )
 
     def _potential(self, loss: Array) -> Array:
-        if self.potential == "progress":
+        if self.potential_source == "progress":
             if self._memory.previous is None:
                 return np.full(loss.shape, np.nan)
             return formulas.recent_progress(loss, self._memory.previous)
@@ -201,7 +201,7 @@ class Strategy(ABC):
 
     def _forgetting(self, loss: Array) -> Array:
         memory = self._memory
-        before = memory.previous if self.against == "previous" else memory.lowest
+        before = memory.previous if self.forgetting_baseline == "previous" else memory.lowest
         if before is None:
             return np.zeros(loss.shape)
         return formulas.forgetting_degree(loss, before)

@@ -22,7 +22,7 @@ PARAMS = {
     "steps_per_round": 4,
     "max_length": 64,
     "per_device_train_batch_size": 2,
-    "strategy": {"name": "foster", "potential": "progress", "sigma": 5.0},
+    "strategy": {"name": "foster", "potential_source": "progress", "sigma": 5.0},
 }
 
 
