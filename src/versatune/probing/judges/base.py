@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -44,7 +44,7 @@ class Judge(Protocol):
         ...
 
 
-def with_new_names(kept: dict[str, Array]) -> dict[str, Array]:
+def with_new_names(kept: dict[str, Any]) -> dict[str, Any]:
     """Arrays of a file, also of one that was written when ``vocab_coverage`` had another name."""
     return {"vocab_coverage" if n == "familiarity" else n: array for n, array in kept.items()}
 
