@@ -22,6 +22,21 @@ def warn_renamed(old: str, new: str) -> None:
     logger.warning("%s is called %s now; the old name works in this version alone.", old, new)
 
 
+def renamed(given: Any, names: Mapping[str, str], block: str) -> Any:
+    """Parameters with their new names in place of those of the version before.
+
+    ``names``: old -> new name. An old key is what a user wrote, so it goes before the new one,
+    which conf/base may have given.
+    """
+    old = {name: new for name, new in names.items() if isinstance(given, Mapping) and name in given}
+    if not old:
+        return given
+    for name, new in old.items():
+        warn_renamed(f"{block}.{name}", f"{block}.{new}")
+    rest = {key: value for key, value in given.items() if key not in old}
+    return rest | {new: given[name] for name, new in old.items()}
+
+
 def file_name(value: str) -> str:
     """``value``, which files are named after; a ValueError if it could leave their folder."""
     if not value.strip() or value.startswith(".") or set(value) & set("/\\\0"):

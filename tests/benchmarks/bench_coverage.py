@@ -116,7 +116,7 @@ def audited(lost: bool, reader: bool, n: int, args: argparse.Namespace) -> str:
             p[:, 5] += 0.15
             p /= p.sum(axis=1, keepdims=True)
         second = np.eye(6)[truth] if reader else judged(rng, truth, 3.0)
-        rows = Labelled.trusted(6) if reader else labelled_rows(rng, 3.0, 100)
+        rows = Labelled.oracle(6) if reader else labelled_rows(rng, 3.0, 100)
         chances = audit_chances(p, n)
         seen = np.where((rng.random(len(p)) < chances)[:, None], second, np.nan)
         own = labelled_rows(rng, sharpness, 100)

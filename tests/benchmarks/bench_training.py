@@ -41,7 +41,7 @@ from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
 from versatune.training.precision import resolved
-from versatune.training.rounds import Known, Mixture
+from versatune.training.rounds import Mixture, MixtureInputs
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.work import make_folder
 
@@ -95,7 +95,7 @@ def make_store(model: Path, data: Path, out: Path, max_length: int) -> FolderRef
 
 
 def mixture_of(params: TrainParams, train: TokenizedSplit) -> Mixture:
-    mixture = Mixture(params, train, Known(), params.per_device_train_batch_size)
+    mixture = Mixture(params, train, MixtureInputs(), params.per_device_train_batch_size)
     same = HeldOut(nats_per_token=2.0, bits_per_byte=1.0, stderr=0.0, n_rows=1, n_tokens=1)
     mixture.begin(dict.fromkeys(train.domains, same), 0.0)
     return mixture

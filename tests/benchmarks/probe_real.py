@@ -83,7 +83,7 @@ def main() -> None:
             print("warning:", warning)
     both = said["classifier"].ok & said["likelihood"].ok
     first, second = (j.probabilities for j in said.values())
-    everyone = Audit(second[both], np.ones(both.sum()), Labelled.trusted(len(DESCRIPTIONS)))
+    everyone = Audit(second[both], np.ones(both.sum()), Labelled.oracle(len(DESCRIPTIONS)))
     alike = agreement(first[both], everyone)
     print(f"\nagreement of the likeliest domain: {alike['alike']:.3f}, kappa {alike['kappa']:.3f}")
     raw = [j.probabilities[both].mean(axis=0) for j in said.values()]

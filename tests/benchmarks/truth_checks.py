@@ -89,7 +89,7 @@ def world(name: str, seed: int, args: argparse.Namespace) -> dict:
     true = drawn(corpus, [s.text for s in samples])
     rows = instruction_rows(sample, folder / "clean", seed)
     openings = document_rows(folder / "documents", seed + ANOTHER)
-    reader = {"reader": (np.eye(len(DOMAINS))[true], Labelled.trusted(len(DOMAINS)))}
+    reader = {"reader": (np.eye(len(DOMAINS))[true], Labelled.oracle(len(DOMAINS)))}
     usual, weak = ClassifierParams(), ClassifierParams(max_features=100)
     default, second = findings(folder / "default", rows, usual, samples, true, reader, seed)
     seconds = {"default": second, **reader}

@@ -118,3 +118,5 @@ def test_nothing_of_conf_local_is_in_the_wheel(installed: Path) -> None:
     starter = installed / "versatune" / "project" / "starter"
     assert (starter / "conf" / "base" / "parameters_train.yml").is_file()
     assert not (starter / "conf" / "local").exists()
+    assert (starter / "template" / "hooks" / "post_gen_project.py").is_file()
+    assert (starter / "template" / "{{ cookiecutter.repo_name }}" / "README.md").is_file()

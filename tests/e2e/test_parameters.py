@@ -63,7 +63,7 @@ def test_wrong_parameters_are_refused_whichever_pipeline_runs(
 
 
 def test_what_matters_to_the_stages_of_a_run_is_told_before_it_is_tracked(fresh: Path) -> None:
-    given = "references.mode=none,train.strategy.potential=progress"
+    given = "references.mode=none,train.strategy.potential_source=progress"
     done = kedro_run(fresh, "--env", "test", "--pipelines", "compare", "--params", given)
     assert done.code == 1 and "Traceback" not in done.output
     assert "compare.strategies.foster (conf/" in done.error and "mode is none" in done.error

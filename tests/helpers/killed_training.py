@@ -35,7 +35,7 @@ PARAMS = {
     "save_steps": 3,
     "save_total_limit": 1,
     "logging_steps": 2,
-    "strategy": {"name": "foster", "potential": "progress", "sigma": 20.0},
+    "strategy": {"name": "foster", "potential_source": "progress", "sigma": 20.0},
 }
 LORA = {"lora": {"r": 4, "dropout": 0.3}}
 GUARD = {
@@ -45,7 +45,7 @@ GUARD = {
     "strategy": {
         "name": "expand",
         "target": "law",
-        "potential": "progress",
+        "potential_source": "progress",
         "delta": 0.3,
         "guard": {"threshold": 0.0, "patience": 2, "action": "stop"},
     },

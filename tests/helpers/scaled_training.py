@@ -29,7 +29,7 @@ PARAMS: dict[str, Any] = {
     "strategy": {
         "name": "expand",
         "target": "law",
-        "potential": "progress",
+        "potential_source": "progress",
         "delta": 0.3,
         "guard": {"threshold": 0.0, "patience": 1},
     },

@@ -76,7 +76,7 @@ def test_an_audit_mends_errors_that_the_labelled_rows_do_not_show(second):
         leaning[:, 5] += 0.15  # on the samples alone
         leaning /= leaning.sum(axis=1, keepdims=True)
         if second is None:
-            said, rows = np.eye(6)[truth], Labelled.trusted(6)
+            said, rows = np.eye(6)[truth], Labelled.oracle(6)
         else:
             said, rows = judged(rng, truth, second), labelled_rows(rng, second, 100)
         chances = audit_chances(leaning, 300)

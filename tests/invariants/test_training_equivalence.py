@@ -42,7 +42,7 @@ PARAMS: dict[str, Any] = {
     "heldout_rows_per_domain": 4,
     "learning_rate": 1e-2,
     "logging_steps": 2,
-    "strategy": {"name": "foster", "potential": "progress", "sigma": 20.0},
+    "strategy": {"name": "foster", "potential_source": "progress", "sigma": 20.0},
 }
 
 

@@ -27,7 +27,7 @@ PARAMS = {
     "heldout_batch_tokens": 100,
     "learning_rate": 1e-2,
     "logging_steps": 2,
-    "strategy": {"name": "foster", "potential": "progress", "sigma": 20.0},
+    "strategy": {"name": "foster", "potential_source": "progress", "sigma": 20.0},
 }
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 

@@ -263,9 +263,14 @@ def test_any_other_model_is_measured_beside_the_two(
     questions: Path,
     tmp_path: Path,
 ) -> None:
-    others = {"copy": tiny_checkpoint.path, "again": trained.path}
+    models = {"copy": tiny_checkpoint.path, "again": trained.path}
     found = run(
-        tiny_checkpoint, trained, tiny_store, questions, tmp_path / "evaluations", others=others
+        tiny_checkpoint,
+        trained,
+        tiny_store,
+        questions,
+        tmp_path / "evaluations",
+        extra_models=models,
     )
     rows, items = found["evaluation"], found["evaluation_items"]
     assert list(rows["model"].unique()) == ["base", "tuned", "copy", "again"]
@@ -293,5 +298,5 @@ def test_a_model_with_another_vocabulary_is_refused(
             tiny_store,
             questions,
             tmp_path / "evaluations",
-            others={"last": other.path},
+            extra_models={"last": other.path},
         )

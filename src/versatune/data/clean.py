@@ -31,7 +31,7 @@ from versatune.work import Piece
 
 if TYPE_CHECKING:
     from versatune.data.collect import Collected, Tally
-    from versatune.data.selection import Fates
+    from versatune.data.selection import RowStatuses
 
 logger = logging.getLogger(__name__)
 
@@ -93,12 +93,12 @@ def _clean_into(
         collector.add(name, files.origins)
     collected = collector.finish()
     duplicates = find_duplicates(collected.keys, params)
-    fates = decide(collected.keys, {n: f.config for n, f in found.items()}, params, duplicates)
+    statuses = decide(collected.keys, {n: f.config for n, f in found.items()}, params, duplicates)
     foreign = Foreign.of(duplicates, collected.keys.domain, list(found), params.max_examples)
-    _write(folder, collected.parts, fates, foreign)
+    _write(folder, collected.parts, statuses, foreign)
     report = {}
     for d, name in enumerate(found):
-        report[name] = account(collected.tallies[d], fates[collected.keys.domain == d])
+        report[name] = account(collected.tallies[d], statuses[collected.keys.domain == d])
         report[name]["duplicates_of"] = foreign.of_domain(name)
         logger.debug("%s", summary(name, report[name]))  # the account comes with the last stage
         if ignored := report[name]["ignored_columns"]:
@@ -112,27 +112,27 @@ def _clean_into(
         "rows": rows,
         "only_own": [name for name, files in found.items() if files.config.only_own],
         "max_reject_rate": params.max_reject_rate,
-        "data_fingerprint": _content(list(found), collected, fates),
+        "data_fingerprint": _content(list(found), collected, statuses),
     }
 
 
-def account(tally: "Tally", fates: "Fates") -> dict[str, Any]:
+def account(tally: "Tally", statuses: "RowStatuses") -> dict[str, Any]:
     """Where the rows read for one domain went; the counts add up to ``read``."""
-    from versatune.data.selection import HELD_OUT, Fate
+    from versatune.data.selection import HELD_OUT, RowStatus
 
-    count = {fate: int((fates == fate).sum()) for fate in Fate}
+    count = {status: int((statuses == status).sum()) for status in RowStatus}
     return {
         "read": tally.read,
         "rejected": tally.rejects.as_dict(),
-        "duplicates": {"exact": count[Fate.EXACT], "near": count[Fate.NEAR]},
-        "leaked": count[Fate.LEAKED],
+        "duplicates": {"exact": count[RowStatus.EXACT], "near": count[RowStatus.NEAR]},
+        "leaked": count[RowStatus.LEAKED],
         "ignored_columns": dict(sorted(tally.ignored.items())),
-        "left_out_by_weight": count[Fate.WEIGHT],
-        "left_out_by_limit": count[Fate.LIMIT],
-        "train_rows": count[Fate.TRAIN],
-        "validation_rows": sum(count[fate] for fate in HELD_OUT),
-        "steering_rows": count[Fate.STEERING],
-        "report_rows": count[Fate.REPORT],
+        "left_out_by_weight": count[RowStatus.WEIGHT],
+        "left_out_by_limit": count[RowStatus.LIMIT],
+        "train_rows": count[RowStatus.TRAIN],
+        "validation_rows": sum(count[status] for status in HELD_OUT),
+        "steering_rows": count[RowStatus.STEERING],
+        "report_rows": count[RowStatus.REPORT],
     }
 
 
@@ -165,35 +165,37 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _write(folder: Path, parts: list[Path], fates: "Fates", foreign: Foreign) -> None:
+def _write(folder: Path, parts: list[Path], statuses: "RowStatuses", foreign: Foreign) -> None:
     """Copy the rows that stay from the parts to the splits, in their order."""
     import pyarrow as pa
 
     from versatune.data.arrow import ShardWriter, batches
     from versatune.data.collect import SCHEMA
-    from versatune.data.selection import Fate
+    from versatune.data.selection import RowStatus
 
     writers = {
-        fate: ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
-        for fate, split in zip((Fate.TRAIN, Fate.STEERING, Fate.REPORT), SPLITS, strict=True)
+        status: ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
+        for status, split in zip(
+            (RowStatus.TRAIN, RowStatus.STEERING, RowStatus.REPORT), SPLITS, strict=True
+        )
     }
     at = 0
     for part in parts:
         for batch in batches(part):
-            fate = fates[at : at + batch.num_rows]
+            status = statuses[at : at + batch.num_rows]
             for wanted, writer in writers.items():
-                writer.add(batch.filter(pa.array(fate == wanted)))
+                writer.add(batch.filter(pa.array(status == wanted)))
             foreign.see(at, batch.column("row"))
             at += batch.num_rows
     for writer in writers.values():
         writer.close()
 
 
-def _content(names: list[str], collected: "Collected", fates: "Fates") -> str:
-    from versatune.data.selection import Fate
+def _content(names: list[str], collected: "Collected", statuses: "RowStatuses") -> str:
+    from versatune.data.selection import RowStatus
 
-    kept = fates <= Fate.REPORT
+    kept = statuses <= RowStatus.REPORT
     digest = hashlib.sha256("\n".join(names).encode())
-    for column in (collected.keys.domain, collected.contents, fates):
+    for column in (collected.keys.domain, collected.contents, statuses):
         digest.update(column[kept].tobytes())
     return digest.hexdigest()[:16]

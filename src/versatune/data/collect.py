@@ -1,5 +1,6 @@
 """The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -25,7 +26,7 @@ from versatune.data.duplicates import answer_key, signatures
 from versatune.data.hub import read_hub
 from versatune.data.leaks import LeakIndex
 from versatune.data.readers import read
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.data.selection import Keys
 from versatune.data.shapes import (
     detect_shape,
@@ -85,8 +86,12 @@ class Collected:
 class Collector:
     """Reads domain after domain; see :meth:`add` and :meth:`finish`."""
 
-    def __init__(self, folder: Path, params: CleanParams, leaks: LeakIndex) -> None:
+    def __init__(
+        self, folder: Path, params: CleanParams, leaks: LeakIndex, at_most: int | None = None
+    ) -> None:
+        """``at_most``: rows to read of each source; None: all."""
         self.folder = folder
+        self.at_most = at_most
         self.params = params
         self.leaks = leaks
         self.tallies: list[Tally] = []
@@ -141,9 +146,10 @@ class Collector:
         unknown: list[VersatuneError] = []
         unseen = set(origin.source.columns.values())
         last: dict[str, Any] = {}
-        for raw in bars.each(_rows(origin, self.params), None, title, "rows"):
+        rows = itertools.islice(_rows(origin, self.params), self.at_most)
+        for raw in bars.each(rows, None, title, "rows"):
             tally.read += 1
-            if isinstance(raw, Bad):
+            if isinstance(raw, RejectedRow):
                 tally.rejects.add(raw.reason, raw.where, raw.detail)
                 continue
             last = raw.values
@@ -162,7 +168,7 @@ class Collector:
             if origin.source.shape is None:
                 own = row_shape(raw.values, shape, origin.source.columns)
             row = self._checked(raw, own, origin.source, tally.ignored)
-            if isinstance(row, Bad):
+            if isinstance(row, RejectedRow):
                 tally.rejects.add(row.reason, row.where, row.detail)
             else:
                 yield row
@@ -175,17 +181,17 @@ class Collector:
 
     def _checked(
         self, raw: Row, shape: Shape, source: Source, ignored: Counter[str]
-    ) -> tuple[str, Messages] | Bad:
+    ) -> tuple[str, Messages] | RejectedRow:
         ignored.update(ignored_columns(raw.values, shape, source.columns))
         try:
             values, settled = settle(raw.values, shape, source.columns)
             ignored.update(ignored_keys(values, settled, shape))
             messages = conversation(values, settled, {})
         except RejectedError as error:
-            return Bad(raw.where, error.reason, error.detail)
+            return RejectedRow(raw.where, error.reason, error.detail)
         if sum(len(_said(m)) for m in messages) > self.params.max_line_bytes:
             limit = self.params.max_line_bytes
-            return Bad(raw.where, "line_too_long", f"more than {limit} characters")
+            return RejectedRow(raw.where, "line_too_long", f"more than {limit} characters")
         return raw.where, messages
 
     def _digest(
@@ -262,7 +268,7 @@ def _said(message: dict[str, Any]) -> str:
     return "\n".join(filter(None, parts))
 
 
-def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | Bad]:
+def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | RejectedRow]:
     if origin.source.hub is not None:
         yield from read_hub(origin.source)
     how: dict[str, Any] = {"split": origin.source.split, "columns": origin.source.columns}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.data.streams import lines
 from versatune.errors import VersatuneError
 
@@ -29,7 +29,7 @@ _SEP = re.compile(rb"\s*\"?sep=(.)\"?\r?\n")
 
 def read_delimited(
     path: Path, handle: io.BufferedReader, limit: int, preferred: str
-) -> Iterator[Row | Bad]:
+) -> Iterator[Row | RejectedRow]:
     """The records of a file with a header line; ``preferred``: the delimiter the suffix stands for.
 
     Undecodable bytes become lone surrogates, which the row checks reject later. A record of
@@ -64,17 +64,19 @@ def read_delimited(
             break
         except csv.Error as error:
             for number in range(before + 1, reader.line_num + first):
-                yield Bad(f"{path}:{number}", "bad_csv", str(error))
+                yield RejectedRow(f"{path}:{number}", "bad_csv", str(error))
             continue
         where = f"{path}:{before + 1}"
         if skipped:
             for number in skipped:
                 at = number + first - 1
-                yield Bad(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
+                yield RejectedRow(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:
-            yield Bad(where, "bad_csv", f"{len(record)} fields, the header has {len(header)}")
+            yield RejectedRow(
+                where, "bad_csv", f"{len(record)} fields, the header has {len(header)}"
+            )
 
 
 def find_dialect(head: bytes, preferred: str) -> dict[str, Any]:

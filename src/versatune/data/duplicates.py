@@ -12,7 +12,7 @@ Ullman, "Mining of Massive Datasets", chapter 3 (banding).
 import numpy as np
 import numpy.typing as npt
 
-from versatune.data.text import U64, Ints, key, mix, runs
+from versatune.data.text import U64, Ints, hash_u64, key, ngram_hashes
 
 PERMUTATIONS = 128
 RUN = 5
@@ -33,7 +33,7 @@ def signatures(flat: U64, starts: Ints) -> Signatures:
     Sixteen bits of each minimum are kept: two that differ look equal once in 65,536.
     """
     padded, begins = _pad(flat, starts)
-    shingles = runs(padded, RUN)
+    shingles = ngram_hashes(padded, RUN)
     found = np.empty((len(starts) - 1, PERMUTATIONS), dtype=np.uint16)
     for column, (a, b) in enumerate(zip(_A, _B, strict=True)):
         least = np.minimum.reduceat(shingles * a + b, begins)
@@ -101,7 +101,7 @@ def _band_pairs(
     rows = np.flatnonzero(alive)
     bucket = answers[rows].copy()
     for column in range(band.start, band.stop):
-        bucket = mix(bucket + signature[rows, column].astype(np.uint64), seed=column)
+        bucket = hash_u64(bucket + signature[rows, column].astype(np.uint64), seed=column)
     order = np.argsort(bucket, kind="stable")
     rows, bucket = rows[order], bucket[order]
     found = [np.empty((2, 0), dtype=np.int64)]

@@ -47,7 +47,7 @@ _ABOUT = re.compile(
 """Files that tell about a data set and hold no rows of it."""
 
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}")
-_SPLITS = {
+SPLITS = {
     "train": "train",
     "training": "train",
     "validation": "validation",
@@ -107,6 +107,11 @@ def format_of(path: PurePath) -> Format:
     return kind
 
 
+def is_about(path: PurePath) -> bool:
+    """Whether a file tells about a data set and holds no rows of it."""
+    return _ABOUT.fullmatch(path.name) is not None
+
+
 def _by_suffix(path: PurePath) -> Format | None:
     if path.suffix.lower() in COMPRESSED:
         path = path.with_suffix("")
@@ -117,7 +122,7 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
     kinds: dict[Path, Format] = {}
     for file in sorted(folder.rglob("*")):
         inside = file.relative_to(folder)
-        if any(part.startswith(".") for part in inside.parts) or _ABOUT.fullmatch(file.name):
+        if any(part.startswith(".") for part in inside.parts) or is_about(file):
             continue
         if file.is_file() and (kind := _by_suffix(inside)):
             kinds[file] = kind
@@ -148,7 +153,7 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
 
 
 def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
-    wanted = _SPLITS.get(split.lower(), split)
+    wanted = SPLITS.get(split.lower(), split)
     if any(_by_suffix(file) == "text" for file in files):
         return files  # a document's name is its title
     told = {file: _split_of(file.relative_to(folder)) for file in files}
@@ -180,9 +185,9 @@ def _split_of(file: PurePath) -> str | None:
     """The split that a file's name tells, or else that of the folders it lies in."""
     if shard := _SHARD.match(file.name):
         name = shard["split"]
-        return _SPLITS.get(name.lower(), name)
+        return SPLITS.get(name.lower(), name)
     for part in reversed(file.parts):
         for word in re.split(r"[^a-z]+", part.lower()):
-            if word in _SPLITS:
-                return _SPLITS[word]
+            if word in SPLITS:
+                return SPLITS[word]
     return None

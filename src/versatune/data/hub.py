@@ -6,7 +6,7 @@ from pathlib import Path
 
 from versatune.data.config import Source
 from versatune.data.readers import read_dataset
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.errors import VersatuneError
 
 PATIENCE = 10.0
@@ -46,7 +46,7 @@ def check_hub(source: Source) -> bool:
     raise VersatuneError(f"the hub data set {source.hub!r}{at} can't be had: {reason}.")
 
 
-def read_hub(source: Source) -> Iterator[Row | Bad]:
+def read_hub(source: Source) -> Iterator[Row | RejectedRow]:
     """The rows of a data set on the hub. Data files alone are read: no code of it is run.
 
     As a stream nothing is written to the disk; without the hub a copy in the cache is read instead.

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.data.shapes import conversation_row, fits, is_turn
 from versatune.errors import VersatuneError
 
@@ -48,7 +48,7 @@ def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def read_json(
     path: Path, handle: BinaryIO, limit: int, split: str, columns: Mapping[str, str]
-) -> Iterator[Row | Bad]:
+) -> Iterator[Row | RejectedRow]:
     """The rows of all values in a file; ``split`` and ``columns`` are the source's.
 
     Raises VersatuneError with the line of what can't be read.
@@ -163,7 +163,7 @@ def _elements(window: _Window) -> Iterator[tuple[str, Any]]:
     window.take("]")
 
 
-def _rows(window: _Window, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
+def _rows(window: _Window, columns: Mapping[str, str]) -> Iterator[Row | RejectedRow]:
     """Rows, or the one conversation whose turns they are."""
     start, empty, turns = window.where, True, list[Any]()
     for where, value in _elements(window):
@@ -173,19 +173,19 @@ def _rows(window: _Window, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
         else:
             yield _row(where, value)
     if empty:
-        yield Bad(start, "bad_json", "a JSON list with nothing in it")
+        yield RejectedRow(start, "bad_json", "a JSON list with nothing in it")
     if turns:
         yield _row(start, turns)
 
 
-def _row(where: str, value: Any) -> Row | Bad:
+def _row(where: str, value: Any) -> Row | RejectedRow:
     row = conversation_row(value) if isinstance(value, list) else value
     if isinstance(row, dict):
         return Row(where, row)
-    return Bad(where, "bad_json", f"a JSON {type(value).__name__}, not an object")
+    return RejectedRow(where, "bad_json", f"a JSON {type(value).__name__}, not an object")
 
 
-def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator[Row | Bad]:
+def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator[Row | RejectedRow]:
     where, whole = window.where, window.look()
     if whole is not None and not is_wrapper(whole, columns):
         window.value()
@@ -232,7 +232,7 @@ class _Members:
         self.held: dict[str, Any] = {}
         """All else."""
 
-    def rows(self) -> Iterator[Row | Bad]:
+    def rows(self) -> Iterator[Row | RejectedRow]:
         """The rows of lists that fit, and of objects within this one."""
         window = self.window
         start = window.where
@@ -266,7 +266,7 @@ class _Members:
                 )
         window.take("}")
 
-    def _list(self, member: str) -> Iterator[Row | Bad]:
+    def _list(self, member: str) -> Iterator[Row | RejectedRow]:
         for place, value in _elements(self.window):
             row = _row(place, value)
             # A list of lists of turns may be the column of that name.
@@ -311,7 +311,7 @@ def is_wrapper(value: Any, columns: Mapping[str, str]) -> bool:
 
 def _by_column(
     path: Path, values: Mapping[str, Any], columns: Mapping[str, str]
-) -> list[Row | Bad]:
+) -> list[Row | RejectedRow]:
     """The rows of an object that holds a column in each member, or a row; none else."""
     cells = list(values.values())
     if not fits(values, columns):

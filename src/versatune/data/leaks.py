@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from versatune.data.text import U64, Ints, Vocabulary, flatten, fold, only_words, runs
+from versatune.data.text import U64, Ints, Vocabulary, flatten, fold, ngram_hashes, only_words
 from versatune.errors import VersatuneError
 
 BOILERPLATE = 5
@@ -30,10 +30,10 @@ class LeakIndex:
         for question in set(map(fold, questions)):
             words, _ = only_words(*flatten([vocabulary.ids(question)]))
             if len(words) < SHORT:
-                short.update(runs(words, len(words)).tolist() if len(words) else [])
+                short.update(ngram_hashes(words, len(words)).tolist() if len(words) else [])
             else:
                 size = min(n, len(words))
-                by_length.setdefault(size, []).append(np.unique(runs(words, size)))
+                by_length.setdefault(size, []).append(np.unique(ngram_hashes(words, size)))
         self._short = _Known(np.array(sorted(short), dtype=np.uint64))
         self._runs = {size: _Known(_rare(found)) for size, found in sorted(by_length.items())}
 
@@ -42,7 +42,7 @@ class LeakIndex:
         words, starts = only_words(flat, starts)
         found = np.zeros(len(starts) - 1, dtype=bool)
         for size, known in self._runs.items():
-            hits = known.where(runs(words, size))
+            hits = known.where(ngram_hashes(words, size))
             rows = np.searchsorted(starts, hits, side="right") - 1
             found[rows[hits + size <= starts[rows + 1]]] = True
         return found
@@ -55,7 +55,7 @@ class LeakIndex:
         for size in range(1, SHORT):
             rows = np.flatnonzero(lengths == size)
             if len(rows):
-                found[rows[self._short.where(runs(words, size)[starts[rows]])]] = True
+                found[rows[self._short.where(ngram_hashes(words, size)[starts[rows]])]] = True
         return found
 
 

@@ -1,8 +1,9 @@
 """Raw rows from files: one row, or the reason why there is none, at a time.
 
-Every reader yields a :class:`Row` or a :class:`Bad` for each row of its file, with the line (or
-row number) it stands at, and holds a bounded part of the file in memory. What makes a whole file
-unreadable (missing, binary, cut off) is a VersatuneError; what spoils one row is a ``Bad``.
+Every reader yields a :class:`Row` or a :class:`RejectedRow` for each row of its file, with the line
+(or row number) it stands at, and holds a bounded part of the file in memory. What makes a whole
+file unreadable (missing, binary, cut off) is a VersatuneError; what spoils one row is a
+``RejectedRow``.
 """
 
 import json
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 from versatune.data.config import Format
 from versatune.data.delimited import read_delimited, refuse_doubles
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.data.shapes import conversation_row
 from versatune.data.streams import (
     PEEK,
@@ -39,7 +40,7 @@ def read(
     split: str,
     limit: int,
     columns: Mapping[str, str] = NO_COLUMNS,
-) -> Iterator[Row | Bad]:
+) -> Iterator[Row | RejectedRow]:
     """The rows of one file or saved folder.
 
     ``limit``: bytes of the longest line accepted; ``split`` and ``columns``: the source's.
@@ -64,7 +65,7 @@ def read(
                 yield from read_json(path, handle, limit, split, columns)
 
 
-def read_saved(path: Path, split: str) -> Iterator[Row | Bad]:
+def read_saved(path: Path, split: str) -> Iterator[Row | RejectedRow]:
     """The rows of a folder written by ``datasets``' ``save_to_disk``."""
     import datasets
 
@@ -81,7 +82,7 @@ def read_saved(path: Path, split: str) -> Iterator[Row | Bad]:
     yield from read_dataset(found, str(path))
 
 
-def read_dataset(dataset: Any, label: str) -> Iterator[Row | Bad]:
+def read_dataset(dataset: Any, label: str) -> Iterator[Row | RejectedRow]:
     """The rows of a loaded ``datasets.Dataset`` or of a stream, a thousand at a time."""
     import pyarrow as pa
 
@@ -95,21 +96,23 @@ def read_dataset(dataset: Any, label: str) -> Iterator[Row | Bad]:
         raise VersatuneError(f"{label} is damaged near row {number}: {error}") from error
 
 
-def parse(where: str, line: bytes) -> Row | Bad:
+def parse(where: str, line: bytes) -> Row | RejectedRow:
     """One JSON object from one line of bytes."""
     try:
         values = json.loads(line.decode("utf-8"), object_pairs_hook=no_doubles)
     except UnicodeDecodeError as error:
-        return Bad(where, "not_utf8", f"byte {line[error.start]:#04x} at column {error.start + 1}")
+        return RejectedRow(
+            where, "not_utf8", f"byte {line[error.start]:#04x} at column {error.start + 1}"
+        )
     except DoubleKeyError as error:
-        return Bad(where, "duplicate_key", str(error))
+        return RejectedRow(where, "duplicate_key", str(error))
     except RecursionError:
-        return Bad(where, "too_deep", "JSON nested too deeply")
+        return RejectedRow(where, "too_deep", "JSON nested too deeply")
     except ValueError as error:
-        return Bad(where, "bad_json", str(error))
+        return RejectedRow(where, "bad_json", str(error))
     row = conversation_row(values) if isinstance(values, list) else values
     if not isinstance(row, dict):
-        return Bad(where, "bad_json", f"a JSON {type(values).__name__}, not an object")
+        return RejectedRow(where, "bad_json", f"a JSON {type(values).__name__}, not an object")
     return Row(where, row)
 
 
@@ -126,31 +129,31 @@ def _is_by_line(head: bytes, kind: Format, columns: Mapping[str, str]) -> bool:
     return found[0].startswith(b"{") and found[0].endswith(b"}") and len(found) > 1
 
 
-def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
+def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | RejectedRow]:
     for number, line in lines(handle, limit):
         where = f"{path}:{number}"
         if line is None:
-            yield Bad(where, "line_too_long", f"longer than {limit} bytes")
+            yield RejectedRow(where, "line_too_long", f"longer than {limit} bytes")
         elif line.strip():
             yield parse(where, line.rstrip(b"\r\n"))
 
 
-def _read_documents(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Bad]:
+def _read_documents(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | RejectedRow]:
     """A document a line. Undecodable bytes become lone surrogates, as in CSV."""
     for number, line in lines(handle, limit):
         where = f"{path}:{number}"
         if line is None:
-            yield Bad(where, "line_too_long", f"longer than {limit} bytes")
+            yield RejectedRow(where, "line_too_long", f"longer than {limit} bytes")
         elif line.strip():
             text = line.rstrip(b"\r\n").decode("utf-8", errors="surrogateescape")
             yield Row(where, {"text": text})
 
 
-def _read_text(path: Path, handle: BinaryIO, limit: int) -> Row | Bad:
+def _read_text(path: Path, handle: BinaryIO, limit: int) -> Row | RejectedRow:
     """The whole file as one document, with line ends as Unix has them."""
     content = handle.read(limit + 1)
     if len(content) > limit:
-        return Bad(
+        return RejectedRow(
             f"{path}:1",
             "line_too_long",
             f"longer than {limit} bytes: raise ingest.max_line_bytes, or set the source's `format` "
@@ -160,7 +163,7 @@ def _read_text(path: Path, handle: BinaryIO, limit: int) -> Row | Bad:
     return Row(f"{path}:1", {"text": text})
 
 
-def _read_parquet(path: Path) -> Iterator[Row | Bad]:
+def _read_parquet(path: Path) -> Iterator[Row | RejectedRow]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -13,7 +13,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Bad:
+class RejectedRow:
     """A row that can't be used."""
 
     where: str

@@ -18,10 +18,10 @@ from versatune.errors import VersatuneError
 
 Mask = npt.NDArray[np.bool_]
 Small = npt.NDArray[np.int16]
-Fates = npt.NDArray[np.int8]
+RowStatuses = npt.NDArray[np.int8]
 
 
-class Fate(IntEnum):
+class RowStatus(IntEnum):
     """What becomes of a row that passed the checks."""
 
     TRAIN = 0
@@ -34,7 +34,7 @@ class Fate(IntEnum):
     LIMIT = 7
 
 
-HELD_OUT = (Fate.STEERING, Fate.REPORT)
+HELD_OUT = (RowStatus.STEERING, RowStatus.REPORT)
 
 
 @dataclass(frozen=True)
@@ -80,38 +80,40 @@ def decide(
     domains: Mapping[str, DomainConfig],
     params: CleanParams,
     duplicates: Duplicates | None = None,
-) -> Fates:
-    """The fate of every row; shape (rows,), values of :class:`Fate`.
+) -> RowStatuses:
+    """The status of every row; shape (rows,), values of :class:`RowStatus`.
 
     ``duplicates``: those of :func:`find_duplicates`, found here when left out.
     Raises VersatuneError when a domain has no rows left or can't be split.
     """
-    fates = np.full(len(keys.row), Fate.TRAIN, dtype=np.int8)
-    fates[keys.leaked] = Fate.LEAKED
+    statuses = np.full(len(keys.row), RowStatus.TRAIN, dtype=np.int8)
+    statuses[keys.leaked] = RowStatus.LEAKED
     duplicates = duplicates or find_duplicates(keys, params)
-    fates[duplicates.original >= 0] = Fate.EXACT
-    fates[duplicates.near] = Fate.NEAR
+    statuses[duplicates.original >= 0] = RowStatus.EXACT
+    statuses[duplicates.near] = RowStatus.NEAR
     draw = uniform(keys.row, params.seed)
     for d, (name, config) in enumerate(domains.items()):
         mine = keys.domain == d
         weights = [source.weight for source in config.sources]
         if None not in weights:
             out = left_out_by_weight(
-                keys.source, draw, mine & (fates == Fate.TRAIN), [w or 0.0 for w in weights]
+                keys.source, draw, mine & (statuses == RowStatus.TRAIN), [w or 0.0 for w in weights]
             )
-            fates[out] = Fate.WEIGHT
+            statuses[out] = RowStatus.WEIGHT
         limit = config.max_rows or params.max_rows
         if limit is not None:
-            fates[left_out_by_limit(draw, mine & (fates == Fate.TRAIN), limit)] = Fate.LIMIT
-        if not config.only_own and not (mine & (fates == Fate.TRAIN)).any():
-            raise VersatuneError(_nothing_left(name, fates[mine]))
+            statuses[left_out_by_limit(draw, mine & (statuses == RowStatus.TRAIN), limit)] = (
+                RowStatus.LIMIT
+            )
+        if not config.only_own and not (mine & (statuses == RowStatus.TRAIN)).any():
+            raise VersatuneError(_nothing_left(name, statuses[mine]))
     fractions = [c.validation_fraction or params.validation_fraction for c in domains.values()]
-    alive = fates == Fate.TRAIN
+    alive = statuses == RowStatus.TRAIN
     at_least = params.min_validation_rows
-    fates[alive] = divided(keys, alive, fractions, at_least, params.seed + 1)[alive]
+    statuses[alive] = divided(keys, alive, fractions, at_least, params.seed + 1)[alive]
     for d, (name, config) in enumerate(domains.items()):
         mine = alive & (keys.domain == d)
-        if not config.only_own and not _three_parts(fates[mine], at_least):
+        if not config.only_own and not _three_parts(statuses[mine], at_least):
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided in three: rows to train on, and at least "
@@ -120,17 +122,19 @@ def decide(
                 "stays whole on one side: make several of a long text, or set the source's "
                 "`format` to lines if each line is one.)"
             )
-    return fates
+    return statuses
 
 
-def _three_parts(fates: Fates, at_least: int) -> bool:
-    train, *held = ((fates == fate).sum() for fate in (Fate.TRAIN, *HELD_OUT))
+def _three_parts(statuses: RowStatuses, at_least: int) -> bool:
+    train, *held = ((statuses == status).sum() for status in (RowStatus.TRAIN, *HELD_OUT))
     return bool(train > 0 and min(held) >= at_least)
 
 
-def _nothing_left(name: str, fates: Fates) -> str:
+def _nothing_left(name: str, statuses: RowStatuses) -> str:
     lost = ", ".join(
-        f"{(fates == fate).sum()} {fate.name.lower()}" for fate in Fate if (fates == fate).any()
+        f"{(statuses == status).sum()} {status.name.lower()}"
+        for status in RowStatus
+        if (statuses == status).any()
     )
     return f"domains.{name}: no rows are left ({lost or 'none were sound'})."
 
@@ -174,7 +178,9 @@ def left_out_by_limit(draw: npt.NDArray[np.float64], alive: Mask, limit: int) ->
     return out
 
 
-def divided(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, seed: int) -> Fates:
+def divided(
+    keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, seed: int
+) -> RowStatuses:
     """TRAIN, STEERING or REPORT for each row, shape (rows,): whole prompts, never divided.
 
     A prompt is held out when its draw lies below the fraction f of its (first) domain: for steering
@@ -185,42 +191,44 @@ def divided(keys: Keys, alive: Mask, fractions: Sequence[float], at_least: int, 
     prompts, first, inverse = np.unique(keys.prompt, return_index=True, return_inverse=True)
     draw = uniform(prompts, seed)
     limit = np.asarray(fractions)[keys.domain[first]]
-    part = np.full(len(prompts), Fate.TRAIN, dtype=np.int8)
-    part[draw < limit] = Fate.REPORT
-    part[draw < limit / 2] = Fate.STEERING
+    part = np.full(len(prompts), RowStatus.TRAIN, dtype=np.int8)
+    part[draw < limit] = RowStatus.REPORT
+    part[draw < limit / 2] = RowStatus.STEERING
     for d in range(len(fractions)):
         rows = np.flatnonzero(alive & (keys.domain == d))
         count = np.bincount(inverse[rows], minlength=len(prompts))
         mine = np.flatnonzero(count)
         order = mine[np.argsort(draw[mine], kind="stable")]
-        if len(order) > 1 and (part[order] != Fate.TRAIN).all():
-            part[order[-1]] = Fate.TRAIN
-        for donor, leave in ((Fate.TRAIN, 1), (None, at_least)):
-            for fate, other in (HELD_OUT, HELD_OUT[::-1]):
-                _fill(part, order, count, fate, other if donor is None else donor, at_least, leave)
+        if len(order) > 1 and (part[order] != RowStatus.TRAIN).all():
+            part[order[-1]] = RowStatus.TRAIN
+        for donor, leave in ((RowStatus.TRAIN, 1), (None, at_least)):
+            for status, other in (HELD_OUT, HELD_OUT[::-1]):
+                _fill(
+                    part, order, count, status, other if donor is None else donor, at_least, leave
+                )
     return np.asarray(part[inverse], dtype=np.int8)
 
 
 def _fill(
-    part: Fates,
+    part: RowStatuses,
     order: npt.NDArray[np.int64],
     count: npt.NDArray[np.int64],
-    fate: Fate,
-    donor: Fate,
+    status: RowStatus,
+    donor: RowStatus,
     at_least: int,
     leave: int,
 ) -> None:
-    """Move prompts of ``order`` from ``donor`` to ``fate`` until that has ``at_least`` rows.
+    """Move prompts of ``order`` from ``donor`` to ``status`` until that has ``at_least`` rows.
 
     ``donor`` keeps ``leave`` rows. ``count``: rows of each prompt.
     """
-    missing = at_least - count[order[part[order] == fate]].sum()
+    missing = at_least - count[order[part[order] == status]].sum()
     given = order[part[order] == donor]
     spare = count[given].sum() - leave
     for prompt in given:
         if missing <= 0:
             return
         if count[prompt] <= spare:
-            part[prompt] = fate
+            part[prompt] = status
             missing -= count[prompt]
             spare -= count[prompt]

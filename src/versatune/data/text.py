@@ -35,7 +35,7 @@ def key(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-def mix(values: U64, seed: int = 0) -> U64:
+def hash_u64(values: U64, seed: int = 0) -> U64:
     """Scramble 64-bit values (the finaliser of splitmix64); a different way for each seed."""
     x = values ^ np.uint64(key(str(seed)))
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -45,7 +45,7 @@ def mix(values: U64, seed: int = 0) -> U64:
 
 def uniform(values: U64, seed: int) -> npt.NDArray[np.float64]:
     """A number in [0, 1) for each value: a draw that stays when other values come or go."""
-    return (mix(values, seed) >> np.uint64(11)).astype(np.float64) / float(1 << 53)
+    return (hash_u64(values, seed) >> np.uint64(11)).astype(np.float64) / float(1 << 53)
 
 
 class Vocabulary(dict[str, int]):
@@ -79,7 +79,7 @@ def only_words(flat: U64, starts: Ints) -> tuple[U64, Ints]:
     return flat[is_word], before[starts]
 
 
-def runs(flat: U64, n: int) -> U64:
+def ngram_hashes(flat: U64, n: int) -> U64:
     """Hashes of all runs of ``n`` ids, run i beginning at position i; shape (len - n + 1,).
 
     Runs that cross the border of two rows are among them: the caller masks them.
@@ -88,4 +88,4 @@ def runs(flat: U64, n: int) -> U64:
     hashed = np.zeros(size, dtype=np.uint64)
     for offset in range(n):
         hashed = hashed * _PRIME + flat[offset : offset + size]
-    return mix(hashed)
+    return hash_u64(hashed)

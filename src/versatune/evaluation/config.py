@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from versatune.artifacts import file_digest, fingerprint, to_jsonable
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.evaluation.tasks import CODE_KINDS, Kind
-from versatune.params import Params, file_name
+from versatune.params import Params, file_name, renamed
 
 BASE, TUNED = "base", "tuned"
 """What the tables call the two models."""
@@ -105,17 +105,22 @@ class EvaluateParams(Params):
     """Programs written by the model."""
     seed: int = 0
     """For the choice of few-shot examples. Held-out rows are the same whatever it is."""
-    others: dict[str, Path] = Field(default={})
+    extra_models: dict[str, Path] = Field(default={})
     """More models to measure, by the name the tables call them (``last_week: models/last_week``):
     folders with safetensors and the base model's vocabulary."""
 
-    @field_validator("others")
+    @model_validator(mode="before")
     @classmethod
-    def _name_models(cls, others: dict[str, Path]) -> dict[str, Path]:
-        taken = sorted({BASE, TUNED} & others.keys())
+    def _renamed(cls, given: Any) -> Any:
+        return renamed(given, {"others": "extra_models"}, "evaluate")
+
+    @field_validator("extra_models")
+    @classmethod
+    def _name_models(cls, models: dict[str, Path]) -> dict[str, Path]:
+        taken = sorted({BASE, TUNED} & models.keys())
         if taken:
             raise ValueError(f"{', '.join(taken)}: the tables call another model so")
-        return {file_name(name): path for name, path in others.items()}
+        return {file_name(name): path for name, path in models.items()}
 
     def of_heldout(self) -> dict[str, Any]:
         """The settings that decide held-out losses."""

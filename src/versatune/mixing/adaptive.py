@@ -19,7 +19,7 @@ from versatune.mixing.config import (
     FosterParams,
     OdmParams,
 )
-from versatune.mixing.interface import ROLLED_BACK, Context, Now, Stop, Strategy
+from versatune.mixing.interface import ROLLED_BACK, Context, RoundMetrics, Stop, Strategy
 from versatune.mixing.shares import Array, bounded_shares
 
 SAME = 1e-9
@@ -36,7 +36,7 @@ class Adaptive(Strategy, ABC):
 
     def __init__(self, params: AdaptiveParams, context: Context, start: Array) -> None:
         self.smoothing = params.smoothing
-        self.against = params.against
+        self.forgetting_baseline = params.forgetting_baseline
         self._floor, self._cap = params.floor, params.cap
         try:
             start = bounded_shares(start, self._floor, self._cap)
@@ -65,10 +65,10 @@ class Foster(Adaptive):
 
     def __init__(self, params: FosterParams, context: Context, start: Array) -> None:
         super().__init__(params, context, start)
-        self.potential = params.potential
+        self.potential_source = params.potential_source
         self._sigma = params.sigma
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         weights, gamma = now.weights, now.gamma
         if np.isnan(gamma).any():
             return weights, NO_PROGRESS, None
@@ -101,13 +101,13 @@ class Expand(Adaptive):
 
     def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:
         super().__init__(params, context, start)
-        self.potential = params.potential
+        self.potential_source = params.potential_source
         self._params = params
         self._target = context.domains.index(
             choose(params.targets[0], context.domains, "strategy.target")
         )
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         params, memory = self._params, self._memory
         weights, gamma, phi = now.weights, now.gamma, now.phi
         before, memory.rise = memory.rise, self._mean_rise(now.loss)
@@ -158,7 +158,7 @@ class Expand(Adaptive):
         rise = formulas.forgetting_degree(loss, self._memory.lowest)
         return formulas.mean_forgetting(rise, self._target)
 
-    def _score(self, now: Now) -> float | None:
+    def _score(self, now: RoundMetrics) -> float | None:
         within = self._memory.rise <= self._params.guard.threshold
         return float(now.loss[self._target]) if within else None
 
@@ -170,7 +170,7 @@ class Doremi(Adaptive):
         super().__init__(params, context, start)
         self._params = params
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         measured = _published_signal(self._params.signal, now)
         # A domain that was not drawn has no training loss: its held-out loss stands in.
         measured = np.where(np.isnan(measured), now.loss, measured)
@@ -198,7 +198,7 @@ class Odm(Adaptive):
         self._params = params
         self._memory.reward = [0.0] * len(context.domains)
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         memory = self._memory
         measured = _published_signal(self._params.signal, now)
         reward = rivals.odm_reward(memory.reward, measured, self._params.decay)
@@ -210,7 +210,7 @@ class Odm(Adaptive):
         return new, self._told(reason, now.weights, new), None
 
 
-def _published_signal(kind: Literal["train", "validation"], now: Now) -> Array:
+def _published_signal(kind: Literal["train", "validation"], now: RoundMetrics) -> Array:
     if kind == "train" and now.signals.train_loss is not None:
         return np.asarray(now.signals.train_loss, dtype=np.float64)
     return now.loss

@@ -19,7 +19,7 @@ from versatune.mixing.objective_config import (
     ObjectiveParams,
     TargetShareParams,
 )
-from versatune.params import Params
+from versatune.params import Params, renamed
 
 __all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
 
@@ -99,7 +99,7 @@ class AdaptiveParams(_Named):
 
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
-    against: Literal["previous", "best"] = "best"
+    forgetting_baseline: Literal["previous", "best"] = "best"
     """What forgetting is measured against: the previous measurement (the paper's) or the lowest
     so far. The first rounds lower every domain's loss because the format is learnt; a slow rise
     after that shows only against the lowest."""
@@ -107,6 +107,14 @@ class AdaptiveParams(_Named):
     """No domain's share falls below this (an open point of the paper)."""
     cap: float = Field(1.0, gt=0, le=1)
     """No domain's share rises above this."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renamed(cls, given: Any) -> Any:
+        names = {"against": "forgetting_baseline"}
+        if "potential_source" in cls.model_fields:
+            names["potential"] = "potential_source"
+        return renamed(given, names, "strategy")
 
     @property
     def adaptive(self) -> bool:
@@ -131,7 +139,7 @@ class _SignalParams(AdaptiveParams):
         return self
 
 
-Potential = Literal["reference", "progress"]
+PotentialSource = Literal["reference", "progress"]
 Start = Literal["initial", "uniform", "proportional"]
 
 
@@ -141,7 +149,7 @@ class _PotentialParams(AdaptiveParams):
     start: Start = "initial"
     """Shares of the first round: the ``initial`` mixture (the paper's: detected), ``uniform``, or
     ``proportional`` to the data. The last two tell what adapting does without detection."""
-    potential: Potential = "reference"
+    potential_source: PotentialSource = "reference"
     """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
     held-out loss since the last round, which needs no extra runs: what still falls fast is
     still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
@@ -150,7 +158,7 @@ class _PotentialParams(AdaptiveParams):
     @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
-        return self.potential == "reference"
+        return self.potential_source == "reference"
 
 
 class FosterParams(_PotentialParams):
@@ -240,7 +248,7 @@ class ExpandParams(_PotentialParams):
     @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
-        return self.rule == "paper" and self.potential == "reference"
+        return self.rule == "paper" and self.potential_source == "reference"
 
     @property
     def uses_law(self) -> bool:

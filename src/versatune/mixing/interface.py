@@ -94,7 +94,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Now:
+class RoundMetrics:
     """A round's signals, with what was worked out from them."""
 
     signals: Signals
@@ -128,8 +128,8 @@ class Strategy(ABC):
     """
 
     smoothing = 0.0
-    against: Literal["previous", "best"] = "best"
-    potential: Literal["reference", "progress"] = "reference"
+    forgetting_baseline: Literal["previous", "best"] = "best"
+    potential_source: Literal["reference", "progress"] = "reference"
 
     def __init__(self, context: Context, start: Array) -> None:
         self.context = context
@@ -155,7 +155,7 @@ class Strategy(ABC):
         gamma = self._potential(loss)
         phi = self._forgetting(loss)
         memory.updates += 1
-        now = Now(signals, weights, loss, gamma, phi)
+        now = RoundMetrics(signals, weights, loss, gamma, phi)
         new, reason, stop = self._next(now)
         self._remember(loss)
         score = self._score(now)
@@ -173,10 +173,10 @@ class Strategy(ABC):
         self._memory = _Memory(**state)
 
     @abstractmethod
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         """The next shares, why, and whether training ends."""
 
-    def _score(self, now: Now) -> float | None:
+    def _score(self, now: RoundMetrics) -> float | None:
         """What the best round has least of; None when this round can't be the best."""
         return self._objective().value(now.loss)
 
@@ -191,7 +191,7 @@ class Strategy(ABC):
         )
 
     def _potential(self, loss: Array) -> Array:
-        if self.potential == "progress":
+        if self.potential_source == "progress":
             if self._memory.previous is None:
                 return np.full(loss.shape, np.nan)
             return formulas.recent_progress(loss, self._memory.previous)
@@ -201,7 +201,7 @@ class Strategy(ABC):
 
     def _forgetting(self, loss: Array) -> Array:
         memory = self._memory
-        before = memory.previous if self.against == "previous" else memory.lowest
+        before = memory.previous if self.forgetting_baseline == "previous" else memory.lowest
         if before is None:
             return np.zeros(loss.shape)
         return formulas.forgetting_degree(loss, before)
@@ -216,5 +216,5 @@ class Strategy(ABC):
 class Static(Strategy):
     """Shares that never change: uniform, proportional, inverse, constant, custom."""
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         return now.weights, "the shares are fixed", None

@@ -11,7 +11,7 @@ from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
-from versatune.mixing.interface import Context, Now, Signals, Stop
+from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
 from versatune.mixing.law import Law, Record, fit, without_references
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
 from versatune.mixing.repeats import Supply
@@ -72,7 +72,7 @@ class _Forecasting(Adaptive):
         elif context.law is None:
             self._start = self._explored(self._start, 0)
 
-    def _next(self, now: Now) -> tuple[Array, str, Stop | None]:
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         signals, memory = now.signals, self._memory
         if signals.change_stderr is None:
             return now.weights, NO_STDERR, None
@@ -259,7 +259,7 @@ class Constrained(_Forecasting):
             "against its tolerance, the tightest"
         )
 
-    def _score(self, now: Now) -> float | None:
+    def _score(self, now: RoundMetrics) -> float | None:
         objective, stderr = self._objective(), now.signals.since_base_stderr
         error = np.zeros_like(now.loss) if stderr is None else np.asarray(stderr)
         broken = objective.broken(now.loss, error) & ~self._is_target

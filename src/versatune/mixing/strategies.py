@@ -39,7 +39,8 @@ def make_strategy(params: StrategyParams, context: Context) -> Strategy:
     if params.needs_reference and context.reference_loss is None:
         raise VersatuneError(
             f"strategy {params.name!r} needs reference losses: run the mixture pipeline with "
-            "references switched on, or choose potential: progress where the strategy has it."
+            "references switched on, or choose potential_source: progress where the strategy has "
+            "it."
         )
     start = _start(params, context)
     match params:

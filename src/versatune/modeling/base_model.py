@@ -87,14 +87,35 @@ def find_checkpoint(name_or_path: str, revision: str | None = None) -> Checkpoin
             )
         check_loadable(folder, name_or_path)
         return CheckpointRef.of_folder(folder)
-    if not _HUB_ID.fullmatch(name_or_path) or ".." in name_or_path or name_or_path[0] in ".-":
-        raise VersatuneError(
-            f"base_model.name_or_path: there is no folder {name_or_path!r}, and it can't be the "
-            "id of a hub model (owner/name)."
-        )
+    _check_hub_id(name_or_path)
     snapshot = _download(name_or_path, revision)
     check_loadable(snapshot, name_or_path)
     return CheckpointRef(name=name_or_path, path=snapshot, fingerprint=snapshot.name)
+
+
+def find_here(name_or_path: str) -> Path | None:
+    """The folder of a model that is on this disk already, without asking the hub.
+
+    None for a hub model that is not in the cache. Raises VersatuneError on a folder that
+    :func:`find_checkpoint` refuses, and on a name that is neither a folder nor a hub id.
+    """
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir():
+        check_loadable(folder, name_or_path)
+        return folder
+    _check_hub_id(name_or_path)
+    import huggingface_hub
+
+    config = huggingface_hub.try_to_load_from_cache(name_or_path, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
+
+
+def _check_hub_id(name: str) -> None:
+    if not _HUB_ID.fullmatch(name) or ".." in name or name[0] in ".-":
+        raise VersatuneError(
+            f"base_model.name_or_path: there is no folder {name!r}, and it can't be the "
+            "id of a hub model (owner/name)."
+        )
 
 
 def check_loadable(folder: Path, name: str) -> None:

@@ -132,12 +132,12 @@ def load_audit(ref: FolderRef, n: int, k: int) -> Audit:
     """
     choice = load_file(ref.path / CHOICE)
     probabilities, chances = np.full((n, k), np.nan), np.full(n, np.nan)
-    familiarity = np.full(n, np.nan)
+    vocab_coverage = np.full(n, np.nan)
     chances[choice["judged"]] = choice["chance"]
     said = load_judgements(ref.path, len(choice["sample"]))
     probabilities[choice["sample"]] = said.probabilities
-    familiarity[choice["sample"]] = said.familiarity
-    return Audit(probabilities, chances, Labelled.load(ref), familiarity)
+    vocab_coverage[choice["sample"]] = said.vocab_coverage
+    return Audit(probabilities, chances, Labelled.load(ref), vocab_coverage)
 
 
 def agreement(probabilities: Array, audit: Audit) -> dict[str, float | None]:

@@ -57,7 +57,7 @@ class Audit:
     """(n,) each text's chance to be asked about."""
     labelled: Labelled
     """Rows of known domain as the second judge sees them."""
-    familiarity: Array | None = None
+    vocab_coverage: Array | None = None
     """(n,) share of a text's words the second judge knows; NaN or None when it can't say."""
 
     def part(self, texts: np.ndarray) -> "Audit":
@@ -69,7 +69,7 @@ class Audit:
         """The same as a judgement; a text it was not asked about has the status ``failed``."""
         status: list[Status] = ["failed" if np.isnan(p) else "ok" for p in self.probabilities[:, 0]]
         unknown = np.full(len(status), np.nan)
-        known = unknown if self.familiarity is None else self.familiarity
+        known = unknown if self.vocab_coverage is None else self.vocab_coverage
         return Judgement(self.probabilities, status, known)
 
     def mean(self, probabilities: Array, counts: Array) -> Array:
@@ -181,11 +181,11 @@ def _as_counted(probabilities: Array, audit: Audit, correction: Correction) -> t
     if correction == "em":
         raise ValueError("em needs the same judge's probabilities for every text")
     if correction == "none":
-        rows = Labelled.trusted(second.shape[1])
+        rows = Labelled.oracle(second.shape[1])
     if correction == "acc":
         answered = ~np.isnan(second[:, 0])
         second = np.where(answered[:, None], hard(second), np.nan)
-        rows = Labelled(hard(rows.probabilities), rows.labels, rows.familiarity)
+        rows = Labelled(hard(rows.probabilities), rows.labels, rows.vocab_coverage)
         probabilities = hard(probabilities)
     return probabilities, Audit(second, audit.chances, rows)
 

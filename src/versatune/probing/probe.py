@@ -13,7 +13,14 @@ from versatune.artifacts import FolderRef, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
-from versatune.probing.judges.base import Background, Judge, Judgement, Labelled, Status
+from versatune.probing.judges.base import (
+    Background,
+    Judge,
+    Judgement,
+    Labelled,
+    Status,
+    with_new_names,
+)
 from versatune.samplers.base import Sample, Sampler, draw, read_samples
 from versatune.work import Piece, make_folder
 
@@ -59,7 +66,7 @@ class JudgementStore:
             {
                 "probabilities": np.ascontiguousarray(made.probabilities),
                 "status": codes,
-                "familiarity": np.ascontiguousarray(made.familiarity),
+                "vocab_coverage": np.ascontiguousarray(made.vocab_coverage),
             },
             temporary,
         )
@@ -76,9 +83,9 @@ def _waves(folder: Path) -> list[Path]:
 
 
 def _read(file: Path) -> Judgement:
-    kept = load_file(file)
+    kept = with_new_names(load_file(file))
     status = [STATUSES[i] for i in kept["status"]]
-    return Judgement(kept["probabilities"], status, kept["familiarity"])
+    return Judgement(kept["probabilities"], status, kept["vocab_coverage"])
 
 
 def judge_samples(judge: Judge, samples: list[Sample]) -> Judgement:
@@ -87,13 +94,13 @@ def judge_samples(judge: Judge, samples: list[Sample]) -> Judgement:
     made = judge.judge([samples[i].text for i in full])
     k = made.probabilities.shape[1]
     probabilities = np.full((len(samples), k), np.nan)
-    familiarity = np.full(len(samples), np.nan)
+    vocab_coverage = np.full(len(samples), np.nan)
     status: list[Status] = ["empty"] * len(samples)
     probabilities[full] = made.probabilities
-    familiarity[full] = made.familiarity
+    vocab_coverage[full] = made.vocab_coverage
     for i, s in zip(full, made.status, strict=True):
         status[i] = s
-    return Judgement(probabilities, status, familiarity)
+    return Judgement(probabilities, status, vocab_coverage)
 
 
 def join(parts: list[Judgement], n: int) -> Judgement:
@@ -101,7 +108,7 @@ def join(parts: list[Judgement], n: int) -> Judgement:
     return Judgement(
         np.concatenate([p.probabilities for p in parts])[:n],
         [s for p in parts for s in p.status][:n],
-        np.concatenate([p.familiarity for p in parts])[:n],
+        np.concatenate([p.vocab_coverage for p in parts])[:n],
     )
 
 

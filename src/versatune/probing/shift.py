@@ -62,11 +62,11 @@ def diagnose(
     gap = distance(found, labelled.probabilities.max(axis=1), stands, weights)
     chance = 1.36 * np.sqrt((stands**2).sum() + (weights**2).sum())
     unfamiliar = None
-    if not np.isnan(judgement.familiarity[ok]).any():
-        order = np.argsort(labelled.familiarity)
+    if not np.isnan(judgement.vocab_coverage[ok]).any():
+        order = np.argsort(labelled.vocab_coverage)
         reached = int(np.searchsorted(np.cumsum(weights[order]), UNFAMILIAR))
-        edge = labelled.familiarity[order][min(reached, len(order) - 1)]
-        below = judgement.familiarity[ok] < edge
+        edge = labelled.vocab_coverage[order][min(reached, len(order) - 1)]
+        below = judgement.vocab_coverage[ok] < edge
         unfamiliar = float(counts[ok][below].sum() / counts[ok].sum())
     return {
         "confidence_distance": gap,

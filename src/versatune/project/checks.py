@@ -197,7 +197,7 @@ def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Probl
         yield Problem(
             ("retrain", "strategy"),
             f"{retrain.strategy.name} needs reference losses, and retraining measures none: choose "
-            "`potential: progress` where the strategy has it, or another strategy",
+            "`potential_source: progress` where the strategy has it, or another strategy",
         )
     for metric, limit in retrain.promotion.limits.items():
         key = ("retrain", "promotion", "limits", metric, "domains")
@@ -311,7 +311,7 @@ def _references(train: TrainParams, references: ReferenceParams, key: Key) -> It
         yield Problem(
             where,
             f"{train.strategy.name} needs reference losses, and references.mode is none: set that "
-            "to measure, choose `potential: progress` where the strategy has it, or another "
+            "to measure, choose `potential_source: progress` where the strategy has it, or another "
             "strategy",
         )
         return

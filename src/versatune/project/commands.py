@@ -4,7 +4,6 @@ import contextlib
 import difflib
 import pkgutil
 import re
-import shlex
 import signal
 import sys
 from collections.abc import Iterable
@@ -24,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
 from versatune.project.hook import enter
+from versatune.project.init import init
 from versatune.reporting.requirements import RequirementNotMetError
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
@@ -51,17 +51,7 @@ def parameters() -> None:
     click.echo(markdown(dict(pipelines)), nl=False)
 
 
-@cli.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-def init(folder: Path) -> None:
-    """Begin a project in FOLDER: the configuration and the embedded facts."""
-    from versatune.project.starter import write_project
-
-    try:
-        write_project(folder)
-    except VersatuneError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"Now: cd {shlex.quote(str(folder))} && kedro run")
+cli.add_command(init)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import CHAMPIONS, Diary, Registration, Serving
 from versatune.tracking import registry
-from versatune.tracking.registry import RegistryAwayError
+from versatune.tracking.registry import RegistryOfflineError
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
         if version is not None:
             checkpoint = registry.checkpoint_of(version, diary.folder / CHAMPIONS)
             found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
-    except RegistryAwayError as error:
+    except RegistryOfflineError as error:
         state = diary.state
         waiting = [w.checkpoint for w in state.waiting if w.promote]
         if waiting:
@@ -72,7 +72,7 @@ def hand_in(diary: Diary, params: RetrainParams, tonight: str | None = None) -> 
     for waiting in diary.state.waiting:
         try:
             outcome = _register(waiting, params)
-        except RegistryAwayError as error:
+        except RegistryOfflineError as error:
             logger.warning(
                 "%s Retraining %d is registered by the next run of this pipeline.",
                 error,
@@ -145,7 +145,7 @@ def prune(diary: Diary, params: RetrainParams) -> None:
     try:
         registry.prune(params.model_name, params.keep_last)
         diary.prune(registry.serving_paths(params.model_name), params.keep_last)
-    except RegistryAwayError as error:
+    except RegistryOfflineError as error:
         logger.warning("%s Old challengers are deleted another time.", error)
 
 

@@ -60,7 +60,7 @@ class RetrainParams(Params):
     on_doubt: OnDoubt = "proportional"
     """What takes the place of detected shares when the probe failed its own checks, as in
     ``mixture.on_doubt``."""
-    strategy: StrategyParams = FosterParams(potential="progress", sigma=2.0)
+    strategy: StrategyParams = FosterParams(potential_source="progress", sigma=2.0)
     """How the shares follow the losses. The default needs no reference losses, which would have
     to be measured anew for every night's data."""
     rounds: int | None = Field(default=None, ge=1)

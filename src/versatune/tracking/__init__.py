@@ -1,11 +1,11 @@
-"""The edge to MLflow: what nodes log, what waits while it is away, the model registry, secrets."""
+"""The edge to MLflow: what nodes log, what waits while it is offline, the registry, secrets."""
 
 from versatune.tracking.run_log import (
     ChildRun,
-    away,
     begin,
     child_run,
     end,
+    is_offline,
     log_artifact,
     log_figure,
     log_metrics,
@@ -16,7 +16,7 @@ from versatune.tracking.run_log import (
     set_tags,
     store_model,
     tracked,
-    why_away,
+    why_offline,
 )
 from versatune.tracking.secrets import flatten
 from versatune.tracking.spool import Spool
@@ -24,11 +24,11 @@ from versatune.tracking.spool import Spool
 __all__ = [
     "ChildRun",
     "Spool",
-    "away",
     "begin",
     "child_run",
     "end",
     "flatten",
+    "is_offline",
     "log_artifact",
     "log_figure",
     "log_metrics",
@@ -39,5 +39,5 @@ __all__ = [
     "set_tags",
     "store_model",
     "tracked",
-    "why_away",
+    "why_offline",
 ]

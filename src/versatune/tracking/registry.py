@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from versatune import tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.tracking.spool import first_line, is_away
+from versatune.tracking.spool import first_line, means_offline
 from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ REPLACED = "versatune.replaced"
 PRUNED = "versatune.files_deleted"
 
 
-class RegistryAwayError(VersatuneError):
+class RegistryOfflineError(VersatuneError):
     """MLflow does not answer, but may another time; nothing was changed.
 
     What MLflow refuses (permissions, a full disk, files that are gone) is a plain VersatuneError.
@@ -240,18 +240,18 @@ def _client() -> "Iterator[MlflowClient]":
     """
     from mlflow import MlflowClient, MlflowException
 
-    if tracking.away():
-        raise _told(tracking.why_away(), "MLflow did not answer when this run began")
+    if tracking.is_offline():
+        raise _told(tracking.why_offline(), "MLflow did not answer when this run began")
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:
         raise _told(error, "the MLflow registry does not answer") from error
 
 
-def _told(error: Exception, away: str) -> VersatuneError:
+def _told(error: Exception, when: str) -> VersatuneError:
     reason = first_line(error)
-    if is_away(error):
-        return RegistryAwayError(f"{away}: {reason}")
+    if means_offline(error):
+        return RegistryOfflineError(f"{when}: {reason}")
     return VersatuneError(
         f"MLflow can't do what the registry was asked for: {reason}. Waiting does not help: see to "
         "its permissions, the room on its disk and its files, then run again; what is done is kept."

@@ -115,13 +115,13 @@ def store_model(path: Path, fingerprint: str, example: str, name: str = "model")
     return _logged(fingerprint) or _log_model(path, fingerprint, example, name)
 
 
-def away() -> bool:
+def is_offline() -> bool:
     """Whether the run at work began without MLflow: its records wait for a later run."""
     return bool(_stack) and _stack[0].run_id.startswith("local-")
 
 
-def why_away() -> Exception:
-    """What MLflow said when a run began without it. Only when :func:`away`."""
+def why_offline() -> Exception:
+    """What MLflow said when a run began without it. Only when :func:`is_offline`."""
     return _stack[0].error or ConnectionError("no connection")
 
 

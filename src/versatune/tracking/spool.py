@@ -124,7 +124,7 @@ class Spool:
                 _replay(_sound(entry).model_dump())
             except Exception as error:
                 if not (isinstance(error, _DamagedError) or _refused(error)):
-                    self.rest(time.monotonic() - started)
+                    self.back_off(time.monotonic() - started)
                     break
                 unfit.append(entry.line)
                 logger.warning(
@@ -146,7 +146,7 @@ class Spool:
         """Where records are that MLflow will never take."""
         return self.path.with_name(f"{self.path.stem}_refused{self.path.suffix}")
 
-    def rest(self, seconds: float) -> None:
+    def back_off(self, seconds: float) -> None:
         """Ask no more for a while, after an attempt that took so long and failed."""
         self._ask_again = time.monotonic() + PATIENCE * seconds
 
@@ -218,7 +218,7 @@ class Tracker:
                 logger.warning("MLflow refused a record (%s): %s", kind, first_line(error))
                 return
             self.spool.keep(record, error)
-            self.spool.rest(time.monotonic() - started)
+            self.spool.back_off(time.monotonic() - started)
 
 
 def first_line(error: Exception) -> str:
@@ -226,7 +226,7 @@ def first_line(error: Exception) -> str:
     return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
 
 
-def is_away(error: Exception) -> bool:
+def means_offline(error: Exception) -> bool:
     """Whether a store may answer another time: no connection, no time, a lock, a fault of its own.
 
     False when it would say the same again: no permission, no room, no such file, a wrong value.

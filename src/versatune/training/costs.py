@@ -158,3 +158,16 @@ def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) 
 
 MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")
 """The parts of a :class:`~versatune.training.memory.MemoryPlan` that lie on a device."""
+
+
+def upper_bound(params: TrainParams) -> dict[str, float]:
+    """What training spends at most, as :meth:`Budget.spent`: each row full, every token supervised.
+
+    For estimates before any row is tokenised.
+    """
+    tokens = params.rounds * params.steps_per_round * rows_per_step(params) * params.max_length
+    return {
+        "tokens": float(tokens),
+        "supervised_tokens": float(tokens),
+        "squares": float(tokens * params.max_length),
+    }

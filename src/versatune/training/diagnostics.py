@@ -69,7 +69,10 @@ def _no_potential(
     still = [str(d) for d in gamma if gamma[d].notna().any() and (gamma[d].dropna() == 0).all()]
     if not still:
         return []
-    name, by_progress = strategy.name, getattr(strategy, "potential", "reference") == "progress"
+    name, by_progress = (
+        strategy.name,
+        getattr(strategy, "potential_source", "reference") == "progress",
+    )
     cause = "no held-out loss fell" if by_progress else "every reference lies above the loss"
     remedy = "" if by_progress else " Raise references.max_steps, or train with other references."
     if len(still) == len(gamma.columns):

@@ -46,7 +46,7 @@ USUAL_NOISE = 0.2
 
 
 @dataclass(frozen=True)
-class Known:
+class EarlierStages:
     """What earlier stages found; shares are by domain."""
 
     references: Mapping[str, Any]
@@ -65,7 +65,7 @@ def plan(
     base: CheckpointRef,
     train: TrainParams,
     references: ReferenceParams,
-    known: Known,
+    known: EarlierStages,
 ) -> dict[str, Any]:
     """The content of forecast.json.
 
@@ -168,7 +168,7 @@ def _cap(train: TrainParams, name: str) -> float | None:
     return cap.get(canonical(name)) if isinstance(cap, dict) else cap
 
 
-def _base_losses(store: FolderRef, known: Known) -> Array:
+def _base_losses(store: FolderRef, known: EarlierStages) -> Array:
     """l(0) of the model that is trained, (k,), on the steering rows."""
     names = store.facts["domains"]
     measured = known.base_losses.facts.get("losses")
@@ -178,7 +178,9 @@ def _base_losses(store: FolderRef, known: Known) -> Array:
     return np.array([measured[name] for name in names], dtype=np.float64)
 
 
-def _context(split: TokenizedSplit, train: TrainParams, known: Known, loss: Array) -> Context:
+def _context(
+    split: TokenizedSplit, train: TrainParams, known: EarlierStages, loss: Array
+) -> Context:
     sizes = {"rows": np.ones_like(split.lengths), "tokens": split.lengths}
     unit = sizes.get(train.unit, split.supervised)
     rows = [split.rows(j) for j in range(len(split.domains))]
@@ -272,7 +274,7 @@ def _targets(strategy: StrategyParams) -> list[str]:
 
 def _training(
     base: CheckpointRef, train: TrainParams, steering: TokenizedSplit, budget: Budget,
-    chosen: Mapping[str, Any], known: Known,
+    chosen: Mapping[str, Any], known: EarlierStages,
 ) -> dict[str, Any]:  # fmt: skip
     """What the chosen strategy's training takes."""
     seen = [entry["passes"] for entry in chosen["domains"].values()]

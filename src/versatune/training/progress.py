@@ -25,7 +25,7 @@ those that were logged, the part of the devices' peak, and the peak memory until
 
 
 @dataclass(frozen=True)
-class Spent:
+class RoundTiming:
     """Where the seconds of a round went, and what they were spent on."""
 
     seconds: float

@@ -21,12 +21,12 @@ from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 from versatune.training.paired import PairedRows
-from versatune.training.progress import OF_STEPS, Spent
+from versatune.training.progress import OF_STEPS
 from versatune.training.throughput import Work
 
 
 @dataclass(frozen=True)
-class Known:
+class MixtureInputs:
     """What is known before training, by domain name; None where nothing is."""
 
     initial_weights: Mapping[str, float] | None = None
@@ -45,7 +45,7 @@ class Mixture:
     """
 
     def __init__(
-        self, params: TrainParams, train: TokenizedSplit, known: Known, rows_per_step: int
+        self, params: TrainParams, train: TokenizedSplit, known: MixtureInputs, rows_per_step: int
     ) -> None:
         """``rows_per_step``: packed rows of a step, over accumulation and processes."""
         self.params, self.domains = params, train.domains
@@ -107,7 +107,7 @@ class Mixture:
                 "since_base_stderr": None,
             },
             "the base model",
-            Spent(seconds, seconds, 0),
+            RoundTiming(seconds, seconds, 0),
             {},
         )
 
@@ -167,7 +167,7 @@ class Mixture:
         )
         if decision.best:
             self.best_round = self.round
-        spent = Spent(
+        spent = RoundTiming(
             seconds,
             measurement_seconds + self.planning_seconds + time.monotonic() - started,
             plan.n_tokens,
@@ -297,7 +297,7 @@ class Mixture:
         heldout: Mapping[str, HeldOut],
         signals: Mapping[str, Any],
         reason: str,
-        spent: Spent,
+        spent: RoundTiming,
         realised: Mapping[str, Any],
         step: int = 0,
         steps: Mapping[str, float | None] | None = None,

@@ -43,7 +43,7 @@ from versatune.training.job import (
 from versatune.training.machine import machine
 from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
 from versatune.training.precision import resolved, warn_if_slow
-from versatune.training.rounds import Known, Mixture
+from versatune.training.rounds import Mixture, MixtureInputs
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.training.trial import on_device
@@ -83,7 +83,7 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     if params.torch_compile:
         compile_blocks(model)
     cost = cost_of(model) if peak_flops() else None
-    known = Known(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
+    known = MixtureInputs(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )

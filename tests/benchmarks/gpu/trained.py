@@ -24,7 +24,7 @@ from versatune.training.batches import Collator
 from versatune.training.compiled import as_it_is, compile_blocks, one_shape
 from versatune.training.config import TrainParams
 from versatune.training.memory import GB, RESERVE, device_bytes, plan_memory
-from versatune.training.rounds import Known, Mixture
+from versatune.training.rounds import Mixture, MixtureInputs
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 
@@ -174,7 +174,7 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
 
 def _planned(params: TrainParams, split: Any) -> list[Any]:
     """The packed rows of the one round, shares equal."""
-    mixture = Mixture(params, split, Known(), params.per_device_train_batch_size)
+    mixture = Mixture(params, split, MixtureInputs(), params.per_device_train_batch_size)
     same = HeldOut(nats_per_token=2.0, bits_per_byte=1.0, stderr=0.0, n_rows=1, n_tokens=1)
     mixture.begin(dict.fromkeys(split.domains, same), 0.0)
     return mixture.rows(0)

@@ -12,22 +12,22 @@ from versatune.data.config import Source
 from versatune.data.files import files_of
 from versatune.data.hub import read_hub
 from versatune.data.readers import parse, read
-from versatune.data.rows import Bad, Row
+from versatune.data.rows import RejectedRow, Row
 from versatune.errors import VersatuneError
 
 LIMIT = 2048
 
 
-def rows(path: Path, kind: str = "jsonl", split: str = "train") -> list[Row | Bad]:
+def rows(path: Path, kind: str = "jsonl", split: str = "train") -> list[Row | RejectedRow]:
     return list(read(path, kind, split=split, limit=LIMIT))  # type: ignore[arg-type]
 
 
-def values(found: list[Row | Bad]) -> list[dict]:
+def values(found: list[Row | RejectedRow]) -> list[dict]:
     return [r.values for r in found if isinstance(r, Row)]
 
 
-def faults(found: list[Row | Bad]) -> list[tuple[str, str]]:
-    return [(r.where.rsplit(":", 1)[1], r.reason) for r in found if isinstance(r, Bad)]
+def faults(found: list[Row | RejectedRow]) -> list[tuple[str, str]]:
+    return [(r.where.rsplit(":", 1)[1], r.reason) for r in found if isinstance(r, RejectedRow)]
 
 
 def write(path: Path, content: bytes) -> Path:

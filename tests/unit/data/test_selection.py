@@ -14,8 +14,8 @@ from versatune.data.duplicates import (
 )
 from versatune.data.leaks import LeakIndex
 from versatune.data.selection import (
-    Fate,
     Keys,
+    RowStatus,
     decide,
     exact_duplicates,
     left_out_by_limit,
@@ -239,14 +239,14 @@ def test_no_prompt_stands_on_both_sides(rows: list[tuple[int, int]], seed: int) 
     keys = keys_of([d for d, _ in rows], [p for _, p in rows])
     domains = configs(3)
     domains["d1"] = domains["d1"].model_copy(update={"validation_fraction": 0.5})
-    fates = decide(keys, domains, params(seed=seed, validation_fraction=0.2))
-    parts = (Fate.TRAIN, Fate.STEERING, Fate.REPORT)
-    train, steering, report = (set(keys.prompt[fates == part].tolist()) for part in parts)
+    statuses = decide(keys, domains, params(seed=seed, validation_fraction=0.2))
+    parts = (RowStatus.TRAIN, RowStatus.STEERING, RowStatus.REPORT)
+    train, steering, report = (set(keys.prompt[statuses == part].tolist()) for part in parts)
     assert not train & steering
     assert not train & report
     assert not steering & report
     for d in range(3):
-        assert set(parts) <= set(fates[keys.domain == d].tolist())
+        assert set(parts) <= set(statuses[keys.domain == d].tolist())
 
 
 def test_adding_rows_moves_no_other_row() -> None:
@@ -254,7 +254,7 @@ def test_adding_rows_moves_no_other_row() -> None:
     settings = params(validation_fraction=0.2)
     before = decide(few, configs(2), settings)[:300]
     assert (decide(many, configs(2), settings)[:300] == before).all()
-    for part in (Fate.STEERING, Fate.REPORT):
+    for part in (RowStatus.STEERING, RowStatus.REPORT):
         assert 15 < (before == part).sum() < 45
     other = decide(few, configs(2), params(validation_fraction=0.2, seed=1))[:300]
     assert (other != before).any()
@@ -262,14 +262,16 @@ def test_adding_rows_moves_no_other_row() -> None:
 
 def test_small_domains_hold_out_as_many_as_asked() -> None:
     keys = keys_of([0] * 20 + [1] * 500, list(range(520)))
-    fates = decide(keys, configs(2), params(validation_fraction=0.01, min_validation_rows=8))
-    assert [(fates[:20] == f).sum() for f in (Fate.TRAIN, Fate.STEERING, Fate.REPORT)] == [4, 8, 8]
+    statuses = decide(keys, configs(2), params(validation_fraction=0.01, min_validation_rows=8))
+    assert [
+        (statuses[:20] == f).sum() for f in (RowStatus.TRAIN, RowStatus.STEERING, RowStatus.REPORT)
+    ] == [4, 8, 8]
 
 
 def test_both_halves_get_rows_even_where_nearly_all_is_held_out() -> None:
     keys = keys_of([0] * 3 + [1] * 50, list(range(53)))
-    fates = decide(keys, configs(2), params(validation_fraction=0.99))
-    assert sorted(fates[:3].tolist()) == [Fate.TRAIN, Fate.STEERING, Fate.REPORT]
+    statuses = decide(keys, configs(2), params(validation_fraction=0.99))
+    assert sorted(statuses[:3].tolist()) == [RowStatus.TRAIN, RowStatus.STEERING, RowStatus.REPORT]
 
 
 def test_two_prompts_are_too_few_for_three_parts() -> None:

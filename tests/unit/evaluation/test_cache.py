@@ -15,6 +15,7 @@ from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParam
 from versatune.evaluation.results import LIBRARIES, library_versions
 from versatune.evaluation.tasks import read_task
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.params import warn_renamed
 
 
 @pytest.fixture
@@ -194,7 +195,7 @@ def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
     for changes in (
         {"batch_size": 3},
         {"batch_tokens": 99},
-        {"others": {"a": tmp_path}},
+        {"extra_models": {"a": tmp_path}},
         {"seed": 7},
         {"harness": HarnessParams(offline=False, include_path=tmp_path)},
         {"code": CodeParams(max_new_tokens=7)},
@@ -242,4 +243,13 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
 
 def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="base: the tables call another model so"):
-        EvaluateParams(others={"base": tmp_path})
+        EvaluateParams(extra_models={"base": tmp_path})
+
+
+def test_other_models_under_the_key_of_the_version_before(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_renamed.cache_clear()
+    both = {"extra_models": {}, "others": {"old": tmp_path}}  # the first is of conf/base
+    assert EvaluateParams.model_validate(both).extra_models == {"old": tmp_path}
+    assert "evaluate.others is called evaluate.extra_models now" in caplog.text

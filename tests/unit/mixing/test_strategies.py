@@ -11,7 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
-from versatune.mixing.config import CustomParams, ObjectiveParams, UniformParams
+from versatune.mixing.config import (
+    CustomParams,
+    DoremiParams,
+    FosterParams,
+    ObjectiveParams,
+    UniformParams,
+)
 from versatune.mixing.strategies import (
     Context,
     Decision,
@@ -21,6 +27,7 @@ from versatune.mixing.strategies import (
     initial_shares,
     make_strategy,
 )
+from versatune.params import warn_renamed
 
 DOMAINS = ("law", "medicine", "code")
 CONTEXT = Context(
@@ -38,7 +45,7 @@ ALL: list[dict[str, Any]] = [
     {"name": "constant"},
     {"name": "custom", "weights": {"legal": 0.2, "medicine": 0.8, "code": 0.0}},
     {"name": "foster"},
-    {"name": "foster", "potential": "progress", "smoothing": 0.3},
+    {"name": "foster", "potential_source": "progress", "smoothing": 0.3},
     {"name": "expand", "target": "Legal"},
     {"name": "doremi"},
     {"name": "odm"},
@@ -180,22 +187,24 @@ def test_every_strategy_names_the_share_that_moves_most() -> None:
 def test_progress_needs_no_reference_and_follows_what_still_falls() -> None:
     context = Context(domains=DOMAINS, initial=CONTEXT.initial, base_loss=CONTEXT.base_loss)
     decision = rounds(
-        make({"name": "foster", "potential": "progress"}, context), [[1.0, 2.0, 1.1]]
+        make({"name": "foster", "potential_source": "progress"}, context), [[1.0, 2.0, 1.1]]
     )[0]
     np.testing.assert_allclose(decision.learnable_potential, [0.5, 0.0, 0.0])
     assert decision.weights[0] > 0.5
     unknown = Context(domains=DOMAINS, initial=CONTEXT.initial)
-    first = rounds(make({"name": "foster", "potential": "progress"}, unknown), [[1.0, 2.0, 1.1]])[0]
+    first = rounds(
+        make({"name": "foster", "potential_source": "progress"}, unknown), [[1.0, 2.0, 1.1]]
+    )[0]
     assert np.isnan(first.learnable_potential).all() and first.weights[0] == 0.5
 
 
 def test_forgetting_against_the_previous_and_against_the_lowest() -> None:
     """A slow rise looks small from round to round and adds up against the lowest."""
     rise = [[1.0, 1.0, 1.0], [1.0, 1.1, 1.0], [1.0, 1.2, 1.0]]
-    found = {
-        against: rounds(make({"name": "foster", "against": against}), rise)[-1].forgetting_degree[1]
-        for against in ("previous", "best")
-    }
+    found = {}
+    for lowest in ("previous", "best"):
+        strategy = make({"name": "foster", "forgetting_baseline": lowest})
+        found[lowest] = rounds(strategy, rise)[-1].forgetting_degree[1]
     assert found["previous"] == pytest.approx(0.1 / 1.1)
     assert found["best"] == pytest.approx(0.2)
 
@@ -402,3 +411,14 @@ def test_initial_shares_keep_a_floor_but_for_custom_ones() -> None:
     np.testing.assert_allclose(initial_shares(custom, context, 0.1), [1, 0, 0])
     with pytest.raises(VersatuneError, match="too much for 3 domains"):
         initial_shares(params, context, 0.5)
+
+
+def test_keys_of_the_version_before_are_taken_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    warn_renamed.cache_clear()
+    given = {"name": "foster", "potential": "progress", "potential_source": "reference"}
+    params = FosterParams.model_validate(given | {"against": "previous"})
+    assert (params.potential_source, params.forgetting_baseline) == ("progress", "previous")
+    assert "strategy.potential is called strategy.potential_source now" in caplog.text
+    assert "strategy.against is called strategy.forgetting_baseline now" in caplog.text
+    with pytest.raises(ValueError, match="potential"):
+        DoremiParams.model_validate({"name": "doremi", "potential": "progress"})

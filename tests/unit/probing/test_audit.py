@@ -207,7 +207,7 @@ def test_an_audit_of_all_samples_by_hard_labels_counts_them(probed, judge):
     _, judged = load_probe(*probed)
     p, rows = judged.probabilities[judged.ok], Labelled.load(judge)
     truth = np.arange(len(p)) % 3
-    audit = Audit(np.eye(3)[truth], np.ones(len(p)), Labelled.trusted(3))
+    audit = Audit(np.eye(3)[truth], np.ones(len(p)), Labelled.oracle(3))
     counted = np.bincount(truth, minlength=3) / len(p)
     for how in ("pacc", "acc", "none"):
         found = estimate_shares(p, rows, how, 100, 0, audit=audit)
@@ -223,14 +223,14 @@ def test_agreement_by_hand():
     second = np.eye(2)[[0, 1, 1, 1, 0]]
     second[4] = np.nan
     chances = np.array([1, 1, 0.5, 0.25, 0.25])
-    found = agreement(first, Audit(second, chances, Labelled.trusted(2)))
+    found = agreement(first, Audit(second, chances, Labelled.oracle(2)))
     assert found["alike"] == pytest.approx(5 / 8)
     assert found["kappa"] == pytest.approx((5 / 8 - 1 / 2) / (1 - 1 / 2))
 
 
 def test_one_domain_alone_has_no_kappa():
     first = np.eye(2)[[0, 0]]
-    found = agreement(first, Audit(np.eye(2)[[0, 0]], np.ones(2), Labelled.trusted(2)))
+    found = agreement(first, Audit(np.eye(2)[[0, 0]], np.ones(2), Labelled.oracle(2)))
     assert found == {"alike": 1.0, "kappa": None}
 
 

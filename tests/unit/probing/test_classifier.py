@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy.special import softmax
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
-from versatune.probing.judges.base import Labelled, labelled_texts
+from versatune.probing.judges.base import LABELLED, Labelled, labelled_texts
 from versatune.probing.judges.classifier import Classifier, split, train, weak_to_other
 from versatune.work import WorkFolder, make_folder
 
@@ -30,6 +31,14 @@ def test_held_out_rows_are_those_the_judge_never_saw(judge: FolderRef, clean, cl
     assert again.probabilities == pytest.approx(labelled.probabilities)
 
 
+def test_a_folder_of_the_version_before_is_read(judge: FolderRef, tmp_path):
+    kept = load_file(judge.path / LABELLED)
+    kept["familiarity"] = kept.pop("vocab_coverage")
+    save_file(kept, tmp_path / LABELLED)
+    old = Labelled.load(FolderRef(path=tmp_path, fingerprint="", facts={}))
+    assert np.array_equal(old.vocab_coverage, Labelled.load(judge).vocab_coverage)
+
+
 def test_nothing_in_its_folder_can_run_code(judge: FolderRef):
     suffixes = {f.suffix for f in judge.path.iterdir()}
     assert suffixes == {".safetensors", ".json"}
@@ -44,7 +53,7 @@ def test_the_same_rows_give_the_same_judge(tmp_path, clean, classifier_params, j
 
 def test_familiar_words_are_told_from_strange_ones(judge: FolderRef):
     found = Classifier.load(judge).judge(["Court judge appeal", "zyx wvu court tsr", "...", ""])
-    assert found.familiarity == pytest.approx([1, 0.25, 0, 0])
+    assert found.vocab_coverage == pytest.approx([1, 0.25, 0, 0])
     assert found.ok.all()
 
 

@@ -131,7 +131,7 @@ def probed(folder: Path, n: int = 60) -> tuple[FolderRef, FolderRef]:
         {
             "probabilities": np.array([np.roll(LAW, i % 3) for i in range(n)]),
             "status": np.zeros(n, dtype=np.int64),
-            "familiarity": np.zeros(n),
+            "vocab_coverage": np.zeros(n),
         },
         judgements.path / "wave_00000.safetensors",
     )
@@ -209,7 +209,7 @@ def test_a_classifier_refuses_several_domains_without_rows(tmp_path: Path) -> No
 
 def test_domains_without_labelled_rows_are_trusted() -> None:
     labelled = Labelled(np.array([[0.7, 0.2, 0.1]]), np.array([0]), np.array([1.0]))
-    found = labelled.with_trusted([1, 2])
+    found = labelled.with_oracle([1, 2])
     assert found.labels.tolist() == [0, 1, 2]
     assert found.probabilities.tolist() == [[0.7, 0.2, 0.1], [0, 1, 0], [0, 0, 1]]
-    assert json.dumps(labelled.with_trusted([]).labels.tolist()) == "[0]"
+    assert json.dumps(labelled.with_oracle([]).labels.tolist()) == "[0]"

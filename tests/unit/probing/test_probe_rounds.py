@@ -119,7 +119,7 @@ def test_texts_without_an_answer_are_asked_about_again_by_the_next_run(
         if len(calls) > 1:
             return made
         made.probabilities[0] = np.nan
-        return Judgement(made.probabilities, ["failed", *made.status[1:]], made.familiarity)
+        return Judgement(made.probabilities, ["failed", *made.status[1:]], made.vocab_coverage)
 
     monkeypatch.setattr(Classifier, "judge", fails_once)
     found = load_probe(*run(tiny_checkpoint, judge, tmp_path / "broken", params()))[1]

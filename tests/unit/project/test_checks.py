@@ -70,8 +70,8 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
         ({"train": {"unit": "rows"}}, "train.unit", "mixture.unit is 'supervised_tokens'"),
         ({"compare": {"train": {"unit": "rows"}}}, "compare.train.unit", "mixture.unit is"),
         ({"train": {"strategy": EXPAND}}, "train.strategy.target", "Did you mean 'law'?"),
-        ({"retrain": {"strategy": EXPAND | {"potential": "progress"}}}, "retrain.strategy.target",
-         "no domain 'lwa'"),
+        ({"retrain": {"strategy": EXPAND | {"potential_source": "progress"}}},
+         "retrain.strategy.target", "no domain 'lwa'"),
         ({"compare": {"strategies": {"expand": EXPAND}}}, "compare.strategies.expand.target",
          "no domain 'lwa'"),
         ({"compare": {"target": "art"}}, "compare.target", "no domain 'art'"),
@@ -84,7 +84,7 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
          "'medicine'"),
         ({"retrain": {"promotion": {"limits": {"accuracy": {"domains": {"art": 0.1}}}}}},
          "retrain.promotion.limits.accuracy.domains.art", "no domain 'art'"),
-        ({"retrain": {"strategy": {"potential": "reference"}}}, "retrain.strategy",
+        ({"retrain": {"strategy": {"potential_source": "reference"}}}, "retrain.strategy",
          "measures none"),
         ({"references": {"mode": "none"}}, "train.strategy", "references.mode is none"),
         (
@@ -201,7 +201,7 @@ def test_what_goes_together_is_taken(base: dict[str, Any], changes: dict[str, An
 
 def test_some_things_matter_to_the_stages_that_run(base: dict[str, Any]) -> None:
     """The strategies compared by default need references, a project that never compares none."""
-    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential": "progress"}}}
+    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential_source": "progress"}}}
     assert told(base, none) == {}
     found = told(base, none, run="compare")
     assert list(found) == ["compare.strategies.foster"]
@@ -214,7 +214,7 @@ def test_some_things_matter_to_the_stages_that_run(base: dict[str, Any]) -> None
 
 def test_the_largest_gap_to_the_references_needs_references(base: dict[str, Any]) -> None:
     worst = {"objective": {"kind": "worst"}}
-    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential": "progress"}}}
+    none = {"references": {"mode": "none"}, "train": {"strategy": {"potential_source": "progress"}}}
     assert told(base, {"train": worst}) == {}
     assert list(told(base, merged(none, {"train": worst}))) == ["train.objective.kind"]
     found = told(base, {"train": worst}, run="retrain")

@@ -15,7 +15,7 @@ from versatune import tracking
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking import registry
-from versatune.tracking.spool import is_away
+from versatune.tracking.spool import means_offline
 
 NAME = "nightly"
 
@@ -192,7 +192,7 @@ def test_a_champion_whose_files_are_gone_everywhere_is_not_waited_for(
     shutil.rmtree(tmp_path / "artifacts")
     with pytest.raises(VersatuneError, match="Waiting does not help") as refused:
         registry.checkpoint_of(version, tmp_path / "champions")
-    assert not isinstance(refused.value, registry.RegistryAwayError)
+    assert not isinstance(refused.value, registry.RegistryOfflineError)
 
 
 @pytest.mark.usefixtures("store")
@@ -201,9 +201,9 @@ def test_a_store_that_is_away_is_said_and_nothing_moves(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     mlflow.set_tracking_uri("http://127.0.0.1:9")
-    with pytest.raises(registry.RegistryAwayError, match="does not answer"):
+    with pytest.raises(registry.RegistryOfflineError, match="does not answer"):
         registry.champion(NAME)
-    with pytest.raises(registry.RegistryAwayError):
+    with pytest.raises(registry.RegistryOfflineError):
         registry.register(NAME, "k", tiny_checkpoint, {}, "a")
 
 
@@ -239,12 +239,12 @@ REFUSED = [
 
 @pytest.mark.parametrize("error", AWAY, ids=str)
 def test_what_may_pass_is_waited_for(error: Exception) -> None:
-    assert is_away(error)
+    assert means_offline(error)
 
 
 @pytest.mark.parametrize("error", REFUSED, ids=str)
 def test_what_stays_is_not(error: Exception) -> None:
-    assert not is_away(error)
+    assert not means_offline(error)
 
 
 def test_a_run_that_mlflow_refused_when_it_began_says_so(tmp_path: Path) -> None:
@@ -254,13 +254,13 @@ def test_a_run_that_mlflow_refused_when_it_began_says_so(tmp_path: Path) -> None
         pytest.raises(VersatuneError, match=r"not yours.*permissions") as refused,
     ):
         registry.champion(NAME)
-    assert not isinstance(refused.value, registry.RegistryAwayError)
+    assert not isinstance(refused.value, registry.RegistryOfflineError)
 
 
 @pytest.mark.usefixtures("store")
 def test_a_run_that_began_without_mlflow_does_not_touch_the_registry(tmp_path: Path) -> None:
     with (
         tracking.tracked("local-1", tracking.Spool(tmp_path / "spool")),
-        pytest.raises(registry.RegistryAwayError, match="when this run began"),
+        pytest.raises(registry.RegistryOfflineError, match="when this run began"),
     ):
         registry.champion(NAME)

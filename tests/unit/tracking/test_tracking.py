@@ -71,7 +71,7 @@ def test_a_password_in_the_servers_address_is_not_told(
         mlflow.set_tracking_uri("http://me:canary@127.0.0.1:9")
         tracking.log_metrics({"loss": 3.0}, step=1)
         assert tracking.log_model(tiny_checkpoint.path, "f", "the court") is None
-        with pytest.raises(registry.RegistryAwayError) as away:
+        with pytest.raises(registry.RegistryOfflineError) as away:
             registry.champion("any")
         told = caplog.text + str(away.value) + spool.path.read_text()
         mlflow.set_tracking_uri(uri)
@@ -224,7 +224,7 @@ def test_a_child_of_a_run_that_waits_to_be_made_is_made_after_it(tmp_path: Path)
     spool = tracking.Spool(tmp_path / "spool.jsonl")
     spool.keep({"kind": "create", "run_id": "local-7", "name": "late"}, ConnectionError("down"))
     with tracking.tracked("local-7", spool), tracking.child_run("child", {"seed": 1}):
-        assert tracking.away()
+        assert tracking.is_offline()
     runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
     assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id
     assert runs["child"].data.params == {"seed": "1"}

@@ -14,7 +14,7 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training import TrainParams
 from versatune.training.batches import RoundSampler
 from versatune.training.budget import learning_by_round
-from versatune.training.rounds import Known, Mixture
+from versatune.training.rounds import Mixture, MixtureInputs
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 PARAMS = {
@@ -22,7 +22,7 @@ PARAMS = {
     "steps_per_round": 4,
     "max_length": 64,
     "per_device_train_batch_size": 2,
-    "strategy": {"name": "foster", "potential": "progress", "sigma": 5.0},
+    "strategy": {"name": "foster", "potential_source": "progress", "sigma": 5.0},
 }
 
 
@@ -35,7 +35,7 @@ def losses(*values: float) -> dict[str, HeldOut]:
 
 def begun(train: TokenizedSplit, rows_per_step: int = 2, **changes: object) -> Mixture:
     params = TrainParams.model_validate({**PARAMS, **changes})
-    mixture = Mixture(params, train, Known(initial_weights=START), rows_per_step)
+    mixture = Mixture(params, train, MixtureInputs(initial_weights=START), rows_per_step)
     mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
     return mixture
 
@@ -53,7 +53,7 @@ def test_a_loaded_state_plans_the_same_rows(split: TokenizedSplit) -> None:
     one = begun(split)
     one.rows(0)
     finish(one, 2.9, 2.5, 2.0)
-    other = Mixture(one.params, split, Known(initial_weights=START), 2)
+    other = Mixture(one.params, split, MixtureInputs(initial_weights=START), 2)
     other.load(json.loads(json.dumps(one.state())))
     assert other.rows(1) == one.rows(1)
     assert other.weights == one.weights
@@ -74,7 +74,7 @@ def rows_of(*rows: tuple[float, float]) -> dict[str, HeldOut]:
 
 def steered(split: TokenizedSplit) -> Mixture:
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
-    return Mixture(params, split, Known(initial_weights=START), 2)
+    return Mixture(params, split, MixtureInputs(initial_weights=START), 2)
 
 
 def test_strategies_get_paired_errors_and_what_is_left_to_learn(
@@ -125,7 +125,7 @@ def test_a_resumed_mixture_pairs_with_the_rows_measured_before(split: TokenizedS
 
 def test_slopes_of_other_domains_are_refused(split: TokenizedSplit) -> None:
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
-    mixture = Mixture(params, split, Known(START, law={"domains": ["law", "code"]}), 2)
+    mixture = Mixture(params, split, MixtureInputs(START, law={"domains": ["law", "code"]}), 2)
     with pytest.raises(VersatuneError, match="slopes are of law, code"):
         mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
 

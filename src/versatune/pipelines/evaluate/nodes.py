@@ -52,8 +52,8 @@ def evaluate_others(
     params: EvaluateParams,
     evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measure the models named by ``evaluate.others``, by the same code on the same items."""
-    others = [CheckpointRef.of_folder(path, name) for name, path in params.others.items()]
+    """Measure the models named by ``evaluate.extra_models``, by the same code on the same items."""
+    others = [CheckpointRef.of_folder(path, name) for name, path in params.extra_models.items()]
     advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
     for other in others:
         same_vocabulary(other, CheckpointRef.from_entry(base_model), advice)

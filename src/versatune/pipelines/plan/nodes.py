@@ -39,9 +39,9 @@ def make_forecast(
     train: TrainParams,
 ) -> dict[str, Any]:
     """What each domain is forecast to reach, what a mix can win, and what training takes."""
-    from versatune.training.plan import Known, plan
+    from versatune.training.plan import EarlierStages, plan
 
-    known = Known(
+    known = EarlierStages(
         references=reference_losses,
         runs=reference_runs,
         base_losses=base_losses,

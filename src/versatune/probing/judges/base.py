@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -25,7 +25,7 @@ class Judgement:
     probabilities: Array
     """(n, k); rows sum to 1 where the status is ``ok``, NaN elsewhere."""
     status: list[Status]
-    familiarity: Array
+    vocab_coverage: Array
     """(n,) share of a text's words the judge knows; NaN when the judge can't say."""
     facts: dict[str, int] = field(default_factory=dict)
     """Counts worth telling: tokens sent and received."""
@@ -44,6 +44,11 @@ class Judge(Protocol):
         ...
 
 
+def with_new_names(kept: dict[str, Any]) -> dict[str, Any]:
+    """Arrays of a file, also of one that was written when ``vocab_coverage`` had another name."""
+    return {"vocab_coverage" if n == "familiarity" else n: array for n, array in kept.items()}
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Held-out rows of known domain, as the judge sees them."""
@@ -52,23 +57,23 @@ class Labelled:
     """(m, k)"""
     labels: Labels
     """(m,) index of the true domain"""
-    familiarity: Array
+    vocab_coverage: Array
     """(m,)"""
 
     @classmethod
-    def trusted(cls, k: int) -> "Labelled":
+    def oracle(cls, k: int) -> "Labelled":
         """Of a judge that is taken at his word: a right answer for each of k domains."""
         return cls(np.eye(k), np.arange(k), np.full(k, np.nan))
 
-    def with_trusted(self, domains: Sequence[int]) -> "Labelled":
+    def with_oracle(self, domains: Sequence[int]) -> "Labelled":
         """With a right answer for each of these domains, of which there are no labelled rows."""
         k = self.probabilities.shape[1]
-        known = self.trusted(k)
+        known = self.oracle(k)
         added = list(domains)
         return Labelled(
             np.concatenate([self.probabilities, known.probabilities[added]]),
             np.concatenate([self.labels, known.labels[added]]),
-            np.concatenate([self.familiarity, known.familiarity[added]]),
+            np.concatenate([self.vocab_coverage, known.vocab_coverage[added]]),
         )
 
     def save(self, folder: Path) -> None:
@@ -77,7 +82,7 @@ class Labelled:
             {
                 "probabilities": self.probabilities,
                 "labels": self.labels.astype(np.int64),
-                "familiarity": self.familiarity,
+                "vocab_coverage": self.vocab_coverage,
             },
             folder / LABELLED,
         )
@@ -85,7 +90,7 @@ class Labelled:
     @classmethod
     def load(cls, judge: FolderRef) -> "Labelled":
         """Read from a finished judge's folder."""
-        return cls(**load_file(judge.path / LABELLED))
+        return cls(**with_new_names(load_file(judge.path / LABELLED)))
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Classifier:
         k = len(self.intercept)
         probabilities = calibration.apply(np.asarray(logits), self.temperature, np.zeros(k))
         probabilities = weak_to_other(probabilities, self.other, self.weak)
-        return Judgement(probabilities, ["ok"] * len(cut), self.features.familiarity(cut))
+        return Judgement(probabilities, ["ok"] * len(cut), self.features.vocab_coverage(cut))
 
     @classmethod
     def load(cls, ref: FolderRef) -> Self:
@@ -101,7 +101,7 @@ class Features:
             return csr_matrix((0, len(self.word.vocabulary_) + len(self.char.vocabulary_)))
         return hstack([self.word.transform(texts), self.char.transform(texts)], format="csr")
 
-    def familiarity(self, texts: Sequence[str]) -> Array:
+    def vocab_coverage(self, texts: Sequence[str]) -> Array:
         """Share of each text's distinct words that were in the training rows; (n,)."""
         words = self.word.build_tokenizer()
         known = self.word.vocabulary_
@@ -190,7 +190,7 @@ def _train(
     write_json(folder / VOCABULARY, vocabulary)
     other = domains.index("other") if "other" in domains else None
     judgement = Classifier(features, weights, other).judge([texts[i] for i in held])
-    Labelled(judgement.probabilities, labels[held], judgement.familiarity).save(folder)
+    Labelled(judgement.probabilities, labels[held], judgement.vocab_coverage).save(folder)
     right = judgement.probabilities.argmax(axis=1) == labels[held]
     return {
         "kind": "classifier",

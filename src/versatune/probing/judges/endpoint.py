@@ -278,7 +278,7 @@ def _measure(
         )
     probabilities = judgement.probabilities[ok]
     labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
-    labelled.with_trusted(empty).save(folder)
+    labelled.with_oracle(empty).save(folder)
     return {
         "kind": "endpoint",
         "name": f"{params.server.model} at an endpoint",

@@ -177,7 +177,7 @@ def _train(
     save_file({"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION)
     probabilities = calibration.apply(scores[held], temperature, offsets)
     labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
-    labelled.with_trusted(empty).save(folder)
+    labelled.with_oracle(empty).save(folder)
     return {
         "kind": "likelihood",
         "name": f"likelihood of labels under {model.name}",

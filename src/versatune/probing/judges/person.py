@@ -164,6 +164,6 @@ def train(clean: FolderRef, file: Path) -> Piece:
 
 
 def _trust(domains: tuple[str, ...], file: Path, folder: Path) -> dict[str, Any]:
-    Labelled.trusted(len(domains)).save(folder)
+    Labelled.oracle(len(domains)).save(folder)
     name = f"people, in {file.name}"
     return {"kind": "person", "name": name, "domains": domains, "accuracy": None}

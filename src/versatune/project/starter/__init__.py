@@ -5,6 +5,7 @@ copies of them.
 """
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from versatune.errors import VersatuneError
@@ -12,15 +13,25 @@ from versatune.errors import VersatuneError
 HERE = Path(__file__).parent
 
 
-def write_project(folder: Path) -> None:
+def refuse_existing(folder: Path, beside: Collection[str] = ()) -> None:
+    """Raise VersatuneError when ``folder`` holds something else than ``beside``."""
+    try:
+        taken = folder.exists() and any(e.name not in beside for e in folder.iterdir())
+    except OSError as error:
+        raise VersatuneError(f"{folder} can't be written ({error.strerror}).") from error
+    if taken:
+        raise VersatuneError(f"{folder} is not empty; name a new folder.")
+
+
+def write_project(folder: Path, beside: Collection[str] = ()) -> None:
     """Make ``folder`` a Kedro project that runs the installed package.
 
-    Raises VersatuneError when the folder holds something, or can't be written.
+    ``beside``: names that may be in the folder already. Raises VersatuneError when it holds
+    something else, or can't be written.
     """
+    refuse_existing(folder, beside)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise VersatuneError(f"{folder} is not empty; name a new folder.")
         shutil.copy(HERE / "pyproject.toml", folder)
         shutil.copytree(HERE / "conf", folder / "conf", ignore=shutil.ignore_patterns("local"))
         (folder / "conf" / "local").mkdir()

@@ -1,0 +1,196 @@
+"""What `versatune init` writes for a model and data of one's own, and what it says of them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kedro.config import OmegaConfigLoader
+from kedro.framework.project import configure_project
+from kedro.framework.project import settings as kedro_settings
+
+from versatune.data.config import CleanParams, Domains
+from versatune.data.found import FoundDomains
+from versatune.data.lengths import saved_token_limit
+from versatune.data.row_check import ROWS, RowCheck, check_rows
+from versatune.modeling.base import find_here
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.project.blocks import Blocks
+from versatune.project.hook import check
+from versatune.project.places import Places
+from versatune.project.starter import HERE
+from versatune.reporting import formats
+from versatune.training.config import ReferenceParams, TrainParams
+
+SAMPLE = "sample"
+"""The model that is made from the embedded facts, and these facts as data."""
+
+LONGEST = 1024
+"""Tokens of the longest row that is trained on, where the model takes as many."""
+
+REST = "everything else"
+
+HEADER = """\
+# Written by `versatune init`. What stands here goes before conf/base. `versatune parameters` prints
+# every key that there is, and what it does.
+"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the project is to be made with; None stands for the embedded sample."""
+
+    model: str | None
+    """A model folder, or the id of a hub model."""
+    found: FoundDomains | None
+    """The domains of the user's data."""
+
+    @classmethod
+    def of(cls, model: str, found: FoundDomains | None) -> "Choice":
+        """``model``: as the user gave it. A folder is written with its whole path.
+
+        Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
+        """
+        if model == SAMPLE:
+            return cls(None, found)
+        here = find_here(model)
+        folder = Path(model).expanduser()
+        return cls(str(folder.absolute()) if here and folder.is_dir() else model, found)
+
+
+def settings(choice: Choice) -> dict[str, Any]:
+    """The content of ``conf/local/parameters.yml``: what differs from ``conf/base`` alone."""
+    made: dict[str, Any] = {}
+    if choice.model is not None:
+        made["base_model"] = {"kind": "pretrained", "name_or_path": choice.model}
+    if choice.found is not None:
+        made |= _of_data(choice.found)
+    if choice.model is not None:
+        length = _length(choice.model)
+        made["tokenize"] = {"max_length": length}
+        own = {"learning_rate": 2.0e-5, "max_length": length, "bf16": "auto"}
+        made["train"] = own | made.get("train", {})
+    return made
+
+
+def _of_data(found: FoundDomains) -> dict[str, Any]:
+    sample = yaml.safe_load((HERE / "conf/base/parameters_domains.yml").read_text("utf-8"))
+    described = {name: entry["description"] for name, entry in sample["domains"].items()}
+    blocks = found.blocks()
+    domains: dict[str, Any] = {
+        name: {"description": described.get(name, name.replace("_", " ")), **block}
+        for name, block in blocks.items()
+    }
+    made: dict[str, Any] = {"domains": domains}
+    if len(blocks) == 1:
+        (only,) = blocks
+        rest = "other" if only != "other" else "rest"
+        domains[rest] = {"description": REST, "sources": [{"self": True}], "evaluation": []}
+        made["mixture"] = {"strategy": {"name": "proportional"}}
+        made["references"] = {"mode": "none"}
+        made["train"] = {"strategy": {"name": "custom", "weights": {only: 0.7, rest: 0.3}}}
+    domains |= {name: None for name in described if name not in domains}
+    return made
+
+
+def _length(model: str) -> int:
+    folder = find_here(model)
+    limit = None if folder is None else saved_token_limit(folder)
+    return LONGEST if limit is None else min(limit, LONGEST)
+
+
+def as_yaml(made: Mapping[str, Any]) -> str:
+    """The file that holds ``made``."""
+    body = yaml.safe_dump(dict(made), sort_keys=False, allow_unicode=True, width=100)
+    return HEADER + (body if made else "{}\n")
+
+
+def read_blocks(project: Path) -> Blocks:
+    """The parameters of a project, as each run of it reads and checks them.
+
+    Raises VersatuneError that tells all that is wrong.
+    """
+    configure_project("versatune")
+    arguments = kedro_settings.CONFIG_LOADER_ARGS
+    loader = OmegaConfigLoader(str(project / "conf"), env="local", **arguments)
+    return check(loader, Places(loader))
+
+
+def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
+    """What the first rows of each domain are like, by the rules of ``conf/base``."""
+    base = yaml.safe_load((HERE / "conf/base/parameters_ingest.yml").read_text("utf-8"))
+    params = CleanParams.model_validate({**base["ingest"], "seed": 0})
+    pairs = {name: {"description": name, **block} for name, block in found.blocks().items()}
+    if len(pairs) == 1:  # a block of one domain is refused
+        pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
+    domains = Domains.model_validate(pairs).active
+    return check_rows({name: domains[name] for name in found.sources}, params)
+
+
+def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:
+    """Each domain with what became of its first rows, and what is no domain."""
+    width = max(map(len, found.sources))
+    for name, paths in found.sources.items():
+        files = ", ".join(path.name for path in paths)
+        yield f"  {name:{width}}  {files}: {_of_rows(rows[name])}"
+        if rows[name].rejects is not None:
+            for reason, entry in rows[name].rejects.as_dict().items():
+                first = entry["examples"][0]
+                yield f"  {'':{width}}  {reason}, first {first['where']}: {first['detail']}"
+    for why in found.left_out.values():
+        yield f"  left out: {why}"
+
+
+def _of_rows(seen: RowCheck) -> str:
+    if seen.problem is not None:
+        return f"can't be used. {seen.problem}"
+    many = formats.thousands(seen.read)
+    parts = [f"{many} rows" if seen.whole else f"the first {many} rows read (up to {ROWS} a file)"]
+    if seen.rejects is not None and seen.rejects.total:
+        parts.append(f"{seen.rejects.summary()} rejected")
+    for count, what in ((seen.duplicates, "repeated"), (seen.leaked, "leaked from questions")):
+        if count:
+            parts.append(f"{count} {what}")
+    return f"{', '.join(parts)}; {seen.to_train} to train, {seen.held_out} held out"
+
+
+def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
+    """What the training that the parameters describe takes at most."""
+    from versatune.training.costs import needs, upper_bound
+
+    train, references, domains = (blocks[name] for name in ("train", "references", "domains"))
+    assert isinstance(train, TrainParams)
+    assert isinstance(references, ReferenceParams)
+    assert isinstance(domains, Domains)
+    spent = upper_bound(train)
+    yield (
+        f"Training: {train.rounds} rounds of {train.steps_per_round} steps, at most "
+        f"{formats.thousands(spent['tokens'])} tokens."
+    )
+    if references.mode == "measure" and train.strategy.needs_reference:
+        k = len(domains.active)
+        yield (
+            f"Before it: {k} reference runs, one a domain, of at most {references.max_steps} steps "
+            f"({train.strategy.name} steers by them)."
+        )
+    folder = None if model is None else find_here(model)
+    if folder is None:
+        yield "Memory and time: kedro run --pipeline plan says them once the model is there."
+        return
+    base = CheckpointRef(name=str(model), path=folder, fingerprint="")
+    estimate = needs(base, train, spent)
+    if estimate["memory"] is None:
+        yield "Memory: can't be counted for this architecture."
+        return
+    needed = sum(estimate["memory"].values())
+    there = estimate["device_bytes"]
+    yield (
+        f"Memory: {formats.memory(needed)} of {formats.memory(there)}; disk: "
+        f"{formats.memory(estimate['disk'])}; {estimate['flops']:.1e} floating-point operations."
+    )
+    if needed > there:
+        yield (
+            "That does not fit: add `lora: {}`, `gradient_checkpointing: true` or a smaller "
+            "`per_device_train_batch_size` to `train`."
+        )

@@ -1,0 +1,34 @@
+"""Fill the new folder as `versatune init` does, with the package that is installed here."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from versatune.errors import VersatuneError
+from versatune.project.init import create
+
+ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
+
+
+def whole(path: str) -> str:
+    """A path that was given relative to the folder in which `kedro new` was started."""
+    started = (Path(os.environ.get("PWD", "")), Path.cwd().parent)
+    there = [folder / Path(path).expanduser() for folder in started]
+    return next((str(p) for p in there if path != "sample" and p.exists()), path)
+
+
+if __name__ == "__main__":
+    try:
+        create(
+            Path.cwd(),
+            whole(ANSWERS["model"]),
+            whole(ANSWERS["data"]),
+            asks=False,
+            beside=("README.md",),
+        )
+    except VersatuneError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,221 @@
+"""A project of one's own: what is found, asked, written, checked and said."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from tests.helpers.support import environment
+from versatune.data.config import Domains
+from versatune.data.found import find_domains
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.project import init as command
+from versatune.project.commands import cli
+from versatune.project.first_project import read_blocks
+from versatune.project.starter import HERE
+from versatune.training.config import TrainParams
+
+ELEMENTS = [
+    "hydrogen",
+    "helium",
+    "lithium",
+    "boron",
+    "carbon",
+    "nitrogen",
+    "oxygen",
+    "neon",
+    "iron",
+]
+
+
+def rows(file: Path, questions: list[str], broken: int = 0) -> None:
+    """Rows of ``questions`` with an answer each, and ``broken`` ones without."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    good = [{"prompt": q, "completion": f"Answer {i}."} for i, q in enumerate(questions)]
+    bad = [{"prompt": f"What is missing in {i}?", "completion": ""} for i in range(broken)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*good, *bad]), encoding="utf-8")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two domains, one in a sub-folder with questions, and a file that is none."""
+    folder = tmp_path / "my data"
+    rows(folder / "chemistry.jsonl", [f"What is the number of {e}?" for e in ELEMENTS * 3], 1)
+    rows(folder / "legal" / "a.jsonl", [f"What does the act say of {e}?" for e in ELEMENTS])
+    rows(folder / "legal" / "b.jsonl", [f"Who may sell {e}?" for e in ELEMENTS])
+    questions = folder / "evaluation" / "law.jsonl"
+    questions.parent.mkdir()
+    questions.write_text(json.dumps({"question": "Is it?", "choices": ["a", "b"], "answer": 0}))
+    (folder / "notes.docx").write_text("x")
+    (folder / "README.md").write_text("about")
+    return folder
+
+
+def init(*arguments: str, answers: str | None = None) -> Result:
+    return CliRunner().invoke(cli, ["init", *arguments], input=answers)
+
+
+def local(project: Path) -> dict:
+    return yaml.safe_load((project / "conf/local/parameters.yml").read_text(encoding="utf-8"))
+
+
+def test_without_options_and_a_terminal_the_sample_is_written_and_nothing_asked(
+    tmp_path: Path,
+) -> None:
+    done = init(str(tmp_path / "p"))
+    assert done.exit_code == 0
+    assert done.output == f"Now: cd {tmp_path / 'p'} && kedro run\n"
+    assert list((tmp_path / "p/conf/local").iterdir()) == []
+
+
+def test_own_model_and_data_are_written_checked_and_estimated(
+    tmp_path: Path, data: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    project = tmp_path / "p"
+    done = init(str(project), "--model", str(tiny_checkpoint.path), "--data", str(data), "--yes")
+    assert done.exit_code == 0, done.output
+    made = local(project)
+    assert made["base_model"] == {"kind": "pretrained", "name_or_path": str(tiny_checkpoint.path)}
+    assert made["tokenize"] == {"max_length": 256}, "as many tokens as the model takes"
+    blocks = read_blocks(project)
+    domains, train = blocks["domains"], blocks["train"]
+    assert isinstance(domains, Domains)
+    assert isinstance(train, TrainParams)
+    assert list(domains.active) == ["law", "chemistry"], "law keeps its place of conf/base"
+    law = domains.active["law"]
+    assert [s.path for s in law.sources] == [str(data / "legal")]
+    assert [e.path for e in law.evaluation] == [str(data / "evaluation/law.jsonl")]
+    assert domains.active["chemistry"].evaluation == []
+    assert (train.max_length, train.learning_rate) == (256, 2e-5)
+    assert (
+        "chemistry.jsonl: 28 rows, 1 (1 empty_output) rejected; 21 to train, 6 held out"
+        in done.output
+    )
+    assert f"empty_output, first {data / 'chemistry.jsonl'}:28" in done.output
+    assert "legal: 18 rows; " in done.output
+    assert "left out: " in done.output and "notes.docx" in done.output
+    assert "README" not in done.output
+    tokens = 8 * 50 * 4 * 256
+    assert f"at most {tokens:,} tokens".replace(",", "\u202f") in done.output
+    assert "2 reference runs" in done.output
+    assert "MiB of " in done.output and "floating-point operations" in done.output
+    assert done.output.splitlines()[-1].endswith("&& kedro run")
+
+
+def test_a_terminal_is_asked_for_what_no_option_gives(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "is_terminal", lambda: True)
+    project = tmp_path / "p"
+    refused = init(str(project), answers=f"\n{data}\nn\n")
+    assert refused.exit_code == 1 and not project.exists(), "nothing is written before the yes"
+    done = init(str(project), answers=f"\n{data}\ny\n")
+    assert done.exit_code == 0, done.output
+    assert "base_model" not in local(project), "the model of the sample"
+    assert set(local(project)["domains"]) == {
+        *("law", "chemistry", "medicine", "finance", "science", "code", "other")
+    }
+    assert "Memory and time: kedro run --pipeline plan" in done.output
+
+
+def test_one_domain_is_kept_company_by_the_models_own_texts(tmp_path: Path, data: Path) -> None:
+    done = init(str(tmp_path / "p"), "--data", str(data / "legal"), "--yes")
+    assert done.exit_code == 0, done.output
+    assert "a.jsonl" in done.output and "b.jsonl" in done.output
+    (data / "legal/b.jsonl").unlink()
+    done = init(str(tmp_path / "q"), "--data", str(data / "legal"), "--yes")
+    assert done.exit_code == 0, done.output
+    domains = read_blocks(tmp_path / "q")["domains"]
+    assert isinstance(domains, Domains)
+    assert {n: c.only_own for n, c in domains.active.items()} == {"other": True, "a": False}
+    assert "reference runs" not in done.output, "its strategy needs none"
+
+
+def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data: Path) -> None:
+    (data / "sums.csv").write_text("left,right\n1,2\n3,4\n")
+    done = init(str(tmp_path / "p"), "--data", str(data), "--yes")
+    assert done.exit_code == 1
+    assert "sums" in done.output and "can't be used" in done.output
+    assert "sums: mend the data, or its `sources` in" in done.output
+    assert "sums" in local(tmp_path / "p")["domains"], "to be mended there"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "no such model"), "can't be the id of a hub model"),
+        (("--data", "nowhere"), "there is no such folder"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_anything_is_written(
+    tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    done = init(str(tmp_path / "p"), *options, "--yes")
+    assert done.exit_code == 1 and words in done.output
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_folder_that_holds_something_is_refused_before_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "is_terminal", lambda: True)
+    (tmp_path / "mine").write_text("mine")
+    done = init(str(tmp_path))
+    assert done.exit_code == 1 and "is not empty" in done.output and "Model" not in done.output
+
+
+def test_names_of_files_become_domains(tmp_path: Path) -> None:
+    for name in (
+        *("legal.jsonl", "law-00000-of-00002.jsonl", "2024 Tax-law.jsonl", "poems_train.jsonl"),
+        *("poems_test.jsonl", "mean.jsonl", "7.jsonl", ".hidden.jsonl", "code.csv.gz"),
+    ):
+        (tmp_path / name).write_text("{}")
+    found = find_domains(tmp_path)
+    assert {name: [p.name for p in paths] for name, paths in found.sources.items()} == {
+        "tax_law": ["2024 Tax-law.jsonl"],
+        "code": ["code.csv.gz"],
+        "law": ["law-00000-of-00002.jsonl", "legal.jsonl"],
+        "poems": ["poems_train.jsonl"],
+    }
+    assert set(found.left_out) == {"poems_test.jsonl", "mean.jsonl", "7.jsonl"}
+    assert "'test'" in found.left_out["poems_test.jsonl"]
+
+
+def test_the_splits_of_one_data_set_are_no_domains(tmp_path: Path) -> None:
+    for name in ("train.jsonl", "test.jsonl", "README.md"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(VersatuneError, match="one data set with its splits"):
+        find_domains(tmp_path)
+
+
+@pytest.mark.slow
+def test_kedro_new_makes_the_same_project(tmp_path: Path, data: Path) -> None:
+    answers = {"project_name": "My own", "model": "sample", "data": data.name}
+    (tmp_path / "new.yml").write_text(yaml.safe_dump(answers))
+    kedro = str(Path(sys.executable).parent / "kedro")
+    starter = ["new", "--starter", str(HERE / "template"), "--config", "new.yml"]
+    subprocess.run(
+        [kedro, *starter], cwd=tmp_path, env=environment() | {"DO_NOT_TRACK": "true"}, check=True
+    )
+    assert init(str(tmp_path / "same"), "--data", str(data), "--yes").exit_code == 0
+    assert local(tmp_path / "my-own") == local(tmp_path / "same")
+    made, same = (
+        {f.relative_to(tmp_path / name) for f in (tmp_path / name).rglob("*")}
+        for name in ("my-own", "same")
+    )
+    assert made - same == {Path("README.md")} and same <= made
+
+
+def test_the_alias_of_the_starter_is_registered(project_root: Path) -> None:
+    import importlib
+    import tomllib
+
+    project = tomllib.loads((project_root / "pyproject.toml").read_text())["project"]
+    module, _, name = project["entry-points"]["kedro.starters"]["versatune"].partition(":")
+    (spec,) = getattr(importlib.import_module(module), name)
+    assert spec.alias == "versatune" and Path(spec.template_path, "cookiecutter.json").is_file()
