@@ -21,7 +21,7 @@ from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
 from versatune.training.paired import PairedRows
-from versatune.training.progress import OF_STEPS
+from versatune.training.progress import OF_STEPS, RoundTiming
 from versatune.training.throughput import Work
 
 
