@@ -45,7 +45,7 @@ from versatune.probing.judges import classifier
 from versatune.probing.judges.base import Background
 from versatune.probing.own_texts import own_texts, read_own_texts
 from versatune.probing.probe import draw_samples, judge_in_rounds
-from versatune.samplers.base import ModelSampler
+from versatune.samplers.local import ModelSampler
 from versatune.training import TrainParams, train
 from versatune.work import make_folder
 

@@ -81,9 +81,7 @@ def test_commands_name_pipelines_and_environments_that_exist(
 
 
 def test_commands_set_parameters_that_exist(project_root: Path) -> None:
-    loader = OmegaConfigLoader(
-        str(project_root / "conf"), base_env="base", default_run_env="base", **CONFIG_LOADER_ARGS
-    )
+    loader = OmegaConfigLoader(str(project_root / "conf"), **CONFIG_LOADER_ARGS)
     blocks = set(loader["parameters"]) | {"model", "data"}  # conf/smollm2's own
     seen = 0
     for page in pages(project_root):
