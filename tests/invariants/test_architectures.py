@@ -19,15 +19,15 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     ("kind", "dtype", "adapters", "layout", "came"),
     [
         # Text settings in a part of the configuration; windows in its layers.
-        ("gemma3", "float32", False, "flat", "works"),
-        ("gemma3", "bfloat16", True, "flat", "works"),
+        ("gemma3", "float32", False, "varlen", "works"),
+        ("gemma3", "bfloat16", True, "varlen", "works"),
         # A router that is no linear layer but by class; chunks that are in the mask alone.
-        ("llama4", "bfloat16", True, "rows", "works"),
+        ("llama4", "bfloat16", True, "position_ids", "works"),
         # State from example to example, in bfloat16 below its noise.
         ("mamba", "bfloat16", False, "padded", "works"),
         ("qwen3_next", "bfloat16", False, "padded", "works"),
         # Logits in another type than the head's; a form with an encoder, too.
-        ("beam", "bfloat16", False, "flat", "works"),
+        ("beam", "bfloat16", False, "varlen", "works"),
         ("bart", "float32", False, "padded", "works"),
         # A linear layer of its own class.
         ("falcon", "float32", True, "padded", "works"),

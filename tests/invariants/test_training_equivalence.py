@@ -62,7 +62,7 @@ def gradients(model: Any, batch: dict[str, Any]) -> tuple[torch.Tensor, list[tor
     return nats.detach(), [p.grad.clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("layout", ["flat", "rows", "padded"])
+@pytest.mark.parametrize("layout", ["varlen", "position_ids", "padded"])
 def test_packed_is_unpacked(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, layout: Any
 ) -> None:
@@ -73,8 +73,8 @@ def test_packed_is_unpacked(
         packed = [(i,) for row in packed for i in row]
     model = load_model(tiny_checkpoint, dtype="float32")
     alone = [gradients(model, Collator("padded")([rows[(i,)]])) for r in packed for i in r]
-    if layout == "flat":
-        assert choose_layout(model, True, 64) == "flat"
+    if layout == "varlen":
+        assert choose_layout(model, True, 64) == "varlen"
         assert model.config._attn_implementation == NAME
     nats, found = gradients(model, Collator(layout)([rows[row] for row in packed]))
     torch.testing.assert_close(nats, torch.cat([n for n, _ in alone]), rtol=1e-5, atol=1e-5)
@@ -98,16 +98,16 @@ EXPERTS = {**SMALL, "num_local_experts": 3, "num_experts_per_tok": 2, "initializ
 @pytest.mark.parametrize(
     ("config", "layout"),
     [
-        (MistralConfig(**SMALL, sliding_window=4), "flat"),
-        (MixtralConfig(**EXPERTS), "flat"),
-        (Gemma2Config(**SMALL, head_dim=8, attn_logit_softcapping=2.0), "rows"),
-        (GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2), "flat"),
+        (MistralConfig(**SMALL, sliding_window=4), "varlen"),
+        (MixtralConfig(**EXPERTS), "varlen"),
+        (Gemma2Config(**SMALL, head_dim=8, attn_logit_softcapping=2.0), "position_ids"),
+        (GPT2Config(vocab_size=60, n_embd=16, n_layer=2, n_head=2), "varlen"),
         (MambaConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1, state_size=4), "padded"),
         # Adds learnt sinks to its scores; its masks know nothing of packed rows.
         (GptOssConfig(**EXPERTS, head_dim=8, rope_scaling=None), "padded"),
         # Their window and chunks are in the mask alone.
-        (PhimoeConfig(**EXPERTS, sliding_window=20, rope_scaling=None), "rows"),
-        (Llama4TextConfig(**EXPERTS, head_dim=8, attention_chunk_size=20), "rows"),
+        (PhimoeConfig(**EXPERTS, sliding_window=20, rope_scaling=None), "position_ids"),
+        (Llama4TextConfig(**EXPERTS, head_dim=8, attention_chunk_size=20), "position_ids"),
     ],
     ids=["mistral", "mixtral", "gemma2", "gpt2", "mamba", "gpt-oss", "phimoe", "llama4"],
 )
@@ -166,8 +166,8 @@ WITH_STATE = {
         ("qwen3-next", "padded"),
         ("bloom", "padded"),
         ("mamba", "padded"),
-        ("llama", "flat"),
-        ("mixtral", "flat"),
+        ("llama", "varlen"),
+        ("mixtral", "varlen"),
     ],
 )
 def test_precision_hides_no_leak(name: str, layout: str, dtype: torch.dtype) -> None:
@@ -217,7 +217,7 @@ def test_a_model_that_runs_in_no_layout_is_refused() -> None:
 @pytest.mark.parametrize("longest", [20, 64])
 def test_a_window_no_example_leaves_is_not_tried(longest: int) -> None:
     model = AutoModelForCausalLM.from_config(PhimoeConfig(**EXPERTS, sliding_window=20))
-    assert choose_layout(model, True, longest) == ("flat" if longest == 20 else "rows")
+    assert choose_layout(model, True, longest) == ("varlen" if longest == 20 else "position_ids")
 
 
 @pytest.mark.parametrize("more", [{"s_aux": torch.zeros(2)}, {"softcap": 2.0}, {"new": 0.5}])
@@ -231,17 +231,17 @@ def test_attention_that_is_more_than_causal_is_refused(more: dict[str, Any]) -> 
 
 
 def test_the_check_finds_examples_that_leak() -> None:
-    """A model that ignores segments (a plain causal mask) is not taken for one that packs."""
+    """A model that ignores seq_lens (a plain causal mask) is not taken for one that packs."""
     from transformers import AttentionInterface
 
     def leaking(*args: Any, **kwargs: Any) -> Any:
-        return segment_attention(*args, **{**kwargs, "segments": None})
+        return segment_attention(*args, **{**kwargs, "seq_lens": None})
 
     AttentionInterface.register("leaking", leaking)
     model = AutoModelForCausalLM.from_config(MistralConfig(**SMALL, sliding_window=None))
     trial = Trial(model, 64)
     model.set_attn_implementation("leaking")
-    assert trial.fault("flat") == "the loss of an example depends on another one"
+    assert trial.fault("varlen") == "the loss of an example depends on another one"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -263,10 +263,10 @@ def test_the_check_finds_attention_that_is_not_the_models_own(
     trial = Trial(model, 64)
     for name, fault in (("hotter", "an example has other losses than alone"), (NAME, None)):
         model.set_attn_implementation(name)
-        assert trial.fault("flat") == fault
+        assert trial.fault("varlen") == fault
 
 
-@pytest.mark.parametrize(("factor", "layout"), [(1, "flat"), (-1, "rows")])
+@pytest.mark.parametrize(("factor", "layout"), [(1, "varlen"), (-1, "position_ids")])
 def test_the_check_takes_the_way_of_training(
     factor: int, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -288,25 +288,25 @@ def test_sliding_window_in_a_long_example() -> None:
     ids = torch.randint(1, 60, (1, 15))
     expected = model(input_ids=ids).logits
     choose_layout(model, True, 15)
-    found = model(input_ids=ids, segments=(15,), use_cache=False).logits
+    found = model(input_ids=ids, seq_lens=(15,), use_cache=False).logits
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("window", [None, 5, 70])
-@pytest.mark.parametrize("segments", [(13, 7), (300, 1, 129), (64, 65, 128)])
+@pytest.mark.parametrize("seq_lens", [(13, 7), (300, 1, 129), (64, 65, 128)])
 @pytest.mark.parametrize(
     ("heads", "shared", "size"), [(4, 2, 8), (9, 3, 64), (3, 3, 16), (4, 1, 16)]
 )
 def test_attention_by_blocks_is_the_fused_one(
-    window: int | None, segments: tuple[int, ...], heads: int, shared: int, size: int
+    window: int | None, seq_lens: tuple[int, ...], heads: int, shared: int, size: int
 ) -> None:
     """bfloat16 on a CPU takes another way in training; against float32, to bfloat16's digits."""
     torch.manual_seed(0)
-    made = [torch.randn(1, n, sum(segments), size) for n in (heads, shared, shared)]
+    made = [torch.randn(1, n, sum(seq_lens), size) for n in (heads, shared, shared)]
     exact = [x.bfloat16().float().requires_grad_() for x in made]
     rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
     found, wanted = (
-        segment_attention(None, *x, None, segments=segments, sliding_window=window)[0]
+        segment_attention(None, *x, None, seq_lens=seq_lens, sliding_window=window)[0]
         for x in (rounded, exact)
     )
     torch.testing.assert_close(found.float(), wanted, rtol=3e-2, atol=3e-2)
@@ -334,8 +334,8 @@ def test_packed_in_bfloat16_is_the_model_alone_in_float32(heads: int, shared: in
         return Collator(layout)([{"input_ids": examples, "labels": labels, "domains": domains}])
 
     parts = [gradients(exact, batch("padded", [x])) for x in ids]
-    assert choose_layout(rounded, True, max(lengths)) == "flat"
-    nats, found = gradients(rounded, batch("flat", ids))
+    assert choose_layout(rounded, True, max(lengths)) == "varlen"
+    nats, found = gradients(rounded, batch("varlen", ids))
     wanted = torch.cat([n for n, _ in parts])
     assert (nats - wanted).abs().mean() < 0.02 * wanted.mean()
     for i, gradient in enumerate(found):
@@ -404,11 +404,11 @@ def test_padded_rows_train_too(
 def test_labels_and_domains_keep_their_place(tiny_store: FolderRef) -> None:
     split = TokenizedSplit.load(tiny_store, "train")
     row = (2, 45, 110)
-    batch = Collator("flat")([PackedRows(split)[row]])
+    batch = Collator("varlen")([PackedRows(split)[row]])
     examples = [split.dataset[i] for i in row]
     assert batch["input_ids"][0].tolist() == [t for e in examples for t in e["input_ids"]]
-    assert batch["segments"] == tuple(int(split.lengths[i]) for i in row)
-    assert batch["position_ids"][0].tolist() == [p for n in batch["segments"] for p in range(n)]
+    assert batch["seq_lens"] == tuple(int(split.lengths[i]) for i in row)
+    assert batch["position_ids"][0].tolist() == [p for n in batch["seq_lens"] for p in range(n)]
     assert "attention_mask" not in batch
     # Every supervised token is predicted from the place before it, and knows its domain.
     expected = [(int(t), j) for j, e in enumerate(examples) for t in e["labels"] if t != -100]
@@ -425,6 +425,6 @@ def test_a_supervised_first_token_is_not_learnt_from_its_neighbour() -> None:
         "domains": np.array([0, 1]),
     }
     row["labels"] = [_without_first(x) for x in row["labels"]]
-    batch = Collator("flat")([row])
+    batch = Collator("varlen")([row])
     assert batch["targets"].tolist() == [6, 8]
     assert batch["positions"].tolist() == [0, 2]

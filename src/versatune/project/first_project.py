@@ -134,8 +134,9 @@ def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[
     for name, paths in found.sources.items():
         files = ", ".join(path.name for path in paths)
         yield f"  {name:{width}}  {files}: {_of_rows(rows[name])}"
-        if rows[name].rejects is not None:
-            for reason, entry in rows[name].rejects.as_dict().items():
+        rejects = rows[name].rejects
+        if rejects is not None:
+            for reason, entry in rejects.as_dict().items():
                 first = entry["examples"][0]
                 yield f"  {'':{width}}  {reason}, first {first['where']}: {first['detail']}"
     for why in found.left_out.values():

@@ -1,6 +1,6 @@
 """Attention that stays inside each packed example, and what a model is trained with.
 
-Packed examples are laid end to end in one row; ``segments`` (their lengths) goes through the
+Packed examples are laid end to end in one row; ``seq_lens`` (their lengths) goes through the
 model to the attention, which runs causally over each example by itself. Nothing is computed
 across examples, where a block-diagonal mask computes all and throws it away, and no padding
 is needed. transformers' own way (positions that restart, no mask) is used for models whose
@@ -23,7 +23,7 @@ from versatune.training.trial import Trial
 
 logger = logging.getLogger(__name__)
 
-NAME = "versatune_segments"
+NAME = "versatune_varlen"
 
 _WITHOUT_EFFECT = {
     "position_ids",
@@ -45,33 +45,33 @@ def segment_attention(
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
-    segments: tuple[int, ...] | None = None,
+    seq_lens: tuple[int, ...] | None = None,
     starts: Tensor | None = None,
     longest: int | None = None,
     sliding_window: int | None = None,
     is_causal: bool | None = None,
     **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention over each of ``segments``; query (rows, heads, columns, size).
+    """Causal attention over each of ``seq_lens``; query (rows, heads, columns, size).
 
     ``starts`` (:class:`varlen.Packed`) are where they begin, for the kernel of a GPU; in batches of
-    one shape they come with ``longest``, a bound of the lengths, in place of ``segments``. Without
+    one shape they come with ``longest``, a bound of the lengths, in place of ``seq_lens``. Without
     all of these each row is one example. Returns (rows, columns, heads, size). Raises
     NotImplementedError for any more than that (a mask, a softcap, sinks, a bias, chosen keys):
     such attention stays transformers' own.
     """
     asked = {name for name, value in others.items() if value is not None} - _WITHOUT_EFFECT
     if asked or attention_mask is not None or is_causal is False:
-        raise NotImplementedError(f"segments need plain causal attention: {sorted(asked)}")
-    if starts is not None and (segments is not None or longest is not None):
+        raise NotImplementedError(f"seq_lens need plain causal attention: {sorted(asked)}")
+    if starts is not None and (seq_lens is not None or longest is not None):
         q, k, v = _autocast(query, key, value)
         if varlen.takes(q, dropout):
-            packed = varlen.Packed(starts, longest if longest is not None else max(segments or ()))
+            packed = varlen.Packed(starts, longest if longest is not None else max(seq_lens or ()))
             scale = scaling or query.shape[-1] ** -0.5
             return varlen.attend(q, k, v, packed, sliding_window, scale), None
-        if segments is None:
+        if seq_lens is None:
             return _apart(query, key, value, starts, dropout, scaling, sliding_window), None
-    lengths = segments or (query.shape[2],)
+    lengths = seq_lens or (query.shape[2],)
     return _each(query, key, value, lengths, dropout, scaling, sliding_window), None
 
 
@@ -184,11 +184,11 @@ def candidates(model: Any, packing: bool) -> list[Candidate]:
     own = model.config._attn_implementation
     found = [Candidate("padded", own)]
     if packing:
-        found.insert(0, Candidate("rows", own))
+        found.insert(0, Candidate("position_ids", own))
         if own.startswith("flash"):
-            found.insert(0, Candidate("flat", own))
+            found.insert(0, Candidate("varlen", own))
         elif model._supports_attention_backend:
-            found.insert(0, Candidate("flat", NAME))
+            found.insert(0, Candidate("varlen", NAME))
     return found
 
 

@@ -11,7 +11,7 @@ from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import IGNORE, Targets
 from versatune.training import varlen
 
-Layout = Literal["flat", "rows", "padded"]
+Layout = Literal["varlen", "position_ids", "padded"]
 """How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
 one example a row with an attention mask."""
 
@@ -48,21 +48,22 @@ class Collator:
     """Lays packed rows out as a batch.
 
     The batch holds ``input_ids`` (rows, columns); ``positions``, ``targets`` and ``domains``, one
-    entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``segments``
-    and ``starts`` (flat: the lengths of the examples, and where they begin, int32 of shape
-    (examples + 1,)), ``position_ids`` (rows) or ``attention_mask`` (padded).
+    entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``seq_lens``
+    and ``starts`` (varlen: the lengths of the examples, and where they begin, int32 of shape
+    (examples + 1,)), ``position_ids`` (the layout of that name) or ``attention_mask`` (padded).
 
-    With ``shape`` (rows of a batch, tokens of a row at most) a flat batch always has rows x tokens
-    columns: examples that nothing is learnt from fill it up. It then holds ``longest`` (the tokens
-    of an example at most) in place of ``segments``, so that compiled code meets one shape alone.
+    With ``shape`` (rows of a batch, tokens of a row at most) a varlen batch always has rows x
+    tokens columns: examples that nothing is learnt from fill it up. It then holds ``longest`` (the
+    tokens of an example at most) in place of ``seq_lens``, so that compiled code meets one shape
+    alone.
     """
 
     def __init__(self, layout: Layout, shape: tuple[int, int] | None = None) -> None:
         self.layout = layout
-        self.shape = shape if layout == "flat" else None
+        self.shape = shape if layout == "varlen" else None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        if self.layout == "flat":
+        if self.layout == "varlen":
             rows = [{k: [x for row in rows for x in row[k]] for k in rows[0]}]
             if self.shape is not None:
                 _fill(rows[0], *self.shape)
@@ -93,18 +94,18 @@ class Collator:
             batch["attention_mask"] = torch.from_numpy(mask.astype(np.int64))
             return batch
         batch["position_ids"] = torch.from_numpy(places)
-        if self.layout == "flat":
-            segments = tuple(len(tokens) for tokens in rows[0]["input_ids"])
+        if self.layout == "varlen":
+            seq_lens = tuple(len(tokens) for tokens in rows[0]["input_ids"])
             if self.shape is None:
-                batch["segments"] = segments
+                batch["seq_lens"] = seq_lens
             else:
                 batch["longest"] = self.shape[1]
-            batch["starts"] = varlen.starts_of(segments, len(segments))
+            batch["starts"] = varlen.starts_of(seq_lens, len(seq_lens))
         return batch
 
 
 def _fill(row: dict[str, Any], rows: int, longest: int) -> None:
-    """Fill a flat row up to ``rows`` x ``longest`` tokens with unsupervised examples of zeros.
+    """Fill a varlen row up to ``rows`` x ``longest`` tokens with unsupervised examples of zeros.
 
     None is longer than ``longest``, beyond which a model may have no positions. There is one at
     least in every batch but a full one.

@@ -39,5 +39,5 @@ def as_it_is() -> AbstractContextManager[Any]:
 
 
 def one_shape(params: TrainParams) -> tuple[int, int]:
-    """Rows of a batch, and tokens of a row at most: what a flat batch is filled up to."""
+    """Rows of a batch, and tokens of a row at most: what a varlen batch is filled up to."""
     return params.per_device_train_batch_size, params.max_length

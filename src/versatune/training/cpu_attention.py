@@ -65,9 +65,9 @@ class Tiling:
 
 
 class SegmentAttention(torch.autograd.Function):
-    """``apply(query, key, value, segments, window, scale)``.
+    """``apply(query, key, value, seq_lens, window, scale)``.
 
-    query (heads, columns, size), key and value (heads / groups, columns, size); ``segments`` are
+    query (heads, columns, size), key and value (heads / groups, columns, size); ``seq_lens`` are
     the examples' lengths, ``window`` how far a token looks back (None: to its example's start).
     Returns (columns, heads, size).
     """
@@ -78,12 +78,12 @@ class SegmentAttention(torch.autograd.Function):
         query: Tensor,
         key: Tensor,
         value: Tensor,
-        segments: tuple[int, ...],
+        seq_lens: tuple[int, ...],
         window: int | None,
         scale: float,
     ) -> Tensor:
         (heads, columns, size), shared = query.shape, len(key)
-        tiles, groups = tiling(segments, shared), heads // shared
+        tiles, groups = tiling(seq_lens, shared), heads // shared
         query = _rows(query, groups * size)
         query = query.index_select(0, tiles.queries.clamp(max=len(query) - 1))
         key = (_rows(key, size) * scale).index_select(0, tiles.keys)
@@ -130,12 +130,12 @@ class SegmentAttention(torch.autograd.Function):
 
 
 @lru_cache(maxsize=4)
-def tiling(segments: tuple[int, ...], shared: int) -> Tiling:
+def tiling(seq_lens: tuple[int, ...], shared: int) -> Tiling:
     """The tiles of examples of these lengths, laid end to end, for ``shared`` key heads.
 
     Every layer of a step asks for the same.
     """
-    lengths = torch.tensor(segments)
+    lengths = torch.tensor(seq_lens)
     starts, n_rows = lengths.cumsum(0) - lengths, int(lengths.sum()) * shared
     head = torch.arange(shared)[:, None, None]
 
@@ -148,7 +148,7 @@ def tiling(segments: tuple[int, ...], shared: int) -> Tiling:
     batches: list[Batch] = []
     queries, keys = [torch.empty(0, dtype=torch.int64)], [torch.empty(0, dtype=torch.int64)]
     n_queries = n_keys = 0
-    for start in range(0, max(segments), BLOCK):
+    for start in range(0, max(seq_lens), BLOCK):
         examples = torch.nonzero(lengths > start)[:, 0]
         queries.append(rows(examples, start, start + BLOCK))
         keys.append(rows(examples, 0, start + BLOCK))

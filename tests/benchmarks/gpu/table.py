@@ -36,7 +36,7 @@ def _row(name: str, found: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     notes = ["activations made again"] if mine["gradient_checkpointing"] else []
     if "attention" in found.get("trl", {}):
         notes.append(f"TRL: {found['trl']['attention']}")
-    if mine["layout"] != "flat":
+    if mine["layout"] != "varlen":
         notes.append(f"layout {mine['layout']}")
     return (
         name,

@@ -25,7 +25,7 @@ def short(name: str) -> Line:
 @pytest.mark.parametrize("name", ["SmolLM2 135M, full", "Mistral 7B, QLoRA"])
 def test_a_tiny_model_is_trained_in_a_lines_way(name: str) -> None:
     found = ours(short(name), True)
-    assert found["layout"] == "flat"
+    assert found["layout"] == "varlen"
     assert found["tokens_per_second"] > 0 and 0 < found["adaptivity"] < 1
     assert found["planned_gb"] > 0
     assert (found["mfu"] is None) == (not torch.cuda.is_available())
@@ -77,7 +77,7 @@ def test_one_failure_is_one_line_and_the_rest_goes_on(tmp_path: Path) -> None:
 
 def entry(**more: Any) -> dict[str, Any]:
     base = {"tokens_per_second": 2000.0, "mfu": 0.4, "peak_gb": 41.0, "planned_gb": 43.0}
-    return {**base, "adaptivity": 0.04, "layout": "flat", "gradient_checkpointing": False, **more}
+    return {**base, "adaptivity": 0.04, "layout": "varlen", "gradient_checkpointing": False, **more}
 
 
 RESULTS = {

@@ -28,7 +28,7 @@ SHAPE = (2, 192)
 def model(tiny_checkpoint: CheckpointRef) -> Any:
     torch._dynamo.reset()
     found: Any = load_model(tiny_checkpoint, dtype="float32")
-    assert choose_layout(found, True, 64) == "flat"
+    assert choose_layout(found, True, 64) == "varlen"
     return found.train()
 
 
@@ -38,7 +38,7 @@ def rows(tiny_store: FolderRef) -> PackedRows:
 
 
 def batch_of(rows: PackedRows, chosen: list[Row], shape: tuple[int, int] | None) -> dict[str, Any]:
-    batch = Collator("flat", shape)([rows[row] for row in chosen])
+    batch = Collator("varlen", shape)([rows[row] for row in chosen])
     batch.pop("domains")
     return batch
 
@@ -47,7 +47,7 @@ def test_a_filled_batch_has_one_shape_and_the_same_targets(rows: PackedRows) -> 
     for chosen in ROWS:
         plain, filled = batch_of(rows, chosen, None), batch_of(rows, chosen, SHAPE)
         assert filled["input_ids"].shape == filled["position_ids"].shape == (1, 2 * 192)
-        assert "segments" not in filled and filled["longest"] == 192
+        assert "seq_lens" not in filled and filled["longest"] == 192
         assert int(filled["position_ids"].max()) < 192, "no position beyond a row's"
         assert int(filled["starts"].diff().max()) <= 192
         assert int(filled["starts"][-1]) == 2 * 192
@@ -63,7 +63,7 @@ def test_a_full_batch_is_left_as_it_is() -> None:
         "labels": [np.arange(4)] * 2,
         "domains": [0, 1],
     }
-    assert Collator("flat", (1, 8))([row])["starts"].tolist() == [0, 4, 8]
+    assert Collator("varlen", (1, 8))([row])["starts"].tolist() == [0, 4, 8]
 
 
 def test_filling_changes_no_loss_and_no_gradient(model: Any, rows: PackedRows) -> None:

@@ -173,19 +173,19 @@ def test_a_packed_row_goes_through_the_kernel_and_has_the_losses_of_its_examples
     calls = []
     real = varlen.attend
     monkeypatch.setattr(varlen, "attend", lambda *a: (calls.append(1), real(*a))[1])
-    assert choose_layout(model, True, 14, bf16=autocast) == "flat"
+    assert choose_layout(model, True, 14, bf16=autocast) == "varlen"
     calls.clear()
     loss = TokenLoss(model)
 
     def losses(layout: Any) -> Tensor:
         parts = [{k: v[i : i + 1] for k, v in row.items()} for i in range(3)]
-        batch = Collator(layout)([row] if layout == "flat" else parts)
+        batch = Collator(layout)([row] if layout == "varlen" else parts)
         batch.pop("domains")
         moved = {k: v.cuda() if isinstance(v, Tensor) else v for k, v in batch.items()}
         with torch.autocast("cuda", torch.bfloat16, enabled=autocast):
             return loss(**moved)
 
-    packed = losses("flat")
+    packed = losses("varlen")
     assert len(calls) == 2, "one call a layer"
     packed.sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -195,8 +195,8 @@ def test_a_packed_row_goes_through_the_kernel_and_has_the_losses_of_its_examples
 
 def test_the_collator_says_where_packed_examples_begin() -> None:
     _, row = _tiny_model("llama")
-    batch = Collator("flat")([row, row])
-    assert batch["segments"] == (9, 3, 14) * 2
+    batch = Collator("varlen")([row, row])
+    assert batch["seq_lens"] == (9, 3, 14) * 2
     assert batch["starts"].tolist() == [0, 9, 12, 26, 35, 38, 52]
     assert batch["starts"].dtype == torch.int32
-    assert "starts" not in Collator("rows")([row])
+    assert "starts" not in Collator("position_ids")([row])

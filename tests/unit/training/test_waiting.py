@@ -84,7 +84,7 @@ def trainer_of(store: FolderRef, folder: Path, kind: str, **values: Any) -> Mixt
     if params.lora:
         model = with_adapters(model, params.lora, "train")
     layout = choose_layout(model.train(), True, 64)
-    assert layout == "flat"
+    assert layout == "varlen"
     rows = [(i, i + 40) for i in range(0, 2 * 6 * params.gradient_accumulation_steps)]
     return MixtureTrainer(
         model, arguments(params, folder), params, folder, split, Collator(layout), lambda _: rows
