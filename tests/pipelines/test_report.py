@@ -12,9 +12,9 @@ from tests.helpers.example_run import SIX, artifacts
 from versatune.data.config import Domains
 from versatune.modeling.base_model import BaseModelParams
 from versatune.pipelines.report import create_pipeline
-from versatune.pipelines.report.nodes import read_timings
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES
+from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import figures
 from versatune.reporting.timings import begin, note
 from versatune.training.config import TrainParams

@@ -38,8 +38,7 @@ class DoubleKeyError(Exception):
 
 def no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """For ``object_pairs_hook``: an object whose keys differ."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
+    if len(values := dict(pairs)) < len(pairs):
         keys = [k for k, _ in pairs]
         double = next(k for k in keys if keys.count(k) > 1)
         raise DoubleKeyError(f"the key {double!r} stands twice")

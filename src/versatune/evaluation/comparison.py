@@ -15,10 +15,10 @@ from versatune.evaluation.forgetting import (
     mean_relative_gain,
     verdict,
 )
+from versatune.evaluation.many_verdicts import ALL, EACH, with_holm
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.intervals import (
-    holm,
     mean_stderr,
     ratio_interval,
     t_interval,
@@ -59,12 +59,6 @@ ACCURACY = "accuracy"
 MIN_SEEDS = 3
 """Fewer seeds get no interval and no verdict: two that happen to agree (as shares of few items do)
 would have an interval of no width."""
-
-ALL = "all"
-"""The ``domain`` of a measure over all domains."""
-
-EACH = "gain_over_each"
-"""The measure that sets every strategy against every other."""
 
 OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
 """The measures of the declared objective, and of domains above their tolerance."""
@@ -151,38 +145,6 @@ def summarise(
         others = [values for measure, _, values in measures if measure == "others_change"]
         rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline)
     return with_holm(pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)))
-
-
-def with_holm(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary with ``p_holm``, and verdicts that hold after it.
-
-    A family is what is read side by side: a metric's measure over single domains, or over all. Of
-    ``gain_over_each`` the two directions of a pair are one test, at the larger p.
-    """
-    names = list(zip(summary["strategy"], summary["baseline"], strict=True))
-    families: dict[tuple[str, str, bool], dict[Any, list[int]]] = {}
-    keys = zip(summary["metric"], summary["measure"], summary["domain"], strict=True)
-    for i, (metric, measure, domain) in enumerate(keys):
-        test = frozenset(names[i]) if measure == EACH else i
-        family = families.setdefault((metric, measure, domain == ALL), {})
-        family.setdefault(test, []).append(i)
-    p = summary["p_value"].to_numpy(np.float64)
-    adjusted = np.full(len(summary), math.nan)
-    for family in families.values():
-        for rows, value in zip(
-            family.values(), holm([p[rows].max() for rows in family.values()]), strict=True
-        ):
-            adjusted[rows] = value
-    failed = adjusted >= 1 - LEVEL
-    verdicts = [
-        "not distinguishable" if fails and v in ("better", "worse") else v
-        for v, fails in zip(summary["verdict"], failed, strict=True)
-    ]
-    return summary.assign(p_holm=adjusted, verdict=pd.Series(verdicts, summary.index, dtype=object))
-
-
-LEVEL = 0.95
-"""Of intervals and, after Holm's correction, of verdicts."""
 
 
 def _row_error(

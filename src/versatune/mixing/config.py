@@ -12,6 +12,7 @@ from pydantic import (
 )
 
 from versatune.domains import by_domain
+from versatune.mixing.guard_config import GuardParams
 from versatune.mixing.objective_config import (
     InStderrs,
     Kind,
@@ -169,19 +170,6 @@ class FosterParams(_PotentialParams):
     sigma: float = Field(2.0, ge=0)
     """How far one update moves the shares. Open in the paper; chosen on validation data
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
-
-
-class GuardParams(Params):
-    """When expansion ends because the other domains keep forgetting."""
-
-    action: Literal["none", "stop", "rollback"] = "rollback"
-    """``stop`` ends with the model as it is; ``rollback`` goes back to the best round, the one
-    with the lowest loss on the target while the others were within the threshold."""
-    threshold: float = Field(0.05, ge=0)
-    """Allowed mean rise of the other domains' losses above their lowest, as a part of these."""
-    patience: int = Field(2, ge=1)
-    """Rounds above the threshold in which the rise did not shrink before the guard acts; counted
-    anew once it is back within the threshold."""
 
 
 class ExpandParams(_PotentialParams):

@@ -10,13 +10,13 @@ Cost: O(log k + log lookahead) an example, and no Python object for a row that i
 
 import logging
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from versatune.errors import VersatuneError
 from versatune.mixing.config import Unit
+from versatune.mixing.domain_sums import Counts, domain_maxima, domain_sums, sums_of
 from versatune.mixing.draws import DrawState, Passes, Window
 from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.schedule import Schedule
@@ -24,7 +24,6 @@ from versatune.mixing.shares import Array, shares
 
 logger = logging.getLogger(__name__)
 
-Counts = npt.NDArray[np.int64]
 
 TRIES = 16
 """How many domains are asked for something that fits before a packed row is closed."""
@@ -113,14 +112,14 @@ class Planner:
         self.sizes: Counts = np.diff(starts)
         self._passes = Passes(starts, seed)
         self._limits = self._row_limits()
-        self._tokens = _domain_sums(lengths, starts)
+        self._tokens = domain_sums(lengths, starts)
         self._units = {
             "rows": self.sizes,
             "tokens": self._tokens,
-            "supervised_tokens": _domain_sums(supervised, starts),
+            "supervised_tokens": domain_sums(supervised, starts),
         }[unit]
         largest = supervised if unit == "supervised_tokens" else lengths
-        self._largest = np.ones(len(domains)) if unit == "rows" else _domain_maxima(largest, starts)
+        self._largest = np.ones(len(domains)) if unit == "rows" else domain_maxima(largest, starts)
 
     def initial_state(self) -> DrawState:
         """Nothing drawn yet."""
@@ -318,26 +317,9 @@ class _Round:
             offsets=np.array(self._offsets, dtype=np.int64),
             state=state,
             rows=np.bincount(domain, minlength=k),
-            tokens=_sums(domain, planner.lengths[examples], k),
-            supervised=_sums(domain, planner.supervised[examples], k),
+            tokens=sums_of(domain, planner.lengths[examples], k),
+            supervised=sums_of(domain, planner.supervised[examples], k),
             segments=tuple(self._segments),
             bound=self._bound,
             max_length=planner.params.max_length,
         )
-
-
-def _sums(domain: Counts, values: npt.NDArray[np.int32], k: int) -> Counts:
-    return np.bincount(domain, weights=values, minlength=k).astype(np.int64)
-
-
-def _domain_sums(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Counts:
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    result: Counts = total[starts[1:]] - total[starts[:-1]]
-    return result
-
-
-def _domain_maxima(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Array:
-    return np.array(
-        [values[a:b].max(initial=0) for a, b in pairwise(starts)],
-        dtype=np.float64,
-    )

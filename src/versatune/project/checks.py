@@ -4,11 +4,9 @@ Each check is a function of the blocks it is about, by their names; it is asked 
 there. What is wrong is yielded, not raised, so that one run tells everything.
 """
 
-import importlib.util
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains, TokenizeParams
@@ -18,7 +16,6 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
 from versatune.modeling.base_model import BaseModelParams
-from versatune.modeling.quantized import without_bitsandbytes
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution
@@ -36,10 +33,16 @@ from versatune.project.own_checks import (
     check_own_texts,
     check_retrained_rows,
 )
+from versatune.project.present_checks import (
+    check_engine,
+    check_evaluation_files,
+    check_packages,
+    check_reference_files,
+    check_training_files,
+)
 from versatune.project.report_checks import check_required
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import ReferenceParams, TrainParams
-from versatune.work import ParallelParams
 
 Check = Callable[..., Iterator[Problem]]
 
@@ -222,43 +225,6 @@ def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[P
         )
 
 
-def check_packages(
-    train: TrainParams, references: ReferenceParams, compare: CompareParams
-) -> Iterator[Problem]:
-    """What parameters need and no dependency brings is installed."""
-    asked: list[tuple[Key, Any]] = []
-    for name in ("optim", "quantization"):
-        asked.append((("train", name), getattr(train, name)))
-        if references.mode == "measure":
-            asked.append((("references", "train", name), references.train.get(name)))
-        asked.append((("compare", "train", name), compare.train.get(name)))
-    for key, value in asked:
-        if problem := without_bitsandbytes(value):
-            yield Problem(key, problem)
-
-
-def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
-    """The engine that shares out pieces of work is installed."""
-    if parallel.engine == "ray" and importlib.util.find_spec("ray") is None:
-        yield Problem(("parallel", "engine"), "Ray is not installed: pip install 'versatune[ray]'")
-
-
-def check_training_files(train: TrainParams) -> Iterator[Problem]:
-    """The launcher's configuration is there."""
-    yield from _missing(train.launcher.config_file, ("train", "launcher", "config_file"))
-
-
-def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
-    """The proxy is there."""
-    if references.mode == "measure":
-        yield from _missing(references.proxy, ("references", "proxy"))
-
-
-def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
-    """The harness's own task files are there."""
-    yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))
-
-
 ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
@@ -337,8 +303,3 @@ def _references(train: TrainParams, references: ReferenceParams, key: Key) -> It
 
 def _all(rows: int | None) -> str:
     return "all" if rows is None else str(rows)
-
-
-def _missing(path: Any, key: Key) -> Iterator[Problem]:
-    if path is not None and not path.expanduser().exists():
-        yield Problem(key, f"there is no {path}")

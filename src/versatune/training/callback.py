@@ -7,14 +7,12 @@ import logging
 import math
 import time
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from versatune.artifacts import write_atomic
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.config import ExpandParams
@@ -22,8 +20,9 @@ from versatune.mixing.strategies import Decision
 from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
-from versatune.training.job import EVENTS, Event, OnRound, OnStep
-from versatune.training.progress import OF_STEPS, Progress, speed
+from versatune.training.events import as_event, rates
+from versatune.training.job import EVENTS, OnRound, OnStep
+from versatune.training.progress import Progress
 from versatune.training.rounds import Mixture
 from versatune.training.throughput import Cost, peak_flops
 from versatune.training.trainer import MixtureTrainer, not_finite
@@ -286,53 +285,6 @@ class RoundCallback(TrainerCallback):
             *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
             "; ".join(filter(None, (shares, rates(rows[0]), left, reason))),
         )
-
-
-def rates(row: dict[str, Any]) -> str:
-    """Speed and memory of a round, as its history has them; nothing before the first step."""
-    if not row.get("tokens_per_second"):
-        return ""
-    said = [f"{speed(row['tokens_per_second'])} tokens/s"]
-    if row.get("mfu") is not None:
-        said.append(f"MFU {row['mfu']:.2f}")
-    if row.get("peak_memory_bytes") is not None:
-        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB")
-    return ", ".join(said)
-
-
-_METRICS = {
-    "weight": "share",
-    "validation_loss": "loss",
-    "train_loss": "train_loss",
-    "learnable_potential": "learnable_potential",
-    "forgetting_degree": "forgetting_degree",
-    "realised_share_tokens": "realised_share_tokens",
-    "epochs_seen": "epochs_seen",
-}
-"""Columns of the history, and what a chart of them is titled."""
-
-
-def as_event(rows: list[dict[str, Any]]) -> Event:
-    """The rows of a round as one event: a metric a column and domain, and the round's own."""
-    metrics = {
-        f"{title}/{row['domain']}": row[column]
-        for column, title in _METRICS.items()
-        for row in rows
-        if row[column] is not None
-    }
-    whole = ("seconds", "measurement_seconds", "tokens_per_second", *OF_STEPS)
-    # A history from before some columns were there goes on without them.
-    metrics |= {key: rows[0][key] for key in whole if rows[0].get(key) is not None}
-    metrics["loss/mean"] = sum(r["validation_loss"] for r in rows) / len(rows)
-    return {"round": rows[0]["round"], "step": rows[0]["step"], "metrics": metrics}
-
-
-def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
-    """Make metrics.jsonl agree with the history a run goes on from; returns its events."""
-    rounds = sorted({row["round"] for row in history})
-    events = [as_event([row for row in history if row["round"] == r]) for r in rounds]
-    write_atomic(path, "".join(json.dumps(event) + "\n" for event in events))
-    return events
 
 
 def _may_roll_back(params: TrainParams) -> bool:

@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -20,22 +19,10 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round
 from versatune.training.config import TrainParams
+from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.paired import PairedRows
 from versatune.training.progress import OF_STEPS, RoundTiming
 from versatune.training.throughput import Work
-
-
-@dataclass(frozen=True)
-class MixtureInputs:
-    """What is known before training, by domain name; None where nothing is."""
-
-    initial_weights: Mapping[str, float] | None = None
-    detected_shares: Mapping[str, float] | None = None
-    reference_losses: Mapping[str, float] | None = None
-    """Held-out nats per token, in tokens of the model that is trained."""
-    law: Mapping[str, Any] | None = None
-    """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
-    ``domains``."""
 
 
 class Mixture:

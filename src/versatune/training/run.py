@@ -28,9 +28,10 @@ from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
-from versatune.training.callback import RoundCallback, rewrite_events
+from versatune.training.callback import RoundCallback
 from versatune.training.compiled import compile_blocks, one_shape
 from versatune.training.config import TrainParams
+from versatune.training.events import rewrite_events
 from versatune.training.job import (
     CHECKPOINTS,
     EVENTS,

@@ -27,7 +27,7 @@ _open: list[Any] = []
 """The bar that is shown. Those within it are not."""
 
 
-class Bar(tqdm):
+class Bar(tqdm):  # type: ignore[type-arg]
     """``{done}`` of the total, and ``{left}``: the time left, once something is known of it."""
 
     @property

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from versatune.comparing.words import spoken
 from versatune.evaluation.comparison import (
     COMPARISON_COLUMNS,
     SUMMARY_COLUMNS,
@@ -17,7 +18,6 @@ from versatune.evaluation.comparison import (
     summarise,
 )
 from versatune.intervals import holm
-from versatune.pipelines.compare.nodes import spoken
 
 LOSS = "nats_per_token"
 

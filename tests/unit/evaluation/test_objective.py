@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from tests.unit.evaluation.test_comparison import BASE, LOSSES, line, table
+from versatune.comparing.words import spoken
 from versatune.evaluation.comparison import summarise
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs, reference_parts
 from versatune.mixing.config import ObjectiveParams
-from versatune.pipelines.compare.nodes import spoken
 
 
 def declared(parts: dict[str, float] | None = None, **params: Any) -> DeclaredObjective:

@@ -1,8 +1,6 @@
 """Nodes of the compare pipeline."""
 
 import logging
-import math
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -12,13 +10,13 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.comparing.config import CompareParams
+from versatune.comparing.words import spoken
 from versatune.data.config import Domains
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
-from versatune.evaluation.results import LOSS
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.curves import law_facts
 from versatune.mixing.doubt import detected_shares
@@ -156,22 +154,3 @@ def compare(
         logger.info(line)
     tracking.log_metrics(against.headline(summary))
     return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
-
-
-def spoken(summary: pd.DataFrame, loss: str = LOSS) -> list[str]:
-    """The verdicts over all domains in words, a line a strategy and metric."""
-    found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [_spoken(row) for row in found.replace({"metric": {LOSS: loss}}).to_dict("records")]
-
-
-def _spoken(row: Mapping[Any, Any]) -> str:
-    lead = f"{row['strategy']}, {row['metric']}: {row['value']:+.2%} against {row['baseline']} ("
-    n = int(row["n_seeds"])
-    if n < against.MIN_SEEDS:
-        seeds = "1 seed" if n == 1 else f"{n} seeds"
-        return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
-    said = f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
-    margin = row["not_worse_by"]
-    if row["verdict"] == "not distinguishable" and math.isfinite(margin):
-        said += f"; not worse by more than {margin:.2%}"
-    return said

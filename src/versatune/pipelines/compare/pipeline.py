@@ -6,6 +6,8 @@ from kedro.pipeline import Node, Pipeline, node
 
 from versatune.pipelines.compare import nodes, page_nodes
 
+_TABLES = ["comparison", "comparison_history", "comparison_summary"]
+
 PARAMETERS = ["params:domains", "params:evaluate", "params:compare", "params:parallel"]
 
 
@@ -61,12 +63,8 @@ def create_pipeline(**_: Any) -> Pipeline:
     plan = node(
         nodes.plan_runs,
         [
-            "training_rows",
-            "initial_mixture",
-            "reference_losses",
-            "knowledge_distribution",
-            "params:compare",
-            "params:train",
+            *("training_rows", "initial_mixture", "reference_losses", "knowledge_distribution"),
+            *("params:compare", "params:train"),
         ],
         [f"runs_planned_{kind}" for kind in nodes.KINDS],
         name="plan_runs",
@@ -80,7 +78,7 @@ def create_pipeline(**_: Any) -> Pipeline:
             *(f"runs_history_{kind}" for kind in nodes.KINDS),
             *(f"runs_items_{kind}" for kind in nodes.KINDS),
         ],
-        ["comparison", "comparison_history", "comparison_summary"],
+        _TABLES,
         name="compare",
         tags=["compare"],
     )
@@ -92,10 +90,7 @@ def _shown() -> list[Node]:
     figures = [f"figure_comparison_{name}" for name in ("loss", "accuracy", "shares")]
     draw = node(
         page_nodes.draw_comparison,
-        [
-            *("comparison", "comparison_history", "comparison_summary"),
-            *("params:domains", "params:compare"),
-        ],
+        [*_TABLES, "params:domains", "params:compare"],
         figures,
         name="draw_comparison",
         tags=["compare"],

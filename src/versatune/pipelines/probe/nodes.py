@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.probe.params import Domains, ProbeParams
+from versatune.pipelines.probe.params import Domains, ProbeParams, descriptions
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def train_judge(
     return judges.train_judge(
         clean_data,
         params.judge,
-        _descriptions(domains),
+        descriptions(domains),
         params.seed,
         kept_answers,
         key,
@@ -88,43 +88,6 @@ def judge_samples(
     )
 
 
-def train_auditor(
-    clean_data: FolderRef,
-    domains: Domains,
-    params: ProbeParams,
-    audit_key: SecretStr,
-    kept_answers: Path,
-    samples: FolderRef,
-) -> Piece:
-    """Make a second judge ready, when there is to be an audit."""
-    from versatune.probing import audit, probe
-
-    if params.known_distribution or not params.audit.n:
-        return not_needed("leave")
-    key = audit_key.get_secret_value()
-    background = probe.background(samples, params)
-    return audit.train_auditor(
-        clean_data, params, _descriptions(domains), kept_answers, key, background
-    )
-
-
-def audit_samples(
-    auditor: FolderRef,
-    samples: FolderRef,
-    judgements: FolderRef,
-    params: ProbeParams,
-    audit_key: SecretStr,
-    kept_answers: Path,
-) -> Piece:
-    """Let the second judge look at some of the samples, when there is to be an audit."""
-    from versatune.probing import audit
-
-    if params.known_distribution or not params.audit.n:
-        return not_needed("leave")
-    key = audit_key.get_secret_value()
-    return audit.run_audit(auditor, samples, judgements, params, kept_answers, key)
-
-
 def estimate(
     base_model: dict[str, Any],
     clean_data: FolderRef,
@@ -166,7 +129,3 @@ def estimate(
     if distribution["audit"]:
         tracking.log_metrics({"probe/audit/alike": distribution["audit"]["alike"]})
     return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"], audited))
-
-
-def _descriptions(domains: Domains) -> dict[str, str]:
-    return {name: config.description for name, config in domains.active.items()}

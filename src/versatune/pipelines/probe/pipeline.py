@@ -5,7 +5,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from versatune.pipelines.probe import nodes, own_nodes
+from versatune.pipelines.probe import audit_nodes, nodes, own_nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -37,7 +37,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 name="judge_samples",
             ),
             node(
-                nodes.train_auditor,
+                audit_nodes.train_auditor,
                 inputs=[
                     *("clean_data", "params:domains", "params:probe"),
                     *("audit_key", "kept_answers", "samples"),
@@ -46,7 +46,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 name="train_auditor",
             ),
             node(
-                nodes.audit_samples,
+                audit_nodes.audit_samples,
                 inputs=[
                     *("auditor", "samples", "judgements", "params:probe"),
                     *("audit_key", "kept_answers"),

@@ -1,6 +1,5 @@
 """Nodes of the report pipeline."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,7 +11,7 @@ from versatune.data.config import Domains
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
-from versatune.pipelines.stages import STAGES, stage_of
+from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting import forecast as ahead
 from versatune.reporting.closing import mean_metrics, note
@@ -151,20 +150,6 @@ def write_report(
     tracking.log_metrics(mean_metrics(results))
     tracking.set_tags({"mlflow.note.content": note(results, declared)})
     return page
-
-
-def read_timings(path: Path) -> list[dict[str, Any]]:
-    """The steps of :func:`versatune.reporting.timings.read`, stage by stage.
-
-    Steps of pipelines that are no stage (a comparison) are left out. The report itself keeps
-    nothing: what stands there for a step that is still at work is of an earlier page.
-    """
-    known = [
-        {**step, "kept": 0.0} if stage_of(step["name"]) == "report" else step
-        for step in timings.read(path)[1]
-        if stage_of(step["name"]) in STAGES
-    ]
-    return sorted(known, key=lambda step: STAGES.index(stage_of(step["name"])))
 
 
 def _logged(**drawn: go.Figure) -> Any:

@@ -1,0 +1,46 @@
+"""Nodes of the probe's second judge."""
+
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from versatune.artifacts import FolderRef
+from versatune.pipelines.probe.params import Domains, ProbeParams, descriptions
+from versatune.work import Piece, not_needed
+
+
+def train_auditor(
+    clean_data: FolderRef,
+    domains: Domains,
+    params: ProbeParams,
+    audit_key: SecretStr,
+    kept_answers: Path,
+    samples: FolderRef,
+) -> Piece:
+    """Make a second judge ready, when there is to be an audit."""
+    from versatune.probing import audit, probe
+
+    if params.known_distribution or not params.audit.n:
+        return not_needed("leave")
+    key = audit_key.get_secret_value()
+    background = probe.background(samples, params)
+    return audit.train_auditor(
+        clean_data, params, descriptions(domains), kept_answers, key, background
+    )
+
+
+def audit_samples(
+    auditor: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    params: ProbeParams,
+    audit_key: SecretStr,
+    kept_answers: Path,
+) -> Piece:
+    """Let the second judge look at some of the samples, when there is to be an audit."""
+    from versatune.probing import audit
+
+    if params.known_distribution or not params.audit.n:
+        return not_needed("leave")
+    key = audit_key.get_secret_value()
+    return audit.run_audit(auditor, samples, judgements, params, kept_answers, key)

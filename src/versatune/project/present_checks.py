@@ -1,0 +1,54 @@
+"""What parameters name is there: files, and packages that no dependency brings."""
+
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from versatune.comparing.config import CompareParams
+from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.quantized import without_bitsandbytes
+from versatune.project.blocks import Key, Problem
+from versatune.training.config import ReferenceParams, TrainParams
+from versatune.work import ParallelParams
+
+
+def check_packages(
+    train: TrainParams, references: ReferenceParams, compare: CompareParams
+) -> Iterator[Problem]:
+    """What parameters need and no dependency brings is installed."""
+    asked: list[tuple[Key, Any]] = []
+    for name in ("optim", "quantization"):
+        asked.append((("train", name), getattr(train, name)))
+        if references.mode == "measure":
+            asked.append((("references", "train", name), references.train.get(name)))
+        asked.append((("compare", "train", name), compare.train.get(name)))
+    for key, value in asked:
+        if problem := without_bitsandbytes(value):
+            yield Problem(key, problem)
+
+
+def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
+    """The engine that shares out pieces of work is installed."""
+    if parallel.engine == "ray" and importlib.util.find_spec("ray") is None:
+        yield Problem(("parallel", "engine"), "Ray is not installed: pip install 'versatune[ray]'")
+
+
+def check_training_files(train: TrainParams) -> Iterator[Problem]:
+    """The launcher's configuration is there."""
+    yield from _missing(train.launcher.config_file, ("train", "launcher", "config_file"))
+
+
+def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
+    """The proxy is there."""
+    if references.mode == "measure":
+        yield from _missing(references.proxy, ("references", "proxy"))
+
+
+def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
+    """The harness's own task files are there."""
+    yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))
+
+
+def _missing(path: Any, key: Key) -> Iterator[Problem]:
+    if path is not None and not path.expanduser().exists():
+        yield Problem(key, f"there is no {path}")
