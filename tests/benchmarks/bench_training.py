@@ -40,8 +40,9 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
+from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.precision import resolved
-from versatune.training.rounds import Mixture, MixtureInputs
+from versatune.training.rounds import Mixture
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.work import make_folder
 

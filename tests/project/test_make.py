@@ -18,7 +18,10 @@ import pytest
 from tests.helpers.support import copy_project
 
 BARE = {"PATH": "/usr/bin:/bin"}
-TARGETS = ("run", "test", "lint", "bench", "gpu", "wheels", "viz", "schedule", "mlflow")
+TARGETS = (
+    *("run", "test", "lint", "mutate", "bench", "gpu", "wheels"),
+    *("docs", "viz", "schedule", "mlflow"),
+)
 
 
 @pytest.fixture(scope="module")

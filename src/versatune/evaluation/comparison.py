@@ -25,6 +25,24 @@ from versatune.intervals import (
     t_p_value,
 )
 
+__all__ = [
+    "ACCURACY",
+    "ALL",
+    "COMPARISON_COLUMNS",
+    "COMPARISON_ITEM_COLUMNS",
+    "EACH",
+    "MIN_SEEDS",
+    "SUMMARY_COLUMNS",
+    "Array",
+    "Scores",
+    "difference_row",
+    "gains",
+    "headline",
+    "scores",
+    "summarise",
+    "with_holm",
+]
+
 Array = npt.NDArray[np.float64]
 
 COMPARISON_COLUMNS = (

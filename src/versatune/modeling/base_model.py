@@ -191,7 +191,7 @@ def _download(name: str, revision: str | None) -> Path:
 def _built_in(model_type: Any) -> bool:
     from transformers.models.auto import configuration_auto as known
 
-    return model_type in known.CONFIG_MAPPING_NAMES
+    return model_type in vars(known)["CONFIG_MAPPING_NAMES"]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

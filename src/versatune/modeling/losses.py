@@ -91,7 +91,7 @@ def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
 
     Logits that need a gradient are overwritten: pass what nothing else reads.
     """
-    losses: Tensor = _CrossEntropy.apply(logits, targets)
+    losses: Tensor = _CrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
     return losses
 
 
@@ -183,8 +183,8 @@ class TokenLoss:
         forward, columns = type(self.model).forward, input_ids.shape[1]
         if self.way == "whole":
             logits = forward(self.model, input_ids=input_ids, use_cache=False, **inputs).logits
-            result: Tensor = logits.flatten(0, 1)[positions]
-            return result
+            whole: Tensor = logits.flatten(0, 1)[positions]
+            return whole
         if len(input_ids) == 1:
             # In their order and each once (see Targets): a GPU need not wait to count them.
             kept, inverse = positions, torch.arange(len(positions), device=positions.device)

@@ -58,4 +58,4 @@ def _loss(table: pd.DataFrame, name: str) -> str:
 def _accuracy(table: pd.DataFrame, name: str) -> str:
     if name not in table.index or not formats.finite(table.loc[name, "tuned"]):
         return "–"
-    return " → ".join(f"{100 * table.loc[name, end]:.0f}" for end in ("base", "tuned")) + " %"
+    return " → ".join(f"{100 * float(table[end][name]):.0f}" for end in ("base", "tuned")) + " %"

@@ -90,7 +90,7 @@ class GrowingLayer(CacheLayerMixin):
     """Keys and values of a layer in place, in a buffer that grows by :data:`CHUNK` columns."""
 
     def __init__(self, limit: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.limit = limit
         self.length = 0
 

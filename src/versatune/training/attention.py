@@ -106,7 +106,7 @@ def _each(
         window = (
             None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
         )
-        out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)
+        out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)  # type: ignore[no-untyped-call]
         result: Tensor = out[None]
         return result
     groups = query.shape[1] // key.shape[1]

@@ -207,7 +207,9 @@ class RoundCallback(TrainerCallback):
             )
 
     def _mean_loss(self, number: int) -> float:
-        found = [r["validation_loss"] for r in self._mixture.history if r["round"] == number]
+        found: list[float] = [
+            r["validation_loss"] for r in self._mixture.history if r["round"] == number
+        ]
         return sum(found) / len(found)
 
     def _measure_others(self) -> None:

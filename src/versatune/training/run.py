@@ -43,8 +43,9 @@ from versatune.training.job import (
 )
 from versatune.training.machine import machine
 from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
+from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.precision import resolved, warn_if_slow
-from versatune.training.rounds import Mixture, MixtureInputs
+from versatune.training.rounds import Mixture
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 from versatune.training.trial import on_device

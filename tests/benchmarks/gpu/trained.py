@@ -24,7 +24,8 @@ from versatune.training.batches import Collator
 from versatune.training.compiled import as_it_is, compile_blocks, one_shape
 from versatune.training.config import TrainParams
 from versatune.training.memory import GB, RESERVE, device_bytes, plan_memory
-from versatune.training.rounds import Mixture, MixtureInputs
+from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.rounds import Mixture
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 

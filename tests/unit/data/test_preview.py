@@ -80,7 +80,7 @@ def test_the_report_shows_rows_and_counts_what_was_split(
     number = first["text"].partition("law ")[2].partition("<")[0]
     assert first["row"] == second["row"] == f"{tmp_path}/law.jsonl:{int(number) + 1}"
     assert first["text"] == (
-        f"<s>user: law {number}</s><s>assistant: ⟦<think></think>yes {number}</s>⟧"
+        f"<s>user: law {number}</s><s>assistant:⟦ <think></think>yes {number}</s>⟧"
     )
     assert second["text"] == (
         f"<s>user: law {number}</s><s>assistant: yes {number}</s><s>user: why?</s><s>assistant: "
@@ -117,7 +117,7 @@ def test_long_texts_are_shortened_and_control_tokens_seen(
     ((example,),) = encoder.encode([turns])  # type: ignore[misc]
     text = marked(tokenizer, example)
     assert text.startswith("<s>user: aaa") and text.endswith(
-        "aa</s><s>assistant: ⟦<think></think>b</s>⟧"
+        "aa</s><s>assistant:⟦ <think></think>b</s>⟧"
     )
     assert " ... " in text and len(text) < PART + 50
     assert [len(rows) for rows in preview(cleaned, tokenizer, encoder, 1).values()] == [2, 1]

@@ -14,7 +14,8 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training import TrainParams
 from versatune.training.batches import RoundSampler
 from versatune.training.budget import learning_by_round
-from versatune.training.rounds import Mixture, MixtureInputs
+from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.rounds import Mixture
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 PARAMS = {

@@ -97,7 +97,7 @@ def estimate(
     audit: FolderRef,
     domains: Domains,
     params: ProbeParams,
-) -> tuple[dict, pd.DataFrame]:
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Shares with intervals, corrected for the judges' errors, and the table to browse."""
     from versatune.probing import known, own_texts, probe, result
     from versatune.probing.audit import check_audit

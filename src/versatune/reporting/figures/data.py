@@ -6,8 +6,8 @@ from typing import Any
 import plotly.graph_objects as go
 
 from versatune.reporting import tables
+from versatune.reporting.colours import INK
 from versatune.reporting.style import (
-    INK,
     domain_styles,
     empty,
     figure,

@@ -7,10 +7,9 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
+from versatune.reporting.colours import INK, MUTED
 from versatune.reporting.forecast import advice, named
 from versatune.reporting.style import (
-    INK,
-    MUTED,
     axes_of,
     domain_styles,
     empty,

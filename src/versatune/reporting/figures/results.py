@@ -5,15 +5,8 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from versatune.reporting.style import (
-    INK,
-    domain_styles,
-    empty,
-    figure,
-    interval,
-    label,
-    numbers,
-)
+from versatune.reporting.colours import INK
+from versatune.reporting.style import domain_styles, empty, figure, interval, label, numbers
 
 
 def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss") -> go.Figure:

@@ -9,10 +9,8 @@ import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
 from versatune.evaluation.results import LOSS
-from versatune.reporting.colours import as_text
+from versatune.reporting.colours import INK, MUTED, as_text
 from versatune.reporting.style import (
-    INK,
-    MUTED,
     axes_of,
     domain_styles,
     empty,
