@@ -25,23 +25,7 @@ from versatune.intervals import (
     t_p_value,
 )
 
-__all__ = [
-    "ACCURACY",
-    "ALL",
-    "COMPARISON_COLUMNS",
-    "COMPARISON_ITEM_COLUMNS",
-    "EACH",
-    "MIN_SEEDS",
-    "SUMMARY_COLUMNS",
-    "Array",
-    "Scores",
-    "difference_row",
-    "gains",
-    "headline",
-    "scores",
-    "summarise",
-    "with_holm",
-]
+__all__ = ["ALL", "EACH", "headline", "scores", "summarise", "with_holm"]
 
 Array = npt.NDArray[np.float64]
 
