@@ -59,8 +59,7 @@ wheels: $(READY)
 	$(BIN)/pip wheel --wheel-dir "$(or $(WHEELS),wheels)" -r requirements.lock "setuptools>=77"
 
 docs: $(READY)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
-	@echo "The documentation is in build/docs/index.html"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 viz: $(READY)
 	$(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)

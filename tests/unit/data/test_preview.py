@@ -83,16 +83,16 @@ def test_the_report_shows_rows_and_counts_what_was_split(
         f"<s>user: law {number}</s><s>assistant:⟦ <think></think>yes {number}</s>⟧"
     )
     assert second["text"] == (
-        f"<s>user: law {number}</s><s>assistant: yes {number}</s><s>user: why?</s><s>assistant: "
-        f"⟦<think></think>so [{number}]</s>⟧"
+        f"<s>user: law {number}</s><s>assistant: yes {number}</s><s>user: why?</s><s>assistant:"
+        f"⟦ <think></think>so [{number}]</s>⟧"
     )
     assert [len(d["examples"]) for d in (law, code)] == [6, 3]
     assert len({e["row"] for e in law["examples"]}) == 3
     entry = trained_examples(report)[0]
     assert entry["domain"] == "law" and entry["tokens"] > entry["supervised_tokens"] > 0
     assert entry["parts"] == [
-        (f"<s>user: law {number}</s><s>assistant: ", False),
-        (f"<think></think>yes {number}</s>", True),
+        (f"<s>user: law {number}</s><s>assistant:", False),
+        (f" <think></think>yes {number}</s>", True),
     ]
 
 
