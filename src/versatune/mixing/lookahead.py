@@ -8,11 +8,12 @@ when nothing is known, and V the covariance of F's gradient:
 The second term is the standard error of F(x) - F(q). With ``caution`` 1 no share leaves q unless
 the forecast gain exceeds the standard error of that gain, and without signal the answer is q
 itself. Constraints c_j(x) <= 0 (a domain's forecast loss, with its standard error, against its
-limit) enter by the method of multipliers. Solved by entropic mirror descent.
+limit) enter by the method of multipliers. Solved by entropic mirror descent. Where no shares meet
+the limits, :func:`protective_shares` come as near to them as they can.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,14 @@ from versatune.mixing.shares import Array, bounded_shares
 
 Objective = Callable[[Array], tuple[float, Array]]
 """Losses (k,) to a number and its gradient."""
+
+
+MET = 0.005
+"""A limit missed by less than this part of itself counts as met: so exact is the search."""
+
+SECOND = 1e-3
+"""The objective's weight, as a part of its value, beside squared relative violations: they are
+first brought down, and only among shares that differ little in them does the objective choose."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,13 @@ class Outlook:
         result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
         return result
 
+    def meets_limits(self, weights: Array) -> bool:
+        """Whether each forecast is below its limit by ``caution_limits``, but for :data:`MET`."""
+        if self.limits is None:
+            return True
+        ends = self.forecast(weights)[0] + self.caution_limits * self.errors(weights)
+        return bool((ends <= self.limits + MET * self.loss).all())
+
     def _effect(self, weights: Array) -> Array:
         """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
         y = reducible(self.loss, self.law.floor)
@@ -107,8 +123,11 @@ class Outlook:
         return (self.learning * end / exposure)[:, None] * self.law.now(y)
 
 
-def best_shares(outlook: Outlook, bounds: Bounds) -> Array:
-    """The minimiser described above, shape (k,); the anchor itself when nothing beats it."""
+def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) -> Array:
+    """The minimiser described above, shape (k,); the anchor itself when nothing beats it.
+
+    ``begin``: where the search within limits starts; the anchor if None.
+    """
     start = bounds.keep(outlook.anchor)
     spread = outlook.gradient_covariance() * outlook.caution**2
     tiny = 1e-6 * max(float(np.sqrt(np.trace(spread))), 1e-9)
@@ -120,13 +139,55 @@ def best_shares(outlook: Outlook, bounds: Bounds) -> Array:
         size = float(np.sqrt(away @ spread @ away + tiny**2))
         return size - tiny, spread @ away / size
 
-    multipliers, x = np.zeros(start.size), start
     if not bound.any():
         x = _descend(lambda v: _sum(_objective(outlook, v), doubt(v)), start, bounds, 300)
         # The kink of the standard error at the anchor is rounded off for the descent: what it wins
         # there is nothing.
         gain = _objective(outlook, start)[0] - _objective(outlook, x)[0]
         return x if gain > float(np.sqrt((x - start) @ spread @ (x - start))) else start
+    first = start if begin is None else bounds.keep(begin)
+    return _by_multipliers(outlook, bounds, limits, doubt, first)
+
+
+def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
+    """The shares for limits that can't all be met, shape (k,): the least violation of them.
+
+    Minimises the sum over domains of the squared part by which a forecast is above its limit, and
+    beside it, with a small weight, the objective. Only its own rows count as teaching a domain:
+    that others' rows teach it is what few rounds tell least, and by it one domain could get all
+    the shares for the others' sake. So a domain gets what brings it to its limit and no more.
+    Strictly convex where own rows teach; the standard errors are those at the anchor, since they
+    grow so fast where shares are small that shares chosen by them run from domain to domain.
+    """
+    slopes = outlook.law.slopes
+    own = np.where(np.eye(slopes.shape[0]) > 0, slopes, np.minimum(slopes, 0.0))
+    known = replace(outlook, law=replace(outlook.law, slopes=own))
+    start = bounds.keep(outlook.anchor)
+    if outlook.limits is None:
+        return start
+    bound = np.isfinite(outlook.limits)
+    margin = outlook.limits - outlook.caution_limits * outlook.errors(start)
+    second = SECOND / max(abs(_objective(known, start)[0]), 1e-9)
+
+    def violation(v: Array) -> _Valued:
+        losses, by_share = known.forecast(v)
+        over = np.where(bound, np.maximum(losses - margin, 0.0) / outlook.loss, 0.0)
+        value, inner = outlook.objective(losses)
+        slope = by_share.T @ (2 * over / outlook.loss + second * inner)
+        return float(over @ over) + second * value, slope
+
+    return _descend(violation, start, bounds, 400)
+
+
+_Doubt = Callable[[Array], tuple[float, Array]]
+
+
+def _by_multipliers(
+    outlook: Outlook, bounds: Bounds, limits: Array, doubt: _Doubt, start: Array
+) -> Array:
+    """The objective's minimiser within ``limits``, by the method of multipliers from ``start``."""
+    bound = np.isfinite(limits)
+    multipliers, x = np.zeros(start.size), start
     strength = _strength(outlook, start)
     for _ in range(12):
         margin = np.where(bound, limits - outlook.caution_limits * outlook.errors(x), 0.0)
