@@ -108,12 +108,30 @@ class Outlook:
         result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
         return result
 
+    def cautious(self, weights: Array) -> tuple[Array, Array]:
+        """Forecast losses and ``caution_limits`` of their errors, and the derivatives by shares.
+
+        The errors' own derivatives count: they grow so fast where shares are small that shares
+        chosen by errors taken elsewhere run from domain to domain.
+        """
+        ends, slopes = self.forecast(weights)
+        if self.caution_limits == 0:
+            return ends, slopes
+        shown, derivative = taught(self.law, weights, self.supply)
+        effect, law = self._effect(weights), self.law
+        # Of the covariance and the effects: half the squared error's derivatives by the effects.
+        half = np.einsum("ijk,ik->ij", law.covariance, effect * shown)
+        errors = np.sqrt(np.maximum((half * effect * shown).sum(1), 1e-18))
+        left = ends - self.loss + reducible(self.loss, law.floor)
+        by_end = errors * (1 + 1 / law.exponent) / left
+        by_share = by_end[:, None] * slopes + half * effect * derivative / errors[:, None]
+        return ends + self.caution_limits * errors, slopes + self.caution_limits * by_share
+
     def meets_limits(self, weights: Array) -> bool:
         """Whether each forecast is below its limit by ``caution_limits``, but for :data:`MET`."""
         if self.limits is None:
             return True
-        ends = self.forecast(weights)[0] + self.caution_limits * self.errors(weights)
-        return bool((ends <= self.limits + MET * self.loss).all())
+        return bool((self.cautious(weights)[0] <= self.limits + MET * self.loss).all())
 
     def _effect(self, weights: Array) -> Array:
         """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
@@ -155,9 +173,9 @@ def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
     Minimises the sum over domains of the squared part by which a forecast is above its limit, and
     beside it, with a small weight, the objective. Only its own rows count as teaching a domain:
     that others' rows teach it is what few rounds tell least, and by it one domain could get all
-    the shares for the others' sake. So a domain gets what brings it to its limit and no more.
-    Strictly convex where own rows teach; the standard errors are those at the anchor, since they
-    grow so fast where shares are small that shares chosen by them run from domain to domain.
+    the shares for the others' sake. So a domain gets what brings it to its limit and no more. The
+    standard errors are those at the anchor: chosen by them too, shares would go to the rows whose
+    effects are known best, and those are often the targets'.
     """
     slopes = outlook.law.slopes
     own = np.where(np.eye(slopes.shape[0]) > 0, slopes, np.minimum(slopes, 0.0))
@@ -166,14 +184,14 @@ def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
     if outlook.limits is None:
         return start
     bound = np.isfinite(outlook.limits)
-    margin = outlook.limits - outlook.caution_limits * outlook.errors(start)
+    limits = outlook.limits - outlook.caution_limits * outlook.errors(start)
     second = SECOND / max(abs(_objective(known, start)[0]), 1e-9)
 
     def violation(v: Array) -> _Valued:
         losses, by_share = known.forecast(v)
-        over = np.where(bound, np.maximum(losses - margin, 0.0) / outlook.loss, 0.0)
-        value, inner = outlook.objective(losses)
-        slope = by_share.T @ (2 * over / outlook.loss + second * inner)
+        over = np.where(bound, np.maximum(losses - limits, 0.0) / outlook.loss, 0.0)
+        value, slope = _objective(known, v)
+        slope = by_share.T @ (2 * over / outlook.loss) + second * slope
         return float(over @ over) + second * value, slope
 
     return _descend(violation, start, bounds, 400)
@@ -190,17 +208,16 @@ def _by_multipliers(
     multipliers, x = np.zeros(start.size), start
     strength = _strength(outlook, start)
     for _ in range(12):
-        margin = np.where(bound, limits - outlook.caution_limits * outlook.errors(x), 0.0)
 
-        def lagrangian(v: Array, margin: Array = margin, mu: Array = multipliers) -> _Valued:
-            losses, slopes = outlook.forecast(v)
-            over = np.where(bound, np.maximum(losses - margin + mu / strength, 0.0), 0.0)
-            own, inner = outlook.objective(losses)
-            value = own + strength / 2 * float(over @ over)
-            return _sum((value, slopes.T @ (inner + strength * over)), doubt(v))
+        def lagrangian(v: Array, mu: Array = multipliers) -> _Valued:
+            highest, by_share = outlook.cautious(v)
+            over = np.where(bound, np.maximum(highest - limits + mu / strength, 0.0), 0.0)
+            value, slope = _objective(outlook, v)
+            penalty = strength / 2 * float(over @ over), strength * (by_share.T @ over)
+            return _sum(_sum((value, slope), penalty), doubt(v))
 
         x = _descend(lagrangian, x, bounds, 60)
-        over = np.where(bound, outlook.forecast(x)[0] - margin, -np.inf)
+        over = np.where(bound, outlook.cautious(x)[0] - limits, -np.inf)
         multipliers = np.where(bound, np.maximum(multipliers + strength * over, 0.0), 0.0)
     return x
 
