@@ -239,13 +239,21 @@ def without_references(first: Record, floor: Array, exponent: Array) -> Law:
 
     Half of what the first round's gains (least squares over its shares) say a domain's own rows
     are worth is theirs; the median of what is left is what any rows do to any domain, which may be
-    forgetting. Later records tell the domains apart.
+    forgetting. Then a fall of the losses says nothing of what own rows are worth: they are taken
+    to be worth half of what would hold a domain where it is at an equal share, or half of what the
+    gains rise with the shares if that is more. (Taken to be worth nothing, what they teach would
+    be put down to the rows of whichever domain had many.) Later records tell the domains apart.
     """
     before, after = reducible(first.before, floor), reducible(first.after, floor)
     rate = gained(before, after, exponent) / max(first.learning, 1e-12)
     x, k = first.weights, first.weights.size
     own = max(float(x @ rate) / float(x @ x) / 2, 0.1 * float(np.abs(rate).max()), 1e-6)
     shared = float(np.median(rate - own * x))
+    if shared < 0:
+        apart = x - x.mean()
+        rises = float(apart @ rate) / max(float(apart @ apart), 1.0 / k**2)
+        own = max(own, -shared * k / 2, rises / 2)
+        shared = float(np.median(rate - own * x))
     diagonal = np.eye(k)
     slopes = shared + own * diagonal
     spread = (abs(shared) / 2 + 0.1 * own) * (1 - diagonal) + 0.7 * own * diagonal

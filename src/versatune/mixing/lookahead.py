@@ -8,11 +8,12 @@ when nothing is known, and V the covariance of F's gradient:
 The second term is the standard error of F(x) - F(q). With ``caution`` 1 no share leaves q unless
 the forecast gain exceeds the standard error of that gain, and without signal the answer is q
 itself. Constraints c_j(x) <= 0 (a domain's forecast loss, with its standard error, against its
-limit) enter by the method of multipliers. Solved by entropic mirror descent.
+limit) enter by the method of multipliers. Solved by entropic mirror descent. Where no shares meet
+the limits, :func:`protective_shares` come as near to them as they can.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,14 @@ from versatune.mixing.shares import Array, bounded_shares
 
 Objective = Callable[[Array], tuple[float, Array]]
 """Losses (k,) to a number and its gradient."""
+
+
+MET = 0.005
+"""A limit missed by less than this part of itself counts as met: so exact is the search."""
+
+SECOND = 1e-3
+"""The objective's weight, as a part of its value, beside squared relative violations: they are
+first brought down, and only among shares that differ little in them does the objective choose."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,31 @@ class Outlook:
         result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
         return result
 
+    def cautious(self, weights: Array) -> tuple[Array, Array]:
+        """Forecast losses and ``caution_limits`` of their errors, and the derivatives by shares.
+
+        The errors' own derivatives count: they grow so fast where shares are small that shares
+        chosen by errors taken elsewhere run from domain to domain.
+        """
+        ends, slopes = self.forecast(weights)
+        if self.caution_limits == 0:
+            return ends, slopes
+        shown, derivative = taught(self.law, weights, self.supply)
+        effect, law = self._effect(weights), self.law
+        # Of the covariance and the effects: half the squared error's derivatives by the effects.
+        half = np.einsum("ijk,ik->ij", law.covariance, effect * shown)
+        errors = np.sqrt(np.maximum((half * effect * shown).sum(1), 1e-18))
+        left = ends - self.loss + reducible(self.loss, law.floor)
+        by_end = errors * (1 + 1 / law.exponent) / left
+        by_share = by_end[:, None] * slopes + half * effect * derivative / errors[:, None]
+        return ends + self.caution_limits * errors, slopes + self.caution_limits * by_share
+
+    def meets_limits(self, weights: Array) -> bool:
+        """Whether each forecast is below its limit by ``caution_limits``, but for :data:`MET`."""
+        if self.limits is None:
+            return True
+        return bool((self.cautious(weights)[0] <= self.limits + MET * self.loss).all())
+
     def _effect(self, weights: Array) -> Array:
         """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
         y = reducible(self.loss, self.law.floor)
@@ -107,8 +141,11 @@ class Outlook:
         return (self.learning * end / exposure)[:, None] * self.law.now(y)
 
 
-def best_shares(outlook: Outlook, bounds: Bounds) -> Array:
-    """The minimiser described above, shape (k,); the anchor itself when nothing beats it."""
+def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) -> Array:
+    """The minimiser described above, shape (k,); the anchor itself when nothing beats it.
+
+    ``begin``: where the search within limits starts; the anchor if None.
+    """
     start = bounds.keep(outlook.anchor)
     spread = outlook.gradient_covariance() * outlook.caution**2
     tiny = 1e-6 * max(float(np.sqrt(np.trace(spread))), 1e-9)
@@ -120,26 +157,67 @@ def best_shares(outlook: Outlook, bounds: Bounds) -> Array:
         size = float(np.sqrt(away @ spread @ away + tiny**2))
         return size - tiny, spread @ away / size
 
-    multipliers, x = np.zeros(start.size), start
     if not bound.any():
         x = _descend(lambda v: _sum(_objective(outlook, v), doubt(v)), start, bounds, 300)
         # The kink of the standard error at the anchor is rounded off for the descent: what it wins
         # there is nothing.
         gain = _objective(outlook, start)[0] - _objective(outlook, x)[0]
         return x if gain > float(np.sqrt((x - start) @ spread @ (x - start))) else start
+    first = start if begin is None else bounds.keep(begin)
+    return _by_multipliers(outlook, bounds, limits, doubt, first)
+
+
+def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
+    """The shares for limits that can't all be met, shape (k,): the least violation of them.
+
+    Minimises the sum over domains of the squared part by which a forecast is above its limit, and
+    beside it, with a small weight, the objective. Only its own rows count as teaching a domain:
+    that others' rows teach it is what few rounds tell least, and by it one domain could get all
+    the shares for the others' sake. So a domain gets what brings it to its limit and no more. The
+    standard errors are those at the anchor: chosen by them too, shares would go to the rows whose
+    effects are known best, and those are often the targets'.
+    """
+    slopes = outlook.law.slopes
+    own = np.where(np.eye(slopes.shape[0]) > 0, slopes, np.minimum(slopes, 0.0))
+    known = replace(outlook, law=replace(outlook.law, slopes=own))
+    start = bounds.keep(outlook.anchor)
+    if outlook.limits is None:
+        return start
+    bound = np.isfinite(outlook.limits)
+    limits = outlook.limits - outlook.caution_limits * outlook.errors(start)
+    second = SECOND / max(abs(_objective(known, start)[0]), 1e-9)
+
+    def violation(v: Array) -> _Valued:
+        losses, by_share = known.forecast(v)
+        over = np.where(bound, np.maximum(losses - limits, 0.0) / outlook.loss, 0.0)
+        value, slope = _objective(known, v)
+        slope = by_share.T @ (2 * over / outlook.loss) + second * slope
+        return float(over @ over) + second * value, slope
+
+    return _descend(violation, start, bounds, 400)
+
+
+_Doubt = Callable[[Array], tuple[float, Array]]
+
+
+def _by_multipliers(
+    outlook: Outlook, bounds: Bounds, limits: Array, doubt: _Doubt, start: Array
+) -> Array:
+    """The objective's minimiser within ``limits``, by the method of multipliers from ``start``."""
+    bound = np.isfinite(limits)
+    multipliers, x = np.zeros(start.size), start
     strength = _strength(outlook, start)
     for _ in range(12):
-        margin = np.where(bound, limits - outlook.caution_limits * outlook.errors(x), 0.0)
 
-        def lagrangian(v: Array, margin: Array = margin, mu: Array = multipliers) -> _Valued:
-            losses, slopes = outlook.forecast(v)
-            over = np.where(bound, np.maximum(losses - margin + mu / strength, 0.0), 0.0)
-            own, inner = outlook.objective(losses)
-            value = own + strength / 2 * float(over @ over)
-            return _sum((value, slopes.T @ (inner + strength * over)), doubt(v))
+        def lagrangian(v: Array, mu: Array = multipliers) -> _Valued:
+            highest, by_share = outlook.cautious(v)
+            over = np.where(bound, np.maximum(highest - limits + mu / strength, 0.0), 0.0)
+            value, slope = _objective(outlook, v)
+            penalty = strength / 2 * float(over @ over), strength * (by_share.T @ over)
+            return _sum(_sum((value, slope), penalty), doubt(v))
 
         x = _descend(lagrangian, x, bounds, 60)
-        over = np.where(bound, outlook.forecast(x)[0] - margin, -np.inf)
+        over = np.where(bound, outlook.cautious(x)[0] - limits, -np.inf)
         multipliers = np.where(bound, np.maximum(multipliers + strength * over, 0.0), 0.0)
     return x
 

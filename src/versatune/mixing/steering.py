@@ -13,7 +13,7 @@ from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
 from versatune.mixing.law import Law, Record, fit, without_references
-from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.lookahead import Bounds, Outlook, best_shares, protective_shares
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, normalised
 
@@ -202,8 +202,9 @@ class MixingLaw(_Forecasting):
 class Constrained(_Forecasting):
     """The targets' lowest forecast loss, each other domain's forecast within its tolerance.
 
-    The best round is the one with the lowest loss on the targets among those in which no other
-    domain is beyond its tolerance for certain.
+    Where no shares keep all of them, the least violation (:func:`.lookahead.protective_shares`),
+    and the targets' share does not rise. The best round is the one with the lowest loss on the
+    targets among those in which no other domain is beyond its tolerance for certain.
     """
 
     def __init__(self, params: ExpandParams, context: Context, mix: Array) -> None:
@@ -223,11 +224,29 @@ class Constrained(_Forecasting):
         ):
             if part.any():
                 start[part] *= size / start[part].sum()
+        # The targets' share now, and the highest next one: no higher where limits can't be met.
+        self._held, self._most = self._share.start, self._share.most
         super().__init__(params, context, normalised(start), normalised(start))
 
     def _bounds(self) -> Bounds:
-        share = self._share
-        return Bounds(self._lower_bound, self._upper_bound, self._targets, share.least, share.most)
+        least = self._share.least
+        return Bounds(self._lower_bound, self._upper_bound, self._targets, least, self._most)
+
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
+        self._held, self._most = float(now.weights[self._is_target].sum()), self._share.most
+        return super()._next(now)
+
+    def _best(self, law: Law, loss: Array, left: float) -> Array:
+        outlook = self._outlook(law, loss, left)
+        best = best_shares(outlook, self._bounds())
+        if self._is_target.all() or outlook.meets_limits(best):
+            return best
+        safe = protective_shares(outlook, self._bounds())
+        if outlook.meets_limits(safe):  # The search missed them: once more from where they are met.
+            best = best_shares(outlook, self._bounds(), safe)
+            return best if outlook.meets_limits(best) else safe
+        self._most = min(max(self._held, self._share.least), self._share.most)
+        return protective_shares(outlook, self._bounds())
 
     def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
         objective = self._objective()
@@ -254,6 +273,9 @@ class Constrained(_Forecasting):
         said = f"targets at {best[self._is_target].sum():.3f} of the shares"
         if not np.isfinite(excess[tightest]):
             return said
+        if not outlook.meets_limits(best):
+            margin = "" if excess[tightest] > 0 else " with their margin"
+            said = f"the limits can't all be met{margin}; {said}"
         return (
             f"{said}; {names[tightest]} is forecast to end {100 * excess[tightest]:+.1f} % "
             "against its tolerance, the tightest"
