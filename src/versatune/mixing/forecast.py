@@ -81,6 +81,11 @@ def drawn(law: Law, rng: np.random.Generator) -> Law:
     return replace(law, slopes=law.slopes + off)
 
 
+PLAUSIBLE = (0.05, 3.0)
+"""Ends of a training, in parts of the base model's loss. Drawn slopes can say more: a power of the
+exposure has no upper end, a model that forgets all has."""
+
+
 def simulated(
     law: Law,
     loss: Array,
@@ -92,14 +97,15 @@ def simulated(
     """Losses at the end of ``path`` for each of ``draws`` laws, shape (draws, k).
 
     The same seed draws the same laws, so that two paths are compared law by law. ``passes`` as in
-    :func:`follow`.
+    :func:`follow`. Ends lie within :data:`PLAUSIBLE`.
     """
     rng = np.random.default_rng(seed)
     result = np.empty((draws, loss.size))
     for d in range(draws):
-        end = follow(drawn(law, rng), loss, path, passes)
+        with np.errstate(over="ignore"):
+            end = np.minimum(follow(drawn(law, rng), loss, path, passes), PLAUSIBLE[1] * loss)
         result[d] = end + UNEXPLAINED * (loss - end) * rng.standard_normal(loss.size)
-    return np.maximum(result, 0.05 * loss)
+    return np.clip(result, PLAUSIBLE[0] * loss, PLAUSIBLE[1] * loss)
 
 
 def headroom(

@@ -84,3 +84,12 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
     best, uniform = (found["strategies"][n]["objective"] for n in ("best", "uniform"))
     assert 1 - best / uniform == pytest.approx(found["headroom"]["gain"])
     assert found["strategies"]["uniform"]["within_tolerance"]
+
+
+def test_no_end_is_beyond_what_a_model_that_forgets_all_has() -> None:
+    """A power of the exposure has no upper end: unsure slopes would say 1,000 times the loss."""
+    unsure = law(np.diag([1.0, 1.0, 1.0]), stderr=5.0)
+    loss = np.array([2.0, 3.0, 4.0])
+    ends = simulated(unsure, loss, [(np.array([0.8, 0.1, 0.1]), 5.0)], draws=64)
+    assert (ends <= 3 * loss + 1e-12).all() and (ends >= 0.05 * loss - 1e-12).all()
+    assert np.isclose(ends, 3 * loss).any()
