@@ -15,7 +15,7 @@ from tests.faults.conftest import results
 from tests.faults.forks import Done, Fault, kedro_run
 from tests.helpers.support import copy_project
 
-STAGES = ("ingest", "probe", "mixture", "train", "evaluate", "report", "retrain")
+STAGES = ("ingest", "probe", "mixture", "plan", "train", "evaluate", "report", "retrain")
 WRITES = r"(^|/)data/test/"
 
 

@@ -17,7 +17,8 @@ from tests.helpers.support import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-MOMENTS = ("train_challenger", "register_challenger")
+MOMENTS = ("round 0/", "retrain.evaluate_models")
+"""Lines at which a run is killed: its training began, its models are measured."""
 
 LOAD = f"""
 import sys
@@ -44,10 +45,10 @@ def nights(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Iter
         yield nights
 
 
-def kill_at(node: str, nights: Nights) -> None:
-    """SIGKILL to a run and all its children when it comes to a node."""
+def kill_at(line: str, nights: Nights) -> None:
+    """SIGKILL to a run and all its children when it says this."""
     with nights.started() as (child, log):
-        wait_for(lambda: f"retrain.{node}" in log.read_text(), node, child)
+        wait_for(lambda: line in log.read_text(), line, child)
         os.killpg(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.slow
     [
         ("ingest", "05_model_input/tokenized", r"tokenized/train/.*\.json"),
         ("train", "06_models/trained", r"checkpoint-6/config\.json"),
-        ("report", "08_reporting/figures", r"figures/shares\.json"),
-        ("report", "08_reporting/figures", r"/\.report\.html"),
+        ("plan,report", "08_reporting/figures", r"figures/shares\.json"),
+        ("plan,report", "08_reporting/figures", r"/\.report\.html"),
     ],
 )
 def test_a_full_disk_is_one_sentence_and_with_room_the_run_goes_on(
@@ -40,14 +40,14 @@ def test_a_full_disk_is_one_sentence_and_with_room_the_run_goes_on(
         shutil.rmtree(project / DATA / made)
         ballast = tmp_path / "disk" / "ballast" if mounted else None
         fault = Fault(moment, "full", size=4096, ballast=ballast)
-        done = kedro_run(project, "--env", "test", "--pipeline", stage, fault=fault)
+        done = kedro_run(project, "--env", "test", "--pipelines", stage, fault=fault)
         assert done.code == 1 and "Traceback" not in done.output, done.output[-3000:]
         assert "No space left" in done.error or "File too large" in done.error, done.error
         assert not (project / DATA / made / "manifest.json").exists()
         assert is_whole(project / DATA / "08_reporting/report.html")  # the one before
         if ballast is not None:
             ballast.unlink()
-        again = kedro_run(project, "--env", "test", "--pipeline", stage)
+        again = kedro_run(project, "--env", "test", "--pipelines", stage)
         assert again.code == 0, again.output[-3000:]
         assert results(project) == results(undisturbed)
 

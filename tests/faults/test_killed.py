@@ -19,6 +19,7 @@ MOMENTS = [
     ("probe", Fault(r"knowledge_distribution\.json", "cut")),
     ("mixture", Fault(r"references/medicine/.*history")),
     ("mixture", Fault(r"initial_mixture\.json", "cut")),
+    ("plan", Fault(r"forecast\.json", "cut")),
     ("train", Fault(r"checkpoint-6/config\.json", "cut", size=20_000)),
     ("train", Fault(r"models/trained/config\.json", "cut", size=20_000)),
     ("evaluate", Fault(r"evaluations/.*/science-science/.*manifest")),

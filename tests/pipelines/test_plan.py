@@ -157,7 +157,7 @@ def test_without_references_it_measures_the_base_and_says_what_it_cannot_tell(
     with caplog.at_level(logging.INFO):
         made, figure = run(
             tmp_path, tiny_store, tiny_checkpoint, losses, {}, ReferenceParams(mode="none"),
-            strategy={"name": "uniform"}, steps_per_round=200,
+            strategy={"name": "uniform"}, steps_per_round=200, unit="tokens",
         )  # fmt: skip
     assert made["base"] == pytest.approx(base)
     assert made["missing"] == "references.mode is none" and made["headroom"] is None
@@ -199,7 +199,9 @@ def test_a_chosen_fixed_mix_stands_beside_the_plain_one_of_its_name(
     measured: tuple[dict[str, Any], dict[str, FolderRef]],
 ) -> None:
     warm = {"name": "proportional", "temperature": 3.0}
-    made, _ = run(tmp_path, tiny_store, tiny_checkpoint, *measured, REFERENCES, strategy=warm)
+    made, _ = run(
+        tmp_path, tiny_store, tiny_checkpoint, *measured, REFERENCES, strategy=warm, unit="tokens"
+    )
     counts = np.array([tiny_store.facts["train"][n]["tokens"] for n in NAMES], dtype=float)
     for label, power in (("proportional", 1.0), ("proportional (chosen)", 1 / 3)):
         weights = [d["weight"] for d in made["strategies"][label]["domains"].values()]
