@@ -1,6 +1,7 @@
 """Tests and functions that the documentation names are there, and go together."""
 
 import ast
+import functools
 import pkgutil
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ ROW = re.compile(r"^\|.*\| `(versatune\.[\w.]+)` \|.*\| `(test_\w+)` \|$", re.MU
 """A row of the map in docs/equations.md, from formulas to functions and tests."""
 
 
+@functools.cache
 def sources(root: Path) -> dict[str, str]:
     """The source of each test by name; several tests of one name are joined."""
     found: dict[str, str] = {}

@@ -8,7 +8,6 @@ from kedro_datasets._typing import JSONPreview
 from versatune.artifacts import INPUTS, FolderRef, read_json, read_manifest
 from versatune.errors import VersatuneError
 from versatune.io.folder import FolderDataset, from_here
-from versatune.training.job import HISTORY
 
 
 class TrainedModelDataset(FolderDataset):
@@ -20,6 +19,8 @@ class TrainedModelDataset(FolderDataset):
         ``base_model``, ``rows``: files of those entries. They tell names and counts as long as
         they are what the model was trained with; after a change the fingerprint is left.
         """
+        from versatune.training.job import HISTORY  # which brings transformers
+
         manifest = read_manifest(self.filepath)
         inputs = read_json(self.filepath / INPUTS)
         about = {
