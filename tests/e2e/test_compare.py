@@ -44,7 +44,7 @@ def compared(finished: Path, kedro: Kedro) -> Path:
     ) as child:
         began: set[Path] = set()
         while len(began) < 2 and child.poll() is None:
-            began |= set((finished / "data/test/06_models/compare").glob("*/*/model"))
+            began |= set((finished / "data/test/06_models/compare").rglob("model"))
             time.sleep(0.02)
         child.kill()
     done = kedro("--pipeline", "compare")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tests.helpers.support import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-MOMENTS = ("round 0/", "retrain.evaluate_models")
-"""Lines at which a run is killed: its training began, its models are measured."""
+MOMENTS = ("06_models/retrain/0002/**/history.json", "07_model_output/retrain/*_items.parquet")
+"""Files whose writing ends a run by SIGKILL: it trains, it has measured both models."""
 
 LOAD = f"""
 import sys
@@ -45,10 +46,15 @@ def nights(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Iter
         yield nights
 
 
-def kill_at(line: str, nights: Nights) -> None:
-    """SIGKILL to a run and all its children when it says this."""
-    with nights.started() as (child, log):
-        wait_for(lambda: line in log.read_text(), line, child)
+def kill_at(files: str, nights: Nights) -> None:
+    """SIGKILL to a run and all its children when it writes one of these."""
+    data, began = nights.path / "data" / "test", time.time()
+
+    def written() -> bool:
+        return any(path.stat().st_mtime > began for path in data.glob(files))
+
+    with nights.started() as (child, _):
+        wait_for(written, files, child)
         os.killpg(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
 
