@@ -46,15 +46,17 @@ def nights(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Iter
         yield nights
 
 
+def written(files: str, nights: Nights, since: float) -> bool:
+    """Whether a run has written one of these files since then."""
+    data = nights.path / "data" / "test"
+    return any(path.stat().st_mtime > since for path in data.glob(files))
+
+
 def kill_at(files: str, nights: Nights) -> None:
     """SIGKILL to a run and all its children when it writes one of these."""
-    data, began = nights.path / "data" / "test", time.time()
-
-    def written() -> bool:
-        return any(path.stat().st_mtime > began for path in data.glob(files))
-
+    began = time.time()
     with nights.started() as (child, _):
-        wait_for(written, files, child)
+        wait_for(lambda: written(files, nights, began), files, child)
         os.killpg(child.pid, signal.SIGKILL)
         assert child.wait() == -signal.SIGKILL
 
@@ -81,8 +83,9 @@ def test_a_second_run_leaves_with_a_message_and_a_worse_model_is_not_promoted(
 ) -> None:
     before = nights.aliases()["champion"]
     nights.arrive(Night("more"))
+    news, began = "06_models/retrain/last/news.json", time.time()
     with nights.started("--params", ABSURD) as (first, log):
-        wait_for(lambda: "look_for_news" in log.read_text(), "the first is at work", first)
+        wait_for(lambda: written(news, nights, began), "the first is at work", first)
         os.killpg(first.pid, signal.SIGSTOP)
         with nights.started() as (second, other):
             assert second.wait(300) == 1
