@@ -13,13 +13,29 @@ PATIENCE = 10.0
 """Seconds the hub may take to answer whether it has a data set."""
 
 
+def refusal(error: Exception, what: str) -> str | None:
+    """Why the hub refuses a ``what`` (model, data set); None where it was not reached."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return "its owner grants access on request: ask for it on its page, then log in"
+        case errors.RevisionNotFoundError():
+            return "there is no such revision"
+        case errors.RepositoryNotFoundError():
+            return f"there is no such {what}, or it is private and you are not logged in"
+        case errors.HFValidationError():
+            return str(error).split("\n")[0].rstrip(".")
+    return None
+
+
 def check_hub(source: Source) -> bool:
     """Ask once, without the retries of a download, whether a hub source can be had.
 
     Returns whether the hub answered; when it did not, there is a copy in the cache. Raises
     VersatuneError in a sentence when there is neither.
     """
-    from huggingface_hub import HfApi, errors
+    from huggingface_hub import HfApi
 
     assert source.hub is not None
     if Path(source.hub).is_dir():
@@ -28,18 +44,11 @@ def check_hub(source: Source) -> bool:
     try:
         HfApi().dataset_info(source.hub, revision=source.revision, timeout=PATIENCE)
         return True
-    except errors.GatedRepoError:
-        reason = "its owner grants access on request: ask for it on its page, then log in"
-    except errors.RevisionNotFoundError:
-        reason = "there is no such revision"
-    except errors.RepositoryNotFoundError:
-        reason = "there is no such data set, or it is private and you are not logged in"
-    except errors.HFValidationError as error:
-        reason = str(error).split("\n")[0].rstrip(".")
     except Exception as error:  # each version of the client has connection errors of its own
-        if _is_cached(source):
+        reason = refusal(error, "data set")
+        if reason is None and _is_cached(source):
             return False
-        reason = (
+        reason = reason or (
             f"the hub can't be reached ({type(error).__name__}) and there is no copy in the cache; "
             "go online, or download it elsewhere and give its folder as `path`"
         )

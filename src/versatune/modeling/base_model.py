@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import model_validator
 
 from versatune.artifacts import file_digest, read_json
+from versatune.data.hub import refusal
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.pretrain_config import PretrainParams
@@ -170,16 +171,8 @@ def _download(name: str, revision: str | None) -> Path:
                 tqdm_class=tqdm,  # shown also where the hub's own bars are switched off
             )
         )
-    except errors.GatedRepoError:
-        reason = "its owner grants access on request: ask for it on its page, then log in"
-    except errors.RevisionNotFoundError:
-        reason = "there is no such revision"
-    except errors.RepositoryNotFoundError:
-        reason = "there is no such model, or it is private and you are not logged in"
-    except errors.HFValidationError as error:
-        reason = str(error)
-    except (errors.HfHubHTTPError, OSError):
-        reason = (
+    except (errors.HFValidationError, errors.HfHubHTTPError, OSError) as error:
+        reason = refusal(error, "model") or (
             "the hub can't be reached and there is no copy in the cache; go online, or give the "
             "path of a model folder"
         )
