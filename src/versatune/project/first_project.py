@@ -1,4 +1,4 @@
-"""What `versatune init` writes for a model and data of one's own, and what it says of them."""
+"""What `versatune init` writes for your model and data, and what it reports about them."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

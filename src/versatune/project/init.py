@@ -1,4 +1,4 @@
-"""The command `versatune init`: a project of one's own, asked for or given by options."""
+"""The command `versatune init`: creates a project for your model and data, from questions or options."""
 
 import shlex
 import sys
