@@ -1,4 +1,4 @@
-"""The command `versatune init`: creates a project for your model and data, from questions or options."""
+"""The command `versatune init`: creates a project for your model and data."""
 
 import shlex
 import sys
