@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from scipy.optimize import minimize
 from scipy.stats import norm, qmc
 
 Array = npt.NDArray[np.float64]
@@ -20,26 +21,51 @@ def coarse(k: int, seed: int) -> list[list[float]]:
     return _around(np.zeros(k), SPREAD, COARSE, seed)
 
 
-def fine(mixes: Sequence[Sequence[float]], losses: Sequence[float], seed: int) -> list[list[float]]:
-    """Mixes around a centre: the best third's mean logarithms, moved on by a fitted slope."""
-    logs = np.log(np.maximum(np.array(mixes), 1e-4))
-    logs = logs - logs.mean(1, keepdims=True)
-    values = np.array(losses)
-    order = np.argsort(values)
-    best = logs[order[: max(1, len(order) // 4)]].mean(0)
-    design = np.hstack([np.ones((len(logs), 1)), logs])
-    ridge = 0.5 * np.eye(design.shape[1])
-    ridge[0, 0] = 1e-9
-    slope = np.linalg.solve(design.T @ design + ridge, design.T @ values)[1:]
-    length = float(np.linalg.norm(slope))
-    step = -slope / length * NEAR if length > 0 else np.zeros(logs.shape[1])
-    return _around(best + step, NEAR, FINE, seed + 1)
+def fine(
+    mixes: Sequence[Sequence[float]], losses: Sequence[Sequence[float]], seed: int
+) -> list[list[float]]:
+    """Mixes around the best one by curves fitted to ``losses`` (n, k), that one first."""
+    centre = minimiser(np.log(np.maximum(np.array(mixes), 1e-4)), np.array(losses))
+    first = np.exp(centre)
+    return [_rounded(first / first.sum()), *_around(centre, NEAR, FINE - 1, seed + 1)]
+
+
+def minimiser(logs: Array, losses: Array) -> Array:
+    """Logarithms of the shares with the least mean loss by curves of each domain's own share.
+
+    Each domain's loss is fitted as c + g ln x + h (ln x)^2 of its share x (ridge on h), and the
+    shares stay within the logarithms that were tried. ``logs``, ``losses``: shape (n, k).
+    """
+    n, k = logs.shape
+    curves = []
+    for i in range(k):
+        design = np.stack([np.ones(n), logs[:, i], logs[:, i] ** 2], axis=1)
+        ridge = np.diag([1e-9, 1e-9, 0.05 * n])
+        centred = design.copy()
+        middle = logs[:, i].mean()
+        centred[:, 1], centred[:, 2] = logs[:, i] - middle, (logs[:, i] - middle) ** 2
+        fitted = np.linalg.solve(centred.T @ centred + ridge, centred.T @ losses[:, i])
+        curves.append((middle, fitted))
+
+    def mean(u: Array) -> float:
+        x = u - np.log(np.exp(u).sum())
+        away = [x[i] - middle for i, (middle, _) in enumerate(curves)]
+        return float(sum(c @ [1.0, d, d * d] for d, (_, c) in zip(away, curves, strict=True)) / k)
+
+    low, high = logs.min(0), logs.max(0)
+    found = minimize(mean, np.log(np.full(k, 1 / k)), bounds=list(zip(low, high, strict=True)))
+    centre: Array = found.x - np.log(np.exp(found.x).sum())
+    return centre
 
 
 def _around(centre: Array, spread: float, n: int, seed: int) -> list[list[float]]:
     points = qmc.Sobol(centre.size, rng=seed).random(1 << (n - 1).bit_length())[:n]
     logs = centre + spread * norm.ppf(np.clip(points, 0.01, 0.99))
     mixes = np.exp(logs - logs.max(1, keepdims=True))
-    rounded = np.round(mixes / mixes.sum(1, keepdims=True), 4)
-    rounded[:, 0] += 1 - rounded.sum(1)
-    return [[float(round(x, 4)) for x in mix] for mix in rounded]
+    return [_rounded(mix / mix.sum()) for mix in mixes]
+
+
+def _rounded(mix: Array) -> list[float]:
+    rounded = np.round(mix, 4)
+    rounded[0] += 1 - rounded.sum()
+    return [float(round(x, 4)) for x in rounded]

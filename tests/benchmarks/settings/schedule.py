@@ -74,7 +74,7 @@ def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterat
     labels = [f"mix_{i:02d}" for i in range(len(mixes))]
     if any(label not in found for label in labels):
         return
-    losses = [found[label]["loss"] for label in labels]
+    losses = [found[label]["losses"] for label in labels]
     for i, mix in enumerate(oracle.fine(mixes, losses, seeds.search), start=len(mixes)):
         yield Planned(f"mix_{i:02d}", seeds.search, custom(names, mix))
     found = by_label(log, name, seeds.search)
@@ -84,10 +84,11 @@ def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterat
 
 
 def by_label(log: Log, name: str, seed: int) -> dict[str, Any]:
-    """Static candidates of a seed: their specs, first shares and mean losses on steering rows."""
+    """Static candidates of a seed: their specs, first shares, mean and own losses on steering rows."""
     return {
         row["strategy"]: {
             "loss": float(np.mean(row["loss"])),
+            "losses": row["loss"],
             "mix": row["shares"][0],
             "spec": row["spec"],
         }
