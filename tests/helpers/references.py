@@ -5,13 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from tests.helpers.laws import ends
 from versatune.artifacts import FolderRef, write_json
-from versatune.mixing.forecast import follow
 from versatune.mixing.law import Law
+from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import reference
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.job import HISTORY
+from versatune.training.mix_runs import mixes as mix_shares
 from versatune.work import make_folder
 
 
@@ -29,22 +31,29 @@ def measure_references(
 
 def references_of(law: Law, base: dict[str, float], noise: float = 0.02) -> dict[str, Any]:
     """``reference_losses`` of a world in which losses go as ``law`` says, from losses ``base``."""
-    names, first = list(base), np.array(list(base.values()))
-    domains = {}
-    for j, name in enumerate(names):
-        alone = np.eye(len(names))[j]
-        curve = [
+    names, k = list(base), len(base)
+
+    def curve(shares: Array) -> list[dict[str, Any]]:
+        return [
             {
                 "step": 5 * n,
                 "learning": 5.0 * n,
-                "losses": dict(zip(names, follow(law, first, [(alone, 5.0 * n)]), strict=True)),
+                "losses": dict(zip(names, ends(law, shares, 5.0 * n).tolist(), strict=True)),
                 "stderrs": dict.fromkeys(names, noise) if n else {},
             }
             for n in range(5)
         ]
-        reached = curve[-1]["losses"][name]  # type: ignore[index]
-        domains[name] = {"nats_per_token": float(reached), "step": 20, "curve": curve}
-    return {"mode": "measure", "rows_per_domain": None, "domains": domains}
+
+    alone = {name: curve(np.eye(k)[j]) for j, name in enumerate(names)}
+    domains = {
+        name: {"nats_per_token": points[-1]["losses"][name], "step": 20, "curve": points}
+        for name, points in alone.items()
+    }
+    mixes = [
+        {"weights": dict(zip(names, shares.tolist(), strict=True)), "curve": curve(shares)}
+        for shares in mix_shares(k, 4)
+    ]
+    return {"mode": "measure", "rows_per_domain": None, "domains": domains, "mixes": mixes}
 
 
 def made_up_run(folder: Path, seconds: float) -> FolderRef:

@@ -59,7 +59,7 @@ class Start(BaseModel):
     reference_losses: dict[str, float] | None
     detected_shares: dict[str, float] | None
     """None where the probe failed its own checks."""
-    law: dict[str, Any] | None = None
+    traces: dict[str, Any] | None = None
     """Slopes measured with the references."""
 
 
@@ -170,7 +170,7 @@ def _train_and_evaluate(
         initial_weights=start.initial_weights,
         reference_losses=start.reference_losses,
         detected_shares=start.detected_shares,
-        law=start.law,
+        traces=start.traces,
         folder=_model_of(folder),
         on_round=emit,
     )

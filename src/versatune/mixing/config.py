@@ -43,7 +43,7 @@ class _Named(Params):
 
     @property
     def uses_law(self) -> bool:
-        """Whether this strategy starts from slopes measured with the references, if there are."""
+        """Whether this strategy learns from runs made before the training, if there are."""
         return False
 
 
@@ -189,10 +189,6 @@ class ExpandParams(_PotentialParams):
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
-    from_references: bool = False
-    """Start from slopes measured with the references (``rule: constrained``). Those are of runs
-    that see no row of the other domains; a few rows keep most of what such runs forget, so they
-    made the first rounds too careful where it was tried (docs/results.md)."""
     sigma: float = Field(4.0, ge=0)
     """How far a closed gate moves the shares towards what is being forgotten (open in the
     paper; chosen on validation data, docs/results.md)."""
@@ -240,12 +236,12 @@ class ExpandParams(_PotentialParams):
 
     @property
     def uses_law(self) -> bool:
-        """Whether this strategy starts from slopes measured with the references, if there are."""
-        return self.rule == "constrained" and self.from_references
+        """Whether this strategy learns from runs made before the training, if there are."""
+        return self.rule == "constrained"
 
 
 _OF_OTHER_RULE = {
-    "paper": frozenset({"target_share", "margin", "law", "from_references"}),
+    "paper": frozenset({"target_share", "margin", "law"}),
     "constrained": frozenset(
         {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
     ),
@@ -258,9 +254,10 @@ class MixingLawParams(AdaptiveParams):
 
     name: Literal["mixing_law"] = "mixing_law"
     """Which strategy this is."""
-    stay: Literal["proportional", "uniform", "initial"] = "proportional"
-    """The shares to stay at while nothing is known to be better: the stratified mix, 1/k each, or
-    the initial mixture."""
+    stay: Literal["proportional", "uniform", "initial"] = "uniform"
+    """The shares to stay at while nothing is known to be better: 1/k each, the stratified mix, or
+    the initial mixture. For the mean over domains equal shares were never worse than stratified
+    ones (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt and followed."""
     floor: float = Field(0.01, ge=0, lt=1)
@@ -268,7 +265,7 @@ class MixingLawParams(AdaptiveParams):
 
     @property
     def uses_law(self) -> bool:
-        """Whether this strategy starts from slopes measured with the references, if there are."""
+        """Whether this strategy learns from runs made before the training, if there are."""
         return True
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from versatune.mixing.config import StrategyParams
-from versatune.mixing.forecast import Path, follow
+from versatune.mixing.forecast import Path
 from versatune.mixing.interface import Context, Signals
 from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
@@ -18,23 +18,27 @@ def expected_path(
     context: Context,
     law: Law,
     learning: Array,
+    rates: Array,
     noise: Array,
     steps_per_round: int,
 ) -> Path:
     """The shares of each round, and its learning amount, if losses go as ``law`` says.
 
     ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
-    (rounds,) is what each round spends. ``noise`` (k,): the standard error of a change of ln(loss)
+    (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
+    end. ``noise`` (k,): the standard error of a change of ln(loss)
     as a part of that change. A strategy that stops spends less; one that goes back to its best
     round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
-    strategy = make_strategy(params, context)
+    strategy, law = make_strategy(params, context), law.likeliest()
     first = before = np.asarray(context.base_loss, dtype=np.float64)
+    exposure = law.start()
     weights, path, best = strategy.initial(), list[tuple[Array, float]](), 0
     for number, part in enumerate(learning.tolist(), start=1):
         path.append((weights, part))
-        after = np.maximum(follow(law, before, path[-1:]), 0.05 * first)
+        exposure = law.after(exposure, weights, part)
+        after = np.maximum(law.losses(exposure, float(rates[number - 1]))[0], 0.05 * first)
         decision = strategy.update(
             Signals(
                 number,
@@ -45,6 +49,7 @@ def expected_path(
                 change_stderr=_error(before, after, noise),
                 since_base_stderr=_error(first, after, noise),
                 learning=part,
+                rate=float(rates[number - 1]),
                 learning_left=float(learning[number:].sum()),
             )
         )

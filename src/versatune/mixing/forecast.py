@@ -1,7 +1,7 @@
 """What each domain is forecast to reach for a mix, and what the best mix can win at most.
 
-From a mixing law (:mod:`versatune.mixing.law`) with the standard errors of its slopes: laws are
-drawn from these, and every draw is followed to the end of training. Intervals are of 90 %.
+From a mixing law (:mod:`versatune.mixing.law`): every draw of it is followed to the end of
+training. Intervals are of 90 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from versatune.mixing.law import Law, advance, reducible
+from versatune.mixing.law import Law
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
 from versatune.mixing.objective import Objective
 from versatune.mixing.repeats import Supply
@@ -19,13 +19,11 @@ from versatune.mixing.shares import Array
 Path = Sequence[tuple[Array, float]]
 """Shares and the learning amount that is spent on them, one after another."""
 
-DRAWS = 400
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.05
-"""How far a forecast fall may be off besides the slopes' errors, as a part of itself: what a law of
-one power leaves out where several things are learnt. In nats, since a domain near its floor is
-off by as much of the way there as one far from it."""
+UNEXPLAINED = 0.04
+"""How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
+and a law of seven numbers is not exact."""
 
 WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""
@@ -56,65 +54,40 @@ class Headroom:
         )
 
 
-def follow(law: Law, loss: Array, path: Path, passes: Array | None = None) -> Array:
-    """Losses (k,) at the end of ``path`` from losses ``loss`` (k,).
+def follow(law: Law, path: Path, passes: Array | None = None) -> Array:
+    """Losses at the end of ``path`` by draw of the law, shape (n, k).
 
-    ``passes``: how many times the whole path would go over each domain's rows at a share of 1,
-    spent as learning is; None: no row is repeated.
+    ``passes`` (k,): how many times the whole path would go over each domain's rows at a share of
+    1, spent as learning is; None: no row is repeated.
     """
-    y = start = reducible(loss, law.floor)
+    exposure = law.start()
     total = sum(learning for _, learning in path)
-    supply = None if passes is None else Supply(np.zeros(loss.size), passes)
+    supply = None if passes is None else Supply(np.zeros(law.base.size), passes)
     for weights, learning in path:
         part = None if supply is None else supply.part(learning / total)
-        y = advance(law, y, weights, learning, part)[0]
+        exposure = law.after(exposure, weights, learning, part)
         if supply is not None and part is not None:
             supply = replace(supply, seen=part.after(weights).seen)
-    return loss + (y - start)
+    return law.losses(exposure)
 
 
-def drawn(law: Law, rng: np.random.Generator) -> Law:
-    """A law that could as well be the true one: slopes drawn by their covariance."""
-    k = law.floor.size
-    roots = np.linalg.cholesky(law.covariance)
-    off = np.einsum("iab,ib->ia", roots, rng.standard_normal((k, k)))
-    return replace(law, slopes=law.slopes + off)
+PLAUSIBLE = (0.02, 3.0)
+"""Ends of a training, in parts of the base model's loss. Drawn laws can say more, no training."""
 
 
-PLAUSIBLE = (0.05, 3.0)
-"""Ends of a training, in parts of the base model's loss. Drawn slopes can say more: a power of the
-exposure has no upper end, a model that forgets all has."""
-
-
-def simulated(
-    law: Law,
-    loss: Array,
-    path: Path,
-    seed: int = 0,
-    draws: int = DRAWS,
-    passes: Array | None = None,
-) -> Array:
-    """Losses at the end of ``path`` for each of ``draws`` laws, shape (draws, k).
-
-    The same seed draws the same laws, so that two paths are compared law by law. ``passes`` as in
-    :func:`follow`. Ends lie within :data:`PLAUSIBLE`.
+def simulated(law: Law, path: Path, passes: Array | None = None, seed: int = 0) -> Array:
+    """As :func:`follow`, each draw with what the law leaves unexplained; within
+    :data:`PLAUSIBLE`. The same seed draws the same, so that two paths are compared law by law.
     """
     rng = np.random.default_rng(seed)
-    result = np.empty((draws, loss.size))
-    for d in range(draws):
-        with np.errstate(over="ignore"):
-            end = np.minimum(follow(drawn(law, rng), loss, path, passes), PLAUSIBLE[1] * loss)
-        result[d] = end + UNEXPLAINED * (loss - end) * rng.standard_normal(loss.size)
-    return np.clip(result, PLAUSIBLE[0] * loss, PLAUSIBLE[1] * loss)
+    ends = follow(law, path, passes)
+    with np.errstate(over="ignore"):
+        ends = ends * np.exp(UNEXPLAINED * rng.standard_normal(ends.shape))
+    return np.clip(ends, PLAUSIBLE[0] * law.base, PLAUSIBLE[1] * law.base)
 
 
 def headroom(
-    law: Law,
-    loss: Array,
-    learning: float,
-    objective: Objective,
-    passes: Array | None = None,
-    draws: int = DRAWS,
+    law: Law, learning: float, objective: Objective, passes: Array | None = None
 ) -> Headroom:
     """The best static mix by the law against equal shares, both kept for ``learning``.
 
@@ -122,19 +95,20 @@ def headroom(
     less at its lower end where the slopes can't tell the mix from equal shares. ``passes`` as in
     :func:`follow`.
     """
-    uniform = np.full(loss.size, 1 / loss.size)
-    supply = None if passes is None else Supply(np.zeros(loss.size), passes)
-    outlook = Outlook(law, loss, learning, objective.surrogate, uniform, caution=0.0, supply=supply)
-    best = best_shares(outlook, Bounds(floor=0.01 if loss.size < 50 else 0.0))
+    k = law.base.size
+    uniform = np.full(k, 1 / k)
+    supply = None if passes is None else Supply(np.zeros(k), passes)
+    outlook = Outlook(law, learning, objective.surrogate, uniform, caution=0.0, supply=supply)
+    best = best_shares(outlook, Bounds(floor=0.01 if k < 50 else 0.0))
 
     def gain(better: Array, worse: Array) -> float:
         first = objective.value(worse)
         return (first - objective.value(better)) / abs(first)
 
     paths = [[(uniform, learning)], [(best, learning)]]
-    ends = [simulated(law, loss, path, draws=draws, passes=passes) for path in paths]
+    ends = [simulated(law, path, passes) for path in paths]
     gains = np.array([gain(b, u) for u, b in zip(*ends, strict=True)])
-    even, better = (follow(law, loss, path, passes) for path in paths)
+    even, better = (follow(law.likeliest(), path, passes)[0] for path in paths)
     point = gain(better, even)
     low, high = (float(q) for q in np.quantile(gains, INTERVAL))
     return Headroom(best, point, min(low, point), max(high, point))
@@ -143,27 +117,27 @@ def headroom(
 def forecast(
     domains: Sequence[str],
     law: Law,
-    loss: Array,
     objective: Objective,
     paths: Mapping[str, Path],
     passes: Array | None = None,
 ) -> dict[str, Any]:
     """The part of forecast.json that the law tells: by path where it ends, and the headroom.
 
-    ``loss``: the base model's losses (k,). All paths should spend the same learning amount; that
-    of the first is taken for the best static mix, which is added as ``best``. ``gain`` is over
+    All paths should spend the same learning amount; that of the first is taken for the best
+    static mix, which is added as ``best``. ``gain`` is over
     equal shares, in parts of their objective. ``passes``: how many times the whole training would
     go over each domain's rows at a share of 1; None: none repeats.
     """
     learning = float(sum(part for _, part in next(iter(paths.values()))))
-    room = headroom(law, loss, learning, objective, passes)
-    uniform = [(np.full(loss.size, 1 / loss.size), learning)]
-    equal = objective.value(follow(law, loss, uniform, passes))
-    equals = np.array([objective.value(e) for e in simulated(law, loss, uniform, passes=passes)])
+    room = headroom(law, learning, objective, passes)
+    likeliest, k = law.likeliest(), law.base.size
+    uniform = [(np.full(k, 1 / k), learning)]
+    equal = objective.value(follow(likeliest, uniform, passes)[0])
+    equals = np.array([objective.value(e) for e in simulated(law, uniform, passes)])
     strategies = {}
     for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
-        end = follow(law, loss, path, passes)
-        ends = simulated(law, loss, path, passes=passes)
+        end = follow(likeliest, path, passes)[0]
+        ends = simulated(law, path, passes)
         low, high = np.quantile(ends, INTERVAL, axis=0)
         values = np.array([objective.value(e) for e in ends])
         gains = np.quantile((equals - values) / np.abs(equals), INTERVAL)

@@ -13,9 +13,9 @@ import numpy as np
 
 from versatune.mixing import formulas
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.law import Law
 from versatune.mixing.objective import Objective, make_objective
 from versatune.mixing.shares import Array, losses, shares
+from versatune.mixing.traces import Trace
 
 ROLLED_BACK = "back to round"
 """Stands in the reason of a round after which the model of an earlier one is taken."""
@@ -41,8 +41,8 @@ class Context:
     """l_j(0), the base model's held-out loss, measured before the first round."""
     objective: ObjectiveParams = field(default_factory=ObjectiveParams)
     """What is to be minimised, and each domain's tolerance."""
-    law: Law | None = None
-    """Slopes of every domain's loss under every other's rows, measured with the references."""
+    traces: tuple[Trace, ...] = ()
+    """What runs before this training did to the domains' losses."""
     learning: float | None = None
     """The learning amount of the whole training: learning rate over its peak, summed over steps."""
     passes: Array | None = None
@@ -67,6 +67,8 @@ class Signals:
     """The same of ln(l_j(t) / l_j(0))."""
     learning: float | None = None
     """Learning rate over its peak, summed over the steps of the round."""
+    rate: float = 0.0
+    """Learning rate over its peak at the end of the round."""
     learning_left: float | None = None
     """The same over the steps still to come; None when not known."""
     passes: Array | None = None
@@ -117,8 +119,7 @@ class _Memory:
     strikes: int = 0
     rise: float = 0.0
     reward: list[float] = field(default_factory=list)
-    records: list[dict[str, Any]] = field(default_factory=list)
-    passes: list[float] | None = None
+    trace: dict[str, Any] | None = None
 
 
 class Strategy(ABC):

@@ -1,269 +1,237 @@
-"""A mixing law: how each domain's share moves each domain's held-out loss.
+"""A mixing law: how each domain's held-out loss follows from what was trained on.
 
-The reducible part y_i of domain i's loss follows its exposure w_i as a power, y_i = C w_i^-b_i.
-Training on shares x for a learning amount E (learning rate over its peak, summed over steps) adds
-to the exposure what the rows teach and takes away what they make forget:
+With x_i the share of domain i, eta the learning rate over its peak, and sums over the steps so far:
 
-    dw_i = (p_i - n_i w_i) dE,   p_i - n_i = sum_j a_ij x_j / b_i   with w_i = 1 at the start,
-    w_i(E) = exp(-N) + P (1 - exp(-N)) / N,   P = p_i E,  N = n_i E,   y_i(E) = y_i w_i(E)^-b_i
+    A_i = sum of eta x_i            its own rows, repeated ones by their worth
+    F_i = sum of eta (1 - x_i)      the others' rows
+    w_i = (1 + nu F_i)^(-1/2) + alpha A_i + beta F_i
+    L_i = (e + (L_i(0) - e) w_i^-b) exp(tau eta)
 
-P collects the positive a_ij, N the negative ones. For small E, ln y_i falls by E sum_j a_ij x_j:
-a_ij is domain i's slope per unit of learning on domain j alone (negative: j harms i). For b -> inf
-that is the exponential law of Data Mixing Laws (arXiv 2403.16952) and Olmix (2602.12237); the
-power makes a first small share worth most, as rehearsal is. What is learnt makes later learning
-slower: a slope measured where the reducible loss was ``at`` counts (y / at)^(1/b) at y. Forgetting
-(a negative slope) does not slow down. Rows that are seen again teach their own domain less, and in
-the end harm it: x_i in a_ii x_i is then the share of fresh rows that would do as much
-(:mod:`versatune.mixing.repeats`).
+w is the domain's exposure in units of what the base model knows of it. The first term is what is
+left of that while other rows are trained on: it fades ever more slowly, and a domain whose rows are
+seen too comes back. alpha is what own rows teach, beta what the others' do. For a domain that the
+base does not know (alpha large) L falls as a power of its tokens with floor e, as in scaling laws;
+for one it knows, w is about linear in the domain's share, so that a small share keeps most of it.
+tau is what a high learning rate adds for the time being: it raises losses at once and goes when the
+rate is annealed (Tissue et al., arXiv 2408.11029), so a rise early in a training is not yet
+forgetting. Rows seen again count less (:mod:`versatune.mixing.repeats`).
 
-Arrays have shape (k,) or (k, k), row i the domain measured and column j the domain trained on.
+A domain's loss depends on its own share alone, what the others do being alike; so seven numbers a
+domain can be told from few runs. They are fitted to all runs at hand (:class:`.traces.Trace`) with
+weak priors; the law is the likeliest fit and :data:`DRAWS` others that could as well be true.
+
+Arrays have shape (k,), or (n, k) for n draws.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
+from scipy.optimize import OptimizeResult, least_squares
 
-from versatune.mixing.repeats import USUAL_REPEATS, Supply
+from versatune.mixing.repeats import USUAL_REPEATS, Supply, worth
 from versatune.mixing.shares import Array
+from versatune.mixing.traces import Trace
 
-LEAST = 0.02
-"""The part of a loss that counts as reducible at least, where it has come near its floor."""
+DRAWS = 96
 
-RATIO = 4.0
-"""A slope is never taken to be more than so many times, or less than so small a part, of what was
-measured because the loss is elsewhere now."""
+PRIOR = {
+    "alpha": (np.log(0.05), 2.5),
+    "nu": (np.log(0.01), 2.0),
+    "beta": (np.log(0.002), 2.0),
+    "b": (np.log(0.5), 0.5),
+    "floor": (0.0, 1.5),
+    "tau": (0.05, 0.1),
+    "repeats": (np.log(USUAL_REPEATS), 1.0),
+}
+"""Means and standard deviations of ln alpha, ln nu, ln beta, ln b, the log odds of the floor's part
+of the least loss measured, tau, and ln R*. alpha, nu and beta are per step at the peak rate."""
+
+_MEAN = np.array([mean for mean, _ in PRIOR.values()])
+_SPREAD = np.array([spread for _, spread in PRIOR.values()])
+_LOW = np.array([-14.0, -14.0, -14.0, -3.0, -8.0, -1.0, -2.0])
+_HIGH = np.array([6.0, 6.0, 6.0, 3.0, 8.0, 1.0, 5.0])
+
+COUNTED = 2.0
+"""A trace of many points counts as so many: where the law is off, it is off all along."""
+
+
+@dataclass(frozen=True)
+class Exposure:
+    """What was trained on so far."""
+
+    own: Array
+    """A, shape (n, k): repeated rows are worth something else in each draw."""
+    others: Array
+    """F, shape (k,)."""
 
 
 @dataclass(frozen=True)
 class Law:
-    """Slopes with their uncertainty, and where they hold."""
+    """Fitted numbers; ``numbers[0]`` is the likeliest."""
 
-    slopes: Array
-    """a_ij, shape (k, k), per unit of learning."""
-    covariance: Array
-    """Of row i's slopes, shape (k, k, k)."""
-    exponent: Array
-    """b_i > 0."""
-    floor: Array
-    """e_i >= 0, the part of the loss that no training takes away."""
-    at: Array
-    """y_i > 0, the reducible losses at which the slopes hold."""
-    slows: Array
-    """1 where a slope gets smaller as y falls, 0 where it stays (forgetting), shape (k, k)."""
-    repeats: float = USUAL_REPEATS
-    """R*: how soon rows that are seen again teach less (:mod:`versatune.mixing.repeats`)."""
+    numbers: Array
+    """As in :data:`PRIOR`, shape (n, k, 7)."""
+    base: Array
+    """L(0)."""
+    least: Array
+    """The least loss measured, below which the floor lies."""
 
-    def now(self, y: Array) -> Array:
-        """The factor of each slope at reducible losses ``y``, shape (k, k)."""
-        factor = np.clip((y / self.at) ** (1 / self.exponent), 1 / RATIO**3, RATIO)
-        return np.where(self.slows > 0, factor[:, None], 1.0)
+    def start(self) -> Exposure:
+        """Before training."""
+        return Exposure(np.zeros(self.numbers.shape[:2]), np.zeros(self.base.size))
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types; the covariance as standard errors."""
-        return {
-            "slopes": self.slopes.tolist(),
-            "stderr": np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2)).tolist(),
-            "exponent": self.exponent.tolist(),
-            "floor": self.floor.tolist(),
-            "at": self.at.tolist(),
-            "repeats": self.repeats,
-        }
+    def after(
+        self, exposure: Exposure, weights: Array, learning: float, supply: Supply | None = None
+    ) -> Exposure:
+        """The exposure after ``learning`` on ``weights``; ``supply``: how often rows repeat."""
+        fresh, _ = self._fresh(weights, supply)
+        return Exposure(exposure.own + fresh * learning, exposure.others + (1 - weights) * learning)
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """From :meth:`to_json`, or from numbers written by hand."""
-        slopes = np.asarray(value["slopes"], dtype=np.float64)
-        stderr = np.asarray(value["stderr"], dtype=np.float64)
-        return cls(
-            slopes,
-            diagonal_covariance(stderr),
-            exponent=np.asarray(value["exponent"], dtype=np.float64),
-            floor=np.asarray(value["floor"], dtype=np.float64),
-            at=np.asarray(value["at"], dtype=np.float64),
-            slows=(slopes >= 0).astype(np.float64),
-            repeats=float(value.get("repeats", USUAL_REPEATS)),
-        )
+    def losses(self, exposure: Exposure, rate: float = 0.0) -> Array:
+        """Losses by draw, shape (n, k); ``rate``: learning rate over its peak at the time."""
+        return self._losses(exposure, rate)[0]
 
-    def doubted(self, own: float, others: float) -> Self:
-        """The law as a prior for another training: its slopes may be off by parts of themselves.
+    def ends(
+        self, exposure: Exposure, weights: Array, learning: float, supply: Supply | None = None
+    ) -> tuple[Array, Array]:
+        """Losses after ``learning`` on ``weights`` and d L_i / d x_i by draw, (n, k) each."""
+        fresh, by_share = self._fresh(weights, supply)
+        end = Exposure(exposure.own + fresh * learning, exposure.others + (1 - weights) * learning)
+        losses, by_own, by_others = self._losses(end, 0.0)
+        return losses, learning * (by_own * by_share - by_others)
 
-        ``own``: of a slope itself; ``others``: of the domain's slope on its own rows, added to all.
-        """
-        size = np.abs(self.slopes)
-        more = (own * size) ** 2 + (others * np.diag(size)[:, None]) ** 2
-        return replace(self, covariance=self.covariance + diagonal_covariance(np.sqrt(more)))
+    def likeliest(self) -> Self:
+        """The likeliest law alone."""
+        return replace(self, numbers=self.numbers[:1])
+
+    def own_alone(self) -> Self:
+        """As if other domains' rows taught a domain nothing (beta = 0)."""
+        numbers = self.numbers.copy()
+        numbers[:, :, 2] = _LOW[2]
+        return replace(self, numbers=numbers)
+
+    def _fresh(self, weights: Array, supply: Supply | None) -> tuple[Array, Array]:
+        if supply is None:
+            shape = self.numbers.shape[:2]
+            return np.broadcast_to(weights, shape), np.ones(shape)
+        return supply.fresh(weights, np.exp(self.numbers[:, :, 6]))
+
+    def _losses(self, exposure: Exposure, rate: float) -> tuple[Array, Array, Array]:
+        alpha, nu, beta, b, floor, tau = _unpacked(self.numbers, self.least)
+        fades = 1 + nu * exposure.others
+        w = fades**-0.5 + alpha * exposure.own + beta * exposure.others
+        up = np.exp(tau * rate)
+        y = (self.base - floor) * w**-b
+        by_w = -b * y / w * up
+        return (floor + y) * up, by_w * alpha, by_w * (beta - 0.5 * nu * fades**-1.5)
+
+
+def _unpacked(numbers: Array, least: Array) -> tuple[Array, ...]:
+    z = np.clip(numbers, _LOW, _HIGH)
+    alpha, nu, beta, b = (np.exp(z[..., i]) for i in range(4))
+    return alpha, nu, beta, b, least / (1 + np.exp(-z[..., 4])), z[..., 5]
+
+
+def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.02) -> Law:
+    """The law by ``traces``, for a model whose losses are ``base`` (k,).
+
+    Least squares in logarithms of losses over the base model's (a trace may be of other rows than
+    ``base``), each measurement with its standard error and ``misfit`` besides, and the prior.
+    """
+    k = base.size
+    found = [_Points.of(traces, i) for i in range(k)]
+    least = np.array([base[i] * min(p.least, 0.999) for i, p in enumerate(found)])
+    numbers = np.empty((1 + DRAWS, k, len(PRIOR)))
+    rng = np.random.default_rng(0)
+    for i, points in enumerate(found):
+        best = _fitted(points, float(base[i]), float(least[i]), misfit)
+        covariance = np.linalg.inv(best.jac.T @ best.jac)
+        drawn = rng.multivariate_normal(best.x, covariance, size=DRAWS, method="cholesky")
+        numbers[:, i] = np.vstack([best.x, drawn])
+    return Law(np.clip(numbers, _LOW, _HIGH), base, least)
 
 
 @dataclass(frozen=True)
-class Record:
-    """What one stretch of training did; arrays have shape (k,)."""
+class _Points:
+    """All stretches of all traces, one after another, as domain i sees them; shape (m,)."""
 
-    weights: Array
-    learning: float
+    shares: Array
+    learning: Array
     before: Array
-    """Losses before it."""
+    """Passes at the start of the stretch."""
     after: Array
-    """Losses after it, of the same rows."""
-    stderr: Array
-    """Of ln(after / before), paired by row."""
-    seen: Array | None = None
-    """Passes over each domain's rows before it; None: not known, nothing counts as repeated."""
-    alone: Array | None = None
-    """Passes it would have made over a domain's rows at a share of 1."""
-
-    @property
-    def supply(self) -> Supply | None:
-        """What was seen before, and in it."""
-        if self.seen is None or self.alone is None:
-            return None
-        return Supply(self.seen, self.alone)
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON types."""
-        arrays = {k: v.tolist() for k, v in vars(self).items() if isinstance(v, np.ndarray)}
-        return {**arrays, "learning": self.learning}
+    first: Array
+    """Where the stretch's trace begins."""
+    rate: Array
+    change: Array
+    """ln(loss / base model's) at the stretch's end; NaN where it was not measured."""
+    error: Array
+    counts: Array
+    """What a measurement counts."""
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """From :meth:`to_json`."""
-        arrays = {k: np.array(v, dtype=np.float64) for k, v in value.items() if k != "learning"}
-        return cls(learning=float(value["learning"]), **arrays)
+    def of(cls, traces: Sequence[Trace], i: int) -> Self:
+        columns: list[list[Array]] = [[] for _ in range(9)]
+        begun = 0
+        for trace in traces:
+            n = trace.learning.size
+            change = np.log(trace.losses[1:, i] / trace.losses[0, i])
+            measured = max(int((~np.isnan(change)).sum()), 1)
+            for column, value in zip(
+                columns,
+                (
+                    trace.weights[:, i],
+                    trace.learning,
+                    trace.passes[:-1, i],
+                    trace.passes[1:, i],
+                    np.full(n, begun),
+                    trace.rate,
+                    change,
+                    trace.stderrs[1:, i],
+                    np.full(n, min(1.0, COUNTED / measured)),
+                ),
+                strict=True,
+            ):
+                column.append(value)
+            begun += n
+        none = [np.zeros(0)]
+        joined = [np.concatenate([*column, *none]) for column in columns]
+        return cls(*joined[:4], joined[4].astype(np.int64), *joined[5:])
+
+    @property
+    def least(self) -> float:
+        """The least loss, in parts of the base model's."""
+        return float(np.exp(np.nanmin(np.append(self.change, 0.0))))
+
+    def summed(self, each: Array) -> Array:
+        """``each`` (m,) summed from the beginning of its trace."""
+        total = np.append(0.0, np.cumsum(each))
+        result: Array = total[1:] - total[self.first]
+        return result
 
 
-def reducible(loss: Array, floor: Array) -> Array:
-    """y = loss - floor, at least :data:`LEAST` of the loss, so that its logarithm exists."""
-    return np.maximum(loss - floor, LEAST * loss)
+def _fitted(points: _Points, base: float, least: float, misfit: float) -> OptimizeResult:
+    seen = points.after - points.before
+    repeats = seen > 0
+    others = points.summed((1 - points.shares) * points.learning)
+    known = ~np.isnan(points.change)
+    weight = np.sqrt(points.counts[known]) / np.sqrt(points.error[known] ** 2 + misfit**2)
 
+    def off(z: Array) -> Array:
+        alpha, nu, beta, b, floor, tau = _unpacked(z, np.asarray(least))
+        r = float(np.exp(np.clip(z[6], _LOW[6], _HIGH[6])))
+        made = worth(points.after, r) - worth(points.before, r)
+        part = np.where(repeats, made / np.where(repeats, seen, 1.0), 1.0)
+        own = points.summed(points.shares * points.learning * part)
+        w = (1 + nu * others) ** -0.5 + alpha * own + beta * others
+        told = np.log((floor + (base - floor) * w**-b) / base) + tau * points.rate
+        away = (points.change - told)[known] * weight
+        return np.concatenate([away, (z - _MEAN) / _SPREAD])
 
-def gained(before: Array, after: Array, exponent: Array) -> Array:
-    """b ((y_before / y_after)^(1/b) - 1): sum_j a_ij x_j E by what was measured, shape (k,).
-
-    The inverse of :func:`advance` where nothing is forgotten; where the loss rose, its logarithm.
-    """
-    fall = np.log(before / after)
-    grown = exponent * np.expm1(np.clip(fall / exponent, -50.0, 50.0))
-    return np.where(fall > 0, grown, fall)
-
-
-def taught(law: Law, weights: Array, supply: Supply | None) -> tuple[Array, Array]:
-    """Row i: the shares as domain i learns by them, and their derivatives by x_j; (k, k) each.
-
-    They are ``weights`` but on the diagonal, where the domain's own rows are seen again.
-    """
-    k = weights.size
-    effective, derivative = np.tile(weights, (k, 1)), np.ones((k, k))
-    if supply is not None:
-        own = np.diag(law.slopes) > 0
-        fresh, slope = supply.fresh(weights, law.repeats)
-        np.fill_diagonal(effective, np.where(own, fresh, weights))
-        np.fill_diagonal(derivative, np.where(own, slope, 1.0))
-    return effective, derivative
-
-
-def advance(
-    law: Law, y: Array, weights: Array, learning: float, supply: Supply | None = None
-) -> tuple[Array, Array]:
-    """Reducible losses after ``learning`` on ``weights`` from ``y``, and their derivatives.
-
-    ``supply``: how often rows are repeated meanwhile; None: never.
-    Returns shape (k,) and d y_i / d x_j, shape (k, k).
-    """
-    effective, derivative = taught(law, weights, supply)
-    slopes = law.slopes * law.now(y) * (learning / law.exponent[:, None])
-    teaches = slopes * effective
-    p, n = np.maximum(teaches, 0.0).sum(1), np.maximum(-teaches, 0.0).sum(1)
-    # A negative term counts as forgetting: of a negative slope, or of rows seen too often.
-    harms = (slopes < 0) | (teaches < 0)
-    by_share = slopes * derivative
-    learns, forgets = np.where(harms, 0.0, by_share), np.where(harms, -by_share, 0.0)
-    left = np.exp(-n)
-    small = n < 1e-4
-    safe = np.where(small, 1.0, n)
-    kept = np.where(small, 1 - n / 2, -np.expm1(-safe) / safe)
-    kept_slope = np.where(small, -0.5 + n / 3, (left * (1 + safe) - 1) / safe**2)
-    exposure = left + p * kept
-    end = y * exposure**-law.exponent
-    per_p = -law.exponent * end / exposure * kept
-    per_n = -law.exponent * end / exposure * (p * kept_slope - left)
-    return end, per_p[:, None] * learns + per_n[:, None] * forgets
-
-
-def fit(
-    prior: Law,
-    records: Sequence[Record],
-    discount: float = 1.0,
-    misfit: float = 0.1,
-    unit: float | None = None,
-) -> Law:
-    """The slopes after ``records``, oldest first: Bayesian linear regression from ``prior``.
-
-    Row i: gained_i / E = sum_j a_ij (its factor at the time) x_j, with the standard error of the
-    change and, besides, ``misfit`` of what was gained, since the law is not exact. A record
-    counts ``discount`` times as much for each ``unit`` of learning that came after it (None: for
-    each record), so that many short rounds are remembered as long as few long ones. Held-out
-    rows are the same in each round, and slow ones stay slow, so all records together are as
-    certain as one and not as many: they tell the domains apart by their different shares. The
-    prior is the ridge; with no record it is what comes out.
-    """
-    k = prior.floor.size
-    precision = np.linalg.inv(prior.covariance)
-    wanted = np.einsum("iab,ib->ia", precision, prior.slopes)
-    amounts = [record.learning / unit if unit else 1.0 for record in reversed(records)]
-    weights = discount ** np.concatenate([[0.0], np.cumsum(amounts)])[: len(records)]
-    alike = max(float(weights.sum()), 1.0)
-    for weight, record in zip(weights, reversed(records), strict=True):
-        if record.learning <= 0:
-            continue
-        before, after = (reducible(v, prior.floor) for v in (record.before, record.after))
-        got = gained(before, after, prior.exponent) / record.learning
-        steep = np.maximum(1.0, (before / after) ** (1 / prior.exponent))
-        noise = record.stderr * record.after / after * steep / record.learning
-        error = noise**2 + (misfit * got) ** 2
-        # A change that happened half way stands for the slopes half way.
-        shares = taught(prior, record.weights, record.supply)[0]
-        features = prior.now(np.sqrt(before * after)) * shares
-        trust = weight / alike / np.maximum(error, 1e-12 + 1e-6 * got**2)
-        precision = precision + trust[:, None, None] * features[:, :, None] * features[:, None, :]
-        wanted = wanted + (trust * got)[:, None] * features
-    covariance = np.linalg.inv(precision)
-    covariance = (covariance + covariance.transpose(0, 2, 1)) / 2
-    slopes = np.einsum("iab,ib->ia", covariance, wanted)
-    assert slopes.shape == (k, k)
-    return replace(prior, slopes=slopes, covariance=covariance)
-
-
-def without_references(first: Record, floor: Array, exponent: Array) -> Law:
-    """A weak prior from one record alone, in which all domains are taken to be alike.
-
-    Half of what the first round's gains (least squares over its shares) say a domain's own rows
-    are worth is theirs; the median of what is left is what any rows do to any domain, which may be
-    forgetting. Then a fall of the losses says nothing of what own rows are worth: they are taken
-    to be worth half of what would hold a domain where it is at an equal share, or half of what the
-    gains rise with the shares if that is more. (Taken to be worth nothing, what they teach would
-    be put down to the rows of whichever domain had many.) Later records tell the domains apart.
-    """
-    before, after = reducible(first.before, floor), reducible(first.after, floor)
-    rate = gained(before, after, exponent) / max(first.learning, 1e-12)
-    x, k = first.weights, first.weights.size
-    own = max(float(x @ rate) / float(x @ x) / 2, 0.1 * float(np.abs(rate).max()), 1e-6)
-    shared = float(np.median(rate - own * x))
-    if shared < 0:
-        apart = x - x.mean()
-        rises = float(apart @ rate) / max(float(apart @ apart), 1.0 / k**2)
-        own = max(own, -shared * k / 2, rises / 2)
-        shared = float(np.median(rate - own * x))
-    diagonal = np.eye(k)
-    slopes = shared + own * diagonal
-    spread = (abs(shared) / 2 + 0.1 * own) * (1 - diagonal) + 0.7 * own * diagonal
-    slows = (slopes >= 0).astype(np.float64)
-    return Law(slopes, diagonal_covariance(spread), exponent, floor, before, slows)
-
-
-def diagonal_covariance(stderr: Array) -> Array:
-    """Covariances (k, k, k) without correlation from standard errors (k, k)."""
-    k = stderr.shape[0]
-    result = np.zeros((k, k, k))
-    result[:, np.arange(k), np.arange(k)] = np.maximum(stderr, 1e-9) ** 2
-    return result
+    starts = [
+        _MEAN + np.array([a, n, 0, 0, 0, 0, 0]) for a, n in ((-2.0, 2.0), (0.0, 0.0), (1.5, -2.0))
+    ]
+    fits = [least_squares(off, start, max_nfev=100) for start in starts]
+    return min(fits, key=lambda one: one.cost)

@@ -1,9 +1,9 @@
-"""The shares for the rest of training: the best by a mixing law, as far as it can be trusted.
+"""The best shares by a mixing law, as far as it can be trusted.
 
 With F(x) the objective that the law forecasts for shares x kept to the end, q the shares to stay at
-when nothing is known, and V the covariance of F's gradient:
+when nothing is known, and V the variances of F's gradient:
 
-    minimise  F(x) + caution sqrt((x - q)' V (x - q))     over shares within their bounds
+    minimise  F(x) + caution sqrt(sum of V_i (x_i - q_i)^2)     over shares within their bounds
 
 The second term is the standard error of F(x) - F(q). With ``caution`` 1 no share leaves q unless
 the forecast gain exceeds the standard error of that gain, and without signal the answer is q
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from versatune.mixing.law import Law, advance, reducible, taught
+from versatune.mixing.law import Law
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, bounded_shares
 
@@ -73,9 +73,8 @@ class Outlook:
     """What is known when shares are chosen; arrays have shape (k,)."""
 
     law: Law
-    loss: Array
     learning: float
-    """What is left of training, R."""
+    """The learning amount of the training."""
     objective: Objective
     anchor: Array
     """q."""
@@ -85,27 +84,22 @@ class Outlook:
     caution_limits: float = 0.0
     """Standard errors of the forecast by which it stays below the limits."""
     supply: Supply | None = None
-    """How often rows were and will be repeated; None: never."""
+    """How often rows will be repeated; None: never."""
 
     def forecast(self, weights: Array) -> tuple[Array, Array]:
-        """Losses at the end for ``weights`` and their derivatives by shares (k, k)."""
-        y = reducible(self.loss, self.law.floor)
-        end, slopes = advance(self.law, y, weights, self.learning, self.supply)
-        return self.loss + (end - y), slopes
+        """Losses at the end for ``weights``, and each one's derivative by its own share."""
+        losses, slopes = self._ends(self.law.likeliest(), weights)
+        return losses[0], slopes[0]
 
     def errors(self, weights: Array) -> Array:
         """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
-        effect = self._effect(weights) * taught(self.law, weights, self.supply)[0]
-        spread = np.einsum("ij,ijk,ik->i", effect, self.law.covariance, effect)
-        result: Array = np.sqrt(np.maximum(spread, 0.0))
+        result: Array = self._drawn(weights)[0].std(0)
         return result
 
-    def gradient_covariance(self) -> Array:
-        """V: of the objective's gradient by shares, at the anchor, shape (k, k)."""
-        losses, _ = self.forecast(self.anchor)
-        shown = taught(self.law, self.anchor, self.supply)[1]
-        effect = self._effect(self.anchor) * self.objective(losses)[1][:, None] * shown
-        result: Array = np.einsum("ij,ijk,ik->jk", effect, self.law.covariance, effect)
+    def gradient_variance(self) -> Array:
+        """V: of the objective's gradient by shares, at the anchor; domains err independently."""
+        inner = self.objective(self.forecast(self.anchor)[0])[1]
+        result: Array = (inner * self._drawn(self.anchor)[1]).var(0)
         return result
 
     def cautious(self, weights: Array) -> tuple[Array, Array]:
@@ -117,28 +111,23 @@ class Outlook:
         ends, slopes = self.forecast(weights)
         if self.caution_limits == 0:
             return ends, slopes
-        shown, derivative = taught(self.law, weights, self.supply)
-        effect, law = self._effect(weights), self.law
-        # Of the covariance and the effects: half the squared error's derivatives by the effects.
-        half = np.einsum("ijk,ik->ij", law.covariance, effect * shown)
-        errors = np.sqrt(np.maximum((half * effect * shown).sum(1), 1e-18))
-        left = ends - self.loss + reducible(self.loss, law.floor)
-        by_end = errors * (1 + 1 / law.exponent) / left
-        by_share = by_end[:, None] * slopes + half * effect * derivative / errors[:, None]
+        drawn, drawn_slopes = self._drawn(weights)
+        errors = np.maximum(drawn.std(0), 1e-9)
+        away = drawn - drawn.mean(0)
+        by_share = (away * (drawn_slopes - drawn_slopes.mean(0))).mean(0) / errors
         return ends + self.caution_limits * errors, slopes + self.caution_limits * by_share
 
     def meets_limits(self, weights: Array) -> bool:
         """Whether each forecast is below its limit by ``caution_limits``, but for :data:`MET`."""
         if self.limits is None:
             return True
-        return bool((self.cautious(weights)[0] <= self.limits + MET * self.loss).all())
+        return bool((self.cautious(weights)[0] <= self.limits + MET * self.law.base).all())
 
-    def _effect(self, weights: Array) -> Array:
-        """|d loss_i / d (a_ij x_j)|, shape (k, k): alike for learning and forgetting when small."""
-        y = reducible(self.loss, self.law.floor)
-        end, _ = advance(self.law, y, weights, self.learning, self.supply)
-        exposure = (y / end) ** (1 / self.law.exponent)
-        return (self.learning * end / exposure)[:, None] * self.law.now(y)
+    def _drawn(self, weights: Array) -> tuple[Array, Array]:
+        return self._ends(self.law, weights)
+
+    def _ends(self, law: Law, weights: Array) -> tuple[Array, Array]:
+        return law.ends(law.start(), weights, self.learning, self.supply)
 
 
 def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) -> Array:
@@ -147,22 +136,22 @@ def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) ->
     ``begin``: where the search within limits starts; the anchor if None.
     """
     start = bounds.keep(outlook.anchor)
-    spread = outlook.gradient_covariance() * outlook.caution**2
-    tiny = 1e-6 * max(float(np.sqrt(np.trace(spread))), 1e-9)
+    spread = outlook.gradient_variance() * outlook.caution**2
+    tiny = 1e-6 * max(float(np.sqrt(spread.sum())), 1e-9)
     limits = np.full(start.size, np.inf) if outlook.limits is None else outlook.limits
     bound = np.isfinite(limits)
 
     def doubt(x: Array) -> tuple[float, Array]:
         away = x - start
-        size = float(np.sqrt(away @ spread @ away + tiny**2))
-        return size - tiny, spread @ away / size
+        size = float(np.sqrt(spread @ away**2 + tiny**2))
+        return size - tiny, spread * away / size
 
     if not bound.any():
         x = _descend(lambda v: _sum(_objective(outlook, v), doubt(v)), start, bounds, 300)
         # The kink of the standard error at the anchor is rounded off for the descent: what it wins
         # there is nothing.
         gain = _objective(outlook, start)[0] - _objective(outlook, x)[0]
-        return x if gain > float(np.sqrt((x - start) @ spread @ (x - start))) else start
+        return x if gain > float(np.sqrt(spread @ (x - start) ** 2)) else start
     first = start if begin is None else bounds.keep(begin)
     return _by_multipliers(outlook, bounds, limits, doubt, first)
 
@@ -177,9 +166,7 @@ def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
     standard errors are those at the anchor: chosen by them too, shares would go to the rows whose
     effects are known best, and those are often the targets'.
     """
-    slopes = outlook.law.slopes
-    own = np.where(np.eye(slopes.shape[0]) > 0, slopes, np.minimum(slopes, 0.0))
-    known = replace(outlook, law=replace(outlook.law, slopes=own))
+    known = replace(outlook, law=outlook.law.own_alone())
     start = bounds.keep(outlook.anchor)
     if outlook.limits is None:
         return start
@@ -189,9 +176,9 @@ def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
 
     def violation(v: Array) -> _Valued:
         losses, by_share = known.forecast(v)
-        over = np.where(bound, np.maximum(losses - limits, 0.0) / outlook.loss, 0.0)
+        over = np.where(bound, np.maximum(losses - limits, 0.0) / outlook.law.base, 0.0)
         value, slope = _objective(known, v)
-        slope = by_share.T @ (2 * over / outlook.loss) + second * slope
+        slope = by_share * (2 * over / outlook.law.base) + second * slope
         return float(over @ over) + second * value, slope
 
     return _descend(violation, start, bounds, 400)
@@ -213,7 +200,7 @@ def _by_multipliers(
             highest, by_share = outlook.cautious(v)
             over = np.where(bound, np.maximum(highest - limits + mu / strength, 0.0), 0.0)
             value, slope = _objective(outlook, v)
-            penalty = strength / 2 * float(over @ over), strength * (by_share.T @ over)
+            penalty = strength / 2 * float(over @ over), strength * by_share * over
             return _sum(_sum((value, slope), penalty), doubt(v))
 
         x = _descend(lagrangian, x, bounds, 60)
@@ -228,7 +215,7 @@ _Valued = tuple[float, Array]
 def _objective(outlook: Outlook, weights: Array) -> _Valued:
     losses, slopes = outlook.forecast(weights)
     value, inner = outlook.objective(losses)
-    return value, slopes.T @ inner
+    return value, slopes * inner
 
 
 def _sum(one: _Valued, other: _Valued) -> _Valued:

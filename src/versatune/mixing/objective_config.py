@@ -71,26 +71,16 @@ class ObjectiveParams(Params):
 class LawParams(Params):
     """How ``mixing_law``, and ``expand`` under constraints, learn what a share does."""
 
-    caution: float = Field(1.0, ge=0)
+    caution: float = Field(0.3, ge=0)
     """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
     at when nothing is known."""
     move: float = Field(0.5, gt=0, le=1)
     """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
-    doubt: float = Field(0.2, ge=0)
-    """How far the references' slopes may be off in training, as a part of themselves."""
-    doubt_others: float = Field(0.05, ge=0)
-    """The same for all slopes, as a part of the domain's slope on its own rows."""
-    discount: float = Field(0.8, gt=0, le=1)
-    """What a round still counts after each eighth of the training's learning amount."""
-    misfit: float = Field(0.5, ge=0)
-    """How far a round may be from the law, as a part of its change, besides measured noise."""
-    explore: float = Field(0.1, ge=0, le=1)
-    """Known changes of the logarithms of shares in the first two rounds where no slopes were
-    measured with the references: without them nothing tells the domains' effects apart."""
-    irreducible: float = Field(0.9, ge=0, lt=1)
-    """The part of a reference loss that no training takes away."""
-    exponent: float = Field(0.3, gt=0)
-    """How steeply reducible loss falls with exposure, where no curve was measured."""
+    misfit: float = Field(0.02, ge=0)
+    """How far a held-out loss may be from the law, as a part of itself, besides measured noise."""
+    explore: float = Field(0.3, ge=0, le=1)
+    """Known changes of the logarithms of shares in the first two rounds where no run before the
+    training measured what shares do: without them nothing tells it."""
 
 
 class TargetShareParams(Params):

@@ -1,14 +1,8 @@
 """What rows teach when they are seen again.
 
 A domain's rows teach less with every pass over them. By Muennighoff et al. (arXiv 2305.16264), U
-units seen s = 1 + R times are worth U (1 + R* (1 - exp(-R / R*))) fresh ones. In fine-tuning, rows
-seen often enough are memorised and the held-out loss rises again, so what a pass is worth ends
-below 0 here: with s the passes so far,
-
-    dU/ds = 1 for s <= 1,   (1 + h) exp(-(s - 1) / R*) - h beyond it
-
-which is their law for h = 0, and 0 after 1 + R* ln((1 + h) / h) passes. R* is fitted to the
-references' own curves (:mod:`versatune.mixing.curves`); h is :data:`HARM`.
+units seen s = 1 + R times are worth U (1 + R* (1 - exp(-R / R*))) fresh ones: a pass is worth
+exp(-(s - 1) / R*) of the first one. R* is fitted with the law (:mod:`versatune.mixing.law`).
 
 Arrays have shape (k,).
 """
@@ -20,25 +14,19 @@ import numpy as np
 
 from versatune.mixing.shares import Array
 
-USUAL_REPEATS = 6.0
-"""R* to expect where no run says more. 15 in the paper, for pretraining from scratch; small sets
-of answers are memorised sooner."""
-
-HARM = 0.1
-"""h: what a pass over memorised rows takes away, as a part of what the first one gave."""
+USUAL_REPEATS = 15.0
+"""R* to expect where no run says more: that of the paper."""
 
 
-def worth(passes: Array, repeats: float) -> Array:
+def worth(passes: Array, repeats: Array | float) -> Array:
     """U(s), in passes over fresh rows, for ``passes`` s >= 0 and R* ``repeats``."""
     more = np.maximum(passes - 1.0, 0.0)
-    again = (1 + HARM) * repeats * -np.expm1(-more / repeats) - HARM * more
-    return np.asarray(np.minimum(passes, 1.0) + again)
+    return np.asarray(np.minimum(passes, 1.0) + repeats * -np.expm1(-more / repeats))
 
 
-def marginal(passes: Array, repeats: float) -> Array:
+def marginal(passes: Array, repeats: Array | float) -> Array:
     """dU/ds at ``passes``."""
-    more = np.maximum(passes - 1.0, 0.0)
-    return np.asarray((1 + HARM) * np.exp(-more / repeats) - HARM)
+    return np.asarray(np.exp(-np.maximum(passes - 1.0, 0.0) / repeats))
 
 
 @dataclass(frozen=True)
@@ -59,7 +47,7 @@ class Supply:
         """The same once a stretch on ``weights`` is done."""
         return replace(self, seen=self.seen + weights * self.alone)
 
-    def fresh(self, weights: Array, repeats: float) -> tuple[Array, Array]:
+    def fresh(self, weights: Array, repeats: Array | float) -> tuple[Array, Array]:
         """Shares of fresh rows that would teach as much as ``weights``, and their derivatives."""
         some = self.alone > 0
         alone = np.where(some, self.alone, 1.0)

@@ -1,9 +1,11 @@
 """The strategies that forecast: ``mixing_law``, and ``expand`` under constraints.
 
-Both fit a :mod:`versatune.mixing.law` to what the rounds did, starting from slopes measured with
-the references, and go part of the way to the shares that :mod:`versatune.mixing.lookahead` finds
-for the learning amount that is left.
+Both fit a :mod:`versatune.mixing.law` to what the rounds did and what runs before the training
+did, and go part of the way to the shares that :mod:`versatune.mixing.lookahead` finds for the
+learning amount that is left.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,27 +14,21 @@ from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
-from versatune.mixing.law import Law, Record, fit, without_references
+from versatune.mixing.law import Law, fit
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares, protective_shares
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, normalised
+from versatune.mixing.traces import Trace
 
 NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
 EXPLORING_ROUNDS = 2
 
 MOST_DOMAINS = 100
-"""The law's uncertainty is k^3 numbers, and it is worked out after each round."""
-
-MEMORY = 8
-"""The parts of the training by which ``discount`` counts: a round of eight at a constant rate."""
-
-LEAN = 0.25
-"""Standard errors by which equal shares must be forecast better than the stratified mix to be what
-the shares stay at: neither is the safer one, so little is asked for."""
+"""The law is fitted domain by domain after each round, which takes a part of a second each."""
 
 
 def learns_effects(params: StrategyParams) -> bool:
-    """Whether a strategy learns what each domain does to each other one."""
+    """Whether a strategy fits a law to what each round did."""
     constrained = isinstance(params, ExpandParams) and params.rule == "constrained"
     return constrained or isinstance(params, MixingLawParams)
 
@@ -40,8 +36,8 @@ def learns_effects(params: StrategyParams) -> bool:
 def too_many_domains(strategy: str, n: int) -> str:
     """What to say of more than :data:`MOST_DOMAINS` domains."""
     return (
-        f"strategy {strategy!r} learns what each domain does to each other one, and {n} domains "
-        f"are more than the {MOST_DOMAINS} it can take: join some, or choose foster, doremi or odm"
+        f"strategy {strategy!r} fits a law for each domain after each round, and {n} domains are "
+        f"more than the {MOST_DOMAINS} it can take: join some, or choose foster, doremi or odm"
     )
 
 
@@ -64,44 +60,48 @@ class _Forecasting(Adaptive):
         if context.passes is not None:
             alone = np.asarray(context.passes, dtype=np.float64)
             self._supply = Supply(np.zeros(alone.size), alone)
-        if context.law is not None and context.base_loss is not None and context.learning:
-            loss = np.asarray(context.base_loss, dtype=np.float64)
-            law = self._fitted(loss)
-            self._stay = self._anchor(law, loss, context.learning)
-            self._start = self._best(law, loss, context.learning)
-        elif context.law is None:
+        if context.traces and context.base_loss is not None and context.learning:
+            base = np.asarray(context.base_loss, dtype=np.float64)
+            outlook = self._outlook(self._fitted(Trace.begin(base)), context.learning)
+            best = self._best(outlook)
+            self._start = self._bounds().keep(_part_way(self._stay, best, self._law.move))
+        elif not context.traces:
             self._start = self._explored(self._start, 0)
 
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         signals, memory = now.signals, self._memory
-        if signals.change_stderr is None:
+        if signals.since_base_stderr is None:
             return now.weights, NO_STDERR, None
-        if memory.previous is None:
+        if memory.first is None:
             return now.weights, "first measurement: no change to learn from yet", None
         learning = 1.0 if signals.learning is None else signals.learning
-        record = Record(
-            weights=now.weights,
-            learning=learning,
-            before=np.asarray(memory.previous),
-            after=now.loss,
-            stderr=np.asarray(signals.change_stderr, dtype=np.float64),
-            **self._rows_seen(signals),
+        trace = self._trace().then(
+            now.weights,
+            learning,
+            signals.rate,
+            signals.passes,
+            now.loss,
+            np.asarray(signals.since_base_stderr, dtype=np.float64),
         )
-        memory.records.append(record.to_json())
-        if signals.since_base_stderr is not None:
-            self._doubt = self._at_the_end(signals)
+        memory.trace = trace.to_json()
+        self._doubt = self._at_the_end(signals)
         left = learning if signals.learning_left is None else signals.learning_left
         if left <= 0:
             return now.weights, "nothing is left to steer", None
-        if signals.passes is not None and signals.passes_left is not None:
-            self._supply = Supply(np.asarray(signals.passes), np.asarray(signals.passes_left))
-        law = self._fitted(now.loss)
-        best = self._best(law, now.loss, left)
+        outlook = self._outlook(self._fitted(trace), self.context.learning or learning + left)
+        best = self._best(outlook)
         stays = np.array_equal(best, self._stay)
         new = best if stays else self._bounds().keep(_part_way(now.weights, best, self._law.move))
-        if self.context.law is None and memory.updates < EXPLORING_ROUNDS:
+        if not self.context.traces and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
-        return new, self._reason(law, now.loss, left, best), None
+        return new, self._reason(outlook, best), None
+
+    def _trace(self) -> Trace:
+        """What was recorded so far."""
+        if self._memory.trace is not None:
+            return Trace.from_json(self._memory.trace)
+        assert self._memory.first is not None
+        return Trace.begin(np.array(self._memory.first))
 
     def _at_the_end(self, signals: Signals) -> Array:
         """The standard errors since the base as they will be when training ends.
@@ -114,53 +114,27 @@ class _Forecasting(Adaptive):
             return error
         return error * (whole / (whole - left))
 
-    def _rows_seen(self, signals: Signals) -> dict[str, Array]:
-        """``seen`` and ``alone`` of a round's :class:`Record`; nothing where passes are unknown."""
-        if signals.passes is None:
-            return {}
-        after = np.asarray(signals.passes, dtype=np.float64)
-        before = self._memory.passes or [0.0] * after.size
-        self._memory.passes = after.tolist()
-        made = after - np.asarray(before)
-        return {"seen": np.asarray(before), "alone": made / np.maximum(signals.weights, 1e-9)}
+    def _fitted(self, trace: Trace) -> Law:
+        """The law by all runs: those before the training, and the training so far."""
+        return fit([*self.context.traces, trace], trace.losses[0], self._law.misfit)
 
-    def _fitted(self, loss: Array) -> Law:
-        """The law by all records. Without references and records there is none to ask for."""
-        params = self._law
-        records = [Record.from_json(r) for r in self._memory.records]
-        if self.context.law is not None:
-            prior = self.context.law.doubted(params.doubt, params.doubt_others)
-        else:
-            floor = self._floor_of(loss)
-            exponent = np.full(loss.size, params.exponent)
-            prior = without_references(records[0], floor, exponent)
-        whole = self.context.learning
-        unit = whole / MEMORY if whole else None
-        return fit(prior, records, params.discount, params.misfit, unit)
+    def _outlook(self, law: Law, learning: float) -> Outlook:
+        """Of a whole training, ``learning``, on one mix.
 
-    def _floor_of(self, loss: Array) -> Array:
-        reference = self.context.reference_loss
-        if reference is None:
-            return np.zeros(loss.size)
-        return self._law.irreducible * np.asarray(reference, dtype=np.float64)
-
-    def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
+        Not of what is left of this one: shares that make up for the rounds before overshoot, since
+        what was learnt early and is no longer seen is lost again, which the law does not know.
+        """
         return Outlook(
             law=law,
-            loss=loss,
-            learning=left,
+            learning=learning,
             objective=self._objective().surrogate,
             anchor=self._stay,
             caution=self._law.caution,
             supply=self._supply,
         )
 
-    def _best(self, law: Law, loss: Array, left: float) -> Array:
-        return best_shares(self._outlook(law, loss, left), self._bounds())
-
-    def _anchor(self, law: Law, loss: Array, left: float) -> Array:  # noqa: ARG002
-        """The shares to stay at, by what was measured with the references."""
-        return self._stay
+    def _best(self, outlook: Outlook) -> Array:
+        return best_shares(outlook, self._bounds())
 
     def _bounds(self) -> Bounds:
         return Bounds(self._floor, self._cap)
@@ -172,8 +146,8 @@ class _Forecasting(Adaptive):
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
         return self._bounds().keep(normalised(weights * np.exp(self._law.explore * sign)))
 
-    def _reason(self, law: Law, loss: Array, left: float, best: Array) -> str:
-        outlook, objective = self._outlook(law, loss, left), self._objective()
+    def _reason(self, outlook: Outlook, best: Array) -> str:
+        objective = self._objective()
         stay = objective.value(outlook.forecast(self._stay)[0])
         gain = stay - objective.value(outlook.forecast(best)[0])
         if np.array_equal(best, self._stay):
@@ -188,15 +162,6 @@ class MixingLaw(_Forecasting):
 
     def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:
         super().__init__(params, context, stay, stay)
-
-    def _anchor(self, law: Law, loss: Array, left: float) -> Array:
-        """Equal shares instead, where they are forecast to end better (:data:`LEAN`)."""
-        outlook, objective = self._outlook(law, loss, left), self._objective()
-        uniform = self._bounds().keep(np.full(loss.size, 1 / loss.size))
-        away = uniform - self._stay
-        error = float(np.sqrt(away @ outlook.gradient_covariance() @ away))
-        ends = [objective.surrogate(outlook.forecast(x)[0])[0] for x in (self._stay, uniform)]
-        return uniform if ends[0] - ends[1] > LEAN * self._law.caution * error else self._stay
 
 
 class Constrained(_Forecasting):
@@ -236,8 +201,7 @@ class Constrained(_Forecasting):
         self._held, self._most = float(now.weights[self._is_target].sum()), self._share.most
         return super()._next(now)
 
-    def _best(self, law: Law, loss: Array, left: float) -> Array:
-        outlook = self._outlook(law, loss, left)
+    def _best(self, outlook: Outlook) -> Array:
         best = best_shares(outlook, self._bounds())
         if self._is_target.all() or outlook.meets_limits(best):
             return best
@@ -248,25 +212,19 @@ class Constrained(_Forecasting):
         self._most = min(max(self._held, self._share.least), self._share.most)
         return protective_shares(outlook, self._bounds())
 
-    def _outlook(self, law: Law, loss: Array, left: float) -> Outlook:
+    def _outlook(self, law: Law, learning: float) -> Outlook:
         objective = self._objective()
-        limits = objective.limits(self._doubt) - self._margin * self._doubt * loss
-        limits = np.where(self._is_target, np.inf, limits)
+        limits = objective.limits(self._doubt) - self._margin * self._doubt * objective.first
         counted = self._is_target / max(self._is_target.sum(), 1) / objective.first
-        return Outlook(
-            law=law,
-            loss=loss,
-            learning=left,
+        return replace(
+            super()._outlook(law, learning),
             objective=lambda losses: (float(counted @ losses), counted),
-            anchor=self._stay,
-            caution=self._law.caution,
-            limits=limits,
+            limits=np.where(self._is_target, np.inf, limits),
             caution_limits=self._margin,
-            supply=self._supply,
         )
 
-    def _reason(self, law: Law, loss: Array, left: float, best: Array) -> str:
-        objective, outlook = self._objective(), self._outlook(law, loss, left)
+    def _reason(self, outlook: Outlook, best: Array) -> str:
+        objective = self._objective()
         ends = outlook.forecast(best)[0]
         excess = np.where(self._is_target, -np.inf, objective.excess(ends) / objective.first)
         tightest, names = int(np.argmax(excess)), self.context.domains

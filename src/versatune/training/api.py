@@ -35,7 +35,7 @@ def train(
     initial_weights: dict[str, float] | None = None,
     reference_losses: dict[str, float] | None = None,
     detected_shares: dict[str, float] | None = None,
-    law: dict[str, Any] | None = None,
+    traces: dict[str, Any] | None = None,
     folder: Path,
     on_round: OnRound | None = None,
     on_step: OnStep | None = None,
@@ -44,7 +44,8 @@ def train(
 
     ``initial_weights`` P(0), ``detected_shares`` and ``reference_losses`` (held-out nats per
     token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
-    ``law``: slopes measured with the references (:func:`versatune.training.reference.law_facts`).
+    ``traces``: what runs before did (:func:`versatune.mixing.traces.traces_of`), for strategies
+    that learn from them.
     ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``loss/law``
     and so on); those of rounds an earlier run finished come first. ``on_step`` gets one every
     ``logging_steps``: ``step`` and ``metrics`` (:data:`versatune.training.job.OnStep`).
@@ -63,7 +64,7 @@ def train(
         initial_weights=initial_weights,
         reference_losses=reference_losses,
         detected_shares=detected_shares,
-        law=law if params.strategy.uses_law else None,
+        traces=traces if params.strategy.uses_law else None,
     )
     ref = make_folder(piece_of(training, on_round, on_step), folder)
     return TrainResult(ref, history(ref.path))

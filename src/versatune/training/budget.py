@@ -1,4 +1,4 @@
-"""The learning amount of each round: what a round can still change, by the learning rate."""
+"""The learning rate over the rounds: how much each can change, and where it stands after it."""
 
 from typing import Any
 
@@ -11,7 +11,19 @@ from versatune.training.config import TrainParams
 
 
 def learning_by_round(params: TrainParams) -> Array:
-    """Learning rate over its peak, summed over the steps of each round, shape (rounds,).
+    """Learning rate over its peak, summed over the steps of each round, shape (rounds,)."""
+    result: Array = _rates(params).sum(axis=1)
+    return result
+
+
+def rate_by_round(params: TrainParams) -> Array:
+    """Learning rate over its peak in the last step of each round, shape (rounds,)."""
+    result: Array = _rates(params)[:, -1]
+    return result
+
+
+def _rates(params: TrainParams) -> Array:
+    """Of each step, shape (rounds, steps_per_round).
 
     By transformers' own schedule, warm-up included, so that it is what training does.
     """
@@ -29,8 +41,7 @@ def learning_by_round(params: TrainParams) -> Array:
         optimizer.step()
         schedule.step()
         rates.append(schedule.get_last_lr()[0])
-    result: Array = np.array(rates).reshape(params.rounds, params.steps_per_round).sum(axis=1)
-    return result
+    return np.array(rates).reshape(params.rounds, params.steps_per_round)
 
 
 def scheduler_kwargs(params: TrainParams) -> dict[str, Any]:

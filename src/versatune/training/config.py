@@ -202,9 +202,16 @@ _NOT_IN_FINGERPRINT = {
 class ReferenceParams(Params):
     """How the reference losses are measured: a model of each domain alone, stopped early."""
 
-    mode: Literal["measure", "none"] = "measure"
-    """`measure` trains a model on each domain; `none` needs no runs and gives no references, for
-    strategies that go without."""
+    mode: Literal["measure", "mixes", "none"] = "measure"
+    """`measure` trains a model on each domain; `mixes` makes the short runs on mixes alone, which
+    the forecast and `mixing_law` need, and gives no references; `none` makes no runs."""
+    mixes: int = Field(4, ge=0)
+    """Short runs on mixes of all domains, each with half of the domains up and half down: they
+    measure what a share does. From them come the forecast and the first shares of `mixing_law`
+    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on each
+    domain alone, which forget the others as no mix does."""
+    mix_part: float = Field(0.1, gt=0, le=1)
+    """Steps of all these runs together, as a part of the training's."""
     proxy: Path | None = None
     """A smaller model's folder to measure with instead of the base model. With another tokenizer
     its losses are compared in bits per byte."""

@@ -43,8 +43,8 @@ class Training(BaseModel):
     initial_weights: dict[str, float] | None = None
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
-    law: dict[str, Any] | None = None
-    """Slopes measured with the references; given to strategies that use them alone."""
+    traces: dict[str, Any] | None = None
+    """What runs before this one did; given to strategies that learn from them alone."""
     domain: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
@@ -66,8 +66,8 @@ class Training(BaseModel):
             "only": self.domain,
             "patience": self.patience,
         }
-        if self.law is not None:
-            inputs["law"] = self.law
+        if self.traces is not None:
+            inputs["traces"] = self.traces
         if self.all_at:
             inputs["all_at"] = self.all_at
         # A trained model stays what it is; a reference is nothing but the loss of its rows.

@@ -13,6 +13,5 @@ class MixtureInputs:
     detected_shares: Mapping[str, float] | None = None
     reference_losses: Mapping[str, float] | None = None
     """Held-out nats per token, in tokens of the model that is trained."""
-    law: Mapping[str, Any] | None = None
-    """Slopes measured with the references (:meth:`versatune.mixing.law.Law.to_json`), and their
-    ``domains``."""
+    traces: Mapping[str, Any] | None = None
+    """What runs before the training did (:func:`versatune.mixing.traces.traces_of`)."""

@@ -11,21 +11,21 @@ from versatune.data.store import TokenizedSplit
 from versatune.domains import canonical
 from versatune.mixing.config import (
     ExpandParams,
-    LawParams,
     ProportionalParams,
     StrategyParams,
     UniformParams,
 )
-from versatune.mixing.curves import law_facts, points_of
+from versatune.mixing.curves import points_of
 from versatune.mixing.expected import expected_path
 from versatune.mixing.forecast import Path, forecast
 from versatune.mixing.interface import Context
-from versatune.mixing.law import Law
+from versatune.mixing.law import fit
 from versatune.mixing.objective import make_objective
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import make_strategy
+from versatune.mixing.traces import Trace, read_traces, traces_of
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.training.budget import learning_by_round
+from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.costs import (
     FORWARD,
@@ -84,31 +84,28 @@ def plan(
         name: [(weights, float(learning.sum()))] for name, weights in _static(context).items()
     }
     missing = what_is_missing(references, known.references)
-    facts = None if missing else law_facts(known.references)
+    facts = None if missing else traces_of(known.references)
     chosen = _label(train.strategy, paths)
     if facts is None:
         start = make_strategy(train.strategy, context).initial()
         paths[chosen] = [(start, float(learning.sum()))]
         told = _without_law(domains, train, paths)
     else:
-        law = Law.from_json({key: facts[key] for key in facts if key != "domains"})
-        given = law if train.strategy.uses_law else None
+        traces = read_traces(facts)
+        law = fit(traces, loss)
+        given = traces if train.strategy.uses_law else ()
         steered = expected_path(
             train.strategy,
-            Context(**{**vars(context), "law": given, "learning": float(learning.sum())}),
+            Context(**{**vars(context), "traces": given, "learning": float(learning.sum())}),
             law,
             learning,
-            _noise(known.references, domains),
+            rate_by_round(train),
+            _noise(traces),
             train.steps_per_round,
         )
         paths[chosen] = steered
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
-        # In another training than theirs slopes may be off, as the strategies take them to be.
-        usual = LawParams()
-        doubted = law.doubted(usual.doubt, usual.doubt_others)
-        told = forecast(
-            domains, doubted, loss, objective, paths, _passes_alone(train, split, steered)
-        )
+        told = forecast(domains, law, objective, paths, _passes_alone(train, split, steered))
     budget = Budget(train, split, paths[chosen][0][0])
     _add_passes(told, domains, budget)
     return {
@@ -135,8 +132,8 @@ def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> s
     """Why nothing says what a share does; None where the references measured it."""
     if references.mode == "none":
         return "references.mode is none"
-    if law_facts(losses) is None:
-        return "the references measured no other domain than their own (references.transfer)"
+    if traces_of(losses) is None:
+        return "no run before the training measured what shares do (references.mixes)"
     return None
 
 
@@ -212,16 +209,13 @@ def _label(strategy: StrategyParams, paths: Mapping[str, Path]) -> str:
     return strategy.name if same or strategy.name not in paths else f"{strategy.name} (chosen)"
 
 
-def _noise(references: Mapping[str, Any], domains: Sequence[str]) -> Array:
-    """The standard error of a change of ln(loss) as a part of it, by the references' curves."""
-    curves = points_of(references)
-    parts = []
-    for name in domains:
-        first, last = curves[name][0].losses[name], curves[name][-1]
-        change = abs(float(np.log(last.losses[name] / first)))
-        error = last.stderrs.get(name)
-        parts.append(USUAL_NOISE if error is None or change == 0 else error / change)
-    return np.array(parts, dtype=np.float64)
+def _noise(traces: Sequence[Trace]) -> Array:
+    """The standard error of a change of ln(loss) as a part of it, by runs before the training."""
+    changes = [np.abs(np.log(t.losses[1:] / t.losses[0])) for t in traces]
+    parts = [t.stderrs[1:] / np.maximum(c, 1e-6) for t, c in zip(traces, changes, strict=True)]
+    every = np.vstack(parts)
+    every[(every == 0) | np.isnan(every)] = USUAL_NOISE
+    return np.asarray(np.median(every, axis=0))
 
 
 def _without_law(

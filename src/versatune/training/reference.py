@@ -19,9 +19,10 @@ from versatune.mixing.curves import Point, measured_at, reached, still_falling
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history, piece_of
-from versatune.training.budget import learning_by_round
+from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.job import HISTORY, Training
+from versatune.training.mix_runs import mix_entries, mix_runs
 from versatune.work import Piece, not_needed
 from versatune.work.folder import SKIPPED
 
@@ -50,16 +51,19 @@ def reference_runs(
     params: ReferenceParams,
     train: TrainParams,
 ) -> dict[str, Piece]:
-    """A training on each domain alone, by domain; none with ``mode: none``.
+    """A training on each domain alone, by domain, and short ones on mixes.
 
-    ``rows``: what :func:`reference_rows` made. Each is kept by the fingerprint of what made it, so
-    a killed run loses one domain at most.
+    None with ``mode: none``. ``rows``: what :func:`reference_rows` made. Each is kept by the
+    fingerprint of what made it, so a killed run loses one of them at most.
     """
     if params.mode == "none":
         return {}
     data, model = _rows(store, rows), _model(base, params)
+    on_mixes = mix_runs(data, model, params, train)
+    if params.mode == "mixes":
+        return on_mixes
     runs = params.of_run(train, data.facts["max_length"])
-    return {
+    alone = {
         name: piece_of(
             Training(
                 store=data,
@@ -74,6 +78,7 @@ def reference_runs(
         )
         for name in data.facts["domains"]
     }
+    return alone | on_mixes
 
 
 def reference_losses(
@@ -91,21 +96,27 @@ def reference_losses(
     ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
     new minimum; ``still_falling``: it did, and more steps would have given a lower loss.
     ``curve``: its :class:`~versatune.mixing.curves.Point` s, the other domains' losses now and then
-    among them.
+    among them. ``mixes``: the ``weights`` and the ``curve`` of each run on a mix.
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured.
-    With ``mode: none`` all values are None.
+    With ``mode`` ``none`` or ``mixes`` all values of the domains are None.
     """
+    names = store.facts["domains"]
+    nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
+    none = {"mode": params.mode, "split": "steering", "domains": dict.fromkeys(names, nothing)}
     if params.mode == "none":
-        nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
-        names = store.facts["domains"]
-        return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
+        return none
     data, model = _rows(store, rows), _model(base, params)
     each = params.of_run(train, data.facts["max_length"])
     n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
     domains, scale = {}, {}
-    for name, run in runs.items():
-        found = _reached(run, name, each)
+    if params.mode == "mixes":
+        if data is not store:
+            scale = {name: _tokens_apart(store, data, name, (n_rows, n_tokens)) for name in names}
+        mixes = mix_entries(data, params, train, dict(runs), scale)
+        return {**none, "rows_per_domain": n_rows, "tokens_per_domain": n_tokens, "mixes": mixes}
+    for name in names:
+        found = _reached(runs[name], name, each)
         if data is not store:
             own = found["nats_per_token"]
             found |= _in_tokens_of(store, name, (n_rows, n_tokens), found["bits_per_byte"])
@@ -121,6 +132,7 @@ def reference_losses(
         "rows_per_domain": n_rows,
         "tokens_per_domain": n_tokens,
         "domains": domains,
+        "mixes": mix_entries(data, params, train, dict(runs), scale),
     }
 
 
@@ -137,7 +149,8 @@ def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
     rows = history(run.path).sort_values("round").to_dict("records")
     learning = np.concatenate([[0.0], np.cumsum(learning_by_round(params))])
     others = {o["round"]: o for o in read_json(run.path / HISTORY)["others"]}
-    curve = [_point(row, learning, others.get(row["round"]), name) for row in rows]
+    rate = np.concatenate([[0.0], rate_by_round(params)])
+    curve = [_point(row, learning, rate, others.get(row["round"]), name) for row in rows]
     losses = np.array([row["validation_loss"] for row in rows])
     value, at = reached(losses)
     at_limit = run.facts["ended"] is None
@@ -155,7 +168,7 @@ def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
 
 
 def _point(
-    row: Mapping[Any, Any], learning: Array, others: dict[str, Any] | None, name: str
+    row: Mapping[Any, Any], learning: Array, rate: Array, others: dict[str, Any] | None, name: str
 ) -> Point:
     """One round of a reference run; ``others``: what was measured of the other domains."""
     stderr = row["since_base_stderr"]
@@ -164,6 +177,7 @@ def _point(
     return Point(
         step=int(row["step"]),
         learning=float(learning[int(row["round"])]),
+        rate=float(rate[int(row["round"])]),
         losses={name: float(row["validation_loss"]), **also["losses"]},
         stderrs={**({name: float(stderr)} if known else {}), **also["stderrs"]},
         passes=float(row["epochs_seen"]),
@@ -220,3 +234,18 @@ def _in_tokens_of(
         "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),
         "proxy_bits_per_byte": bits_per_byte,
     }
+
+
+def _tokens_apart(
+    store: FolderRef, data: FolderRef, name: str, per_domain: tuple[int | None, int | None]
+) -> float:
+    """The proxy's supervised tokens of a domain's held-out rows over those of the base model."""
+    from versatune.data.store import TokenizedSplit
+    from versatune.modeling.heldout import chosen_rows
+
+    counts = []
+    for each in (data, store):
+        split = TokenizedSplit.load(each, "steering")
+        at = split.domains.index(name)
+        counts.append(float(split.supervised[chosen_rows(split, *per_domain)[at]].sum()))
+    return counts[0] / counts[1]

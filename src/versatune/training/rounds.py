@@ -11,13 +11,13 @@ import numpy as np
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
 from versatune.mixing.draws import DrawState
-from versatune.mixing.law import Law
 from versatune.mixing.planner import Planner, RoundPlan, realised_shares
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, Decision, Signals, Strategy, make_strategy
+from versatune.mixing.traces import Trace, read_traces
 from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
-from versatune.training.budget import learning_by_round
+from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import TrainParams
 from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.paired import PairedRows
@@ -61,7 +61,7 @@ class Mixture:
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
         self._base: list[float] = []
-        self._learning = learning_by_round(params)
+        self._learning, self._rates = learning_by_round(params), rate_by_round(params)
         self.rows_measured = PairedRows(train.domains)
 
     @property
@@ -147,6 +147,7 @@ class Mixture:
                 change_stderr=change_stderr,
                 since_base_stderr=since_base,
                 learning=float(self._learning[self.round - 1]),
+                rate=float(self._rates[self.round - 1]),
                 learning_left=float(self._learning[self.round :].sum()),
                 passes=self.planner.epochs_seen(plan.state),
                 passes_left=self._passes_alone(self._weights, self.params.rounds - self.round),
@@ -235,7 +236,7 @@ class Mixture:
                 reference_loss=self._by_domain(self._known.reference_losses, "the references"),
                 base_loss=np.array(base),
                 objective=self.params.objective,
-                law=self._known_law(),
+                traces=self._traces(),
                 learning=float(self._learning.sum()),
                 passes=self._passes_alone(realised_shares(counts), self.params.rounds),
             ),
@@ -246,16 +247,16 @@ class Mixture:
         n_rows = rounds * self.params.steps_per_round * self._rows_per_step
         return self.planner.passes_alone(weights, n_rows)
 
-    def _known_law(self) -> Law | None:
-        law = self._known.law
-        if law is None or not self.params.strategy.uses_law:
-            return None
-        if tuple(law["domains"]) != self.domains:
+    def _traces(self) -> tuple[Trace, ...]:
+        known = self._known.traces
+        if known is None or not self.params.strategy.uses_law:
+            return ()
+        if tuple(known["domains"]) != self.domains:
             raise VersatuneError(
-                f"the references' slopes are of {', '.join(law['domains'])}, but the tokenised "
+                f"the references' runs are of {', '.join(known['domains'])}, but the tokenised "
                 f"store has {', '.join(self.domains)}: run the mixture pipeline again."
             )
-        return Law.from_json({key: law[key] for key in law if key != "domains"})
+        return read_traces(known)
 
     def _by_domain(self, values: Mapping[str, float] | None, what: str) -> Array | None:
         if values is None:

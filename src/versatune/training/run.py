@@ -85,7 +85,9 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     if params.torch_compile:
         compile_blocks(model)
     cost = cost_of(model) if peak_flops() else None
-    known = MixtureInputs(job.initial_weights, job.detected_shares, job.reference_losses, job.law)
+    known = MixtureInputs(
+        job.initial_weights, job.detected_shares, job.reference_losses, job.traces
+    )
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )

@@ -32,7 +32,7 @@ class Part:
         note = {
             "setting": self.name,
             "references": world.references,
-            "law": world.law,
+            "traces": world.traces,
             "rows": {s: world.store.facts[s] for s in ("train", "steering", "report")},
         }
         file = self._out / "worlds" / f"{self.name.replace('/', '_')}.json"

@@ -15,6 +15,7 @@ from tests.benchmarks.settings.world import World
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams, train
+from versatune.training.mix_runs import mix_steps
 
 Row = dict[str, Any]
 Key = tuple[str, str, int, str]
@@ -110,7 +111,7 @@ def run_once(
         world.base,
         params,
         reference_losses=world.known_references if uses_law or needs else None,
-        law=world.law if uses_law else None,
+        traces=world.traces if uses_law else None,
         initial_weights=world.detected,
         detected_shares=world.detected,
         folder=folder,
@@ -139,12 +140,26 @@ def run_once(
         "steps": int(last["step"].iloc[0]),
         "model_round": result.model_ref.facts.get("model_round"),
         "cost_steps": params.rounds * params.steps_per_round
-        + (reference_steps(world) if uses_law or needs else 0),
+        + (mix_cost(world) if uses_law else reference_steps(world) if needs else 0),
         "spec": dict(strategy),
         "tolerance": tolerance,
     }
     shutil.rmtree(folder)
     return row | {"seconds": round(time.process_time() - started, 2)}
+
+
+def mix_cost(world: World) -> float:
+    """What the runs on mixes cost, in optimiser steps of the setting's training."""
+    train, refs = world.run.train, world.run.references
+    params = refs.of_run(train)
+    part = params.per_device_train_batch_size / train.per_device_train_batch_size
+    trained = part * mix_steps(refs, train) * refs.mixes
+    measured = sum(
+        sum(_heldout_tokens(world)[name] for name in point["losses"])
+        for mix in world.references["mixes"]
+        for point in mix["curve"]
+    )
+    return round(trained + measured / 3 / _tokens_a_step(world), 1)
 
 
 def reference_steps(world: World) -> float:
@@ -156,11 +171,21 @@ def reference_steps(world: World) -> float:
     entries = world.references["domains"].values()
     part = refs.per_device_train_batch_size / train.per_device_train_batch_size
     trained = part * sum(entry["steps_run"] for entry in entries)
-    tokens = world.store.facts["steering"]
-    rows = refs.heldout_rows_per_domain
-    each = {n: e["tokens"] * min(1.0, (rows or e["rows"]) / e["rows"]) for n, e in tokens.items()}
+    each = _heldout_tokens(world)
     measured = sum(
         sum(each[n] for n in point["losses"]) for entry in entries for point in entry["curve"]
     )
-    step = train.per_device_train_batch_size * train.max_length
-    return round(trained + measured / 3 / step, 1)
+    return round(trained + measured / 3 / _tokens_a_step(world), 1)
+
+
+def _heldout_tokens(world: World) -> dict[str, float]:
+    """Tokens of the rows that a reference run measures of each domain."""
+    rows = world.run.references.of_run(world.run.train).heldout_rows_per_domain
+    return {
+        name: entry["tokens"] * min(1.0, (rows or entry["rows"]) / entry["rows"])
+        for name, entry in world.store.facts["steering"].items()
+    }
+
+
+def _tokens_a_step(world: World) -> int:
+    return world.run.train.per_device_train_batch_size * world.run.train.max_length

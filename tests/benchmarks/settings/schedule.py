@@ -84,7 +84,7 @@ def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterat
 
 
 def by_label(log: Log, name: str, seed: int) -> dict[str, Any]:
-    """Static candidates of a seed: their specs, first shares, mean and own losses on steering rows."""
+    """Static candidates of a seed: specs, first shares, mean and own losses on steering rows."""
     return {
         row["strategy"]: {
             "loss": float(np.mean(row["loss"])),

@@ -16,7 +16,7 @@ from versatune.data.tokenize import tokenize
 from versatune.demo.build import build, instruction_rows
 from versatune.demo.config import SampleParams
 from versatune.demo.facts import Fact, load_facts, load_templates
-from versatune.mixing.curves import law_facts
+from versatune.mixing.traces import traces_of
 from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import heldout_losses
@@ -60,8 +60,8 @@ class World:
         return {n: e["nats_per_token"] for n, e in self.references["domains"].items()}
 
     @property
-    def law(self) -> dict[str, Any] | None:
-        return law_facts(self.references)
+    def traces(self) -> dict[str, Any] | None:
+        return traces_of(self.references)
 
     @cached_property
     def before(self) -> dict[str, dict[str, float]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from tests.unit.mixing.test_law import law
+from tests.helpers.laws import law, run
 from versatune.mixing.config import StrategyParams
 from versatune.mixing.expected import expected_path
 from versatune.mixing.forecast import Path, follow
@@ -17,7 +17,9 @@ ONES = np.ones(3)
 UNIFORM = ONES / 3
 LEARNING = np.array([0.5, 0.3, 0.2])
 NOISE = np.full(3, 0.05)
-STEEP = law(np.diag([8.0, 1.0, 0.05]), stderr=0.05)
+RATES = np.array([0.8, 0.4, 0.0])
+STEEP = law([8.0, 1.0, 0.05])
+TRACES = tuple(run(STEEP, [x] * 3, 0.1) for x in ([0.6, 0.2, 0.2], [0.2, 0.2, 0.6]))
 
 
 def path_of(strategy: dict[str, Any], truth: Law, **known: Any) -> Path:
@@ -30,7 +32,7 @@ def path_of(strategy: dict[str, Any], truth: Law, **known: Any) -> Path:
         learning=1.0,
         **known,
     )
-    return expected_path(params, context, truth, LEARNING, NOISE, 10)
+    return expected_path(params, context, truth, LEARNING, RATES, NOISE, 10)
 
 
 def test_a_fixed_mix_stays_and_spends_all() -> None:
@@ -40,9 +42,9 @@ def test_a_fixed_mix_stays_and_spends_all() -> None:
 
 
 def test_a_steering_strategy_goes_where_the_law_says_it_pays() -> None:
-    path = path_of({"name": "mixing_law"}, STEEP, law=STEEP)
+    path = path_of({"name": "mixing_law"}, STEEP, traces=TRACES)
     assert path[-1][0][1] > 1 / 3 > path[-1][0][2]
-    steered, uniform = (follow(STEEP, ONES, p).mean() for p in (path, [(UNIFORM, 1.0)]))
+    steered, uniform = (follow(STEEP, p)[0].mean() for p in (path, [(UNIFORM, 1.0)]))
     assert steered < uniform * 0.99
 
 
@@ -52,7 +54,7 @@ def test_foster_moves_by_what_the_rounds_leave_to_learn() -> None:
     reference = np.array([0.2, 0.5, 0.9])
     params = {"name": "foster", "start": "uniform", "sigma": 2.0}
     path = path_of(params, STEEP, reference_loss=reference)
-    loss = follow(STEEP, ONES, [(UNIFORM, 0.5)])
+    loss = follow(STEEP, [(UNIFORM, 0.5)])[0]
     grown = UNIFORM * (1 + 2.0 * np.maximum((loss - reference) / loss, 0))
     np.testing.assert_allclose(path[1][0], grown / grown.sum())
 
@@ -61,7 +63,7 @@ def test_foster_moves_by_what_the_rounds_leave_to_learn() -> None:
 def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) -> None:
     """Rows of law make the others forget: their mean rise is above the threshold from the first
     round within which it was not."""
-    harmful = law([[2.0, 0, 0], [-4.0, 0, 0], [-4.0, 0, 0]], stderr=0.01)
+    harmful = law([2.0, 0.0, 0.0], nu=[0.0, 20.0, 20.0])
     params: Any = TypeAdapter(StrategyParams).validate_python(
         {
             "name": "expand",
@@ -75,5 +77,6 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
         base_loss=ONES,
         reference_loss=0.1 * ONES,
     )
-    path = expected_path(params, context, harmful, np.array([0.05, 0.2, 0.2] * 2), NOISE, 10)
+    learning, rates = np.array([0.05, 0.2, 0.2] * 2), np.zeros(6)
+    path = expected_path(params, context, harmful, learning, rates, NOISE, 10)
     assert len(path) == rounds

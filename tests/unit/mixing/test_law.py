@@ -1,138 +1,128 @@
-"""The mixing law: by hand, its inverse, its derivatives, and what a fit finds again."""
+"""The mixing law: by hand, its derivatives, and what a fit finds again."""
 
-import json
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from versatune.mixing.law import (
-    Law,
-    Record,
-    advance,
-    fit,
-    gained,
-    reducible,
-    without_references,
-)
+from tests.helpers.laws import ends, law, run
+from versatune.mixing.law import fit
+from versatune.mixing.repeats import Supply
+from versatune.mixing.traces import Trace
 
-
-def law(slopes: Any, exponent: float = 0.5, stderr: float = 0.1) -> Law:
-    array = np.array(slopes, dtype=np.float64)
-    k = array.shape[0]
-    return Law.from_json(
-        {
-            "slopes": array.tolist(),
-            "stderr": np.full((k, k), stderr).tolist(),
-            "exponent": [exponent] * k,
-            "floor": [0.0] * k,
-            "at": [1.0] * k,
-        }
-    )
+HALF = np.array([0.5, 0.5])
 
 
 def test_by_hand() -> None:
-    """Own rows: P = 2 * 1 / 0.5 = 4, w = 5, y = 5^-0.5. Forgetting: w = exp(-1 / 0.5)."""
-    end, _ = advance(law([[2.0, 0.0], [-1.0, 0.0]]), np.ones(2), np.array([1.0, 0.0]), 1.0)
-    np.testing.assert_allclose(end, [5**-0.5, math.exp(1.0)])
+    """Own rows alone: w = 1 + 4 * 2 = 9. The others' rows alone: w = (1 + 1.5 * 2)^-1/2 = 1/2."""
+    known = law([4.0, 4.0], nu=1.5)
+    np.testing.assert_allclose(ends(known, [1.0, 0.0], 2.0), [9**-0.5, 2**0.5], rtol=1e-3)
 
 
-def test_what_is_taught_and_forgotten_settles() -> None:
-    """With P = N the exposure stays 1 and the loss where it is, for however long."""
-    steady = law([[3.0, -1.0], [0.0, 1.0]])
-    end, _ = advance(steady, np.ones(2), np.array([0.25, 0.75]), 50.0)
-    assert end[0] == pytest.approx(1.0)
+def test_a_floor_stays_and_others_teach() -> None:
+    """w = 1 + 0.5 * 3 * 2 + 0.25 * 2 = 4.5 of what is above the floor."""
+    known = law([3.0, 3.0], beta=0.5, floor=0.4, base=[2.0, 3.0])
+    found = ends(known, HALF, 2.0)
+    np.testing.assert_allclose(found, np.array([2.0, 3.0]) * (0.4 + 0.6 * 4.5**-0.5), rtol=1e-3)
 
 
-@given(st.integers(0, 10_000), st.floats(0.01, 3.0))
-def test_derivatives(seed: int, learning: float) -> None:
+def test_a_high_learning_rate_raises_losses_for_the_time_being() -> None:
+    known = law([1.0, 1.0], tau=0.1)
+    at = known.after(known.start(), HALF, 1.0)
+    np.testing.assert_allclose(known.losses(at, 1.0), known.losses(at, 0.0) * math.exp(0.1))
+
+
+def test_a_small_share_keeps_most_of_what_is_known() -> None:
+    """Without its rows a known domain fades as F^-1/2; w is linear in its share besides."""
+    known = law([0.2] * 2, nu=0.1)
+    w = [ends(known, [x, 1 - x], 100.0)[0] ** -2 for x in (0.0, 0.05, 0.1)]
+    assert w[0] == pytest.approx(11**-0.5, rel=1e-3)
+    assert w[1] - w[0] == pytest.approx(1.0, rel=0.01)
+    assert w[2] - w[1] == pytest.approx(1.0, rel=0.01)
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 3.0), st.booleans())
+def test_derivatives(seed: int, learning: float, scarce: bool) -> None:
     rng = np.random.default_rng(seed)
-    some = law(rng.normal(0.5, 1.5, (3, 3)), float(rng.uniform(0.2, 2)))
-    y, x, h = rng.uniform(0.3, 2, 3), rng.dirichlet(np.ones(3)), 1e-6
-    end, slopes = advance(some, y, x, learning)
-    assert (end > 0).all()
-    for j in range(3):
-        step = h * np.eye(3)[j]
-        up, down = (advance(some, y, x + s, learning)[0] for s in (step, -step))
-        np.testing.assert_allclose(slopes[:, j], (up - down) / (2 * h), rtol=1e-3, atol=1e-6)
+    known = law(rng.uniform(0.1, 5, 3), rng.uniform(0, 1, 3), beta=0.1, floor=0.2, unsure=0.5)
+    supply = Supply(rng.uniform(0, 4, 3), rng.uniform(1, 20, 3)) if scarce else None
+    x, h = rng.dirichlet(np.ones(3)), 1e-6
+    _, slopes = known.ends(known.start(), x, learning, supply)
+    up, down = (known.ends(known.start(), x + s, learning, supply)[0] for s in (h, -h))
+    np.testing.assert_allclose(slopes, (up - down) / (2 * h), rtol=1e-3, atol=1e-6)
 
 
-@given(st.floats(0.1, 5), st.floats(0.01, 4), st.floats(0.2, 3))
-def test_gained_is_the_inverse_of_learning(slope: float, learning: float, exponent: float) -> None:
-    own = law([[slope]], exponent)
-    end, _ = advance(own, np.ones(1), np.ones(1), learning)
-    found = gained(np.ones(1), end, np.array([exponent]))[0]
-    assert found == pytest.approx(slope * learning, rel=1e-6)
+def test_parts_of_a_training_are_the_whole() -> None:
+    known = law([2.0, 1.0], nu=0.3, unsure=0.2)
+    at = known.start()
+    for _ in range(4):
+        at = known.after(at, HALF, 0.25)
+    np.testing.assert_allclose(known.losses(at), known.ends(known.start(), HALF, 1.0)[0])
 
 
-def test_learning_slows_down_as_it_goes_and_two_halves_are_one_whole() -> None:
-    one = law([[2.0]])
-    half, _ = advance(one, np.ones(1), np.ones(1), 0.5)
-    whole, _ = advance(one, half, np.ones(1), 0.5)
-    np.testing.assert_allclose(whole, advance(one, np.ones(1), np.ones(1), 1.0)[0])
+MIXES = [np.array([0.8, 0.2]), np.array([0.2, 0.8])]
+KNOWN = law([0.5, 0.02], nu=[0.0, 0.05], floor=0.3, base=[6.0, 2.0])
 
 
-AMOUNT = 0.02
+def test_a_fit_foretells_a_longer_training_on_another_mix() -> None:
+    """From two short runs: one domain is new to the model, the other is known to it."""
+    short = [run(KNOWN, [mix] * 4, 6.0, noise=0.005, seed=n) for n, mix in enumerate(MIXES)]
+    found = fit(short, KNOWN.base)
+    for mix in (HALF, np.array([0.7, 0.3])):
+        wanted = ends(KNOWN, mix, 100.0)
+        told = ends(found.likeliest(), mix, 100.0)
+        np.testing.assert_allclose(told, wanted, rtol=0.12)
+        drawn = found.ends(found.start(), mix, 100.0)[0]
+        low, high = np.quantile(drawn, [0.02, 0.98], axis=0)
+        assert ((low < wanted) & (wanted < high)).all()
 
 
-def records(truth: Law, mixes: Any, noise: float, rng: np.random.Generator) -> list[Record]:
-    y, found = np.full(truth.floor.size, 1.0), []
-    for mix in mixes:
-        end, _ = advance(truth, y, np.array(mix), AMOUNT)
-        seen = end * np.exp(noise * rng.standard_normal(end.size))
-        found.append(Record(np.array(mix), AMOUNT, y, seen, np.full(end.size, max(noise, 1e-4))))
-        y = end
-    return found
-
-
-def test_a_fit_finds_the_slopes_again() -> None:
-    rng = np.random.default_rng(0)
-    truth = law([[2.0, -0.5, 0.2], [0.1, 1.0, 0.3], [0.4, -0.2, 3.0]])
-    prior = law([[1.0, -0.1, 0.1], [0.1, 1.0, 0.1], [0.1, -0.1, 1.0]], stderr=2.0)
-    seen = records(truth, rng.dirichlet(np.ones(3), 60), 0.0, rng)
-    found = fit(prior, seen, misfit=0.0)
-    np.testing.assert_allclose(found.slopes, truth.slopes, atol=0.15)
-
-
-def test_without_records_or_with_noise_alone_the_prior_stays() -> None:
-    prior = law([[1.0, -0.2], [0.1, 2.0]], stderr=0.05)
-    assert np.allclose(fit(prior, []).slopes, prior.slopes)
-    rng = np.random.default_rng(1)
-    noisy = records(law([[5.0, 0.0], [0.0, 0.1]]), [[0.5, 0.5]] * 2, 0.0, rng)
-    noisy = [Record(r.weights, r.learning, r.before, r.after, np.full(2, 50.0)) for r in noisy]
-    np.testing.assert_allclose(fit(prior, noisy).slopes, prior.slopes, atol=1e-3)
-
-
-def test_the_more_certain_a_change_is_the_more_it_counts() -> None:
-    prior, rng = law([[1.0, 0.0], [0.0, 1.0]], stderr=0.5), np.random.default_rng(2)
-    seen = records(law([[3.0, 0.0], [0.0, 1.0]]), [[1.0, 0.0]], 0.0, rng)[0]
-    found = [
-        fit(prior, [Record(seen.weights, AMOUNT, seen.before, seen.after, np.full(2, error))])
-        for error in (0.1, 0.01, 0.0001)
+def test_the_more_runs_the_surer() -> None:
+    few = [run(KNOWN, [mix] * 3, 6.0, noise=0.01, seed=n) for n, mix in enumerate(MIXES)]
+    long = run(KNOWN, [HALF] * 6, 15.0, noise=0.01, seed=9)
+    spread = [
+        np.log(found.ends(found.start(), HALF, 90.0)[0]).std(0)
+        for found in (fit(few, KNOWN.base), fit([*few, long], KNOWN.base))
     ]
-    own = [f.slopes[0, 0] for f in found]
-    assert own[0] < own[1] < own[2] < 3.2
-    spread = [f.covariance[0, 0, 0] for f in found]
-    assert spread[0] > spread[1] > spread[2]
+    assert (spread[1] < 0.75 * spread[0]).all()
 
 
-def test_a_first_round_that_forgets_gives_a_prior_that_forgets() -> None:
-    first = Record(
-        np.array([0.8, 0.1, 0.1]), 1.0, np.ones(3), np.array([0.5, 1.1, 1.2]), np.ones(3)
+def test_annealing_is_told_from_learning() -> None:
+    """Losses that fall as the rate does: tau, and not what the rows teach."""
+    truth = law([0.001, 0.001], tau=0.2, base=[2.0, 3.0])
+    rates = [1.0, 0.75, 0.5, 0.25, 0.0]
+    seen = [run(truth, [mix] * 5, 10.0, rates=rates) for mix in MIXES]
+    found = fit(seen, truth.base)
+    np.testing.assert_allclose(found.numbers[0, :, 5], 0.2, atol=0.02)
+    np.testing.assert_allclose(ends(found.likeliest(), HALF, 50.0), truth.base, rtol=0.03)
+
+
+def test_worn_rows_are_told_from_a_slow_domain() -> None:
+    truth = law([1.0, 1.0], repeats=2.0)
+    worn = [run(truth, [mix] * 6, 2.0, passes_alone=1.0, noise=0.003) for mix in MIXES]
+    fresh = [run(truth, [mix] * 6, 2.0, passes_alone=0.01, noise=0.003) for mix in MIXES]
+    soon, usual = (fit(seen, truth.base).numbers[0, :, 6] for seen in (worn, fresh))
+    assert (np.exp(soon) < 6).all() and np.exp(usual) == pytest.approx([15.0] * 2, rel=0.2)
+
+
+def test_without_measurements_the_prior_stands_and_gaps_are_passed_over() -> None:
+    nothing = fit([Trace.begin(np.ones(2))], np.ones(2))
+    assert np.isfinite(ends(nothing, HALF, 10.0)).all()
+    seen = run(KNOWN, [MIXES[0]] * 4, 6.0)
+    losses = seen.losses.copy()
+    losses[2, 1] = np.nan
+    gap = Trace(**{**vars(seen), "losses": losses})
+    np.testing.assert_allclose(
+        ends(fit([gap], KNOWN.base), HALF), ends(fit([seen], KNOWN.base), HALF), rtol=0.02
     )
-    found = without_references(first, np.zeros(3), np.full(3, 0.5))
-    assert (np.diag(found.slopes) > 0).all()
-    assert found.slopes[1, 0] < 0 and found.slows[1, 0] == 0
 
 
-def test_json_round_trip_and_a_floor_that_was_passed() -> None:
-    some = law([[1.0, -0.2], [0.1, 2.0]])
-    again = Law.from_json(json.loads(json.dumps(some.to_json())))
-    for name, value in vars(some).items():
-        np.testing.assert_array_equal(getattr(again, name), value)
-    record = Record(np.ones(1), 0.5, np.ones(1), np.ones(1), np.ones(1))
-    assert Record.from_json(json.loads(json.dumps(record.to_json()))).learning == 0.5
-    np.testing.assert_allclose(reducible(np.array([1.0]), np.array([2.0])), [0.02])
+def test_a_trace_of_other_rows_tells_the_change_alone() -> None:
+    """Losses of a run measured on half of the rows lie 10 % higher throughout."""
+    seen = run(KNOWN, [MIXES[0]] * 4, 6.0)
+    higher = Trace(**{**vars(seen), "losses": 1.1 * seen.losses})
+    np.testing.assert_allclose(
+        fit([higher], KNOWN.base).numbers[0], fit([seen], KNOWN.base).numbers[0], atol=1e-4
+    )

@@ -8,10 +8,9 @@ import numpy.typing as npt
 import pytest
 from pydantic import TypeAdapter
 
-from tests.unit.mixing.test_law import law
+from tests.helpers.laws import law
 from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.interface import Context, Decision, Signals
-from versatune.mixing.law import Law, Record, advance, fit, without_references
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares, protective_shares
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array
@@ -35,9 +34,9 @@ class World:
     def __init__(self, k: int, seed: int, *, jump: float, own: float, forget: float) -> None:
         rng = np.random.default_rng(seed)
         self.base = rng.uniform(3.7, 4.2, k)
-        slopes = -forget * rng.uniform(0.5, 1.5, (k, k))
-        np.fill_diagonal(slopes, own * rng.uniform(0.8, 1.2, k))
-        self.truth = replace(law(slopes), at=self.base)
+        self.truth = law(
+            own * rng.uniform(0.8, 1.2, k), forget * rng.uniform(0.5, 1.5, k), base=self.base
+        )
         self.counts = rng.uniform(0.8, 1.2, k)
         self.counts /= self.counts.sum()
         self.jump, self.rng = jump, rng
@@ -57,11 +56,11 @@ class World:
                 objective=ObjectiveParams(tolerance=tolerance),
             ),
         )
-        y, weights, done = self.base.copy(), strategy.initial(), []
+        at, weights, done = self.truth.start(), strategy.initial(), []
         error = np.full(k, 0.01)
         for number, part in enumerate(ROUNDS, start=1):
-            y = advance(self.truth, y, weights, part)[0]
-            y = y * np.exp(self.jump) if number == 1 else y
+            at = self.truth.after(at, weights, part)
+            y = self.truth.losses(at)[0] * np.exp(self.jump)
             decision = strategy.update(
                 Signals(
                     number,
@@ -150,14 +149,12 @@ def test_limits_that_can_be_met_leave_the_target_what_it_had(k: int) -> None:
 def weak(k: int, seed: int) -> tuple[Outlook, Bounds]:
     """Limits that can't be met, of domain 1 one that is met with few rows; domain 0 the target."""
     rng = np.random.default_rng(seed)
-    slopes = -rng.uniform(0.2, 0.6, (k, k))
-    np.fill_diagonal(slopes, rng.uniform(0.5, 1.5, k))
-    limits = np.full(k, 0.8 if k > 3 else 0.4)
+    known = law(rng.uniform(0.5, 1.5, k), rng.uniform(0.5, 2.0, k), unsure=0.1)
+    limits = np.full(k, 0.9 if k > 3 else 0.7)
     limits[:2] = np.inf, 1.2
     target = np.eye(k)[0]
     outlook = Outlook(
-        law=law(slopes, stderr=0.01),
-        loss=np.ones(k),
+        law=known,
         learning=1.0,
         objective=lambda losses: (float(target @ losses), target),
         anchor=np.full(k, 1 / k),
@@ -196,65 +193,32 @@ def test_limits_are_searched_with_the_errors_own_derivatives(seed: int) -> None:
     x, h = np.random.default_rng(seed).dirichlet(np.ones(5)), 1e-6
     highest, slopes = outlook.cautious(x)
     np.testing.assert_allclose(highest, outlook.forecast(x)[0] + 2 * outlook.errors(x))
-    found = [outlook.cautious(x + h * e)[0] - outlook.cautious(x - h * e)[0] for e in np.eye(5)]
-    np.testing.assert_allclose(slopes, np.array(found).T / (2 * h), atol=1e-6)
+    found = outlook.cautious(x + h)[0] - outlook.cautious(x - h)[0]
+    np.testing.assert_allclose(slopes, found / (2 * h), atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", [0, 2, 38])
 def test_limits_are_met_by_their_margin_and_the_target_has_the_rest(seed: int) -> None:
     """Errors taken at the shares before, a step behind, missed some of these by a per cent."""
     rng = np.random.default_rng(seed)
-    slopes = -rng.uniform(0.3, 1.5, (6, 6))
-    np.fill_diagonal(slopes, rng.uniform(6, 12, 6))
+    loose = law(rng.uniform(6, 12, 6), rng.uniform(0.3, 1.5, 6), unsure=0.1)
     outlook, bounds = weak(6, 0)
     limits = np.full(6, 1.0)
     limits[0] = np.inf
     anchor = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
-    known = replace(
-        outlook, law=law(slopes, stderr=0.3), limits=limits, caution_limits=2.0, anchor=anchor
-    )
+    known = replace(outlook, law=loose, limits=limits, caution_limits=2.0, anchor=anchor)
     shares = best_shares(known, bounds)
     np.testing.assert_allclose(known.cautious(shares)[0][1:], 1.0, atol=0.005)
     assert known.meets_limits(shares)
 
 
-def test_rows_that_are_said_to_teach_everyone_get_no_more_than_their_domain_needs() -> None:
-    """The second domain is within its limit; its rows seem to help the others (few rounds tell)."""
-    outlook, bounds = weak(4, 0)
-    slopes = outlook.law.slopes.copy()
-    slopes[2:, 1] = 0.9
-    known = replace(outlook, law=replace(outlook.law, slopes=slopes))
-    assert protective_shares(known, bounds)[1] < 0.3
-    assert best_shares(known, bounds)[1] > 0.5
-
-
 def test_doubt_that_grows_where_shares_are_small_moves_none_into_a_corner() -> None:
     """Equal domains but for the target: equal shares, whatever the standard errors."""
     k = 6
-    slopes = np.full((k, k), -0.5)
-    np.fill_diagonal(slopes, 0.8)
     outlook, bounds = weak(k, 0)
     limits = np.full(k, 0.9)
     limits[0] = np.inf
-    alike: Law = law(slopes, stderr=0.6)
+    alike = law([0.8] * k, nu=1.0)
+    alike.numbers[1:] += 0.5 * np.random.default_rng(0).standard_normal((96, 1, 7))
     known = replace(outlook, law=alike, limits=limits, caution_limits=2.0)
     np.testing.assert_allclose(protective_shares(known, bounds)[1:], 0.18, atol=5e-3)
-
-
-@pytest.mark.parametrize("k", [3, 6])
-def test_a_first_round_that_all_forget_in_leaves_own_rows_their_worth(k: int) -> None:
-    """What the second round's large share won is its own domain's, not a gift of another's rows."""
-    x = np.full(k, 1 / k)
-    start, error = np.full(k, 4.0), np.full(k, 0.01)
-    first = Record(x, 8.0, start, start * 1.12, error)
-    prior = without_references(first, np.zeros(k), np.full(k, 0.5))
-    assert (np.diag(prior.slopes) > 0).all()
-    assert (prior.slopes[~np.eye(k, dtype=bool)] < 0).all()
-    more = np.full(k, 0.3 / (k - 1))
-    more[0] = 0.7
-    after = first.after * 1.01
-    after[0] = first.after[0] * 0.9
-    found = fit(prior, [first, Record(more, 8.0, first.after, after, error)]).slopes
-    assert found[0, 0] > 2 * np.abs(found[1:, 0]).max()
-    if k > 3:
-        assert (np.diag(found)[1:] > 0).all()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.mixing.test_law import law
+from tests.helpers.laws import law
 from versatune.mixing.law import Law
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
 from versatune.mixing.shares import Array
@@ -21,11 +21,13 @@ def mean(loss: Array) -> tuple[float, Array]:
 
 
 def outlook(known: Law, caution: float = 0.0, **more: Any) -> Outlook:
-    given: dict[str, Any] = {"loss": np.ones(3), "learning": 1.0, "anchor": Q, **more}
-    return Outlook(law=known, objective=mean, caution=caution, **given)
+    given: dict[str, Any] = {
+        "learning": 1.0, "anchor": Q, "objective": mean, **more
+    }  # fmt: skip
+    return Outlook(law=known, caution=caution, **given)
 
 
-WIDE = law([[4.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.3]], stderr=0.05)
+WIDE = law([4.0, 1.0, 0.3], unsure=0.05)
 
 
 def test_the_best_shares_are_the_best_of_many() -> None:
@@ -38,10 +40,10 @@ def test_the_best_shares_are_the_best_of_many() -> None:
 
 def test_without_signal_the_shares_are_exactly_those_to_stay_at() -> None:
     anchor = np.array([0.5, 0.3, 0.2])
-    same = law(np.full((3, 3), 0.7), stderr=0.3)
+    same = law([1e-6] * 3, beta=0.7, unsure=0.3)
     assert (best_shares(outlook(same, 1.0, anchor=anchor), Bounds()) == anchor).all()
     # A difference that is smaller than its standard error moves nothing either.
-    hint = law(np.diag([1.0, 1.0, 1.3]), stderr=5.0)
+    hint = law([1.0, 1.0, 1.1], unsure=3.0)
     assert (best_shares(outlook(hint, 1.0, anchor=anchor), Bounds()) == anchor).all()
 
 
@@ -49,7 +51,7 @@ def test_without_signal_the_shares_are_exactly_those_to_stay_at() -> None:
 @given(st.integers(0, 10_000))
 def test_more_caution_never_goes_further(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    known = law(np.diag(rng.uniform(0.3, 4, 3)), stderr=float(rng.uniform(0.1, 1)))
+    known = law(rng.uniform(0.3, 4, 3), unsure=float(rng.uniform(0.1, 1)))
     far = [
         float(np.abs(best_shares(outlook(known, c), Bounds()) - Q).sum()) for c in (0, 0.5, 2, 20)
     ]
@@ -57,15 +59,16 @@ def test_more_caution_never_goes_further(seed: int) -> None:
     assert far[-1] < far[0] or far[0] < 1e-3
 
 
+def target(loss: Array) -> tuple[float, Array]:
+    return float(loss[0]), np.eye(loss.size)[0]
+
+
 @pytest.mark.parametrize("limit", [1.0, 1.05])
 def test_limits_hold_at_the_end_and_the_target_gets_the_rest(limit: float) -> None:
     """The others forget under the target's rows; each gets just what keeps it at its limit."""
-    known = law([[3.0, 0.0, 0.0], [-0.3, 4.0, 0.0], [-0.6, 0.0, 4.0]], stderr=1e-3)
-
-    def target(loss: Array) -> tuple[float, Array]:
-        return float(loss[0]), np.array([1.0, 0.0, 0.0])
-
-    found = Outlook(known, np.ones(3), 1.0, target, Q, 0.0, limits=np.array([np.inf, limit, limit]))
+    known = law([3.0, 4.0, 4.0], nu=[0.0, 1.0, 3.0])
+    limits = np.array([np.inf, limit, limit])
+    found = outlook(known, objective=target, limits=limits)
     shares = best_shares(found, Bounds(0.001, 1.0, (0,), 0.1, 0.99))
     ends = found.forecast(shares)[0]
     np.testing.assert_allclose(ends[1:], limit, atol=5e-3)
@@ -74,14 +77,9 @@ def test_limits_hold_at_the_end_and_the_target_gets_the_rest(limit: float) -> No
 
 def test_what_cannot_be_kept_is_kept_as_well_as_it_can() -> None:
     """Limits that no shares meet: the target's share goes to its lower bound."""
-    known = law([[3.0, 0.0], [-5.0, 0.1]], stderr=1e-3)
-
-    def target(loss: Array) -> tuple[float, Array]:
-        return float(loss[0]), np.array([1.0, 0.0])
-
-    found = Outlook(
-        known, np.ones(2), 1.0, target, np.full(2, 0.5), 0.0, limits=np.array([np.inf, 0.5])
-    )
+    known = law([3.0, 0.1], nu=[0.0, 5.0])
+    limits, half = np.array([np.inf, 0.5]), np.full(2, 0.5)
+    found = outlook(known, objective=target, limits=limits, anchor=half)
     shares = best_shares(found, Bounds(0.0, 1.0, (0,), 0.4, 0.9))
     assert shares[0] == pytest.approx(0.4, abs=0.01)
 

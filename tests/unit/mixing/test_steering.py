@@ -7,18 +7,30 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from tests.unit.mixing.test_law import law
+from tests.helpers.laws import law, run
 from versatune.errors import VersatuneError
 from versatune.mixing.config import ExpandParams, MixingLawParams, ObjectiveParams
 from versatune.mixing.interface import Context, Decision, Signals, Strategy
-from versatune.mixing.law import Law, advance
+from versatune.mixing.law import Law
+from versatune.mixing.shares import Array
 from versatune.mixing.strategies import StrategyParams, make_strategy
+from versatune.mixing.traces import Trace
+from versatune.training.mix_runs import mixes
 
 DOMAINS = ("law", "medicine", "code")
 COUNTS = np.array([0.5, 0.3, 0.2])
-WIDE = law([[6.0, 0.2, 0.2], [0.2, 2.0, 0.2], [0.2, 0.2, 0.5]], stderr=0.05)
-WIDER = law([[8.0, 0.1, 0.1], [0.1, 1.0, 0.1], [0.1, 0.1, 0.05]], stderr=0.05)
-FORGETS = law([[6.0, 0.0, 0.0], [-0.4, 8.0, 0.0], [-0.8, 0.0, 8.0]], stderr=0.1)
+WHOLE = 100.0
+"""The learning amount of a training: a hundred steps at the peak rate."""
+WIDE = law([0.6, 0.2, 0.01], beta=0.002)
+WIDER = law([0.8, 0.05, 0.0005], beta=0.001)
+FORGETS = law([0.06, 0.08, 0.08], nu=[1e-4, 0.01, 0.02])
+
+
+def traces_of(truth: Law) -> tuple[Trace, ...]:
+    """Four short runs on mixes, a tenth of a training in all."""
+    return tuple(run(truth, [mix] * 3, 1.0, noise=1e-3) for mix in mixes(3, 4))
+
+
 CONSTRAINED = {"name": "expand", "target": "law", "rule": "constrained"}
 
 
@@ -29,8 +41,8 @@ def make(spec: dict[str, Any], known: Law | None, **more: Any) -> Strategy:
         initial=np.array([0.2, 0.2, 0.6]),
         counts=COUNTS,
         base_loss=np.full(3, 1.0),
-        law=known,
-        learning=1.0,
+        traces=() if known is None else traces_of(known),
+        learning=WHOLE,
         **more,
     )
     return make_strategy(params, context)
@@ -41,12 +53,17 @@ class Run:
 
     def __init__(self, strategy: Strategy, truth: Law, noise: float, rounds: int = 6) -> None:
         self.strategy, self.truth, self.noise, self.rounds = strategy, truth, noise, rounds
-        self.y, self.weights, self.round = np.ones(3), strategy.initial(), 0
+        self.at, self.weights, self.round = truth.start(), strategy.initial(), 0
         self.rng = np.random.default_rng(0)
+
+    @property
+    def y(self) -> Array:
+        """The true losses."""
+        return self.truth.losses(self.at)[0]
 
     def go_on(self) -> Decision:
         self.round += 1
-        self.y = advance(self.truth, self.y, self.weights, 1 / self.rounds)[0]
+        self.at = self.truth.after(self.at, self.weights, WHOLE / self.rounds)
         seen = self.y * np.exp(self.noise * self.rng.standard_normal(3))
         error = np.full(3, max(self.noise, 1e-3))
         decision = self.strategy.update(
@@ -57,8 +74,8 @@ class Run:
                 seen,
                 change_stderr=error,
                 since_base_stderr=error,
-                learning=1 / self.rounds,
-                learning_left=1 - self.round / self.rounds,
+                learning=WHOLE / self.rounds,
+                learning_left=WHOLE * (1 - self.round / self.rounds),
             )
         )
         self.weights = decision.weights
@@ -66,8 +83,8 @@ class Run:
 
 
 def test_measured_slopes_decide_the_first_round_already() -> None:
-    shares = make({"name": "mixing_law"}, WIDE).initial()
-    ends = [advance(WIDE, np.ones(3), x, 1.0)[0].mean() for x in (shares, COUNTS)]
+    shares = make({"name": "mixing_law", "stay": "proportional"}, WIDE).initial()
+    ends = [WIDE.ends(WIDE.start(), x, WHOLE)[0][0].mean() for x in (shares, COUNTS)]
     assert ends[0] < ends[1] - 0.003
     # The third domain hardly learns: its rows go to the others.
     assert shares[2] < COUNTS[2] - 0.05
@@ -79,15 +96,15 @@ def test_measured_slopes_decide_the_first_round_already() -> None:
 def test_noise_alone_leaves_the_mix_exactly_as_it_is(stay: str, wanted: np.ndarray) -> None:
     """Losses that jump about, and standard errors that say so."""
     spec = {"name": "mixing_law", "stay": stay, "law": {"explore": 0.0}}
-    run = Run(make(spec, None), law(np.zeros((3, 3))), noise=0.3)
+    run = Run(make(spec, None), law([1e-6] * 3), noise=0.3)
     for _ in range(5):
         np.testing.assert_array_equal(run.go_on().weights, wanted)
 
 
 def test_what_is_explored_is_known_and_ends() -> None:
-    run = Run(make({"name": "mixing_law"}, None), law(np.zeros((3, 3))), noise=0.3)
+    run = Run(make({"name": "mixing_law", "stay": "proportional"}, None), law([1e-6] * 3), noise=0.3)
     first = run.strategy.initial()
-    np.testing.assert_allclose(np.abs(np.log(first / COUNTS)), 0.1, atol=0.06)
+    np.testing.assert_allclose(np.abs(np.log(first / COUNTS)), 0.3, atol=0.16)
     shares = [run.go_on().weights for _ in range(3)]
     assert not np.allclose(shares[0], COUNTS, atol=1e-3)
     np.testing.assert_array_equal(shares[2], COUNTS)
@@ -97,22 +114,20 @@ def test_signal_moves_shares_to_where_more_is_won() -> None:
     """From equal shares: the first domain is soon learnt, the third's rows teach nothing."""
     steered = Run(make({"name": "mixing_law", "stay": "uniform"}, WIDER), WIDER, noise=0.003)
     uniform = Run(make({"name": "uniform"}, None), WIDER, noise=0.0)
-    for run in (steered, uniform):
-        while run.round < run.rounds - 1:
-            run.go_on()
+    for each in (steered, uniform):
+        while each.round < each.rounds - 1:
+            each.go_on()
     assert steered.weights[2] < 1 / 3
     assert steered.y.mean() < uniform.y.mean() - 0.002
 
 
-def test_without_references_the_weak_prior_does_not_move_shares_but_learns() -> None:
-    """The third domain learns nothing. That is seen, but not yet beyond doubt in so few rounds."""
-    truth = law(np.diag([3.0, 3.0, 0.0]), stderr=0.05)
+def test_without_runs_before_the_rounds_themselves_tell() -> None:
+    """The third domain learns nothing: its rows go to the others before the training ends."""
+    truth = law([0.1, 0.1, 1e-6])
     steered = Run(make({"name": "mixing_law", "stay": "uniform"}, None), truth, 0.003, rounds=12)
-    while steered.round < 4:
+    while steered.round < 6:
         steered.go_on()
-    found = steered.strategy._fitted(steered.y).slopes  # type: ignore[attr-defined]
-    assert found[0, 0] > 1.5 and found[1, 1] > 1.5 and abs(found[2, 2]) < 0.3
-    np.testing.assert_array_equal(steered.weights, np.full(3, 1 / 3))
+    assert steered.weights[2] < 0.25 < 0.33 < min(steered.weights[:2])
 
 
 def test_the_domain_that_would_fall_is_given_what_keeps_it() -> None:
@@ -126,12 +141,12 @@ def test_the_domain_that_would_fall_is_given_what_keeps_it() -> None:
 
 
 def test_rows_that_would_be_seen_too_often_lower_their_domain_s_share() -> None:
-    known = law(np.diag([4.0, 4.0, 4.0]), stderr=0.05)
+    known = law([0.1, 0.1, 0.1])
     free, scarce = (
         make({"name": "mixing_law", "stay": "uniform"}, known, passes=passes)
         for passes in (None, np.array([60.0, 1.0, 1.0]))
     )
-    np.testing.assert_allclose(free.initial(), np.full(3, 1 / 3))
+    np.testing.assert_allclose(free.initial(), np.full(3, 1 / 3), atol=0.01)
     assert scarce.initial()[0] < 0.25
 
 
@@ -145,22 +160,24 @@ def signals(weights: np.ndarray, **more: Any) -> Signals:
         **{
             "change_stderr": error,
             "since_base_stderr": error,
-            "learning": 0.25,
-            "learning_left": 0.75,
+            "learning": WHOLE / 4,
+            "learning_left": 0.75 * WHOLE,
             **more,
         },
     )
 
 
-def test_a_round_s_record_holds_the_passes_before_it_and_of_it() -> None:
+def test_what_is_kept_of_the_rounds_is_their_trace() -> None:
     strategy = make({"name": "mixing_law"}, WIDE, passes=np.full(3, 8.0))
     strategy.update(signals(COUNTS, passes=np.array([1.0, 0.6, 0.4]), passes_left=np.full(3, 6.0)))
-    strategy.update(signals(COUNTS, passes=np.array([3.0, 0.9, 0.6]), passes_left=np.full(3, 4.0)))
-    first, second = strategy.state_dict()["records"]
-    np.testing.assert_allclose(first["seen"], 0)
-    np.testing.assert_allclose(first["alone"], [2.0, 2.0, 2.0])
-    np.testing.assert_allclose(second["seen"], [1.0, 0.6, 0.4])
-    np.testing.assert_allclose(second["alone"], [4.0, 1.0, 1.0])
+    second = signals(
+        COUNTS, passes=np.array([3.0, 0.9, 0.6]), passes_left=np.full(3, 4.0), rate=0.5
+    )
+    strategy.update(second)
+    trace = Trace.from_json(strategy.state_dict()["trace"])
+    assert trace.passes.tolist() == [[0, 0, 0], [1.0, 0.6, 0.4], [3.0, 0.9, 0.6]]
+    assert trace.rate.tolist() == [0.0, 0.5] and trace.learning.tolist() == [25, 25]
+    assert trace.losses[0].tolist() == [1, 1, 1] and trace.losses[2].tolist() == [0.7, 0.99, 0.99]
 
 
 def test_the_error_since_the_base_is_taken_as_it_will_be_at_the_end() -> None:
@@ -173,7 +190,7 @@ def test_the_error_since_the_base_is_taken_as_it_will_be_at_the_end() -> None:
 
 
 def test_a_margin_and_more_noise_leave_the_others_more() -> None:
-    known = {**CONSTRAINED, "from_references": True}
+    known = CONSTRAINED
     shares = []
     for margin, error in ((0.0, 0.01), (2.0, 0.01), (2.0, 0.03)):
         strategy = make({**known, "margin": margin}, FORGETS)
@@ -194,7 +211,7 @@ def test_a_looser_tolerance_gives_the_target_more() -> None:
 def test_several_targets_share_the_targets_part() -> None:
     spec = {**CONSTRAINED, "target": ["law", "code"]}
     shares = make(spec, None).initial()
-    assert shares[0] + shares[2] == pytest.approx(0.7, abs=0.05)
+    assert shares[0] + shares[2] == pytest.approx(0.7, abs=0.12)
 
 
 @pytest.mark.parametrize(("error", "best"), [(0.001, False), (0.1, True)])
@@ -211,8 +228,8 @@ def test_the_best_round_is_one_in_which_nothing_is_lost_for_certain(
             np.array([0.5, 1.02, 0.9]),
             change_stderr=errors,
             since_base_stderr=errors,
-            learning=0.2,
-            learning_left=0.8,
+            learning=20.0,
+            learning_left=80.0,
         )
     )
     assert decision.best is best
@@ -226,7 +243,7 @@ def test_a_resumed_strategy_goes_on_exactly(spec: dict[str, Any], known: Law | N
         other = make(spec, known)
         other.load_state_dict(json.loads(json.dumps(run.strategy.state_dict())))
         again = Run(other, FORGETS, noise=0.01)
-        again.y, again.weights, again.round = run.y, run.weights, run.round
+        again.at, again.weights, again.round = run.at, run.weights, run.round
         again.rng.bit_generator.state = run.rng.bit_generator.state
         one, two = run.go_on(), again.go_on()
         np.testing.assert_array_equal(one.weights, two.weights)
@@ -243,8 +260,9 @@ def test_without_standard_errors_nothing_is_taken_for_signal() -> None:
 def test_nothing_is_steered_when_nothing_is_left() -> None:
     strategy = make({"name": "mixing_law"}, WIDE)
     signals = Signals(
-        1, 1, COUNTS, np.full(3, 0.5), change_stderr=np.full(3, 0.01), learning=1.0, learning_left=0
-    )
+        1, 1, COUNTS, np.full(3, 0.5), since_base_stderr=np.full(3, 0.01), learning=1.0,
+        learning_left=0,
+    )  # fmt: skip
     np.testing.assert_array_equal(strategy.update(signals).weights, COUNTS)
 
 
@@ -295,7 +313,7 @@ def test_one_domain_and_many(k: int) -> None:
                 number,
                 weights,
                 loss,
-                change_stderr=np.full(k, 0.01),
+                since_base_stderr=np.full(k, 0.01),
                 learning=0.1,
                 learning_left=0.5,
             )
@@ -317,7 +335,7 @@ def test_worst_needs_references() -> None:
 
 def test_worst_goes_to_the_domain_that_is_behind() -> None:
     """All learn alike; the second one's reference is far below, so its gap is the largest."""
-    alike = law(np.diag([3.0, 3.0, 3.0]), stderr=0.05)
+    alike = law([0.1, 0.1, 0.1])
     strategy = make(
         {"name": "mixing_law", "stay": "uniform"},
         alike,
@@ -325,4 +343,4 @@ def test_worst_goes_to_the_domain_that_is_behind() -> None:
         reference_loss=np.array([0.5, 0.2, 0.5]),
     )
     shares = strategy.initial()
-    assert shares[1] > 0.5
+    assert shares[1] > 0.42

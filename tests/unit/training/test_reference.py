@@ -14,7 +14,7 @@ from tests.helpers.tiny import BYTES, save_tiny
 from versatune.artifacts import INPUTS, FolderRef, read_json
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.mixing.curves import law_facts
+from versatune.mixing.traces import read_traces, traces_of
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import chosen_rows, heldout_losses
 from versatune.params import warn_renamed
@@ -22,10 +22,11 @@ from versatune.training import ReferenceParams, TrainParams, reference
 from versatune.training.api import history, train
 from versatune.training.diagnostics import reference_warnings
 from versatune.training.job import Job
+from versatune.training.mix_runs import mix_steps
 from versatune.training.retokenize import retokenize
 from versatune.work import make_folder
 
-TINY: dict[str, Any] = {"eval_steps": 2, "max_steps": 8, "patience": 2}
+TINY: dict[str, Any] = {"eval_steps": 2, "max_steps": 8, "patience": 2, "mixes": 0}
 TRAIN = TrainParams(
     heldout_rows_per_domain=6, learning_rate=1e-2, max_length=64, per_device_train_batch_size=2
 )
@@ -93,34 +94,61 @@ def test_the_curve_is_kept_and_the_other_domains_are_measured_on_the_way(
             assert curve[0]["losses"][other] == pytest.approx(alone[other].nats_per_token)
         assert all(p["stderrs"][name] > 0 for p in curve[1:])
         assert entry["nats_per_token"] <= curve[0]["losses"][name]
-    facts = law_facts(found)
+    facts = traces_of(found)
     assert facts is not None and facts["domains"] == names
-    assert (np.diag(facts["slopes"]) > 0).all()
+    traces = read_traces(facts)
+    assert [t.weights[0].tolist() for t in traces] == np.eye(3).tolist()
+    assert all(0 <= rate <= 1 for t in traces for rate in t.rate)
+
+
+def test_short_runs_on_mixes_measure_all_domains_and_anneal(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", mode="mixes", mixes=4)
+    assert {p.name for p in (tmp_path / "r").iterdir()} == {"rows", *(f"mix-{n}" for n in range(4))}
+    assert all(entry["nats_per_token"] is None for entry in found["domains"].values())
+    facts = traces_of(found)
+    assert facts is not None
+    traces = read_traces(facts)
+    # 50 rounds of 10 steps by default: a tenth of them in four runs of three measurements.
+    like = TRAIN.rounds * TRAIN.steps_per_round
+    assert mix_steps(ReferenceParams(), TRAIN) == int(0.1 * like / 4) // 3 * 3
+    for one, trace in enumerate(traces):
+        assert trace.rate[-1] < trace.rate[0] <= 1
+        np.testing.assert_allclose(trace.weights.sum(1), 1)
+        history_of = history(tmp_path / "r" / f"mix-{one}")
+        last = history_of[history_of["round"] == 3].set_index("domain")
+        assert trace.losses[-1].tolist() == last["validation_loss"].tolist()
+        assert trace.passes[-1].tolist() == last["epochs_seen"].tolist()
+        assert (trace.stderrs[1:] > 0).all()
+    # Over the runs each domain is up as often as down.
+    ups = np.array([t.weights[0] > 1 / 3 for t in traces])
+    assert (ups.sum(0) == 2).all()
 
 
 @pytest.mark.parametrize(
     ("strategy", "uses"),
     [
         ({"name": "mixing_law"}, True),
-        ({"name": "expand", "rule": "constrained", "target": ["law", "code"]}, False),
+        ({"name": "expand", "rule": "constrained", "target": ["law", "code"]}, True),
         ({"name": "uniform"}, False),
     ],
 )
-def test_slopes_of_the_references_reach_training_with_strategies_that_use_them(
+def test_what_runs_before_did_reaches_training_with_strategies_that_use_them(
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
     tmp_path: Path,
     strategy: dict[str, Any],
     uses: bool,
 ) -> None:
-    law = law_facts(measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=1.0))
+    traces = traces_of(measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=1.0))
     params = TRAIN.changed({"strategy": strategy, "rounds": 2, "steps_per_round": 2})
     folder, start = tmp_path / "trained", {"law": 0.2, "medicine": 0.3, "code": 0.5}
     trained = train(
-        tiny_store, tiny_checkpoint, params, initial_weights=start, law=law, folder=folder
+        tiny_store, tiny_checkpoint, params, initial_weights=start, traces=traces, folder=folder
     )
     assert trained.history["round"].max() == 2
-    assert ("law" in read_json(folder / INPUTS)) is uses
+    assert ("traces" in read_json(folder / INPUTS)) is uses
 
 
 def test_without_transfer_each_run_measures_its_own_domain_alone(
@@ -129,7 +157,7 @@ def test_without_transfer_each_run_measures_its_own_domain_alone(
     found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", transfer=0.0)
     for name, entry in found["domains"].items():
         assert all(set(p["losses"]) == {name} for p in entry["curve"])
-    assert law_facts(found) is None
+    assert traces_of(found) is None
 
 
 def test_a_run_cut_off_while_falling_is_warned_about_and_one_at_rest_is_not(

@@ -13,7 +13,7 @@ from versatune.mixing.strategies import Signals, Strategy
 from versatune.modeling.heldout import HeldOut
 from versatune.training import TrainParams
 from versatune.training.batches import RoundSampler
-from versatune.training.budget import learning_by_round
+from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.rounds import Mixture
 
@@ -100,6 +100,7 @@ def test_strategies_get_paired_errors_and_what_is_left_to_learn(
     assert seen[0].learning == pytest.approx(parts[0])
     assert seen[0].learning_left == pytest.approx(parts[1] + parts[2])
     assert seen[1].learning_left == pytest.approx(parts[2])
+    assert [s.rate for s in seen] == rate_by_round(mixture.params)[:2].tolist()
     # Passes so far are the history's; what is left shrinks with the rounds that are.
     for signals in seen:
         rows = mixture.history[3 * signals.round : 3 * signals.round + 3]
@@ -124,10 +125,10 @@ def test_a_resumed_mixture_pairs_with_the_rows_measured_before(split: TokenizedS
     assert one.history[-1]["reason"] == other.history[-1]["reason"]
 
 
-def test_slopes_of_other_domains_are_refused(split: TokenizedSplit) -> None:
+def test_runs_on_other_domains_are_refused(split: TokenizedSplit) -> None:
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
-    mixture = Mixture(params, split, MixtureInputs(START, law={"domains": ["law", "code"]}), 2)
-    with pytest.raises(VersatuneError, match="slopes are of law, code"):
+    mixture = Mixture(params, split, MixtureInputs(START, traces={"domains": ["law", "code"]}), 2)
+    with pytest.raises(VersatuneError, match="runs are of law, code"):
         mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
 
 

@@ -18,8 +18,8 @@ from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
 from versatune.mixing.config import StrategyParams
-from versatune.mixing.curves import law_facts
 from versatune.mixing.doubt import detected_shares
+from versatune.mixing.traces import traces_of
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
@@ -62,7 +62,7 @@ def plan_runs(
         "detected_shares": detected_shares(
             knowledge_distribution, initial_mixture, *params.strategies.values()
         ),
-        "law": law_facts(reference_losses),
+        "traces": traces_of(reference_losses),
     }
     return tuple(
         {

@@ -8,9 +8,9 @@ import pandas as pd
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.mixing.curves import law_facts
 from versatune.mixing.doubt import detected_shares, doubt_words
 from versatune.mixing.origins import shares_in_words
+from versatune.mixing.traces import traces_of
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.train.params import TrackingParams
 from versatune.training.api import history, piece_of
@@ -58,7 +58,7 @@ def train_model(
         params=params,
         initial_weights=initial_mixture["weights"],
         reference_losses=known_references(reference_losses),
-        law=law_facts(reference_losses) if params.strategy.uses_law else None,
+        traces=traces_of(reference_losses) if params.strategy.uses_law else None,
         detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
     return piece_of(training, log_round, log_step)

@@ -1,0 +1,127 @@
+"""Short runs on fixed mixes of all domains: what a share does, measured before a training.
+
+A run on one domain alone forgets the others as no mix does, so what shares do within a mix is
+measured on mixes. Each run gives half of the domains four times the share of the others; over the
+runs each domain is up as often as down. They anneal to 0, since losses at a high learning rate are
+above those that a training ends with.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from versatune.artifacts import FolderRef
+from versatune.mixing.config import CustomParams
+from versatune.mixing.curves import Point
+from versatune.mixing.shares import Array, normalised
+from versatune.modeling.checkpoints import CheckpointRef
+from versatune.training.api import history, piece_of
+from versatune.training.budget import learning_by_round, rate_by_round
+from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.job import Training
+from versatune.work import Piece
+
+APART = np.log(2.0)
+"""Of the logarithm of a share from its mean, up or down."""
+
+MEASURED = 3
+"""How often a run measures all domains."""
+
+LEAST_STEPS = 8
+"""Of a run: fewer show little but the warm-up."""
+
+
+def mix_name(number: int) -> str:
+    """What a run is called; no domain can be called so."""
+    return f"mix-{number}"
+
+
+def mixes(k: int, n: int) -> list[Array]:
+    """Shares (k,) of ``n`` runs; each odd one is up where the one before it is down."""
+    rng = np.random.default_rng(0)
+    found: list[Array] = []
+    for _ in range((n + 1) // 2):
+        sign = np.where(np.arange(k) % 2 == 0, 1.0, -1.0)[rng.permutation(k)]
+        found += [normalised(np.exp(APART * sign)), normalised(np.exp(-APART * sign))]
+    return found[:n]
+
+
+def mix_runs(
+    data: FolderRef, model: CheckpointRef, params: ReferenceParams, train: TrainParams
+) -> dict[str, Piece]:
+    """The runs by name; none with ``references.mixes: 0``."""
+    domains = data.facts["domains"]
+    like = _of_run(params, train, data.facts["max_length"])
+    runs = {}
+    for number, shares in enumerate(mixes(len(domains), params.mixes)):
+        weights = dict(zip(domains, _summing_to_1(shares), strict=True))
+        given = like.model_copy(update={"strategy": CustomParams(weights=weights)})
+        runs[mix_name(number)] = piece_of(
+            Training(
+                store=data,
+                base=model,
+                params=given,
+                key="references.train",
+                save_model=False,
+            )
+        )
+    return runs
+
+
+def mix_entries(
+    data: FolderRef,
+    params: ReferenceParams,
+    train: TrainParams,
+    runs: dict[str, FolderRef],
+    scale: dict[str, float],
+) -> list[dict[str, Any]]:
+    """What the runs did: ``weights`` by domain and the ``curve`` of each.
+
+    ``scale``: what a domain's losses are multiplied with where the proxy has other tokens.
+    """
+    domains = data.facts["domains"]
+    like = _of_run(params, train, data.facts["max_length"])
+    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(like))])
+    rate = np.concatenate([[0.0], rate_by_round(like)])
+    entries = []
+    for number, shares in enumerate(mixes(len(domains), params.mixes)):
+        rows = history(runs[mix_name(number)].path)
+        curve = []
+        for round_, of_round in rows.groupby("round"):
+            each = of_round.set_index("domain")
+            at = int(str(round_))
+            curve.append(
+                Point(
+                    step=int(each["step"].iloc[0]),
+                    learning=float(learning[at]),
+                    rate=float(rate[at]),
+                    losses={n: v * scale.get(n, 1.0) for n, v in each["validation_loss"].items()},
+                    stderrs=each["since_base_stderr"].astype(float).fillna(0.0).to_dict(),
+                    passes_by_domain=each["epochs_seen"].to_dict(),
+                ).model_dump()
+            )
+        weights = dict(zip(domains, _summing_to_1(shares), strict=True))
+        entries.append({"weights": weights, "curve": curve})
+    return entries
+
+
+def mix_steps(params: ReferenceParams, train: TrainParams) -> int:
+    """Optimiser steps of each run: together ``mix_part`` of the training's, but a few at least."""
+    whole = train.rounds * train.steps_per_round
+    each = int(params.mix_part * whole / max(params.mixes, 1))
+    return max(each // MEASURED * MEASURED, LEAST_STEPS // MEASURED * MEASURED + MEASURED)
+
+
+def _of_run(params: ReferenceParams, train: TrainParams, longest: int) -> TrainParams:
+    """As a reference run, but on all domains in the training's unit, annealed to 0."""
+    own = {
+        "rounds": MEASURED,
+        "steps_per_round": mix_steps(params, train) // MEASURED,
+        "lr_scheduler_type": "linear",
+        "unit": train.unit,
+    }
+    return params.of_run(train, longest).model_copy(update=own)
+
+
+def _summing_to_1(shares: Array) -> list[float]:
+    return [float(x) for x in shares / shares.sum()]
