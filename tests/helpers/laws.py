@@ -19,7 +19,7 @@ def law(
     b: float = 0.5,
     floor: float = 0.0,
     tau: float = 0.0,
-    repeats: float = 15.0,
+    repeats: float = 30.0,
     base: Any = 1.0,
     unsure: float = 0.0,
 ) -> Law:

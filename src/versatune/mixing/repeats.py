@@ -14,8 +14,9 @@ import numpy as np
 
 from versatune.mixing.shares import Array
 
-USUAL_REPEATS = 15.0
-"""R* to expect where no run says more: that of the paper."""
+USUAL_REPEATS = 30.0
+"""R* to expect where no run says more: 15 in the paper, for pretraining; rows of several phrasings
+of a fact went on teaching for longer in the two worlds the law was made with."""
 
 
 def worth(passes: Array, repeats: Array | float) -> Array:

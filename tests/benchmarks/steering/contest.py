@@ -31,12 +31,18 @@ from tests.benchmarks.steering.worlds import (
 )
 from versatune.intervals import mean_stderr, t_interval
 from versatune.mixing.config import ObjectiveParams, StrategyParams
-from versatune.mixing.curves import Point, law_of
 from versatune.mixing.interface import Context, Signals
-from versatune.mixing.law import Law
 from versatune.mixing.strategies import make_strategy
+from versatune.mixing.traces import Trace
+from versatune.training.mix_runs import mixes
 
 DOMAINS = tuple("abcdef")
+
+STEPS = 400.0
+"""Optimiser steps of a training at a constant rate, which is 1 in the worlds."""
+
+N_MIXES = 4
+"""Short runs on mixes before a training."""
 
 PATIENCE = 3
 """Measurements without a new minimum before a reference run ends."""
@@ -49,24 +55,19 @@ FOSTERING: dict[str, dict[str, Any]] = {
     "doremi": {"name": "doremi"},
     "doremi_fair": {"name": "doremi", "signal": "validation"},
     "mixing_law": {"name": "mixing_law"},
-    "mixing_law_without_references": {"name": "mixing_law", "_references": False},
+    "mixing_law_without_runs": {"name": "mixing_law", "_runs": False},
 }
 EXPANDING: dict[str, dict[str, Any]] = {
     "static_0.5": {"_share": 0.5},
     "static_0.7": {"_share": 0.7},
     "static_0.8": {"_share": 0.8},
     "expand_paper": {"name": "expand", "target": "a"},
-    "constrained": {
+    "constrained": {"name": "expand", "target": "a", "rule": "constrained"},
+    "constrained_without_runs": {
         "name": "expand",
         "target": "a",
         "rule": "constrained",
-        "_references": False,
-    },
-    "constrained_from_references": {
-        "name": "expand",
-        "target": "a",
-        "rule": "constrained",
-        "from_references": True,
+        "_runs": False,
     },
 }
 
@@ -93,44 +94,43 @@ def search(score: Callable[[Array], Array], start: Array, steps: int = 14, n: in
     return best
 
 
-def references(world: World, seed: int, total: float) -> tuple[Array, Law]:
-    """Reference losses and their curves' law, by runs on each domain alone that anneal."""
+def references(world: World, seed: int, total: float) -> Array:
+    """Reference losses, by runs on each domain alone that anneal and stop early."""
     rng = np.random.default_rng([seed, 1])
-    k = len(DOMAINS)
     parts = budget(20, "cosine")
-    parts = parts * total / parts.sum()
-    curves: dict[str, list[Point]] = {}
-    reached = {}
-    for j, name in enumerate(DOMAINS):
-        mix = np.eye(k)[j][None]
-        meter, state, learning = Meter(world, seed, rng), world.begin(1), 0.0
+    reached = []
+    for j in range(len(DOMAINS)):
+        meter, state = Meter(world, seed, rng), world.begin(1)
         before = world.loss(state)[0]
-        base = meter.read(before)
-        points = [Point(step=0, learning=0.0, losses=dict(zip(DOMAINS, base, strict=True)))]
-        errors = np.zeros(k)
-        for step, part in enumerate(parts, start=1):
-            state = world.train(state, mix, float(part))
+        own = [float(meter.read(before)[j])]
+        for part in parts * total / parts.sum():
+            state = world.train(state, np.eye(len(DOMAINS))[j][None], float(part))
             after = world.loss(state)[0]
-            errors = errors + meter.moved(before, after, float(part))
-            before, learning = after, learning + float(part)
-            seen = meter.read(after)
-            every = step in (1, 2, 4, 8, 16)
-            names = [n for n in DOMAINS if every or n == name]
-            points.append(
-                Point(
-                    step=step,
-                    learning=learning,
-                    losses={n: float(seen[DOMAINS.index(n)]) for n in names},
-                    stderrs={n: float(errors[DOMAINS.index(n)]) for n in names},
-                    passes=float(state.seen[0, j]),
-                )
-            )
-            own = [p.losses[name] for p in points]
-            if step - int(np.argmin(own)) >= PATIENCE:
+            meter.moved(before, after, float(part))
+            before = after
+            own.append(float(meter.read(after)[j]))
+            if len(own) - 1 - int(np.argmin(own)) >= PATIENCE:
                 break
-        curves[name] = points
-        reached[name] = min(own)
-    return np.array([reached[n] for n in DOMAINS]), law_of(DOMAINS, curves, reached)
+        reached.append(min(own))
+    return np.array(reached)
+
+
+def on_mixes(world: World, seed: int, total: float) -> tuple[Trace, ...]:
+    """Short runs on mixes, a tenth of ``total`` in all, as the library's own."""
+    rng, traces = np.random.default_rng([seed, 4]), []
+    for mix in mixes(len(DOMAINS), N_MIXES):
+        meter, state = Meter(world, seed, rng), world.begin(1)
+        before = world.loss(state)[0]
+        trace, errors = Trace.begin(meter.read(before)), np.zeros(len(DOMAINS))
+        part = 0.1 * total / N_MIXES / 3
+        for rate in (2 / 3, 1 / 3, 0.0):
+            state = world.train(state, mix[None], part)
+            after = world.loss(state)[0]
+            errors = errors + meter.moved(before, after, part)
+            before = after
+            trace = trace.then(mix, STEPS * part, rate, state.seen[0], meter.read(after), errors)
+        traces.append(trace)
+    return tuple(traces)
 
 
 def memory(state: State) -> Array:
@@ -143,7 +143,7 @@ def play(
     spec: dict[str, Any],
     parts: Array,
     seed: int,
-    known: tuple[Array, Law],
+    known: tuple[Array, tuple[Trace, ...]],
     objective: ObjectiveParams,
 ) -> Array:
     """True losses (k,) at the end of a training steered by a strategy of the library."""
@@ -152,17 +152,16 @@ def play(
     meter = Meter(world, seed, np.random.default_rng([seed, 2]))
     state = world.begin(1)
     before = world.loss(state)[0]
-    knows = spec.get("_references", True)
     context = Context(
         domains=DOMAINS,
         initial=world.sizes,
         detected=world.sizes,
         counts=world.sizes,
-        reference_loss=known[0] if knows else None,
+        reference_loss=known[0],
         base_loss=meter.read(before),
         objective=objective,
-        law=known[1] if knows else None,
-        learning=float(parts.sum()),
+        traces=known[1] if spec.get("_runs", True) else (),
+        learning=STEPS * float(parts.sum()),
         passes=world.passes * parts.sum(),
     )
     strategy = make_strategy(params, context)
@@ -183,8 +182,8 @@ def play(
                 seen * memory(state),
                 change_stderr=error,
                 since_base_stderr=since,
-                learning=float(part),
-                learning_left=float(parts[number:].sum()),
+                learning=STEPS * float(part),
+                learning_left=STEPS * float(parts[number:].sum()),
                 passes=state.seen[0],
                 passes_left=world.passes * parts[number:].sum(),
             )
@@ -205,7 +204,8 @@ def fostering(make: Any, seeds: range, rounds: int, schedule: str, specs: dict[s
         ends = static(world, np.stack([uniform, world.sizes]), parts).mean(1)
         best = search(lambda m, w=world, p=parts: static(w, m, p).mean(1), uniform)
         least = float(static(world, best[None], parts).mean())
-        known = references(world, seed, float(parts.sum()))
+        total = float(parts.sum())
+        known = references(world, seed, total), on_mixes(world, seed, total)
         for name, spec in specs.items():
             mean = play(world, spec, parts, seed, known, ObjectiveParams()).mean()
             result[name].append([1 - least / ends[0], 1 - mean / ends[0], 1 - mean / ends[1]])
@@ -227,7 +227,8 @@ def expanding(
         base = world.loss(world.begin(1))[0]
         limit = base * (1 + tolerance)
         only = base[0] - static(world, target[None], parts)[0, 0]
-        known = references(world, seed, float(parts.sum()))
+        total = float(parts.sum())
+        known = references(world, seed, total), on_mixes(world, seed, total)
         oracle = search(_held_back(world, parts, limit), 0.7 * target + 0.3 * others, steps=20)
         for name, spec in [*specs.items(), ("oracle", {})]:
             if "name" in spec:

@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.steering.coverage > docs/results/simulated_forecast.csv
 
-Before training, from the references' curves: each domain's end on equal shares, on 0.67 for one
+Before training, from short runs on mixes: each domain's end on equal shares, on 0.67 for one
 domain, and on a random mix, against what is then measured of it. And the forecast headroom against
 the gain of the best static mix of a search on the true losses.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.steering.contest import DOMAINS, references, search, static
+from tests.benchmarks.steering.contest import DOMAINS, STEPS, on_mixes, search, static
 from tests.benchmarks.steering.worlds import (
     EXPAND,
     FOSTER,
@@ -25,12 +25,12 @@ from tests.benchmarks.steering.worlds import (
     World,
     budget,
 )
-from versatune.mixing.config import LawParams, ObjectiveParams
+from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.forecast import INTERVAL, headroom, simulated
+from versatune.mixing.law import fit
 from versatune.mixing.objective import make_objective
 
 WORLDS = {**FOSTER, **EXPAND}
-DRAWS = 60
 
 
 def trained(world: World, mix: Array, parts: Array, seed: int) -> tuple[Array, Array]:
@@ -48,21 +48,22 @@ def trained(world: World, mix: Array, parts: Array, seed: int) -> tuple[Array, A
 
 def row_of(name: str, seeds: range) -> dict[str, Any]:
     """The row of one world."""
-    k, params, parts = len(DOMAINS), LawParams(), budget(8, "cosine")
+    k, parts = len(DOMAINS), budget(8, "cosine")
     total, uniform, rng = float(parts.sum()), np.full(k, 1 / k), np.random.default_rng(5)
     held, gains = [], []
     for seed in seeds:
         world = WORLDS[name](np.random.default_rng(seed))
-        law = references(world, seed, total)[1].doubted(params.doubt, params.doubt_others)
+        traces = on_mixes(world, seed, total)
+        law = fit(traces, traces[0].losses[0])
         passes = world.passes * total
         base = uniform
         for mix in (uniform, 0.6 * np.eye(k)[0] + 0.4 * uniform, rng.dirichlet(np.full(k, 2.0))):
             base, end = trained(world, mix, parts, seed)
-            ends = simulated(law, base, [(mix, total)], draws=DRAWS, passes=passes)
+            ends = simulated(law, [(mix, STEPS * total)], passes)
             low, high = np.quantile(ends, INTERVAL, axis=0)
             held.append((end >= low) & (end <= high))
         objective = make_objective(ObjectiveParams(), DOMAINS, base)
-        room = headroom(law, base, total, objective, passes, draws=DRAWS)
+        room = headroom(law, STEPS * total, objective, passes)
         best = search(lambda m, w=world: static(w, m, parts).mean(1), uniform)
         even, least = static(world, np.stack([uniform, best]), parts).mean(1)
         gains.append([room.gain, room.low, room.high, 1 - least / even])

@@ -102,7 +102,9 @@ def test_noise_alone_leaves_the_mix_exactly_as_it_is(stay: str, wanted: np.ndarr
 
 
 def test_what_is_explored_is_known_and_ends() -> None:
-    run = Run(make({"name": "mixing_law", "stay": "proportional"}, None), law([1e-6] * 3), noise=0.3)
+    run = Run(
+        make({"name": "mixing_law", "stay": "proportional"}, None), law([1e-6] * 3), noise=0.3
+    )
     first = run.strategy.initial()
     np.testing.assert_allclose(np.abs(np.log(first / COUNTS)), 0.3, atol=0.16)
     shares = [run.go_on().weights for _ in range(3)]
