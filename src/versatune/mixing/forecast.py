@@ -21,7 +21,7 @@ Path = Sequence[tuple[Array, float]]
 
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.04
+UNEXPLAINED = 0.07
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
 and a law of seven numbers is not exact."""
 
@@ -47,7 +47,7 @@ class Headroom:
         if self.high < WORTH:
             return f"A mix can gain {numbers} at most: take uniform and skip the references."
         if self.low > WORTH:
-            return f"A mix can gain {numbers}: take mixing_law, starting from these slopes."
+            return f"A mix can gain {numbers}: take mixing_law."
         return (
             f"A mix can gain {numbers}, and whether it is worth steering is open: uniform is safe, "
             "mixing_law stays with it unless it sees more."
@@ -92,7 +92,7 @@ def headroom(
     """The best static mix by the law against equal shares, both kept for ``learning``.
 
     ``gain`` is by the law itself; its interval is of that mix's gain over the draws, so it is 0 or
-    less at its lower end where the slopes can't tell the mix from equal shares. ``passes`` as in
+    less at its lower end where the law can't tell the mix from equal shares. ``passes`` as in
     :func:`follow`.
     """
     k = law.base.size

@@ -23,14 +23,14 @@ weak priors; the law is the likeliest fit and :data:`DRAWS` others that could as
 Arrays have shape (k,), or (n, k) for n draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
 
-from versatune.mixing.repeats import USUAL_REPEATS, Supply, worth
+from versatune.mixing.repeats import USUAL_REPEATS, Supply, worth, worth_by_log
 from versatune.mixing.shares import Array
 from versatune.mixing.traces import Trace
 
@@ -39,14 +39,15 @@ DRAWS = 96
 PRIOR = {
     "alpha": (np.log(0.05), 2.5),
     "nu": (np.log(0.01), 2.0),
-    "beta": (np.log(0.002), 2.0),
-    "b": (np.log(0.5), 0.5),
-    "floor": (0.0, 1.5),
+    "beta": (np.log(0.001), 1.5),
+    "b": (np.log(0.3), 0.3),
+    "floor": (-1.5, 1.2),
     "tau": (0.05, 0.1),
     "repeats": (np.log(USUAL_REPEATS), 1.0),
 }
 """Means and standard deviations of ln alpha, ln nu, ln beta, ln b, the log odds of the floor's part
-of the least loss measured, tau, and ln R*. alpha, nu and beta are per step at the peak rate."""
+of the least loss measured, tau, and ln R*. alpha, nu and beta are per step at the peak rate. What
+they are was chosen in three worlds that no table uses."""
 
 _MEAN = np.array([mean for mean, _ in PRIOR.values()])
 _SPREAD = np.array([spread for _, spread in PRIOR.values()])
@@ -219,19 +220,43 @@ def _fitted(points: _Points, base: float, least: float, misfit: float) -> Optimi
     known = ~np.isnan(points.change)
     weight = np.sqrt(points.counts[known]) / np.sqrt(points.error[known] ** 2 + misfit**2)
 
-    def off(z: Array) -> Array:
+    def told(z: Array) -> tuple[Array, Array]:
+        """Logarithms of losses over the base model's, and their derivatives by z (m, 7)."""
         alpha, nu, beta, b, floor, tau = _unpacked(z, np.asarray(least))
         r = float(np.exp(np.clip(z[6], _LOW[6], _HIGH[6])))
-        made = worth(points.after, r) - worth(points.before, r)
-        part = np.where(repeats, made / np.where(repeats, seen, 1.0), 1.0)
-        own = points.summed(points.shares * points.learning * part)
-        w = (1 + nu * others) ** -0.5 + alpha * own + beta * others
-        told = np.log((floor + (base - floor) * w**-b) / base) + tau * points.rate
-        away = (points.change - told)[known] * weight
+        per_pass = points.shares * points.learning / np.where(repeats, seen, 1.0)
+
+        def own(f: Callable[[Array, float], Array], fresh: float) -> Array:
+            made = f(points.after, r) - f(points.before, r)
+            each = np.where(repeats, per_pass * made, fresh * points.shares * points.learning)
+            return points.summed(each)
+
+        learnt, fades = own(worth, 1.0), 1 + nu * others
+        w = fades**-0.5 + alpha * learnt + beta * others
+        y = (base - floor) * w**-b
+        loss = floor + y
+        by_w = -b * y / w / loss
+        part = floor / least
+        slopes = (
+            by_w * alpha * learnt,
+            by_w * -0.5 * nu * others * fades**-1.5,
+            by_w * beta * others,
+            -np.log(w) * b * y / loss,
+            (1 - w**-b) * floor * (1 - part) / loss,
+            points.rate,
+            by_w * alpha * own(worth_by_log, 0.0),
+        )
+        return np.log(loss / base) + tau * points.rate, np.stack(slopes, axis=1)
+
+    def off(z: Array) -> Array:
+        away = (told(z)[0] - points.change)[known] * weight
         return np.concatenate([away, (z - _MEAN) / _SPREAD])
+
+    def slope(z: Array) -> Array:
+        return np.vstack([told(z)[1][known] * weight[:, None], np.diag(1 / _SPREAD)])
 
     starts = [
         _MEAN + np.array([a, n, 0, 0, 0, 0, 0]) for a, n in ((-2.0, 2.0), (0.0, 0.0), (1.5, -2.0))
     ]
-    fits = [least_squares(off, start, max_nfev=100) for start in starts]
+    fits = [least_squares(off, start, slope, max_nfev=100) for start in starts]
     return min(fits, key=lambda one: one.cost)

@@ -25,6 +25,12 @@ def worth(passes: Array, repeats: Array | float) -> Array:
     return np.asarray(np.minimum(passes, 1.0) + repeats * -np.expm1(-more / repeats))
 
 
+def worth_by_log(passes: Array, repeats: Array | float) -> Array:
+    """dU / d ln R*."""
+    left = np.maximum(passes - 1.0, 0.0) / repeats
+    return np.asarray(repeats * (-np.expm1(-left) - left * np.exp(-left)))
+
+
 def marginal(passes: Array, repeats: Array | float) -> Array:
     """dU/ds at ``passes``."""
     return np.asarray(np.exp(-np.maximum(passes - 1.0, 0.0) / repeats))

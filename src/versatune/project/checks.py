@@ -69,7 +69,7 @@ def check_reference_lengths(
     tokenize: TokenizeParams, references: ReferenceParams
 ) -> Iterator[Problem]:
     """The same, where references have a length of their own."""
-    if "max_length" in references.train and references.mode == "measure":
+    if "max_length" in references.train and references.mode != "none":
         key = ("references", "train", "max_length")
         yield from _too_short(references.train["max_length"], tokenize.max_length, key)
 
@@ -269,16 +269,16 @@ def _references(train: TrainParams, references: ReferenceParams, key: Key) -> It
     worst = train.objective.kind == "worst"
     if not (train.strategy.needs_reference or worst):
         return
-    if references.mode == "none":
+    if references.mode != "measure":
         where = (*key, "strategy") if key == ("train",) else key
         if worst:
             yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
             return
         yield Problem(
             where,
-            f"{train.strategy.name} needs reference losses, and references.mode is none: set that "
-            "to measure, choose `potential_source: progress` where the strategy has it, or another "
-            "strategy",
+            f"{train.strategy.name} needs reference losses, and references.mode is "
+            f"{references.mode}: set that to measure, choose `potential_source: progress` where "
+            "the strategy has it, or another strategy",
         )
         return
     rows = "heldout_rows_per_domain"

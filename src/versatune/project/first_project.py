@@ -175,6 +175,11 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
             f"Before it: {k} reference runs, one a domain, of at most {references.max_steps} steps "
             f"({train.strategy.name} steers by them)."
         )
+    if references.mode != "none" and references.mixes:
+        yield (
+            f"Before it: {references.mixes} short runs on mixes, of {references.mix_steps(train)} "
+            "steps each (the forecast is made of them)."
+        )
     folder = None if model is None else find_here(model)
     if folder is None:
         yield "Memory and time: kedro run --pipeline plan says them once the model is there."

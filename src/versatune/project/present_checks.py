@@ -19,7 +19,7 @@ def check_packages(
     asked: list[tuple[Key, Any]] = []
     for name in ("optim", "quantization"):
         asked.append((("train", name), getattr(train, name)))
-        if references.mode == "measure":
+        if references.mode != "none":
             asked.append((("references", "train", name), references.train.get(name)))
         asked.append((("compare", "train", name), compare.train.get(name)))
     for key, value in asked:
@@ -40,7 +40,7 @@ def check_training_files(train: TrainParams) -> Iterator[Problem]:
 
 def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
     """The proxy is there."""
-    if references.mode == "measure":
+    if references.mode != "none":
         yield from _missing(references.proxy, ("references", "proxy"))
 
 

@@ -56,9 +56,9 @@ def advice(forecast: Mapping[str, Any]) -> str:
         aim = formats.comma(forecast["targets"])
         return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
     return (
-        f"No forecast: {forecast['missing']}, so nothing says what a share of a domain does to the "
-        "others, nor what a mix can gain. uniform and proportional go without; references.mode: "
-        "measure with references.transfer above 0 gives the forecast."
+        f"No forecast: {forecast['missing']}, so nothing says what a share of a domain does, nor "
+        "what a mix can gain. uniform and proportional go without; references.mode: mixes gives "
+        "the forecast, for a tenth of the training's steps."
     )
 
 

@@ -199,6 +199,10 @@ _NOT_IN_FINGERPRINT = {
 }
 
 
+MIX_MEASURED = 3
+"""How often a run on a mix measures all domains."""
+
+
 class ReferenceParams(Params):
     """How the reference losses are measured: a model of each domain alone, stopped early."""
 
@@ -276,6 +280,22 @@ class ReferenceParams(Params):
             "max_length": max(like.max_length, longest),
         }
         return like.model_copy(update=own)
+
+    def of_mix(self, train: TrainParams, longest: int = 1) -> TrainParams:
+        """How each run on a mix trains: on all domains, its learning rate falling to 0."""
+        own = {
+            "rounds": MIX_MEASURED,
+            "steps_per_round": self.mix_steps(train) // MIX_MEASURED,
+            "lr_scheduler_type": "linear",
+            "unit": train.unit,
+        }
+        return self.of_run(train, longest).model_copy(update=own)
+
+    def mix_steps(self, train: TrainParams) -> int:
+        """Optimiser steps of each run on a mix: a multiple of :data:`MIX_MEASURED`."""
+        whole = train.rounds * train.steps_per_round
+        each = int(self.mix_part * whole / max(self.mixes, 1)) // MIX_MEASURED * MIX_MEASURED
+        return max(each, 3 * MIX_MEASURED)
 
     def as_used(self, train: TrainParams) -> dict[str, Any]:
         """Every parameter that a reference run has, in one block, for people to read."""

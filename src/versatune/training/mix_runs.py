@@ -24,12 +24,6 @@ from versatune.work import Piece
 APART = np.log(2.0)
 """Of the logarithm of a share from its mean, up or down."""
 
-MEASURED = 3
-"""How often a run measures all domains."""
-
-LEAST_STEPS = 8
-"""Of a run: fewer show little but the warm-up."""
-
 
 def mix_name(number: int) -> str:
     """What a run is called; no domain can be called so."""
@@ -51,7 +45,7 @@ def mix_runs(
 ) -> dict[str, Piece]:
     """The runs by name; none with ``references.mixes: 0``."""
     domains = data.facts["domains"]
-    like = _of_run(params, train, data.facts["max_length"])
+    like = params.of_mix(train, data.facts["max_length"])
     runs = {}
     for number, shares in enumerate(mixes(len(domains), params.mixes)):
         weights = dict(zip(domains, _summing_to_1(shares), strict=True))
@@ -80,7 +74,7 @@ def mix_entries(
     ``scale``: what a domain's losses are multiplied with where the proxy has other tokens.
     """
     domains = data.facts["domains"]
-    like = _of_run(params, train, data.facts["max_length"])
+    like = params.of_mix(train, data.facts["max_length"])
     learning = np.concatenate([[0.0], np.cumsum(learning_by_round(like))])
     rate = np.concatenate([[0.0], rate_by_round(like)])
     entries = []
@@ -103,24 +97,6 @@ def mix_entries(
         weights = dict(zip(domains, _summing_to_1(shares), strict=True))
         entries.append({"weights": weights, "curve": curve})
     return entries
-
-
-def mix_steps(params: ReferenceParams, train: TrainParams) -> int:
-    """Optimiser steps of each run: together ``mix_part`` of the training's, but a few at least."""
-    whole = train.rounds * train.steps_per_round
-    each = int(params.mix_part * whole / max(params.mixes, 1))
-    return max(each // MEASURED * MEASURED, LEAST_STEPS // MEASURED * MEASURED + MEASURED)
-
-
-def _of_run(params: ReferenceParams, train: TrainParams, longest: int) -> TrainParams:
-    """As a reference run, but on all domains in the training's unit, annealed to 0."""
-    own = {
-        "rounds": MEASURED,
-        "steps_per_round": mix_steps(params, train) // MEASURED,
-        "lr_scheduler_type": "linear",
-        "unit": train.unit,
-    }
-    return params.of_run(train, longest).model_copy(update=own)
 
 
 def _summing_to_1(shares: Array) -> list[float]:

@@ -15,7 +15,6 @@ from tests.benchmarks.settings.world import World
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams, train
-from versatune.training.mix_runs import mix_steps
 
 Row = dict[str, Any]
 Key = tuple[str, str, int, str]
@@ -153,7 +152,7 @@ def mix_cost(world: World) -> float:
     train, refs = world.run.train, world.run.references
     params = refs.of_run(train)
     part = params.per_device_train_batch_size / train.per_device_train_batch_size
-    trained = part * mix_steps(refs, train) * refs.mixes
+    trained = part * refs.mix_steps(train) * refs.mixes
     measured = sum(
         sum(_heldout_tokens(world)[name] for name in point["losses"])
         for mix in world.references["mixes"]

@@ -22,7 +22,6 @@ from versatune.training import ReferenceParams, TrainParams, reference
 from versatune.training.api import history, train
 from versatune.training.diagnostics import reference_warnings
 from versatune.training.job import Job
-from versatune.training.mix_runs import mix_steps
 from versatune.training.retokenize import retokenize
 from versatune.work import make_folder
 
@@ -112,7 +111,7 @@ def test_short_runs_on_mixes_measure_all_domains_and_anneal(
     traces = read_traces(facts)
     # 50 rounds of 10 steps by default: a tenth of them in four runs of three measurements.
     like = TRAIN.rounds * TRAIN.steps_per_round
-    assert mix_steps(ReferenceParams(), TRAIN) == int(0.1 * like / 4) // 3 * 3
+    assert ReferenceParams().mix_steps(TRAIN) == int(0.1 * like / 4) // 3 * 3
     for one, trace in enumerate(traces):
         assert trace.rate[-1] < trace.rate[0] <= 1
         np.testing.assert_allclose(trace.weights.sum(1), 1)

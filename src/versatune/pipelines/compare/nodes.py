@@ -49,7 +49,8 @@ def plan_runs(
     for label, strategy in params.strategies.items():
         if strategy.needs_reference and references is None:
             raise VersatuneError(
-                f"compare.strategies.{label} needs reference losses, and references.mode is none."
+                f"compare.strategies.{label} needs reference losses, and references.mode is "
+                f"{reference_losses['mode']}."
             )
     worst = train.changed(params.train).objective.kind == "worst"
     needing = [label for label, s in params.strategies.items() if s.needs_reference or worst]

@@ -56,7 +56,7 @@ def reference_runs(
     train: TrainParams,
     parallel: ParallelParams,
 ) -> Pieces:
-    """Train on each domain alone, stopped early on held-out rows."""
+    """Train on each domain alone, stopped early on held-out rows, and shortly on mixes."""
     from versatune.training import reference
 
     base = CheckpointRef.from_entry(base_model)

@@ -112,7 +112,7 @@ def warn_of_other_rows(
     Raises VersatuneError when the references don't say how many rows they are of.
     """
     uses_them = params.strategy.needs_reference or params.objective.kind == "worst"
-    if reference_losses["mode"] == "none" or not uses_them:
+    if reference_losses["mode"] != "measure" or not uses_them:
         return
     if "rows_per_domain" not in reference_losses:
         raise VersatuneError(
