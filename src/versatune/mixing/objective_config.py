@@ -74,7 +74,7 @@ class LawParams(Params):
     caution: float = Field(0.7, ge=0)
     """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
     at when nothing is known."""
-    move: float = Field(0.5, gt=0, le=1)
+    move: float = Field(0.7, gt=0, le=1)
     """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
     misfit: float = Field(0.02, ge=0)
     """How far a held-out loss may be from the law, as a part of itself, besides measured noise."""

@@ -138,7 +138,7 @@ def test_no_other_domain_takes_all(k: int, spec: dict[str, Any]) -> None:
 @pytest.mark.parametrize("k", [3, 6])
 def test_limits_that_can_be_met_leave_the_target_what_it_had(k: int) -> None:
     spec = SPECS[0]
-    world = World(k, 0, jump=0.0, own=0.06, forget=0.001)
+    world = World(k, 0, jump=0.0, own=0.3, forget=0.001)
     done = world.run(constrained(spec), tolerance=0.02)
     loss, last = done[-1]
     assert last.weights[part(spec, k)].sum() > 0.7
@@ -150,7 +150,7 @@ def weak(k: int, seed: int) -> tuple[Outlook, Bounds]:
     """Limits that can't be met, of domain 1 one that is met with few rows; domain 0 the target."""
     rng = np.random.default_rng(seed)
     known = law(rng.uniform(0.5, 1.5, k), rng.uniform(0.5, 2.0, k), unsure=0.1)
-    limits = np.full(k, 0.9 if k > 3 else 0.7)
+    limits = np.full(k, 0.9 if k > 3 else 0.6)
     limits[:2] = np.inf, 1.2
     target = np.eye(k)[0]
     outlook = Outlook(

@@ -40,7 +40,7 @@ def test_the_best_shares_are_the_best_of_many() -> None:
 
 def test_without_signal_the_shares_are_exactly_those_to_stay_at() -> None:
     anchor = np.array([0.5, 0.3, 0.2])
-    same = law([1e-6] * 3, beta=0.7, unsure=0.3)
+    same = law([1e-6] * 3, unsure=0.3)
     assert (best_shares(outlook(same, 1.0, anchor=anchor), Bounds()) == anchor).all()
     # A difference that is smaller than its standard error moves nothing either.
     hint = law([1.0, 1.0, 1.1], unsure=3.0)
