@@ -135,7 +135,7 @@ def _unpacked(numbers: Array, least: Array) -> tuple[Array, ...]:
     return alpha, nu, beta, b, least / (1 + np.exp(-z[..., 4])), z[..., 5]
 
 
-def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.03) -> Law:
+def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.05) -> Law:
     """The law by ``traces``, for a model whose losses are ``base`` (k,).
 
     Least squares in logarithms of losses over the base model's (a trace may be of other rows than
