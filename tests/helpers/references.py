@@ -1,5 +1,6 @@
 """The references stage as its nodes run it, without a catalog; and references of a known world."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +32,15 @@ def measure_references(
 
 def references_of(law: Law, base: dict[str, float], noise: float = 0.02) -> dict[str, Any]:
     """``reference_losses`` of a world in which losses go as ``law`` says, from losses ``base``."""
-    names, k = list(base), len(base)
+    names, k, losses = list(base), len(base), np.array(list(base.values()))
+    there = replace(law, base=losses, least=0.9 * losses)
 
     def curve(shares: Array) -> list[dict[str, Any]]:
         return [
             {
                 "step": 5 * n,
                 "learning": 5.0 * n,
-                "losses": dict(zip(names, ends(law, shares, 5.0 * n).tolist(), strict=True)),
+                "losses": dict(zip(names, ends(there, shares, 5.0 * n).tolist(), strict=True)),
                 "stderrs": dict.fromkeys(names, noise) if n else {},
             }
             for n in range(5)

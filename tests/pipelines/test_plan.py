@@ -15,8 +15,8 @@ from kedro.runner import SequentialRunner
 from kedro_datasets.json import JSONDataset
 from kedro_datasets.plotly import JSONDataset as FigureDataset
 
+from tests.helpers.laws import law
 from tests.helpers.references import made_up_run, references_of
-from tests.unit.mixing.test_law import law
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
@@ -41,8 +41,8 @@ REFERENCES = ReferenceParams()
 SHARES = {"law": 0.2, "medicine": 0.3, "code": 0.5}
 
 
-WIDE = law([[0.3, 0.0, 0.0], [0.01, 0.1, 0.0], [0.0, -0.01, 0.03]])
-"""Slopes of a world in which the domains differ widely in what a share of them gains."""
+WIDE = law([0.3, 0.1, 1e-4], b=0.3)
+"""A world in which the domains differ widely in what a share of them gains."""
 
 
 @pytest.fixture(scope="module")
@@ -215,8 +215,8 @@ def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
     tiny_checkpoint: CheckpointRef,
     base: dict[str, float],
 ) -> None:
-    """Rows of code make the others forget, and the target's share starts at 0.7."""
-    harmful = law([[0.1, 0.0, -0.1], [0.0, 0.1, -0.1], [0.0, 0.0, 0.1]])
+    """Rows of code make the others forget, so that its share starts below 0.7."""
+    harmful = law([0.02, 0.02, 0.1], nu=[5.0, 5.0, 1e-4])
     made, _ = run(
         tmp_path, tiny_store, tiny_checkpoint, references_of(harmful, base), {}, REFERENCES,
         strategy={"name": "expand", "target": "coding", "rule": "constrained",
@@ -225,7 +225,7 @@ def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
     )  # fmt: skip
     assert made["targets"] == ["code"] and made["strategy"] == "expand"
     code = made["strategies"]["expand"]["domains"]["code"]
-    assert code["weight"] == pytest.approx(0.7) and code["loss"] < base["code"]
+    assert 0.2 <= code["weight"] <= 0.7 and code["loss"] < base["code"]
     assert made["tolerance_broken"] == ["law", "medicine"]
     assert made["training"]["seconds"] is None and made["references_seconds"] is None
 

@@ -123,4 +123,5 @@ def _of_points(points: Sequence[Point], domains: Sequence[str], weights: Array) 
 
 
 def _listed(value: Array) -> Any:
-    return np.where(np.isnan(value), None, value.astype(object)).tolist()
+    listed: Any = np.where(np.isnan(value), np.array(None), value.astype(object)).tolist()
+    return listed

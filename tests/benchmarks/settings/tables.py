@@ -19,10 +19,10 @@ from tests.benchmarks.settings.runs import version as version_now
 from tests.benchmarks.settings.schedule import OF_LAW
 from versatune.intervals import mean_stderr, ratio_interval, t_interval
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.curves import law_facts
 from versatune.mixing.forecast import INTERVAL, follow, headroom, simulated
-from versatune.mixing.law import Law
+from versatune.mixing.law import Law, fit
 from versatune.mixing.objective import make_objective
+from versatune.mixing.traces import read_traces, traces_of
 from versatune.training.budget import learning_by_round
 
 RESULTS = Path("docs/results")
@@ -206,7 +206,7 @@ def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
         if key not in told:
             shares = zip(row["shares"], known.learning, strict=True)
             path = [(np.array(x), float(e)) for x, e in shares]
-            told[key] = simulated(known.law, known.loss, path, draws=DRAWS, passes=known.passes)
+            told[key] = simulated(known.law, path, known.passes)
         ends = told[key]
         low, high = np.quantile(ends, INTERVAL, axis=0)
         middle = np.median(ends, axis=0)
@@ -224,12 +224,10 @@ def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Known:
-    """What a setting's references say before training."""
+    """What runs before a setting's training say."""
 
     domains: tuple[str, ...]
     law: Law
-    loss: Any
-    """The base's losses on the rows that the references were measured on, shape (k,)."""
     learning: Any
     """Of each round of a run, shape (rounds,)."""
     passes: Any
@@ -243,17 +241,16 @@ class Known:
             return None
         noted = json.loads(file.read_text(encoding="utf-8"))
         references, rows = noted["references"], noted["rows"]["train"]
-        facts = law_facts(references)
+        facts = traces_of(references)
         if facts is None:
             return None
-        entries = references["domains"]
-        loss = [entry["curve"][0]["losses"][name] for name, entry in entries.items()]
-        law = Law.from_json({key: facts[key] for key in facts if key != "domains"})
+        traces = read_traces(facts)
+        law = fit(traces, np.nanmax([trace.losses[0] for trace in traces], axis=0))
         train = Run.of(Declared(setting.split("/", maxsplit=1)[0])).train
         step = train.per_device_train_batch_size * train.max_length
         tokens = train.rounds * train.steps_per_round * step
         passes = np.array([tokens / rows[name]["tokens"] for name in facts["domains"]])
-        return cls(tuple(facts["domains"]), law, np.array(loss), learning_by_round(train), passes)
+        return cls(tuple(facts["domains"]), law, learning_by_round(train), passes)
 
 
 def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:
@@ -263,8 +260,8 @@ def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:
         if known is None:
             continue
         learning = float(known.learning.sum())
-        objective = make_objective(ObjectiveParams(), known.domains, known.loss)
-        room = headroom(known.law, known.loss, learning, objective, known.passes)
+        objective = make_objective(ObjectiveParams(), known.domains, known.law.base)
+        room = headroom(known.law, learning, objective, known.passes)
         row: Row = {
             "setting": setting,
             "headroom": 100 * room.gain,
@@ -282,12 +279,11 @@ def spread(known: Known) -> float:
 
     Domains whose share raises the mean loss have no logarithm and are left out.
     """
-    k, learning = known.loss.size, float(known.learning.sum())
+    k, learning = known.law.base.size, float(known.learning.sum())
     equal = np.full(k, 1 / k)
 
     def end(shares: Any) -> float:
-        ends = follow(known.law, known.loss, [(shares, learning)], known.passes)
-        return float(ends.mean())
+        return float(follow(known.law.likeliest(), [(shares, learning)], known.passes).mean())
 
     moved = equal + 0.02 * np.eye(k)
     marginals = (end(equal) - np.array([end(shares) for shares in moved])) / 0.02
