@@ -187,21 +187,6 @@ class ChildRun:
             set_status(status)
 
 
-@contextlib.contextmanager
-def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """A run below the current one, for the block: FINISHED, FAILED or KILLED as the block ends."""
-    run, status = ChildRun(name, params), "KILLED"
-    try:
-        with run.active():
-            yield
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        run.close(status)
-
-
 def _each(action: Callable[[Tracker], None]) -> None:
     if _stack:
         action(_stack[-1])

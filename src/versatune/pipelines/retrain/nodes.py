@@ -15,7 +15,6 @@ from versatune.pipelines.retrain.params import (
     TokenizeParams,
     TrainParams,
 )
-from versatune.pipelines.train.nodes import log_round
 from versatune.retraining import challenger, champions
 from versatune.retraining.nights import Diary
 from versatune.training.api import piece_of
@@ -97,7 +96,7 @@ def train_challenger(
         initial_weights=retrain_mixture["weights"],
         detected_shares=retrain_mixture["weights"],
     )
-    return {challenger.folder_of(retrain_news["night"]): piece_of(training, log_round)}
+    return {challenger.folder_of(retrain_news["night"]): piece_of(training, tracking.log_round)}
 
 
 def name_challenger(

@@ -61,7 +61,7 @@ def train_model(
         law=law_facts(reference_losses) if params.strategy.uses_law else None,
         detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
-    return piece_of(training, log_round, log_step)
+    return piece_of(training, tracking.log_round, tracking.log_step)
 
 
 def read_history(
@@ -133,14 +133,3 @@ def warn_of_other_rows(
             "value each.",
             *("all" if n is None else n for n in (theirs, ours)),
         )
-
-
-def log_round(event: dict[str, Any]) -> None:
-    """Show a finished round's numbers in MLflow."""
-    tracking.log_metrics(event["metrics"], step=event["step"])
-
-
-def log_step(event: dict[str, Any]) -> None:
-    """Show the numbers of the last ``logging_steps`` in MLflow."""
-    metrics = {f"step/{name}": value for name, value in event["metrics"].items()}
-    tracking.log_metrics(metrics, step=event["step"])
