@@ -32,10 +32,10 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.own_rows import with_own_rows
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
 from versatune.intervals import mean_stderr, t_interval
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.drift import text_drift
 from versatune.modeling.heldout import heldout_losses

@@ -32,9 +32,9 @@ from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled

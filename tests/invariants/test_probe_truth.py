@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.probe_rows import WORDS, cleaned, sentence
 from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_atomic
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import estimate_shares

@@ -8,10 +8,10 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest import create_pipeline
-from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
 
 
 def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataCatalog:

@@ -16,8 +16,9 @@ from versatune.io import FolderDataset, FoldersDataset, StoreDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import add_own_rows, compute_mixture
-from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+from versatune.pipelines.mixture.params import MixtureParams
 from versatune.training import TrainParams
+from versatune.training.config import ReferenceParams
 from versatune.work import ParallelParams, Piece, WorkFolder, make_folder
 
 ONE = ParallelParams(workers=1)

@@ -8,9 +8,9 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import JSONPreview
 
 from versatune.artifacts import read_json, write_json
+from versatune.demo.base_model import pretrained_here
 from versatune.errors import VersatuneError
 from versatune.io.folder import from_here
-from versatune.modeling.base_model import pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.work import Piece, make_folder
 

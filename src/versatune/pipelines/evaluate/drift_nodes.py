@@ -7,10 +7,9 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
-from versatune.evaluation.config import TUNED
+from versatune.evaluation.config import TUNED, EvaluateParams
 from versatune.evaluation.results import table
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.params import EvaluateParams
 from versatune.work import make_folder
 
 

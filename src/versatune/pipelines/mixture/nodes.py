@@ -14,8 +14,8 @@ from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
-from versatune.training.config import TrainParams
+from versatune.pipelines.mixture.params import MixtureParams
+from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.diagnostics import reference_warnings
 from versatune.work import ParallelParams, Piece, Pieces
 

@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.probe.params import Domains, ProbeParams, descriptions
+from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def train_judge(
     return judges.train_judge(
         clean_data,
         params.judge,
-        descriptions(domains),
+        domains.descriptions,
         params.seed,
         kept_answers,
         key,

@@ -5,7 +5,8 @@ from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
-from versatune.pipelines.probe.params import CleanParams, Domains, ProbeParams
+from versatune.data.config import CleanParams, Domains
+from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)

@@ -6,18 +6,14 @@ from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.retrain.params import (
-    CleanParams,
-    Domains,
-    EvaluateParams,
-    RetrainParams,
-    TokenizeParams,
-    TrainParams,
-)
 from versatune.retraining import challenger, champions
+from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import Diary
 from versatune.training.api import piece_of
+from versatune.training.config import TrainParams
 from versatune.training.job import Training
 from versatune.work import UNCHANGED, Piece, Unchanged
 

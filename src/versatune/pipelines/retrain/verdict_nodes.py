@@ -9,11 +9,14 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
-from versatune.pipelines.retrain.params import Domains, EvaluateParams, RetrainParams, TrainParams
 from versatune.retraining import challenger, champions, promotion
+from versatune.retraining.config import RetrainParams
 from versatune.retraining.nights import CHALLENGER, Diary
+from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
 

@@ -26,11 +26,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 from versatune.modeling.precision import fast_in_bfloat16
-from versatune.modeling.pretrain_config import PretrainParams
 from versatune.work import bars
 
 if TYPE_CHECKING:

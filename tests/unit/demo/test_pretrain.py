@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from versatune.artifacts import MANIFEST, FolderRef
-from versatune.errors import VersatuneError
-from versatune.modeling import pretrain as module
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
-from versatune.modeling.pretrain import (
+from versatune.demo import pretrain as module
+from versatune.demo.pretrain import (
     PROGRESS,
     encode,
     learning_rate,
@@ -29,7 +27,9 @@ from versatune.modeling.pretrain import (
     pretrain,
     train_tokenizer,
 )
-from versatune.modeling.pretrain_config import PretrainParams
+from versatune.demo.pretrain_config import PretrainParams
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import Piece, WorkFolder, make_folder
 
 TINY: dict[str, Any] = {
@@ -119,8 +119,8 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
     script = (
         "import sys; from pathlib import Path\n"
         "from functools import partial\n"
-        "from versatune.modeling.base_model import PretrainParams\n"
-        "from versatune.modeling.pretrain import pretrain\n"
+        "from versatune.demo.base_model import PretrainParams\n"
+        "from versatune.demo.pretrain import pretrain\n"
         "from versatune.work import Piece, make_folder\n"
         "params = PretrainParams.model_validate_json(sys.argv[1])\n"
         "made = partial(pretrain, params, Path(sys.argv[2]))\n"
@@ -272,7 +272,7 @@ def test_documents_end_at_line_feeds_alone(tmp_path: Path, monkeypatch: pytest.M
         seen.append(texts)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("versatune.modeling.pretrain.train_tokenizer", stops)
+    monkeypatch.setattr("versatune.demo.pretrain.train_tokenizer", stops)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "model", PARAMS, path)
     assert seen == [texts]
