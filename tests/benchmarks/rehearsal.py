@@ -43,7 +43,7 @@ from versatune.modeling.interpolate import write_between
 from versatune.probing.config import ProbeParams
 from versatune.probing.judges import classifier
 from versatune.probing.judges.base import Background
-from versatune.probing.own_texts import own_texts, read_own_texts
+from versatune.probing.own_texts import own_texts
 from versatune.probing.probe import draw_samples, judge_in_rounds
 from versatune.samplers.local import ModelSampler
 from versatune.training import TrainParams, train
@@ -137,7 +137,7 @@ class World:
         settings = (domains.active, CleanParams(seed=0), params.own_texts)
         texts = make_folder(own_texts(samples, judgements, names, *settings), folder / "own_texts")
         print(f"own texts: {texts.facts['own']}, left out: {texts.facts['rejected']}", flush=True)
-        piece = with_own_rows(store, texts, read_own_texts, self.base.path, load_tokenizer, [SELF])
+        piece = with_own_rows(store, texts, self.base.path, load_tokenizer, [SELF])
         self.few_rows = make_folder(piece, folder / "store")
 
     def run(self, arm: str, seed: int) -> list[dict[str, Any]]:

@@ -1,9 +1,11 @@
 """A tokenised store with the base model's own texts among its rows."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.data.clean import SPLITS
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from versatune.data.encode import Example
+    from versatune.data.store import Split
 
 VERSION = 1
 """Raised when the same store and texts would give other rows: kept stores are not used."""
@@ -22,29 +25,34 @@ VERSION = 1
 SHARD_ROWS = 10_000
 
 
-class Text(Protocol):
-    """A text with its place; see :class:`versatune.probing.own_texts.OwnText`."""
+TEXTS = "texts.jsonl"
 
-    @property
-    def index(self) -> int: ...
-    @property
-    def domain(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def question(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
+
+@dataclass(frozen=True)
+class OwnText:
+    """A text of the base model that stays."""
+
+    index: int
+    domain: str
+    split: "Split"
+    ended: bool
+    """Whether the model ended it; otherwise the length limit cut it off."""
+    confidence: float
+    text: str
+    question: str = ""
+    answer: str = ""
+    """With a question the row is an instruction and its answer, else ``text`` as a document."""
+
+
+def read_own_texts(ref: FolderRef) -> list[OwnText]:
+    """All texts of a finished folder, in the order of the domains."""
+    lines = (ref.path / TEXTS).read_text(encoding="utf-8").split("\n")
+    return [OwnText(**json.loads(line)) for line in lines if line]
 
 
 def with_own_rows(
     store: FolderRef,
     texts: FolderRef,
-    read: Callable[[FolderRef], Sequence[Text]],
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     trained_on: Sequence[str],
@@ -60,14 +68,13 @@ def with_own_rows(
         "texts": texts.fingerprint,
         "trained_on": list(trained_on),
     }
-    make = partial(_make, store, texts, read, checkpoint, load_tokenizer, trained_on)
+    make = partial(_make, store, texts, checkpoint, load_tokenizer, trained_on)
     return Piece(inputs, make)
 
 
 def _make(
     store: FolderRef,
     texts: FolderRef,
-    read: Callable[[FolderRef], Sequence[Text]],
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     trained_on: Sequence[str],
@@ -80,7 +87,7 @@ def _make(
 
     tokenizer = load_tokenizer(checkpoint)
     names: list[str] = store.facts["domains"]
-    wanted = [text for text in read(texts) if text.domain in trained_on]
+    wanted = [text for text in read_own_texts(texts) if text.domain in trained_on]
     facts: dict[str, Any] = {}
     own: dict[str, dict[str, int]] = {name: {} for name in names}
     for split in SPLITS:
@@ -111,7 +118,7 @@ def _is(column: "pa.ChunkedArray", number: int) -> Any:
 
 
 def examples(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[OwnText], max_length: int
 ) -> "list[list[Example] | RejectedError]":
     """The tokens of each text as it is trained on, in order, or why it has none.
 
@@ -146,7 +153,7 @@ def examples(
 
 
 def _encoded(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], domain: int, max_length: int
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[OwnText], domain: int, max_length: int
 ) -> "pa.Table":
     """Texts as rows of a store."""
     from versatune.data.encode import to_arrow

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.data.own_rows import Text, examples
+from versatune.data.own_rows import OwnText, examples
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import library_versions, table
 from versatune.intervals import t_interval
@@ -46,7 +46,7 @@ def per_token(nats: Array, tokens: Array) -> tuple[float, float]:
 def drift(
     base: CheckpointRef,
     tuned: CheckpointRef,
-    texts: Sequence[Text],
+    texts: Sequence[OwnText],
     fingerprint: str,
     trained_on: Sequence[str],
     params: EvaluateParams,
@@ -75,7 +75,7 @@ def read_drift(folder: Path) -> pd.DataFrame:
 def _measure(
     base: CheckpointRef,
     tuned: CheckpointRef,
-    texts: Sequence[Text],
+    texts: Sequence[OwnText],
     trained_on: Sequence[str],
     params: EvaluateParams,
     folder: Path,
@@ -116,7 +116,7 @@ def drift_row(domain: str, sums: Array, trained_on: bool) -> dict[str, Any]:
     }
 
 
-def tokenised(base: CheckpointRef, texts: Sequence[Text]) -> list[npt.NDArray[np.int64]]:
+def tokenised(base: CheckpointRef, texts: Sequence[OwnText]) -> list[npt.NDArray[np.int64]]:
     """Each text as the base model wrote it, with the template's tokens around two turns.
 
     Empty for a text without tokens.

@@ -18,7 +18,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from versatune.artifacts import FolderRef, file_digest, read_json, write_atomic,
 from versatune.data.config import CleanParams, DomainConfig
 from versatune.data.duplicates import answer_key, near_duplicates, signatures
 from versatune.data.leaks import LeakIndex, read_questions
+from versatune.data.own_rows import TEXTS, OwnText
 from versatune.data.selection import exact_duplicates
 from versatune.data.store import Split
 from versatune.data.text import Vocabulary, flatten, fold, key, uniform
@@ -40,7 +40,7 @@ from versatune.samplers.base import Sample
 from versatune.work import Piece
 from versatune.work.folder import SKIPPED
 
-TEXTS, REPORT = "texts.jsonl", "report.json"
+REPORT = "report.json"
 VERSION = 1
 """Raised when the same samples would give other texts: kept ones are not used."""
 
@@ -49,22 +49,6 @@ LEAST: dict[Split, int] = {"train": 1, "steering": 2, "report": 2}
 
 GARBAGE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\ufffd]")
 """Control characters, and what stands for bytes that are no text."""
-
-
-@dataclass(frozen=True)
-class OwnText:
-    """A text of the base model that stays."""
-
-    index: int
-    domain: str
-    split: Split
-    ended: bool
-    """Whether the model ended it; otherwise the length limit cut it off."""
-    confidence: float
-    text: str
-    question: str = ""
-    answer: str = ""
-    """With a question the row is an instruction and its answer, else ``text`` as a document."""
 
 
 def own_texts(
@@ -152,12 +136,6 @@ def own_rows_of(texts: FolderRef, configs: Mapping[str, DomainConfig]) -> list[s
             "`self: true` there: run the probe pipeline again."
         )
     return wanted
-
-
-def read_own_texts(ref: FolderRef) -> list[OwnText]:
-    """All texts of a finished folder, in the order of the domains."""
-    lines = (ref.path / TEXTS).read_text(encoding="utf-8").split("\n")
-    return [OwnText(**json.loads(line)) for line in lines if line]
 
 
 def rejections(

@@ -10,6 +10,7 @@ from tests.helpers.probe_rows import WORDS, cleaned, sentence
 from versatune.artifacts import FolderRef
 from versatune.data.config import CleanParams, Domains
 from versatune.data.leaks import LeakIndex
+from versatune.data.own_rows import read_own_texts
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams, OwnTextParams
 from versatune.probing.judges.base import Background, Judgement, Labelled
@@ -19,7 +20,6 @@ from versatune.probing.own_texts import (
     in_words,
     own_rows_of,
     own_texts,
-    read_own_texts,
     read_report,
     rejections,
     sorted_out,

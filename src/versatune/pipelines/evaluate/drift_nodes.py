@@ -21,8 +21,8 @@ def measure_drift(
     evaluations: Path,
 ) -> pd.DataFrame:
     """How far the tuned model has moved from the base on the base's own texts, by domain."""
+    from versatune.data.own_rows import read_own_texts
     from versatune.evaluation import drift
-    from versatune.probing.own_texts import read_own_texts
     from versatune.work.folder import SKIPPED
 
     texts = [] if own_texts.facts.get(SKIPPED) else read_own_texts(own_texts)

@@ -28,15 +28,13 @@ def add_own_rows(
     """The rows to train on: the base model's own texts too, of domains with `self: true`."""
     from versatune.data.own_rows import with_own_rows
     from versatune.modeling.checkpoints import load_tokenizer
-    from versatune.probing.own_texts import own_rows_of, read_own_texts
+    from versatune.probing.own_texts import own_rows_of
 
     if not any(config.rehearses for config in domains.active.values()):
         return tokenized
     trained_on = own_rows_of(own_texts, domains.active)
     base = CheckpointRef.from_entry(base_model)
-    return with_own_rows(
-        tokenized, own_texts, read_own_texts, base.path, load_tokenizer, trained_on
-    )
+    return with_own_rows(tokenized, own_texts, base.path, load_tokenizer, trained_on)
 
 
 def reference_rows(
