@@ -16,8 +16,8 @@ from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
-from versatune.retraining.nights import CHALLENGER
 from versatune.retraining.promotion import Array
+from versatune.retraining.run_store import CHALLENGER
 from versatune.training.config import TrainParams
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def seen(
     knowledge: Path,
     known_digests: Path,
 ) -> dict[str, Any]:
-    """What a night is compared with the last by: all data by content, all parameters by value.
+    """What a retraining is compared with the last by: all data by content, all parameters by value.
 
     ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file in which
     digests are remembered.
@@ -80,7 +80,7 @@ def what_matters(
 
 
 def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
-    """The parameters of ``train`` as a night uses them.
+    """The parameters of ``train`` as a retraining uses them.
 
     Raises VersatuneError when they would leave an adapter alone.
     """
@@ -100,7 +100,7 @@ def training_params(training: TrainParams, params: RetrainParams) -> TrainParams
 
 
 def evaluation_params(evaluate: EvaluateParams, params: RetrainParams) -> EvaluateParams:
-    """The parameters of ``evaluate`` as a night uses them."""
+    """The parameters of ``evaluate`` as a retraining uses them."""
     return evaluate.model_copy(update={"rows_per_domain": params.heldout_rows_per_domain})
 
 
@@ -135,9 +135,9 @@ def first_shares(
     return {name: float(known[name]["share"]) for name in domains}
 
 
-def folder_of(night: int) -> str:
+def folder_of(number: int) -> str:
     """Where the challenger of a retraining lies, below the folder of all."""
-    return f"{night:04d}/{CHALLENGER}"
+    return f"{number:04d}/{CHALLENGER}"
 
 
 def _initial(params: RetrainParams, knowledge: Path) -> str:
