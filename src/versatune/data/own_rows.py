@@ -7,13 +7,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from versatune.artifacts import FolderRef, fingerprint
+from versatune.data.arrow import ShardWriter
 from versatune.data.clean import SPLITS
 from versatune.data.conversations import RejectedError
 from versatune.work import Piece
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
     from versatune.data.encode import Example
@@ -82,7 +85,6 @@ def _make(
 ) -> dict[str, Any]:
     import datasets
 
-    from versatune.data.arrow import ShardWriter
     from versatune.data.encode import SCHEMA
 
     tokenizer = load_tokenizer(checkpoint)
@@ -111,9 +113,7 @@ def _make(
     return {**store.facts, **facts, "own": own, "data_fingerprint": whole}
 
 
-def _is(column: "pa.ChunkedArray", number: int) -> Any:
-    import pyarrow.compute as pc
-
+def _is(column: pa.ChunkedArray, number: int) -> Any:
     return pc.equal(column, number)
 
 
@@ -154,7 +154,7 @@ def examples(
 
 def _encoded(
     tokenizer: "PreTrainedTokenizerBase", texts: Sequence[OwnText], domain: int, max_length: int
-) -> "pa.Table":
+) -> pa.Table:
     """Texts as rows of a store."""
     from versatune.data.encode import to_arrow
 
@@ -167,7 +167,7 @@ def _encoded(
     return to_arrow([e for e, _ in rows], [domain] * len(rows), [where for _, where in rows])
 
 
-def _counts(before: Mapping[str, int], made: "pa.Table") -> dict[str, int]:
+def _counts(before: Mapping[str, int], made: pa.Table) -> dict[str, int]:
     added = {
         "rows": made.num_rows,
         "tokens": sum(made.column("length").to_pylist()),

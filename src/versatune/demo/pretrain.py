@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
@@ -69,7 +70,6 @@ def pretrain(params: "PretrainParams", corpus: Path, folder: Path) -> dict[str, 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> "PreTrainedTokenizerFast":
     """A byte-level BPE tokenizer with begin, end and padding tokens and the plain template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE())

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from sklearn.metrics import cohen_kappa_score
 
 from versatune.artifacts import FolderRef, file_digest, fingerprint
 from versatune.errors import VersatuneError
@@ -146,8 +147,6 @@ def agreement(probabilities: Array, audit: Audit) -> dict[str, float | None]:
     ``alike``: share of the samples with the same likeliest domain; ``kappa``: Cohen's, 0 is chance
     (None where both name one and the same domain alone). Samples weigh 1 / chance.
     """
-    from sklearn.metrics import cohen_kappa_score
-
     both = ~np.isnan(audit.probabilities[:, 0])
     first = probabilities[both].argmax(axis=1)
     second = audit.probabilities[both].argmax(axis=1)

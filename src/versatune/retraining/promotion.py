@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+from scipy.special import ndtri, stdtrit
 
 from versatune.intervals import bonett_price, relative_change
 from versatune.mixing.config import ObjectiveParams
@@ -214,9 +215,7 @@ def _half_width(stderr: float, freedom: float) -> float:
     """Half of a 95 % interval; unbounded where nothing is known of the spread."""
     if freedom < 1 or not math.isfinite(stderr):
         return math.inf
-    from scipy.stats import norm, t
-
-    quantile = norm.ppf(0.975) if math.isinf(freedom) else t.ppf(0.975, freedom)
+    quantile = ndtri(0.975) if math.isinf(freedom) else stdtrit(freedom, 0.975)
     return float(quantile) * stderr
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.tracking.secrets import flatten, hide
 from versatune.tracking.spool import Spool, Tracker, first_line
 
@@ -140,8 +141,6 @@ def _logged(fingerprint: str) -> str | None:
 def _log_model(path: Path, fingerprint: str, example: str, name: str) -> str:
     import mlflow
     from mlflow.models import infer_signature
-
-    from versatune.modeling.checkpoints import load_model, load_tokenizer
 
     parts = {"model": load_model(path), "tokenizer": load_tokenizer(path)}
     info = mlflow.transformers.log_model(

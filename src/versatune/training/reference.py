@@ -17,7 +17,7 @@ import numpy as np
 from versatune.artifacts import FolderRef, read_json
 from versatune.mixing.curves import Point, measured_at, reached, still_falling
 from versatune.mixing.shares import Array
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round
 from versatune.training.config import ReferenceParams, TrainParams
@@ -30,7 +30,6 @@ logger = logging.getLogger(__name__)
 
 def reference_rows(store: FolderRef, base: CheckpointRef, params: ReferenceParams) -> Piece:
     """``store`` in tokens of the proxy; not needed when both tokenizers have one vocabulary."""
-    from versatune.modeling.checkpoints import load_tokenizer
     from versatune.training.retokenize import retokenize
 
     if params.mode == "none" or params.proxy is None:

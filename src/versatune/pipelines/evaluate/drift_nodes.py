@@ -7,10 +7,13 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.own_rows import read_own_texts
+from versatune.evaluation import drift
 from versatune.evaluation.config import TUNED, EvaluateParams
 from versatune.evaluation.results import table
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.work import make_folder
+from versatune.work.folder import SKIPPED
 
 
 def measure_drift(
@@ -21,10 +24,6 @@ def measure_drift(
     evaluations: Path,
 ) -> pd.DataFrame:
     """How far the tuned model has moved from the base on the base's own texts, by domain."""
-    from versatune.data.own_rows import read_own_texts
-    from versatune.evaluation import drift
-    from versatune.work.folder import SKIPPED
-
     texts = [] if own_texts.facts.get(SKIPPED) else read_own_texts(own_texts)
     if not any(text.split == "report" for text in texts):
         return table([], drift.COLUMNS)

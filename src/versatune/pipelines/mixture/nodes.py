@@ -8,12 +8,13 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
+from versatune.data.own_rows import with_own_rows
 from versatune.errors import VersatuneError
 from versatune.mixing.doubt import doubt_words, doubts, trusted_strategy
 from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.diagnostics import reference_warnings
@@ -26,8 +27,6 @@ def add_own_rows(
     tokenized: FolderRef, own_texts: FolderRef, base_model: dict[str, Any], domains: Domains
 ) -> Piece | FolderRef:
     """The rows to train on: the base model's own texts too, of domains with `self: true`."""
-    from versatune.data.own_rows import with_own_rows
-    from versatune.modeling.checkpoints import load_tokenizer
     from versatune.probing.own_texts import own_rows_of
 
     if not any(config.rehearses for config in domains.active.values()):
