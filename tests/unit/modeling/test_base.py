@@ -13,7 +13,7 @@ from versatune.artifacts import exclusive
 from versatune.demo.base_model import BaseModelParams, make_base
 from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
-from versatune.io.checkpoint import CheckpointDataset
+from versatune.io import CheckpointDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.locate import check_loadable, find_checkpoint
 from versatune.work import WorkFolder
@@ -103,7 +103,7 @@ def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:
     ref = made(params, corpus)
     script = (
         "import sys; from pathlib import Path\n"
-        "from versatune.io.checkpoint import CheckpointDataset\n"
+        "from versatune.io import CheckpointDataset\n"
         "from versatune.pipelines.ingest.base_nodes import make_base_model\n"
         "from versatune.demo.base_model import BaseModelParams\n"
         "params = BaseModelParams.model_validate_json(sys.argv[1])\n"

@@ -14,7 +14,14 @@ from kedro.runner import SequentialRunner
 
 from versatune.artifacts import MANIFEST, FolderRef, exclusive, file_digest, write_atomic
 from versatune.errors import VersatuneError
-from versatune.io import FolderDataset, FoldersDataset, PlaceDataset
+from versatune.io import (
+    CheckpointDataset,
+    FolderDataset,
+    FoldersDataset,
+    PlaceDataset,
+    StoreDataset,
+    TrainedModelDataset,
+)
 from versatune.work import Piece, WorkFolder, folder, make_folder, not_needed
 
 PARTS = 4
@@ -187,10 +194,14 @@ def test_a_fault_within_saving_keeps_its_kind(tmp_path: Path) -> None:
     def wrong(_: Path) -> dict[str, Any]:
         raise ZeroDivisionError
 
+    reference = {"filepath": str(tmp_path / "r.json"), "path": str(tmp_path / "r")}
     for error, make in ((ZeroDivisionError, wrong), (AssertionError, refuse)):
         for entry, made in (
             (FolderDataset(filepath=str(tmp_path / "w")), piece(make=make)),
+            (TrainedModelDataset(filepath=str(tmp_path / "t")), piece(make=make)),
             (FoldersDataset(filepath=str(tmp_path / "v")), {"a": piece(make=make)}),
+            (CheckpointDataset(**reference), piece(make=make)),
+            (StoreDataset(**reference), piece(make=make)),
         ):
             with pytest.raises(error):
                 run({"work": entry}, made)
