@@ -137,15 +137,16 @@ class FolderRef(BaseModel):
     path: Path
     fingerprint: str
     """Stands for the inputs the folder was made from."""
-    facts: dict[str, Any] = {}
-    """Small results noted by the maker: domain names, counts, the best step."""
+    metadata: dict[str, Any] = {}
+    """Small results noted by the maker: domain names, counts, the best step. The manifest's key for
+    it is ``facts``."""
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> Self:
         """Read the reference of a finished folder; see :func:`check` for what is verified."""
         path = Path(path)
         manifest = check(path) if verify else read_manifest(path)
-        return cls(path=path, fingerprint=manifest["fingerprint"], facts=manifest["facts"])
+        return cls(path=path, fingerprint=manifest["fingerprint"], metadata=manifest["facts"])
 
 
 def check(path: Path) -> dict[str, Any]:

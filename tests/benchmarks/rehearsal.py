@@ -133,10 +133,13 @@ class World:
             sampler, samples, judge, params, lambda: classifier.Classifier.load(judge)
         )
         judgements = make_folder(judged, folder / "judgements")
-        names = judge.facts["domains"]
+        names = judge.metadata["domains"]
         settings = (domains.active, CleanParams(seed=0), params.own_texts)
         texts = make_folder(own_texts(samples, judgements, names, *settings), folder / "own_texts")
-        print(f"own texts: {texts.facts['own']}, left out: {texts.facts['rejected']}", flush=True)
+        print(
+            f"own texts: {texts.metadata['own']}, left out: {texts.metadata['rejected']}",
+            flush=True,
+        )
         piece = with_own_rows(store, texts, self.base.path, load_tokenizer, [SELF])
         self.few_rows = make_folder(piece, folder / "store")
 

@@ -155,7 +155,7 @@ def findings(
     judgement, labelled = judge_samples(Classifier.load(ref), samples), Labelled.load(ref)
     p, ok = judgement.probabilities[judgement.ok], judgement.ok
     found: dict = {
-        "on_rows": ref.facts["accuracy"],
+        "on_rows": ref.metadata["accuracy"],
         "on_samples": float((p.argmax(axis=1) == true[ok]).mean()),
         "estimates": {},
     }

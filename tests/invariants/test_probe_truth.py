@@ -88,7 +88,7 @@ def test_the_model_draws_documents_of_any_length_in_their_shares(texts):
 
 def test_the_probe_finds_the_shares_of_the_corpus(texts, judge):
     judged = Classifier.load(judge).judge(texts)
-    domains = judge.facts["domains"]
+    domains = judge.metadata["domains"]
     found = estimate_shares(judged.probabilities, Labelled.load(judge), "pacc", 100, 0)
     assert away(found.raw, domains) > 0.15  # the judge does err
     assert away(found.share, domains) < 0.07

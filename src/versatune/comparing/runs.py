@@ -178,7 +178,7 @@ def _train_and_evaluate(
     against_base(base, measured, run.strategy).to_parquet(folder / ROWS, index=False)
     measured.items.to_parquet(folder / ITEMS, index=False)
     trained.history.to_parquet(folder / HISTORY, index=False)
-    return {"ended": trained.model_ref.facts["ended"]}
+    return {"ended": trained.model_ref.metadata["ended"]}
 
 
 def _model_of(folder: Path) -> Path:

@@ -88,7 +88,7 @@ def _make(
     from versatune.data.encode import SCHEMA
 
     tokenizer = load_tokenizer(checkpoint)
-    names: list[str] = store.facts["domains"]
+    names: list[str] = store.metadata["domains"]
     wanted = [text for text in read_own_texts(texts) if text.domain in trained_on]
     facts: dict[str, Any] = {}
     own: dict[str, dict[str, int]] = {name: {} for name in names}
@@ -101,16 +101,16 @@ def _make(
             for batch in rows.cast(SCHEMA).to_batches():
                 writer.add(batch)
             # Where a domain has held-out rows, they measure what it can do, and drift the rest.
-            takes = split == "train" or not store.facts[split][name]["rows"]
+            takes = split == "train" or not store.metadata[split][name]["rows"]
             mine = [t for t in wanted if takes and t.domain == name and t.split == split]
-            made = _encoded(tokenizer, mine, number, store.facts["max_length"])
+            made = _encoded(tokenizer, mine, number, store.metadata["max_length"])
             for batch in made.to_batches():
                 writer.add(batch)
             own[name][split] = made.num_rows
-            facts[split][name] = _counts(store.facts[split][name], made)
+            facts[split][name] = _counts(store.metadata[split][name], made)
         writer.close()
-    whole = fingerprint([store.facts["data_fingerprint"], texts.fingerprint, list(trained_on)])
-    return {**store.facts, **facts, "own": own, "data_fingerprint": whole}
+    whole = fingerprint([store.metadata["data_fingerprint"], texts.fingerprint, list(trained_on)])
+    return {**store.metadata, **facts, "own": own, "data_fingerprint": whole}
 
 
 def _is(column: pa.ChunkedArray, number: int) -> Any:

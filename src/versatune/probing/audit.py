@@ -96,7 +96,7 @@ def run_audit(
         for number, part in enumerate(parts):
             store.of(number, [drawn[i] for i in part])
         answered = int(load_judgements(folder, len(asked)).ok.sum())
-        name = auditor.facts["name"]
+        name = auditor.metadata["name"]
         if not answered:
             raise VersatuneError(
                 f"probe.audit: none of {len(asked)} samples got a usable answer from {name}; take "
@@ -108,7 +108,7 @@ def run_audit(
         return {
             "kind": second.kind,
             "name": name,
-            "accuracy": auditor.facts["accuracy"],
+            "accuracy": auditor.metadata["accuracy"],
             "n": len(asked),
             "answered": answered,
             "of": {"samples": samples.fingerprint, "n": params.audit.n},
@@ -119,7 +119,7 @@ def run_audit(
 
 def check_audit(ref: FolderRef, samples: FolderRef, params: ProbeParams) -> None:
     """Raises VersatuneError when an audit is not of these samples, or not as large as asked."""
-    if ref.facts.get("of") != {"samples": samples.fingerprint, "n": params.audit.n}:
+    if ref.metadata.get("of") != {"samples": samples.fingerprint, "n": params.audit.n}:
         raise VersatuneError(
             f"{ref.path} holds no audit of {params.audit.n} of these samples: run the node "
             "audit_samples, or the whole probe."

@@ -71,7 +71,7 @@ def own_texts(
     inputs = {
         "version": VERSION,
         "samples": samples.fingerprint,
-        "judgements": [judgements.fingerprint, judgements.facts["n"]],
+        "judgements": [judgements.fingerprint, judgements.metadata["n"]],
         "params": params,
         "trained_on": [trained_on, alone],
         "ingest": [ingest.seed, ingest.leak_words, ingest.near_duplicate_threshold],
@@ -102,7 +102,7 @@ def own_texts(
 
 def read_report(ref: FolderRef) -> dict[str, Any]:
     """The account of a folder; without samples, when the probe was left out."""
-    if ref.facts.get(SKIPPED):
+    if ref.metadata.get(SKIPPED):
         return {"samples": 0, "rejected": {}, "domains": {}}
     report: dict[str, Any] = read_json(ref.path / REPORT)
     return report
@@ -130,7 +130,7 @@ def unmeasured(clean: FolderRef) -> list[str]:
 def own_rows_of(texts: FolderRef, configs: Mapping[str, DomainConfig]) -> list[str]:
     """The domains with a source ``{self: true}``; raises VersatuneError for texts of others."""
     wanted = [name for name, config in configs.items() if config.rehearses]
-    if texts.facts.get("trained_on") != wanted:
+    if texts.metadata.get("trained_on") != wanted:
         raise VersatuneError(
             f"{', '.join(wanted)}: the base model's own texts were not sorted out for "
             "`self: true` there: run the probe pipeline again."

@@ -167,13 +167,13 @@ def judge_in_rounds(
     return Piece(
         inputs={"samples": samples.fingerprint, "judge": judge.fingerprint},
         make=judged,
-        enough=lambda ref: ref.facts["asked"] == asked and not any_failed(ref),
+        enough=lambda ref: ref.metadata["asked"] == asked and not any_failed(ref),
     )
 
 
 def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample], Judgement]:
     """The samples and judgements that count, in order."""
-    n = judgements.facts["n"]
+    n = judgements.metadata["n"]
     return read_samples(samples.path)[:n], load_judgements(judgements.path, n)
 
 

@@ -112,12 +112,12 @@ def first_shares(
     Raises VersatuneError when detected shares are asked for and are not there, or are those of
     other domains.
     """
-    domains = store.facts["domains"]
+    domains = store.metadata["domains"]
     initial = _initial(params, knowledge)
     if initial == "uniform":
         return {name: 1 / len(domains) for name in domains}
     if initial == "proportional":
-        amounts = {name: store.facts["train"][name][unit] for name in domains}
+        amounts = {name: store.metadata["train"][name][unit] for name in domains}
         total = sum(amounts.values())
         return {name: number / total for name, number in amounts.items()}
     if not knowledge.is_file():

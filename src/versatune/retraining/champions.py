@@ -125,7 +125,7 @@ def registration(
             "retraining": str(news["number"]),
             "new": "; ".join(news["reasons"]),
             "reasons": "; ".join(verdict["reasons"]),
-            "data_fingerprint": data.facts["data_fingerprint"],
+            "data_fingerprint": data.metadata["data_fingerprint"],
             "started_from": models["start"]["name"],
             "measured_against": models["opponent"]["name"],
             **changes,

@@ -57,7 +57,7 @@ def reference_runs(
     if params.mode == "none":
         return {}
     data, model = _rows(store, rows), _model(base, params)
-    runs = params.of_run(train, data.facts["max_length"])
+    runs = params.of_run(train, data.metadata["max_length"])
     return {
         name: piece_of(
             Training(
@@ -71,7 +71,7 @@ def reference_runs(
                 save_model=False,
             )
         )
-        for name in data.facts["domains"]
+        for name in data.metadata["domains"]
     }
 
 
@@ -97,10 +97,10 @@ def reference_losses(
     """
     if params.mode == "none":
         nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
-        names = store.facts["domains"]
+        names = store.metadata["domains"]
         return {"mode": "none", "split": "steering", "domains": dict.fromkeys(names, nothing)}
     data, model = _rows(store, rows), _model(base, params)
-    each = params.of_run(train, data.facts["max_length"])
+    each = params.of_run(train, data.metadata["max_length"])
     n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
     domains, scale = {}, {}
     for name, run in runs.items():
@@ -128,7 +128,7 @@ def _model(base: CheckpointRef, params: ReferenceParams) -> CheckpointRef:
 
 
 def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
-    return store if rows.facts.get(SKIPPED) else rows
+    return store if rows.metadata.get(SKIPPED) else rows
 
 
 def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
@@ -139,7 +139,7 @@ def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
     curve = [_point(row, learning, others.get(row["round"]), name) for row in rows]
     losses = np.array([row["validation_loss"] for row in rows])
     value, at = reached(losses)
-    at_limit = run.facts["ended"] is None
+    at_limit = run.metadata["ended"] is None
     bits = float(rows[at]["validation_bits_per_byte"])
     return {
         "nats_per_token": value,

@@ -137,7 +137,7 @@ def run_once(
         "measured": last["validation_loss"][names].tolist(),
         "shares": by_round,
         "steps": int(last["step"].iloc[0]),
-        "model_round": result.model_ref.facts.get("model_round"),
+        "model_round": result.model_ref.metadata.get("model_round"),
         "cost_steps": params.rounds * params.steps_per_round
         + (reference_steps(world) if uses_law or needs else 0),
         "spec": dict(strategy),
@@ -156,7 +156,7 @@ def reference_steps(world: World) -> float:
     entries = world.references["domains"].values()
     part = refs.per_device_train_batch_size / train.per_device_train_batch_size
     trained = part * sum(entry["steps_run"] for entry in entries)
-    tokens = world.store.facts["steering"]
+    tokens = world.store.metadata["steering"]
     rows = refs.heldout_rows_per_domain
     each = {n: e["tokens"] * min(1.0, (rows or e["rows"]) / e["rows"]) for n, e in tokens.items()}
     measured = sum(

@@ -39,7 +39,7 @@ class World:
 
     @property
     def domains(self) -> list[str]:
-        return list(self.store.facts["domains"])
+        return list(self.store.metadata["domains"])
 
     @property
     def detected(self) -> dict[str, float]:

@@ -53,7 +53,7 @@ def test_a_domain_without_rows_gets_its_own_texts(
 ) -> None:
     sources = {"other": [{"self": True}], "law": [{"path": str(tmp_path / "law.jsonl")}]}
     cleaned, store = made(tmp_path, tiny_checkpoint, sources)
-    assert cleaned.facts["only_own"] == ["other"]
+    assert cleaned.metadata["only_own"] == ["other"]
     assert ingest_report(cleaned, store)["domains"]["other"]["train_rows"] == 0
     given = texts("other", "law")
     own = folder_of(tmp_path / "own", given)
@@ -74,15 +74,15 @@ def test_a_domain_without_rows_gets_its_own_texts(
                 after.dataset[3 + i]["input_ids"].tolist()
                 == before.dataset[i]["input_ids"].tolist()
             )
-        assert joined.facts["own"] == {
+        assert joined.metadata["own"] == {
             "other": dict.fromkeys(SPLITS, 3),
             "law": dict.fromkeys(SPLITS, 0),
         }
-        counts = joined.facts[split]["other"]
+        counts = joined.metadata[split]["other"]
         assert counts["rows"] == 3
         assert counts["tokens"] == after.lengths[:3].sum() == counts["supervised_tokens"] + 3
-        assert joined.facts[split]["law"] == store.facts[split]["law"]
-    assert joined.facts["data_fingerprint"] != store.facts["data_fingerprint"]
+        assert joined.metadata[split]["law"] == store.metadata[split]["law"]
+    assert joined.metadata["data_fingerprint"] != store.metadata["data_fingerprint"]
 
 
 def test_where_a_domain_has_rows_its_held_out_ones_stay_the_measure(
@@ -95,8 +95,8 @@ def test_where_a_domain_has_rows_its_held_out_ones_stay_the_measure(
     own = folder_of(tmp_path / "own", texts("law", "other"))
     piece = with_own_rows(store, own, tiny_checkpoint.path, load_tokenizer, ["law", "other"])
     joined = make_folder(piece, tmp_path / "joined")
-    assert joined.facts["own"]["law"] == {"train": 3, "steering": 0, "report": 0}
-    assert joined.facts["own"]["other"] == dict.fromkeys(SPLITS, 3)
+    assert joined.metadata["own"]["law"] == {"train": 3, "steering": 0, "report": 0}
+    assert joined.metadata["own"]["other"] == dict.fromkeys(SPLITS, 3)
 
 
 def test_what_a_source_of_own_texts_may_hold() -> None:

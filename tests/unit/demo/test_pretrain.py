@@ -78,7 +78,7 @@ def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
     folder = made(tmp_path / "base", PARAMS, corpus)
     ref = CheckpointRef.of_folder(tmp_path / "base")
     model, tokenizer = load_model(ref), load_tokenizer(ref)
-    assert model.num_parameters() == folder.facts["parameters"]
+    assert model.num_parameters() == folder.metadata["parameters"]
     assert tokenizer.bos_token_id == model.config.bos_token_id == 0
     assert tokenizer.eos_token_id == model.config.eos_token_id == 1
     assert tokenizer.pad_token_id == model.config.pad_token_id == 2
@@ -89,7 +89,7 @@ def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
 def test_it_learns(corpus: Path, tmp_path: Path) -> None:
     long = PARAMS.model_copy(update={"num_train_epochs": 30.0, "learning_rate": 1e-2})
     ref = made(tmp_path / "base", long, corpus)
-    assert ref.facts["final_loss"] < 0.6 * np.log(300)
+    assert ref.metadata["final_loss"] < 0.6 * np.log(300)
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6, 11, 17])
@@ -207,7 +207,7 @@ def test_bfloat16_passes_keep_float32_weights(corpus: Path, tmp_path: Path) -> N
     found = {}
     for bf16 in (False, True):
         ref = made(tmp_path / str(bf16), PretrainParams(**TINY, bf16=bf16), corpus)
-        found[bf16] = ref.facts["final_loss"]
+        found[bf16] = ref.metadata["final_loss"]
         weights = load_file(ref.path / "model.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert found[True] == pytest.approx(found[False], rel=0.02)

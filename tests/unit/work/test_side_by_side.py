@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def references(store: FolderRef, base: CheckpointRef) -> dict[str, Any]:
-    rows = store.model_copy(update={"facts": {"skipped": True}})
+    rows = store.model_copy(update={"metadata": {"skipped": True}})
     params = ReferenceParams(max_steps=4, eval_steps=2)
     pieces = reference_runs(store, rows, base, params, TRAIN)
     return {name: pieces[name] for name in ("medicine", "law")}

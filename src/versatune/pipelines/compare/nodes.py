@@ -39,7 +39,7 @@ def plan_runs(
     """Every strategy with every seed, seed by seed, and what all runs start from."""
     references = known_references(reference_losses)
     if params.target is not None:
-        choose(params.target, tokenized.facts["domains"], "compare.target")
+        choose(params.target, tokenized.metadata["domains"], "compare.target")
     for label, strategy in params.strategies.items():
         if strategy.needs_reference and references is None:
             raise VersatuneError(

@@ -24,13 +24,13 @@ def measure_drift(
     evaluations: Path,
 ) -> pd.DataFrame:
     """How far the tuned model has moved from the base on the base's own texts, by domain."""
-    texts = [] if own_texts.facts.get(SKIPPED) else read_own_texts(own_texts)
+    texts = [] if own_texts.metadata.get(SKIPPED) else read_own_texts(own_texts)
     if not any(text.split == "report" for text in texts):
         return table([], drift.COLUMNS)
     base = CheckpointRef.from_entry(base_model)
     tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
     piece = drift.drift(
-        base, tuned, texts, own_texts.fingerprint, own_texts.facts["trained_on"], params
+        base, tuned, texts, own_texts.fingerprint, own_texts.metadata["trained_on"], params
     )
     found = drift.read_drift(make_folder(piece, evaluations / tuned.fingerprint / "drift").path)
     tracking.log_metrics(

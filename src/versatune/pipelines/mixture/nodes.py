@@ -85,8 +85,8 @@ def compute_mixture(
     knowledge_distribution: dict[str, Any], tokenized: FolderRef, params: MixtureParams
 ) -> dict[str, Any]:
     """Turn the detected distribution into the shares training starts with."""
-    domains = tuple(tokenized.facts["domains"])
-    rows = tokenized.facts["train"]
+    domains = tuple(tokenized.metadata["domains"])
+    rows = tokenized.metadata["train"]
     context = Context(
         domains=domains,
         detected=_detected(knowledge_distribution, domains),

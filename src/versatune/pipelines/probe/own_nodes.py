@@ -25,7 +25,7 @@ def collect_own_texts(
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
-    names = judge.facts["domains"]
+    names = judge.metadata["domains"]
     return own_texts.own_texts(samples, judgements, names, domains.active, ingest, params.own_texts)
 
 

@@ -87,6 +87,6 @@ def register_challenger(
         champions.tell({"reasons": "; ".join(reasons)})
         shutil.rmtree(retrain_evaluations, ignore_errors=True)  # the next is of other rows
     champions.tell({"decision": decision})
-    if "data_fingerprint" in retrain_tokenized.facts:
-        tracking.set_tags({"data_fingerprint": retrain_tokenized.facts["data_fingerprint"]})
+    if "data_fingerprint" in retrain_tokenized.metadata:
+        tracking.set_tags({"data_fingerprint": retrain_tokenized.metadata["data_fingerprint"]})
     return {**runs.kept(number, "outcome"), "reasons": reasons}

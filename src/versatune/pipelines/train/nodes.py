@@ -68,7 +68,7 @@ def read_history(
     trained_model: FolderRef, reference_losses: dict[str, Any], params: TrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """How the mixture went, round by round, and what the report says of the training besides."""
-    metadata = trained_model.facts
+    metadata = trained_model.metadata
     if metadata["ended"]:
         tracking.set_tags({"train.ended": metadata["ended"]})
     rounds = history(trained_model.path)
@@ -120,7 +120,7 @@ def warn_of_other_rows(
             "references are of: run the mixture pipeline again."
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
-    there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
+    there = [entry["rows"] for entry in tokenized.metadata["steering"].values()]
     tokens = reference_losses.get("tokens_per_domain"), params.heldout_tokens_per_domain
     drawn = any(n > min(theirs or n, ours or n) for n in there)
     if (drawn and tokens[0] != tokens[1]) or any(

@@ -108,7 +108,7 @@ class Background:
 
 def without_rows(clean: FolderRef) -> list[str]:
     """The domains that have no ingested rows: what the base model itself writes is all of them."""
-    return list(clean.facts.get("only_own", []))
+    return list(clean.metadata.get("only_own", []))
 
 
 def labelled_texts(
@@ -122,7 +122,7 @@ def labelled_texts(
     """
     import datasets
 
-    domains = tuple(clean.facts["domains"])
+    domains = tuple(clean.metadata["domains"])
     rows = datasets.load_from_disk(str(clean.path / "train"))
     numbers = rows.data.column("domain").to_numpy()
     rng = np.random.default_rng(seed)

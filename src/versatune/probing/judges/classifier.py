@@ -61,7 +61,7 @@ class Classifier:
         weights = load_file(ref.path / WEIGHTS)
         vocabulary = json.loads((ref.path / VOCABULARY).read_text(encoding="utf-8"))
         features = Features.restore(vocabulary, weights)
-        domains = ref.facts["domains"]
+        domains = ref.metadata["domains"]
         return cls(features, weights, domains.index("other") if "other" in domains else None)
 
 

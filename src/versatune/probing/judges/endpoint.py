@@ -121,7 +121,7 @@ class Endpoint:
         cls, ref: FolderRef, params: EndpointParams, keep: Path, api_key: str, key: str
     ) -> Self:
         """From a finished judge's folder; answers are kept in ``keep``."""
-        return cls(ref.facts["descriptions"], params, keep, api_key, key)
+        return cls(ref.metadata["descriptions"], params, keep, api_key, key)
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -250,7 +250,7 @@ def train(
         "seed": seed,
     }
     make = partial(_measure, clean, params, descriptions, seed, keep, api_key, key)
-    return Piece(inputs, make, enough=lambda ref: not ref.facts.get("labelled_failed"))
+    return Piece(inputs, make, enough=lambda ref: not ref.metadata.get("labelled_failed"))
 
 
 def _measure(

@@ -113,7 +113,7 @@ class Likelihood:
     def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
         """From a finished judge's folder; the model is loaded anew."""
         kept = load_file(ref.path / CALIBRATION)
-        scorer = Scorer(find_model(params), ref.facts["descriptions"], params)
+        scorer = Scorer(find_model(params), ref.metadata["descriptions"], params)
         return cls(scorer, float(kept["temperature"][0]), kept["offsets"])
 
 
