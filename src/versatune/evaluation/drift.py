@@ -16,11 +16,9 @@ import pandas as pd
 from versatune.data.own_rows import OwnText, examples
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import library_versions, table
-from versatune.intervals import t_interval
+from versatune.intervals import Array, t_interval
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import Piece
-
-Array = npt.NDArray[np.float64]
 
 COLUMNS = ("domain", "drift", "stderr", "low", "high", "n", "tokens", "trained_on")
 """The ``drift`` table: KL(base || tuned) in nats per token with its 95 % interval over ``n`` texts;

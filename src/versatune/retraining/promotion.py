@@ -8,15 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from scipy.special import ndtri, stdtrit
 
-from versatune.intervals import bonett_price, relative_change
+from versatune.intervals import Array, bonett_price, relative_change
 from versatune.mixing.config import ObjectiveParams
 from versatune.retraining.config import Metric, PromotionParams
-
-Array = npt.NDArray[np.float64]
 
 
 class Change(BaseModel):
@@ -39,7 +36,7 @@ class Change(BaseModel):
     """What each model reached: mean nats a row, or accuracy."""
 
 
-class Verdict(BaseModel):
+class PromotionVerdict(BaseModel):
     """What the rule says, and why, a sentence a reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -132,7 +129,7 @@ def _shares(changes: Sequence[Change], weights: Mapping[str, float] | None) -> A
 
 def judge(
     changes: Sequence[Change], rule: PromotionParams, objective: ObjectiveParams | None = None
-) -> Verdict:
+) -> PromotionVerdict:
     """Promote when the mean improves and no domain falls by more than its tolerance.
 
     ``objective``: with kind ``weighted`` the held-out losses' mean is by its weights; with the
@@ -160,7 +157,7 @@ def judge(
             if (change.low if certain else change.value) < -allowed:
                 falls.append(_tell_fall(change, allowed))
     reasons += falls or ["no domain falls by more than its tolerance"]
-    return Verdict(promote=better and not falls, mean=mean, reasons=reasons)
+    return PromotionVerdict(promote=better and not falls, mean=mean, reasons=reasons)
 
 
 def measured(results: Mapping[tuple[str, Metric], tuple[Array, Array]]) -> list[Change]:

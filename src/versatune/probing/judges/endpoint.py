@@ -60,7 +60,7 @@ class Answer(BaseModel):
     completion_tokens: int = 0
 
 
-class Verdict(BaseModel):
+class Probabilities(BaseModel):
     """What a well-formed answer holds."""
 
     model_config = ConfigDict(strict=False)
@@ -90,7 +90,7 @@ def parse(content: str, domains: Sequence[str]) -> list[float]:
     if len(found) == 1 and isinstance(next(iter(found.values())), dict):
         found = next(iter(found.values()))
     try:
-        return Verdict(probabilities=found).vector(domains)
+        return Probabilities(probabilities=found).vector(domains)
     except (ValidationError, VersatuneError) as error:
         raise ValueError(str(error)) from error
 
