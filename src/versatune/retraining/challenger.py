@@ -71,7 +71,7 @@ def what_matters(
         "ingest": clean.model_dump(mode="json", exclude={"max_examples"}),
         "tokenize": tokenize.model_dump(mode="json", exclude={"num_workers"}),
         "train": training_params(training, params).fingerprint_fields(),
-        "evaluate": evaluation_params(evaluate, params).deciding(),
+        "evaluate": evaluation_params(evaluate, params).fingerprint_fields(),
         "base_model": base.fingerprint,
     }
     if params.initial == "detected" and knowledge.is_file():
