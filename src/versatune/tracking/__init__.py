@@ -1,6 +1,6 @@
 """The edge to MLflow: what nodes log, what waits while it is offline, the registry, secrets."""
 
-from versatune.tracking.child_runs import child_runs, log_round, log_step
+from versatune.tracking.piece_runs import child_runs, log_round, log_step
 from versatune.tracking.run_log import (
     begin,
     end,
