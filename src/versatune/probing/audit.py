@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from versatune.artifacts import FolderRef, file_digest, fingerprint
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
@@ -25,7 +26,7 @@ from versatune.probing.probe import (
     load_judgements,
     load_probe,
 )
-from versatune.probing.quantification import Array, audit_chances
+from versatune.probing.quantification import audit_chances
 from versatune.work import Piece
 
 logger = logging.getLogger(__name__)

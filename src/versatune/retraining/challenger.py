@@ -11,12 +11,12 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
+from versatune.intervals import Array
 from versatune.mixing.config import ConstantParams, Unit
 from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
-from versatune.retraining.promotion import Array
 from versatune.retraining.run_store import CHALLENGER
 from versatune.training.config import TrainParams
 

@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.probing.quantification import Array, Labels
+from versatune.intervals import Array
+from versatune.probing.quantification import Labels
 from versatune.samplers.base import read_samples
 
 Status = Literal["ok", "empty", "refused", "unparseable", "failed"]

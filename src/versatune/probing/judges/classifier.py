@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from versatune.artifacts import FolderRef, write_json
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
@@ -28,7 +29,7 @@ from versatune.probing.judges.base import (
     labelled_texts,
     without_rows,
 )
-from versatune.probing.quantification import Array, Labels
+from versatune.probing.quantification import Labels
 from versatune.work import Piece
 
 WEIGHTS = "weights.safetensors"

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing.config import EndpointParams
 from versatune.probing.judges.base import (
     Judgement,
@@ -29,7 +30,6 @@ from versatune.probing.judges.base import (
     labelled_texts,
     without_rows,
 )
-from versatune.probing.quantification import Array
 from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice
 from versatune.work import Piece, bars
