@@ -35,12 +35,13 @@ from versatune.data.config import CleanParams, Domains
 from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
+from versatune.intervals import Array
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
-from versatune.probing.quantification import Array, audit_chances
+from versatune.probing.quantification import audit_chances
 from versatune.probing.shift import diagnose
 from versatune.samplers.base import Sample
 from versatune.samplers.config import SamplingParams
