@@ -69,18 +69,28 @@ def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
     return set(rest) == set(keys) and content.get(CHECKSUM) in (None, fingerprint(rest))
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` in one step: a reader sees the old file or the new one."""
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write in the block, which then takes the place of ``path`` in one step.
+
+    A reader sees the old file or the new one. What a killed process leaves :func:`is_temporary`
+    knows.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            handle.write(text)
-            handle.flush()
-            os.fsync(handle.fileno())
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` in one step."""
+    with replacing(path) as temporary, temporary.open("w", encoding="utf-8") as handle:
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -127,15 +137,16 @@ class FolderRef(BaseModel):
     path: Path
     fingerprint: str
     """Stands for the inputs the folder was made from."""
-    facts: dict[str, Any] = {}
-    """Small results noted by the maker: domain names, counts, the best step."""
+    metadata: dict[str, Any] = {}
+    """Small results noted by the maker: domain names, counts, the best step. The manifest's key for
+    it is ``facts``."""
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> Self:
         """Read the reference of a finished folder; see :func:`check` for what is verified."""
         path = Path(path)
         manifest = check(path) if verify else read_manifest(path)
-        return cls(path=path, fingerprint=manifest["fingerprint"], facts=manifest["facts"])
+        return cls(path=path, fingerprint=manifest["fingerprint"], metadata=manifest["facts"])
 
 
 def check(path: Path) -> dict[str, Any]:
@@ -196,7 +207,7 @@ def _short(value: Any) -> str:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is what :func:`write_atomic` leaves when its process is killed."""
+    """Whether this is what :func:`replacing` leaves when its process is killed."""
     return re.fullmatch(r"\..+\.\d+\.tmp", path.name) is not None
 
 

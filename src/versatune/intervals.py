@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import stdtr, stdtrit
 
 Array = npt.NDArray[np.float64]
 
@@ -34,9 +35,7 @@ def t_interval(mean: float, stderr: float, n: int) -> tuple[float, float]:
     """mean ± t(n - 1) * stderr; NaN for n < 2, where nothing is known of the spread."""
     if n < 2:
         return math.nan, math.nan
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, n - 1)) * stderr
+    half = float(stdtrit(n - 1, 0.975)) * stderr
     return mean - half, mean + half
 
 
@@ -119,10 +118,8 @@ def ratio_interval(values: Array, baseline: Array) -> tuple[float, float]:
     n = len(values)
     if n < 2:
         return math.nan, math.nan
-    from scipy.stats import t
-
     top, bottom = float(values.mean()), float(baseline.mean())
-    errors = float(t.ppf(0.975, n - 1)) ** 2 * np.cov(values, baseline) / n
+    errors = float(stdtrit(n - 1, 0.975)) ** 2 * np.cov(values, baseline) / n
     a, b = bottom**2 - errors[1, 1], top * bottom - errors[0, 1]
     if a <= 0:
         return math.nan, math.nan
@@ -135,9 +132,7 @@ def t_p_value(mean: float, stderr: float, df: int) -> float:
     """Two-sided p of mean / stderr under t(df); NaN where the error is not known, or 0."""
     if df < 1 or not stderr > 0:
         return math.nan
-    from scipy.stats import t
-
-    return float(2 * t.sf(abs(mean) / stderr, df))
+    return float(2 * stdtr(df, -abs(mean) / stderr))
 
 
 def holm(p_values: npt.ArrayLike) -> Array:

@@ -251,7 +251,7 @@ def memory(args: argparse.Namespace) -> None:
         print(
             f"rows {args.rows}: cleaned in {middle - begin:.0f} s, tokenised in {end - middle:.0f}"
         )
-        print(f"kept {sum(d['rows'] for d in store.facts['train'].values())} training rows")
+        print(f"kept {sum(d['rows'] for d in store.metadata['train'].values())} training rows")
         print(
             f"peak of cleaning: {cleaning.peak:.2f} GiB, of tokenising: {tokenizing.peak:.2f} GiB"
         )

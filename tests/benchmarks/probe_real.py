@@ -66,7 +66,7 @@ def main() -> None:
         )
         made = probe(base, ref, args.out, params)
         samples, judgement = load_probe(*made)
-        facts = {**made[0].facts, **made[1].facts}
+        facts = {**made[0].metadata, **made[1].metadata}
         found = knowledge_distribution(samples, judgement, ref, facts, params, base.name, {})
         said[kind] = judgement
         print(

@@ -32,10 +32,10 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.own_rows import with_own_rows
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
 from versatune.intervals import mean_stderr, t_interval
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.drift import text_drift
 from versatune.modeling.heldout import heldout_losses
@@ -43,7 +43,7 @@ from versatune.modeling.interpolate import write_between
 from versatune.probing.config import ProbeParams
 from versatune.probing.judges import classifier
 from versatune.probing.judges.base import Background
-from versatune.probing.own_texts import own_texts, read_own_texts
+from versatune.probing.own_texts import own_texts
 from versatune.probing.probe import draw_samples, judge_in_rounds
 from versatune.samplers.local import ModelSampler
 from versatune.training import TrainParams, train
@@ -133,11 +133,14 @@ class World:
             sampler, samples, judge, params, lambda: classifier.Classifier.load(judge)
         )
         judgements = make_folder(judged, folder / "judgements")
-        names = judge.facts["domains"]
+        names = judge.metadata["domains"]
         settings = (domains.active, CleanParams(seed=0), params.own_texts)
         texts = make_folder(own_texts(samples, judgements, names, *settings), folder / "own_texts")
-        print(f"own texts: {texts.facts['own']}, left out: {texts.facts['rejected']}", flush=True)
-        piece = with_own_rows(store, texts, read_own_texts, self.base.path, load_tokenizer, [SELF])
+        print(
+            f"own texts: {texts.metadata['own']}, left out: {texts.metadata['rejected']}",
+            flush=True,
+        )
+        piece = with_own_rows(store, texts, self.base.path, load_tokenizer, [SELF])
         self.few_rows = make_folder(piece, folder / "store")
 
     def run(self, arm: str, seed: int) -> list[dict[str, Any]]:

@@ -32,15 +32,16 @@ from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, describe
 from versatune.demo.config import SampleParams
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
+from versatune.intervals import Array
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import Audit, estimate_shares
 from versatune.probing.judges.base import Labelled
 from versatune.probing.judges.classifier import Classifier, Features, train
 from versatune.probing.probe import judge_samples
-from versatune.probing.quantification import Array, audit_chances
+from versatune.probing.quantification import audit_chances
 from versatune.probing.shift import diagnose
 from versatune.samplers.base import Sample
 from versatune.samplers.config import SamplingParams
@@ -155,7 +156,7 @@ def findings(
     judgement, labelled = judge_samples(Classifier.load(ref), samples), Labelled.load(ref)
     p, ok = judgement.probabilities[judgement.ok], judgement.ok
     found: dict = {
-        "on_rows": ref.facts["accuracy"],
+        "on_rows": ref.metadata["accuracy"],
         "on_samples": float((p.argmax(axis=1) == true[ok]).mean()),
         "estimates": {},
     }

@@ -90,7 +90,10 @@ def test_your_model_your_data(
     assert all(entry["train_rows"] > 10 for entry in report["domains"].values())
     assert report["max_length"] == 256
     mine = FolderRef.load(trained)
-    assert mine.facts["steps"] == 2 and set(mine.facts["validation_loss"]) == {"law", "chemistry"}
+    assert mine.metadata["steps"] == 2 and set(mine.metadata["validation_loss"]) == {
+        "law",
+        "chemistry",
+    }
     assert FolderRef.load(trained.with_name("trained.previous")) == sample.model_copy(
         update={"path": trained.with_name("trained.previous")}
     )

@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.special import softmax
 
+from versatune.intervals import Array
 from versatune.probing.estimate import Estimate
 from versatune.probing.judges.base import Labelled
-from versatune.probing.quantification import Array
 
 VECTORS = (
     np.array([0.08, 0.14, 0.10, 0.20, 0.18, 0.30]),

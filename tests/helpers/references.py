@@ -69,4 +69,4 @@ def made_up_run(folder: Path, seconds: float) -> FolderRef:
         for _ in range(2)
     ]
     write_json(folder / HISTORY, {"rows": rows})
-    return FolderRef(path=folder, fingerprint="f", facts={})
+    return FolderRef(path=folder, fingerprint="f", metadata={})

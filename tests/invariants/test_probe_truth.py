@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.probe_rows import WORDS, cleaned, sentence
 from tests.helpers.probing import first_samples
 from versatune.artifacts import FolderRef, write_atomic
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import estimate_shares
@@ -88,7 +88,7 @@ def test_the_model_draws_documents_of_any_length_in_their_shares(texts):
 
 def test_the_probe_finds_the_shares_of_the_corpus(texts, judge):
     judged = Classifier.load(judge).judge(texts)
-    domains = judge.facts["domains"]
+    domains = judge.metadata["domains"]
     found = estimate_shares(judged.probabilities, Labelled.load(judge), "pacc", 100, 0)
     assert away(found.raw, domains) > 0.15  # the judge does err
     assert away(found.share, domains) < 0.07

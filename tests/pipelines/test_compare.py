@@ -20,7 +20,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.io import FoldersDataset, PlaceDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.compare import create_pipeline
-from versatune.pipelines.compare.nodes import KINDS, collect_runs, plan_runs, train_and_evaluate
+from versatune.pipelines.compare.nodes import plan_runs
 from versatune.training.config import TrainParams
 from versatune.work import ParallelParams
 
@@ -78,10 +78,7 @@ def run(
     }
     tmp_path.mkdir(exist_ok=True)
     tables = {n: ParquetDataset(filepath=str(tmp_path / f"{n}.parquet")) for n in TABLES}
-    folders = {
-        f"comparison_runs_{kind}": FoldersDataset(filepath=str(tmp_path / "compare" / kind))
-        for kind in KINDS
-    }
+    folders = {"comparison_runs": FoldersDataset(filepath=str(tmp_path / "compare"))}
     place = {"evaluations": PlaceDataset(filepath=str(tmp_path / "evaluations"))}
     catalog = DataCatalog(
         {n: MemoryDataset(value) for n, value in inputs.items()} | tables | folders | place
@@ -188,25 +185,24 @@ def test_two_at_a_time_end_with_the_same_tables(
 
 def plan(tiny_store: FolderRef, params: CompareParams, **changes: Any) -> dict[str, Any]:
     start = START | changes
-    found = plan_runs(tiny_store, *start.values(), params, TrainParams(rounds=7, learning_rate=0.5))
-    return dict(zip(KINDS, found, strict=True))
+    return plan_runs(tiny_store, *start.values(), params, TrainParams(rounds=7, learning_rate=0.5))
 
 
 def test_a_plan_gives_every_run_the_same_budget(tiny_store: FolderRef) -> None:
     variants = {"uniform": {}, "slow": {"name": "foster", "sigma": 0.1}, "foster": {}}
     planned = plan(tiny_store, settings(strategies=variants))
-    assert [r["strategy"] for r in planned["foster"]["runs"]] == ["slow", "foster"] * 2
-    assert planned["expand"]["runs"] == []
+    asked = [(r["seed"], r["strategy"], r["train"]["strategy"]["name"]) for r in planned["runs"]]
+    kinds = {"uniform": "uniform", "slow": "foster", "foster": "foster"}
+    kinds |= {"proportional": "proportional"}
+    assert asked == [(seed, *which) for seed in (0, 1) for which in kinds.items()]
     alike = [
         {name: value for name, value in run["train"].items() if name not in PER_RUN}
-        for kind in planned.values()
-        for run in kind["runs"]
+        for run in planned["runs"]
     ]
     assert all(settings_of == alike[0] for settings_of in alike)
     assert (alike[0]["rounds"], alike[0]["steps_per_round"]) == (2, 2)
     assert alike[0]["learning_rate"] == 0.5
-    assert all(kind["start"] == planned["foster"]["start"] for kind in planned.values())
-    names = [Run.model_validate(run).name for kind in planned.values() for run in kind["runs"]]
+    names = [Run.model_validate(run).name for run in planned["runs"]]
     assert len(set(names)) == len(names) == 8
 
 
@@ -216,7 +212,7 @@ def test_a_block_of_training_keeps_what_the_comparison_does_not_change(
     def lora(train: dict[str, Any] | None, changes: Any) -> Any:
         params = settings(train={"lora": changes})
         found = plan_runs(tiny_store, *START.values(), params, TrainParams(lora=train))
-        return found[0]["runs"][0]["train"]["lora"]
+        return found["runs"][0]["train"]["lora"]
 
     own = {"r": 4, "alpha": 8, "target_modules": ["q_proj"]}
     found = lora(own, {"r": 32})
@@ -290,15 +286,9 @@ def test_runs_can_be_made_by_another_process(
         evaluations=tmp_path,
         keep_models=False,
     )
-    planned = Plan.model_validate(plan(tiny_store, settings())["foster"])
+    planned = Plan.model_validate(plan(tiny_store, settings(strategies={"uniform": {}})))
     made = pieces(planned, setup)
-    assert list(made) == [f"foster/seed_{seed}/result" for seed in (0, 1)]
+    strategies = ("uniform", "proportional")
+    assert list(made) == [f"{s}/seed_{seed}/result" for seed in (0, 1) for s in strategies]
     for piece in made.values():
         assert pickle.loads(pickle.dumps(piece)).fingerprint == piece.fingerprint
-
-
-def test_every_kind_is_an_instance_of_one_template() -> None:
-    instances = [node for node in create_pipeline().nodes if node.namespace]
-    assert {node.namespace for node in instances} == set(KINDS)
-    assert {node.func for node in instances} == {train_and_evaluate, collect_runs}
-    assert len(instances) == 2 * len(KINDS)

@@ -8,10 +8,10 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest import create_pipeline
-from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
 
 
 def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataCatalog:
@@ -48,12 +48,12 @@ def test_rows_become_a_store_and_an_account(
     SequentialRunner().run(pipeline, entries)
     report = entries.load("ingest_report")
     store = entries.load("tokenized")
-    assert list(report["domains"]) == store.facts["domains"] == ["law", "code"]
+    assert list(report["domains"]) == store.metadata["domains"] == ["law", "code"]
     for name, entry in report["domains"].items():
         assert entry["read"] == 30
         assert entry["train_rows"] + entry["validation_rows"] == 30
-        assert entry["train_tokens"] == store.facts["train"][name]["tokens"]
-    assert report["data_fingerprint"] == store.facts["data_fingerprint"]
+        assert entry["train_tokens"] == store.metadata["train"][name]["tokens"]
+    assert report["data_fingerprint"] == store.metadata["data_fingerprint"]
 
 
 def test_changed_data_reaches_the_store_and_unchanged_data_does_not(

@@ -16,8 +16,9 @@ from versatune.io import FolderDataset, FoldersDataset, StoreDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import add_own_rows, compute_mixture
-from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
+from versatune.pipelines.mixture.params import MixtureParams
 from versatune.training import TrainParams
+from versatune.training.config import ReferenceParams
 from versatune.work import ParallelParams, Piece, WorkFolder, make_folder
 
 ONE = ParallelParams(workers=1)
@@ -103,7 +104,9 @@ def test_own_texts_become_rows_of_the_domains_that_ask_for_them(
             "code": {"description": "code", "sources": [{"path": "code.jsonl"}]},
         }
     )
-    store = tiny_store.model_copy(update={"facts": {**tiny_store.facts, "data_fingerprint": "d"}})
+    store = tiny_store.model_copy(
+        update={"metadata": {**tiny_store.metadata, "data_fingerprint": "d"}}
+    )
     base = tiny_checkpoint.model_dump(mode="json")
     entry = StoreDataset(filepath=str(tmp_path / "rows.json"), path=str(tmp_path / "joined"))
     with pytest.raises(DatasetError):
@@ -113,8 +116,10 @@ def test_own_texts_become_rows_of_the_domains_that_ask_for_them(
     entry.save(piece)
     found = entry.load()
     assert found.path == tmp_path / "joined"
-    assert found.facts["train"]["law"]["rows"] == 43 and found.facts["own"]["law"]["train"] == 3
-    assert found.facts["train"]["code"] == tiny_store.facts["train"]["code"]
+    assert (
+        found.metadata["train"]["law"]["rows"] == 43 and found.metadata["own"]["law"]["train"] == 3
+    )
+    assert found.metadata["train"]["code"] == tiny_store.metadata["train"]["code"]
     make_folder(Piece({"another": 1}, lambda _: {}), tmp_path / "joined")
     with pytest.raises(DatasetError, match="made anew"):
         entry.load()
@@ -147,7 +152,7 @@ def test_static_starts_by_hand(tiny_store: FolderRef) -> None:
     assert rows == pytest.approx({"law": 40 / 125, "medicine": 25 / 125, "code": 60 / 125})
     for unit in ("tokens", "supervised_tokens"):
         found = mixture(tiny_store, strategy={"name": "proportional"}, unit=unit)["weights"]
-        counts = {name: tiny_store.facts["train"][name][unit] for name in found}
+        counts = {name: tiny_store.metadata["train"][name][unit] for name in found}
         total = sum(counts.values())
         assert found == pytest.approx({name: n / total for name, n in counts.items()})
     assert mixture(tiny_store, strategy={"name": "proportional"})["weights"] == found

@@ -166,7 +166,7 @@ def test_without_references_it_measures_the_base_and_says_what_it_cannot_tell(
     assert made["training"]["seconds"] > 0 and "forward" in made["training"]["measured_on"]
     assert figure.layout.meta["empty"]
     seen = made["strategies"]["uniform"]["domains"]
-    tokens = {name: tiny_store.facts["train"][name]["tokens"] for name in NAMES}
+    tokens = {name: tiny_store.metadata["train"][name]["tokens"] for name in NAMES}
     each = {name: made["training"]["tokens"] / 3 / tokens[name] for name in NAMES}
     assert {n: d["passes"] for n, d in seen.items()} == pytest.approx(each, rel=1e-3)
     assert made["warnings"][0].startswith(f"law is seen {each['law']:.1f} times: beyond 4 passes")
@@ -202,7 +202,7 @@ def test_a_chosen_fixed_mix_stands_beside_the_plain_one_of_its_name(
     made, _ = run(
         tmp_path, tiny_store, tiny_checkpoint, *measured, REFERENCES, strategy=warm, unit="tokens"
     )
-    counts = np.array([tiny_store.facts["train"][n]["tokens"] for n in NAMES], dtype=float)
+    counts = np.array([tiny_store.metadata["train"][n]["tokens"] for n in NAMES], dtype=float)
     for label, power in (("proportional", 1.0), ("proportional (chosen)", 1 / 3)):
         weights = [d["weight"] for d in made["strategies"][label]["domains"].values()]
         np.testing.assert_allclose(weights, counts**power / (counts**power).sum())

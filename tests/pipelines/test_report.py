@@ -10,7 +10,7 @@ from kedro_datasets.plotly import JSONDataset
 
 from tests.helpers.example_run import SIX, artifacts
 from versatune.data.config import Domains
-from versatune.modeling.base_model import BaseModelParams
+from versatune.demo.base_model import BaseModelParams
 from versatune.pipelines.report import create_pipeline
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES

@@ -1,4 +1,4 @@
-"""Nights of retraining on a tiny real model, a real registry, and every interruption."""
+"""Retraining on a tiny real model, a real registry, and every interruption."""
 
 import errno
 import itertools
@@ -32,7 +32,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.retrain import create_pipeline
 from versatune.retraining import champions
 from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
-from versatune.retraining.nights import Diary
+from versatune.retraining.run_store import RunStore
 from versatune.tracking import registry
 from versatune.training.config import TrainParams
 
@@ -50,7 +50,7 @@ LOOSE = PromotionParams(
 
 @dataclass
 class House:
-    """A project's folders and parameters, and a night in them."""
+    """A project's folders and parameters, and a retraining in them."""
 
     root: Path
     base: CheckpointRef
@@ -108,13 +108,13 @@ class House:
                 "sample": MemoryDataset({}),
                 "base_model": MemoryDataset(self.base.model_dump(mode="json")),
                 **{f"params:{name}": MemoryDataset(value) for name, value in blocks.items()},
-                "retrain_runs": PlaceDataset(filepath=str(self.diary.folder)),
+                "retrain_runs": PlaceDataset(filepath=str(self.runs.folder)),
                 "retrain_knowledge": PlaceDataset(filepath=str(self.root / "knowledge.json")),
                 "retrain_evaluations": PlaceDataset(filepath=str(self.root / "evaluations")),
                 "retrain_clean": FolderDataset(filepath=str(self.root / "cleaned")),
                 "retrain_tokenized": FolderDataset(filepath=str(self.root / "tokenized")),
                 "retrain_challengers": FoldersDataset(
-                    filepath=str(self.diary.folder), deletable=True
+                    filepath=str(self.runs.folder), deletable=True
                 ),
                 **{
                     f"retrain_{name}": KeptJSONDataset(filepath=str(self.root / f"{name}.json"))
@@ -127,18 +127,18 @@ class House:
             }
         )
 
-    def night(self) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """One run of the pipeline; its outcome."""
         outputs = SequentialRunner().run(create_pipeline(), self.catalog())
         return outputs["retrain_outcome"].load()
 
     @property
-    def diary(self) -> Diary:
-        return Diary(self.root / "retrain")
+    def runs(self) -> RunStore:
+        return RunStore(self.root / "retrain")
 
     def models(self) -> list[str]:
-        """Nights whose challenger's weights are on the disk."""
-        found = self.diary.folder.glob("*/challenger/model.safetensors")
+        """Retrainings whose challenger's weights are on the disk."""
+        found = self.runs.folder.glob("*/challenger/model.safetensors")
         return sorted(path.parts[-3] for path in found)
 
 
@@ -157,12 +157,12 @@ def aliases() -> dict[str, int]:
     return {alias: int(number) for alias, number in found.items()}
 
 
-def test_nights_with_and_without_news(
+def test_retrainings_with_and_without_news(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     house.items = True
-    first = house.night()
-    assert (first["decision"], first["version"], first["night"]) == ("promoted", 1, 1)
+    first = house.run()
+    assert (first["decision"], first["version"], first["number"]) == ("promoted", 1, 1)
     assert any("held-out loss: better by" in reason for reason in first["reasons"])
 
     def work(*_: Any, **__: Any) -> None:
@@ -174,13 +174,13 @@ def test_nights_with_and_without_news(
         patch.setattr("versatune.data.clean._clean", work)
         patch.setattr("versatune.data.tokenize._tokenize", work)
         with caplog.at_level("INFO"):
-            assert house.night() == first
-    finished = house.diary.current.finished
+            assert house.run() == first
+    finished = house.runs.current.finished
     assert f"Nothing new since retraining 1 ({finished})." in caplog.messages
 
     house.add("law", "second", 7)
-    second = house.night()
-    assert second["night"] == 2 and second["version"] == 2
+    second = house.run()
+    assert second["number"] == 2 and second["version"] == 2
     tags = registry.champion(NAME).tags
     assert tags["new"] == "law: 1 file new (second.jsonl)"
     assert tags["started_from"] == tags["measured_against"] == "nightly version 1"
@@ -190,9 +190,9 @@ def test_nights_with_and_without_news(
 
 
 def test_a_worse_challenger_stays_challenger_and_says_why(house: House) -> None:
-    house.night()
+    house.run()
     house.retrain = {"learning_rate": 1.0}
-    outcome = house.night()
+    outcome = house.run()
     assert outcome["decision"] == "not promoted"
     assert any("worse by" in reason for reason in outcome["reasons"])
     assert aliases() == {"champion": 1, "challenger": 2}
@@ -202,66 +202,66 @@ def test_a_worse_challenger_stays_challenger_and_says_why(house: House) -> None:
 
 
 def test_from_the_base_model_when_asked(house: House) -> None:
-    house.night()
+    house.run()
     house.retrain = {"start_from": "base"}
-    house.night()
+    house.run()
     tags = mlflow.MlflowClient().get_model_version(NAME, "2").tags
     assert tags["started_from"] == "tiny" and tags["measured_against"] == "nightly version 1"
 
 
-def test_bad_data_fails_the_night_and_the_next_good_one_goes_on(house: House) -> None:
-    house.night()
+def test_bad_data_fails_the_retraining_and_the_next_good_one_goes_on(house: House) -> None:
+    house.run()
     path = house.add("law", "second", 7)
     path.write_text("no JSON\n" * 40)
     with pytest.raises(Exception, match=r"second\.jsonl"):
-        house.night()
+        house.run()
     assert aliases() == {"champion": 1}
     house.add("law", "second", 7)
-    assert house.night()["decision"] == "promoted"
+    assert house.run()["decision"] == "promoted"
     path.unlink()
     path.write_text("no JSON\n" * 40)
     with pytest.raises(Exception, match=r"second\.jsonl"):
-        house.night()
+        house.run()
     house.add("law", "second", 7)
-    assert house.night()["version"] == 2, "back to what the last finished night saw: nothing new"
+    assert house.run()["version"] == 2, "back to what the last finished retraining saw: nothing new"
 
 
 def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
     house: House, tmp_path: Path
 ) -> None:
-    house.night()
+    house.run()
     house.add("law", "second", 7)
     with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
-        away = house.night()
+        away = house.run()
         assert away["decision"].startswith("promotion postponed")
         house.add("code", "second", 8)
-        assert house.night()["decision"].startswith("promotion postponed")
+        assert house.run()["decision"].startswith("promotion postponed")
     assert aliases() == {"champion": 1}
-    assert [w.night for w in house.diary.state.waiting] == [2, 3]
-    outcome = house.night()
-    assert outcome["decision"] == "promoted" and outcome["night"] == 3
-    assert not house.diary.state.waiting
+    assert [w.number for w in house.runs.state.waiting] == [2, 3]
+    outcome = house.run()
+    assert outcome["decision"] == "promoted" and outcome["number"] == 3
+    assert not house.runs.state.waiting
     assert aliases() == {"champion": 3, "previous_champion": 2}
-    assert house.diary.kept(2, "outcome")["decision"] == "promoted"
+    assert house.runs.kept(2, "outcome")["decision"] == "promoted"
 
 
-def test_a_full_disk_of_the_store_fails_the_night_and_the_next_run_goes_on(
+def test_a_full_disk_of_the_store_fails_the_retraining_and_the_next_run_goes_on(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody would look at a postponed promotion that no night can ever carry out."""
+    """Nobody would look at a postponed promotion that no retraining can ever carry out."""
 
     def full(*_: Any) -> str:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    house.night()
+    house.run()
     house.add("law", "second", 7)
     with monkeypatch.context() as patch:
         patch.setattr(tracking, "store_model", full)
         for _ in range(2):
             with pytest.raises(VersatuneError, match=r"No space left.*then run again"):
-                house.night()
+                house.run()
     assert aliases() == {"champion": 1}
-    assert house.night()["decision"] == "promoted"
+    assert house.run()["decision"] == "promoted"
     assert aliases() == {"champion": 2, "previous_champion": 1}
 
 
@@ -273,21 +273,21 @@ def test_a_name_that_mlflow_cannot_search_for_is_refused(house: House, name: str
 
 
 def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: Path) -> None:
-    """A night each day and no MLflow for long: the coming champion and its line are kept."""
+    """A retraining each day and no MLflow for long: the coming champion and its line are kept."""
     house.retrain = {"keep_last": 1}
-    house.night()
+    house.run()
     with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
-        for night in range(2, 7):
-            house.add("law", f"file {night}", 5 + night)
-            assert house.night()["decision"].startswith("promotion postponed")
+        for number in range(2, 7):
+            house.add("law", f"file {number}", 5 + number)
+            assert house.run()["decision"].startswith("promotion postponed")
             assert len(house.models()) <= 4
     assert house.models() == ["0001", "0004", "0005", "0006"]
-    assert [w.night for w in house.diary.state.waiting] == [4, 5, 6]
-    outcome = house.night()
-    assert (outcome["night"], outcome["decision"]) == (6, "promoted")
+    assert [w.number for w in house.runs.state.waiting] == [4, 5, 6]
+    outcome = house.run()
+    assert (outcome["number"], outcome["decision"]) == (6, "promoted")
     assert registry.champion(NAME).tags["retraining"] == "6"
     assert aliases() == {"champion": 4, "previous_champion": 3}
-    decisions = [house.diary.kept(night, "outcome")["decision"] for night in range(2, 7)]
+    decisions = [house.runs.kept(number, "outcome")["decision"] for number in range(2, 7)]
     assert [d.startswith("never registered") for d in decisions] == [True] * 2 + [False] * 3
     assert decisions[2:] == ["promoted"] * 3
     assert registry.rollback(NAME)[1].tags["retraining"] == "5"
@@ -298,15 +298,15 @@ def test_what_is_handed_in_late_is_told_by_the_run_that_does_it(
 ) -> None:
     spool = tracking.Spool(tmp_path / "spool.jsonl")
     with tracking.tracked("local-1", tracking.Spool(tmp_path / "lost.jsonl")):
-        assert house.night()["version"] is None
+        assert house.run()["version"] is None
     with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
-        house.night()
+        house.run()
     tags = mlflow.get_run(run.info.run_id).data.tags
     assert tags["retraining.new"] == "nothing" and "retraining.version" not in tags
     assert tags["retraining.handed_in.1"] == "promoted, nightly version 1"
     house.add("law", "second", 7)
     with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
-        house.night()
+        house.run()
     tags = mlflow.get_run(run.info.run_id).data.tags
     assert (tags["strategy"], tags["base_model"]) == ("foster", "tiny")
     assert tags["retraining.decision"] == "promoted"
@@ -318,78 +318,78 @@ def test_another_vocabulary_than_the_champions_is_refused_before_training(
     house: House, tmp_path: Path
 ) -> None:
     """Its loss on ids that mean nothing to it would make any challenger look better."""
-    house.night()
+    house.run()
     house.base = save_tiny(tmp_path / "other", vocab_size=BYTES)
     with pytest.raises(VersatuneError, match=r"(?s)nightly version 1 .*retrain\.model_name"):
-        house.night()
+        house.run()
     assert aliases() == {"champion": 1} and house.models() == ["0001"]
 
 
 def test_an_adapter_alone_is_refused_before_anything_is_done(house: House) -> None:
     house.train = {"lora": {"merge": False}}
     with pytest.raises(VersatuneError, match=r"train\.lora\.merge"):
-        house.night()
-    assert not house.diary.folder.exists()
+        house.run()
+    assert not house.runs.folder.exists()
 
 
 def test_without_its_state_retraining_goes_on_with_the_next_number(house: House) -> None:
-    house.night()
+    house.run()
     house.add("law", "second", 7)
-    house.night()
-    (house.diary.folder / "state.json").unlink()
-    outcome = house.night()
-    assert (outcome["night"], outcome["version"], outcome["decision"]) == (3, 3, "promoted")
+    house.run()
+    (house.runs.folder / "state.json").unlink()
+    outcome = house.run()
+    assert (outcome["number"], outcome["version"], outcome["decision"]) == (3, 3, "promoted")
     assert registry.champion(NAME).tags["measured_against"] == "nightly version 2"
     assert aliases() == {"champion": 3, "previous_champion": 2}
     assert "0002" in house.models()
 
 
 def test_a_rollback_is_respected(house: House) -> None:
-    house.night()
+    house.run()
     house.add("law", "second", 7)
-    house.night()
+    house.run()
     registry.rollback(NAME)
     assert aliases() == {"champion": 1}
     house.add("law", "third", 8)
-    house.night()
+    house.run()
     assert registry.champion(NAME).tags["measured_against"] == "nightly version 1"
 
 
 def test_old_challengers_are_deleted_and_what_serves_is_kept(house: House) -> None:
-    house.night()
+    house.run()
     house.retrain = {"keep_last": 1}
     house.add("law", "second", 7)
-    house.night()
+    house.run()
     for rate in (1.0, 1.1, 1.2):
         house.retrain = {"keep_last": 1, "learning_rate": rate}
-        assert house.night()["decision"] == "not promoted"
+        assert house.run()["decision"] == "not promoted"
     assert aliases() == {"champion": 2, "previous_champion": 1, "challenger": 5}
     assert house.models() == ["0001", "0002", "0005"]
     assert len(list((house.root / "artifacts").rglob("model.safetensors"))) == 3
-    assert len(list(house.diary.folder.glob("*/verdict.json"))) == 5
+    assert len(list(house.runs.folder.glob("*/verdict.json"))) == 5
     assert not (house.root / "evaluations").exists()
-    shutil.rmtree(house.diary.folder / "0002" / "challenger")
+    shutil.rmtree(house.runs.folder / "0002" / "challenger")
     house.retrain = {"keep_last": 1}
     house.add("law", "third", 9)
-    assert house.night()["version"] == 6, "the champion's files come from MLflow"
-    assert not list((house.diary.folder / "champions").iterdir()), "and go when it serves no more"
+    assert house.run()["version"] == 6, "the champion's files come from MLflow"
+    assert not list((house.runs.folder / "champions").iterdir()), "and go when it serves no more"
 
 
-def test_nights_that_fail_one_after_the_other_leave_one_model_behind(
+def test_retrainings_that_fail_one_after_the_other_leave_one_model_behind(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise VersatuneError("no room for the evaluation")
 
-    house.night()
+    house.run()
     with monkeypatch.context() as patch:
         patch.setattr("versatune.evaluation.measure._measure", fail)
         for seed in (7, 8, 9):
             house.add("law", f"file {seed}", seed)
             with pytest.raises(VersatuneError, match="no room"):
-                house.night()
+                house.run()
     assert house.models() == ["0001", "0004"]
-    assert house.night()["decision"] == "promoted"
+    assert house.run()["decision"] == "promoted"
     assert house.models() == ["0001", "0004"]
 
 
@@ -414,7 +414,7 @@ def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
     """The champion before is the base model itself, registered by hand."""
     assert registry.promote(registry.register(NAME, "by hand", house.base, {}, "a"), over=None)
     child = _context.Process(
-        target=killed_night, args=(house, mlflow.get_tracking_uri(), when, name, call)
+        target=killed_retraining, args=(house, mlflow.get_tracking_uri(), when, name, call)
     )
     child.start()
     child.join(120)
@@ -423,18 +423,18 @@ def test_killed_anywhere_the_champion_serves_and_the_next_run_ends_alike(
     assert aliases()["champion"] == (2 if moved else 1)
     assert ("previous_champion" in aliases()) == (moved or call == 3)
     mlflow.transformers.load_model(f"models:/{NAME}@champion", return_type="components")
-    outcome = house.night()
+    outcome = house.run()
     assert outcome["version"] == 2 and outcome["decision"] == "promoted"
     assert aliases() == {"champion": 2, "previous_champion": 1}
-    assert not house.diary.state.waiting
+    assert not house.runs.state.waiting
 
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(IMPORTS)
 
 
-def killed_night(house: House, uri: str, when: str, name: str, call: int) -> None:
-    """A night in this process, which gets SIGKILL at the n-th call of a function."""
+def killed_retraining(house: House, uri: str, when: str, name: str, call: int) -> None:
+    """A retraining in this process, which gets SIGKILL at the n-th call of a function."""
     owner, _, attribute = name.rpartition(".")
     function, calls = pkgutil.resolve_name(name), itertools.count(1)
 
@@ -451,21 +451,21 @@ def killed_night(house: House, uri: str, when: str, name: str, call: int) -> Non
     torch.set_num_threads(1)
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("t")
-    house.night()
+    house.run()
 
 
 def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(
     house: House, tmp_path: Path
 ) -> None:
     with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
-        house.night()
-    shutil.rmtree(house.diary.folder / "0001" / "challenger")
-    assert house.night()["decision"].startswith("lost:")
-    assert champions.hand_in(house.diary, RetrainParams())
+        house.run()
+    shutil.rmtree(house.runs.folder / "0001" / "challenger")
+    assert house.run()["decision"].startswith("lost:")
+    assert champions.hand_in(house.runs, RetrainParams())
 
 
 def test_a_damaged_state_is_named(house: House) -> None:
-    house.night()
-    (house.diary.folder / "state.json").write_text('{"night": 3}')
+    house.run()
+    (house.runs.folder / "state.json").write_text('{"run": 3}')
     with pytest.raises(VersatuneError, match=r"state\.json is damaged"):
-        house.night()
+        house.run()

@@ -99,7 +99,7 @@ def test_a_slice_run_trains_and_writes_the_contract(
     assert written.columns.is_unique and set(written.columns) >= CONTRACT
     assert written.groupby("round")["weight"].sum().tolist() == pytest.approx([1.0, 1.0, 1.0])
     assert list(written["domain"][:3]) == ["law", "medicine", "code"]
-    assert catalog.load("trained_model").facts["rounds"] == 2
+    assert catalog.load("trained_model").metadata["rounds"] == 2
 
 
 def test_references_that_no_loss_reaches_are_warned_about_once(
@@ -165,7 +165,7 @@ def test_expansion_rolls_back_and_the_report_says_why(
     assert reasons[3].startswith("guard: the other domains lie")
     assert reasons[3].endswith("back to round 2, the best within it")
     trained = catalog.load("trained_model")
-    assert trained.facts["ended"] == reasons[3]
+    assert trained.metadata["ended"] == reasons[3]
     measured = heldout_losses(
         load_model(trained.path),
         TokenizedSplit.load(tiny_store, "steering"),

@@ -200,7 +200,7 @@ def test_finished_work_is_found(tmp_path: Path) -> None:
     first = sealed(path, {"seed": 0})
     again = WorkFolder.open(path, {"seed": 0})
     assert again.complete and again.ref == first.ref
-    assert again.ref.facts == {"best": 3, "names": ["a", "b"]}
+    assert again.ref.metadata == {"best": 3, "names": ["a", "b"]}
     assert FolderRef.load(path) == FolderRef.load(path, verify=False) == first.ref
     assert FolderRef.model_validate(first.ref.model_dump(mode="json")) == first.ref
 
@@ -231,7 +231,7 @@ def test_finished_work_that_is_taken_up_again_is_unfinished_and_not_damaged(
     again = WorkFolder.open(work.path, {"seed": 0})
     assert not work.complete and not again.complete
     assert (again.path / "sub" / "out.txt").read_text() == "better" and not caplog.text
-    assert again.seal().facts == {}
+    assert again.seal().metadata == {}
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -275,7 +275,7 @@ def test_finished_work_can_be_kept_aside_from_other_inputs(
         assert not work.complete and [p.name for p in path.iterdir()] == [INPUTS]
         if seed:
             assert f"(seed: {seed - 1} -> {seed}): kept as" in caplog.text
-            assert FolderRef.load(previous).facts == {"seed": seed - 1}
+            assert FolderRef.load(previous).metadata == {"seed": seed - 1}
         (work.path / "out.txt").write_text(str(seed))
         work.seal(seed=seed)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["work", "work.previous"]

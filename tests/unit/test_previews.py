@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from versatune.artifacts import FolderRef, write_json
-from versatune.io import FolderDataset, FoldersDataset, TrainedModelDataset
-from versatune.io.checkpoint import CheckpointDataset
+from versatune.io import CheckpointDataset, FolderDataset, FoldersDataset, TrainedModelDataset
 from versatune.training.job import HISTORY
 from versatune.work import WorkFolder
 

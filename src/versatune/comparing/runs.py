@@ -4,7 +4,6 @@ import contextlib
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,30 +23,11 @@ from versatune.training.api import train
 from versatune.training.config import TrainParams
 from versatune.work import Piece
 from versatune.work.calls import emit
+from versatune.work.pieces import Began, Ended, Failed
 
 logger = logging.getLogger(__name__)
 
 ROWS, HISTORY, ITEMS = "rows.parquet", "history.parquet", "items.parquet"
-
-
-@dataclass(frozen=True)
-class Began:
-    """The event of a run that begins."""
-
-    whole: bool
-    """Whether it was finished before."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The event of a run that is finished, with its last numbers by name."""
-
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Failed:
-    """The event of a run that raised an error."""
 
 
 class Start(BaseModel):
@@ -85,7 +65,7 @@ class Run(BaseModel):
 
 
 class Plan(BaseModel):
-    """The runs of one kind of strategy."""
+    """The runs of a comparison, seed by seed."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,14 +113,33 @@ def read_runs(
     plan: Plan, folders: Mapping[str, FolderRef]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Of the finished runs of ``plan`` rows of ``comparison``, the mixtures' history and scores of
-    single items."""
+    single items, strategy by strategy."""
+    order = list(dict.fromkeys(run.strategy for run in plan.runs))
+    runs = sorted(plan.runs, key=lambda run: (order.index(run.strategy), run.seed))
     rows, histories, items = (
-        [pd.read_parquet(folders[run.name].path / file).assign(**run.labels) for run in plan.runs]
+        pd.concat(
+            [pd.read_parquet(folders[run.name].path / file).assign(**run.labels) for run in runs],
+            ignore_index=True,
+        )
         for file in (ROWS, HISTORY, ITEMS)
     )
-    of_items = pd.concat(items, ignore_index=True)[list(COMPARISON_ITEM_COLUMNS)]
-    joined = pd.concat(rows, ignore_index=True)[list(COMPARISON_COLUMNS)]
-    return joined, pd.concat(histories, ignore_index=True), of_items
+    return rows[list(COMPARISON_COLUMNS)], histories, items[list(COMPARISON_ITEM_COLUMNS)]
+
+
+def described(plan: Plan) -> dict[str, tuple[str, dict[str, Any]]]:
+    """By the name of a run what people call it, and the parameters they compare runs by."""
+    about = ("rounds", "steps_per_round", "unit", "learning_rate", "max_length")
+    return {
+        run.name: (
+            f"{run.strategy} seed {run.seed}",
+            {
+                "strategy": {"label": run.strategy, **run.train.strategy.model_dump()},
+                "seed": run.seed,
+                "train": {name: getattr(run.train, name) for name in about},
+            },
+        )
+        for run in plan.runs
+    }
 
 
 @contextlib.contextmanager
@@ -179,7 +178,7 @@ def _train_and_evaluate(
     against_base(base, measured, run.strategy).to_parquet(folder / ROWS, index=False)
     measured.items.to_parquet(folder / ITEMS, index=False)
     trained.history.to_parquet(folder / HISTORY, index=False)
-    return {"ended": trained.model_ref.facts["ended"]}
+    return {"ended": trained.model_ref.metadata["ended"]}
 
 
 def _model_of(folder: Path) -> Path:

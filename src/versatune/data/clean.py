@@ -20,18 +20,21 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pyarrow as pa
 
 from versatune.artifacts import INPUTS, write_json
 from versatune.data.accounts import Foreign, Rejects
+from versatune.data.arrow import ShardWriter, batches
+from versatune.data.collect import SCHEMA, Collected, Collector, Tally
 from versatune.data.config import CleanParams, Domains
+from versatune.data.hub import check_hub
+from versatune.data.leaks import LeakIndex, read_questions
+from versatune.data.selection import HELD_OUT, RowStatus, RowStatuses, decide, find_duplicates
 from versatune.data.sources import DomainFiles, locate
 from versatune.errors import VersatuneError
 from versatune.work import Piece
-
-if TYPE_CHECKING:
-    from versatune.data.collect import Collected, Tally
-    from versatune.data.selection import RowStatuses
 
 logger = logging.getLogger(__name__)
 
@@ -74,11 +77,6 @@ def _clean(found: Mapping[str, DomainFiles], params: CleanParams, folder: Path) 
 def _clean_into(
     folder: Path, found: Mapping[str, DomainFiles], params: CleanParams
 ) -> dict[str, Any]:
-    from versatune.data.collect import Collector
-    from versatune.data.hub import check_hub
-    from versatune.data.leaks import LeakIndex, read_questions
-    from versatune.data.selection import decide, find_duplicates
-
     for origin in (origin for files in found.values() for origin in files.origins):
         if origin.source.hub is not None:
             check_hub(origin.source)
@@ -116,10 +114,8 @@ def _clean_into(
     }
 
 
-def account(tally: "Tally", statuses: "RowStatuses") -> dict[str, Any]:
+def account(tally: Tally, statuses: RowStatuses) -> dict[str, Any]:
     """Where the rows read for one domain went; the counts add up to ``read``."""
-    from versatune.data.selection import HELD_OUT, RowStatus
-
     count = {status: int((statuses == status).sum()) for status in RowStatus}
     return {
         "read": tally.read,
@@ -165,14 +161,8 @@ def _empty(folder: Path) -> None:
             entry.unlink()
 
 
-def _write(folder: Path, parts: list[Path], statuses: "RowStatuses", foreign: Foreign) -> None:
+def _write(folder: Path, parts: list[Path], statuses: RowStatuses, foreign: Foreign) -> None:
     """Copy the rows that stay from the parts to the splits, in their order."""
-    import pyarrow as pa
-
-    from versatune.data.arrow import ShardWriter, batches
-    from versatune.data.collect import SCHEMA
-    from versatune.data.selection import RowStatus
-
     writers = {
         status: ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
         for status, split in zip(
@@ -191,9 +181,7 @@ def _write(folder: Path, parts: list[Path], statuses: "RowStatuses", foreign: Fo
         writer.close()
 
 
-def _content(names: list[str], collected: "Collected", statuses: "RowStatuses") -> str:
-    from versatune.data.selection import RowStatus
-
+def _content(names: list[str], collected: Collected, statuses: RowStatuses) -> str:
     kept = statuses <= RowStatus.REPORT
     digest = hashlib.sha256("\n".join(names).encode())
     for column in (collected.keys.domain, collected.contents, statuses):

@@ -170,6 +170,11 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
         """Settled name -> config, without the removed ones, in order."""
         return {canonical(n): c for n, c in self.root.items() if c is not None}
 
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """What each domain is about, as judges read it."""
+        return {name: config.description for name, config in self.active.items()}
+
 
 class CleanParams(Params):
     """How rows are checked, thinned and split. Top-level key ``ingest``."""

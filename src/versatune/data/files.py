@@ -11,33 +11,19 @@ from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES: dict[str, Format] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "json",
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".txt": "text",
-    ".text": "text",
-    ".md": "text",
-    ".markdown": "text",
-    ".rst": "text",
+FORMATS: dict[Format, tuple[str, tuple[str, ...]]] = {
+    "jsonl": ("JSON", (".jsonl", ".ndjson")),
+    "json": ("JSON", (".json",)),
+    "csv": ("CSV", (".csv",)),
+    "tsv": ("CSV", (".tsv", ".tab")),
+    "parquet": ("Parquet", (".parquet", ".pq")),
+    "text": ("text", (".txt", ".text", ".md", ".markdown", ".rst")),
+    "lines": ("text", ()),
 }
-"""Suffix -> how the file is written."""
+"""How files are written: a family, whose formats may stand beside each other in a folder, and
+suffixes."""
 
-_FAMILIES: dict[Format, str] = {
-    "jsonl": "JSON",
-    "json": "JSON",
-    "csv": "CSV",
-    "tsv": "CSV",
-    "parquet": "Parquet",
-    "text": "text",
-    "lines": "text",
-}
-"""Formats that may stand beside each other in a folder."""
+SUFFIXES = {suffix: kind for kind, (_, suffixes) in FORMATS.items() for suffix in suffixes}
 
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|contributing|citation)\b.*|"
@@ -100,7 +86,7 @@ def format_of(path: PurePath) -> Format:
     if kind is None:
         raise VersatuneError(
             f"{path}: its suffix tells no format; set the source's `format` to one of "
-            f"{', '.join(sorted({*SUFFIXES.values(), 'lines'}))}, dataset."
+            f"{', '.join(sorted(FORMATS))}, dataset."
         )
     if kind == "parquet" and path.suffix.lower() in COMPRESSED:
         raise VersatuneError(f"{path}: a compressed Parquet file can't be read; decompress it.")
@@ -118,6 +104,10 @@ def _by_suffix(path: PurePath) -> Format | None:
     return SUFFIXES.get(path.suffix.lower())
 
 
+def _family(kind: Format) -> str:
+    return FORMATS[kind][0]
+
+
 def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
     kinds: dict[Path, Format] = {}
     for file in sorted(folder.rglob("*")):
@@ -127,8 +117,8 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
         if file.is_file() and (kind := _by_suffix(inside)):
             kinds[file] = kind
     if source.format is not None:
-        family = _FAMILIES.get(source.format)
-        kinds = {f: source.format for f, kind in kinds.items() if _FAMILIES[kind] == family}
+        family = _family(source.format)
+        kinds = {f: source.format for f, kind in kinds.items() if _family(kind) == family}
     elif any(kind != "text" for kind in kinds.values()):
         kinds = {file: kind for file, kind in kinds.items() if kind != "text"}
     if not kinds:
@@ -136,7 +126,7 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
             f"{folder}: neither a saved data set nor a folder with data files below it "
             f"({', '.join(SUFFIXES)}); name the files with a glob, and their `format`."
         )
-    families = sorted({_FAMILIES[kind] for kind in kinds.values()})
+    families = sorted({_family(kind) for kind in kinds.values()})
     if len(families) > 1:
         raise VersatuneError(
             f"{folder} holds files of several formats ({', '.join(families)}), perhaps the same "

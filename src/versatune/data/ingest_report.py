@@ -36,7 +36,7 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     domains = {}
     for name, entry in cleaned.items():
         counts = {
-            f"{split}_{unit}": tokenized.facts[split][name][unit]
+            f"{split}_{unit}": tokenized.metadata[split][name][unit]
             for split in SPLITS
             for unit in UNITS
         }
@@ -51,8 +51,8 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
         }
         logger.info("%s", summary(name, domains[name]))
     return {
-        "data_fingerprint": tokenized.facts["data_fingerprint"],
-        "max_length": tokenized.facts["max_length"],
+        "data_fingerprint": tokenized.metadata["data_fingerprint"],
+        "max_length": tokenized.metadata["max_length"],
         "domains": domains,
     }
 

@@ -1,20 +1,26 @@
 """A tokenised store with the base model's own texts among its rows."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from versatune.artifacts import FolderRef, fingerprint
+from versatune.data.arrow import ShardWriter
 from versatune.data.clean import SPLITS
 from versatune.data.conversations import RejectedError
 from versatune.work import Piece
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
     from versatune.data.encode import Example
+    from versatune.data.store import Split
 
 VERSION = 1
 """Raised when the same store and texts would give other rows: kept stores are not used."""
@@ -22,29 +28,34 @@ VERSION = 1
 SHARD_ROWS = 10_000
 
 
-class Text(Protocol):
-    """A text with its place; see :class:`versatune.probing.own_texts.OwnText`."""
+TEXTS = "texts.jsonl"
 
-    @property
-    def index(self) -> int: ...
-    @property
-    def domain(self) -> str: ...
-    @property
-    def split(self) -> str: ...
-    @property
-    def ended(self) -> bool: ...
-    @property
-    def text(self) -> str: ...
-    @property
-    def question(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
+
+@dataclass(frozen=True)
+class OwnText:
+    """A text of the base model that stays."""
+
+    index: int
+    domain: str
+    split: "Split"
+    ended: bool
+    """Whether the model ended it; otherwise the length limit cut it off."""
+    confidence: float
+    text: str
+    question: str = ""
+    answer: str = ""
+    """With a question the row is an instruction and its answer, else ``text`` as a document."""
+
+
+def read_own_texts(ref: FolderRef) -> list[OwnText]:
+    """All texts of a finished folder, in the order of the domains."""
+    lines = (ref.path / TEXTS).read_text(encoding="utf-8").split("\n")
+    return [OwnText(**json.loads(line)) for line in lines if line]
 
 
 def with_own_rows(
     store: FolderRef,
     texts: FolderRef,
-    read: Callable[[FolderRef], Sequence[Text]],
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     trained_on: Sequence[str],
@@ -60,14 +71,13 @@ def with_own_rows(
         "texts": texts.fingerprint,
         "trained_on": list(trained_on),
     }
-    make = partial(_make, store, texts, read, checkpoint, load_tokenizer, trained_on)
+    make = partial(_make, store, texts, checkpoint, load_tokenizer, trained_on)
     return Piece(inputs, make)
 
 
 def _make(
     store: FolderRef,
     texts: FolderRef,
-    read: Callable[[FolderRef], Sequence[Text]],
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     trained_on: Sequence[str],
@@ -75,12 +85,11 @@ def _make(
 ) -> dict[str, Any]:
     import datasets
 
-    from versatune.data.arrow import ShardWriter
     from versatune.data.encode import SCHEMA
 
     tokenizer = load_tokenizer(checkpoint)
-    names: list[str] = store.facts["domains"]
-    wanted = [text for text in read(texts) if text.domain in trained_on]
+    names: list[str] = store.metadata["domains"]
+    wanted = [text for text in read_own_texts(texts) if text.domain in trained_on]
     facts: dict[str, Any] = {}
     own: dict[str, dict[str, int]] = {name: {} for name in names}
     for split in SPLITS:
@@ -92,26 +101,24 @@ def _make(
             for batch in rows.cast(SCHEMA).to_batches():
                 writer.add(batch)
             # Where a domain has held-out rows, they measure what it can do, and drift the rest.
-            takes = split == "train" or not store.facts[split][name]["rows"]
+            takes = split == "train" or not store.metadata[split][name]["rows"]
             mine = [t for t in wanted if takes and t.domain == name and t.split == split]
-            made = _encoded(tokenizer, mine, number, store.facts["max_length"])
+            made = _encoded(tokenizer, mine, number, store.metadata["max_length"])
             for batch in made.to_batches():
                 writer.add(batch)
             own[name][split] = made.num_rows
-            facts[split][name] = _counts(store.facts[split][name], made)
+            facts[split][name] = _counts(store.metadata[split][name], made)
         writer.close()
-    whole = fingerprint([store.facts["data_fingerprint"], texts.fingerprint, list(trained_on)])
-    return {**store.facts, **facts, "own": own, "data_fingerprint": whole}
+    whole = fingerprint([store.metadata["data_fingerprint"], texts.fingerprint, list(trained_on)])
+    return {**store.metadata, **facts, "own": own, "data_fingerprint": whole}
 
 
-def _is(column: "pa.ChunkedArray", number: int) -> Any:
-    import pyarrow.compute as pc
-
+def _is(column: pa.ChunkedArray, number: int) -> Any:
     return pc.equal(column, number)
 
 
 def examples(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], max_length: int
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[OwnText], max_length: int
 ) -> "list[list[Example] | RejectedError]":
     """The tokens of each text as it is trained on, in order, or why it has none.
 
@@ -146,8 +153,8 @@ def examples(
 
 
 def _encoded(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[Text], domain: int, max_length: int
-) -> "pa.Table":
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[OwnText], domain: int, max_length: int
+) -> pa.Table:
     """Texts as rows of a store."""
     from versatune.data.encode import to_arrow
 
@@ -160,7 +167,7 @@ def _encoded(
     return to_arrow([e for e, _ in rows], [domain] * len(rows), [where for _, where in rows])
 
 
-def _counts(before: Mapping[str, int], made: "pa.Table") -> dict[str, int]:
+def _counts(before: Mapping[str, int], made: pa.Table) -> dict[str, int]:
     added = {
         "rows": made.num_rows,
         "tokens": sum(made.column("length").to_pylist()),

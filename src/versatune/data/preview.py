@@ -43,7 +43,7 @@ def preview(
     domain = rows.data.column("domain").to_numpy()
     return {
         name: list(_of_domain(rows, np.flatnonzero(domain == d), tokenizer, encoder, per_domain))
-        for d, name in enumerate(clean.facts["domains"])
+        for d, name in enumerate(clean.metadata["domains"])
     }
 
 

@@ -12,6 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from versatune.data.config import Format
 from versatune.data.delimited import read_delimited, refuse_doubles
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json
@@ -84,8 +87,6 @@ def read_saved(path: Path, split: str) -> Iterator[Row | RejectedRow]:
 
 def read_dataset(dataset: Any, label: str) -> Iterator[Row | RejectedRow]:
     """The rows of a loaded ``datasets.Dataset`` or of a stream, a thousand at a time."""
-    import pyarrow as pa
-
     number = 0
     try:
         for batch in dataset.with_format(None).iter(batch_size=1000):
@@ -164,9 +165,6 @@ def _read_text(path: Path, handle: BinaryIO, limit: int) -> Row | RejectedRow:
 
 
 def _read_parquet(path: Path) -> Iterator[Row | RejectedRow]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     number = 0
     try:
         refuse_pointer(path)
@@ -182,8 +180,6 @@ def _read_parquet(path: Path) -> Iterator[Row | RejectedRow]:
 
 def _refuse_double_fields(where: str, fields: list[Any]) -> None:
     """Refuse columns, and fields within columns, that are called alike."""
-    import pyarrow as pa
-
     refuse_doubles(where, [field.name for field in fields])
     for field in fields:
         inner = field.type

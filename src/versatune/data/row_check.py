@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from versatune.data.accounts import Rejects
+from versatune.data.collect import Collector
 from versatune.data.config import CleanParams, DomainConfig
+from versatune.data.leaks import LeakIndex, read_questions
+from versatune.data.selection import HELD_OUT, RowStatus, decide
 from versatune.data.sources import locate
 from versatune.errors import VersatuneError
 
@@ -44,10 +47,6 @@ def check_rows(
 
 
 def _check(name: str, config: DomainConfig, params: CleanParams, rows: int) -> RowCheck:
-    from versatune.data.collect import Collector
-    from versatune.data.leaks import LeakIndex, read_questions
-    from versatune.data.selection import HELD_OUT, RowStatus, decide
-
     located = locate({name: config})[name]
     items = [question for path in located.evaluation for question in read_questions(path)]
     with tempfile.TemporaryDirectory() as folder:

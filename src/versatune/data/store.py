@@ -6,7 +6,7 @@ domains, and these columns:
 =============  ==========  =====================================================
 input_ids      list<i32>   the whole example, chat template applied
 labels         list<i32>   input_ids where supervised, -100 elsewhere (same length)
-domain         i32         index into ``facts["domains"]``
+domain         i32         index into ``metadata["domains"]``
 length         i32         number of tokens
 n_supervised   i32         number of labels that are not -100
 n_bytes        i32         UTF-8 bytes of the supervised text, for bits per byte
@@ -44,7 +44,7 @@ class TokenizedSplit:
     def load(cls, ref: FolderRef, split: Split) -> Self:
         """Open one split of a finished store. Memory: three integers a row."""
         dataset = datasets.load_from_disk(str(ref.path / split))
-        domains = tuple(ref.facts["domains"])
+        domains = tuple(ref.metadata["domains"])
         domain = _column(dataset, "domain")
         starts = np.searchsorted(domain, np.arange(len(domains) + 1)).astype(np.int64)
         return cls(

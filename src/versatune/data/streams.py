@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
+import pyarrow as pa
+
 from versatune.errors import VersatuneError
 
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
@@ -96,8 +98,6 @@ def _decompressed(raw: IO[bytes]) -> contextlib.AbstractContextManager[Any]:
     if kind == "xz":
         return lzma.LZMAFile(raw)
     if kind == "zstd":
-        import pyarrow as pa
-
         result: contextlib.AbstractContextManager[Any] = pa.CompressedInputStream(raw, "zstd")
         return result
     return contextlib.nullcontext(raw)

@@ -117,7 +117,7 @@ def _tokenize(
                 "the chat template ends no answer with a control token: a model trained with it "
                 "does not learn to stop."
             )
-    names: list[str] = data.facts["domains"]
+    names: list[str] = data.metadata["domains"]
     tasks = {
         split: [
             Task(shard, folder / split / shard.name)
@@ -126,16 +126,16 @@ def _tokenize(
         for split in SPLITS
     }
     todo = [task for split in SPLITS for task in tasks[split] if not task.done]
-    rows = sum(sum(of_split.values()) for of_split in data.facts["rows"].values())
+    rows = sum(sum(of_split.values()) for of_split in data.metadata["rows"].values())
     _run(todo, spec, encoder, params, rows)
     facts: dict[str, Any] = {}
     totals = {name: TokenNotes() for name in names}
     kept: dict[str, dict[str, int]] = {name: {} for name in names}
     notes_of = {split: _collect(tasks[split], names, totals) for split in SPLITS}
-    without = data.facts.get("only_own", [])
+    without = data.metadata.get("only_own", [])
     needed = {s: {n: c for n, c in of.items() if n not in without} for s, of in notes_of.items()}
     check_rows(needed["train"], "train", params.max_length)
-    check_losses(read_json(data.path / REPORT), totals, data.facts["max_reject_rate"])
+    check_losses(read_json(data.path / REPORT), totals, data.metadata["max_reject_rate"])
     for split in SPLITS[1:]:
         check_rows(needed[split], split, params.max_length)
     for split, found in notes_of.items():
@@ -158,7 +158,7 @@ def _tokenize(
         "domains": names,
         "max_length": params.max_length,
         "tokenizer": tokenizer_fingerprint(checkpoint),
-        "data_fingerprint": data.facts["data_fingerprint"],
+        "data_fingerprint": data.metadata["data_fingerprint"],
         **facts,
     }
 

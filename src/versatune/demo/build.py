@@ -64,10 +64,10 @@ def describe(made: FolderRef) -> dict[str, Any]:
         "fingerprint": made.fingerprint,
         "corpus": str(made.path / "corpus.jsonl"),
         **{
-            kind: {d: str(made.path / kind / f"{d}.jsonl") for d in made.facts["shares"]}
+            kind: {d: str(made.path / kind / f"{d}.jsonl") for d in made.metadata["shares"]}
             for kind in ("instructions", "evaluation")
         },
-        **made.facts,
+        **made.metadata,
     }
 
 

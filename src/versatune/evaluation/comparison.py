@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from versatune.evaluation.crossed import RowErrors, crossed_stderr, row_errors
@@ -18,16 +17,10 @@ from versatune.evaluation.forgetting import (
 from versatune.evaluation.many_verdicts import ALL, EACH, with_holm
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
-from versatune.intervals import (
-    mean_stderr,
-    ratio_interval,
-    t_interval,
-    t_p_value,
-)
+from versatune.intervals import Array, mean_stderr, ratio_interval, t_interval, t_p_value
 
 __all__ = ["ALL", "EACH", "headline", "scores", "summarise", "with_holm"]
 
-Array = npt.NDArray[np.float64]
 
 COMPARISON_COLUMNS = (
     *("strategy", "kind", "seed", "domain", "task", "metric", "value", "stderr", "low", "high"),

@@ -159,7 +159,7 @@ class EvaluateParams(Params):
             "rows": HARNESS_ROWS,
         }
 
-    def deciding(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """What the numbers of one model depend on, by what is measured, as JSON.
 
         The parts are those that :mod:`versatune.evaluation.measure` keeps results by.

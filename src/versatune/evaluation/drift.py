@@ -13,14 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from versatune.data.own_rows import Text, examples
+from versatune.data.own_rows import OwnText, examples
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import library_versions, table
-from versatune.intervals import t_interval
+from versatune.intervals import Array, t_interval
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import Piece
-
-Array = npt.NDArray[np.float64]
 
 COLUMNS = ("domain", "drift", "stderr", "low", "high", "n", "tokens", "trained_on")
 """The ``drift`` table: KL(base || tuned) in nats per token with its 95 % interval over ``n`` texts;
@@ -46,7 +44,7 @@ def per_token(nats: Array, tokens: Array) -> tuple[float, float]:
 def drift(
     base: CheckpointRef,
     tuned: CheckpointRef,
-    texts: Sequence[Text],
+    texts: Sequence[OwnText],
     fingerprint: str,
     trained_on: Sequence[str],
     params: EvaluateParams,
@@ -75,7 +73,7 @@ def read_drift(folder: Path) -> pd.DataFrame:
 def _measure(
     base: CheckpointRef,
     tuned: CheckpointRef,
-    texts: Sequence[Text],
+    texts: Sequence[OwnText],
     trained_on: Sequence[str],
     params: EvaluateParams,
     folder: Path,
@@ -116,7 +114,7 @@ def drift_row(domain: str, sums: Array, trained_on: bool) -> dict[str, Any]:
     }
 
 
-def tokenised(base: CheckpointRef, texts: Sequence[Text]) -> list[npt.NDArray[np.int64]]:
+def tokenised(base: CheckpointRef, texts: Sequence[OwnText]) -> list[npt.NDArray[np.int64]]:
     """Each text as the base model wrote it, with the template's tokens around two turns.
 
     Empty for a text without tokens.

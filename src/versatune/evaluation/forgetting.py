@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from versatune.errors import VersatuneError
 from versatune.evaluation.results import LOSS
 from versatune.intervals import (
+    Array,
     bonett_price,
     expm1,
     mean_stderr,
@@ -18,8 +18,6 @@ from versatune.intervals import (
     t_interval,
     wilson,
 )
-
-Array = npt.NDArray[np.float64]
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 

@@ -6,6 +6,7 @@ tasks are asked in the tokens that training makes of a conversation (``language_
 the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
 import contextlib
+import difflib
 import json
 import logging
 import math
@@ -96,8 +97,6 @@ def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> N
     """Raise VersatuneError for a task the harness does not know, before any model is loaded."""
     if not any(names.values()):
         return
-    import difflib
-
     with _harness(offline=True):
         known = _task_manager([n for tasks in names.values() for n in tasks], params).all_tasks
     for domain, tasks in names.items():

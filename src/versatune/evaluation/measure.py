@@ -130,7 +130,7 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
         if not _is_left_out(task, params)
     ]
     for given, names in params.harness.tasks.items():
-        domain = choose(given, store.facts["domains"], "evaluate.harness.tasks")
+        domain = choose(given, store.metadata["domains"], "evaluate.harness.tasks")
         found += [
             Part(
                 f"{domain}-{name}",

@@ -35,7 +35,7 @@ GRACE_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProgramResult:
     """How a program ended."""
 
     passed: bool
@@ -44,7 +44,7 @@ class Verdict:
     """``passed``, or in a few words why not."""
 
 
-def run_program(program: str, limits: SandboxLimits) -> Verdict:
+def run_program(program: str, limits: SandboxLimits) -> ProgramResult:
     """Run ``program`` (Python source) isolated, to its end or to a limit.
 
     Raises VersatuneError where this machine can't isolate it; it is not run then.
@@ -124,14 +124,14 @@ def _libraries() -> list[str]:
     return [*SYSTEM_LIBRARIES, *([] if own.startswith(SYSTEM_LIBRARIES) else [own])]
 
 
-def _verdict(result: dict[str, Any], limits: SandboxLimits) -> Verdict:
+def _verdict(result: dict[str, Any], limits: SandboxLimits) -> ProgramResult:
     if result.get("timeout"):
-        return Verdict(False, f"still running after {limits.wall_seconds:g} s")
+        return ProgramResult(False, f"still running after {limits.wall_seconds:g} s")
     if "signal" in result:
         number = result["signal"]
         if number == signal.SIGXCPU:
-            return Verdict(False, f"used more than {limits.cpu_seconds} s of processor time")
-        return Verdict(False, f"killed by signal {signal.Signals(number).name}")
+            return ProgramResult(False, f"used more than {limits.cpu_seconds} s of processor time")
+        return ProgramResult(False, f"killed by signal {signal.Signals(number).name}")
     if result["passed"]:
-        return Verdict(True, "passed")
-    return Verdict(False, result["said"].rpartition("\n")[2][:200] or "left before its end")
+        return ProgramResult(True, "passed")
+    return ProgramResult(False, result["said"].rpartition("\n")[2][:200] or "left before its end")

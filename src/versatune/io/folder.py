@@ -56,7 +56,19 @@ def _about(folder: Path) -> dict[str, Any]:
     return {**manifest["facts"], **made_from, "fingerprint": manifest["fingerprint"]}
 
 
-class _Place(AbstractDataset[Any, Any]):
+class WorkDataset(AbstractDataset[Any, Any]):
+    """A dataset whose saving is the work itself.
+
+    Kedro wraps what saving raises in a DatasetError. Here sentences stay sentences, and a fault
+    keeps its traceback.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.save = getattr(cls.save, "__wrapped__", cls.save)  # type: ignore[method-assign]
+
+
+class _Place(WorkDataset):
     """A folder of the catalog."""
 
     def __init__(self, *, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -149,9 +161,3 @@ class PlaceDataset(_Place):
 
     def _exists(self) -> bool:
         return True
-
-
-for _dataset in (FolderDataset, FoldersDataset):
-    # Kedro wraps what saving raises in a DatasetError. Here saving is the work itself: its
-    # sentences stay sentences, and a fault keeps its traceback.
-    _dataset.save = _dataset.save.__wrapped__  # type: ignore

@@ -50,7 +50,7 @@ def _counts(file: str, fingerprint: str) -> dict[str, Any]:
     if found.get("fingerprint") != fingerprint:
         return {}
     try:
-        return dict(FolderRef.load(found["path"], verify=False).facts.get("train", {}))
+        return dict(FolderRef.load(found["path"], verify=False).metadata.get("train", {}))
     except VersatuneError:
         return {}
 

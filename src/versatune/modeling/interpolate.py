@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from versatune.artifacts import replacing
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import ADAPTER_CONFIG, CheckpointRef, load_model
 
@@ -105,6 +106,5 @@ def _rewrite(source: Path, out: Path, change: Callable[[str, "Tensor"], "Tensor"
         with safe_open(file, "pt") as shard:
             metadata = shard.metadata()
             made = {name: change(name, shard.get_tensor(name)) for name in shard.keys()}  # noqa: SIM118
-        temporary = out / f".{file.name}.tmp"
-        save_file({n: t.contiguous() for n, t in made.items()}, temporary, metadata=metadata)
-        temporary.replace(out / file.name)
+        with replacing(out / file.name) as temporary:
+            save_file({n: t.contiguous() for n, t in made.items()}, temporary, metadata=metadata)

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from sklearn.metrics import cohen_kappa_score
 
 from versatune.artifacts import FolderRef, file_digest, fingerprint
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
@@ -24,7 +26,7 @@ from versatune.probing.probe import (
     load_judgements,
     load_probe,
 )
-from versatune.probing.quantification import Array, audit_chances
+from versatune.probing.quantification import audit_chances
 from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ def run_audit(
         for number, part in enumerate(parts):
             store.of(number, [drawn[i] for i in part])
         answered = int(load_judgements(folder, len(asked)).ok.sum())
-        name = auditor.facts["name"]
+        name = auditor.metadata["name"]
         if not answered:
             raise VersatuneError(
                 f"probe.audit: none of {len(asked)} samples got a usable answer from {name}; take "
@@ -107,7 +109,7 @@ def run_audit(
         return {
             "kind": second.kind,
             "name": name,
-            "accuracy": auditor.facts["accuracy"],
+            "accuracy": auditor.metadata["accuracy"],
             "n": len(asked),
             "answered": answered,
             "of": {"samples": samples.fingerprint, "n": params.audit.n},
@@ -118,7 +120,7 @@ def run_audit(
 
 def check_audit(ref: FolderRef, samples: FolderRef, params: ProbeParams) -> None:
     """Raises VersatuneError when an audit is not of these samples, or not as large as asked."""
-    if ref.facts.get("of") != {"samples": samples.fingerprint, "n": params.audit.n}:
+    if ref.metadata.get("of") != {"samples": samples.fingerprint, "n": params.audit.n}:
         raise VersatuneError(
             f"{ref.path} holds no audit of {params.audit.n} of these samples: run the node "
             "audit_samples, or the whole probe."
@@ -146,8 +148,6 @@ def agreement(probabilities: Array, audit: Audit) -> dict[str, float | None]:
     ``alike``: share of the samples with the same likeliest domain; ``kappa``: Cohen's, 0 is chance
     (None where both name one and the same domain alone). Samples weigh 1 / chance.
     """
-    from sklearn.metrics import cohen_kappa_score
-
     both = ~np.isnan(audit.probabilities[:, 0])
     first = probabilities[both].argmax(axis=1)
     second = audit.probabilities[both].argmax(axis=1)

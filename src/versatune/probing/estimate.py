@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from versatune.intervals import Array
 from versatune.probing.judges.base import Judgement, Labelled, Status
 from versatune.probing.quantification import (
-    Array,
     Correction,
     Labels,
     adjusted_shares,

@@ -18,7 +18,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from versatune.artifacts import FolderRef, file_digest, read_json, write_atomic,
 from versatune.data.config import CleanParams, DomainConfig
 from versatune.data.duplicates import answer_key, near_duplicates, signatures
 from versatune.data.leaks import LeakIndex, read_questions
+from versatune.data.own_rows import TEXTS, OwnText
 from versatune.data.selection import exact_duplicates
 from versatune.data.store import Split
 from versatune.data.text import Vocabulary, flatten, fold, key, uniform
@@ -40,7 +40,7 @@ from versatune.samplers.base import Sample
 from versatune.work import Piece
 from versatune.work.folder import SKIPPED
 
-TEXTS, REPORT = "texts.jsonl", "report.json"
+REPORT = "report.json"
 VERSION = 1
 """Raised when the same samples would give other texts: kept ones are not used."""
 
@@ -49,22 +49,6 @@ LEAST: dict[Split, int] = {"train": 1, "steering": 2, "report": 2}
 
 GARBAGE = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f\ufffd]")
 """Control characters, and what stands for bytes that are no text."""
-
-
-@dataclass(frozen=True)
-class OwnText:
-    """A text of the base model that stays."""
-
-    index: int
-    domain: str
-    split: Split
-    ended: bool
-    """Whether the model ended it; otherwise the length limit cut it off."""
-    confidence: float
-    text: str
-    question: str = ""
-    answer: str = ""
-    """With a question the row is an instruction and its answer, else ``text`` as a document."""
 
 
 def own_texts(
@@ -87,7 +71,7 @@ def own_texts(
     inputs = {
         "version": VERSION,
         "samples": samples.fingerprint,
-        "judgements": [judgements.fingerprint, judgements.facts["n"]],
+        "judgements": [judgements.fingerprint, judgements.metadata["n"]],
         "params": params,
         "trained_on": [trained_on, alone],
         "ingest": [ingest.seed, ingest.leak_words, ingest.near_duplicate_threshold],
@@ -118,7 +102,7 @@ def own_texts(
 
 def read_report(ref: FolderRef) -> dict[str, Any]:
     """The account of a folder; without samples, when the probe was left out."""
-    if ref.facts.get(SKIPPED):
+    if ref.metadata.get(SKIPPED):
         return {"samples": 0, "rejected": {}, "domains": {}}
     report: dict[str, Any] = read_json(ref.path / REPORT)
     return report
@@ -146,18 +130,12 @@ def unmeasured(clean: FolderRef) -> list[str]:
 def own_rows_of(texts: FolderRef, configs: Mapping[str, DomainConfig]) -> list[str]:
     """The domains with a source ``{self: true}``; raises VersatuneError for texts of others."""
     wanted = [name for name, config in configs.items() if config.rehearses]
-    if texts.facts.get("trained_on") != wanted:
+    if texts.metadata.get("trained_on") != wanted:
         raise VersatuneError(
             f"{', '.join(wanted)}: the base model's own texts were not sorted out for "
             "`self: true` there: run the probe pipeline again."
         )
     return wanted
-
-
-def read_own_texts(ref: FolderRef) -> list[OwnText]:
-    """All texts of a finished folder, in the order of the domains."""
-    lines = (ref.path / TEXTS).read_text(encoding="utf-8").split("\n")
-    return [OwnText(**json.loads(line)) for line in lines if line]
 
 
 def rejections(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from versatune.artifacts import FolderRef, to_jsonable
+from versatune.artifacts import FolderRef, replacing, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
@@ -61,16 +61,13 @@ class JudgementStore:
 
     def _write(self, file: Path, made: Judgement) -> None:
         codes = np.array([STATUSES.index(s) for s in made.status], dtype=np.int64)
-        temporary = file.with_suffix(".tmp")
-        save_file(
-            {
-                "probabilities": np.ascontiguousarray(made.probabilities),
-                "status": codes,
-                "vocab_coverage": np.ascontiguousarray(made.vocab_coverage),
-            },
-            temporary,
-        )
-        temporary.replace(file)
+        tensors = {
+            "probabilities": np.ascontiguousarray(made.probabilities),
+            "status": codes,
+            "vocab_coverage": np.ascontiguousarray(made.vocab_coverage),
+        }
+        with replacing(file) as temporary:
+            save_file(tensors, temporary)
 
 
 def any_failed(judgements: FolderRef) -> bool:
@@ -170,13 +167,13 @@ def judge_in_rounds(
     return Piece(
         inputs={"samples": samples.fingerprint, "judge": judge.fingerprint},
         make=judged,
-        enough=lambda ref: ref.facts["asked"] == asked and not any_failed(ref),
+        enough=lambda ref: ref.metadata["asked"] == asked and not any_failed(ref),
     )
 
 
 def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample], Judgement]:
     """The samples and judgements that count, in order."""
-    n = judgements.facts["n"]
+    n = judgements.metadata["n"]
     return read_samples(samples.path)[:n], load_judgements(judgements.path, n)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-Array = npt.NDArray[np.float64]
+from versatune.intervals import Array
+
 Labels = npt.NDArray[np.int64]
 Correction = Literal["pacc", "acc", "em", "none"]
 

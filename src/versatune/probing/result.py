@@ -40,7 +40,7 @@ def knowledge_distribution(
     are then corrected by it, and ``audit`` has the check of its own label shift. The rounds' shares
     are the first judge's in any case.
     """
-    domains = judge.facts["domains"]
+    domains = judge.metadata["domains"]
     labelled = Labelled.load(judge)
     ok = judgement.ok
     judged = judgement.probabilities[ok]
@@ -55,7 +55,7 @@ def knowledge_distribution(
     second = None
     if audited and audit:
         second = {
-            **{key: value for key, value in audited.facts.items() if key != "of"},
+            **{key: value for key, value in audited.metadata.items() if key != "of"},
             **agreement(judgement.probabilities, audit),
             "shift": None,
         }
@@ -72,7 +72,7 @@ def knowledge_distribution(
         "n_samples": len(samples),
         "n_rejected": int((~ok).sum()),
         "rejected": dict(Counter(s for s in judgement.status if s != "ok")),
-        "judge": judge.facts["name"],
+        "judge": judge.metadata["name"],
         "base_model": base_model,
         "seed": params.seed,
         "rounds": facts["rounds"],
@@ -84,7 +84,7 @@ def knowledge_distribution(
         },
         "correction": how.correction,
         "labelled_rows": len(labelled.labels),
-        "judge_accuracy": judge.facts["accuracy"],
+        "judge_accuracy": judge.metadata["accuracy"],
         "response_matrix": np.round(
             response_matrix(labelled.probabilities, labelled.labels), 4
         ).tolist(),

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from versatune.intervals import Array
 from versatune.probing.judges.base import Judgement, Labelled
-from versatune.probing.quantification import Array
 
 LARGE = 0.3
 """Kolmogorov-Smirnov distance from which the correction is called doubtful: 0.21 was measured

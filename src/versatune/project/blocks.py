@@ -8,9 +8,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from versatune.artifacts import to_jsonable
 from versatune.comparing.config import CompareParams
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.demo.base_model import BaseModelParams
 from versatune.demo.config import SampleParams
 from versatune.evaluation.config import EvaluateParams
-from versatune.modeling.base_model import BaseModelParams
 from versatune.params import described, did_you_mean
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.pipelines.report.params import ReportParams

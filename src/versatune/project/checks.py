@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator
 
 from versatune.comparing.config import CompareParams
 from versatune.data.config import Domains, TokenizeParams
+from versatune.demo.base_model import BaseModelParams
 from versatune.domains import RESERVED, canonical, unknown
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
-from versatune.modeling.base_model import BaseModelParams
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution

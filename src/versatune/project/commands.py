@@ -15,6 +15,8 @@ import click
 import yaml
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines as registered
+from kedro.framework.session import KedroSession
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 from kedro.validation.exceptions import ParameterValidationError
@@ -24,7 +26,9 @@ from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
 from versatune.project.hook import enter
 from versatune.project.init import init
+from versatune.project.parameter_reference import markdown
 from versatune.reporting.requirements import RequirementNotMetError
+from versatune.tracking import registry
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
@@ -44,11 +48,7 @@ def cli() -> None:
 @cli.command()
 def parameters() -> None:
     """Print the reference of all parameters as Markdown."""
-    from kedro.framework.project import pipelines
-
-    from versatune.project.parameter_reference import markdown
-
-    click.echo(markdown(dict(pipelines)), nl=False)
+    click.echo(markdown(dict(registered)), nl=False)
 
 
 cli.add_command(init)
@@ -58,10 +58,7 @@ cli.add_command(init)
 @click.option("--env", "-e", default=None, help="The configuration environment.")
 def rollback(env: str | None) -> None:
     """Give the alias `champion` back to the champion before."""
-    from kedro.framework.session import KedroSession
-
     from versatune.project.run_hooks import alone_in, data_folder
-    from versatune.tracking import registry
 
     with KedroSession.create(env=env) as session:
         context = session.load_context()  # type: ignore[attr-defined]

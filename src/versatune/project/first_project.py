@@ -14,8 +14,8 @@ from versatune.data.config import CleanParams, Domains
 from versatune.data.found import FoundDomains
 from versatune.data.lengths import saved_token_limit
 from versatune.data.row_check import ROWS, RowCheck, check_rows
-from versatune.modeling.base_model import find_here
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.locate import find_here
 from versatune.project.blocks import Blocks
 from versatune.project.hook import check
 from versatune.project.places import Places

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from versatune.data.found import find_domains
 from versatune.errors import VersatuneError
+from versatune.project import first_project as first
 from versatune.project.starter import refuse_existing, write_project
 
 HINT = "sample: the embedded one"
@@ -48,9 +50,6 @@ def create(
     ``folder`` may hold already. Nothing is written when something is wrong before that.
     Raises VersatuneError on a model or data that can't be used.
     """
-    from versatune.data.found import find_domains
-    from versatune.project import first_project as first
-
     if model is None:
         model = click.prompt(f"Model: a folder or a hub id ({HINT})", first.SAMPLE) if asks else ""
     if data is None:

@@ -206,6 +206,43 @@ def axes_of(i: int) -> dict[str, str]:
     return {"xaxis": f"x{suffix}", "yaxis": f"y{suffix}"}
 
 
+def dot(
+    fig: go.Figure,
+    name: str,
+    row: str,
+    ends: Sequence[float | None],
+    colour: str,
+    hover: str,
+    *,
+    ring: bool = False,
+    size: int = 11,
+    **axes: str,
+) -> None:
+    """A point in the line ``row``; ``ends``: the value, and the ends of its interval if known."""
+    value, low, high = (*ends, None, None)[:3]
+    fig.add_scatter(
+        name=name,
+        x=[value],
+        y=[row],
+        mode="markers",
+        marker={
+            "color": colour,
+            "symbol": "circle-open" if ring else "circle",
+            "size": size,
+            "line": {"color": colour, "width": 2},
+        },
+        error_x=interval(value, low, high, colour),
+        hovertemplate=f"{hover}<extra></extra>",
+        **axes,
+    )
+
+
+def rows_of_dots(fig: go.Figure) -> None:
+    """The layout of a figure with a line for each name, the first on top, and no legend."""
+    fig.update_layout(showlegend=False)
+    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": INK, "size": 13})
+
+
 def interval(
     value: float | None, low: float | None, high: float | None, colour: str
 ) -> dict[str, Any] | None:

@@ -11,13 +11,13 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
+from versatune.intervals import Array
 from versatune.mixing.config import ConstantParams, Unit
 from versatune.mixing.doubt import doubts, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
-from versatune.retraining.nights import CHALLENGER
-from versatune.retraining.promotion import Array
+from versatune.retraining.run_store import CHALLENGER
 from versatune.training.config import TrainParams
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def seen(
     knowledge: Path,
     known_digests: Path,
 ) -> dict[str, Any]:
-    """What a night is compared with the last by: all data by content, all parameters by value.
+    """What a retraining is compared with the last by: all data by content, all parameters by value.
 
     ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file in which
     digests are remembered.
@@ -71,7 +71,7 @@ def what_matters(
         "ingest": clean.model_dump(mode="json", exclude={"max_examples"}),
         "tokenize": tokenize.model_dump(mode="json", exclude={"num_workers"}),
         "train": training_params(training, params).fingerprint_fields(),
-        "evaluate": evaluation_params(evaluate, params).deciding(),
+        "evaluate": evaluation_params(evaluate, params).fingerprint_fields(),
         "base_model": base.fingerprint,
     }
     if params.initial == "detected" and knowledge.is_file():
@@ -80,7 +80,7 @@ def what_matters(
 
 
 def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
-    """The parameters of ``train`` as a night uses them.
+    """The parameters of ``train`` as a retraining uses them.
 
     Raises VersatuneError when they would leave an adapter alone.
     """
@@ -100,7 +100,7 @@ def training_params(training: TrainParams, params: RetrainParams) -> TrainParams
 
 
 def evaluation_params(evaluate: EvaluateParams, params: RetrainParams) -> EvaluateParams:
-    """The parameters of ``evaluate`` as a night uses them."""
+    """The parameters of ``evaluate`` as a retraining uses them."""
     return evaluate.model_copy(update={"rows_per_domain": params.heldout_rows_per_domain})
 
 
@@ -112,12 +112,12 @@ def first_shares(
     Raises VersatuneError when detected shares are asked for and are not there, or are those of
     other domains.
     """
-    domains = store.facts["domains"]
+    domains = store.metadata["domains"]
     initial = _initial(params, knowledge)
     if initial == "uniform":
         return {name: 1 / len(domains) for name in domains}
     if initial == "proportional":
-        amounts = {name: store.facts["train"][name][unit] for name in domains}
+        amounts = {name: store.metadata["train"][name][unit] for name in domains}
         total = sum(amounts.values())
         return {name: number / total for name, number in amounts.items()}
     if not knowledge.is_file():
@@ -135,9 +135,9 @@ def first_shares(
     return {name: float(known[name]["share"]) for name in domains}
 
 
-def folder_of(night: int) -> str:
+def folder_of(number: int) -> str:
     """Where the challenger of a retraining lies, below the folder of all."""
-    return f"{night:04d}/{CHALLENGER}"
+    return f"{number:04d}/{CHALLENGER}"
 
 
 def _initial(params: RetrainParams, knowledge: Path) -> str:

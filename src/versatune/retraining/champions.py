@@ -1,4 +1,4 @@
-"""Between the nights' diary and the MLflow registry, which may be away."""
+"""Between the store of retrainings and the MLflow registry, which may be offline."""
 
 import logging
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 from versatune.retraining.config import RetrainParams
-from versatune.retraining.nights import CHAMPIONS, Diary, Registration, Serving
+from versatune.retraining.run_store import CHAMPIONS, Registration, RunStore, Serving
 from versatune.tracking import registry
 from versatune.tracking.registry import RegistryOfflineError
 
@@ -19,13 +19,13 @@ MAX_TAG = 4000
 """Characters of a tag; MLflow takes 5,000."""
 
 
-def choose(diary: Diary, base: CheckpointRef, params: RetrainParams) -> dict[str, Any]:
+def choose(runs: RunStore, base: CheckpointRef, params: RetrainParams) -> dict[str, Any]:
     """The champion, what a challenger is measured against, and what it is trained from, as JSON.
 
     Raises VersatuneError when the champion's vocabulary is not the base model's, whose tokenizer
     makes the rows.
     """
-    found = serving(diary, params)
+    found = serving(runs, params)
     if found:
         same_vocabulary(
             found.checkpoint,
@@ -42,16 +42,16 @@ def choose(diary: Diary, base: CheckpointRef, params: RetrainParams) -> dict[str
     }
 
 
-def serving(diary: Diary, params: RetrainParams) -> Serving | None:
+def serving(runs: RunStore, params: RetrainParams) -> Serving | None:
     """The champion. While MLflow is away: the one that waits to become it, else the last known."""
     try:
         version = registry.champion(params.model_name)
         found = None
         if version is not None:
-            checkpoint = registry.checkpoint_of(version, diary.folder / CHAMPIONS)
+            checkpoint = registry.checkpoint_of(version, runs.folder / CHAMPIONS)
             found = Serving(checkpoint=checkpoint, key=registry.fingerprint_of(version))
     except RegistryOfflineError as error:
-        state = diary.state
+        state = runs.state
         waiting = [w.checkpoint for w in state.waiting if w.promote]
         if waiting:
             found = Serving(checkpoint=waiting[-1], key=waiting[-1].fingerprint)
@@ -59,51 +59,51 @@ def serving(diary: Diary, params: RetrainParams) -> Serving | None:
             found = state.champion
         logger.warning("%s Taken as champion: %s.", error, found.checkpoint.name if found else None)
         return found
-    diary.update(champion=found)
+    runs.update(champion=found)
     return found
 
 
-def hand_in(diary: Diary, params: RetrainParams, tonight: str | None = None) -> bool:
+def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -> bool:
     """Register what waits, oldest first; False when MLflow is away and something still waits.
 
-    The run is tagged with what became of each, but for the one with the key ``tonight``: its
+    The run is tagged with what became of each, but for the one with the key ``current``: its
     decision is the run's own.
     """
-    for waiting in diary.state.waiting:
+    for waiting in runs.state.waiting:
         try:
             outcome = _register(waiting, params)
         except RegistryOfflineError as error:
             logger.warning(
                 "%s Retraining %d is registered by the next run of this pipeline.",
                 error,
-                waiting.night,
+                waiting.number,
             )
             return False
-        diary.keep(waiting.night, "outcome", outcome)
-        if waiting.key != tonight:
-            tell({f"handed_in.{waiting.night}": f"{outcome['decision']}, {_label(outcome)}"})
-        rest = [w for w in diary.state.waiting if w.key != waiting.key]
+        runs.keep(waiting.number, "outcome", outcome)
+        if waiting.key != current:
+            tell({f"handed_in.{waiting.number}": f"{outcome['decision']}, {_label(outcome)}"})
+        rest = [w for w in runs.state.waiting if w.key != waiting.key]
         if outcome["decision"] == PROMOTED:
             found = Serving(checkpoint=waiting.checkpoint, key=waiting.checkpoint.fingerprint)
-            diary.update(waiting=rest, champion=found)
+            runs.update(waiting=rest, champion=found)
         else:
-            diary.update(waiting=rest)
+            runs.update(waiting=rest)
     return True
 
 
-def conclude(diary: Diary, waiting: Registration, params: RetrainParams) -> str:
-    """End a night: note what is to be registered, register it, finish, delete what is old.
+def conclude(runs: RunStore, waiting: Registration, params: RetrainParams) -> str:
+    """End a retraining: note what is to be registered, register it, finish, delete what is old.
 
-    Returns the decision. Killed anywhere in between, the same night again comes to the same end.
+    Returns the decision. Killed anywhere in between, the same run again comes to the same end.
     """
-    others = [w for w in diary.state.waiting if w.key != waiting.key]
-    diary.update(waiting=[*others, waiting])
-    diary.keep(waiting.night, "outcome", not_yet(waiting, params))
-    if not hand_in(diary, params, waiting.key):
-        _shorten(diary, params)
-    diary.finish(diary.current)
-    prune(diary, params)
-    outcome = diary.kept(waiting.night, "outcome")
+    others = [w for w in runs.state.waiting if w.key != waiting.key]
+    runs.update(waiting=[*others, waiting])
+    runs.keep(waiting.number, "outcome", not_yet(waiting, params))
+    if not hand_in(runs, params, waiting.key):
+        _shorten(runs, params)
+    runs.finish(runs.current)
+    prune(runs, params)
+    outcome = runs.kept(waiting.number, "outcome")
     tell({"version": _label(outcome)})
     return str(outcome["decision"])
 
@@ -115,17 +115,17 @@ def registration(
     challenger: dict[str, Any],
     verdict: dict[str, Any],
 ) -> Registration:
-    """What the registry is told of a night, from its nodes' results."""
+    """What the registry is told of a retraining, from its nodes' results."""
     changes = {f"change.{name}": f"{mean['value']:.6g}" for name, mean in verdict["mean"].items()}
     return Registration(
-        key=f"{news['night']}:{challenger['fingerprint']}",
-        night=news["night"],
+        key=f"{news['number']}:{challenger['fingerprint']}",
+        number=news["number"],
         checkpoint=CheckpointRef.model_validate(challenger),
         tags={
-            "retraining": str(news["night"]),
+            "retraining": str(news["number"]),
             "new": "; ".join(news["reasons"]),
             "reasons": "; ".join(verdict["reasons"]),
-            "data_fingerprint": data.facts["data_fingerprint"],
+            "data_fingerprint": data.metadata["data_fingerprint"],
             "started_from": models["start"]["name"],
             "measured_against": models["opponent"]["name"],
             **changes,
@@ -140,20 +140,20 @@ def tell(tags: Mapping[str, str]) -> None:
     tracking.set_tags({f"retraining.{name}": value[:MAX_TAG] for name, value in tags.items()})
 
 
-def prune(diary: Diary, params: RetrainParams) -> None:
+def prune(runs: RunStore, params: RetrainParams) -> None:
     """Delete old challengers' files here and in MLflow; nothing while MLflow is away."""
     try:
         registry.prune(params.model_name, params.keep_last)
-        diary.prune(registry.serving_paths(params.model_name), params.keep_last)
+        runs.prune(registry.serving_paths(params.model_name), params.keep_last)
     except RegistryOfflineError as error:
         logger.warning("%s Old challengers are deleted another time.", error)
 
 
 def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
-    """The outcome of a night while MLflow is away."""
+    """The outcome of a retraining while MLflow is offline."""
     decision = "promotion postponed" if waiting.promote else "not promoted; registered later"
     return {
-        "night": waiting.night,
+        "number": waiting.number,
         "name": params.model_name,
         "version": None,
         "decision": f"{decision}: MLflow does not answer",
@@ -165,17 +165,19 @@ def _label(outcome: dict[str, Any]) -> str:
     return "not registered" if number is None else f"{outcome['name']} version {number}"
 
 
-def _shorten(diary: Diary, params: RetrainParams) -> None:
+def _shorten(runs: RunStore, params: RetrainParams) -> None:
     """Hold the models that wait for MLflow to as many as it would be left with."""
-    for gone in diary.shorten(params.keep_last):
-        decision = "never registered: MLflow was away for too many nights, the model was deleted"
-        outcome = {"night": gone.night, "name": params.model_name, "version": None}
-        diary.keep(gone.night, "outcome", {**outcome, "decision": decision})
-        logger.warning("Retraining %d is %s.", gone.night, decision)
+    for gone in runs.shorten(params.keep_last):
+        decision = (
+            "never registered: MLflow was away for too many retrainings, the model was deleted"
+        )
+        outcome = {"number": gone.number, "name": params.model_name, "version": None}
+        runs.keep(gone.number, "outcome", {**outcome, "decision": decision})
+        logger.warning("Retraining %d is %s.", gone.number, decision)
 
 
 def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
-    common = {"night": waiting.night, "name": params.model_name, "version": None}
+    common = {"number": waiting.number, "name": params.model_name, "version": None}
     if not (waiting.checkpoint.path / "config.json").is_file():
         return {**common, "decision": f"lost: {waiting.checkpoint.path} is gone"}
     tags = {name: value[:MAX_TAG] for name, value in waiting.tags.items()}

@@ -62,7 +62,7 @@ class RetrainParams(Params):
     ``mixture.on_doubt``."""
     strategy: StrategyParams = FosterParams(potential_source="progress", sigma=2.0)
     """How the shares follow the losses. The default needs no reference losses, which would have
-    to be measured anew for every night's data."""
+    to be measured anew for the data of every retraining."""
     rounds: int | None = Field(default=None, ge=1)
     """Rounds of a retraining; null takes that of `train`."""
     learning_rate: float | None = Field(default=None, gt=0)

@@ -8,14 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
+from scipy.special import ndtri, stdtrit
 
-from versatune.intervals import bonett_price, relative_change
+from versatune.intervals import Array, bonett_price, relative_change
 from versatune.mixing.config import ObjectiveParams
 from versatune.retraining.config import Metric, PromotionParams
-
-Array = npt.NDArray[np.float64]
 
 
 class Change(BaseModel):
@@ -38,7 +36,7 @@ class Change(BaseModel):
     """What each model reached: mean nats a row, or accuracy."""
 
 
-class Verdict(BaseModel):
+class PromotionVerdict(BaseModel):
     """What the rule says, and why, a sentence a reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -131,7 +129,7 @@ def _shares(changes: Sequence[Change], weights: Mapping[str, float] | None) -> A
 
 def judge(
     changes: Sequence[Change], rule: PromotionParams, objective: ObjectiveParams | None = None
-) -> Verdict:
+) -> PromotionVerdict:
     """Promote when the mean improves and no domain falls by more than its tolerance.
 
     ``objective``: with kind ``weighted`` the held-out losses' mean is by its weights; with the
@@ -159,7 +157,7 @@ def judge(
             if (change.low if certain else change.value) < -allowed:
                 falls.append(_tell_fall(change, allowed))
     reasons += falls or ["no domain falls by more than its tolerance"]
-    return Verdict(promote=better and not falls, mean=mean, reasons=reasons)
+    return PromotionVerdict(promote=better and not falls, mean=mean, reasons=reasons)
 
 
 def measured(results: Mapping[tuple[str, Metric], tuple[Array, Array]]) -> list[Change]:
@@ -214,9 +212,7 @@ def _half_width(stderr: float, freedom: float) -> float:
     """Half of a 95 % interval; unbounded where nothing is known of the spread."""
     if freedom < 1 or not math.isfinite(stderr):
         return math.inf
-    from scipy.stats import norm, t
-
-    quantile = norm.ppf(0.975) if math.isinf(freedom) else t.ppf(0.975, freedom)
+    quantile = ndtri(0.975) if math.isinf(freedom) else stdtrit(freedom, 0.975)
     return float(quantile) * stderr
 
 

@@ -88,7 +88,7 @@ def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
     return Piece(
         inputs={"sampler": sampler.about, "seed": seed, "wave": size},
         make=functools.partial(_draw, sampler, seed, size, waves),
-        enough=lambda ref: bool(ref.facts["drawn"] >= waves * size),
+        enough=lambda ref: bool(ref.metadata["drawn"] >= waves * size),
     )
 
 

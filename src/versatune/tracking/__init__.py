@@ -1,9 +1,8 @@
 """The edge to MLflow: what nodes log, what waits while it is offline, the registry, secrets."""
 
+from versatune.tracking.piece_runs import child_runs, log_round, log_step
 from versatune.tracking.run_log import (
-    ChildRun,
     begin,
-    child_run,
     end,
     is_offline,
     log_artifact,
@@ -22,10 +21,9 @@ from versatune.tracking.secrets import flatten
 from versatune.tracking.spool import Spool
 
 __all__ = [
-    "ChildRun",
     "Spool",
     "begin",
-    "child_run",
+    "child_runs",
     "end",
     "flatten",
     "is_offline",
@@ -34,6 +32,8 @@ __all__ = [
     "log_metrics",
     "log_model",
     "log_params",
+    "log_round",
+    "log_step",
     "log_text",
     "set_status",
     "set_tags",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.tracking.secrets import flatten, hide
 from versatune.tracking.spool import Spool, Tracker, first_line
 
@@ -141,8 +142,6 @@ def _log_model(path: Path, fingerprint: str, example: str, name: str) -> str:
     import mlflow
     from mlflow.models import infer_signature
 
-    from versatune.modeling.checkpoints import load_model, load_tokenizer
-
     parts = {"model": load_model(path), "tokenizer": load_tokenizer(path)}
     info = mlflow.transformers.log_model(
         parts,
@@ -185,21 +184,6 @@ class ChildRun:
         """End it: FINISHED, FAILED or KILLED."""
         with self.active():
             set_status(status)
-
-
-@contextlib.contextmanager
-def child_run(name: str, params: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """A run below the current one, for the block: FINISHED, FAILED or KILLED as the block ends."""
-    run, status = ChildRun(name, params), "KILLED"
-    try:
-        with run.active():
-            yield
-        status = "FINISHED"
-    except Exception:
-        status = "FAILED"
-        raise
-    finally:
-        run.close(status)
 
 
 def _each(action: Callable[[Tracker], None]) -> None:

@@ -4,7 +4,9 @@ import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_json
 from versatune.errors import VersatuneError
@@ -13,9 +15,6 @@ from versatune.training.config import TrainParams
 from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, OnStep, Training
 from versatune.work import Piece, make_folder
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -23,7 +22,7 @@ class TrainResult:
 
     model_ref: FolderRef
     """The Hugging Face folder; metadata: rounds, steps, why it ended, the last losses."""
-    history: "pd.DataFrame"
+    history: pd.DataFrame
     """A row a round and domain: the columns of `mixture_history`."""
 
 
@@ -127,10 +126,8 @@ def refuse_changed(params: TrainParams, folder: Path) -> None:
         )
 
 
-def history(folder: Path) -> "pd.DataFrame":
+def history(folder: Path) -> pd.DataFrame:
     """The `mixture_history` of a finished training."""
-    import pandas as pd
-
     return pd.DataFrame(read_json(folder / HISTORY)["rows"])
 
 

@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import Piece, not_needed
 
@@ -36,11 +38,9 @@ def _measure(
 ) -> dict[str, Any]:
     """``losses`` by domain, and ``tokens_per_second`` of the forward passes."""
     del folder  # all of it is in the manifest
-    import numpy as np
     import torch
 
     from versatune.data.store import TokenizedSplit
-    from versatune.modeling.checkpoints import load_model
     from versatune.modeling.heldout import chosen_rows, heldout_losses
 
     split = TokenizedSplit.load(store, "steering")

@@ -1,10 +1,14 @@
 """Causal attention over packed examples in bfloat16 on a CPU, forward and backward written out.
 
 The fused kernel's bfloat16 backward pass is slow on CPUs, and a call an example makes many small
-products. Here examples are cut into tiles of :data:`BLOCK` queries. The n-th tiles of all examples
-see equally many keys, so they are one batch of products, and the half of the scores above the
-diagonal is hardly computed. Products and weights are bfloat16, sums within softmax and over tiles
-float32. Heads that share a key are one product.
+products. With torch 2.13 on one core (9 heads of size 64, 3 of them with keys, 2,048 tokens) both
+passes took 2.8 times as long as here in examples of 128 tokens, 2.2 times in those of 60 to 200,
+2.0 of 512 and 1.6 of 1,024.
+
+Examples are cut into tiles of :data:`BLOCK` queries. The n-th tiles of all examples see equally
+many keys, so they are one batch of products, and the half of the scores above the diagonal is
+hardly computed. Products and weights are bfloat16, sums within softmax and over tiles float32.
+Heads that share a key are one product.
 
 What a key head has at a column (the vectors of all heads that share it, for queries) is a row, of
 number ``column * shared + head``. Tiles are gathered from rows, and results put back into them.

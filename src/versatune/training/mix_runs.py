@@ -44,8 +44,8 @@ def mix_runs(
     data: FolderRef, model: CheckpointRef, params: ReferenceParams, train: TrainParams
 ) -> dict[str, Piece]:
     """The runs by name; none with ``references.mixes: 0``."""
-    domains = data.facts["domains"]
-    like = params.of_mix(train, data.facts["max_length"])
+    domains = data.metadata["domains"]
+    like = params.of_mix(train, data.metadata["max_length"])
     runs = {}
     for number, shares in enumerate(mixes(len(domains), params.mixes)):
         weights = dict(zip(domains, _summing_to_1(shares), strict=True))
@@ -73,8 +73,8 @@ def mix_entries(
 
     ``scale``: what a domain's losses are multiplied with where the proxy has other tokens.
     """
-    domains = data.facts["domains"]
-    like = params.of_mix(train, data.facts["max_length"])
+    domains = data.metadata["domains"]
+    like = params.of_mix(train, data.metadata["max_length"])
     learning = np.concatenate([[0.0], np.cumsum(learning_by_round(like))])
     rate = np.concatenate([[0.0], rate_by_round(like)])
     entries = []

@@ -167,8 +167,8 @@ def _cap(train: TrainParams, name: str) -> float | None:
 
 def _base_losses(store: FolderRef, known: EarlierStages) -> Array:
     """l(0) of the model that is trained, (k,), on the steering rows."""
-    names = store.facts["domains"]
-    measured = known.base_losses.facts.get("losses")
+    names = store.metadata["domains"]
+    measured = known.base_losses.metadata.get("losses")
     if measured is None:
         curves = points_of(known.references)
         measured = {name: curves[name][0].losses[name] for name in names}
@@ -273,7 +273,7 @@ def _training(
     """What the chosen strategy's training takes."""
     seen = [entry["passes"] for entry in chosen["domains"].values()]
     spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
-    forward = known.base_losses.facts.get("tokens_per_second")
+    forward = known.base_losses.metadata.get("tokens_per_second")
     speed = (
         speed_of(known.runs)
         if forward is None

@@ -17,7 +17,7 @@ import numpy as np
 from versatune.artifacts import FolderRef, read_json
 from versatune.mixing.curves import Point, measured_at, reached, still_falling
 from versatune.mixing.shares import Array
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import ReferenceParams, TrainParams
@@ -31,7 +31,6 @@ logger = logging.getLogger(__name__)
 
 def reference_rows(store: FolderRef, base: CheckpointRef, params: ReferenceParams) -> Piece:
     """``store`` in tokens of the proxy; not needed when both tokenizers have one vocabulary."""
-    from versatune.modeling.checkpoints import load_tokenizer
     from versatune.training.retokenize import retokenize
 
     if params.mode == "none" or params.proxy is None:
@@ -62,7 +61,7 @@ def reference_runs(
     on_mixes = mix_runs(data, model, params, train)
     if params.mode == "mixes":
         return on_mixes
-    runs = params.of_run(train, data.facts["max_length"])
+    runs = params.of_run(train, data.metadata["max_length"])
     alone = {
         name: piece_of(
             Training(
@@ -76,7 +75,7 @@ def reference_runs(
                 save_model=False,
             )
         )
-        for name in data.facts["domains"]
+        for name in data.metadata["domains"]
     }
     return alone | on_mixes
 
@@ -101,13 +100,13 @@ def reference_losses(
     bits per byte are turned into them by the bytes and tokens of the rows measured.
     With ``mode`` ``none`` or ``mixes`` all values of the domains are None.
     """
-    names = store.facts["domains"]
+    names = store.metadata["domains"]
     nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
     none = {"mode": params.mode, "split": "steering", "domains": dict.fromkeys(names, nothing)}
     if params.mode == "none":
         return none
     data, model = _rows(store, rows), _model(base, params)
-    each = params.of_run(train, data.facts["max_length"])
+    each = params.of_run(train, data.metadata["max_length"])
     n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
     domains, scale = {}, {}
     if params.mode == "mixes":
@@ -141,7 +140,7 @@ def _model(base: CheckpointRef, params: ReferenceParams) -> CheckpointRef:
 
 
 def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
-    return store if rows.facts.get(SKIPPED) else rows
+    return store if rows.metadata.get(SKIPPED) else rows
 
 
 def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
@@ -153,7 +152,7 @@ def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
     curve = [_point(row, learning, rate, others.get(row["round"]), name) for row in rows]
     losses = np.array([row["validation_loss"] for row in rows])
     value, at = reached(losses)
-    at_limit = run.facts["ended"] is None
+    at_limit = run.metadata["ended"] is None
     bits = float(rows[at]["validation_bits_per_byte"])
     return {
         "nats_per_token": value,

@@ -50,7 +50,7 @@ def _retokenize(
         )
         longest = max(longest, *turned["length"])
         turned.save_to_disk(str(folder / split))
-    return {"domains": store.facts["domains"], "max_length": longest}
+    return {"domains": store.metadata["domains"], "max_length": longest}
 
 
 def _turn(

@@ -127,7 +127,7 @@ class WorkFolder:
         """The reference to hand on. Only after :meth:`seal`, or when ``complete``."""
         if self._metadata is None:
             raise RuntimeError(f"{self.path} is not sealed")
-        return FolderRef(path=self.path, fingerprint=self.fingerprint, facts=self._metadata)
+        return FolderRef(path=self.path, fingerprint=self.fingerprint, metadata=self._metadata)
 
     @classmethod
     def open(

@@ -12,6 +12,27 @@ from versatune.work.calls import Call, ParallelParams, emitting_to
 from versatune.work.folder import Piece, WorkFolder, make_folder
 from versatune.work.parallel import side_by_side
 
+
+@dataclass(frozen=True)
+class Began:
+    """The event of a piece that begins."""
+
+    whole: bool
+    """Whether it was finished before."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The event of a piece that is finished, with its last numbers by name."""
+
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The event of a piece that raised an error."""
+
+
 OnPieceEvent = Callable[[str, Any], None]
 """Receives a piece's name and what it passes to :func:`versatune.work.calls.emit`."""
 

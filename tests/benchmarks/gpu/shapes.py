@@ -177,5 +177,5 @@ def made_up_store(folder: Path, vocabulary: int, longest: int, tokens: int) -> T
     split = datasets.Dataset.from_list(entries, features=datasets.Features(kinds))
     split.save_to_disk(str(folder / "train"))
     return TokenizedSplit.load(
-        FolderRef(path=folder, fingerprint="made up", facts={"domains": list(DOMAINS)}), "train"
+        FolderRef(path=folder, fingerprint="made up", metadata={"domains": list(DOMAINS)}), "train"
     )

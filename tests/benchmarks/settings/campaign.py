@@ -33,7 +33,7 @@ class Part:
             "setting": self.name,
             "references": world.references,
             "traces": world.traces,
-            "rows": {s: world.store.facts[s] for s in ("train", "steering", "report")},
+            "rows": {s: world.store.metadata[s] for s in ("train", "steering", "report")},
         }
         file = self._out / "worlds" / f"{self.name.replace('/', '_')}.json"
         file.parent.mkdir(parents=True, exist_ok=True)

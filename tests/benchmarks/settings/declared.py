@@ -8,7 +8,7 @@ from kedro.config import OmegaConfigLoader
 from pydantic import Field
 
 from versatune.data.config import CleanParams, Domains, TokenizeParams
-from versatune.modeling.base_model import PretrainParams
+from versatune.demo.base_model import PretrainParams
 from versatune.params import Params
 from versatune.settings import CONFIG_LOADER_ARGS
 from versatune.training import ReferenceParams, TrainParams

@@ -137,7 +137,7 @@ def run_once(
         "measured": last["validation_loss"][names].tolist(),
         "shares": by_round,
         "steps": int(last["step"].iloc[0]),
-        "model_round": result.model_ref.facts.get("model_round"),
+        "model_round": result.model_ref.metadata.get("model_round"),
         "cost_steps": params.rounds * params.steps_per_round
         + (mix_cost(world) if uses_law else reference_steps(world) if needs else 0),
         "spec": dict(strategy),
@@ -182,7 +182,7 @@ def _heldout_tokens(world: World) -> dict[str, float]:
     rows = world.run.references.of_run(world.run.train).heldout_rows_per_domain
     return {
         name: entry["tokens"] * min(1.0, (rows or entry["rows"]) / entry["rows"])
-        for name, entry in world.store.facts["steering"].items()
+        for name, entry in world.store.metadata["steering"].items()
     }
 
 

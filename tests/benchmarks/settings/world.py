@@ -13,11 +13,11 @@ from versatune.artifacts import FolderRef, write_atomic
 from versatune.data.clean import clean
 from versatune.data.store import Split, TokenizedSplit
 from versatune.data.tokenize import tokenize
+from versatune.demo.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.demo.build import build, instruction_rows
 from versatune.demo.config import SampleParams
 from versatune.demo.facts import Fact, load_facts, load_templates
 from versatune.mixing.traces import traces_of
-from versatune.modeling.base_model import BaseModelParams, make_base, pretrained_here
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import heldout_losses
 from versatune.training import TrainParams, train
@@ -39,7 +39,7 @@ class World:
 
     @property
     def domains(self) -> list[str]:
-        return list(self.store.facts["domains"])
+        return list(self.store.metadata["domains"])
 
     @property
     def detected(self) -> dict[str, float]:

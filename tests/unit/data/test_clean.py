@@ -144,7 +144,7 @@ def test_too_many_broken_rows_stop_the_run(cleaner: Clean) -> None:
     assert "2 x bad_json, first law ünder.jsonl:18" in message
     assert "1 x empty_output, first law ünder.jsonl:20" in message
     assert "ingest.max_reject_rate (now 0.05)" in message
-    assert cleaner(law, max_reject_rate=0.15).facts["domains"] == ["law", "code"]
+    assert cleaner(law, max_reject_rate=0.15).metadata["domains"] == ["law", "code"]
 
 
 def test_lines_in_another_encoding_are_rejected_one_by_one(cleaner: Clean) -> None:
@@ -287,14 +287,14 @@ def test_limits_and_other_seeds(cleaner: Clean) -> None:
     kept = {r["row"] for r in rows(first)}
     other = cleaner(lines("law", 60), max_rows=30, near_duplicate_threshold=None)
     assert {r["row"] for r in rows(other)} == kept
-    assert other.facts["data_fingerprint"] == first.facts["data_fingerprint"]
+    assert other.metadata["data_fingerprint"] == first.metadata["data_fingerprint"]
     assert other.fingerprint != first.fingerprint
 
 
 def test_the_data_fingerprint_stands_for_what_is_written(cleaner: Clean) -> None:
     """Indentation decides no duplicate, and yet it makes other rows."""
     found = {
-        cleaner([*lines("law"), row("loop", answer)]).facts["data_fingerprint"]
+        cleaner([*lines("law"), row("loop", answer)]).metadata["data_fingerprint"]
         for answer in ("if x:\n    y()", "if x:\n  y()", "if X:\n    y()")
     }
     assert len(found) == 3
@@ -344,7 +344,7 @@ def test_every_row_read_is_accounted_for(
         entry = found["domains"][name]
         assert entry["read"] == len(written)
         assert used(entry) == entry["read"]
-        assert tokenized.facts["train"][name]["tokens"] == entry["train_tokens"]
+        assert tokenized.metadata["train"][name]["tokens"] == entry["train_tokens"]
         assert min(entry["steering_rows"], entry["report_rows"]) >= 1
         for unit in ("rows", "tokens", "supervised_tokens"):
             both = entry[f"steering_{unit}"] + entry[f"report_{unit}"]

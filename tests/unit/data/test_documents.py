@@ -179,7 +179,7 @@ def test_documents_and_conversations_of_one_domain_become_one_store(
     for split in SPLITS:
         rows = datasets.load_from_disk(str(store.path / split))
         pieces = [report[d][f"{split}_examples"] for d in ("law", "science")]
-        assert [store.facts[split][d]["rows"] for d in ("law", "science")] == pieces
+        assert [store.metadata[split][d]["rows"] for d in ("law", "science")] == pieces
         assert len(rows) == sum(pieces)
         for row in rows:
             texts[row["row"]] = texts.get(row["row"], "") + tokenizer.decode(row["input_ids"])
@@ -263,7 +263,7 @@ def test_documents_need_no_chat_template(tmp_path: Path, tiny_checkpoint: Checkp
     shutil.copytree(tiny_checkpoint.path, bare)
     (bare / "chat_template.jinja").unlink()
     _, store = made(tmp_path, CheckpointRef.of_folder(bare))
-    assert store.facts["train"]["science"]["rows"] > 20
+    assert store.metadata["train"]["science"]["rows"] > 20
 
 
 def test_a_text_file_too_long_for_a_row_says_what_to_do(tmp_path: Path) -> None:

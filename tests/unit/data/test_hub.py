@@ -130,6 +130,6 @@ def test_the_checks_of_a_stream_are_the_same(clone: Path, tmp_path: Path) -> Non
         )
         piece = clean(domains, CleanParams(seed=0, max_reject_rate=1))
         ref = make_folder(piece, tmp_path / str(streaming))
-        reports.append((piece.inputs, ref.facts, (ref.path / "report.json").read_text()))
+        reports.append((piece.inputs, ref.metadata, (ref.path / "report.json").read_text()))
     assert reports[0] == reports[1]
     assert '"rejected"' in reports[0][2]

@@ -1,7 +1,6 @@
 """Own texts among the rows of a store: where they stand, what is counted, what ends them."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, Source, TokenizeParams
 from versatune.data.conversations import RejectedError
 from versatune.data.ingest_report import ingest_report
-from versatune.data.own_rows import examples, with_own_rows
+from versatune.data.own_rows import TEXTS, OwnText, examples, with_own_rows
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
@@ -20,17 +19,6 @@ from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.work import WorkFolder, make_folder
 
 SPLITS = ("train", "steering", "report")
-
-
-@dataclass(frozen=True)
-class Text:
-    index: int
-    domain: str
-    split: str
-    ended: bool
-    text: str
-    question: str = ""
-    answer: str = ""
 
 
 def made(folder: Path, base: CheckpointRef, sources: dict[str, list]) -> tuple[FolderRef, ...]:
@@ -44,31 +32,32 @@ def made(folder: Path, base: CheckpointRef, sources: dict[str, list]) -> tuple[F
     return cleaned, make_folder(piece, folder / "tokenized")
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> FolderRef:
-    return WorkFolder.open(tmp_path / "own", {"own": 1}).seal()
-
-
-def texts(*domains: str) -> list[Text]:
+def texts(*domains: str) -> list[OwnText]:
     return [
-        Text(i, name, split, ended, f"river poem {name} {split} {i}")
+        OwnText(i, name, split, ended, 0.9, f"river poem {name} {split} {i}")
         for name in domains
         for split in SPLITS
         for i, ended in enumerate((True, False, True))
     ]
 
 
+def folder_of(path: Path, given: list[OwnText]) -> FolderRef:
+    """A folder of own texts, as the probe leaves it."""
+    folder = WorkFolder.open(path, {"own": 1})
+    (path / TEXTS).write_text("".join(json.dumps(vars(text)) + "\n" for text in given))
+    return folder.seal()
+
+
 def test_a_domain_without_rows_gets_its_own_texts(
-    tmp_path: Path, tiny_checkpoint: CheckpointRef, own: FolderRef
+    tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
     sources = {"other": [{"self": True}], "law": [{"path": str(tmp_path / "law.jsonl")}]}
     cleaned, store = made(tmp_path, tiny_checkpoint, sources)
-    assert cleaned.facts["only_own"] == ["other"]
+    assert cleaned.metadata["only_own"] == ["other"]
     assert ingest_report(cleaned, store)["domains"]["other"]["train_rows"] == 0
     given = texts("other", "law")
-    piece = with_own_rows(
-        store, own, lambda _: given, tiny_checkpoint.path, load_tokenizer, ["other"]
-    )
+    own = folder_of(tmp_path / "own", given)
+    piece = with_own_rows(store, own, tiny_checkpoint.path, load_tokenizer, ["other"])
     joined = make_folder(piece, tmp_path / "joined")
     tokenizer = load_tokenizer(tiny_checkpoint)
     for split in SPLITS:
@@ -85,31 +74,29 @@ def test_a_domain_without_rows_gets_its_own_texts(
                 after.dataset[3 + i]["input_ids"].tolist()
                 == before.dataset[i]["input_ids"].tolist()
             )
-        assert joined.facts["own"] == {
+        assert joined.metadata["own"] == {
             "other": dict.fromkeys(SPLITS, 3),
             "law": dict.fromkeys(SPLITS, 0),
         }
-        counts = joined.facts[split]["other"]
+        counts = joined.metadata[split]["other"]
         assert counts["rows"] == 3
         assert counts["tokens"] == after.lengths[:3].sum() == counts["supervised_tokens"] + 3
-        assert joined.facts[split]["law"] == store.facts[split]["law"]
-    assert joined.facts["data_fingerprint"] != store.facts["data_fingerprint"]
+        assert joined.metadata[split]["law"] == store.metadata[split]["law"]
+    assert joined.metadata["data_fingerprint"] != store.metadata["data_fingerprint"]
 
 
 def test_where_a_domain_has_rows_its_held_out_ones_stay_the_measure(
-    tmp_path: Path, tiny_checkpoint: CheckpointRef, own: FolderRef
+    tmp_path: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
     path = {"path": str(tmp_path / "law.jsonl")}
     _, store = made(
         tmp_path, tiny_checkpoint, {"law": [path, {"self": True}], "other": [{"self": True}]}
     )
-    piece = with_own_rows(
-        store, own, lambda _: texts("law", "other"), tiny_checkpoint.path, load_tokenizer,
-        ["law", "other"],
-    )  # fmt: skip
+    own = folder_of(tmp_path / "own", texts("law", "other"))
+    piece = with_own_rows(store, own, tiny_checkpoint.path, load_tokenizer, ["law", "other"])
     joined = make_folder(piece, tmp_path / "joined")
-    assert joined.facts["own"]["law"] == {"train": 3, "steering": 0, "report": 0}
-    assert joined.facts["own"]["other"] == dict.fromkeys(SPLITS, 3)
+    assert joined.metadata["own"]["law"] == {"train": 3, "steering": 0, "report": 0}
+    assert joined.metadata["own"]["other"] == dict.fromkeys(SPLITS, 3)
 
 
 def test_what_a_source_of_own_texts_may_hold() -> None:
@@ -157,9 +144,9 @@ def test_a_question_of_the_models_own_is_an_instruction_with_its_answer(
 ) -> None:
     tokenizer = load_tokenizer(tiny_checkpoint)
     given = [
-        Text(0, "other", "train", False, "what is a map"),
-        Text(1, "other", "train", True, "what is a map\na list", "what is a map", "a list"),
-        Text(2, "other", "train", True, "of " * 90, "of " * 80, "a list"),
+        OwnText(0, "other", "train", False, 0.9, "what is a map"),
+        OwnText(1, "other", "train", True, 0.9, "what is a map\na list", "what is a map", "a list"),
+        OwnText(2, "other", "train", True, 0.9, "of " * 90, "of " * 80, "a list"),
     ]
     document, talk, long = examples(tokenizer, given, 64)
     assert isinstance(document, list) and isinstance(talk, list)

@@ -75,7 +75,7 @@ def test_the_report_shows_rows_and_counts_what_was_split(
     assert code["train_examples"] == code["train_rows"]
     assert law["ignored_columns"] == {"id": 20}
     split = TokenizedSplit.load(store, "train")
-    assert len(split.rows(0)) == store.facts["train"]["law"]["rows"] == law["train_examples"]
+    assert len(split.rows(0)) == store.metadata["train"]["law"]["rows"] == law["train_examples"]
     first, second, *_ = law["examples"]
     number = first["text"].partition("law ")[2].partition("<")[0]
     assert first["row"] == second["row"] == f"{tmp_path}/law.jsonl:{int(number) + 1}"

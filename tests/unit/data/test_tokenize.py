@@ -366,18 +366,18 @@ def test_the_store_holds_what_was_said(
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
     )
     tokenizer = load_tokenizer(tiny_checkpoint)
-    assert ref.facts["domains"] == ["law", "code"]
-    assert ref.facts["tokenizer"] == tokenizer_fingerprint(tiny_checkpoint.path)
+    assert ref.metadata["domains"] == ["law", "code"]
+    assert ref.metadata["tokenizer"] == tokenizer_fingerprint(tiny_checkpoint.path)
     for split in SPLITS:
         found = TokenizedSplit.load(ref, split)  # type: ignore[arg-type]
-        for j, name in enumerate(ref.facts["domains"]):
+        for j, name in enumerate(ref.metadata["domains"]):
             mine = found.rows(j)
-            assert ref.facts[split][name] == {
+            assert ref.metadata[split][name] == {
                 "rows": len(mine),
                 "tokens": int(found.lengths[mine.start : mine.stop].sum()),
                 "supervised_tokens": int(found.supervised[mine.start : mine.stop].sum()),
             }
-            assert cleaned.facts["rows"][split][name] == len(mine)
+            assert cleaned.metadata["rows"][split][name] == len(mine)
             row = found.dataset[mine.start]
             assert tokenizer.decode(row["input_ids"]).startswith(f"<s>{name} what is")
             said = row["labels"][row["labels"] >= 0]
@@ -421,7 +421,7 @@ def test_done_work_is_not_done_again(
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, longer), tmp_path / "store"
     )
     assert again.fingerprint != first.fingerprint
-    assert again.facts["max_length"] == 32
+    assert again.metadata["max_length"] == 32
 
 
 def test_tokenising_goes_on_by_shard(
@@ -509,7 +509,7 @@ def test_a_full_disk_is_told_and_survived(tmp_path: Path, tiny_checkpoint: Check
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert make_folder(
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
-    ).facts["domains"]
+    ).metadata["domains"]
 
 
 KILLED = """

@@ -174,19 +174,19 @@ def test_two_tasks_with_one_name_are_refused_before_a_model_is_loaded(
 
 
 def test_task_files_of_ones_own_count_by_content_and_not_by_place(tmp_path: Path) -> None:
-    def deciding(folder: Path | None) -> Any:
+    def fields(folder: Path | None) -> Any:
         return EvaluateParams(
             harness=HarnessParams(tasks={"law": ("courts",)}, include_path=folder)
-        ).deciding()
+        ).fingerprint_fields()
 
     for name in ("one", "moved"):
         (tmp_path / name / "__pycache__").mkdir(parents=True)
         (tmp_path / name / "courts.yaml").write_text("task: courts")
         (tmp_path / name / "__pycache__" / "utils.pyc").write_text(name)
-    first, moved = (deciding(tmp_path / name) for name in ("one", "moved"))
-    assert first == moved != deciding(None)
+    first, moved = (fields(tmp_path / name) for name in ("one", "moved"))
+    assert first == moved != fields(None)
     (tmp_path / "one" / "courts.yaml").write_text("task: judges")
-    assert deciding(tmp_path / "one") != first
+    assert fields(tmp_path / "one") != first
 
 
 def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
@@ -200,9 +200,11 @@ def test_what_decides_nothing_is_no_part_of_the_key(tmp_path: Path) -> None:
         {"harness": HarnessParams(offline=False, include_path=tmp_path)},
         {"code": CodeParams(max_new_tokens=7)},
     ):
-        assert base.model_copy(update=changes).deciding() == base.deciding(), changes
-    found = [base.deciding()] + [
-        base.model_copy(update=changes).deciding()
+        assert base.model_copy(update=changes).fingerprint_fields() == base.fingerprint_fields(), (
+            changes
+        )
+    found = [base.fingerprint_fields()] + [
+        base.model_copy(update=changes).fingerprint_fields()
         for changes in (
             {"limit": 3},
             {"dtype": "bfloat16"},
@@ -234,11 +236,11 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
     for kind, item in items.items():
         (tmp_path / f"{kind}.jsonl").write_text(json.dumps(item))
         tasks.append(read_task("code", kind, tmp_path / f"{kind}.jsonl"))
-    deciding, own = params.deciding(), {"versions", "store", "task", "harness"}
+    fields, own = params.fingerprint_fields(), {"versions", "store", "task", "harness"}
     for part in run.parts_of(tiny_store, tasks, params):
         settings = {k: v for k, v in to_jsonable(part.inputs).items() if k not in own}
         name = "harness" if part.name == "law-courts" else part.name.removeprefix("code-")
-        assert settings == {k: deciding[name][k] for k in settings}
+        assert settings == {k: fields[name][k] for k in settings}
 
 
 def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:

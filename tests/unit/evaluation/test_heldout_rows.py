@@ -42,7 +42,7 @@ def test_items_add_up_to_the_loss(tiny_checkpoint: CheckpointRef, tiny_store: Fo
     params = EvaluateParams(rows_per_domain=5)
     model = load_model(tiny_checkpoint, dtype="float32")
     found = measure_heldout(tiny_store, params, model)
-    for domain in tiny_store.facts["domains"]:
+    for domain in tiny_store.metadata["domains"]:
         mine = found.items[found.items["domain"] == domain]
         rows = found.rows[found.rows["domain"] == domain].set_index("metric")["value"]
         assert len(mine) == 5

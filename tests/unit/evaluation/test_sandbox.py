@@ -14,7 +14,7 @@ import pytest
 from versatune.errors import VersatuneError
 from versatune.evaluation import sandbox
 from versatune.evaluation.config import SandboxLimits
-from versatune.evaluation.sandbox import Verdict, check_isolation, refusal, run_program
+from versatune.evaluation.sandbox import ProgramResult, check_isolation, refusal, run_program
 
 LIMITS = SandboxLimits(wall_seconds=30, cpu_seconds=1, memory_mb=256, processes=4)
 SHORT = LIMITS.model_copy(update={"wall_seconds": 1.0})
@@ -23,7 +23,7 @@ REASON = refusal()
 isolated = pytest.mark.skipif(REASON is not None, reason=f"no isolation here: {REASON}")
 
 
-def outcome(program: str, limits: SandboxLimits = LIMITS) -> Verdict:
+def outcome(program: str, limits: SandboxLimits = LIMITS) -> ProgramResult:
     return run_program(program, limits)
 
 
@@ -37,7 +37,7 @@ class Point:
 open("note.txt", "w").write("hello")
 assert open("note.txt").read() == "hello" and Point(1).x == math.gcd(4, 1)
 """
-    assert outcome(program) == Verdict(True, "passed")
+    assert outcome(program) == ProgramResult(True, "passed")
 
 
 @isolated
@@ -53,18 +53,20 @@ assert open("note.txt").read() == "hello" and Point(1).x == math.gcd(4, 1)
     ],
 )
 def test_failing_and_leaving_early_is_not_passing(program: str, reason: str) -> None:
-    assert outcome(program) == Verdict(False, reason)
+    assert outcome(program) == ProgramResult(False, reason)
 
 
 @isolated
 def test_an_endless_loop_ends_by_processor_time() -> None:
-    assert outcome("while True: pass") == Verdict(False, "used more than 1 s of processor time")
+    assert outcome("while True: pass") == ProgramResult(
+        False, "used more than 1 s of processor time"
+    )
 
 
 @isolated
 def test_sleeping_forever_ends_by_the_clock() -> None:
     found = outcome("import time; time.sleep(1000)", SHORT)
-    assert found == Verdict(False, "still running after 1 s")
+    assert found == ProgramResult(False, "still running after 1 s")
 
 
 @isolated

@@ -10,16 +10,12 @@ from typing import Any
 import pytest
 
 from versatune.artifacts import exclusive
+from versatune.demo.base_model import BaseModelParams, make_base
+from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
-from versatune.io.checkpoint import CheckpointDataset
-from versatune.modeling.base_model import (
-    BaseModelParams,
-    check_loadable,
-    find_checkpoint,
-    make_base,
-)
+from versatune.io import CheckpointDataset
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.modeling.pretrain_config import PretrainParams
+from versatune.modeling.locate import check_loadable, find_checkpoint
 from versatune.work import WorkFolder
 
 TINY = PretrainParams(
@@ -107,9 +103,9 @@ def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:
     ref = made(params, corpus)
     script = (
         "import sys; from pathlib import Path\n"
-        "from versatune.io.checkpoint import CheckpointDataset\n"
+        "from versatune.io import CheckpointDataset\n"
         "from versatune.pipelines.ingest.base_nodes import make_base_model\n"
-        "from versatune.pipelines.ingest.base_params import BaseModelParams\n"
+        "from versatune.demo.base_model import BaseModelParams\n"
         "params = BaseModelParams.model_validate_json(sys.argv[1])\n"
         "folder = Path(sys.argv[2]).with_name('base')\n"
         "entry = CheckpointDataset(filepath=f'{folder}.json', path=str(folder))\n"

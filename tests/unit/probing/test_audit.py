@@ -62,27 +62,27 @@ def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, cl
     assert 160 < given < 240
     write(tmp_path, lambda i: "law" if i else "?")
     ref = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
-    assert given <= ref.facts["n"] < 240  # equal texts are read once
-    assert ref.facts["answered"] < ref.facts["n"]
+    assert given <= ref.metadata["n"] < 240  # equal texts are read once
+    assert ref.metadata["answered"] < ref.metadata["n"]
     drawn, judged = load_probe(*probed)
     found = result.knowledge_distribution(
-        drawn, judged, judge, {**probed[0].facts, **probed[1].facts}, wanted, "tiny", {}, ref
+        drawn, judged, judge, {**probed[0].metadata, **probed[1].metadata}, wanted, "tiny", {}, ref
     )
-    domains = judge.facts["domains"]
+    domains = judge.metadata["domains"]
     shares = [found["domains"][d]["share"] for d in domains]
     assert shares[domains.index("law")] > 0.95
     assert found["domains"]["law"]["raw_share"] < 0.9
-    assert found["audit"]["n"] == ref.facts["n"]
+    assert found["audit"]["n"] == ref.metadata["n"]
     assert found["audit"]["shift"] is None
-    assert any("answered about" in w for w in found["warnings"]) == (ref.facts["answered"] < 150)
+    assert any("answered about" in w for w in found["warnings"]) == (ref.metadata["answered"] < 150)
     assert 0 < found["audit"]["alike"] < 1
     columns = result.table(drawn, judged, domains, ref)
-    assert columns["second"].count("law") == ref.facts["answered"]
+    assert columns["second"].count("law") == ref.metadata["answered"]
     assert len(columns["second"]) == 640
 
 
 def test_without_an_audit_the_table_has_no_second_judge(judge, probed):
-    columns = result.table(*load_probe(*probed), judge.facts["domains"])
+    columns = result.table(*load_probe(*probed), judge.metadata["domains"])
     assert "second" not in columns
 
 
@@ -108,7 +108,7 @@ def test_who_reads_again_may_change_their_mind(tmp_path, clean, probed):
         write(tmp_path, lambda _, domain=domain: domain)
         ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
         said = load_audit(ref, 640, 3).judgement
-        number = clean.facts["domains"].index(domain)
+        number = clean.metadata["domains"].index(domain)
         assert set(said.probabilities[said.ok].argmax(axis=1)) == {number}
     assert run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS) == ref
 
@@ -179,7 +179,7 @@ def test_a_server_that_died_is_asked_for_the_rest_alone(tmp_path, clean, probed)
         server.reply = lambda _: chat('{"law": 0.2, "medicine": 0.2, "other": 0.6}')
         ref = run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
         texts = [r["body"]["messages"][1]["content"] for r in server.requests]
-    assert ref.facts["answered"] == ref.facts["n"]
+    assert ref.metadata["answered"] == ref.metadata["n"]
     # what was answered before the fault was not asked again
     assert not set(texts[:130]) & set(texts[before:])
     kept = (tmp_path / "answers/answers.jsonl").read_text().splitlines()
@@ -200,7 +200,7 @@ def test_no_audit_leaves_a_finished_one_where_it_is(tmp_path, clean, probed):
     write(tmp_path, lambda _: "law")
     ref = run_audit(clean, *probed, tmp_path, params(), DESCRIPTIONS)
     assert make_folder(not_needed("leave"), ref.path).fingerprint == ref.fingerprint
-    assert make_folder(not_needed("leave"), tmp_path / "other").facts == {"skipped": True}
+    assert make_folder(not_needed("leave"), tmp_path / "other").metadata == {"skipped": True}
 
 
 def test_an_audit_of_all_samples_by_hard_labels_counts_them(probed, judge):

@@ -19,7 +19,7 @@ def test_it_knows_its_domains(judge: FolderRef, texts):
     assert found.probabilities.argmax(axis=1).tolist() == np.repeat([0, 1, 2], 4).tolist()
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(12))
     assert found.ok.all()
-    assert judge.facts["accuracy"] > 0.9
+    assert judge.metadata["accuracy"] > 0.9
 
 
 def test_held_out_rows_are_those_the_judge_never_saw(judge: FolderRef, clean, classifier_params):
@@ -35,7 +35,7 @@ def test_a_folder_of_the_version_before_is_read(judge: FolderRef, tmp_path):
     kept = load_file(judge.path / LABELLED)
     kept["familiarity"] = kept.pop("vocab_coverage")
     save_file(kept, tmp_path / LABELLED)
-    old = Labelled.load(FolderRef(path=tmp_path, fingerprint="", facts={}))
+    old = Labelled.load(FolderRef(path=tmp_path, fingerprint="", metadata={}))
     assert np.array_equal(old.vocab_coverage, Labelled.load(judge).vocab_coverage)
 
 

@@ -238,9 +238,9 @@ def test_training_measures_the_endpoints_errors(tmp_path, clean):
         again = made(tmp_path, clean, params)
         assert len(server.requests) == 30
     assert ref == again
-    assert ref.facts["accuracy"] > 0.9
-    assert ref.facts["labelled_rows"] == 30
-    assert ref.facts["prompt_tokens"] == 1200
+    assert ref.metadata["accuracy"] > 0.9
+    assert ref.metadata["labelled_rows"] == 30
+    assert ref.metadata["prompt_tokens"] == 1200
 
 
 def test_a_judge_made_anew_pays_for_no_answer_twice(tmp_path, clean):
@@ -254,7 +254,7 @@ def test_a_judge_made_anew_pays_for_no_answer_twice(tmp_path, clean):
         assert asked == len(texts)
         more = EndpointParams(labelled_per_domain=120, **settings)
         ref = made(tmp_path, clean, more)
-        assert ref.facts["labelled_rows"] == 360
+        assert ref.metadata["labelled_rows"] == 360
         assert len(server.requests) - asked <= 3
 
 
@@ -264,10 +264,10 @@ def test_rows_without_an_answer_are_asked_about_again_by_the_next_run(tmp_path, 
         params = EndpointParams(server=server_params, labelled_per_domain=10)
         given = (tmp_path, clean, params)
         ref = made(*given)
-        assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (29, 1)
+        assert (ref.metadata["labelled_rows"], ref.metadata["labelled_failed"]) == (29, 1)
         asked = len(server.requests)
         ref = made(*given)
-        assert (ref.facts["labelled_rows"], ref.facts["labelled_failed"]) == (30, 0)
+        assert (ref.metadata["labelled_rows"], ref.metadata["labelled_failed"]) == (30, 0)
         assert len(server.requests) - asked == 1
         assert made(*given) == ref
         assert len(server.requests) - asked == 1

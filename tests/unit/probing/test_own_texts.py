@@ -10,6 +10,7 @@ from tests.helpers.probe_rows import WORDS, cleaned, sentence
 from versatune.artifacts import FolderRef
 from versatune.data.config import CleanParams, Domains
 from versatune.data.leaks import LeakIndex
+from versatune.data.own_rows import read_own_texts
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams, OwnTextParams
 from versatune.probing.judges.base import Background, Judgement, Labelled
@@ -19,7 +20,6 @@ from versatune.probing.own_texts import (
     in_words,
     own_rows_of,
     own_texts,
-    read_own_texts,
     read_report,
     rejections,
     sorted_out,
@@ -146,8 +146,8 @@ def test_a_folder_of_own_texts(tmp_path: Path) -> None:
     made = make_folder(piece, tmp_path / "own")
     texts = read_own_texts(made)
     assert len(texts) == 60 and {t.split for t in texts if t.domain != "other"} == {"report"}
-    assert made.facts["trained_on"] == ["other"] == own_rows_of(made, domains.active)
-    assert read_report(made)["domains"]["other"]["own"] == made.facts["own"]["other"]
+    assert made.metadata["trained_on"] == ["other"] == own_rows_of(made, domains.active)
+    assert read_report(made)["domains"]["other"]["own"] == made.metadata["own"]["other"]
     assert all(t.ended == (t.index % 2 == 0) for t in texts)
     with pytest.raises(VersatuneError, match="run the probe pipeline again"):
         own_rows_of(made, project(law=[{"self": True}]).active)
@@ -166,7 +166,7 @@ def test_too_few_own_texts_are_refused_with_counts(tmp_path: Path) -> None:
     # A domain with rows of its own needs none.
     both = project(other=[{"self": True}, {"path": "other.jsonl"}]).active
     piece = own_texts(*folders, DOMAINS, both, CleanParams(seed=0), params)
-    assert make_folder(piece, tmp_path / "own").facts["rejected"] == {"unsure": 60}
+    assert make_folder(piece, tmp_path / "own").metadata["rejected"] == {"unsure": 60}
 
 
 def rows_without(folder: Path, *empty: str) -> FolderRef:
@@ -188,7 +188,7 @@ def test_a_classifier_takes_samples_for_the_one_domain_without_rows(tmp_path: Pa
     samples, _ = probed(tmp_path, 240)
     params = ClassifierParams()
     judge = make_folder(train(rows, params, 0, Background(samples, 240)), tmp_path / "judge")
-    assert judge.facts["domains"] == list(WORDS)
+    assert judge.metadata["domains"] == list(WORDS)
     rng = np.random.default_rng(5)
     texts = [sentence(rng, "other", purity=1) for _ in range(40)]
     said = Classifier.load(judge).judge(texts).probabilities.argmax(axis=1)

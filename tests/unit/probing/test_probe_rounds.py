@@ -51,16 +51,16 @@ def test_it_stops_at_the_limit_and_says_so(tmp_path, tiny_checkpoint, judge):
     samples, judged = run(
         tiny_checkpoint, judge, tmp_path, params(), lambda n, e: looks.append((n, e.share))
     )
-    assert judged.facts["stopped"] == "limit"
-    assert (judged.facts["n"], judged.facts["rounds"]) == (96, 3)
+    assert judged.metadata["stopped"] == "limit"
+    assert (judged.metadata["n"], judged.metadata["rounds"]) == (96, 3)
     assert [n for n, _ in looks] == [1, 2, 3]
-    assert samples.facts["drawn"] == 96
+    assert samples.metadata["drawn"] == 96
 
 
 def test_it_stops_when_intervals_are_narrow(tmp_path, tiny_checkpoint, judge):
     _, judged = run(tiny_checkpoint, judge, tmp_path, params(half_width=0.4, min_rounds=2))
-    assert judged.facts["stopped"] == "half_width"
-    assert judged.facts["rounds"] == 2
+    assert judged.metadata["stopped"] == "half_width"
+    assert judged.metadata["rounds"] == 2
 
 
 def test_nothing_is_done_twice(tmp_path, tiny_checkpoint, judge, no_work):
@@ -69,7 +69,7 @@ def test_nothing_is_done_twice(tmp_path, tiny_checkpoint, judge, no_work):
     assert run(tiny_checkpoint, judge, tmp_path, params()) == first
     # fewer rounds are a part of what is there
     _, judged = run(tiny_checkpoint, judge, tmp_path, params(max_rounds=2))
-    assert judged.facts["n"] == 64
+    assert judged.metadata["n"] == 64
     assert [len(x) for x in map(list, load_probe(first[0], judged)[:1])] == [64]
 
 
@@ -277,7 +277,7 @@ def test_checks_have_names_by_which_they_count_as_doubt(reach, doubtful, missing
 
 def test_the_table_shows_first_lines_and_judgements(judge):
     samples, judgement = made_up(20)
-    table = result.table(samples, judgement, judge.facts["domains"])
+    table = result.table(samples, judgement, judge.metadata["domains"])
     assert {len(column) for column in table.values()} == {20}
     assert len(table["text"][0]) == result.FIRST_LINE
     assert table["domain"][-1] is None
@@ -290,7 +290,7 @@ def test_a_skipped_stage_leaves_what_is_there(tmp_path, judge):
     left_out = not_needed("leave", LEFT_OUT)
     assert make_folder(left_out, judge.path) == judge
     fresh = make_folder(left_out, tmp_path / "new")
-    assert fresh.facts == {"skipped": True}
+    assert fresh.metadata == {"skipped": True}
     assert make_folder(left_out, tmp_path / "new") == fresh
     (fresh.path / "manifest.json").unlink()  # as if killed before the end
     assert make_folder(left_out, tmp_path / "new") == fresh

@@ -62,10 +62,10 @@ def test_any_sample_can_be_made_again(tmp_path, tiny_checkpoint):
 
 def test_a_finished_store_grows(tmp_path, tiny_checkpoint):
     sampler, folder = ModelSampler(tiny_checkpoint, PARAMS), tmp_path / "a"
-    assert make_folder(draw(sampler, 0, 8, 5), folder).facts["drawn"] == 8
+    assert make_folder(draw(sampler, 0, 8, 5), folder).metadata["drawn"] == 8
     ref = make_folder(draw(sampler, 0, 8, 16), folder)
-    assert ref.facts["drawn"] == 16
-    assert ref.facts["begins"] == "<s>"
+    assert ref.metadata["drawn"] == 16
+    assert ref.metadata["begins"] == "<s>"
     assert make_folder(draw(sampler, 0, 8, 3), folder) == ref, "fewer are a part of what is there"
 
 

@@ -18,6 +18,7 @@ from versatune.artifacts import with_checksum
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking import registry
 from versatune.tracking import spool as spool_module
+from versatune.tracking.run_log import ChildRun
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def run_id(store: None) -> Iterator[str]:  # noqa: ARG001
 def test_without_a_run_nothing_happens(tmp_path: Path) -> None:
     tracking.log_metrics({"x": 1.0})
     tracking.log_artifact(tmp_path / "absent")
-    with tracking.child_run("child"):
+    with ChildRun("child").active():
         tracking.set_tags({"a": "b"})
 
 
@@ -207,23 +208,26 @@ def test_a_run_that_began_without_mlflow_is_made_afterwards(tmp_path: Path) -> N
     assert [r.data.metrics for r in runs] == [{"a": 1.0}]
 
 
-def test_child_runs_end_as_their_block_does(run_id: str, tmp_path: Path) -> None:
+def test_child_runs_end_as_they_are_closed(run_id: str, tmp_path: Path) -> None:
     with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
-        with tracking.child_run("good", {"seed": 1}):
+        good, bad = ChildRun("good", {"seed": 1}), ChildRun("bad")
+        with good.active():
             tracking.log_metrics({"m": 1.0})
-        with pytest.raises(RuntimeError), tracking.child_run("bad"):
-            raise RuntimeError
+        bad.close("FAILED")
+        good.close("FINISHED")
     runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
     assert runs["good"].info.status == "FINISHED" and runs["bad"].info.status == "FAILED"
     assert runs["good"].data.tags["mlflow.parentRunId"] == run_id
     assert runs["good"].data.params == {"seed": "1"}
+    assert runs["good"].data.metrics == {"m": 1.0} and not runs["bad"].data.metrics
 
 
 @pytest.mark.usefixtures("run_id")
 def test_a_child_of_a_run_that_waits_to_be_made_is_made_after_it(tmp_path: Path) -> None:
     spool = tracking.Spool(tmp_path / "spool.jsonl")
     spool.keep({"kind": "create", "run_id": "local-7", "name": "late"}, ConnectionError("down"))
-    with tracking.tracked("local-7", spool), tracking.child_run("child", {"seed": 1}):
+    with tracking.tracked("local-7", spool):
+        ChildRun("child", {"seed": 1}).close("FINISHED")
         assert tracking.is_offline()
     runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
     assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id

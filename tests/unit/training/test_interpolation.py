@@ -93,7 +93,7 @@ def test_training_saves_the_part_it_chose_and_says_so(
         assert torch.equal(found, between(base[name], last[name], 0.5)), name
         assert not torch.equal(found, last[name])
     assert not (made.model_ref.path / "between").exists()
-    noted = made.model_ref.facts["interpolation"]
+    noted = made.model_ref.metadata["interpolation"]
     assert noted["part"] == 0.5
     losses = {(row["part"], row["domain"]): row["validation_loss"] for row in noted["table"]}
     assert {part for part, _ in losses} == {0.0, 0.5, 1.0}

@@ -211,7 +211,7 @@ def test_runs_train_as_training_does_but_for_what_is_given(
 
 
 def not_needed_rows(store: FolderRef) -> FolderRef:
-    return store.model_copy(update={"facts": {"skipped": True}})
+    return store.model_copy(update={"metadata": {"skipped": True}})
 
 
 def test_keys_of_the_version_before_are_taken_with_a_word(

@@ -206,7 +206,7 @@ def test_the_folder_is_a_model_with_its_tokenizer(run: Any, tiny_checkpoint: Che
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template
     assert model.dtype == load_model(tiny_checkpoint).dtype
-    assert FolderRef.load(folder).facts["steps"] == 6
+    assert FolderRef.load(folder).metadata["steps"] == 6
     assert model.config._attn_implementation == "sdpa"
     assert not (folder / "checkpoints").exists()
 
@@ -229,7 +229,7 @@ def test_a_finished_training_is_kept_when_another_begins(
     assert FolderRef.load(previous).fingerprint == first.fingerprint
     run(rounds=1, resume="restart")
     assert FolderRef.load(previous).fingerprint == first.fingerprint
-    assert FolderRef.load(first.path).facts["rounds"] == 1
+    assert FolderRef.load(first.path).metadata["rounds"] == 1
 
 
 def test_an_unfinished_training_is_not_given_up_unless_told_to(run: Any, tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ def test_an_unfinished_training_is_not_given_up_unless_told_to(run: Any, tmp_pat
         refuse_changed(changed, place)
     with pytest.raises(VersatuneError, match=r"not finished: train\.learning_rate: 0\.01 -> 0\.02"):
         run(learning_rate=2e-2)
-    assert run(learning_rate=2e-2, resume="restart").model_ref.facts["steps"] == 6
+    assert run(learning_rate=2e-2, resume="restart").model_ref.metadata["steps"] == 6
     refuse_changed(params, place)  # what is there is finished
 
 
@@ -669,7 +669,7 @@ def test_the_guard_ends_training_and_a_rollback_takes_the_best_round(
     strategy = {"name": "expand", "target": "law", "guard": {"action": stop}}
     options = {"strategy": strategy, "rounds": 6, "lr_scheduler_type": "constant"}
     ended = run("ended", save_total_limit=1, **options)
-    assert ended.model_ref.facts["ended"] == "it forgets"
+    assert ended.model_ref.metadata["ended"] == "it forgets"
     assert ended.history["round"].max() == 3
     assert set(ended.history.query("round == 3")["reason"]) == {"it forgets"}
     monkeypatch.setattr(

@@ -14,7 +14,14 @@ from kedro.runner import SequentialRunner
 
 from versatune.artifacts import MANIFEST, FolderRef, exclusive, file_digest, write_atomic
 from versatune.errors import VersatuneError
-from versatune.io import FolderDataset, FoldersDataset, PlaceDataset
+from versatune.io import (
+    CheckpointDataset,
+    FolderDataset,
+    FoldersDataset,
+    PlaceDataset,
+    StoreDataset,
+    TrainedModelDataset,
+)
 from versatune.work import Piece, WorkFolder, folder, make_folder, not_needed
 
 PARTS = 4
@@ -43,7 +50,7 @@ def content(path: Path) -> dict[str, str]:
 def test_it_is_made_once(tmp_path: Path) -> None:
     ref = make_folder(piece(), tmp_path / "w")
     assert ref == FolderRef.load(tmp_path / "w")
-    assert (ref.fingerprint, ref.facts) == (piece().fingerprint, {"parts": PARTS})
+    assert (ref.fingerprint, ref.metadata) == (piece().fingerprint, {"parts": PARTS})
     assert make_folder(piece(make=refuse), tmp_path / "w") == ref
     other = make_folder(piece(1), tmp_path / "w")
     assert other.fingerprint == piece(1).fingerprint != ref.fingerprint
@@ -95,7 +102,7 @@ def test_killed_and_made_again_it_is_the_same(
     make_folder(piece(), path)
     make_folder(piece(), tmp_path / "undisturbed")
     assert content(path) == content(tmp_path / "undisturbed")
-    assert make_folder(piece(make=refuse), path).facts == {"parts": PARTS}
+    assert make_folder(piece(make=refuse), path).metadata == {"parts": PARTS}
 
 
 @pytest.mark.parametrize("name", ["rename", "replace"])
@@ -119,9 +126,9 @@ def test_what_is_not_enough_is_gone_on_with_and_unsealed_meanwhile(tmp_path: Pat
         write_atomic(path / "part_9", "more")
         return {"parts": 5}
 
-    grown = piece(make=grow, enough=lambda ref: ref.facts["parts"] == 5)
-    assert make_folder(grown, tmp_path / "w").facts == {"parts": 5}
-    assert make_folder(grown, tmp_path / "w").facts == {"parts": 5}
+    grown = piece(make=grow, enough=lambda ref: ref.metadata["parts"] == 5)
+    assert make_folder(grown, tmp_path / "w").metadata == {"parts": 5}
+    assert make_folder(grown, tmp_path / "w").metadata == {"parts": 5}
     assert seen == [False]
     assert (tmp_path / "w" / "part_0").exists()
 
@@ -131,10 +138,10 @@ def test_unfinished_work_is_refused_emptied_or_left_as_the_piece_says(tmp_path: 
     for how in ("keep", "leave"):
         with pytest.raises(VersatuneError, match=r"not finished: seed: 5 -> 0\. Ask first\."):
             make_folder(piece(on_change=how, advice="Ask first."), begun.path)
-    assert make_folder(not_needed("leave"), begun.path).facts == {"skipped": True}
+    assert make_folder(not_needed("leave"), begun.path).metadata == {"skipped": True}
     whole = make_folder(piece(), tmp_path / "v")
     assert make_folder(not_needed("leave", "Ask first."), whole.path) == whole
-    assert make_folder(not_needed(), whole.path).facts == {"skipped": True}
+    assert make_folder(not_needed(), whole.path).metadata == {"skipped": True}
 
 
 def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
@@ -187,10 +194,14 @@ def test_a_fault_within_saving_keeps_its_kind(tmp_path: Path) -> None:
     def wrong(_: Path) -> dict[str, Any]:
         raise ZeroDivisionError
 
+    reference = {"filepath": str(tmp_path / "r.json"), "path": str(tmp_path / "r")}
     for error, make in ((ZeroDivisionError, wrong), (AssertionError, refuse)):
         for entry, made in (
             (FolderDataset(filepath=str(tmp_path / "w")), piece(make=make)),
+            (TrainedModelDataset(filepath=str(tmp_path / "t")), piece(make=make)),
             (FoldersDataset(filepath=str(tmp_path / "v")), {"a": piece(make=make)}),
+            (CheckpointDataset(**reference), piece(make=make)),
+            (StoreDataset(**reference), piece(make=make)),
         ):
             with pytest.raises(error):
                 run({"work": entry}, made)

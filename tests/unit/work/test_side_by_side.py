@@ -13,16 +13,16 @@ import pytest
 from tests.unit.work import calls
 from versatune import tracking
 from versatune.artifacts import MANIFEST, FolderRef
-from versatune.comparing.runs import Began, Ended, Failed, Run
+from versatune.comparing.runs import Plan, Run, Start, described
 from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.compare.tracked import child_runs
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
 from versatune.training.config import ReferenceParams
 from versatune.training.job import EVENTS, HISTORY, STEPS, Training
 from versatune.training.reference import reference_runs
 from versatune.work import ParallelParams, Pieces, make_pieces
+from versatune.work.pieces import Began, Ended, Failed
 
 TRAIN = TrainParams(
     rounds=2,
@@ -53,7 +53,7 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def references(store: FolderRef, base: CheckpointRef) -> dict[str, Any]:
-    rows = store.model_copy(update={"facts": {"skipped": True}})
+    rows = store.model_copy(update={"metadata": {"skipped": True}})
     params = ReferenceParams(max_steps=4, eval_steps=2)
     pieces = reference_runs(store, rows, base, params, TRAIN)
     return {name: pieces[name] for name in ("medicine", "law")}
@@ -129,14 +129,20 @@ def test_runs_that_are_made_elsewhere_have_a_run_of_mlflow_each(
     store: None,  # noqa: ARG001
     tmp_path: Path,
 ) -> None:
-    runs = {
-        name: Run(strategy=name, seed=1, train=TRAIN) for name in ("a", "b", "c", "d", "silent")
-    }
+    plan = Plan(
+        runs=tuple(Run(strategy=name, seed=1, train=TRAIN) for name in "abcde"),
+        start=Start(initial_weights={}, reference_losses=None, detected_shares=None),
+    )
+    known = {name.partition("/")[0]: about for name, about in described(plan).items()}
     first = {"round": 0, "step": 0, "metrics": {"loss": 3.0}}
     second = {"round": 1, "step": 2, "metrics": {"loss": 2.0}}
     parent = mlflow.start_run().info.run_id
     spool = tracking.Spool(tmp_path / "spool.jsonl")
-    with tracking.tracked(parent, spool), pytest.raises(KeyError), child_runs(runs) as on_event:
+    with (
+        tracking.tracked(parent, spool),
+        pytest.raises(KeyError),
+        tracking.child_runs(known) as on_event,
+    ):
         for name in ("a", "b"):
             on_event(name, Began(whole=False))
         for name in ("a", "b", "a"):

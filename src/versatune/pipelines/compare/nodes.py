@@ -3,7 +3,7 @@
 import logging
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
@@ -17,7 +17,6 @@ from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
-from versatune.mixing.config import StrategyParams
 from versatune.mixing.doubt import detected_shares
 from versatune.mixing.traces import traces_of
 from versatune.modeling.checkpoints import CheckpointRef
@@ -28,11 +27,6 @@ from versatune.work import ParallelParams, Pieces
 
 logger = logging.getLogger(__name__)
 
-KINDS: tuple[str, ...] = tuple(
-    kind.model_fields["name"].default for kind in get_args(get_args(StrategyParams)[0])
-)
-"""Every kind of strategy there is: the instances of the train-and-evaluate template."""
-
 
 def plan_runs(
     tokenized: FolderRef,
@@ -41,11 +35,11 @@ def plan_runs(
     knowledge_distribution: dict[str, Any],
     params: CompareParams,
     train: TrainParams,
-) -> tuple[dict[str, Any], ...]:
-    """The runs of each kind of strategy, in the order of :data:`KINDS` (none where not asked)."""
+) -> dict[str, Any]:
+    """Every strategy with every seed, seed by seed, and what all runs start from."""
     references = known_references(reference_losses)
     if params.target is not None:
-        choose(params.target, tokenized.facts["domains"], "compare.target")
+        choose(params.target, tokenized.metadata["domains"], "compare.target")
     for label, strategy in params.strategies.items():
         if strategy.needs_reference and references is None:
             raise VersatuneError(
@@ -65,22 +59,16 @@ def plan_runs(
         ),
         "traces": traces_of(reference_losses),
     }
-    return tuple(
+    runs = [
         {
-            "runs": [
-                {
-                    "strategy": label,
-                    "seed": seed,
-                    "train": _train_params(label, seed, params, train).model_dump(mode="json"),
-                }
-                for seed in params.seeds
-                for label, strategy in params.strategies.items()
-                if strategy.name == kind
-            ],
-            "start": start,
+            "strategy": label,
+            "seed": seed,
+            "train": _train_params(label, seed, params, train).model_dump(mode="json"),
         }
-        for kind in KINDS
-    )
+        for seed in params.seeds
+        for label in params.strategies
+    ]
+    return {"runs": runs, "start": start}
 
 
 def _train_params(label: str, seed: int, params: CompareParams, train: TrainParams) -> TrainParams:
@@ -98,11 +86,8 @@ def train_and_evaluate(
     parallel: ParallelParams,
     evaluations: Path,
 ) -> Pieces:
-    """Every run of one kind of strategy; finished ones are found, interrupted ones go on."""
-    if not plan["runs"]:
-        return Pieces({}, parallel)
-    from versatune.comparing.runs import ComparisonSetup, Plan, pieces
-    from versatune.pipelines.compare.tracked import child_runs
+    """Every run; finished ones are found, interrupted ones go on."""
+    from versatune.comparing.runs import ComparisonSetup, Plan, described, pieces
 
     setup = ComparisonSetup(
         store=tokenized,
@@ -113,45 +98,34 @@ def train_and_evaluate(
         keep_models=params.keep_models,
     )
     planned = Plan.model_validate(plan)
-    runs = {run.name: run for run in planned.runs}
-    return Pieces(pieces(planned, setup), parallel, partial(child_runs, runs))
+    listening = partial(tracking.child_runs, described(planned))
+    return Pieces(pieces(planned, setup), parallel, listening)
 
 
 def collect_runs(
     plan: dict[str, Any], comparison_runs: dict[str, FolderRef]
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Of one kind of strategy the rows of ``comparison``, the mixtures' history and the items."""
-    if not plan["runs"]:
-        empty = pd.DataFrame(columns=list(against.COMPARISON_ITEM_COLUMNS))
-        return pd.DataFrame(columns=list(against.COMPARISON_COLUMNS)), pd.DataFrame(), empty
+    """The runs' numbers, their mixtures' history and the score of every row and question."""
     from versatune.comparing.runs import Plan, read_runs
 
     return read_runs(Plan.model_validate(plan), comparison_runs)
 
 
 def compare(
+    comparison: pd.DataFrame,
+    comparison_items: pd.DataFrame,
+    reference_losses: dict[str, Any],
     params: CompareParams,
     train: TrainParams,
-    reference_losses: dict[str, Any],
-    *tables: pd.DataFrame,
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """All runs in one table, their mixtures' history in another, and the verdicts on the objective.
-
-    ``tables``: the rows of each kind, then the histories of each kind, then their items.
-    """
-    order = {label: i for i, label in enumerate(params.strategies)}
-    k = len(KINDS)
-    rows, histories, items = (
-        pd.concat([t for t in tables[first : first + k] if len(t)], ignore_index=True).sort_values(
-            ["strategy", "seed"], key=lambda c: c.map(order).fillna(c), kind="stable"
-        )
-        for first in (0, k, 2 * k)
-    )
+) -> pd.DataFrame:
+    """The verdicts on the objective."""
     declared = DeclaredObjective(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
-    summary = against.summarise(rows, params.baseline, params.target, declared, items)
+    summary = against.summarise(
+        comparison, params.baseline, params.target, declared, comparison_items
+    )
     for line in spoken(summary, declared.name):
         logger.info(line)
     tracking.log_metrics(against.headline(summary))
-    return rows.reset_index(drop=True), histories.reset_index(drop=True), summary
+    return summary

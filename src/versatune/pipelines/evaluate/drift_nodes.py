@@ -7,11 +7,13 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
-from versatune.evaluation.config import TUNED
+from versatune.data.own_rows import read_own_texts
+from versatune.evaluation import drift
+from versatune.evaluation.config import TUNED, EvaluateParams
 from versatune.evaluation.results import table
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.params import EvaluateParams
 from versatune.work import make_folder
+from versatune.work.folder import SKIPPED
 
 
 def measure_drift(
@@ -22,17 +24,13 @@ def measure_drift(
     evaluations: Path,
 ) -> pd.DataFrame:
     """How far the tuned model has moved from the base on the base's own texts, by domain."""
-    from versatune.evaluation import drift
-    from versatune.probing.own_texts import read_own_texts
-    from versatune.work.folder import SKIPPED
-
-    texts = [] if own_texts.facts.get(SKIPPED) else read_own_texts(own_texts)
+    texts = [] if own_texts.metadata.get(SKIPPED) else read_own_texts(own_texts)
     if not any(text.split == "report" for text in texts):
         return table([], drift.COLUMNS)
     base = CheckpointRef.from_entry(base_model)
     tuned = CheckpointRef.from_manifest(trained_model.path, TUNED)
     piece = drift.drift(
-        base, tuned, texts, own_texts.fingerprint, own_texts.facts["trained_on"], params
+        base, tuned, texts, own_texts.fingerprint, own_texts.metadata["trained_on"], params
     )
     found = drift.read_drift(make_folder(piece, evaluations / tuned.fingerprint / "drift").path)
     tracking.log_metrics(

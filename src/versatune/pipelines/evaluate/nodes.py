@@ -11,12 +11,11 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.evaluation import examples, forgetting
-from versatune.evaluation.config import BASE, TUNED
+from versatune.evaluation.config import BASE, TUNED, EvaluateParams
 from versatune.evaluation.measure import evaluate_checkpoint
 from versatune.evaluation.results import COLUMNS, ITEM_COLUMNS, metric_values, table
 from versatune.evaluation.tasks import LocalTask, read_tasks
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
-from versatune.pipelines.evaluate.params import EvaluateParams
 
 
 def evaluate_base(

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from versatune.pipelines.evaluate import drift_nodes, nodes
 
@@ -15,42 +15,37 @@ def create_pipeline(**_: Any) -> Pipeline:
     settings = ["training_rows", "params:domains", "params:evaluate", "evaluations"]
     return Pipeline(
         [
-            node(
+            Node(
                 nodes.evaluate_base,
                 ["base_model", *settings],
                 ["evaluation_base", "evaluation_base_items", "evaluation_base_answers"],
                 name="evaluate_base",
-                tags=["evaluate"],
             ),
-            node(
+            Node(
                 nodes.evaluate_tuned,
                 ["trained_model", *settings],
                 ["evaluation_tuned", "evaluation_tuned_items", "evaluation_tuned_answers"],
                 name="evaluate_tuned",
-                tags=["evaluate"],
             ),
-            node(
+            Node(
                 nodes.evaluate_others,
                 ["base_model", *settings],
                 ["evaluation_others", "evaluation_others_items"],
                 name="evaluate_others",
-                tags=["evaluate"],
             ),
-            node(
+            Node(
                 drift_nodes.measure_drift,
                 ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
                 "drift",
                 name="measure_drift",
-                tags=["evaluate"],
             ),
-            node(
+            Node(
                 nodes.summarise,
                 [f"evaluation_{model}{part}" for part in ("", "_items") for model in MODELS],
                 ["evaluation", "evaluation_items", "forgetting"],
                 name="summarise_evaluation",
-                tags=["evaluate"],
             ),
-            node(
+            Node(
                 nodes.collect_examples,
                 [
                     "evaluation_base_items",
@@ -61,7 +56,6 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ],
                 ["changed_items", "answers"],
                 name="collect_examples",
-                tags=["evaluate"],
             ),
         ]
     )

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from versatune.artifacts import FolderRef
+from versatune.demo.base_model import BaseModelParams, make_base
 from versatune.demo.build import build, describe
-from versatune.modeling.base_model import make_base
+from versatune.demo.config import SampleParams
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.ingest.base_params import BaseModelParams, SampleParams
 from versatune.work import Piece
 
 

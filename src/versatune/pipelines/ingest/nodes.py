@@ -5,10 +5,10 @@ from typing import Any
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
+from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.ingest_report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
-from versatune.pipelines.ingest.params import CleanParams, Domains, TokenizeParams
 from versatune.work import Piece
 
 

@@ -8,14 +8,15 @@ import numpy as np
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
+from versatune.data.own_rows import with_own_rows
 from versatune.errors import VersatuneError
 from versatune.mixing.doubt import doubt_words, doubts, trusted_strategy
 from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
-from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.mixture.params import MixtureParams, ReferenceParams
-from versatune.training.config import TrainParams
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.pipelines.mixture.params import MixtureParams
+from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.diagnostics import reference_warnings
 from versatune.work import ParallelParams, Piece, Pieces
 
@@ -26,17 +27,13 @@ def add_own_rows(
     tokenized: FolderRef, own_texts: FolderRef, base_model: dict[str, Any], domains: Domains
 ) -> Piece | FolderRef:
     """The rows to train on: the base model's own texts too, of domains with `self: true`."""
-    from versatune.data.own_rows import with_own_rows
-    from versatune.modeling.checkpoints import load_tokenizer
-    from versatune.probing.own_texts import own_rows_of, read_own_texts
+    from versatune.probing.own_texts import own_rows_of
 
     if not any(config.rehearses for config in domains.active.values()):
         return tokenized
     trained_on = own_rows_of(own_texts, domains.active)
     base = CheckpointRef.from_entry(base_model)
-    return with_own_rows(
-        tokenized, own_texts, read_own_texts, base.path, load_tokenizer, trained_on
-    )
+    return with_own_rows(tokenized, own_texts, base.path, load_tokenizer, trained_on)
 
 
 def reference_rows(
@@ -88,8 +85,8 @@ def compute_mixture(
     knowledge_distribution: dict[str, Any], tokenized: FolderRef, params: MixtureParams
 ) -> dict[str, Any]:
     """Turn the detected distribution into the shares training starts with."""
-    domains = tuple(tokenized.facts["domains"])
-    rows = tokenized.facts["train"]
+    domains = tuple(tokenized.metadata["domains"])
+    rows = tokenized.metadata["train"]
     context = Context(
         domains=domains,
         detected=_detected(knowledge_distribution, domains),

@@ -5,9 +5,6 @@ from pydantic import Field
 from versatune.mixing.config import ConstantParams, StaticParams, Unit
 from versatune.mixing.doubt import OnDoubt
 from versatune.params import Params
-from versatune.training.config import ReferenceParams
-
-__all__ = ["MixtureParams", "ReferenceParams"]
 
 
 class MixtureParams(Params):

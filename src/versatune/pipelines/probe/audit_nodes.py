@@ -5,7 +5,8 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from versatune.artifacts import FolderRef
-from versatune.pipelines.probe.params import Domains, ProbeParams, descriptions
+from versatune.data.config import Domains
+from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
 
@@ -25,7 +26,7 @@ def train_auditor(
     key = audit_key.get_secret_value()
     background = probe.background(samples, params)
     return audit.train_auditor(
-        clean_data, params, descriptions(domains), kept_answers, key, background
+        clean_data, params, domains.descriptions, kept_answers, key, background
     )
 
 

@@ -9,8 +9,9 @@ from pydantic import SecretStr
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.probe.params import Domains, ProbeParams, descriptions
+from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def train_judge(
     return judges.train_judge(
         clean_data,
         params.judge,
-        descriptions(domains),
+        domains.descriptions,
         params.seed,
         kept_answers,
         key,
@@ -68,8 +69,8 @@ def judge_samples(
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
-    tracking.log_metrics({"probe/judge_accuracy": judge.facts["accuracy"]})
-    names, key = judge.facts["domains"], judge_key.get_secret_value()
+    tracking.log_metrics({"probe/judge_accuracy": judge.metadata["accuracy"]})
+    names, key = judge.metadata["domains"], judge_key.get_secret_value()
 
     def on_round(number: int, found: Estimate) -> None:
         for name, share, half in zip(names, found.share, found.half_widths, strict=True):
@@ -109,12 +110,12 @@ def estimate(
     audited = audit if params.audit.n else None
     if audited:
         check_audit(audited, samples, params)
-    rows = clean_data.facts["rows"]["train"]
+    rows = clean_data.metadata["rows"]["train"]
     distribution = result.knowledge_distribution(
         drawn,
         judged,
         judge,
-        {**samples.facts, **judgements.facts},
+        {**samples.metadata, **judgements.metadata},
         params,
         base_model["name"],
         {name: count / sum(rows.values()) for name, count in rows.items()},
@@ -128,4 +129,6 @@ def estimate(
     tracking.set_tags({"probe.doubts": ", ".join(distribution["doubts"]) or "none"})
     if distribution["audit"]:
         tracking.log_metrics({"probe/audit/alike": distribution["audit"]["alike"]})
-    return distribution, pd.DataFrame(result.table(drawn, judged, judge.facts["domains"], audited))
+    return distribution, pd.DataFrame(
+        result.table(drawn, judged, judge.metadata["domains"], audited)
+    )

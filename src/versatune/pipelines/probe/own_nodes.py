@@ -5,7 +5,8 @@ from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
-from versatune.pipelines.probe.params import CleanParams, Domains, ProbeParams
+from versatune.data.config import CleanParams, Domains
+from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ def collect_own_texts(
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
-    names = judge.facts["domains"]
+    names = judge.metadata["domains"]
     return own_texts.own_texts(samples, judgements, names, domains.active, ingest, params.own_texts)
 
 

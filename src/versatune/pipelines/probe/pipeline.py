@@ -3,7 +3,7 @@ samples, judgements -> own_texts."""
 
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from versatune.pipelines.probe import audit_nodes, nodes, own_nodes
 
@@ -12,66 +12,63 @@ def create_pipeline(**_: Any) -> Pipeline:
     """The probe pipeline."""
     return Pipeline(
         [
-            node(
+            Node(
                 nodes.train_judge,
-                inputs=[
+                [
                     *("clean_data", "params:domains", "params:probe"),
                     *("judge_key", "kept_answers", "samples"),
                 ],
-                outputs="judge",
+                "judge",
                 name="train_judge",
             ),
-            node(
+            Node(
                 nodes.draw_samples,
-                inputs=["base_model", "params:probe", "sampler_key"],
-                outputs="samples",
+                ["base_model", "params:probe", "sampler_key"],
+                "samples",
                 name="draw_samples",
             ),
-            node(
+            Node(
                 nodes.judge_samples,
-                inputs=[
+                [
                     *("base_model", "samples", "judge", "params:probe"),
                     *("judge_key", "sampler_key", "kept_answers"),
                 ],
-                outputs="judgements",
+                "judgements",
                 name="judge_samples",
             ),
-            node(
+            Node(
                 audit_nodes.train_auditor,
-                inputs=[
+                [
                     *("clean_data", "params:domains", "params:probe"),
                     *("audit_key", "kept_answers", "samples"),
                 ],
-                outputs="auditor",
+                "auditor",
                 name="train_auditor",
             ),
-            node(
+            Node(
                 audit_nodes.audit_samples,
-                inputs=[
+                [
                     *("auditor", "samples", "judgements", "params:probe"),
                     *("audit_key", "kept_answers"),
                 ],
-                outputs="audit",
+                "audit",
                 name="audit_samples",
             ),
-            node(
+            Node(
                 own_nodes.collect_own_texts,
-                inputs=[
+                [
                     *("samples", "judge", "judgements"),
                     *("params:domains", "params:ingest", "params:probe"),
                 ],
-                outputs="own_texts",
+                "own_texts",
                 name="collect_own_texts",
             ),
-            node(
-                own_nodes.report_own_texts,
-                inputs="own_texts",
-                outputs="own_texts_report",
-                name="report_own_texts",
+            Node(
+                own_nodes.report_own_texts, "own_texts", "own_texts_report", name="report_own_texts"
             ),
-            node(
+            Node(
                 nodes.estimate,
-                inputs=[
+                [
                     "base_model",
                     "clean_data",
                     "judge",
@@ -81,7 +78,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "params:domains",
                     "params:probe",
                 ],
-                outputs=["knowledge_distribution", "judged_samples"],
+                ["knowledge_distribution", "judged_samples"],
                 name="estimate_knowledge",
             ),
         ]

@@ -8,8 +8,8 @@ import plotly.graph_objects as go
 from versatune import tracking
 from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
+from versatune.demo.base_model import BaseModelParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
-from versatune.pipelines.ingest.base_params import BaseModelParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import configuration, figures, summary, tables, timings

@@ -33,11 +33,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             Node(
                 nodes.draw_training,
                 ["mixture_history", "reference_losses", "params:domains", "params:train"],
-                [
-                    figure["shares"],
-                    figure["held_out_losses"],
-                    figure["potential_and_forgetting"],
-                ],
+                [figure["shares"], figure["held_out_losses"], figure["potential_and_forgetting"]],
                 name="draw_training",
             ),
             Node(

@@ -6,19 +6,14 @@ from typing import Any
 
 from versatune import tracking
 from versatune.artifacts import FolderRef, to_jsonable
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.retrain.params import (
-    CleanParams,
-    Domains,
-    EvaluateParams,
-    RetrainParams,
-    TokenizeParams,
-    TrainParams,
-)
-from versatune.pipelines.train.nodes import log_round
 from versatune.retraining import challenger, champions
-from versatune.retraining.nights import Diary
+from versatune.retraining.config import RetrainParams
+from versatune.retraining.run_store import RunStore
 from versatune.training.api import piece_of
+from versatune.training.config import TrainParams
 from versatune.training.job import Training
 from versatune.work import UNCHANGED, Piece, Unchanged
 
@@ -44,15 +39,15 @@ def look_for_news(
     saw = challenger.seen(
         domains, params, clean, tokenize, train, evaluate, base, retrain_knowledge, remembered
     )
-    night, new = Diary(retrain_runs).open(to_jsonable(saw))
-    reasons = night.new if new else []
+    run, new = RunStore(retrain_runs).open(to_jsonable(saw))
+    reasons = run.new if new else []
     if new:
-        logger.info("Retraining %d: %s.", night.number, "; ".join(reasons))
+        logger.info("Retraining %d: %s.", run.number, "; ".join(reasons))
         tracking.set_tags({"strategy": params.strategy.name, "base_model": base.name})
     else:
-        logger.info("Nothing new since retraining %d (%s).", night.number, night.finished)
-    champions.tell({"night": str(night.number), "new": "; ".join(reasons) or "nothing"})
-    return {"night": night.number, "new": new, "reasons": reasons}
+        logger.info("Nothing new since retraining %d (%s).", run.number, run.finished)
+    champions.tell({"number": str(run.number), "new": "; ".join(reasons) or "nothing"})
+    return {"number": run.number, "new": new, "reasons": reasons}
 
 
 def choose_models(
@@ -62,12 +57,12 @@ def choose_models(
     retrain_runs: Path,
 ) -> dict[str, Any] | Unchanged:
     """Hand in what waits for the registry; choose the champion, and where training starts from."""
-    diary = Diary(retrain_runs)
-    champions.hand_in(diary, params)
+    runs = RunStore(retrain_runs)
+    champions.hand_in(runs, params)
     if not retrain_news["new"]:
         return UNCHANGED
     base = CheckpointRef.model_validate(base_model)
-    return diary.models(lambda: champions.choose(diary, base, params))
+    return runs.models(lambda: champions.choose(runs, base, params))
 
 
 def compute_mixture(
@@ -97,13 +92,13 @@ def train_challenger(
         initial_weights=retrain_mixture["weights"],
         detected_shares=retrain_mixture["weights"],
     )
-    return {challenger.folder_of(retrain_news["night"]): piece_of(training, log_round)}
+    return {challenger.folder_of(retrain_news["number"]): piece_of(training, tracking.log_round)}
 
 
 def name_challenger(
     retrain_news: dict[str, Any], retrain_challengers: dict[str, FolderRef]
 ) -> dict[str, Any]:
     """The challenger as a checkpoint, for the comparison and the registry."""
-    night = retrain_news["night"]
-    folder = retrain_challengers[challenger.folder_of(night)].path
-    return CheckpointRef.of_folder(folder, f"challenger {night:04d}").model_dump(mode="json")
+    number = retrain_news["number"]
+    folder = retrain_challengers[challenger.folder_of(number)].path
+    return CheckpointRef.of_folder(folder, f"challenger {number:04d}").model_dump(mode="json")

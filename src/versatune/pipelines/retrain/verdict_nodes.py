@@ -9,11 +9,14 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.data.config import Domains
+from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.evaluate.nodes import evaluate as evaluate_one
-from versatune.pipelines.retrain.params import Domains, EvaluateParams, RetrainParams, TrainParams
 from versatune.retraining import challenger, champions, promotion
-from versatune.retraining.nights import CHALLENGER, Diary
+from versatune.retraining.config import RetrainParams
+from versatune.retraining.run_store import CHALLENGER, RunStore
+from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
 
@@ -70,20 +73,20 @@ def register_challenger(
     retrain_evaluations: Path,
 ) -> dict[str, Any]:
     """Register the challenger, move `champion` if it won, and delete old challengers' files."""
-    diary, night = Diary(retrain_runs), retrain_news["night"]
+    runs, number = RunStore(retrain_runs), retrain_news["number"]
     reasons, decision = retrain_verdict["reasons"], "nothing new"
     if retrain_news["new"]:
         numbers = {"changes": retrain_changes.to_dict("records"), "verdict": retrain_verdict}
         for name, value in numbers.items():
-            diary.keep(night, name, value)
+            runs.keep(number, name, value)
         waiting = champions.registration(
             retrain_news, retrain_models, retrain_tokenized, retrain_challenger, retrain_verdict
         )
-        decision = champions.conclude(diary, waiting, params)
-        logger.info("Retraining %d: %s. %s.", night, decision, "; ".join(reasons))
+        decision = champions.conclude(runs, waiting, params)
+        logger.info("Retraining %d: %s. %s.", number, decision, "; ".join(reasons))
         champions.tell({"reasons": "; ".join(reasons)})
         shutil.rmtree(retrain_evaluations, ignore_errors=True)  # the next is of other rows
     champions.tell({"decision": decision})
-    if "data_fingerprint" in retrain_tokenized.facts:
-        tracking.set_tags({"data_fingerprint": retrain_tokenized.facts["data_fingerprint"]})
-    return {**diary.kept(night, "outcome"), "reasons": reasons}
+    if "data_fingerprint" in retrain_tokenized.metadata:
+        tracking.set_tags({"data_fingerprint": retrain_tokenized.metadata["data_fingerprint"]})
+    return {**runs.kept(number, "outcome"), "reasons": reasons}

@@ -61,14 +61,14 @@ def train_model(
         traces=traces_of(reference_losses) if params.strategy.uses_law else None,
         detected_shares=detected_shares(knowledge_distribution, initial_mixture, params.strategy),
     )
-    return piece_of(training, log_round, log_step)
+    return piece_of(training, tracking.log_round, tracking.log_step)
 
 
 def read_history(
     trained_model: FolderRef, reference_losses: dict[str, Any], params: TrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """How the mixture went, round by round, and what the report says of the training besides."""
-    metadata = trained_model.facts
+    metadata = trained_model.metadata
     if metadata["ended"]:
         tracking.set_tags({"train.ended": metadata["ended"]})
     rounds = history(trained_model.path)
@@ -120,7 +120,7 @@ def warn_of_other_rows(
             "references are of: run the mixture pipeline again."
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
-    there = [entry["rows"] for entry in tokenized.facts["steering"].values()]
+    there = [entry["rows"] for entry in tokenized.metadata["steering"].values()]
     tokens = reference_losses.get("tokens_per_domain"), params.heldout_tokens_per_domain
     drawn = any(n > min(theirs or n, ours or n) for n in there)
     if (drawn and tokens[0] != tokens[1]) or any(
@@ -133,14 +133,3 @@ def warn_of_other_rows(
             "value each.",
             *("all" if n is None else n for n in (theirs, ours)),
         )
-
-
-def log_round(event: dict[str, Any]) -> None:
-    """Show a finished round's numbers in MLflow."""
-    tracking.log_metrics(event["metrics"], step=event["step"])
-
-
-def log_step(event: dict[str, Any]) -> None:
-    """Show the numbers of the last ``logging_steps`` in MLflow."""
-    metrics = {f"step/{name}": value for name, value in event["metrics"].items()}
-    tracking.log_metrics(metrics, step=event["step"])

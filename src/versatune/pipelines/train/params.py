@@ -1,9 +1,6 @@
 """Parameters of the train pipeline that the library does not know."""
 
 from versatune.params import Params
-from versatune.training.config import LauncherParams, LoraParams, TrainParams
-
-__all__ = ["LauncherParams", "LoraParams", "TrackingParams", "TrainParams"]
 
 
 class TrackingParams(Params):

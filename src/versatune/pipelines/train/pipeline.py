@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from versatune.pipelines.train.nodes import log_trained_model, read_history, train_model
 
@@ -14,7 +14,7 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
     """
     return Pipeline(
         [
-            node(
+            Node(
                 train_model,
                 [
                     "training_rows",
@@ -27,21 +27,18 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
                 ],
                 "trained_model",
                 name="train_model",
-                tags=["train"],
             ),
-            node(
+            Node(
                 read_history,
                 ["trained_model", "reference_losses", "params:train"],
                 ["mixture_history", "training_summary"],
                 name="read_history",
-                tags=["train"],
             ),
-            node(
+            Node(
                 log_trained_model,
                 ["trained_model", "base_model", "params:train", "params:tracking"],
                 None,
                 name="log_trained_model",
-                tags=["train"],
             ),
         ]
     )

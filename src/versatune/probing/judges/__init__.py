@@ -50,7 +50,7 @@ def open_judge(
     ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "", key: str = "probe.judge"
 ) -> "Judge":
     """The judge of a finished folder; answers that cost money are kept in the folder ``keep``."""
-    kind = ref.facts["kind"]
+    kind = ref.metadata["kind"]
     if kind == "classifier":
         from versatune.probing.judges.classifier import Classifier
 
@@ -62,7 +62,7 @@ def open_judge(
     if kind == "person":
         from versatune.probing.judges.person import Person, file_of
 
-        return Person(ref.facts["domains"], file_of(params.person, keep))
+        return Person(ref.metadata["domains"], file_of(params.person, keep))
     from versatune.probing.judges.endpoint import Endpoint
 
     return Endpoint.load(ref, params.endpoint, keep, api_key, key)

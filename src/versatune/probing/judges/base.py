@@ -10,7 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.probing.quantification import Array, Labels
+from versatune.intervals import Array
+from versatune.probing.quantification import Labels
 from versatune.samplers.base import read_samples
 
 Status = Literal["ok", "empty", "refused", "unparseable", "failed"]
@@ -108,7 +109,7 @@ class Background:
 
 def without_rows(clean: FolderRef) -> list[str]:
     """The domains that have no ingested rows: what the base model itself writes is all of them."""
-    return list(clean.facts.get("only_own", []))
+    return list(clean.metadata.get("only_own", []))
 
 
 def labelled_texts(
@@ -122,7 +123,7 @@ def labelled_texts(
     """
     import datasets
 
-    domains = tuple(clean.facts["domains"])
+    domains = tuple(clean.metadata["domains"])
     rows = datasets.load_from_disk(str(clean.path / "train"))
     numbers = rows.data.column("domain").to_numpy()
     rng = np.random.default_rng(seed)

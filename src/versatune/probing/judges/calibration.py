@@ -4,7 +4,8 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
-from versatune.probing.quantification import Array, Labels
+from versatune.intervals import Array
+from versatune.probing.quantification import Labels
 
 
 def fit(logits: Array, labels: Labels, offsets: bool) -> tuple[float, Array]:

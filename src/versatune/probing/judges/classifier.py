@@ -13,9 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_matrix, hstack
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from versatune.artifacts import FolderRef, write_json
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
@@ -25,7 +29,7 @@ from versatune.probing.judges.base import (
     labelled_texts,
     without_rows,
 )
-from versatune.probing.quantification import Array, Labels
+from versatune.probing.quantification import Labels
 from versatune.work import Piece
 
 WEIGHTS = "weights.safetensors"
@@ -58,7 +62,7 @@ class Classifier:
         weights = load_file(ref.path / WEIGHTS)
         vocabulary = json.loads((ref.path / VOCABULARY).read_text(encoding="utf-8"))
         features = Features.restore(vocabulary, weights)
-        domains = ref.facts["domains"]
+        domains = ref.metadata["domains"]
         return cls(features, weights, domains.index("other") if "other" in domains else None)
 
 
@@ -75,8 +79,6 @@ class Features:
     """TF-IDF of words (one and two) and of characters inside words (two to four)."""
 
     def __init__(self, max_features: int, vocabulary: dict[str, list[str]] | None = None) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
         def vectorizer(name: str, **how: Any) -> Any:
             if vocabulary is not None:
                 return TfidfVectorizer(sublinear_tf=True, vocabulary=vocabulary[name], **how)
@@ -95,8 +97,6 @@ class Features:
 
     def transform(self, texts: Sequence[str]) -> Any:
         """Sparse (n, features)."""
-        from scipy.sparse import csr_matrix, hstack
-
         if not texts:  # scikit-learn refuses to transform nothing
             return csr_matrix((0, len(self.word.vocabulary_) + len(self.char.vocabulary_)))
         return hstack([self.word.transform(texts), self.char.transform(texts)], format="csr")
@@ -166,8 +166,6 @@ def _train(
     background: Background | None,
     folder: Path,
 ) -> dict[str, Any]:
-    from sklearn.linear_model import LogisticRegression
-
     unlike = background.texts() if background else []
     texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed, unlike)
     texts = [t[: params.max_chars] for t in texts]

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.probing.config import EndpointParams
 from versatune.probing.judges.base import (
     Judgement,
@@ -29,7 +30,6 @@ from versatune.probing.judges.base import (
     labelled_texts,
     without_rows,
 )
-from versatune.probing.quantification import Array
 from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice
 from versatune.work import Piece, bars
@@ -60,7 +60,7 @@ class Answer(BaseModel):
     completion_tokens: int = 0
 
 
-class Verdict(BaseModel):
+class Probabilities(BaseModel):
     """What a well-formed answer holds."""
 
     model_config = ConfigDict(strict=False)
@@ -90,7 +90,7 @@ def parse(content: str, domains: Sequence[str]) -> list[float]:
     if len(found) == 1 and isinstance(next(iter(found.values())), dict):
         found = next(iter(found.values()))
     try:
-        return Verdict(probabilities=found).vector(domains)
+        return Probabilities(probabilities=found).vector(domains)
     except (ValidationError, VersatuneError) as error:
         raise ValueError(str(error)) from error
 
@@ -121,7 +121,7 @@ class Endpoint:
         cls, ref: FolderRef, params: EndpointParams, keep: Path, api_key: str, key: str
     ) -> Self:
         """From a finished judge's folder; answers are kept in ``keep``."""
-        return cls(ref.facts["descriptions"], params, keep, api_key, key)
+        return cls(ref.metadata["descriptions"], params, keep, api_key, key)
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -250,7 +250,7 @@ def train(
         "seed": seed,
     }
     make = partial(_measure, clean, params, descriptions, seed, keep, api_key, key)
-    return Piece(inputs, make, enough=lambda ref: not ref.facts.get("labelled_failed"))
+    return Piece(inputs, make, enough=lambda ref: not ref.metadata.get("labelled_failed"))
 
 
 def _measure(

@@ -19,12 +19,12 @@ from safetensors.numpy import load_file, save_file
 from versatune.artifacts import FolderRef
 from versatune.data.answers import Answers
 from versatune.errors import VersatuneError
+from versatune.intervals import Array
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import LikelihoodParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Judgement, Labelled, labelled_texts, without_rows
 from versatune.probing.judges.classifier import split
-from versatune.probing.quantification import Array
 from versatune.work import Piece, bars
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Likelihood:
     def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
         """From a finished judge's folder; the model is loaded anew."""
         kept = load_file(ref.path / CALIBRATION)
-        scorer = Scorer(find_model(params), ref.facts["descriptions"], params)
+        scorer = Scorer(find_model(params), ref.metadata["descriptions"], params)
         return cls(scorer, float(kept["temperature"][0]), kept["offsets"])
 
 

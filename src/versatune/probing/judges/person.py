@@ -158,7 +158,7 @@ def file_of(params: PersonParams, keep: Path) -> Path:
 
 def train(clean: FolderRef, file: Path) -> Piece:
     """Nothing to train: people are taken at their word."""
-    domains = tuple(clean.facts["domains"])
+    domains = tuple(clean.metadata["domains"])
     inputs = {"kind": "person", "domains": domains, "file": file}
     return Piece(inputs, partial(_trust, domains, file))
 

@@ -15,6 +15,7 @@ from versatune.reporting.style import (
     label,
     legend_below,
     numbers,
+    rows_of_dots,
     set_meta,
 )
 
@@ -76,14 +77,8 @@ def knowledge(
             error_x=interval(share[i], low[i], high[i], colours[i]),
             hovertemplate="%{y}, corrected: %{x:.1%}<extra></extra>",
         )
-    fig.update_layout(showlegend=False)
-    fig.update_yaxes(
-        autorange="reversed",
-        showgrid=False,
-        tickfont={"color": INK, "size": 13},
-        categoryorder="array",
-        categoryarray=names,
-    )
+    rows_of_dots(fig)
+    fig.update_yaxes(categoryorder="array", categoryarray=names)
     fig.update_xaxes(tickformat=".1~%", rangemode="tozero", title_text="share of the model's texts")
     set_meta(fig, caption=caption)
     return fig

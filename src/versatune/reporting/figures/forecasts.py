@@ -12,11 +12,12 @@ from versatune.reporting.forecast import advice, named
 from versatune.reporting.style import (
     axes_of,
     domain_styles,
+    dot,
     empty,
     figure,
-    interval,
     label,
     lay_out_grid,
+    rows_of_dots,
 )
 
 TITLE = "Forecast before training"
@@ -43,11 +44,12 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
     colours = [INK, *(styles[d].text for d in panels)]
     for name, entry in strategies.items():
         gains = [100 * entry[key] for key in ("gain", "gain_low", "gain_high")]
-        full = name == made["strategy"]
-        _dot(fig, name, gains, INK, 0, full, "%{x:+.2f} %")
+        row, said, ring = html.escape(name), label(named(name)), name != made["strategy"]
+        dot(fig, row, row, gains, INK, f"{said}: %{{x:+.2f}} %", ring=ring, size=10, **axes_of(0))
         for i, domain in enumerate(panels, start=1):
             ends = [entry["domains"][domain][key] for key in ("loss", "low", "high")]
-            _dot(fig, name, ends, styles[domain].colour, i, full, "%{x:.3f}")
+            colour, axes = styles[domain].colour, axes_of(i)
+            dot(fig, row, row, ends, colour, f"{said}: %{{x:.3f}}", ring=ring, size=10, **axes)
     for i, level in enumerate([0.0, *(made["base"][d] for d in panels)]):
         axes = axes_of(i)
         fig.add_shape(
@@ -73,27 +75,6 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
     return fig
 
 
-def _dot(
-    fig: go.Figure, name: str, ends: Sequence[float], colour: str, panel: int, full: bool, text: str
-) -> None:
-    value, low, high = ends
-    fig.add_scatter(
-        name=html.escape(name),
-        x=[value],
-        y=[html.escape(name)],
-        mode="markers",
-        marker={
-            "color": colour,
-            "symbol": "circle" if full else "circle-open",
-            "size": 10,
-            "line": {"color": colour, "width": 2},
-        },
-        error_x=interval(value, low, high, colour),
-        hovertemplate=f"{label(named(name))}: {text}<extra></extra>",
-        **axes_of(panel),
-    )
-
-
 def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
     """Each domain's change as forecast, with its interval, and as it came.
 
@@ -114,25 +95,10 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
         expected, low, high, came = (
             100 * (row[key] / row["base"] - 1) for key in ("loss", "low", "high", "came")
         )
-        for what, value, symbol, bars in (
-            ("forecast", expected, "circle-open", interval(expected, low, high, colour)),
-            ("came", came, "circle", None),
-        ):
-            fig.add_scatter(
-                name=f"{name} {what}",
-                x=[value],
-                y=[name],
-                mode="markers",
-                marker={
-                    "color": colour,
-                    "symbol": symbol,
-                    "size": 11,
-                    "line": {"color": colour, "width": 2},
-                },
-                error_x=bars,
-                hovertemplate=f"{name}, {what}: %{{x:+.1f}} %<extra></extra>",
-            )
-    fig.update_layout(showlegend=False, margin_t=24 + 32)
-    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": INK, "size": 13})
+        for what, ends in (("forecast", (expected, low, high)), ("came", (came,))):
+            hover = f"{name}, {what}: %{{x:+.1f}} %"
+            dot(fig, f"{name} {what}", name, ends, colour, hover, ring=what == "forecast")
+    rows_of_dots(fig)
+    fig.update_layout(margin_t=24 + 32)
     fig.update_xaxes(title_text="change of held-out loss, %")
     return fig

@@ -6,7 +6,15 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.reporting.colours import INK
-from versatune.reporting.style import domain_styles, empty, figure, interval, label, numbers
+from versatune.reporting.style import (
+    domain_styles,
+    dot,
+    empty,
+    figure,
+    label,
+    numbers,
+    rows_of_dots,
+)
 
 
 def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss") -> go.Figure:
@@ -38,25 +46,10 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
             opacity=0.25,
             hoverinfo="skip",
         )
-        for model, symbol in (("base", "circle-open"), ("tuned", "circle")):
-            value, low, high = numbers(
-                [getattr(row, model), getattr(row, f"{model}_low"), getattr(row, f"{model}_high")]
-            )
-            fig.add_scatter(
-                name=f"{names[i]} {model}",
-                x=[value],
-                y=[names[i]],
-                mode="markers",
-                marker={
-                    "color": colour,
-                    "symbol": symbol,
-                    "size": 11,
-                    "line": {"color": colour, "width": 2},
-                },
-                error_x=interval(value, low, high, colour),
-                hovertemplate=f"{names[i]}, {model}: %{{x:{'.3f' if loss else '.1%'}}}"
-                "<extra></extra>",
-            )
+        for model in ("base", "tuned"):
+            ends = numbers(getattr(row, f"{model}{end}") for end in ("", "_low", "_high"))
+            hover = f"{names[i]}, {model}: %{{x:{'.3f' if loss else '.1%'}}}"
+            dot(fig, f"{names[i]} {model}", names[i], ends, colour, hover, ring=model == "base")
     if _has_chance(table):
         fig.add_scatter(
             name="chance",
@@ -66,8 +59,8 @@ def before_after(table: pd.DataFrame, domains: Sequence[str], kind: str = "loss"
             marker={"color": INK, "symbol": "line-ns-open", "size": 16, "line": {"width": 2}},
             hovertemplate="%{y}, guessing: %{x:.1%}<extra></extra>",
         )
-    fig.update_layout(showlegend=False, margin_t=24 + 32)
-    fig.update_yaxes(autorange="reversed", showgrid=False, tickfont={"color": INK, "size": 13})
+    rows_of_dots(fig)
+    fig.update_layout(margin_t=24 + 32)
     fig.update_xaxes(title_text="nats per token" if loss else "accuracy")
     if not loss:
         fig.update_xaxes(tickformat=".1~%")

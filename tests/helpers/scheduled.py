@@ -1,6 +1,6 @@
 """Nights of scheduled retraining as they come: real runs, data arriving, real faults.
 
-For tests/e2e/test_nights.py (a few nights) and tests/benchmarks/week_of_nights.py (seven).
+For tests/e2e/test_retraining.py (a few nights) and tests/benchmarks/retraining_week.py (seven).
 """
 
 import contextlib

@@ -1,8 +1,8 @@
-"""What retraining remembers between nights: ``state.json``, and a folder for each retraining.
+"""What retraining remembers between its runs: ``state.json``, and a folder for each retraining.
 
-A night is begun when something is new and pinned to what it saw and to the models it compares, so
-a night that was killed is gone on with, not begun anew, as long as nothing changes. A promotion
-that MLflow could not take waits in ``waiting`` until a later run hands it in.
+A retraining begins when something is new. It is pinned to what it saw and to the models it
+compares, so one that was killed is continued, not begun anew, as long as nothing changes. A
+promotion that MLflow could not take waits in ``waiting`` until a later run registers it.
 """
 
 import datetime
@@ -31,7 +31,7 @@ class Registration(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
-    night: int
+    number: int
     checkpoint: CheckpointRef
     tags: dict[str, str]
     promote: bool
@@ -49,7 +49,7 @@ class Serving(BaseModel):
     """What tells it from other versions in the registry."""
 
 
-class Night(BaseModel):
+class RetrainRun(BaseModel):
     """One retraining."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,17 +69,17 @@ class State(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    night: Night | None = None
+    run: RetrainRun | None = None
     """The last retraining, finished or not."""
-    finished: Night | None = None
+    finished: RetrainRun | None = None
     """The last that was finished."""
     champion: Serving | None = None
     """The champion when the registry last answered."""
     waiting: list[Registration] = []
 
 
-class Diary:
-    """Reads and writes the state and the nights' folders."""
+class RunStore:
+    """Reads and writes the state and the folders of the retrainings."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -104,13 +104,13 @@ class Diary:
         write_json(self.folder / "state.json", state)
         return state
 
-    def open(self, saw: Mapping[str, Any]) -> tuple[Night, bool]:
-        """The night for what is seen now, and whether there is anything to do in it.
+    def open(self, saw: Mapping[str, Any]) -> tuple[RetrainRun, bool]:
+        """The retraining for what is seen now, and whether there is anything to do in it.
 
-        Nothing to do: the last finished one. An unfinished one that saw the same is gone on with.
+        Nothing to do: the last finished one. An unfinished one that saw the same is continued.
         """
         state = self.state
-        last, done = state.night, state.finished
+        last, done = state.run, state.finished
         new = news.what_is_new(done.saw if done else None, saw)
         if done is not None and not new:
             return done, False
@@ -119,33 +119,33 @@ class Diary:
             return last, True
         if last is not None and last.finished is None:
             self._give_up(last)
-        night = Night(number=self._newest() + 1, saw=dict(saw), new=new, began=_now())
-        self.update(night=night)
-        return night, True
+        run = RetrainRun(number=self._newest() + 1, saw=dict(saw), new=new, began=_now())
+        self.update(run=run)
+        return run, True
 
-    def finish(self, night: Night) -> None:
-        """The night is through: the same data is not new any more."""
-        done = night.model_copy(update={"finished": _now()})
-        self.update(night=done, finished=done)
+    def finish(self, run: RetrainRun) -> None:
+        """The retraining is finished: the same data is not new any more."""
+        done = run.model_copy(update={"finished": _now()})
+        self.update(run=done, finished=done)
 
     @property
-    def current(self) -> Night:
-        """The night at work, or the last one. Only after :meth:`open`."""
-        night = self.state.night
-        if night is None:
+    def current(self) -> RetrainRun:
+        """The retraining at work, or the last one. Only after :meth:`open`."""
+        run = self.state.run
+        if run is None:
             raise RuntimeError("no retraining was begun")
-        return night
+        return run
 
     def folder_of(self, number: int) -> Path:
-        """Where a night keeps its challenger and its results."""
+        """Where a retraining keeps its challenger and its results."""
         return self.folder / f"{number:04d}"
 
     def models(self, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The models of the night at work: chosen once and never again, for a promotion moves the
-        champion before the night is through."""
+        """The models of the retraining at work: chosen once and never again, for a promotion moves
+        the champion before the retraining is finished."""
         if self.current.models is None:
             models = choose()  # first, for it updates the state
-            self.update(night=self.current.model_copy(update={"models": models}))
+            self.update(run=self.current.model_copy(update={"models": models}))
         return dict(self.current.models or {})
 
     def kept(self, number: int, name: str) -> Any:
@@ -153,15 +153,15 @@ class Diary:
         return read_json(self.folder_of(number) / f"{name}.json")
 
     def keep(self, number: int, name: str, value: Any) -> None:
-        """Write a result of a night."""
+        """Write a result of a retraining."""
         write_json(self.folder_of(number) / f"{name}.json", value)
 
     def prune(self, keep: Collection[Path], keep_last: int) -> list[Path]:
-        """Delete the models of old nights; their results stay. Returns what was deleted.
+        """Delete the models of old retrainings; their results stay. Returns what was deleted.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
-        ``keep_last`` besides. Models of nights that were given up half-way are not kept, nor are
-        copies from MLflow of a champion that serves no more.
+        ``keep_last`` besides. Models of retrainings that were given up half-way are not kept, nor
+        are copies from MLflow of a champion that serves no more.
         """
         waiting = {w.checkpoint.path.resolve() for w in self.state.waiting}
         safe = {path.resolve() for path in keep} | waiting
@@ -183,7 +183,7 @@ class Diary:
     def shorten(self, keep_last: int) -> list[Registration]:
         """Give up waiting challengers that a registry that answers would have deleted by now.
 
-        While it is away no night can be handed in, and a model a night would fill the disk. Kept
+        While it is offline none is registered, and a model a retraining would fill the disk. Kept
         are the two newest that are to be promoted (the coming champion and the one to go back to)
         and the newest ``keep_last`` of the others, one at least. What was measured against one
         that is given up takes its place: it is promoted over the same champion. Returns those
@@ -207,21 +207,21 @@ class Diary:
         return dropped
 
     def _newest(self) -> int:
-        """The highest number a night has; its folder stays when ``state.json`` is deleted."""
-        night = self.state.night
+        """The highest number a retraining has; its folder stays when ``state.json`` is deleted."""
+        run = self.state.run
         folders = [int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdigit()]
-        return max([night.number if night else 0, *folders])
+        return max([run.number if run else 0, *folders])
 
-    def _give_up(self, night: Night) -> None:
-        """Delete the model of a night that is not gone on with, unless it serves or waits to.
+    def _give_up(self, run: RetrainRun) -> None:
+        """Delete the model of a retraining that is not continued, unless it serves or waits to.
 
-        Nights that fail one after the other leave no more than one unfinished model behind.
+        Retrainings that fail one after the other leave no more than one unfinished model behind.
         """
         state = self.state
         needed = [w.checkpoint.path.resolve() for w in state.waiting]
         if state.champion is not None:
             needed.append(state.champion.checkpoint.path.resolve())
-        model = self.folder_of(night.number) / CHALLENGER
+        model = self.folder_of(run.number) / CHALLENGER
         if model.is_dir() and model.resolve() not in needed:
             self._delete([model])
 

@@ -1,6 +1,6 @@
 """Three nights of scheduled retraining by the command line, with a tracking server and faults.
 
-A whole week of them: ``python -m tests.benchmarks.week_of_nights``.
+A whole week of them: ``python -m tests.benchmarks.retraining_week``.
 """
 
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.nights import ABSURD, KEEP_LAST, NAME, Night, Nights, wait_for
+from tests.helpers.scheduled import ABSURD, KEEP_LAST, NAME, Night, Nights, wait_for
 from tests.helpers.support import environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

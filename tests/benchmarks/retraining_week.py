@@ -1,4 +1,4 @@
-"""A week of scheduled retraining: ``python -m tests.benchmarks.week_of_nights [MORE]``.
+"""A week of scheduled retraining: ``python -m tests.benchmarks.retraining_week [MORE]``.
 
 Seven real runs of the retrain pipeline with a tiny model and a tracking server on loopback, while
 data arrive: one is killed, one meets a broken file, one has no tracking server, one an absurd
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mlflow.entities import Run
 
-from tests.helpers.nights import ABSURD, KEEP_LAST, Night, Nights, Told
+from tests.helpers.scheduled import ABSURD, KEEP_LAST, Night, Nights, Told
 
 WEEK = (
     Night("first data"),
@@ -79,7 +79,7 @@ def explained(told: Told, run: Run) -> bool:
 def _row(number: int, told: Told, runs: list[Run], losses: dict[int, float]) -> str:
     tags = runs[0].data.tags if runs else {}
     said = [tags[f"retraining.{key}"] for key in ("decision", "reasons") if told.code == 0]
-    loss = losses.get(int(tags["retraining.night"])) if told.code == 0 else None
+    loss = losses.get(int(tags["retraining.number"])) if told.code == 0 else None
     cells = (
         number,
         told.night.name,

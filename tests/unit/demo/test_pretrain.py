@@ -17,10 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from versatune.artifacts import MANIFEST, FolderRef
-from versatune.errors import VersatuneError
-from versatune.modeling import pretrain as module
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
-from versatune.modeling.pretrain import (
+from versatune.demo import pretrain as module
+from versatune.demo.pretrain import (
     PROGRESS,
     encode,
     learning_rate,
@@ -29,7 +27,9 @@ from versatune.modeling.pretrain import (
     pretrain,
     train_tokenizer,
 )
-from versatune.modeling.pretrain_config import PretrainParams
+from versatune.demo.pretrain_config import PretrainParams
+from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import Piece, WorkFolder, make_folder
 
 TINY: dict[str, Any] = {
@@ -78,7 +78,7 @@ def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
     folder = made(tmp_path / "base", PARAMS, corpus)
     ref = CheckpointRef.of_folder(tmp_path / "base")
     model, tokenizer = load_model(ref), load_tokenizer(ref)
-    assert model.num_parameters() == folder.facts["parameters"]
+    assert model.num_parameters() == folder.metadata["parameters"]
     assert tokenizer.bos_token_id == model.config.bos_token_id == 0
     assert tokenizer.eos_token_id == model.config.eos_token_id == 1
     assert tokenizer.pad_token_id == model.config.pad_token_id == 2
@@ -89,7 +89,7 @@ def test_result_is_a_folder_that_loads(corpus: Path, tmp_path: Path) -> None:
 def test_it_learns(corpus: Path, tmp_path: Path) -> None:
     long = PARAMS.model_copy(update={"num_train_epochs": 30.0, "learning_rate": 1e-2})
     ref = made(tmp_path / "base", long, corpus)
-    assert ref.facts["final_loss"] < 0.6 * np.log(300)
+    assert ref.metadata["final_loss"] < 0.6 * np.log(300)
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 6, 11, 17])
@@ -119,8 +119,8 @@ def test_a_process_killed_outright_is_gone_on_from(corpus: Path, tmp_path: Path)
     script = (
         "import sys; from pathlib import Path\n"
         "from functools import partial\n"
-        "from versatune.modeling.base_model import PretrainParams\n"
-        "from versatune.modeling.pretrain import pretrain\n"
+        "from versatune.demo.base_model import PretrainParams\n"
+        "from versatune.demo.pretrain import pretrain\n"
         "from versatune.work import Piece, make_folder\n"
         "params = PretrainParams.model_validate_json(sys.argv[1])\n"
         "made = partial(pretrain, params, Path(sys.argv[2]))\n"
@@ -207,7 +207,7 @@ def test_bfloat16_passes_keep_float32_weights(corpus: Path, tmp_path: Path) -> N
     found = {}
     for bf16 in (False, True):
         ref = made(tmp_path / str(bf16), PretrainParams(**TINY, bf16=bf16), corpus)
-        found[bf16] = ref.facts["final_loss"]
+        found[bf16] = ref.metadata["final_loss"]
         weights = load_file(ref.path / "model.safetensors")
         assert {weight.dtype for weight in weights.values()} == {torch.float32}
     assert found[True] == pytest.approx(found[False], rel=0.02)
@@ -272,7 +272,7 @@ def test_documents_end_at_line_feeds_alone(tmp_path: Path, monkeypatch: pytest.M
         seen.append(texts)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("versatune.modeling.pretrain.train_tokenizer", stops)
+    monkeypatch.setattr("versatune.demo.pretrain.train_tokenizer", stops)
     with pytest.raises(KeyboardInterrupt):
         made(tmp_path / "model", PARAMS, path)
     assert seen == [texts]

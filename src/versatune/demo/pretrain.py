@@ -14,7 +14,6 @@ documents a fifth slower than plain causal attention, and left a tenth of each r
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,12 +24,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from versatune.artifacts import replacing
+from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import PLAIN_CHAT_TEMPLATE
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 from versatune.modeling.precision import fast_in_bfloat16
-from versatune.modeling.pretrain_config import PretrainParams
 from versatune.work import bars
 
 if TYPE_CHECKING:
@@ -69,7 +70,6 @@ def pretrain(params: "PretrainParams", corpus: Path, folder: Path) -> dict[str, 
 
 def train_tokenizer(texts: list[str], vocab_size: int) -> "PreTrainedTokenizerFast":
     """A byte-level BPE tokenizer with begin, end and padding tokens and the plain template."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     raw = Tokenizer(models.BPE())
@@ -163,9 +163,8 @@ class _State:
             tensors[f"weight/{name}"] = weight.data
             for key in ("exp_avg", "exp_avg_sq"):
                 tensors[f"{key}/{name}"] = self.optimizer.state[weight][key]
-        temporary = path.with_name(f".{path.name}")
-        save_file(tensors, temporary, metadata={"step": str(self.step)})
-        os.replace(temporary, path)  # noqa: PTH105
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata={"step": str(self.step)})
 
     def load(self, path: Path) -> None:
         """Take over what :meth:`save` wrote; a damaged file is told about and left unused."""
