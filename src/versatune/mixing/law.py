@@ -199,7 +199,11 @@ class _Points:
             begun += n
         none = [np.zeros(0)]
         joined = [np.concatenate([*column, *none]) for column in columns]
-        return cls(*joined[:4], joined[4].astype(np.int64), *joined[5:])
+        return cls(
+            *joined[:4],
+            joined[4].astype(np.int64),
+            *joined[5:],  # type: ignore[call-arg]
+        )
 
     @property
     def least(self) -> float:

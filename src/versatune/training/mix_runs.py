@@ -89,7 +89,9 @@ def mix_entries(
                     step=int(each["step"].iloc[0]),
                     learning=float(learning[at]),
                     rate=float(rate[at]),
-                    losses={n: v * scale.get(n, 1.0) for n, v in each["validation_loss"].items()},
+                    losses={
+                        n: float(each["validation_loss"][n]) * scale.get(n, 1.0) for n in domains
+                    },
                     stderrs=each["since_base_stderr"].astype(float).fillna(0.0).to_dict(),
                     passes_by_domain=each["epochs_seen"].to_dict(),
                 ).model_dump()
