@@ -10,6 +10,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
 from versatune.data.answers import Answers, stop_tokens
+from versatune.data.begin import begin_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
@@ -167,7 +168,7 @@ class ConversationLM(HFLM):
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
         """Questions as training has them, padded; else as the harness encodes them."""
-        if not all(string in self._asked for string in strings):
+        if not self._encodes(strings):
             found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
             return found
         limit = settings.get("left_truncate_len") or 0
@@ -176,6 +177,10 @@ class ConversationLM(HFLM):
             {"input_ids": rows}, padding_side=padding_side, return_tensors="pt"
         )
         return padded["input_ids"], padded["attention_mask"]
+
+    def _encodes(self, strings: list[str]) -> bool:
+        """Whether :meth:`tok_encode` and not the harness says how these begin."""
+        return all(string in self._asked for string in strings)
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Control tokens stay in answers: the template's are taken out with it."""
@@ -189,8 +194,22 @@ class AnswerLM(ConversationLM):
     The harness takes white space at the end of the question for the beginning of every choice.
     Its log-probability is the same for all, so ``acc`` does not notice, but ``acc_norm`` divides
     it by the length of the choice and so favours long ones. Generations end where an answer ends,
-    in models whose generation config says so and in others.
+    in models whose generation config says so and in others. A text begins as documents do in
+    training, and nothing that a tokenizer puts behind texts ends a question.
     """
+
+    @cached_property
+    def _begin(self) -> list[int]:
+        return begin_tokens(self.tokenizer)
+
+    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
+        if string in self._asked:
+            return super().tok_encode(string, *args, **settings)
+        found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
+        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
+
+    def _encodes(self, strings: list[str]) -> bool:
+        return True
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The tokens of both; as the harness does it where the tokenizer merges their border."""

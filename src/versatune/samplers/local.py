@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from versatune.data.answers import stop_tokens
+from versatune.data.begin import own_begin_tokens
 from versatune.data.lengths import token_limit
 from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
@@ -122,9 +123,7 @@ def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
                 f"probe.sampling.start: {start!r} is no token of the base model's tokenizer."
             )
         return [token]
-    if tokenizer.bos_token_id is not None:
-        return [tokenizer.bos_token_id]
-    own = tokenizer("")["input_ids"]
-    ends = {tokenizer.eos_token_id}
-    begins = own if own and not set(own) <= ends else []
-    return list(begins) or [tokenizer.eos_token_id]
+    if own := own_begin_tokens(tokenizer):
+        return own
+    begin = tokenizer.bos_token_id
+    return [tokenizer.eos_token_id if begin is None else begin]
