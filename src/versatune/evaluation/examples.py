@@ -66,6 +66,7 @@ def answer_prompts(
 
     from versatune.data.answers import stop_tokens
     from versatune.data.store import TokenizedSplit
+    from versatune.modeling.caching import generates_with_cache
     from versatune.modeling.heldout import chosen_rows
     from versatune.modeling.losses import IGNORE
 
@@ -75,6 +76,7 @@ def answer_prompts(
     positions = getattr(config, "max_position_embeddings", None) or params.max_new_tokens + 10**6
     own = model.generation_config.eos_token_id if model.generation_config else None
     ends = sorted({*stop_tokens(tokenizer, own), tokenizer.eos_token_id})
+    takes_cache = generates_with_cache(model)
     found: list[dict[str, Any]] = []
     for domain, rows in zip(split.domains, chosen_rows(split, params.examples), strict=True):
         for number in rows:
@@ -87,6 +89,7 @@ def answer_prompts(
                 max_new_tokens=min(params.max_new_tokens, max(1, positions - start)),
                 eos_token_id=ends,
                 pad_token_id=ends[0],
+                use_cache=takes_cache,
             )
             prompt = torch.tensor([ids[:start]], device=device)
             with torch.no_grad():

@@ -21,6 +21,9 @@ from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
 
+DRAWING = 2
+"""Raised when the same model would write other texts, so that kept samples are not used."""
+
 
 class ModelSampler(Sampler):
     """Draws from a checkpoint on this machine; the model is loaded at the first wave."""
@@ -28,7 +31,7 @@ class ModelSampler(Sampler):
     def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
         self.base, self.params = base, params
         drawing = params.model_dump(mode="json", exclude={"server", "prompt"})
-        self.about = {"model": base.fingerprint, **drawing}
+        self.about = {"model": base.fingerprint, "drawing": DRAWING, **drawing}
         self._decoder: Any = None
 
     @functools.cached_property
