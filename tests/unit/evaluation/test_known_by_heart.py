@@ -98,6 +98,24 @@ def test_plain_questions_begin_as_documents_do(kind: str, frame: str) -> None:
     assert batch.tolist() == [question.tolist()]
 
 
+@pytest.mark.parametrize("chat", [True, False])
+def test_choices_that_the_model_reads_as_one_are_refused(chat: bool, tmp_path: Path) -> None:
+    """Other texts, the same tokens: of a tokenizer without case, of a template that trims dots."""
+    from tokenizers import normalizers
+
+    folding, trimming = tokenizer_of("bytes", "chatml"), tokenizer_of("bytes", "chatml")
+    folding.backend_tokenizer.normalizer = normalizers.Lowercase()
+    trimming.chat_template = trimming.chat_template.replace("m.content", "m.content.rstrip('.')")
+    for tokenizer, other in ((folding, "Old"), (trimming, "old.")):
+        items = [CHOSEN[0], {**CHOSEN[1], "choices": ["old", "river", other], "answer": 1}]
+        model = small_model(tokenizer)
+        if chat or tokenizer is folding:
+            with pytest.raises(VersatuneError, match=rf"items.jsonl:2: .*'old' and '{other}'"):
+                measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
+        else:
+            measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
+
+
 def test_a_real_thought_is_no_part_of_the_answer(tmp_path: Path) -> None:
     """Also where the template leaves it to the content, and where the text has no end token."""
     for template in ("thinking", "chatml"):
