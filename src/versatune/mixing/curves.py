@@ -137,9 +137,7 @@ def reached(losses: Array) -> tuple[float, int]:
     return float(losses[at - 1] + 2 * losses[at] + losses[at + 1]) / 4, at
 
 
-def still_falling(
-    losses: Array, learning: Array, part: float = 0.02, least: float = 0.002
-) -> bool:
+def still_falling(losses: Array, learning: Array, part: float = 0.02, least: float = 0.002) -> bool:
     """Whether a run that went to its end would go lower: what its last tenth of learning tells.
 
     Lowest at the end, and in the last part of its learning amount (at least a tenth) still falling
