@@ -113,9 +113,9 @@ def described(model: type[BaseModel], error: Any) -> str:
                 hint = f": {' '.join(map(str, error['loc'][-2:-1]))} has no {name}, others have"
             return f"there is no such parameter{hint}"
         case "union_tag_invalid":
-            known = re.findall("'(.*?)'", error["ctx"]["expected_tags"])
+            kinds = re.findall("'(.*?)'", error["ctx"]["expected_tags"])
             tag = error["ctx"]["tag"]
-            return f"there is no {tag!r}{did_you_mean(tag, known)}; there are {', '.join(known)}"
+            return f"there is no {tag!r}{did_you_mean(tag, kinds)}; there are {', '.join(kinds)}"
         case "missing":
             return "is missing, and has no default"
         case "model_type" | "dict_type":
