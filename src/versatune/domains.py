@@ -39,6 +39,9 @@ RESERVED = {
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
+LONGEST = 60
+"""Characters of a name: it becomes part of file names and metrics, which have their own limits."""
+
 
 def canonical(name: str) -> str:
     """The settled spelling of a domain name: lower case, underscores, aliases resolved.
@@ -52,6 +55,11 @@ def canonical(name: str) -> str:
     if not _NAME.fullmatch(key):
         raise VersatuneError(
             f"{name!r} can't be a domain name: use a letter first, then letters, digits and _."
+        )
+    if len(key) > LONGEST:
+        raise VersatuneError(
+            f"{key[:LONGEST]!r}... can't be a domain name: it has {len(key)} characters, and "
+            f"{LONGEST} are the most. Choose a shorter one; the description may be long."
         )
     if key in RESERVED:
         raise VersatuneError(

@@ -3,6 +3,7 @@
 import difflib
 import functools
 import logging
+import re
 from collections.abc import Collection, Mapping
 from typing import Any, Generic, Self, TypeVar
 
@@ -106,7 +107,15 @@ def described(model: type[BaseModel], error: Any) -> str:
                 "(conf/*/catalog*.yml), and `data` in globals.yml moves all of it"
             )
         case "extra_forbidden":
-            return f"there is no such parameter{did_you_mean(error['loc'][-1], field_names(model))}"
+            name, known = error["loc"][-1], field_names(model)
+            hint = did_you_mean(name, known)
+            if name in known:  # of another member of a union, as a strategy's of another strategy
+                hint = f": {' '.join(map(str, error['loc'][-2:-1]))} has no {name}, others have"
+            return f"there is no such parameter{hint}"
+        case "union_tag_invalid":
+            kinds = re.findall("'(.*?)'", error["ctx"]["expected_tags"])
+            tag = error["ctx"]["tag"]
+            return f"there is no {tag!r}{did_you_mean(tag, kinds)}; there are {', '.join(kinds)}"
         case "missing":
             return "is missing, and has no default"
         case "model_type" | "dict_type":

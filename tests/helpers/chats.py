@@ -202,6 +202,18 @@ def small_model(tokenizer: Any, seed: int = 0) -> Any:
     return LlamaForCausalLM(config)
 
 
+def framing(tokenizer: Any, texts: str) -> Any:
+    """``tokenizer``, which puts these control tokens around ``$A``, every text: "<s> $A </s>"."""
+    from tokenizers.processors import TemplateProcessing
+
+    names = [
+        (name, tokenizer.convert_tokens_to_ids(name)) for name in texts.split() if name != "$A"
+    ]
+    frame = TemplateProcessing(single=texts, special_tokens=names)
+    tokenizer.backend_tokenizer.post_processor = frame
+    return tokenizer
+
+
 def knowing(tokenizer: Any, talks: Sequence[list[dict[str, str]]], loss_below: float = 0.01) -> Any:
     """A model trained on the supervised tokens of ``talks`` until it knows them by heart."""
     import torch

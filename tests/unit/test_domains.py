@@ -34,6 +34,21 @@ def test_what_cannot_be_a_file_name_is_refused(name: str) -> None:
         canonical(name)
 
 
+def test_a_name_longer_than_file_names_and_metrics_can_be_is_refused() -> None:
+    assert canonical("a" * 60) == "a" * 60
+    with pytest.raises(VersatuneError, match="61 characters"):
+        canonical("a" * 61)
+
+
+def test_names_that_yaml_reads_as_other_values_are_refused_with_the_remedy() -> None:
+    from versatune.data.config import Domains
+
+    for name in (True, False, None, 7):
+        given = {name: {"description": "d", "sources": [{"path": "a.jsonl"}]}}
+        with pytest.raises(ValueError, match=f"name is {name}.*in quotes"):
+            Domains.model_validate(given)
+
+
 @given(st.text(max_size=20))
 def test_canonical_is_settled_once_and_for_all(name: str) -> None:
     try:

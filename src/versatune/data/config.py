@@ -156,6 +156,17 @@ class DomainConfig(Params):
 class Domains(RootParams[dict[str, DomainConfig | None]]):
     """The domains in their order. An overlay removes one by setting it to null."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_text(cls, data: Any) -> Any:
+        for name in data if isinstance(data, Mapping) else ():
+            if not isinstance(name, str):
+                raise ValueError(
+                    f"a domain's name is {name!r}, which is no text: YAML reads yes, no, on, off, "
+                    "true, false, null and numbers otherwise, so write the name in quotes"
+                )
+        return data
+
     @model_validator(mode="after")
     def _names(self) -> Self:
         active = by_domain({name: c for name, c in self.root.items() if c is not None})

@@ -1,9 +1,7 @@
 """From documents to token ids and labels: every token supervised, cut into pieces without loss.
 
-A document begins with the begin token where the model's texts do: where the tokenizer puts it
-there itself, or else where the chat template writes it once, at the beginning of a conversation
-(a template that writes it before every turn has made a turn's mark of it). It ends with the end
-token. The begin token has no label.
+A document begins as the model's texts do (:mod:`versatune.data.begin`) and ends with the end token.
+What it begins with has no label.
 
 A document of more than ``max_length`` tokens becomes several rows of at most ``max_length`` tokens,
 one after another: each of its tokens is in exactly one of them. A row is trained alone, so nothing
@@ -15,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
+from versatune.data.begin import begin_tokens
 from versatune.data.byte_level import byte_lengths
 from versatune.data.conversations import RejectedError
 from versatune.data.encode import Example
@@ -34,8 +32,8 @@ class DocumentSpec:
 
     tokenizer: str
     """The fast tokenizer as JSON."""
-    begin: int | None
-    """The token before a document's first."""
+    begin: tuple[int, ...]
+    """The tokens before a document's first."""
     end: int
     """The token after its last."""
 
@@ -44,7 +42,7 @@ class DocumentSpec:
         """Of a fast tokenizer with an end token."""
         return cls(
             tokenizer=tokenizer.backend_tokenizer.to_str(),
-            begin=tokenizer.bos_token_id if _begins(tokenizer) else None,
+            begin=tuple(begin_tokens(tokenizer)),
             end=tokenizer.eos_token_id,
         )
 
@@ -75,7 +73,7 @@ class DocumentEncoder:
         inner = np.array(encoding.ids, np.int32)
         if not len(inner):
             return RejectedError("no_supervised_tokens", "the document has no tokens")
-        begin = np.array([] if self.spec.begin is None else [self.spec.begin], np.int32)
+        begin = np.array(self.spec.begin, np.int32)
         end = np.array([self.spec.end] if ended else [], np.int32)
         ids = np.concatenate([begin, inner, end])
         if len(ids) < 2:
@@ -84,9 +82,21 @@ class DocumentEncoder:
         ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:][: len(end)]])
         borders = piece_borders(len(ids), self.max_length)
         return [
-            Example(ids[first:end], [(1, end - first)], int(ends[end - 1] - ends[first]))
+            self._piece(ids, ends, first, end, max(first + 1, len(begin)))
             for first, end in itertools.pairwise(borders)
         ]
+
+    def _piece(
+        self,
+        ids: npt.NDArray[np.int32],
+        ends: npt.NDArray[np.int64],
+        first: int,
+        end: int,
+        supervised: int,
+    ) -> Example:
+        """Tokens ``first`` to ``end``, with labels from ``supervised`` on."""
+        n_bytes = int(ends[end - 1] - ends[supervised - 1])
+        return Example(ids[first:end], [(supervised - first, end - first)], n_bytes)
 
     def _byte_ends(
         self, text: str, ids: npt.NDArray[np.int32], encoding: Encoding
@@ -121,18 +131,3 @@ def _ends_by_offsets(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     sizes = 1 + (points > 0x7F) + (points > 0x7FF) + (points > 0xFFFF)
     return np.concatenate([[0], np.cumsum(sizes)])[ends]
-
-
-def _begins(tokenizer: "PreTrainedTokenizerBase") -> bool:
-    begin = tokenizer.bos_token
-    if begin is None:
-        return False
-    own = tokenizer.backend_tokenizer.encode("a", add_special_tokens=True)
-    if own.ids[0] == tokenizer.bos_token_id:
-        return True
-    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    try:
-        text = str(tokenizer.apply_chat_template(talk, tokenize=False))
-    except (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError, ValueError):
-        return False  # a template that refuses conversations says nothing of documents
-    return text.startswith(begin) and text.count(begin) == 1

@@ -1,6 +1,7 @@
 """Evaluation questions, and the training rows that give them away."""
 
 import json
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -77,10 +78,17 @@ def read_questions(path: Path) -> list[str]:
 
 
 def equal_choices(choices: object) -> str | None:
-    """What is wrong with choices of which two are the same text; None when they differ."""
+    """What is wrong with choices of which two are the same text; None when they differ.
+
+    A character with an accent is the same as one and as a letter with a combining accent.
+    """
     if not isinstance(choices, list):
         return None
-    texts = [choice.strip() for choice in choices if isinstance(choice, str)]
+    texts = [
+        unicodedata.normalize("NFC", choice.strip())
+        for choice in choices
+        if isinstance(choice, str)
+    ]
     for text in texts:
         if texts.count(text) > 1:
             return f"'choices' holds {text!r} more than once, so the right one can't be told"

@@ -45,11 +45,19 @@ def check_losses(
         help_ = {"too_long": "set tokenize.overflow: truncate, ", "prompt_too_long": ""}
         ways = [way for reason, way in help_.items() if reason in notes.dropped.counts]
         advice = f"Raise tokenize.max_length, {ways[0]}mend" if ways else "Mend"
+        told = (
+            f"{every.total} of {entry['read']} rows can't be used ({share:.1%} of what was read), "
+            f"{dropped} of them found in tokenising"
+        )
+        if sound > notes.rows + dropped:  # duplicates, weights and limits left some out
+            before = f" together with {rejects.total} rejected before" if rejects.total else ""
+            told = (
+                f"{dropped} of the {notes.rows + dropped} rows that were tokenised can't be used"
+                f"{before and f' ({share:.1%} of all rows{before})'}"
+            )
         raise VersatuneError(
-            f"domains.{name}: {every.total} of {entry['read']} rows can't be used "
-            f"({share:.1%} of what was read), {dropped} of them found in tokenising: "
-            f"{every.worst()}. {advice} the rows, or raise ingest.max_reject_rate (now "
-            f"{limit:g}) to go on without them."
+            f"domains.{name}: {told}: {every.worst()}. {advice} the rows, or raise "
+            f"ingest.max_reject_rate (now {limit:g}) to go on without them."
         )
 
 

@@ -261,9 +261,19 @@ def _advice(values: Mapping[str, Any], mapping: Mapping[str, str], shapes: Seque
             absent = [f for f in needed(shape) if mapping.get(f, f) not in values]
             found = {field: _likely(field, values, others=others) for field in absent}
             columns = {**mapping, **{f: c for f, c in found.items() if c}}
-            if all(found.values()) and len(set(columns.values())) == len(columns):
+            apart = len(set(columns.values())) == len(columns)
+            # Of the shape that the map leads to, with what it leaves out.
+            if all(found.values()) and apart and set(columns) <= set(FIELDS[shape]):
                 written = ", ".join(f"{field}: {column}" for field, column in columns.items())
                 return f"Set the source's `columns`, perhaps {{{written}}} (that makes it {shape})."
+    for shape in shapes if mapping else ():
+        if set(mapping) <= set(FIELDS[shape]):
+            absent = [f for f in needed(shape) if mapping.get(f, f) not in values]
+            free = sorted(set(values) - set(mapping.values()))
+            return (
+                f"For the shape {shape} `columns` must also say which column is "
+                f"{' and which is '.join(absent)} (left are {', '.join(free) or 'none'})."
+            )
     return (
         "Set the source's `columns`, for example {prompt: question, completion: answer}; or its "
         "`shape` or `format`, if the file is read wrongly."

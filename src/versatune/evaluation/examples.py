@@ -58,13 +58,15 @@ def answer_prompts(
     """Greedy answers of ``model`` to ``params.examples`` report rows of every domain.
 
     A prompt is what the row holds before its first supervised token, so the models are asked
-    just as they are trained; the truth is what follows. An answer ends at the token that ends the
-    truth, at the tokenizer's end token, or after ``params.max_new_tokens``.
+    just as they are trained; the truth is what follows. An answer ends where the template, the
+    model or the tokenizer end one, or after ``params.max_new_tokens``.
     """
     import torch
     from transformers import GenerationConfig
 
+    from versatune.data.answers import stop_tokens
     from versatune.data.store import TokenizedSplit
+    from versatune.modeling.caching import generates_with_cache
     from versatune.modeling.heldout import chosen_rows
     from versatune.modeling.losses import IGNORE
 
@@ -72,19 +74,22 @@ def answer_prompts(
     device = next(model.parameters()).device
     config = model.config.get_text_config()
     positions = getattr(config, "max_position_embeddings", None) or params.max_new_tokens + 10**6
+    own = model.generation_config.eos_token_id if model.generation_config else None
+    ends = sorted({*stop_tokens(tokenizer, own), tokenizer.eos_token_id})
+    takes_cache = generates_with_cache(model)
     found: list[dict[str, Any]] = []
     for domain, rows in zip(split.domains, chosen_rows(split, params.examples), strict=True):
         for number in rows:
             row = split.dataset[int(number)]
             ids, labels = (row[name].tolist() for name in ("input_ids", "labels"))
-            start = next(i for i, label in enumerate(labels) if label != IGNORE)
+            start = next(i for i, label in enumerate(labels) if i and label != IGNORE)
             stop = next((i for i in range(start, len(ids)) if labels[i] == IGNORE), len(ids))
-            ends = {ids[stop - 1], tokenizer.eos_token_id} - {None}
             settings = GenerationConfig(
                 do_sample=False,
                 max_new_tokens=min(params.max_new_tokens, max(1, positions - start)),
-                eos_token_id=sorted(ends),
-                pad_token_id=min(ends),
+                eos_token_id=ends,
+                pad_token_id=ends[0],
+                use_cache=takes_cache,
             )
             prompt = torch.tensor([ids[:start]], device=device)
             with torch.no_grad():

@@ -18,6 +18,7 @@ from typing import Any
 
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs
+from versatune.evaluation.choices import refuse_equal_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
@@ -39,6 +40,7 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
     """Ask ``model`` the items of a checked file (the first ``params.limit``)."""
     items = list(task.items[: params.limit])
     chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
+    refuse_equal_tokens(task, items, tokenizer, chat=chat)
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with _harness(offline=True):

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from versatune.data.answers import Answers, stop_tokens
+from versatune.data.begin import begin_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation.padding import one_by_one, reads_padding
+from versatune.modeling.caching import generates_with_cache
 
 CPU_LOGITS = 2 * 10**8
 """Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
@@ -29,6 +32,9 @@ class ConversationLM(HFLM):
     conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them.
     Texts that are asked without the chat format are left to the harness.
     """
+
+    begins_itself = False
+    """Whether :meth:`tok_encode` says for plain texts, too, what they begin with."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -141,6 +147,8 @@ class ConversationLM(HFLM):
         self, context: Any, max_length: int, stop: list[str], attention_mask: Any, **settings: Any
     ) -> Any:
         def generate(context: Any, mask: Any, max_length: int) -> Any:
+            if not self._takes_cache:
+                return self._generate_without_cache(context, mask, max_length, stop, settings)
             return super(ConversationLM, self)._model_generate(
                 context, max_length, stop, attention_mask=mask, **settings
             )
@@ -149,6 +157,29 @@ class ConversationLM(HFLM):
             return generate(context, attention_mask, max_length)
         pad = self.tokenizer.pad_token_id
         return one_by_one(generate, context, attention_mask, max_length, pad)
+
+    def _generate_without_cache(
+        self, context: Any, mask: Any, max_length: int, stop: list[str], settings: dict[str, Any]
+    ) -> Any:
+        """As the harness, which always asks for a cache."""
+        settings = {"do_sample": bool(settings.get("temperature")), **settings}
+        if not settings["do_sample"]:
+            settings.pop("temperature", None)
+        return self.model.generate(
+            input_ids=context,
+            attention_mask=mask,
+            max_length=max_length,
+            stopping_criteria=stop_sequences_criteria(
+                self.tokenizer, stop, context.shape[1], context.shape[0]
+            ),
+            pad_token_id=self.tokenizer.pad_token_id,
+            use_cache=False,
+            **settings,
+        )
+
+    @cached_property
+    def _takes_cache(self) -> bool:
+        return generates_with_cache(self.model)
 
     @cached_property
     def _reads_padding(self) -> bool:
@@ -167,7 +198,7 @@ class ConversationLM(HFLM):
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
         """Questions as training has them, padded; else as the harness encodes them."""
-        if not all(string in self._asked for string in strings):
+        if not (self.begins_itself or all(string in self._asked for string in strings)):
             found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
             return found
         limit = settings.get("left_truncate_len") or 0
@@ -189,8 +220,21 @@ class AnswerLM(ConversationLM):
     The harness takes white space at the end of the question for the beginning of every choice.
     Its log-probability is the same for all, so ``acc`` does not notice, but ``acc_norm`` divides
     it by the length of the choice and so favours long ones. Generations end where an answer ends,
-    in models whose generation config says so and in others.
+    in models whose generation config says so and in others. A text begins as documents do in
+    training, and nothing that a tokenizer puts behind texts ends a question.
     """
+
+    begins_itself = True
+
+    @cached_property
+    def _begin(self) -> list[int]:
+        return begin_tokens(self.tokenizer)
+
+    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
+        if string in self._asked:
+            return super().tok_encode(string, *args, **settings)
+        found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
+        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The tokens of both; as the harness does it where the tokenizer merges their border."""

@@ -42,6 +42,8 @@ from versatune.work.bars import Paced
 logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples"
+ANSWERING = 2
+"""Raised when the same prompts would be answered otherwise, so that kept answers are not used."""
 """The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERS = "answers.parquet"
 EVERY = 30.0
@@ -146,7 +148,12 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
 
 
 def _examples(store: FolderRef, params: EvaluateParams) -> Part:
-    inputs = {"versions": library_versions(), "store": store.fingerprint, **params.of_examples()}
+    inputs = {
+        "versions": library_versions(),
+        "answering": ANSWERING,
+        "store": store.fingerprint,
+        **params.of_examples(),
+    }
     return Part(EXAMPLES, inputs, partial(answer_prompts, store, params))
 
 

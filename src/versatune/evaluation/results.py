@@ -105,12 +105,16 @@ def metric_values(rows: pd.DataFrame) -> dict[str, float]:
     """Rows as MLflow metrics: ``tuned/nats_per_token/law``, ``tuned/acc/law-bar_exam``.
 
     The domain comes last, so that MLflow puts the domains of one metric side by side. A task
-    that is called like its domain is not told again.
+    that is called like its domain is not told again. Tasks whose names differ only in characters
+    that MLflow refuses stay apart.
     """
-    found = {}
+    found: dict[str, float] = {}
     for row in rows.to_dict("records"):
         own = row["task"] in (HELD_OUT, row["domain"])
         task = "" if own else f"-{row['task']}"
         name = f"{row['model']}/{row['metric']}/{row['domain']}{task}"
-        found[re.sub(r"[^\w\-./ ]", "_", name)] = float(row["value"])
+        name = re.sub(r"[^\w\-./ ]", "_", name)
+        while name in found:
+            name += "_"
+        found[name] = float(row["value"])
     return found

@@ -81,11 +81,16 @@ class Foster(Adaptive):
         if gamma[most] == 0:
             return "nothing left to learn in any domain (every gamma is 0)"
         if gamma[most] - gamma[least] <= SAME:
-            return f"as much to learn in every domain (gamma {gamma[most]:.3f})"
+            return f"as much to learn in every domain (gamma {_shown(gamma[most])})"
         return (
-            f"most to learn in {names[most]} (gamma {gamma[most]:.3f}), "
-            f"least in {names[least]} ({gamma[least]:.3f})"
+            f"most to learn in {names[most]} (gamma {_shown(gamma[most])}), "
+            f"least in {names[least]} ({_shown(gamma[least])})"
         )
+
+
+def _shown(gamma: float) -> str:
+    """Three places, or as many as a small value needs: 0.000 is said of 0 alone."""
+    return f"{gamma:.3f}" if gamma == 0 or gamma >= 5e-4 else f"{gamma:.1g}"
 
 
 class Expand(Adaptive):

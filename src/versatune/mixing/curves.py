@@ -46,11 +46,13 @@ def reached(losses: Array) -> tuple[float, int]:
     return float(losses[at - 1] + 2 * losses[at] + losses[at + 1]) / 4, at
 
 
-def still_falling(losses: Array, learning: Array, part: float = 0.02) -> bool:
+def still_falling(losses: Array, learning: Array, part: float = 0.02, least: float = 0.002) -> bool:
     """Whether a run that went to its end would go lower: what its last tenth of learning tells.
 
     Lowest at the end, and in the last part of its learning amount (at least a tenth) still falling
-    so that as much again would take off more than ``part`` of the loss. shape (n,) each.
+    so that half as much again would take off more than ``part`` of the loss; or more than
+    ``least`` of it, at half the average speed of the run or faster: a run that has learnt little
+    and did not slow down ended at its beginning. shape (n,) each.
     """
     if losses.size < 2 or int(np.argmin(losses)) != losses.size - 1:
         return False
@@ -58,7 +60,8 @@ def still_falling(losses: Array, learning: Array, part: float = 0.02) -> bool:
     start = int(before[-1]) if before.size else 0
     amount = float(learning[-1] - learning[start])
     fall = float(np.log(losses[start] / losses[-1]))
-    return fall / max(amount, 1e-12) * float(learning[-1]) * 0.5 > part
+    more = fall / max(amount, 1e-12) * float(learning[-1]) * 0.5
+    return more > part or more > max(least, 0.25 * float(np.log(losses[0] / losses[-1])))
 
 
 def measured_at(rounds: int, affordable: int) -> tuple[int, ...]:

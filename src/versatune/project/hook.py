@@ -72,9 +72,10 @@ class ParametersHook:
 
 def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
     """The blocks of parameters of a run. Raises VersatuneError that tells all that is wrong."""
-    misshaped = [f"{place}: {message}." for place, message in places.misshaped()]
-    if misshaped:
-        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(misshaped))
+    unread = [*places.doubled(), *places.misshaped()]
+    if unread:
+        lines = [f"{place}: {message}." for place, message in unread]
+        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(lines))
     parameters = loader["parameters"]
     given = places.referred["runtime_params"]
     extra = given if places.are_known else set(loader.runtime_params or {})

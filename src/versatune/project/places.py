@@ -85,6 +85,18 @@ class Places:
                 yield where, f"{needed} is needed here"
             blocks = merged(blocks, content or {})
 
+    def doubled(self) -> Iterator[tuple[str, str]]:
+        """Places and sentences about keys that stand twice in one block of a file."""
+        for kind in ("parameters", "globals"):
+            for file in self._files(kind):
+                with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
+                    root = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+                    for key, first, second in _doubles(root):
+                        yield (
+                            f"{shown(file)}:{second}",
+                            f"{key} stands in line {first} already: take one of them out",
+                        )
+
     def unread_files(self) -> Iterator[str]:
         """Sentences about files that hold blocks of parameters under a name Kedro does not read."""
         read = {file for kind in self._loader.config_patterns for file in self._files(kind)}
@@ -139,11 +151,30 @@ def _differences(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> Iterato
             yield (name,), isinstance(value, list)
 
 
+def _doubles(node: yaml.Node | None) -> Iterator[tuple[str, int, int]]:
+    """Keys that a mapping has twice, with the lines of both; also in mappings inside it."""
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for name, value in node.value:
+            line = name.start_mark.line + 1
+            if isinstance(name, yaml.ScalarNode):
+                if name.value in lines:
+                    yield name.value, lines[name.value], line
+                lines.setdefault(name.value, line)
+            yield from _doubles(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            yield from _doubles(value)
+
+
 def _depth(given: Any, key: Key) -> int:
-    """How many parts of ``key`` are there in nested mappings."""
+    """How many parts of ``key`` are there in nested mappings and lists."""
     depth = 0
     for part in key:
-        if not isinstance(given, Mapping) or part not in given:
+        there = part in given if isinstance(given, Mapping) else False
+        if isinstance(given, list) and isinstance(part, int):
+            there = part < len(given)
+        if not there:
             break
         given, depth = given[part], depth + 1
     return depth

@@ -7,6 +7,7 @@ row draws **one** number a step and looks it up in the cumulated probabilities; 
 place and grows by chunks; and a step of decoding is two batched matrix products a layer.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,13 +18,19 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from versatune.modeling.caching import alike
+from versatune.modeling.influence import first_line, plain_tokens
 from versatune.samplers.turn_taking import Conversations
+
+logger = logging.getLogger(__name__)
 
 ATTENTION = "versatune_decode"
 CHUNK = 32
 """Columns the cache grows by: each chunk costs one copy of what is there."""
 BLOCK = 256
 """Vocabulary entries summed at once before the exact entry is looked for."""
+TRIED = 6
+"""Tokens of the texts on which steps are tried."""
 _NEEDS_SDPA = ("softcap", "s_aux", "position_bias", "sliding_window")
 
 
@@ -175,16 +182,32 @@ def _buffer(view: torch.Tensor) -> torch.Tensor:
 
 
 class Decoder:
-    """Steps a batch of sequences that all have the same length, dropping rows that end."""
+    """Steps a batch of sequences that all have the same length, dropping rows that end.
+
+    The steps must give the logits of the whole text at once, which is tried on the model: with the
+    fast cache, then with transformers' own. Where neither does (models with a state keep it
+    elsewhere), every step reads the whole text.
+    """
 
     def __init__(self, model: PreTrainedModel, start: list[int], limit: int) -> None:
         self.model = model
         self.start = start
-        self.limit = limit + len(start)
+        self.limit = max(limit + len(start), TRIED)
+        own = model.config._attn_implementation
         self.fast = _plain_attention(model)
         if self.fast:
             AttentionInterface.register(ATTENTION, decode_attention)
             model.set_attn_implementation(ATTENTION)
+            if self._steps_agree():
+                return
+            model.set_attn_implementation(own)
+            self.fast = False
+        self.whole = not self._steps_agree()
+        if self.whole:
+            logger.info("%s is sampled without a cache: that takes longer.", type(model).__name__)
+
+    whole = False
+    """Whether each step reads the whole text."""
 
     def sample(
         self,
@@ -228,29 +251,53 @@ class Decoder:
             if left <= len(alive) * 7 // 8:
                 kept = alive.nonzero()[:, 0]
                 tokens, names, alive = tokens[kept], names[kept], alive[kept]
-                cache.batch_select_indices(kept)
-            logits = self._step(tokens[:, place : place + 1], cache)
+                if cache is not None:
+                    cache.batch_select_indices(kept)
+            logits = self._step(tokens[:, : place + 1], cache)
         for row in alive.nonzero()[:, 0].tolist():
             yield int(names[row]), tokens[row, len(self.start) :].tolist(), False
 
-    def _cache(self) -> Cache:
+    def _cache(self) -> Cache | None:
+        if self.whole:
+            return None
         if not self.fast:
             return DynamicCache(config=self.model.config)
         layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
         return Cache(layers=[GrowingLayer(self.limit) for _ in range(layers)])
 
-    def _prefill(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def _prefill(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         for place in range(len(self.start)):
-            logits = self._step(tokens[:, place : place + 1], cache)
+            logits = self._step(tokens[:, : place + 1], cache)
         return logits
 
-    def _step(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def _step(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+        """Logits behind ``tokens`` (rows, length), of which the cache has all but the last."""
+        asked: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+        if cache is not None:
+            last = tokens[:, -1:]
+            asked = {"input_ids": last, "past_key_values": cache, "use_cache": True}
         with torch.inference_mode():
-            out = self.model(
-                input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1
-            )
-            result: torch.Tensor = out.logits[:, -1]
+            result: torch.Tensor = self.model(**asked, logits_to_keep=1).logits[:, -1]
             return result
+
+    def _steps_agree(self) -> bool:
+        """Whether steps with the cache, a row dropped on the way, are what a whole text gives."""
+        tokens = plain_tokens(self.model, 3 * TRIED).view(3, TRIED)
+        kept = torch.tensor([0, 2], device=tokens.device)
+        try:
+            cache = self._cache()
+            assert cache is not None
+            for place in range(TRIED // 2):
+                self._step(tokens[:, : place + 1], cache)
+            cache.batch_select_indices(kept)
+            for place in range(TRIED // 2, TRIED):
+                logits = self._step(tokens[kept, : place + 1], cache)
+            return alike(logits, self._step(tokens[kept], None))
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:
+            logger.debug("%s: %s", type(self.model).__name__, first_line(error))
+            return False
 
 
 def _plain_attention(model: PreTrainedModel) -> bool:

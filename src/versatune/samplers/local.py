@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from versatune.data.answers import stop_tokens
+from versatune.data.begin import own_begin_tokens
 from versatune.data.lengths import token_limit
 from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
@@ -20,6 +21,9 @@ from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
 
+DRAWING = 2
+"""Raised when the same model would write other texts, so that kept samples are not used."""
+
 
 class ModelSampler(Sampler):
     """Draws from a checkpoint on this machine; the model is loaded at the first wave."""
@@ -27,7 +31,7 @@ class ModelSampler(Sampler):
     def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
         self.base, self.params = base, params
         drawing = params.model_dump(mode="json", exclude={"server", "prompt"})
-        self.about = {"model": base.fingerprint, **drawing}
+        self.about = {"model": base.fingerprint, "drawing": DRAWING, **drawing}
         self._decoder: Any = None
 
     @functools.cached_property
@@ -122,9 +126,7 @@ def start_tokens(tokenizer: Any, start: str | None) -> list[int]:
                 f"probe.sampling.start: {start!r} is no token of the base model's tokenizer."
             )
         return [token]
-    if tokenizer.bos_token_id is not None:
-        return [tokenizer.bos_token_id]
-    own = tokenizer("")["input_ids"]
-    ends = {tokenizer.eos_token_id}
-    begins = own if own and not set(own) <= ends else []
-    return list(begins) or [tokenizer.eos_token_id]
+    if own := own_begin_tokens(tokenizer):
+        return own
+    begin = tokenizer.bos_token_id
+    return [tokenizer.eos_token_id if begin is None else begin]

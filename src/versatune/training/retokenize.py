@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from versatune.artifacts import FolderRef
+from versatune.data.begin import begin_tokens
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
 from versatune.work import Piece
 
-VERSION = 3
+VERSION = 4
 """Raised when the same store would be turned otherwise, so that kept ones are not used."""
 
 
@@ -20,10 +21,10 @@ def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> P
     """Every example decoded with ``base``'s tokenizer and encoded with the proxy's.
 
     Supervised and other parts are turned one by one, so that labels keep their place; special
-    tokens of the base (its chat template's) are left out. An answer that ends with one ends with
-    what ends an answer of the proxy, a document with the proxy's end token. The bytes, by which
-    losses are compared, stay those of the store; nothing is cut, so ``max_length`` becomes the
-    longest example's.
+    tokens of the base (its chat template's) are left out. A row that begins a text begins as the
+    proxy's texts do. An answer that ends with a special token ends with what ends an answer of the
+    proxy, a document with the proxy's end token. The bytes, by which losses are compared, stay
+    those of the store; nothing is cut, so ``max_length`` becomes the longest example's.
     """
     inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
     return Piece({"version": VERSION, **inputs}, partial(_retokenize, store, base, proxy))
@@ -38,13 +39,14 @@ def _retokenize(
 
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     end = stop_tokens(new, new.eos_token_id)[0]
+    begins = begin_tokens(old), begin_tokens(new)
     control = {number for number, token in old.added_tokens_decoder.items() if token.special}
     longest = 1
     splits: tuple[Split, ...] = ("train", "steering")
     for split in splits:
         rows = datasets.load_from_disk(str(store.path / split))
         turned = rows.map(
-            lambda row: _turn(row, old, new, end, control),
+            lambda row: _turn(row, old, new, end, control, begins),
             features=rows.features,
             desc=f"{split} rows",
         )
@@ -54,13 +56,22 @@ def _retokenize(
 
 
 def _turn(
-    row: dict[str, Any], old: Any, new: Any, end: int, control: Collection[int]
+    row: dict[str, Any],
+    old: Any,
+    new: Any,
+    end: int,
+    control: Collection[int],
+    begins: tuple[list[int], list[int]] = ([], []),
 ) -> dict[str, Any]:
-    """``end``: what ends an answer in ``new``; ``control``: the control tokens of ``old``."""
-    if IGNORE not in row["labels"][1:]:  # a document: nothing is asked
+    """``end``: what ends an answer in ``new``; ``control``: the control tokens of ``old``;
+    ``begins``: what texts begin with in both."""
+    before, after = begins
+    # The later pieces of a long document begin no text.
+    is_start = row["input_ids"][: len(before)] == before
+    if IGNORE not in row["labels"][max(1, len(before) * is_start) :]:  # a document: nothing asked
         end = new.eos_token_id
-    ids: list[int] = []
-    labels: list[int] = []
+    ids: list[int] = list(after) if is_start else []
+    labels: list[int] = [IGNORE] * len(ids)
     marked = zip(row["input_ids"], (label != IGNORE for label in row["labels"]), strict=True)
     for supervised, part in groupby(marked, key=lambda pair: pair[1]):
         given = [token for token, _ in part]

@@ -48,6 +48,17 @@ def test_shapes_are_told_from_what_is_there(
             r"`columns` names what is not there \(completion: anwser, nearest 'answer'\)\. Mend",
         ),
         (
+            {"prompt": "q", "completion": "a"},
+            {"instruction": "prompt"},
+            r"perhaps \{instruction: prompt, output: completion\} \(that makes it alpaca\)",
+        ),
+        (
+            {"Frage": "q", "Antwort": "a"},
+            {"prompt": "Frage"},
+            r"shape prompt_completion `columns` must also say which column is completion "
+            r"\(left are Antwort\)",
+        ),
+        (
             {"messages": TURNS, "prompt": "p", "completion": "c"},
             {},
             r"fit several shapes \(prompt_completion, messages\). Set the source's `shape`",

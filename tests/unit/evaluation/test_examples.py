@@ -3,11 +3,14 @@
 import json
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pytest
 import torch
 
+from tests.helpers.chats import knowing, talk, tokenizer_of
 from versatune.artifacts import FolderRef
+from versatune.data.encode import Encoder, EncoderSpec, Example, to_arrow
 from versatune.data.store import TokenizedSplit
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import (
@@ -119,3 +122,24 @@ def test_both_models_must_have_been_asked_the_same() -> None:
             "tuned": "b",
         }
     ]
+
+
+def test_an_answer_that_no_token_ends_may_hold_its_last_word_twice(tmp_path: Path) -> None:
+    """Under a template without an end token the truth's last token is a word of the answer."""
+    tokenizer = tokenizer_of("bytes", "endless")
+    model = knowing(tokenizer, [talk("what is the law", "river, old river")], loss_below=0.05)
+    (row,) = Encoder(EncoderSpec.of(tokenizer), 64, "drop").encode(
+        [talk("what is the law", "river, old river")]
+    )
+    assert isinstance(row, Example)
+    store = one_row_a_domain(tmp_path / "store", row)
+    params = EvaluateParams(examples=1, max_new_tokens=row.n_supervised)
+    found = answer_prompts(store, params, model, tokenizer).answers
+    assert found["answer"].tolist() == found["truth"].tolist() == ["river, old river"]
+
+
+def one_row_a_domain(folder: Path, row: Example) -> FolderRef:
+    """A store whose report rows are ``row`` alone."""
+    made = datasets.Dataset(to_arrow([row], [0], ["a:1"]))
+    made.save_to_disk(str(folder / "report"))
+    return FolderRef(path=folder, fingerprint="f", facts={"domains": ["law"]})

@@ -7,12 +7,21 @@ from typing import Any
 import pytest
 import torch
 
-from tests.helpers.chats import TEMPLATES, TOKENIZERS, knowing, small_model, talk, tokenizer_of
+from tests.helpers.chats import (
+    TEMPLATES,
+    TOKENIZERS,
+    framing,
+    knowing,
+    small_model,
+    talk,
+    tokenizer_of,
+)
+from versatune.data.documents import DocumentEncoder, DocumentSpec
 from versatune.data.encode import Encoder, EncoderSpec, Example
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
-from versatune.evaluation.language_model import ConversationLM, language_model
+from versatune.evaluation.language_model import AnswerLM, ConversationLM, language_model
 from versatune.evaluation.sandbox import refusal
 from versatune.evaluation.tasks import read_task
 
@@ -61,6 +70,50 @@ def test_all_its_answers_are_right(template: str, kind: str, tmp_path: Path) -> 
     model = knowing(tokenizer, [talk(question, answer) for question, answer in ROWS.items()])
     assert measured(tmp_path, CHOSEN, model, tokenizer) == {"acc": 1.0, "acc_norm": 1.0}
     assert measured(tmp_path, WRITTEN, model, tokenizer) == {"exact_match": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "frame"), [("bytes", "<s> $A </s>"), ("pieces", "<|user|> <|end|> $A </s>")]
+)
+def test_plain_questions_begin_as_documents_do(kind: str, frame: str) -> None:
+    """Without the chat format: what a tokenizer puts behind texts doesn't end a question, and what
+    it puts before them is there. A choice's score by hand, of a random model."""
+    tokenizer = framing(tokenizer_of(kind, "chatml"), frame)
+    model = small_model(tokenizer).eval()
+    lm = language_model(AnswerLM, model, tokenizer, 2, 64)
+    ((asked,), (row,)) = DocumentEncoder(DocumentSpec.of(tokenizer), 64).encode(
+        ["what is the law", "what is the law court"]
+    )
+    begin = tokenizer.convert_tokens_to_ids(frame.partition(" $A")[0].split())
+    assert row.ids[: len(begin)].tolist() == begin
+    assert row.spans == [(len(begin), len(row.ids))]
+    assert int(row.ids[-1]) == tokenizer.eos_token_id
+    question, ids = asked.ids[:-1], torch.tensor(row.ids[:-1].tolist())
+    with torch.no_grad():
+        logits = model(ids[None]).logits[0].log_softmax(-1)
+    expected = sum(float(logits[i - 1, ids[i]]) for i in range(len(question), len(ids)))
+    ((score, _),) = lm.loglikelihood([_request("what is the law", " court", 0)])
+    assert score == pytest.approx(expected, abs=1e-3)
+    batch, _ = lm.tok_batch_encode(["what is the law"])
+    assert batch.tolist() == [question.tolist()]
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_choices_that_the_model_reads_as_one_are_refused(chat: bool, tmp_path: Path) -> None:
+    """Other texts, the same tokens: of a tokenizer without case, of a template that trims dots."""
+    from tokenizers import normalizers
+
+    folding, trimming = tokenizer_of("bytes", "chatml"), tokenizer_of("bytes", "chatml")
+    folding.backend_tokenizer.normalizer = normalizers.Lowercase()
+    trimming.chat_template = trimming.chat_template.replace("m.content", "m.content.rstrip('.')")
+    for tokenizer, other in ((folding, "Old"), (trimming, "old.")):
+        items = [CHOSEN[0], {**CHOSEN[1], "choices": ["old", "river", other], "answer": 1}]
+        model = small_model(tokenizer)
+        if chat or tokenizer is folding:
+            with pytest.raises(VersatuneError, match=rf"items.jsonl:2: .*'old' and '{other}'"):
+                measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
+        else:
+            measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
 
 
 def test_a_real_thought_is_no_part_of_the_answer(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 import torch
 from transformers import (
+    Lfm2MoeConfig,
+    Lfm2MoeForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     RecurrentGemmaConfig,
@@ -14,6 +16,7 @@ from transformers import (
 )
 
 from tests.helpers.chats import tokenizer_of
+from versatune.data.answers import Answers, stop_tokens
 from versatune.evaluation.language_model import ConversationLM, language_model
 from versatune.evaluation.padding import reads_padding
 
@@ -27,6 +30,15 @@ KINDS: dict[str, Any] = {
         RecurrentGemmaConfig,
         SIZES | HEADS | {"intermediate_size": 64, "lru_width": 32, "attention_window_size": 64},
         True,
+    ),
+    # Without a layer of attention transformers' cache can't count tokens.
+    "conv-only": (
+        Lfm2MoeForCausalLM,
+        Lfm2MoeConfig,
+        {"hidden_size": 32, "num_hidden_layers": 2, "layer_types": ["conv", "conv"]}
+        | {"num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
+        | {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2},
+        False,
     ),
 }
 
@@ -47,7 +59,22 @@ def test_a_batch_writes_what_its_rows_write_alone(kind: str) -> None:
         asked = [lm.apply_chat_template([{"role": "user", "content": q}]) for q in questions]
         return lm.generate_until([request(text, n) for n, text in enumerate(asked)], True)
 
-    assert written(4) == written(1)
+    assert written(4) == written(1) == [greedily(model, tokenizer, q) for q in questions]
+
+
+def greedily(model: Any, tokenizer: Any, question: str) -> str:
+    """Six tokens, each after a pass over the whole text without a cache."""
+    answers = Answers(tokenizer)
+    ids = answers.prompt([{"role": "user", "content": question}])
+    ends = {*stop_tokens(tokenizer, None), tokenizer.eos_token_id}
+    made: list[int] = []
+    while len(made) < 6 + answers.overhead:
+        with torch.no_grad():
+            logits = model(torch.tensor([ids + made]), use_cache=False).logits[0, -1]
+        made.append(int(logits.argmax()))
+        if made[-1] in ends:
+            break
+    return answers.content(tokenizer.decode(made))
 
 
 def request(text: str, number: int) -> Any:

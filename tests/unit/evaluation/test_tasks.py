@@ -50,6 +50,7 @@ def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> N
         (CHOICE | {"choices": ["a", " "]}, "texts that are not empty"),
         (CHOICE | {"choices": ["a", "b", "a"]}, "'choices' holds 'a' more than once"),
         (CHOICE | {"choices": ["a", "b ", " b"]}, "'choices' holds 'b' more than once"),
+        (CHOICE | {"choices": ["a", "\u00e9", "e\u0301"]}, "holds '\u00e9' more than once"),
         (CHOICE | {"question": ""}, "'question' must be a text"),
         ({"choices": ["a", "b"], "answer": 0}, "'question' must be a text"),
         ({"question": "q", "choices": ["a", "b"]}, "'answer' must be the index"),
@@ -141,3 +142,19 @@ def test_two_files_of_a_domain_need_two_names(tmp_path: Path) -> None:
         "law",
         "code",
     ]
+
+
+def test_tasks_whose_names_mlflow_would_write_alike_keep_their_metrics() -> None:
+    import pandas as pd
+
+    from versatune.evaluation.results import metric_values
+
+    about = {"model": "tuned", "metric": "acc", "domain": "law"}
+    tasks = ["law", "bar (1)", "bar [1]", "bar é"]
+    rows = pd.DataFrame([{**about, "task": t, "value": float(i)} for i, t in enumerate(tasks)])
+    assert metric_values(rows) == {
+        "tuned/acc/law": 0.0,
+        "tuned/acc/law-bar _1_": 1.0,
+        "tuned/acc/law-bar _1__": 2.0,
+        "tuned/acc/law-bar é": 3.0,
+    }

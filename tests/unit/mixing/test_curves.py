@@ -30,6 +30,16 @@ def test_a_run_that_was_cut_off_is_known(losses: list[float], falling: bool) -> 
     assert still_falling(np.array(losses), np.array([0.0, 1.0, 2.0, 3.0])) is falling
 
 
+def test_a_run_that_learnt_little_and_did_not_slow_down_is_still_falling() -> None:
+    """Four steps took off 1.1 %, evenly: the reference is far from what the domain gives."""
+    learning = np.array([0.0, 1.0, 2.0])
+    assert still_falling(np.array([5.467, 5.437, 5.407]), learning)
+    # three quarters of it in the first half: it slows down
+    assert not still_falling(np.array([5.467, 5.419, 5.407]), learning)
+    # even, but so little that it is no learning: a rate of almost 0
+    assert not still_falling(np.array([5.467, 5.466, 5.465]), learning)
+
+
 def test_all_domains_are_measured_at_doublings_that_are_paid_for() -> None:
     assert measured_at(6, 10) == (0, 1, 2, 4, 6)
     assert measured_at(8, 2) == (0, 1, 8)

@@ -151,6 +151,9 @@ def test_the_reason_names_the_largest_potential_and_not_the_largest_move() -> No
         "most to learn in c (gamma 0.100), least in a (0.000); "
         "the share of a moves most (0.900 to 0.892)"
     )
+    assert "most to learn in b (gamma 0.0003), least in a (6e-06)" in reason_of(
+        [0.9, 0.09, 0.01], [6e-6, 3e-4, 2e-4]
+    )
     assert reason_of([0.9, 0.09, 0.01], [0.0, 0.10, 0.04]).startswith("most to learn in b (gamma")
 
 

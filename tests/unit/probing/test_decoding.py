@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM
+from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.samplers.decoding import BLOCK, CHUNK, Decoder, Filters, draw
@@ -89,7 +98,38 @@ def models() -> dict[str, torch.nn.Module]:
             max_position_embeddings=128,
         )
     )
-    return {"gpt2": gpt2.eval(), "sliding": mistral.eval()}
+    mamba = MambaForCausalLM(
+        MambaConfig(vocab_size=97, hidden_size=32, num_hidden_layers=2, state_size=4)
+    )
+    deepseek = DeepseekV3ForCausalLM(
+        DeepseekV3Config(
+            vocab_size=97,
+            hidden_size=32,
+            intermediate_size=48,
+            moe_intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            n_routed_experts=4,
+            num_experts_per_tok=2,
+            n_group=1,
+            topk_group=1,
+            q_lora_rank=16,
+            kv_lora_rank=16,
+            qk_rope_head_dim=8,
+            qk_nope_head_dim=8,
+            v_head_dim=8,
+            max_position_embeddings=128,
+        )
+    )
+    for weight in mamba.parameters():
+        weight.data *= 3.0
+    return {
+        "gpt2": gpt2.eval(),
+        "sliding": mistral.eval(),
+        "state": mamba.eval(),
+        "latent": deepseek.eval(),
+    }
 
 
 def check_against_full_passes(model, reference, start: list[int]) -> None:
@@ -114,10 +154,12 @@ def test_tokens_are_those_of_full_forward_passes(tiny_checkpoint: CheckpointRef,
     check_against_full_passes(model, reference, start)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "sliding"])
+@pytest.mark.parametrize("name", ["gpt2", "sliding", "state", "latent"])
 def test_other_architectures_too(name):
+    """A state has no place in a cache of keys and values; a latent cache is no buffer of them."""
     model, reference = models()[name], models()[name]
-    assert Decoder(model, [0], 4).fast == (name == "gpt2")
+    decoder = Decoder(model, [0], 4)
+    assert (decoder.fast, decoder.whole) == (name == "gpt2", name == "state")
     check_against_full_passes(model, reference, [0])
 
 

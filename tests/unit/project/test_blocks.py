@@ -52,6 +52,16 @@ def test_values_for_interpolation_may_be_there() -> None:
         ({"strategy": {"name": "foster", "sigm": 1}}, "train.strategy.sigm", "'sigma'"),
         ({"strategy": {"name": "foster", "sigma": -1}}, "train.strategy.sigma", "not -1"),
         ({"strategy": {"name": "expand"}}, "train.strategy.target", "is missing"),
+        (
+            {"strategy": {"name": "uniform", "sigma": 2}},
+            "train.strategy.sigma",
+            "there is no such parameter: uniform has no sigma, others have",
+        ),
+        (
+            {"strategy": {"name": "fostr"}},
+            "train.strategy",
+            "there is no 'fostr' (did you mean 'foster'?); there are uniform, proportional",
+        ),
         (None, "train", "the block is empty"),
         ([1], "train", "a block of keys with values is needed here, not a list"),
         (3, "train", "a block of keys with values is needed here, not 3"),

@@ -59,6 +59,20 @@ def test_items_of_a_list_have_a_line(conf: Path) -> None:
     assert f"domains.law.sources.1.wieght ({place}): there is no such par" in refused(conf)
 
 
+def test_items_of_a_list_on_the_command_line_have_their_place(conf: Path) -> None:
+    given = {"law": {"description": "d", "sources": [{"pth": "a.jsonl"}]}}
+    assert "domains.law.sources.0.pth (--params): there is no such par" in refused(
+        conf, domains=given
+    )
+
+
+def test_a_key_that_stands_twice_is_told_with_both_lines(conf: Path) -> None:
+    """YAML's own reader takes the last one, Kedro's names no file."""
+    write(conf, {"local/parameters.yml": "train:\n  rounds: 3\n  unit: rows\n  rounds: 4\n"})
+    message = refused(conf)
+    assert "conf/local/parameters.yml:4: rounds stands in line 2 already" in message
+
+
 @pytest.mark.parametrize("name", ["parameters.yml", "parameters_mine.yml", "parameters/a/b.yml"])
 def test_an_unknown_block_is_told_with_file_and_line(conf: Path, name: str) -> None:
     write(conf, {f"local/{name}": "# mine\ntrian: {rounds: 3}\n"})

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.helpers.chats import TEMPLATES, knowing, saved, small_model, talk, tokenizer_of
+from tests.helpers.chats import (
+    TEMPLATES,
+    framing,
+    knowing,
+    saved,
+    small_model,
+    talk,
+    tokenizer_of,
+)
 from versatune.artifacts import FolderRef, read_json
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
@@ -141,6 +149,20 @@ def test_a_proxys_rows_end_as_its_own_answers_do(
     for row in turned.dataset:
         supervised = [label for label in row["labels"] if label >= 0]
         assert tokenizer.decode(supervised[-1]) == "<|end|>"
+
+
+def test_a_proxys_rows_begin_as_its_own_texts_do(
+    store: FolderRef, base: CheckpointRef, tmp_path: Path
+) -> None:
+    tokenizer = framing(tokenizer_of("pieces", "chatml"), "<s> <|user|> $A </s>")
+    proxy = saved(tmp_path / "proxy", tokenizer, small_model(tokenizer))
+    rows = make_folder(retokenize(store, base, proxy), tmp_path / "rows")
+    turned = TokenizedSplit.load(rows, "train")
+    begin = tokenizer.convert_tokens_to_ids(["<s>", "<|user|>"])
+    for row in turned.dataset:
+        assert row["input_ids"][:2].tolist() == begin
+        assert row["labels"][:2].tolist() == [-100, -100]
+        assert begin[0] not in row["input_ids"][2:]
 
 
 def test_a_base_whose_settings_transformers_would_not_save_can_be_trained(

@@ -107,7 +107,7 @@ def compute_mixture(
         )
     words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
-        "initial mixture (%s), in %s: %s",
+        "initial mixture, for strategies that start from it (%s), in %s: %s",
         *(words, params.unit),
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )
