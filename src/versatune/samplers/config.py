@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from versatune.errors import VersatuneError
+from versatune.modeling.engines import Engine, VllmParams
 from versatune.params import Params
 
 
@@ -63,6 +64,14 @@ class SamplingParams(Params):
     """Sequences drawn at once (a wave). A killed probe loses at most the waves on their way."""
     dtype: str = "auto"
     """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
+    engine: Engine = "auto"
+    """What runs the model (``source: model``). ``dynamic``: a loop of this project, whose cache
+    grows and is left by rows that ended. ``static``: transformers' ``generate`` with a cache of
+    fixed size, whose step it compiles on a GPU. Both draw the same tokens. ``vllm``: vLLM in this
+    process, if it is installed; it draws with random numbers of its own. ``auto``: ``dynamic`` on a
+    CPU, where it was measured to be faster; on a GPU ``static``, for models that allow it."""
+    vllm: VllmParams = VllmParams()
+    """Used when ``engine`` is ``vllm``."""
 
 
 def require_server(params: ServerParams, key: str) -> None:
