@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -69,10 +70,15 @@ def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
     return set(rest) == set(keys) and content.get(CHECKSUM) in (None, fingerprint(rest))
 
 
+def temporary_beside(path: Path) -> Path:
+    """Where to write what will take ``path``'s place; no other process or machine writes there."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().int}.tmp")
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Replace ``path`` by ``text`` in one step: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with temporary.open("w", encoding="utf-8") as handle:
             handle.write(text)

@@ -1,13 +1,12 @@
 """Arrow shards that ``datasets.load_from_disk`` opens, written with little memory."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from versatune.artifacts import write_json
+from versatune.artifacts import temporary_beside, write_json
 from versatune.errors import VersatuneError
 
 SHARD_BYTES = 1 << 27
@@ -20,7 +19,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
     Raises VersatuneError when the disk does not take it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as out:
             out.write_table(table)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from versatune.errors import VersatuneError
-from versatune.evaluation import programs
+from versatune.evaluation import programs, ranks
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
@@ -34,15 +34,22 @@ from versatune.intervals import Z95
 logger = logging.getLogger(__name__)
 
 
-def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any) -> Measured:
-    """Ask ``model`` the items of a checked file (the first ``params.limit``)."""
+def measure_local(
+    task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any
+) -> Measured | None:
+    """Ask ``model`` the items of a checked file (the first ``params.limit``).
+
+    Several processes share the items, and the first has the result, the others None.
+    """
     items = list(task.items[: params.limit])
     chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with _harness(offline=True):
-        found = _evaluate_local(model, tokenizer, config, params, longest, chat)
-    samples = found["samples"][task.name]
+        found = _evaluate_local(model, tokenizer, config, params, longest, chat, len(items))
+    if found is None:
+        return None
+    samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows, scores = [], []
     for metric in METRICS[task.kind]:
         values = [float(sample[metric]) for sample in samples]
@@ -54,12 +61,13 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
 
 def measure_named(
     domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
-) -> Measured:
+) -> Measured | None:
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
-    Raises VersatuneError when the task's data is not there (``harness.offline``), or when it would
-    run programs, which the harness does without a sandbox.
+    Several processes share the items, and the first has the result, the others None. Raises
+    VersatuneError when the task's data is not there (``harness.offline``), or when it would run
+    programs, which the harness does without a sandbox.
     """
     try:
         with _harness(offline=params.harness.offline):
@@ -71,6 +79,8 @@ def measure_named(
         raise VersatuneError(
             f"evaluate.harness.tasks.{domain}: the harness can't run {name!r}: {error}.{hint}"
         ) from error
+    if found is None:
+        return None
     rows, scores = [], []
     for task, metrics in found["results"].items():
         is_group = bool(found["group_subtasks"].get(task))
@@ -215,16 +225,21 @@ def _evaluate_local(
     params: EvaluateParams,
     longest: int,
     chat: bool,
-) -> dict[str, Any]:
+    items: int,
+) -> dict[str, Any] | None:
     """``evaluate`` and not ``simple_evaluate``: that one describes the machine each time (by
     running git and pip), which takes longer than most local files."""
     from lm_eval import evaluate
 
     from versatune.evaluation.language_model import AnswerLM, language_model
 
+    if items < ranks.world() and ranks.rank():
+        return None
+    lm = language_model(AnswerLM, model, tokenizer, params.batch_size, longest)
+    lm.shares = items >= ranks.world()
     loaded = _index(None, include_defaults=False).load([config])
-    result: dict[str, Any] = evaluate(
-        lm=language_model(AnswerLM, model, tokenizer, params.batch_size, longest),
+    result: dict[str, Any] | None = evaluate(
+        lm=lm,
         task_dict=loaded,
         apply_chat_template=chat,
         bootstrap_iters=0,
@@ -234,12 +249,12 @@ def _evaluate_local(
 
 def _evaluate_named(
     model: Any, tokenizer: Any, name: str, params: EvaluateParams
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
 
     from versatune.evaluation.language_model import ConversationLM, language_model
 
-    result: dict[str, Any] = simple_evaluate(
+    result: dict[str, Any] | None = simple_evaluate(
         model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
         tasks=[name],
         limit=params.limit,

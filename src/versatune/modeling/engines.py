@@ -22,11 +22,16 @@ class VllmParams(Params):
     """Part of each GPU's memory that vLLM takes."""
 
 
-def without_vllm(engine: Engine) -> str | None:
+def without_vllm(engine: Engine, params: VllmParams | None = None) -> str | None:
     """What to say of an engine that is not installed; None when all is well."""
-    if engine != "vllm" or importlib.util.find_spec("vllm") is not None:
+    if engine != "vllm":
         return None
-    return "vLLM is not installed: pip install vllm (it needs a GPU), or take `auto`"
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed: pip install vllm (it needs a GPU), or take `auto`"
+    copies = params.data_parallel_size if params is not None else 1
+    if copies > 1 and importlib.util.find_spec("ray") is None:
+        return "several copies in vLLM need Ray, which is not installed: pip install versatune[ray]"
+    return None
 
 
 def takes_static_cache(model: Any) -> bool:

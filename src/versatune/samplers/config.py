@@ -3,7 +3,7 @@
 import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from versatune.errors import VersatuneError
 from versatune.modeling.engines import Engine, VllmParams
@@ -72,6 +72,13 @@ class SamplingParams(Params):
     CPU, where it was measured to be faster; on a GPU ``static``, for models that allow it."""
     vllm: VllmParams = VllmParams()
     """Used when ``engine`` is ``vllm``."""
+
+    @field_validator("vllm")
+    @classmethod
+    def _one_copy(cls, vllm: VllmParams) -> VllmParams:
+        if vllm.data_parallel_size > 1:
+            raise ValueError("`data_parallel_size` is of `evaluate.vllm`; samples have one copy")
+        return vllm
 
 
 def require_server(params: ServerParams, key: str) -> None:
