@@ -38,6 +38,7 @@ from versatune.evaluation.sandbox import check_isolation
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.engines import takes_static_cache
+from versatune.modeling.room import check_room
 from versatune.work import WorkFolder
 from versatune.work.bars import Paced
 
@@ -223,6 +224,8 @@ def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
     """The model where and as it is measured."""
     import torch
 
+    devices = max(1, torch.cuda.device_count()) if params.parallelize else 1
+    check_room(checkpoint.path, params.dtype, "evaluate", devices)
     model: Any = load_model(checkpoint, dtype=params.dtype, parallelize=params.parallelize)
     if params.engine == "static":
         if not takes_static_cache(model):

@@ -113,6 +113,9 @@ class ModelSampler(Sampler):
     def _on_device(self) -> Any:
         import torch
 
+        from versatune.modeling.room import check_room
+
+        check_room(self.base.path, self.params.dtype, "probe.sampling")
         model: Any = load_model(self.base, dtype=self.params.dtype)
         return model.to("cuda") if torch.cuda.is_available() else model
 

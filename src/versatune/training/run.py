@@ -24,6 +24,7 @@ from versatune.modeling.checkpoints import (
 )
 from versatune.modeling.influence import first_line
 from versatune.modeling.quantized import nf4, one_format, without_bitsandbytes
+from versatune.modeling.room import device_bytes
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
@@ -42,7 +43,7 @@ from versatune.training.job import (
     job_split,
 )
 from versatune.training.machine import machine
-from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
+from versatune.training.memory import DoesNotFitError, check_fits
 from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.precision import resolved, warn_if_slow
 from versatune.training.rounds import Mixture

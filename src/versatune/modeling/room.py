@@ -1,0 +1,72 @@
+"""Whether a model fits where it is measured or sampled, before its weights are loaded."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from versatune.errors import VersatuneError
+
+GB = 10**9
+
+RESERVE = 0.06
+"""Part of a device that is left to the driver, the libraries' workspaces and fragmentation."""
+
+
+def device_bytes() -> int:
+    """Memory of the GPU that this process uses, in bytes; the machine's without one."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def weight_bytes(folder: Path, dtype: str) -> int:
+    """Bytes of a checkpoint's weights in ``dtype``; ``auto``: as they are saved.
+
+    Reads the headers of the safetensors files alone.
+    """
+    from safetensors import safe_open
+
+    total = 0
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, framework="pt") as weights:
+            for name in weights.keys():  # noqa: SIM118 (it is no mapping)
+                part = weights.get_slice(name)
+                numbers = torch.Size(part.get_shape()).numel()
+                total += numbers * _SIZES.get(part.get_dtype() if dtype == "auto" else dtype, 2)
+    return total
+
+
+_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "float32": 4, "float64": 8}
+"""Bytes of a number; 2 for all that is not here."""
+
+
+def check_room(folder: Path, dtype: str, key: str, devices: int = 1) -> None:
+    """Refuse to load weights that the device can't hold; says what would fit.
+
+    ``key``: the block with ``dtype``. ``devices``: GPUs that the layers are divided over. Raises
+    VersatuneError.
+    """
+    needed, there = weight_bytes(folder, dtype), device_bytes()
+    room = int(there * (1 - RESERVE))
+    if needed <= room * devices:
+        return
+    fitting = [
+        f"{key}.dtype: {d} ({small / GB:.1f} GB)"
+        for d, small in _smaller(folder, dtype)
+        if small <= room * devices
+    ]
+    if key == "evaluate" and torch.cuda.device_count() > devices:
+        whole = room * torch.cuda.device_count()
+        fitting += ["evaluate.parallelize: true"] if needed <= whole else []
+    advice = "; or ".join(fitting) if fitting else "no change of parameters on this device"
+    raise VersatuneError(
+        f"{key}.dtype is {dtype}, in which the weights in {folder} take {needed / GB:.1f} GB, and "
+        f"{room / GB:.1f} GB of the device's {there / GB:.1f} can be used. What would fit: "
+        f"{advice}."
+    )
+
+
+def _smaller(folder: Path, dtype: str) -> list[tuple[str, int]]:
+    """Other types and the bytes of the weights in them."""
+    return [(d, weight_bytes(folder, d)) for d in ("auto", "bfloat16") if d != dtype]
