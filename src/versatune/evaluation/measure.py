@@ -225,7 +225,7 @@ def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
     import torch
 
     devices = max(1, torch.cuda.device_count()) if params.parallelize else 1
-    check_room(checkpoint.path, params.dtype, "evaluate", devices)
+    check_room(checkpoint.path, dtype=params.dtype, key="evaluate", devices=devices)
     model: Any = load_model(checkpoint, dtype=params.dtype, parallelize=params.parallelize)
     if params.engine == "static":
         if not takes_static_cache(model):

@@ -41,32 +41,29 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "float32": 
 """Bytes of a number; 2 for all that is not here."""
 
 
-def check_room(folder: Path, dtype: str, key: str, devices: int = 1) -> None:
+def check_room(*folders: Path, dtype: str, key: str, devices: int = 1) -> None:
     """Refuse to load weights that the device can't hold; says what would fit.
 
-    ``key``: the block with ``dtype``. ``devices``: GPUs that the layers are divided over. Raises
-    VersatuneError.
+    ``folders``: checkpoints that are there at the same time. ``key``: the block with ``dtype``.
+    ``devices``: GPUs that the layers are divided over. Raises VersatuneError.
     """
-    needed, there = weight_bytes(folder, dtype), device_bytes()
+
+    def needs(dtype: str) -> int:
+        return sum(weight_bytes(folder, dtype) for folder in folders)
+
+    needed, there = needs(dtype), device_bytes()
     room = int(there * (1 - RESERVE))
     if needed <= room * devices:
         return
+    others = {d: needs(d) for d in ("auto", "bfloat16") if d != dtype}
     fitting = [
-        f"{key}.dtype: {d} ({small / GB:.1f} GB)"
-        for d, small in _smaller(folder, dtype)
-        if small <= room * devices
+        f"{key}.dtype: {d} ({n / GB:.1f} GB)" for d, n in others.items() if n <= room * devices
     ]
-    if key == "evaluate" and torch.cuda.device_count() > devices:
-        whole = room * torch.cuda.device_count()
-        fitting += ["evaluate.parallelize: true"] if needed <= whole else []
+    if key == "evaluate" and needed <= room * torch.cuda.device_count():
+        fitting.append("evaluate.parallelize: true")
     advice = "; or ".join(fitting) if fitting else "no change of parameters on this device"
     raise VersatuneError(
-        f"{key}.dtype is {dtype}, in which the weights in {folder} take {needed / GB:.1f} GB, and "
-        f"{room / GB:.1f} GB of the device's {there / GB:.1f} can be used. What would fit: "
-        f"{advice}."
+        f"{key}.dtype is {dtype}, in which the weights in {' and '.join(map(str, folders))} take "
+        f"{needed / GB:.1f} GB, and {room / GB:.1f} GB of the device's {there / GB:.1f} can be "
+        f"used. What would fit: {advice}."
     )
-
-
-def _smaller(folder: Path, dtype: str) -> list[tuple[str, int]]:
-    """Other types and the bytes of the weights in them."""
-    return [(d, weight_bytes(folder, d)) for d in ("auto", "bfloat16") if d != dtype]

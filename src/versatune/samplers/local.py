@@ -115,7 +115,7 @@ class ModelSampler(Sampler):
 
         from versatune.modeling.room import check_room
 
-        check_room(self.base.path, self.params.dtype, "probe.sampling")
+        check_room(self.base.path, dtype=self.params.dtype, key="probe.sampling")
         model: Any = load_model(self.base, dtype=self.params.dtype)
         return model.to("cuda") if torch.cuda.is_available() else model
 

@@ -22,12 +22,14 @@ def base_losses(
     """
     if references.mode == "measure" and references.proxy is None:
         return not_needed()
-    inputs = {
+    inputs: dict[str, Any] = {
         "store": store.fingerprint,
         "base": base.fingerprint,
         "rows": train.heldout_rows_per_domain,
         "row_choice": ROW_CHOICE,
     }
+    if train.quantization is not None:
+        inputs["quantization"] = train.quantization
     return Piece(inputs, partial(_measure, store, base, train))
 
 
@@ -40,12 +42,19 @@ def _measure(
     import torch
 
     from versatune.data.store import TokenizedSplit
-    from versatune.modeling.checkpoints import load_model
     from versatune.modeling.heldout import chosen_rows, heldout_losses
+    from versatune.modeling.room import check_room
+    from versatune.training.loaded import load_base
+    from versatune.training.precision import resolved
+
+    train = resolved(train)
 
     split = TokenizedSplit.load(store, "steering")
-    model: Any = load_model(base, dtype=train.dtype)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if train.quantization is None:
+        check_room(base.path, dtype=train.dtype, key="train")
+    model = load_base(base, train)
+    if train.quantization is None:
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     began = time.monotonic()
     found = heldout_losses(
         model,

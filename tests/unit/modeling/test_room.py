@@ -58,10 +58,12 @@ def test_the_layers_may_lie_on_several_gpus(
     tiny_checkpoint: CheckpointRef, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert small > 0
-    room.check_room(tiny_checkpoint.path, "float32", "evaluate", devices=2)
+    room.check_room(tiny_checkpoint.path, dtype="float32", key="evaluate", devices=2)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     with pytest.raises(VersatuneError, match=r"evaluate\.parallelize: true"):
-        room.check_room(tiny_checkpoint.path, "float32", "evaluate")
+        room.check_room(tiny_checkpoint.path, dtype="float32", key="evaluate")
+    with pytest.raises(VersatuneError, match="no change of parameters"):
+        room.check_room(*[tiny_checkpoint.path] * 9, dtype="float32", key="evaluate")
 
 
 def test_the_probe_says_what_would_fit(tiny_checkpoint: CheckpointRef, small: int) -> None:
