@@ -5,6 +5,7 @@ itself, so damage is found. :mod:`versatune.work` makes such folders.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -22,6 +23,8 @@ from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
 
+LARGE = 1 << 26
+"""Bytes from which on a file is large: its digest is remembered while it is unchanged."""
 MANIFEST = "manifest.json"
 INPUTS = "inputs.json"
 CHECKSUM = "checksum"
@@ -46,9 +49,25 @@ def fingerprint(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, read in blocks, as hex."""
+    """SHA-256 of a file's content, read in blocks, as hex.
+
+    A large file is read once a process, and again when it was written since: every stage of a run
+    looks at a store, which may be hundreds of gigabytes.
+    """
+    found = path.stat()
+    if found.st_size < LARGE:
+        return _digest(path)
+    return _digest_once(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _digest_once(path: Path, *_: int) -> str:
+    return _digest(path)
 
 
 def folder_digest(path: Path) -> str:

@@ -122,8 +122,8 @@ def _marked(path: Path) -> bool:
 def measure(name: str, tiny: bool, budget: Budget) -> Iterator[tuple[str, dict[str, Any]]]:
     """The line's contenders and what each came to; ``error`` when it fails.
 
-    Each in a process of its own, whose memory is all its own. Tiny ones, which take less time than
-    their imports, are in one.
+    Each in a process of its own, whose memory is all its own, unless the line says otherwise. Tiny
+    ones, which take less time than their imports, are in one.
     """
     line = LINES[name]
     reasons = {c: lacking(line, c) for c in line.contenders}
@@ -132,7 +132,7 @@ def measure(name: str, tiny: bool, budget: Budget) -> Iterator[tuple[str, dict[s
         if reasons[c] is not None:
             yield c, {"error": reasons[c]}
     command = [sys.executable, "-m", "tests.benchmarks.gpu", *(["--tiny"] if tiny else [])]
-    for group in [able] if tiny and able else [[c] for c in able]:
+    for group in [able] if able and (tiny or line.together) else [[c] for c in able]:
         found = budget.numbers([*command, "--measure", name, *group], line.limit * len(group))
         for c in group:
             yield c, found.get(c, found)

@@ -51,6 +51,8 @@ class Line:
     """Steps before the first window."""
     limit: float = 75.0
     """Seconds that one contender may take, its start included."""
+    together: bool = False
+    """Whether all contenders run in one process: what they take of memory is not the point."""
 
     @property
     def all_steps(self) -> int:
@@ -69,7 +71,7 @@ LINES = {
     "Llama 1B, full": Line(
         "llama_1b", {**_FULL, "per_device_train_batch_size": 4, "max_length": 4096}
     ),
-    "SmolLM2 135M, sampling": Line("smollm2", _FULL, SAMPLERS, limit=90),
+    "SmolLM2 135M, sampling": Line("smollm2", _FULL, SAMPLERS, limit=50, together=True),
     "Llama 8B, LoRA": Line("llama_8b", {**_LORA, "max_length": 4096}, steps=3, limit=90),
     "Llama 8B, QLoRA": Line(
         "llama_8b", {**_QLORA, "max_length": 4096}, ("ours",), steps=3, limit=90
