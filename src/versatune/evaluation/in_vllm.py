@@ -38,7 +38,7 @@ class VllmConversations(Conversations, VLLM):
             return super().tok_encode(string, *args, **settings)
         return [self.tok_encode(text, *args, **settings) for text in string]
 
-    def modify_gen_kwargs(self, gen_kwargs: dict[str, Any], **others: Any) -> Any:  # type: ignore[override]
+    def modify_gen_kwargs(self, gen_kwargs: dict[str, Any], **others: Any) -> Any:
         """Settings of a request as vLLM calls them: answers end at the tokens of :attr:`stops`."""
         settings, until, length = VLLM.modify_gen_kwargs(gen_kwargs, **others)
         settings.pop("eos_token_id", None)

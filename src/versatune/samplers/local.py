@@ -132,7 +132,7 @@ class ModelSampler(Sampler):
                 f"probe.sampling.engine is static, and {type(model).__name__} can't generate from "
                 "a cache of fixed size: take auto."
             )
-        kind = StaticDecoder if engine == "static" else Decoder
+        kind: Any = StaticDecoder if engine == "static" else Decoder
         return kind(model, self.start, self.params.max_new_tokens)
 
     def _in_vllm(self) -> Any:

@@ -6,6 +6,7 @@ logits processors, and they leave it no other choice. Rows that ended stay until
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,8 @@ class StaticDecoder:
     """Draws the tokens that :class:`versatune.samplers.decoding.Decoder` draws."""
 
     def __init__(self, model: PreTrainedModel, start: list[int], limit: int) -> None:
-        self.model, self.start = model, start
+        self.model: Any = model
+        self.start = start
         # In place of the model's own, which ``generate`` would take missing settings from.
         model.generation_config = GenerationConfig(
             do_sample=False, max_new_tokens=limit, cache_implementation="static"
@@ -93,7 +95,7 @@ class _Choice(LogitsProcessor):
         now = over & (self.lengths == self.numbers.shape[1])
         self.lengths = torch.where(now, self.step, self.lengths)
         self.step += 1
-        return scores_left.scatter_(1, drawn, 0.0)
+        return scores_left.scatter_(1, drawn, 0.0)  # type: ignore[return-value]
 
 
 class _Ended(StoppingCriteria):
