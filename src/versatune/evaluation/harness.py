@@ -5,11 +5,9 @@ scores choices; functions of ours that it calls score texts and programs. In the
 tasks are asked in the tokens that training makes of a conversation (``language_model``); without it
 the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
-import contextlib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs, ranks
+from versatune.evaluation.at_work import at_work
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
@@ -45,7 +44,7 @@ def measure_local(
     chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
-    with _harness(offline=True):
+    with at_work(offline=True):
         found = _evaluate_local(model, tokenizer, config, params, longest, chat, len(items))
     if found is None:
         return None
@@ -70,7 +69,7 @@ def measure_named(
     programs, which the harness does without a sandbox.
     """
     try:
-        with _harness(offline=params.harness.offline):
+        with at_work(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
@@ -108,7 +107,7 @@ def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> N
         return
     import difflib
 
-    with _harness(offline=True):
+    with at_work(offline=True):
         known = _task_manager([n for tasks in names.values() for n in tasks], params).all_tasks
     for domain, tasks in names.items():
         for task in tasks:
@@ -313,31 +312,3 @@ def _named_row(value: float, stderr: Any, values: Mapping[int, float], n: int) -
             return row
     low, high = value - Z95 * error, value + Z95 * error
     return {"value": value, "stderr": error, "low": low, "high": high, "n": n}
-
-
-@contextlib.contextmanager
-def _harness(offline: bool) -> Iterator[None]:
-    """The harness at work: its chatter held back, the hub not asked when ``offline``."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    import datasets
-    import huggingface_hub.constants as hub
-
-    flags = (hub, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")
-    kept = [getattr(module, name) for module, name in flags]
-    chatter = logging.getLogger("lm_eval")
-    level = chatter.level
-    try:
-        for module, name in flags:
-            setattr(module, name, offline)
-        chatter.setLevel(logging.ERROR)
-        yield
-    finally:
-        chatter.setLevel(level)
-        for (module, name), value in zip(flags, kept, strict=True):
-            setattr(module, name, value)
-        if before is None:
-            os.environ.pop("HF_HUB_OFFLINE", None)
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before
