@@ -192,7 +192,7 @@ def _run(
             make_shard(task, encoder)
         return
     given = temporary_beside(folder / "encoder")
-    given.write_bytes(pickle.dumps((spec, params)))
+    given.write_bytes(pickle.dumps((*spec, params)))
     try:
         calls = [
             Call(
@@ -220,8 +220,8 @@ def _encoders(given: Path) -> "Encoders":
     """Read once a worker; another tokenising has a file of another name."""
     from versatune.data.shards import Encoders
 
-    spec, params = pickle.loads(given.read_bytes())
-    return Encoders.of(*spec, params)
+    spec, documents, params = pickle.loads(given.read_bytes())
+    return Encoders.of(spec, documents, params)
 
 
 def _collect(
