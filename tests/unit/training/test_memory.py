@@ -202,7 +202,7 @@ def test_training_is_refused_before_any_weight_is_loaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a weight was loaded")
 
-    monkeypatch.setattr("versatune.training.run.load_model", refuse)
+    monkeypatch.setattr("versatune.training.loaded.load_model", refuse)
     given = params(max_length=64, rounds=1, steps_per_round=1)
     with monkeypatch.context() as small:
         small.setattr("versatune.training.run.device_bytes", lambda: 10**5)
