@@ -5,11 +5,13 @@ itself, so damage is found. :mod:`versatune.work` makes such folders.
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import logging
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +23,8 @@ from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
 
+LARGE = 1 << 26
+"""Bytes from which on a file is large: its digest is remembered while it is unchanged."""
 MANIFEST = "manifest.json"
 INPUTS = "inputs.json"
 CHECKSUM = "checksum"
@@ -45,9 +49,25 @@ def fingerprint(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's content, read in blocks, as hex."""
+    """SHA-256 of a file's content, read in blocks, as hex.
+
+    A large file is read once a process, and again when it was written since: every stage of a run
+    looks at a store, which may be hundreds of gigabytes.
+    """
+    found = path.stat()
+    if found.st_size < LARGE:
+        return _digest(path)
+    return _digest_once(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _digest_once(path: Path, *_: int) -> str:
+    return _digest(path)
 
 
 def folder_digest(path: Path) -> str:
@@ -69,6 +89,11 @@ def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
     return set(rest) == set(keys) and content.get(CHECKSUM) in (None, fingerprint(rest))
 
 
+def temporary_beside(path: Path) -> Path:
+    """Where to write what will take ``path``'s place; no other process or machine writes there."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().int}.tmp")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write in the block, which then takes the place of ``path`` in one step.
@@ -77,7 +102,7 @@ def replacing(path: Path) -> Iterator[Path]:
     knows.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         temporary.replace(path)

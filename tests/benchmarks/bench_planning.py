@@ -1,9 +1,11 @@
 """What planning a round costs, and how well it packs.
 
     python tests/benchmarks/bench_planning.py [--data FOLDER] [--domains 1000] [--rows 10000000]
+        [--units rows tokens supervised_tokens]
 
 Scale: many domains of very different sizes and shares; the seconds of a round after set-up, of
-rounds four times as long (cost is to grow with the round, not with the data), and the memory.
+rounds four times as long (cost is to grow with the round, not with the data), of going on from a
+checkpoint (set-up and the next round, which must be the same), and the memory.
 Packing: the part of the packed rows that is filled, for several lookaheads, and the largest
 distance of a domain from its share at the end of any packed row, in packed rows. ``--data`` is a
 folder of JSONL files (one a domain) of instruction, input, output; without it lengths are drawn
@@ -15,6 +17,7 @@ import json
 import resource
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +65,7 @@ def furthest(planner: Planner, plan: RoundPlan, weights: npt.NDArray[np.float64]
     return float(np.abs(had - weights * had.sum(axis=1, keepdims=True)).max() / plan.bound)
 
 
-def scale(domains: int, rows: int) -> None:
+def scale(domains: int, rows: int, units: Sequence[Unit]) -> None:
     rng = np.random.default_rng(0)
     sizes = np.maximum(rng.dirichlet(np.ones(domains)) * rows, 200).astype(np.int64)
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -70,7 +73,7 @@ def scale(domains: int, rows: int) -> None:
     weights = rng.dirichlet(np.ones(domains))
     names = tuple(f"d{j}" for j in range(domains))
     print(f"{domains} domains, {starts[-1]:,} rows, max_length 2048, lookahead 64")
-    for unit in UNITS:
+    for unit in units:
         began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         planner = Planner(
             names, starts, lengths, supervised, PlanParams(max_length=2048), unit=unit, seed=0
@@ -89,11 +92,19 @@ def scale(domains: int, rows: int) -> None:
         short, long = (statistics.median(times) for times in seconds.values())
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         far = furthest(planner, plan, weights)
+        following = planner.plan_round(weights, state, 1024)
+        began = time.process_time()
+        again = Planner(
+            names, starts, lengths, supervised, PlanParams(max_length=2048), unit=unit, seed=0
+        ).plan_round(weights, state, 1024)
+        resumed = time.process_time() - began
+        assert (again.examples == following.examples).all()
         print(
             f"  {unit:18s} set-up with the first round {setup:.2f} s; 4096 packed rows "
             f"({plan.examples.size:,} examples) {long:.2f} s "
             f"(processor {statistics.median(busy[1::2]):.2f} s), {long / short:.1f} times the time "
-            f"of 1024; filled {plan.efficiency:.3f}; furthest {far:.2f} packed rows; "
+            f"of 1024; resumed in {resumed:.2f} s of processor time; filled {plan.efficiency:.3f}; "
+            f"furthest {far:.2f} packed rows; "
             f"memory + {grown:.0f} MiB ({grown * 2**20 / starts[-1]:.0f} B a row)"
         )
 
@@ -130,8 +141,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--domains", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--units", nargs="+", choices=UNITS, default=UNITS)
     arguments = parser.parse_args()
-    scale(arguments.domains, arguments.rows)
+    scale(arguments.domains, arguments.rows, arguments.units)
     for max_length in (512, 1024):
         packing(arguments.data, max_length)
 

@@ -1,18 +1,23 @@
 """How fast training is: real (non-pad) tokens a second, as ratios in one run.
 
     python -m tests.benchmarks.bench_training --model FOLDER --data FOLDER [--steps N --repeats N]
+        [--dtype bfloat16 float32] [--clock cpu]
 
 ``--model`` is a Hugging Face folder (SmolLM2-135M in the README), ``--data`` a folder of JSONL
 instruction rows, a file a domain. Once, ``--steps`` steps are planned; in turns, ``--repeats``
-times, each contender trains the examples of that plan in its order, each once, in ``--dtype``
-(auto: what the device is fast in). A contender's first step is not counted:
+times, each contender trains the examples of that plan in its order, each once, in every
+``--dtype`` (auto: what the device is fast in). With ``--clock cpu`` a second is one of this
+process's processor time, which other processes hardly disturb: take one thread
+(OMP_NUM_THREADS=1) then, since threads that wait count too. A contender's first step is not
+counted:
 
 * ours: packed rows as planned, loss at supervised positions;
 * bare: forward, backward and AdamW with full logits; the same tokens end to end, cut to full rows
   of the same shape (what is left of a row at the end is dropped);
-* trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`; ``--without-trl`` leaves
-  it out). Packed, it arranges the examples in rows of its own; padded, a row is an example, so that
-  it takes more steps.
+* trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`). Packed, it arranges
+  the examples in rows of its own; padded, a row is an example, so that it takes more steps.
+
+``--contenders`` leaves some out.
 
 Then what adaptivity adds to a round at the default settings: held-out measurement, planning and
 the update, as a share of the round's time. Medians over the repeats are printed.
@@ -49,6 +54,8 @@ from versatune.work import make_folder
 Speed = tuple[int, float]
 """Real tokens, seconds."""
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+
 Contender = Callable[[Path, TokenizedSplit, list[Row], TrainParams], Speed]
 """Trains the examples of the rows, in their order, and tells how fast it was."""
 
@@ -56,12 +63,14 @@ Contender = Callable[[Path, TokenizedSplit, list[Row], TrainParams], Speed]
 class Watch(TrainerCallback):
     """Times the steps after the first and counts the tokens fed to them."""
 
+    clock: Callable[[], float] = staticmethod(CLOCKS["wall"])
+
     def __init__(self) -> None:
         self.tokens: list[int] = []
         self.times: list[float] = []
 
     def on_step_end(self, *_: Any, **__: Any) -> None:
-        self.times.append(time.perf_counter())
+        self.times.append(self.clock())
 
     def counting(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """``collate`` that notes the tokens of its examples (before any padding)."""
@@ -184,6 +193,14 @@ def trl(packing: bool) -> Contender:
     return train_it
 
 
+CONTENDERS: dict[str, Contender] = {
+    "ours": ours,
+    "bare": bare,
+    "trl packed": trl(True),
+    "trl padded": trl(False),
+}
+
+
 def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) -> dict[str, float]:
     """Seconds that a round at the default settings spends on adapting, and on its steps."""
     defaults = TrainParams()
@@ -192,7 +209,7 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
     mixture = mixture_of(full, train)
     net: Any = load_model(model, dtype=params.dtype)
     choose_layout(net, True, params.max_length)
-    started = time.perf_counter()
+    started = Watch.clock()
     measured = heldout_losses(
         net,
         TokenizedSplit.load(store, "steering"),
@@ -200,14 +217,14 @@ def adaptivity(model: Path, store: FolderRef, params: TrainParams, step: float) 
         batch_tokens=defaults.heldout_batch_tokens,
         progress=False,
     )
-    measuring = time.perf_counter() - started
-    started = time.perf_counter()
+    measuring = Watch.clock() - started
+    started = Watch.clock()
     mixture.rows(0)
     losses = torch.tensor([entry.nats_per_token for entry in measured.values()]).numpy()
     mixture.finish(defaults.steps_per_round, measured, losses, 0.0, 0.0)
     return {
         "measuring": measuring,
-        "planning and update": time.perf_counter() - started,
+        "planning and update": Watch.clock() - started,
         "steps": step * defaults.steps_per_round,
     }
 
@@ -218,10 +235,11 @@ def _instructions() -> str:
         return torch.cuda.get_device_name(0)
     has = torch.cpu.get_capabilities()
     named = [name for name in ("avx2", "avx512_f", "avx512_bf16", "amx_bf16") if has.get(name)]
-    return f"a CPU with {', '.join(named) or 'none of AVX2, AVX-512 and AMX'}"
+    threads = torch.get_num_threads()
+    return f"a CPU with {', '.join(named) or 'none of AVX2, AVX-512 and AMX'}, {threads} thread(s)"
 
 
-def main() -> None:
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
@@ -229,55 +247,75 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--max-length", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--dtype", choices=["auto", "bfloat16", "float32"], default="bfloat16")
-    parser.add_argument("--without-trl", action="store_true", help="leave TRL's trainer out")
+    dtypes = ["auto", "bfloat16", "float32"]
+    parser.add_argument("--dtype", choices=dtypes, nargs="+", default=["bfloat16"])
+    parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS))
     options = parser.parse_args()
-    if not options.without_trl and not importlib.util.find_spec("trl"):
-        parser.error("trl can't be imported: pip install versatune[bench], or give --without-trl")
-    params = resolved(
-        TrainParams(
-            rounds=1,
-            steps_per_round=options.steps,
-            max_length=options.max_length,
-            per_device_train_batch_size=options.batch,
-            dtype=options.dtype,
-            loss_guard=None,
-            strategy={"name": "proportional"},  # type: ignore[arg-type]
+    if "ours" not in options.contenders:
+        parser.error("--contenders: the others are compared with ours, so name it too")
+    if any("trl" in name for name in options.contenders) and not importlib.util.find_spec("trl"):
+        parser.error("trl can't be imported: pip install versatune[bench], or leave it out")
+    return options
+
+
+def _report(
+    params: TrainParams, found: dict[str, list[float]], model: Path, store: FolderRef
+) -> None:
+    """The table of one precision, and what adaptivity adds to a round."""
+    for name, speeds in found.items():
+        ratios = [a / b for a, b in zip(found["ours"], speeds, strict=True)]
+        print(
+            f"{name:>12}: {statistics.median(speeds):7.1f}  "
+            f"ours / it = {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
         )
+    tokens_a_step = params.per_device_train_batch_size * params.max_length
+    parts = adaptivity(model, store, params, tokens_a_step / statistics.median(found["ours"]))
+    added = parts["measuring"] + parts["planning and update"]
+    print(
+        f"a round at the default settings: {parts['steps']:.0f} s of steps, "
+        f"{parts['measuring']:.1f} s measuring, {parts['planning and update']:.2f} s planning "
+        f"and update: adaptivity takes {added / (added + parts['steps']):.1%} of the time",
+        flush=True,
     )
-    print(f"{params.dtype} on {_instructions()}")
-    contenders: dict[str, Contender] = {"ours": ours, "bare": bare}
-    if not options.without_trl:
-        contenders |= {"trl packed": trl(True), "trl padded": trl(False)}
+
+
+def main() -> None:
+    options = _arguments()
+    Watch.clock = staticmethod(CLOCKS[options.clock])
+    settings = [
+        resolved(
+            TrainParams(
+                rounds=1,
+                steps_per_round=options.steps,
+                max_length=options.max_length,
+                per_device_train_batch_size=options.batch,
+                dtype=dtype,
+                loss_guard=None,
+                strategy={"name": "proportional"},  # type: ignore[arg-type]
+            )
+        )
+        for dtype in options.dtype
+    ]
+    print(f"{' and '.join(params.dtype for params in settings)} on {_instructions()}")
+    contenders = {name: CONTENDERS[name] for name in options.contenders}
     with tempfile.TemporaryDirectory() as folder:
         store = make_store(options.model, options.data, Path(folder), options.max_length)
         train = TokenizedSplit.load(store, "train")
-        rows = mixture_of(params, train).rows(0)
-        found: dict[str, list[float]] = {name: [] for name in contenders}
+        found: list[dict[str, list[float]]] = [{name: [] for name in contenders} for _ in settings]
         for _ in range(options.repeats):
             for name, contender in contenders.items():
-                tokens, seconds = contender(options.model, train, rows, params)
-                found[name].append(tokens / seconds)
-                print(f"{name:>12}: {tokens / seconds:7.1f} tokens/s", flush=True)
-        print(
-            f"\nreal tokens/s, median of {options.repeats}, {options.batch} x {options.max_length}"
-        )
-        for name, speeds in found.items():
-            ratios = [a / b for a, b in zip(found["ours"], speeds, strict=True)]
-            print(
-                f"{name:>12}: {statistics.median(speeds):7.1f}  "
-                f"ours / it = {statistics.median(ratios):.2f} "
-                f"({min(ratios):.2f} to {max(ratios):.2f})"
-            )
-        tokens_a_step = options.batch * options.max_length
-        step = tokens_a_step / statistics.median(found["ours"])
-        parts = adaptivity(options.model, store, params, step)
-        added = parts["measuring"] + parts["planning and update"]
-        print(
-            f"\na round at the default settings: {parts['steps']:.0f} s of steps, "
-            f"{parts['measuring']:.1f} s measuring, {parts['planning and update']:.2f} s planning "
-            f"and update: adaptivity takes {added / (added + parts['steps']):.1%} of the time"
-        )
+                for params, speeds in zip(settings, found, strict=True):
+                    rows = mixture_of(params, train).rows(0)
+                    tokens, seconds = contender(options.model, train, rows, params)
+                    speeds[name].append(tokens / seconds)
+                    rate = f"{tokens / seconds:7.1f} tokens/s"
+                    print(f"{name:>12}, {params.dtype}: {rate}", flush=True)
+        for params, speeds in zip(settings, found, strict=True):
+            shape = f"{options.batch} x {options.max_length}"
+            print(f"\n{params.dtype}: real tokens/s, median of {options.repeats}, {shape}")
+            _report(params, speeds, options.model, store)
 
 
 if __name__ == "__main__":

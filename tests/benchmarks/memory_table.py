@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.gpu.shapes import SHAPES
+from versatune.modeling.room import GB
 from versatune.training.config import TrainParams
-from versatune.training.memory import GB, plan_memory
+from versatune.training.memory import plan_memory
 
 ACCELERATE = Path(__file__).parents[2] / "deploy" / "accelerate"
 

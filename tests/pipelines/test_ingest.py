@@ -12,6 +12,7 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest import create_pipeline
+from versatune.work import ParallelParams
 
 
 def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataCatalog:
@@ -22,6 +23,7 @@ def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataC
         "params:domains": Domains.model_validate(domains),
         "params:ingest": CleanParams(seed=0),
         "params:tokenize": TokenizeParams(max_length=64),
+        "params:parallel": ParallelParams(),
     }
     entries: dict[str, Any] = {name: MemoryDataset(value) for name, value in values.items()}
     for name, path in (("clean_data", "clean"), ("tokenized", "tokenized")):

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from versatune import artifacts
 from versatune.artifacts import (
     CHECKSUM,
     INPUTS,
@@ -420,3 +421,20 @@ def test_difference_by_hand() -> None:
 def test_difference_names_something_exactly_when_there_is_one(one: Any, two: Any) -> None:
     found, wanted = {"key": one}, {"key": two}
     assert bool(difference(found, wanted)) == (found != wanted)
+
+
+def test_a_large_file_is_read_again_when_it_was_written_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, read = tmp_path / "shard", []
+    real = artifacts._digest
+    monkeypatch.setattr(artifacts, "_digest", lambda path: (read.append(path), real(path))[1])
+    monkeypatch.setattr(artifacts, "LARGE", 4)
+    file.write_bytes(b"large")
+    first = artifacts.file_digest(file)
+    assert artifacts.file_digest(file) == first and len(read) == 1
+    file.write_bytes(b"LARGE")
+    os.utime(file, ns=(1, 1))
+    assert artifacts.file_digest(file) == hashlib.sha256(b"LARGE").hexdigest() and len(read) == 2
+    monkeypatch.setattr(artifacts, "LARGE", 1 << 20)
+    assert artifacts.file_digest(file) == artifacts.file_digest(file) and len(read) == 4

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,6 +27,10 @@ class Task:
 
     source: Path
     target: Path
+
+    def absolute(self) -> Self:
+        """The same task where the working folder is another one."""
+        return replace(self, source=self.source.absolute(), target=self.target.absolute())
 
     @property
     def notes(self) -> Path:

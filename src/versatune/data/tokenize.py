@@ -2,7 +2,7 @@
 
 Each shard of cleaned rows becomes one shard of the store, written in one step; an interrupted
 run goes on with the shards that are missing. The result does not depend on the number of
-processes.
+processes, nor on how many machines they are on.
 
 Raises VersatuneError: ``max_length`` is more than the model takes; the tokenizer has no fast form;
 a domain has no rows left in a split; cleaning and tokenising together lose more of a domain's rows
@@ -12,11 +12,9 @@ than ``ingest.max_reject_rate`` allows; a worker process died.
 import contextlib
 import logging
 import os
+import pickle
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +23,7 @@ from versatune.artifacts import (
     file_digest,
     fingerprint,
     read_json,
+    temporary_beside,
     write_json,
 )
 from versatune.data.accounts import TokenNotes
@@ -33,7 +32,9 @@ from versatune.data.config import TokenizeParams
 from versatune.data.lengths import saved_token_limit
 from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
-from versatune.work import Piece, bars
+from versatune.work import ParallelParams, Piece, bars
+from versatune.work.calls import Call
+from versatune.work.parallel import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LOCAL = ParallelParams()
 ROWS_PER_WORKER = 25_000
 """Fewer rows than this don't pay for starting another process."""
 REPORT = "report.json"
@@ -63,12 +65,16 @@ def tokenize(
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
+    parallel: ParallelParams = LOCAL,
 ) -> Piece:
     """The rows of :func:`versatune.data.clean.clean` as tokens.
 
     ``checkpoint``: the Hugging Face folder with the tokenizer, read by ``load_tokenizer`` only
-    when there is work. Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands
-    for its files), ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
+    when there is work. ``parallel`` names the engine: with Ray the shards are spread over the
+    cluster, whose machines see the same files.
+
+    Metadata of the store: ``domains``, ``max_length``, ``tokenizer`` (stands for its files),
+    ``data_fingerprint``, and for each split and domain ``rows``, ``tokens`` and
     ``supervised_tokens``. ``report.json`` counts, for each domain, rows that were dropped or
     truncated, and for each split the ``*_rows`` of the data that stay and the ``*_examples`` that
     they became: the rows of the store. ``examples.json`` shows some of these (``preview``).
@@ -80,7 +86,7 @@ def tokenize(
         "data": data.fingerprint,
         "tokenizer": tokenizer_fingerprint(checkpoint),
     }
-    return Piece(inputs, partial(_tokenize, data, checkpoint, load_tokenizer, params))
+    return Piece(inputs, partial(_tokenize, data, checkpoint, load_tokenizer, params, parallel))
 
 
 def tokenizer_fingerprint(checkpoint: Path) -> str:
@@ -97,6 +103,7 @@ def _tokenize(
     checkpoint: Path,
     load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
     params: TokenizeParams,
+    parallel: ParallelParams,
     folder: Path,
 ) -> dict[str, Any]:
     from versatune.data.answers import Answers
@@ -127,7 +134,7 @@ def _tokenize(
     }
     todo = [task for split in SPLITS for task in tasks[split] if not task.done]
     rows = sum(sum(of_split.values()) for of_split in data.metadata["rows"].values())
-    _run(todo, spec, encoder, params, rows)
+    _run(todo, spec, encoder, params, rows, parallel, folder)
     facts: dict[str, Any] = {}
     totals = {name: TokenNotes() for name in names}
     kept: dict[str, dict[str, int]] = {name: {} for name in names}
@@ -169,54 +176,52 @@ def _run(
     encoder: "Encoders",
     params: TokenizeParams,
     rows: int,
+    parallel: ParallelParams,
+    folder: Path,
 ) -> None:
-    """Make the shards, in this process or in several."""
-    available = len(os.sched_getaffinity(0))
-    workers = params.num_workers or max(1, min(available, rows // ROWS_PER_WORKER))
-    workers = min(workers, len(todo))
-    with bars.bar(len(todo), "tokenising", "shards") as bar:
-        if workers <= 1:
-            for task in todo:
-                _make(task, encoder)
-                bar.update()
-            return
-        # Not forked: tokenizers and torch have threads, and a fork of those can hang.
-        with ProcessPoolExecutor(
-            workers, get_context("spawn"), _start_worker, (spec, params)
-        ) as pool:
-            try:
-                for future in as_completed([pool.submit(_work, task) for task in todo]):
-                    future.result()
-                    bar.update()
-            except BrokenProcessPool:
-                raise VersatuneError(
-                    "a process that tokenised died (out of memory?); run again to go on from the "
-                    "shards that are done, with a smaller tokenize.num_workers if it recurs."
-                ) from None
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    """Make the shards, in this process or in several, here or on the machines of a cluster."""
+    workers = params.num_workers
+    if parallel.engine == "local":
+        available = len(os.sched_getaffinity(0))
+        workers = workers or max(1, min(available, rows // ROWS_PER_WORKER))
+        workers = min(workers, len(todo))
+    if workers is not None and workers <= 1:
+        from versatune.data.shards import make_shard
+
+        for task in bars.each(todo, len(todo), "tokenising", "shards"):
+            make_shard(task, encoder)
+        return
+    given = temporary_beside(folder / "encoder")
+    given.write_bytes(pickle.dumps((*spec, params)))
+    try:
+        calls = [
+            Call(
+                f"{task.target.parent.name}/{task.target.name}",
+                _work,
+                {"task": task.absolute(), "given": given.absolute()},
+            )
+            for task in todo
+        ]
+        side_by_side(calls, ParallelParams(engine=parallel.engine, workers=workers, cpus=1, gpus=0))
+    finally:
+        given.unlink(missing_ok=True)
 
 
-_worker: "dict[str, Encoders]" = {}
-
-
-def _start_worker(spec: "tuple[EncoderSpec, DocumentSpec]", params: TokenizeParams) -> None:
-    """Every worker is one thread: there are as many workers as the parameters want."""
-    from versatune.data.shards import Encoders
-
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    _worker["encoder"] = Encoders.of(*spec, params)
-
-
-def _work(task: "Task") -> None:
-    _make(task, _worker["encoder"])
-
-
-def _make(task: "Task", encoder: "Encoders") -> None:
+def _work(task: "Task", given: Path) -> None:
+    """Make a shard in a worker, which is one thread: there are as many as are wanted."""
     from versatune.data.shards import make_shard
 
-    make_shard(task, encoder)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    make_shard(task, _encoders(given))
+
+
+@cache
+def _encoders(given: Path) -> "Encoders":
+    """Read once a worker; another tokenising has a file of another name."""
+    from versatune.data.shards import Encoders
+
+    spec, documents, params = pickle.loads(given.read_bytes())
+    return Encoders.of(spec, documents, params)
 
 
 def _collect(

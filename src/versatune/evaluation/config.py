@@ -1,13 +1,14 @@
 """What is measured, and how: the parameters of evaluation."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from versatune.artifacts import file_digest, fingerprint, to_jsonable
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.evaluation.tasks import CODE_KINDS, Kind
+from versatune.modeling.engines import Engine, VllmParams
 from versatune.params import Params, file_name, renamed
 
 BASE, TUNED = "base", "tuned"
@@ -99,6 +100,19 @@ class EvaluateParams(Params):
     """Length of an answer in tokens, at most, for files without choices."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights while measuring; ``auto`` takes the one they were saved in."""
+    engine: Engine = "auto"
+    """What runs the model. ``dynamic`` (``auto``): transformers with a cache that grows, as prompts
+    are of every length; ``static``: with a cache of fixed size, compiled on a GPU anew for each
+    size. ``vllm``: the harness's own vLLM asks the tasks, if it is installed; held-out losses and
+    examples are transformers' in any case."""
+    vllm: VllmParams = VllmParams()
+    """Used when ``engine`` is ``vllm``."""
+    processes: int = Field(default=1, ge=1)
+    """Copies of the model, a process each (on GPUs: a GPU each), that share the questions and the
+    held-out rows. For ``vllm`` see ``vllm.data_parallel_size``."""
+    parallelize: bool = False
+    """Divide the layers over all GPUs (accelerate's ``device_map: auto``), for a model that one GPU
+    does not hold. For ``vllm`` see ``vllm.tensor_parallel_size``."""
     harness: HarnessParams = HarnessParams()
     """Tasks by the harness's names."""
     code: CodeParams = CodeParams()
@@ -113,6 +127,20 @@ class EvaluateParams(Params):
     @classmethod
     def _renamed(cls, given: Any) -> Any:
         return renamed(given, {"others": "extra_models"}, "evaluate")
+
+    @model_validator(mode="after")
+    def _one_way_of_several_gpus(self) -> Self:
+        if self.processes > 1 and self.parallelize:
+            raise ValueError(
+                "`processes` gives each copy of the model one GPU, `parallelize` one copy all of "
+                "them: take one of the two"
+            )
+        if self.engine == "vllm" and (self.processes > 1 or self.parallelize):
+            raise ValueError(
+                "with `engine: vllm`, several GPUs are given by `vllm.data_parallel_size` and "
+                "`vllm.tensor_parallel_size`, not by `processes` and `parallelize`"
+            )
+        return self
 
     @field_validator("extra_models")
     @classmethod
@@ -141,7 +169,7 @@ class EvaluateParams(Params):
 
     def of_file(self, kind: Kind) -> dict[str, Any]:
         """The settings that decide the numbers of a local file of this kind."""
-        settings = {"dtype": self.dtype, "limit": self.limit}
+        settings = {"dtype": self.dtype, "limit": self.limit, **self._of_engine()}
         if kind in CODE_KINDS:
             return settings | self.code.model_dump(exclude={"run"})
         settings["chat"] = self.apply_chat_template
@@ -157,7 +185,12 @@ class EvaluateParams(Params):
             "include_path": self.harness.content(),
             "seed": self.seed,
             "rows": HARNESS_ROWS,
+            **self._of_engine(),
         }
+
+    def _of_engine(self) -> dict[str, str]:
+        """transformers' numbers are the same in all of its ways, up to rounding."""
+        return {"engine": self.engine} if self.engine == "vllm" else {}
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """What the numbers of one model depend on, by what is measured, as JSON.

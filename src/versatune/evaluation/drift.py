@@ -81,9 +81,11 @@ def _measure(
     import torch
 
     from versatune.modeling.drift import text_drift
+    from versatune.modeling.room import check_room
 
     held_out = [text for text in texts if text.split == "report"]
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_room(base.path, tuned.path, dtype=params.dtype, key="evaluate")
     models: list[Any] = [load_model(ref, dtype=params.dtype) for ref in (base, tuned)]
     tokens = tokenised(base, held_out)
     kept = [(text, ids) for text, ids in zip(held_out, tokens, strict=True) if len(ids) > 1]

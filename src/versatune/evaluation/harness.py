@@ -5,19 +5,18 @@ scores choices; functions of ours that it calls score texts and programs. In the
 tasks are asked in the tokens that training makes of a conversation (``language_model``); without it
 the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
-import contextlib
 import difflib
 import json
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from versatune.errors import VersatuneError
-from versatune.evaluation import programs
+from versatune.evaluation import programs, ranks
+from versatune.evaluation.at_work import at_work
 from versatune.evaluation.choices import refuse_equal_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
@@ -36,16 +35,23 @@ from versatune.intervals import Z95
 logger = logging.getLogger(__name__)
 
 
-def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any) -> Measured:
-    """Ask ``model`` the items of a checked file (the first ``params.limit``)."""
+def measure_local(
+    task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any
+) -> Measured | None:
+    """Ask ``model`` the items of a checked file (the first ``params.limit``).
+
+    Several processes share the items, and the first has the result, the others None.
+    """
     items = list(task.items[: params.limit])
     chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
     refuse_equal_tokens(task, items, tokenizer, chat=chat)
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
-    with _harness(offline=True):
-        found = _evaluate_local(model, tokenizer, config, params, longest, chat)
-    samples = found["samples"][task.name]
+    with at_work(offline=True):
+        found = _evaluate_local(model, tokenizer, config, params, longest, chat, len(items))
+    if found is None:
+        return None
+    samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows, scores = [], []
     for metric in METRICS[task.kind]:
         values = [float(sample[metric]) for sample in samples]
@@ -57,15 +63,16 @@ def measure_local(task: LocalTask, params: EvaluateParams, model: Any, tokenizer
 
 def measure_named(
     domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
-) -> Measured:
+) -> Measured | None:
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
-    Raises VersatuneError when the task's data is not there (``harness.offline``), or when it would
-    run programs, which the harness does without a sandbox.
+    Several processes share the items, and the first has the result, the others None. Raises
+    VersatuneError when the task's data is not there (``harness.offline``), or when it would run
+    programs, which the harness does without a sandbox.
     """
     try:
-        with _harness(offline=params.harness.offline):
+        with at_work(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
@@ -74,6 +81,8 @@ def measure_named(
         raise VersatuneError(
             f"evaluate.harness.tasks.{domain}: the harness can't run {name!r}: {error}.{hint}"
         ) from error
+    if found is None:
+        return None
     rows, scores = [], []
     for task, metrics in found["results"].items():
         is_group = bool(found["group_subtasks"].get(task))
@@ -99,7 +108,7 @@ def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> N
     """Raise VersatuneError for a task the harness does not know, before any model is loaded."""
     if not any(names.values()):
         return
-    with _harness(offline=True):
+    with at_work(offline=True):
         known = _task_manager([n for tasks in names.values() for n in tasks], params).all_tasks
     for domain, tasks in names.items():
         for task in tasks:
@@ -216,16 +225,21 @@ def _evaluate_local(
     params: EvaluateParams,
     longest: int,
     chat: bool,
-) -> dict[str, Any]:
+    items: int,
+) -> dict[str, Any] | None:
     """``evaluate`` and not ``simple_evaluate``: that one describes the machine each time (by
     running git and pip), which takes longer than most local files."""
     from lm_eval import evaluate
 
     from versatune.evaluation.language_model import AnswerLM, language_model
 
+    if items < ranks.world() and ranks.rank():
+        return None
+    lm = language_model(AnswerLM, model, tokenizer, params.batch_size, longest)
+    lm.shares = items >= ranks.world()
     loaded = _index(None, include_defaults=False).load([config])
-    result: dict[str, Any] = evaluate(
-        lm=language_model(AnswerLM, model, tokenizer, params.batch_size, longest),
+    result: dict[str, Any] | None = evaluate(
+        lm=lm,
         task_dict=loaded,
         apply_chat_template=chat,
         bootstrap_iters=0,
@@ -235,12 +249,12 @@ def _evaluate_local(
 
 def _evaluate_named(
     model: Any, tokenizer: Any, name: str, params: EvaluateParams
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
 
     from versatune.evaluation.language_model import ConversationLM, language_model
 
-    result: dict[str, Any] = simple_evaluate(
+    result: dict[str, Any] | None = simple_evaluate(
         model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
         tasks=[name],
         limit=params.limit,
@@ -299,31 +313,3 @@ def _named_row(value: float, stderr: Any, values: Mapping[int, float], n: int) -
             return row
     low, high = value - Z95 * error, value + Z95 * error
     return {"value": value, "stderr": error, "low": low, "high": high, "n": n}
-
-
-@contextlib.contextmanager
-def _harness(offline: bool) -> Iterator[None]:
-    """The harness at work: its chatter held back, the hub not asked when ``offline``."""
-    before = os.environ.get("HF_HUB_OFFLINE")
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    import datasets
-    import huggingface_hub.constants as hub
-
-    flags = (hub, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")
-    kept = [getattr(module, name) for module, name in flags]
-    chatter = logging.getLogger("lm_eval")
-    level = chatter.level
-    try:
-        for module, name in flags:
-            setattr(module, name, offline)
-        chatter.setLevel(logging.ERROR)
-        yield
-    finally:
-        chatter.setLevel(level)
-        for (module, name), value in zip(flags, kept, strict=True):
-            setattr(module, name, value)
-        if before is None:
-            os.environ.pop("HF_HUB_OFFLINE", None)
-        else:
-            os.environ["HF_HUB_OFFLINE"] = before

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versatune.artifacts import FolderRef
+from versatune.evaluation import ranks
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, ITEM_COLUMNS, LOSS, ROW_COLUMNS, Measured, table
 from versatune.intervals import t_interval
@@ -27,7 +28,10 @@ def measure_heldout(
 
     split = TokenizedSplit.load(store, "report")
     chosen = chosen_rows(split, params.rows_per_domain)
-    sums = row_losses(model, split, np.concatenate(chosen), params.batch_tokens)
+    rows_of_all = np.concatenate(chosen)
+    sums = row_losses(
+        model, split, rows_of_all, params.batch_tokens, rank=ranks.rank(), world=ranks.world()
+    )
     rows: list[dict[str, Any]] = []
     items: list[dict[str, Any]] = []
     parts = np.split(sums, np.cumsum([len(c) for c in chosen])[:-1])

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
@@ -15,6 +16,7 @@ from versatune.data.begin import begin_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
+from versatune.evaluation import ranks
 from versatune.evaluation.padding import one_by_one, reads_padding
 from versatune.modeling.caching import generates_with_cache
 
@@ -24,7 +26,7 @@ CPU_LOGITS = 2 * 10**8
 MAX_BATCH = 64
 
 
-class ConversationLM(HFLM):
+class Conversations(TemplateLM):
     """Questions in the chat format become the tokens that training makes of them.
 
     The harness renders a question with the tokenizer's template and scores choices right behind
@@ -35,6 +37,9 @@ class ConversationLM(HFLM):
 
     begins_itself = False
     """Whether :meth:`tok_encode` says for plain texts, too, what they begin with."""
+    tokenizer: Any
+    shares = True
+    """Whether several processes may share the items."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -45,10 +50,18 @@ class ConversationLM(HFLM):
     def answers(self) -> Answers:
         return Answers(self.tokenizer)
 
+    def generation_config(self) -> Any:
+        """The model's own, or None."""
+        raise NotImplementedError
+
+    def begin(self, *, alone: bool) -> None:
+        """Before a task, where one object asks several. ``alone``: as :class:`AnswerLM`."""
+        raise NotImplementedError
+
     @cached_property
     def stops(self) -> list[int]:
         """Tokens that end a generation: those of the template, the model and the tokenizer."""
-        config = self.model.generation_config
+        config = self.generation_config()
         found = stop_tokens(self.tokenizer, config.eos_token_id if config else None)
         return list(dict.fromkeys([*found, self.tokenizer.eos_token_id]))
 
@@ -138,6 +151,40 @@ class ConversationLM(HFLM):
             settings["max_gen_toks"] = room
         return dataclasses.replace(request, arguments=(text, settings))
 
+    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
+        """A question's tokens as training has them, else the harness's."""
+        if string in self._asked:
+            if string not in self._prompts:
+                self._prompts[string] = self.answers.prompt(*self._asked[string])
+            return self._prompts[string]
+        tokens: list[int] = super().tok_encode(string, *args, **settings)
+        return tokens
+
+
+class ConversationLM(Conversations, HFLM):
+    """Run by transformers, here or in several processes that each ask a part of the questions.
+
+    ``shares`` False: this process asks all of them.
+    """
+
+    def generation_config(self) -> Any:
+        return self.model.generation_config
+
+    @property
+    def rank(self) -> int:
+        return ranks.rank() if self.shares else 0
+
+    @property
+    def world_size(self) -> int:
+        return ranks.world() if self.shares else 1
+
+    def all_gather(self, tensor: Any) -> Any:
+        """Shape (processes,), of a number of each."""
+        return ranks.gathered(tensor)
+
+    def barrier(self) -> None:
+        ranks.wait()
+
     def _model_call(self, inps: Any, *_: Any, **__: Any) -> Any:
         """Logits of whole rows, for which no cache is made: some models can't make one."""
         with torch.no_grad():
@@ -185,15 +232,6 @@ class ConversationLM(HFLM):
     def _reads_padding(self) -> bool:
         return reads_padding(self.model)
 
-    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
-        """A question's tokens as training has them, else the harness's."""
-        if string in self._asked:
-            if string not in self._prompts:
-                self._prompts[string] = self.answers.prompt(*self._asked[string])
-            return self._prompts[string]
-        tokens: list[int] = super().tok_encode(string, *args, **settings)
-        return tokens
-
     def tok_batch_encode(
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
@@ -238,14 +276,20 @@ class AnswerLM(ConversationLM):
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """The tokens of both; as the harness does it where the tokenizer merges their border."""
-        before, both = self.tok_encode(context), self.tok_encode(context + continuation)
-        if both[: len(before)] != before:
-            pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
-            return pair
-        return before, both[len(before) :]
+        return answer_pair(self, context, continuation) or super()._encode_pair(
+            context, continuation
+        )
 
     def _model_generate(self, *args: Any, **settings: Any) -> Any:
         return super()._model_generate(*args, **{"eos_token_id": self.stops, **settings})
+
+
+def answer_pair(
+    asked: Conversations, context: str, continuation: str
+) -> tuple[list[int], list[int]] | None:
+    """The tokens of both, if those of the context are as they are without the continuation."""
+    before, both = asked.tok_encode(context), asked.tok_encode(context + continuation)
+    return (before, both[len(before) :]) if both[: len(before)] == before else None
 
 
 def _stop_texts(request: Instance) -> list[str]:
@@ -256,11 +300,15 @@ def _stop_texts(request: Instance) -> list[str]:
 
 def language_model(
     kind: type[ConversationLM], model: Any, tokenizer: Any, size: int | str, longest: int
-) -> ConversationLM:
+) -> Conversations:
     """``kind`` around a loaded model; ``size`` ``auto`` on a CPU is :func:`batch_size`.
 
-    ``longest``: tokens of the longest row that will be asked.
+    ``model`` is one of transformers, or what another engine has loaded, which then is asked as
+    ``kind`` asks. ``longest``: tokens of the longest row that will be asked.
     """
+    if isinstance(model, Conversations):
+        model.begin(alone=issubclass(kind, AnswerLM))
+        return model
     limit = token_limit(model.config)
     if size == "auto" and model.device.type == "cpu":
         vocabulary = text_config(model.config).vocab_size

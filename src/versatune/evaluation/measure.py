@@ -6,6 +6,7 @@ measured by other versions of the libraries is measured again.
 """
 
 import contextlib
+import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ import pandas as pd
 from versatune.artifacts import FolderRef, exclusive
 from versatune.domains import choose
 from versatune.errors import VersatuneError
-from versatune.evaluation import harness
+from versatune.evaluation import harness, ranks
 from versatune.evaluation.bars import named_bars
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import ANSWER_COLUMNS, answer_prompts
@@ -36,6 +37,8 @@ from versatune.evaluation.results import (
 from versatune.evaluation.sandbox import check_isolation
 from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.engines import takes_static_cache
+from versatune.modeling.room import check_room
 from versatune.work import WorkFolder
 from versatune.work.bars import Paced
 
@@ -56,7 +59,8 @@ class Part:
 
     name: str
     inputs: dict[str, Any]
-    measure: Callable[[Any, Any], Measured]
+    measure: Callable[[Any, Any], Measured | None]
+    """Takes model and tokenizer. Among several processes, the first alone has the result."""
 
     @property
     def title(self) -> str:
@@ -176,25 +180,78 @@ def _measure(
         check_isolation()
     if any("harness" in part.inputs for part, _ in parts):
         harness.check_names(params.harness.tasks, params)
-    import torch
+    if params.processes > 1:
+        ranks.together(partial(_measure_open, checkpoint, parts, params), params.processes)
+    else:
+        _measure_open(checkpoint, parts, params)
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = load_model(checkpoint, dtype=params.dtype)
-    model = model.to(device)
+
+def _measure_open(
+    checkpoint: CheckpointRef, parts: list[tuple[Part, WorkFolder]], params: EvaluateParams
+) -> None:
+    """Measure these parts, together with the other processes if there are any."""
     tokenizer = load_tokenizer(checkpoint)
+    others = parts
+    if params.engine == "vllm":  # it asks the tasks, and needs the GPU's memory for itself
+        own = [(part, work) for part, work in parts if part.name in (HELD_OUT, EXAMPLES)]
+        others = [(part, work) for part, work in parts if part.name not in (HELD_OUT, EXAMPLES)]
+        if own:
+            _measure_with(_load(checkpoint, params), tokenizer, checkpoint, own)
+        if others:
+            from versatune.evaluation.in_vllm import load_in_vllm
+
+            _free()
+            model = load_in_vllm(checkpoint, tokenizer, params)
+            _measure_with(model, tokenizer, checkpoint, others)
+        return
+    _measure_with(_load(checkpoint, params), tokenizer, checkpoint, others)
+
+
+def _measure_with(
+    model: Any, tokenizer: Any, checkpoint: CheckpointRef, parts: list[tuple[Part, WorkFolder]]
+) -> None:
     paced = Paced(EVERY)
     for number, (part, work) in enumerate(parts, start=1):
-        if paced.due():
+        if paced.due() and ranks.rank() == 0:
             logger.info("%s: %s (%d of %d)", checkpoint.name, part.title, number, len(parts))
         in_harness = part.name != HELD_OUT
         with named_bars(part.title) if in_harness else contextlib.nullcontext():
             measured = part.measure(model, tokenizer)
+        if measured is None or ranks.rank():  # the first process keeps it
+            continue
         rows = measured.rows.assign(versions=described_versions())
         rows.to_parquet(work.path / "rows.parquet", index=False)
         measured.items.to_parquet(work.path / "items.parquet", index=False)
         if len(measured.answers):
             measured.answers.to_parquet(work.path / ANSWERS, index=False)
         work.seal()
+
+
+def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
+    """The model where and as it is measured."""
+    import torch
+
+    devices = max(1, torch.cuda.device_count()) if params.parallelize else 1
+    check_room(checkpoint.path, dtype=params.dtype, key="evaluate", devices=devices)
+    model: Any = load_model(checkpoint, dtype=params.dtype, parallelize=params.parallelize)
+    if params.engine == "static":
+        if not takes_static_cache(model):
+            raise VersatuneError(
+                f"evaluate.engine is static, and {type(model).__name__} can't generate from a "
+                "cache of fixed size: take auto."
+            )
+        model.generation_config.cache_implementation = "static"
+    if params.parallelize:
+        return model
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _free() -> None:
+    """Give back a GPU's memory that nothing uses any more."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def _read(work: WorkFolder) -> Measured:

@@ -105,7 +105,11 @@ def _of_files(digests: Mapping[str, str]) -> str:
 
 
 def load_model(
-    ref: CheckpointRef | Path, *, dtype: str = "auto", quantization: Any = None
+    ref: CheckpointRef | Path,
+    *,
+    dtype: str = "auto",
+    quantization: Any = None,
+    parallelize: bool = False,
 ) -> "PreTrainedModel":
     """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
 
@@ -113,8 +117,8 @@ def load_model(
     into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's
     name, or ``auto`` for the one it was saved in. ``quantization``: a transformers quantisation
     configuration; such a model lies on the device it is trained on, and a checkpoint that is an
-    adapter alone can't be loaded so. Raises VersatuneError when the folder (or the base's) is
-    missing, damaged, or holds no such model.
+    adapter alone can't be loaded so. ``parallelize``: divide the layers over all devices. Raises
+    VersatuneError when the folder (or the base's) is missing, damaged, or holds no such model.
     """
     import torch
     from transformers import AutoModelForCausalLM
@@ -126,7 +130,7 @@ def load_model(
         if alone and not (path / "adapter_model.safetensors").is_file():
             raise OSError(f"there is no adapter_model.safetensors beside its {ADAPTER_CONFIG}")
         whole = read_json(adapter)["base_model_name_or_path"] if alone else str(path)
-        asked: dict[str, Any] = {}
+        asked: dict[str, Any] = {"device_map": "auto"} if parallelize else {}
         if quantization is not None:
             if alone:
                 raise ValueError("an adapter can't be merged into 4 bits: merge and save it first")

@@ -39,6 +39,7 @@ from versatune.project.present_checks import (
     check_packages,
     check_reference_files,
     check_training_files,
+    check_vllm,
 )
 from versatune.project.report_checks import check_required
 from versatune.retraining.config import RetrainParams
@@ -231,7 +232,7 @@ ALWAYS: tuple[Check, ...] = (
     *(check_probe, check_own_texts, check_detected_shares, check_drift_tolerance),
     *(check_tasks, check_retraining, check_required),
     *(check_training_files, check_reference_files, check_evaluation_files),
-    *(check_packages, check_engine),
+    *(check_packages, check_engine, check_vllm),
 )
 """Asked before every run, whichever pipeline it is of."""
 

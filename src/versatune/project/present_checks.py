@@ -6,7 +6,9 @@ from typing import Any
 
 from versatune.comparing.config import CompareParams
 from versatune.evaluation.config import EvaluateParams
+from versatune.modeling.engines import without_vllm
 from versatune.modeling.quantized import without_bitsandbytes
+from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import ParallelParams
@@ -31,6 +33,22 @@ def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
     """The engine that shares out pieces of work is installed."""
     if parallel.engine == "ray" and importlib.util.find_spec("ray") is None:
         yield Problem(("parallel", "engine"), "Ray is not installed: pip install 'versatune[ray]'")
+
+
+def check_vllm(
+    probe: ProbeParams, evaluate: EvaluateParams, train: TrainParams
+) -> Iterator[Problem]:
+    """vLLM is installed where it is asked for, and gets whole models."""
+    sampling = probe.sampling
+    if sampling.source == "model" and (problem := without_vllm(sampling.engine)):
+        yield Problem(("probe", "sampling", "engine"), problem)
+    if problem := without_vllm(evaluate.engine, evaluate.vllm):
+        yield Problem(("evaluate", "engine"), problem)
+    elif evaluate.engine == "vllm" and train.lora and not train.lora.merge:
+        yield Problem(
+            ("evaluate", "engine"),
+            "vllm reads whole models, and train.lora.merge is false: set it to true, or take auto",
+        )
 
 
 def check_training_files(train: TrainParams) -> Iterator[Problem]:

@@ -3,9 +3,10 @@
 import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from versatune.errors import VersatuneError
+from versatune.modeling.engines import Engine, VllmParams
 from versatune.params import Params
 
 
@@ -63,6 +64,21 @@ class SamplingParams(Params):
     """Sequences drawn at once (a wave). A killed probe loses at most the waves on their way."""
     dtype: str = "auto"
     """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
+    engine: Engine = "auto"
+    """What runs the model (``source: model``). ``dynamic``: a loop of this project, whose cache
+    grows and is left by rows that ended. ``static``: transformers' ``generate`` with a cache of
+    fixed size, whose step it compiles on a GPU. Both draw the same tokens. ``vllm``: vLLM in this
+    process, if it is installed; it draws with random numbers of its own. ``auto``: ``dynamic`` on a
+    CPU, where it was measured to be faster; on a GPU ``static``, for models that allow it."""
+    vllm: VllmParams = VllmParams()
+    """Used when ``engine`` is ``vllm``."""
+
+    @field_validator("vllm")
+    @classmethod
+    def _one_copy(cls, vllm: VllmParams) -> VllmParams:
+        if vllm.data_parallel_size > 1:
+            raise ValueError("`data_parallel_size` is of `evaluate.vllm`; samples have one copy")
+        return vllm
 
 
 def require_server(params: ServerParams, key: str) -> None:

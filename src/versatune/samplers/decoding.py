@@ -4,7 +4,9 @@ Where the time of batched ``generate`` goes, measured with a 135M model, 256 row
 on two cores: drawing one random number for each of rows x vocabulary entries; copying the whole
 key-value cache at each step to append a column; attention kernels made for long queries. Here a
 row draws **one** number a step and looks it up in the cumulated probabilities; the cache lies in
-place and grows by chunks; and a step of decoding is two batched matrix products a layer.
+place and grows by chunks; and a step of decoding is two batched matrix products a layer. On a CPU
+that is 1.3 times as fast as the same loop over transformers' DynamicCache and attention, and 1.4
+times ``generate`` with a static cache (docs/probe.md): why it is kept beside these.
 """
 
 import logging

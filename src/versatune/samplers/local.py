@@ -8,15 +8,17 @@ import numpy as np
 
 from versatune.data.answers import stop_tokens
 from versatune.data.begin import own_begin_tokens
-from versatune.data.lengths import token_limit
+from versatune.data.lengths import saved_token_limit, token_limit
 from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
     PLAIN_CHAT_TEMPLATE,
     CheckpointRef,
+    generation_config,
     load_model,
     load_tokenizer,
 )
+from versatune.modeling.engines import takes_static_cache
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
@@ -30,8 +32,11 @@ class ModelSampler(Sampler):
 
     def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
         self.base, self.params = base, params
-        drawing = params.model_dump(mode="json", exclude={"server", "prompt"})
+        others = {"server", "prompt", "engine", "vllm"}
+        drawing = params.model_dump(mode="json", exclude=others)
         self.about = {"model": base.fingerprint, "drawing": DRAWING, **drawing}
+        if params.engine == "vllm":  # the other engines draw the same tokens
+            self.about["engine"] = params.engine
         self._decoder: Any = None
 
     @functools.cached_property
@@ -88,27 +93,57 @@ class ModelSampler(Sampler):
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _load(self) -> Any:
-        import torch
-
-        from versatune.samplers.decoding import Decoder
-
-        model = load_model(self.base, dtype=self.params.dtype)
-        if torch.cuda.is_available():
-            model = model.to("cuda")  # type: ignore[arg-type]
-        limit = token_limit(model.config)
+        """The decoder of the engine that was asked for, with the model in it."""
+        if self.params.engine == "vllm":
+            model, limit = None, saved_token_limit(self.base.path)
+            config = generation_config(self.base)
+        else:
+            model = self._on_device()
+            limit, config = token_limit(model.config), model.generation_config
         wanted = self.params.max_new_tokens + len(self.start)
         if limit is not None and wanted > limit:
             raise VersatuneError(
                 f"probe.sampling.max_new_tokens: {wanted} tokens with the start, but "
                 f"{self.base.name} reads {limit} at most."
             )
-        ends = model.generation_config.eos_token_id if model.generation_config else None
+        ends = config.eos_token_id if config else None
         ends = ends if isinstance(ends, list) else [ends]
         if self.turn is not None:  # a model may end its answers otherwise than its documents
             ends = stop_tokens(self.tokenizer, [e for e in ends if e is not None])
         self._ends = {e for e in [*ends, self.tokenizer.eos_token_id] if e is not None}
-        self._decoder = Decoder(model, self.start, self.params.max_new_tokens)
+        self._decoder = self._in_vllm() if model is None else self._in_transformers(model)
         return self._decoder
+
+    def _on_device(self) -> Any:
+        import torch
+
+        from versatune.modeling.room import check_room
+
+        check_room(self.base.path, dtype=self.params.dtype, key="probe.sampling")
+        model: Any = load_model(self.base, dtype=self.params.dtype)
+        return model.to("cuda") if torch.cuda.is_available() else model
+
+    def _in_transformers(self, model: Any) -> Any:
+        from versatune.samplers.decoding import Decoder
+        from versatune.samplers.static import StaticDecoder
+
+        engine = self.params.engine
+        if engine == "auto":
+            fixed = model.device.type == "cuda" and takes_static_cache(model)
+            engine = "static" if fixed else "dynamic"
+        if engine == "static" and not takes_static_cache(model):
+            raise VersatuneError(
+                f"probe.sampling.engine is static, and {type(model).__name__} can't generate from "
+                "a cache of fixed size: take auto."
+            )
+        kind: Any = StaticDecoder if engine == "static" else Decoder
+        return kind(model, self.start, self.params.max_new_tokens)
+
+    def _in_vllm(self) -> Any:
+        from versatune.samplers.in_vllm import VllmDecoder
+
+        limit, dtype = self.params.max_new_tokens, self.params.dtype
+        return VllmDecoder(self.base.path, self.start, limit, dtype, self.params.vllm, self.turn)
 
 
 def asked_turn(tokenizer: Any, start: str | None) -> UserTurn | None:

@@ -128,7 +128,9 @@ class ServerSampler(Sampler):
         """``turn``: the user's turn that every sequence begins with, in place of the prompt."""
         self.params, self.turn = params, turn
         self.server = Server(params.server, "probe.sampling.server", api_key)
-        drawing = params.model_dump(mode="json", exclude={"server", "start", "dtype"})
+        drawing = params.model_dump(
+            mode="json", exclude={"server", "start", "dtype", "engine", "vllm"}
+        )
         where = {"url": params.server.place, "model": params.server.model}
         self.about = {**where, **drawing}
         if turn is not None:

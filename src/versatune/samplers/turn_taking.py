@@ -39,6 +39,25 @@ class Conversations:
         ]
         return went, [self._rows[name].ended for name in names]
 
+    def follow(self, row: int, tokens: Iterable[int]) -> list[int]:
+        """All tokens that ``row`` goes on with when these were drawn for it, up to the answer.
+
+        What the template puts between question and answer is at their end.
+        """
+        found = self._rows[row]
+        went = [self._next(found, token) for token in tokens]
+        went += found.queue
+        found.queue = []
+        return went
+
+    def answers(self, row: int) -> bool:
+        """Whether the question has ended, and the answer has not."""
+        return self._rows[row].answers and not self._rows[row].ended
+
+    def ended(self, row: int) -> bool:
+        """Whether the answer has ended."""
+        return self._rows[row].ended
+
     def parts(self, row: int) -> tuple[str, str]:
         """What is asked, and its answer: empty where the model came to none."""
         found = self._rows[row]

@@ -4,7 +4,8 @@ Packed examples are laid end to end in one row; ``seq_lens`` (their lengths) goe
 model to the attention, which runs causally over each example by itself. Nothing is computed
 across examples, where a block-diagonal mask computes all and throws it away, and no padding
 is needed. transformers' own way (positions that restart, no mask) is used for models whose
-attention can't be replaced, and padded rows for those that can't keep examples apart at all.
+attention can't be replaced, on a GPU by FlexAttention; and padded rows for those that can't keep
+examples apart at all.
 """
 
 import logging
@@ -24,6 +25,9 @@ from versatune.training.trial import Trial
 logger = logging.getLogger(__name__)
 
 NAME = "versatune_varlen"
+
+FLEX = "flex_attention"
+"""transformers' FlexAttention: softcap, sinks and chunks, with a mask by blocks of tokens."""
 
 _WITHOUT_EFFECT = {
     "position_ids",
@@ -185,11 +189,18 @@ def candidates(model: Any, packing: bool) -> list[Candidate]:
     found = [Candidate("padded", own)]
     if packing:
         found.insert(0, Candidate("position_ids", own))
+        if flexible(model):
+            found.insert(0, Candidate("position_ids", FLEX))
         if own.startswith("flash"):
             found.insert(0, Candidate("varlen", own))
         elif model._supports_attention_backend:
             found.insert(0, Candidate("varlen", NAME))
     return found
+
+
+def flexible(model: Any) -> bool:
+    """Whether FlexAttention is worth a trial: its kernel with gradients is made for GPUs alone."""
+    return bool(model.device.type == "cuda" and model._supports_flex_attn)
 
 
 def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False) -> Layout:

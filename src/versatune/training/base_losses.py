@@ -9,7 +9,7 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
-from versatune.modeling.checkpoints import CheckpointRef, load_model
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import Piece, not_needed
 
@@ -24,12 +24,14 @@ def base_losses(
     """
     if references.mode == "measure" and references.proxy is None:
         return not_needed()
-    inputs = {
+    inputs: dict[str, Any] = {
         "store": store.fingerprint,
         "base": base.fingerprint,
         "rows": train.heldout_rows_per_domain,
         "row_choice": ROW_CHOICE,
     }
+    if train.quantization is not None:
+        inputs["quantization"] = train.quantization
     return Piece(inputs, partial(_measure, store, base, train))
 
 
@@ -42,10 +44,18 @@ def _measure(
 
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows, heldout_losses
+    from versatune.modeling.room import check_room
+    from versatune.training.loaded import load_base
+    from versatune.training.precision import resolved
+
+    train = resolved(train)
 
     split = TokenizedSplit.load(store, "steering")
-    model: Any = load_model(base, dtype=train.dtype)
-    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    if train.quantization is None:
+        check_room(base.path, dtype=train.dtype, key="train")
+    model = load_base(base, train)
+    if train.quantization is None:
+        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     began = time.monotonic()
     found = heldout_losses(
         model,

@@ -14,9 +14,10 @@ from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.heldout import chosen_rows
 from versatune.modeling.influence import first_line
+from versatune.modeling.room import device_bytes
 from versatune.training.api import history
 from versatune.training.config import TrainParams
-from versatune.training.memory import device_bytes, meta_model, plan_memory, read_accelerate
+from versatune.training.memory import meta_model, plan_memory, read_accelerate
 from versatune.training.throughput import cost_of
 
 logger = logging.getLogger(__name__)

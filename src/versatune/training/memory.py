@@ -11,17 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 import yaml
 from torch import Tensor
 
 from versatune.data.lengths import text_config
 from versatune.errors import VersatuneError
+from versatune.modeling.room import GB, RESERVE
 from versatune.training.config import LoraParams, TrainParams
 from versatune.training.precision import resolved
-
-GB = 10**9
 
 MOMENT_BYTES = {
     "adamw_torch": None,
@@ -37,9 +35,6 @@ type. Paged state lies in the host's memory; Adafactor keeps a row and a column 
 NF4_BYTES = 0.5 + 0.127 / 8
 """Of a weight in NF4: 4 bits, and 0.127 bits of constants with double quantisation
 (arXiv 2305.14314, section 3)."""
-
-RESERVE = 0.06
-"""Part of a device that is left to the driver, the libraries' workspaces and fragmentation."""
 
 _NAME = "versatune_counted"
 
@@ -177,13 +172,6 @@ def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]
     for sentence, values in steps:
         if any(getattr(params, name) != value for name, value in values.items()):
             yield sentence, changed(**values)
-
-
-def device_bytes() -> int:
-    """Memory of the GPU that this process trains on, in bytes; the machine's without one."""
-    if torch.cuda.is_available():
-        return int(torch.cuda.get_device_properties(0).total_memory)
-    return int(psutil.virtual_memory().total)
 
 
 def meta_model(config: Any, params: TrainParams) -> Any:

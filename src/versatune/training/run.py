@@ -23,7 +23,8 @@ from versatune.modeling.checkpoints import (
     saved_dtype,
 )
 from versatune.modeling.influence import first_line
-from versatune.modeling.quantized import nf4, one_format, without_bitsandbytes
+from versatune.modeling.quantized import without_bitsandbytes
+from versatune.modeling.room import device_bytes
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.attention import choose_layout
@@ -41,8 +42,9 @@ from versatune.training.job import (
     OnStep,
     job_split,
 )
+from versatune.training.loaded import load_base
 from versatune.training.machine import machine
-from versatune.training.memory import DoesNotFitError, check_fits, device_bytes
+from versatune.training.memory import DoesNotFitError, check_fits
 from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.precision import resolved, warn_if_slow
 from versatune.training.rounds import Mixture
@@ -175,12 +177,7 @@ def prepared_model(job: Job) -> Any:
     for name in ("optim", "quantization"):
         if problem := without_bitsandbytes(getattr(params, name)):
             raise VersatuneError(f"{job.key}.{name}: {problem}.")
-    quantization = None
-    if params.quantization == "nf4":
-        quantization = nf4("bfloat16" if params.autocast else params.dtype)
-    model: Any = load_model(job.base, dtype=params.dtype, quantization=quantization)
-    if quantization is not None:
-        model = one_format(model)
+    model = load_base(job.base, params)
     if type(model.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise VersatuneError(
             f"{job.base.name}: its text model ({type(model).__name__}) is a part that transformers "

@@ -5,6 +5,7 @@ trained, and nothing else would notice. The folder is loaded as a user loads it 
 held-out rows that the history was measured on.
 """
 
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
 from versatune.training.precision import resolved
 
 logger = logging.getLogger(__name__)
+
+MEASURING = 4 * 2**30
+"""Bytes of a GPU that measuring a model takes beside its weights, at most."""
 
 LEAST = 1e-4
 """The difference, relative to 1 + loss, that two ways of adding up in float32 may make."""
@@ -116,8 +120,10 @@ def tolerance(*dtypes: torch.dtype | str) -> float:
 
 
 def _has_room(model: Any) -> bool:
-    """Whether a GPU holds the model, which others may be using."""
+    """Whether a GPU holds the model and what measuring takes; others may be using it."""
     if not torch.cuda.is_available():
         return False
+    gc.collect()  # the trained model, which nothing names any more
+    torch.cuda.empty_cache()
     size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return bool(torch.cuda.mem_get_info()[0] > 1.5 * size)
+    return bool(torch.cuda.mem_get_info()[0] > size + min(size // 2, MEASURING))

@@ -122,7 +122,8 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                 else:
                     raise VersatuneError(
                         f"{call.name}: its process was killed {RETRIES + 1} times, last with code "
-                        f"{worker.process.exitcode}. If memory ran out, lower parallel.workers."
+                        f"{worker.process.exitcode}. If memory ran out, lower parallel.workers (of "
+                        "tokenising: tokenize.num_workers)."
                     )
     return results
 
@@ -277,9 +278,9 @@ def _end_with_parent() -> None:
 
 
 def _limit_threads(cpus: int) -> None:
-    import torch
-
-    torch.set_num_threads(cpus)
+    """Where torch is imported later, it takes the number from the environment."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(cpus)
 
 
 def _portable(error: Exception) -> Exception:

@@ -132,7 +132,7 @@ def _result(ray: Any, ref: Any, call: Call) -> Any:
     except ray.exceptions.RayError as error:
         raise VersatuneError(
             f"{call.name}: its process was lost {RETRIES + 1} times: {error}. If memory ran out, "
-            "lower parallel.workers."
+            "lower parallel.workers (of tokenising: tokenize.num_workers)."
         ) from error
 
 

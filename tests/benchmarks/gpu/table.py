@@ -28,8 +28,10 @@ def said(check: Mapping[str, Any]) -> str:
 
 
 def _row(name: str, found: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
-    mine = found.get("ours", {"error": "not begun"})
     failed = [f"{who}: {given['error']}" for who, given in found.items() if "error" in given]
+    if "batch 1" in found or "static" in found:
+        return _sampled(name, found, failed)
+    mine = found.get("ours", {"error": "not begun"})
     note = "; ".join(failed)
     if "error" in mine:
         return (name, *[""] * (len(HEAD) - 2), note)
@@ -49,6 +51,20 @@ def _row(name: str, found: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
         f"{mine['adaptivity']:.1%}",
         "; ".join([*notes, *failed]),
     )
+
+
+def _sampled(
+    name: str, found: Mapping[str, Mapping[str, Any]], failed: list[str]
+) -> tuple[str, ...]:
+    """What was drawn by a static cache; the others, and how many times batch 1 it is, noted."""
+    speeds = {who: f["tokens_per_second"] for who, f in found.items() if "error" not in f}
+    first = speeds.get("static")
+    notes = [f"{who} {speed:,.0f}" for who, speed in speeds.items() if who != "static"]
+    if first and "batch 1" in speeds:
+        notes.append(f"{first / speeds['batch 1']:.0f} times batch 1")
+    peak = found.get("static", {}).get("peak_gb") or 0.0
+    cells = (f"{first:,.0f}" if first else "", "", f"{peak:.1f}" if peak else "")
+    return (name, *cells, *[""] * (len(HEAD) - 5), "; ".join([*notes, *failed]))
 
 
 def _ratio(mine: Mapping[str, Any], other: Mapping[str, Any] | None) -> str:

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,23 @@ import numpy as np
 import torch
 from transformers import TrainerCallback
 
+from tests.benchmarks.gpu.sampled import drawn
 from tests.benchmarks.gpu.shapes import config_of, made_up_store, random_model
 from versatune.modeling.heldout import HeldOut, heldout_losses
+from versatune.modeling.room import GB, RESERVE, device_bytes
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
 from versatune.training.compiled import as_it_is, compile_blocks, one_shape
 from versatune.training.config import TrainParams
-from versatune.training.memory import GB, RESERVE, device_bytes, plan_memory
+from versatune.training.memory import plan_memory
 from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.rounds import Mixture
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 
 WINDOWS = 3
+SAMPLERS = ("static", "dynamic", "batch 1")
+"""How texts are drawn, see ``sampled``; what ``auto`` takes on a GPU is the first."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Line:
     """Steps before the first window."""
     limit: float = 75.0
     """Seconds that one contender may take, its start included."""
+    together: bool = False
+    """Whether all contenders run in one process: what they take of memory is not the point."""
 
     @property
     def all_steps(self) -> int:
@@ -64,6 +71,7 @@ LINES = {
     "Llama 1B, full": Line(
         "llama_1b", {**_FULL, "per_device_train_batch_size": 4, "max_length": 4096}
     ),
+    "SmolLM2 135M, sampling": Line("smollm2", _FULL, SAMPLERS, limit=50, together=True),
     "Llama 8B, LoRA": Line("llama_8b", {**_LORA, "max_length": 4096}, steps=3, limit=90),
     "Llama 8B, QLoRA": Line(
         "llama_8b", {**_QLORA, "max_length": 4096}, ("ours",), steps=3, limit=90
@@ -264,6 +272,10 @@ def trl(line: Line, tiny: bool) -> dict[str, Any]:
     }
 
 
+def _drawn(engine: str, line: Line, tiny: bool) -> dict[str, Any]:
+    return drawn(engine, line.shape, tiny)
+
+
 def _tokenizer() -> Any:
     """TRL asks for one; the examples are tokens already."""
     from tokenizers import Tokenizer, models
@@ -278,6 +290,7 @@ CONTENDERS: dict[str, Callable[[Line, bool], dict[str, Any]]] = {
     "ours": ours,
     "bare": bare,
     "trl": trl,
+    **{engine: partial(_drawn, engine) for engine in SAMPLERS},
 }
 
 

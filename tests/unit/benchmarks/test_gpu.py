@@ -14,7 +14,7 @@ from tests.benchmarks.gpu.__main__ import failed, main
 from tests.benchmarks.gpu.budget import Budget
 from tests.benchmarks.gpu.shapes import config_of
 from tests.benchmarks.gpu.table import HEAD, table
-from tests.benchmarks.gpu.trained import LINES, Clock, Line, bare, ours, params_of
+from tests.benchmarks.gpu.trained import CONTENDERS, LINES, Clock, Line, bare, ours, params_of
 from versatune.training import memory
 
 
@@ -30,6 +30,16 @@ def test_a_tiny_model_is_trained_in_a_lines_way(name: str) -> None:
     assert found["planned_gb"] > 0
     assert (found["mfu"] is None) == (not torch.cuda.is_available())
     json.dumps(found, allow_nan=False)
+
+
+def test_a_tiny_model_is_sampled() -> None:
+    found = {
+        who: CONTENDERS[who](LINES["SmolLM2 135M, sampling"], True)
+        for who in ("static", "dynamic", "batch 1")
+    }
+    assert all(given["tokens_per_second"] > 0 for given in found.values())
+    shown = table({"checks": {}, "lines": {"sampled": found}})
+    assert "times batch 1" in shown and len(shown.splitlines()) == 2
 
 
 def test_the_bare_loop_takes_the_same_model() -> None:

@@ -430,14 +430,14 @@ def test_tokenising_goes_on_by_shard(
     tiny_checkpoint: CheckpointRef,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import versatune.data.tokenize as module
+    import versatune.data.shards as module
 
     whole = TokenizeParams(max_length=64, num_workers=1)
     expected = make_folder(
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, whole), tmp_path / "whole"
     )
     made: list[str] = []
-    make = module._make
+    make = module.make_shard
 
     def dies_at_the_third(task: Any, encoder: Any) -> None:
         if len(made) == 2:
@@ -446,7 +446,7 @@ def test_tokenising_goes_on_by_shard(
         make(task, encoder)
 
     params = TokenizeParams(max_length=64, num_workers=1)
-    monkeypatch.setattr(module, "_make", dies_at_the_third)
+    monkeypatch.setattr(module, "make_shard", dies_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         make_folder(
             tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
@@ -457,7 +457,7 @@ def test_tokenising_goes_on_by_shard(
         made.append(task.target.name)
         make(task, encoder)
 
-    monkeypatch.setattr(module, "_make", counts)
+    monkeypatch.setattr(module, "make_shard", counts)
     ref = make_folder(
         tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
     )

@@ -176,6 +176,46 @@ def test_packages_that_are_missing_are_told(
 
 
 @pytest.mark.parametrize(
+    ("there", "changes", "key", "words"),
+    [
+        ((), {"probe": {"sampling": {"engine": "vllm"}}}, "probe.sampling.engine", "pip install"),
+        ((), {"evaluate": {"engine": "vllm"}}, "evaluate.engine", "vLLM is not installed"),
+        (
+            ("vllm",),
+            {"evaluate": {"engine": "vllm", "vllm": {"data_parallel_size": 2}}},
+            "evaluate.engine",
+            "versatune[ray]",
+        ),
+        (
+            ("vllm", "ray"),
+            {"evaluate": {"engine": "vllm"}, "train": {"lora": {"merge": False}}},
+            "evaluate.engine",
+            "train.lora.merge is false",
+        ),
+    ],
+)
+def test_what_vllm_lacks_is_told(
+    base: dict[str, Any],
+    there: tuple[str, ...],
+    changes: dict[str, Any],
+    key: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = importlib.util.find_spec
+
+    def find_spec(name: str, *rest: Any) -> Any:
+        return (name in there or None) if name in ("vllm", "ray") else real(name, *rest)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    found = told(base, changes)
+    assert list(found) == [key], found
+    assert words in found[key]
+    served = {"source": "server", "engine": "vllm", "server": {"model": "m"}}
+    assert told(base, {"probe": {"sampling": served}}) == {}
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"tokenize": {"max_length": 128}},

@@ -9,10 +9,11 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.room import GB, RESERVE
 from versatune.training import memory, train
 from versatune.training.config import TrainParams
 from versatune.training.job import Job
-from versatune.training.memory import GB, check_fits, plan_memory
+from versatune.training.memory import check_fits, plan_memory
 from versatune.training.run import check_memory
 
 LLAMA_8B = LlamaConfig(
@@ -125,7 +126,7 @@ def test_every_advice_fits_when_it_is_taken() -> None:
     given = params(bf16=True, max_length=4096)
     limit = 40 * GB
     for sentence, changed in memory._changes(given, "train"):
-        fits = plan_memory(LLAMA_8B, changed).device <= limit * (1 - memory.RESERVE)
+        fits = plan_memory(LLAMA_8B, changed).device <= limit * (1 - RESERVE)
         with pytest.raises(VersatuneError) as refused:
             check_fits(LLAMA_8B, given, limit)
         if not fits:
@@ -201,7 +202,7 @@ def test_training_is_refused_before_any_weight_is_loaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a weight was loaded")
 
-    monkeypatch.setattr("versatune.training.run.load_model", refuse)
+    monkeypatch.setattr("versatune.training.loaded.load_model", refuse)
     given = params(max_length=64, rounds=1, steps_per_round=1)
     with monkeypatch.context() as small:
         small.setattr("versatune.training.run.device_bytes", lambda: 10**5)

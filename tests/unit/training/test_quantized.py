@@ -12,8 +12,11 @@ from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.training import TrainParams, TrainResult, train
+from versatune.training.base_losses import base_losses
+from versatune.training.config import ReferenceParams
 from versatune.training.job import Job
 from versatune.training.run import prepared_model
+from versatune.work import make_folder
 
 PARAMS: dict[str, Any] = {
     "rounds": 2,
@@ -52,11 +55,20 @@ def test_the_base_is_held_in_4_bits_and_adapters_alone_are_trained(
 
 
 def test_qlora_learns_and_is_saved_in_full_precision(
-    run: Any, tiny_checkpoint: CheckpointRef
+    run: Any, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, tmp_path: Path
 ) -> None:
     result = run("q")
     loss = result.history.groupby("round")["validation_loss"].mean()
     assert loss[2] < loss[0]
+    given, none = TrainParams.model_validate(PARAMS), ReferenceParams(mode="none")
+    measured = make_folder(
+        base_losses(tiny_store, tiny_checkpoint, given, none), tmp_path / "losses"
+    )
+    first = result.history.query("round == 0").set_index("domain")["validation_loss"]
+    for domain, nats in measured.metadata["losses"].items():
+        assert nats == pytest.approx(first[domain], rel=2e-2), (
+            "the base in 4 bits, as it is trained"
+        )
     saved, base = load_model(result.model_ref.path), load_model(tiny_checkpoint)
     assert not hasattr(saved.config, "quantization_config")
     kinds = {name: p.dtype for name, p in saved.named_parameters()}

@@ -616,7 +616,8 @@ def test_the_base_is_loaded_once(
         loaded.append(ref)
         return load_model(ref, **options)
 
-    monkeypatch.setattr("versatune.training.run.load_model", noting)
+    for module in ("run", "loaded"):
+        monkeypatch.setattr(f"versatune.training.{module}.load_model", noting)
     run()
     assert loaded.count(tiny_checkpoint) == 1
 

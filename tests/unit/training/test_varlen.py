@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from versatune.modeling.losses import TokenLoss
+from versatune.modeling.losses import IGNORE, TokenLoss
 from versatune.training import varlen
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
@@ -158,7 +158,8 @@ def _tiny_model(kind: str) -> tuple[Any, Any]:
     model = AutoModelForCausalLM.from_config(config).eval()
     rng = np.random.default_rng(0)
     examples = [rng.integers(5, 60, n) for n in (9, 3, 14)]
-    row = {"input_ids": examples, "labels": examples, "domains": np.arange(3)}
+    labels = [np.concatenate([[IGNORE], x[1:]]) for x in examples]  # nothing predicts the first
+    row = {"input_ids": examples, "labels": labels, "domains": np.arange(3)}
     return model, row
 
 

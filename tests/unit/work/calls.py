@@ -1,5 +1,6 @@
 """What the calls of the parallel tests do; importable by the processes that make them."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -7,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from versatune.data.shards import Task
+from versatune.data.tokenize import _work as tokenize_shard
 from versatune.errors import VersatuneError
 from versatune.training.api import piece_of
 from versatune.training.job import Training
@@ -43,6 +46,15 @@ def killed_once(folder: Path, number: int) -> int:
         half.write_text("done")
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def killed_after_a_shard(task: Task, given: Path) -> None:
+    """Tokenise a shard; the first of a store is written by a process that is killed then."""
+    mark = task.target.parent.parent / "was_killed"
+    with contextlib.suppress(FileExistsError):
+        mark.touch(exist_ok=False)
+        os.kill(os.getpid(), signal.SIGKILL)
+    tokenize_shard(task, given)
 
 
 def always_killed() -> None:

@@ -3,12 +3,19 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
 
+from tests.unit.data.test_tokenize import make_clean
 from tests.unit.work import calls as work
+from versatune.artifacts import FolderRef
+from versatune.data import tokenize
+from versatune.data.config import TokenizeParams
 from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.work import make_folder
 from versatune.work.calls import Call, ParallelParams
 from versatune.work.parallel import side_by_side
 
@@ -45,6 +52,33 @@ def test_calls_run_at_the_same_time(tmp_path: Path) -> None:
 def test_a_killed_worker_is_replaced_and_goes_on(tmp_path: Path) -> None:
     calls = [Call(str(i), work.killed_once, {"folder": tmp_path, "number": i}) for i in range(2)]
     assert side_by_side(calls, TWO) == [0, 1]
+
+
+def test_shards_of_one_store_are_tokenised_by_several_workers(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Ray and by local processes, one of which is killed: the bytes of one process."""
+    monkeypatch.setattr("versatune.data.clean.SHARD_ROWS", 60)
+    cleaned = make_clean(tmp_path, 100)
+    params = TokenizeParams(max_length=64, num_workers=1)
+
+    def store(name: str, params: TokenizeParams, engine: Any = "local") -> FolderRef:
+        parallel = ParallelParams(engine=engine)
+        piece = tokenize.tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params, parallel)
+        return make_folder(piece, tmp_path / name)
+
+    wanted = store("alone", params)
+    assert len(list(wanted.path.glob("train/data-*.arrow"))) > 2
+    monkeypatch.setattr(tokenize, "_work", work.killed_after_a_shard)
+    monkeypatch.chdir(tmp_path)
+    for engine in ("ray", "local"):
+        found = store(engine, params.model_copy(update={"num_workers": 2}), engine)
+        assert (found.path / "was_killed").is_file()
+        assert found.fingerprint == wanted.fingerprint
+        files = sorted(f.relative_to(wanted.path) for f in wanted.path.rglob("*") if f.is_file())
+        for file in files:
+            if file.name != "manifest.json":
+                assert (found.path / file).read_bytes() == (wanted.path / file).read_bytes()
 
 
 def test_each_worker_has_the_threads_it_was_given() -> None:

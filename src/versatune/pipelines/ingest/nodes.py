@@ -9,7 +9,7 @@ from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.ingest_report import ingest_report
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
-from versatune.work import Piece
+from versatune.work import ParallelParams, Piece
 
 
 def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> Piece:
@@ -19,11 +19,14 @@ def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any])
 
 
 def tokenize_rows(
-    clean_data: FolderRef, base_model: dict[str, Any], params: TokenizeParams
+    clean_data: FolderRef,
+    base_model: dict[str, Any],
+    params: TokenizeParams,
+    parallel: ParallelParams,
 ) -> Piece:
     """Apply the base model's chat template and tokenizer; labels on assistant turns alone."""
     checkpoint = CheckpointRef.model_validate(base_model)
-    return tokenize(clean_data, checkpoint.path, load_tokenizer, params)
+    return tokenize(clean_data, checkpoint.path, load_tokenizer, params, parallel)
 
 
 def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:

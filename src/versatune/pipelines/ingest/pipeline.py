@@ -25,7 +25,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             ),
             Node(
                 nodes.tokenize_rows,
-                ["clean_data", "base_model", "params:tokenize"],
+                ["clean_data", "base_model", "params:tokenize", "params:parallel"],
                 "tokenized",
                 name="tokenize_rows",
             ),

@@ -16,7 +16,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         ingest.create_pipeline().only_nodes("clean_domains", "tokenize_rows"),
         inputs={"sample", "base_model"},
         outputs={"clean_data": "retrain_clean", "tokenized": "retrain_tokenized"},
-        parameters={"params:domains", "params:ingest", "params:tokenize"},
+        parameters={"params:domains", "params:ingest", "params:tokenize", "params:parallel"},
     )
     work = [*data.nodes, *_work()]
     look = Node(

@@ -43,9 +43,12 @@ class Scorer:
     ) -> None:
         import torch
 
+        from versatune.modeling.room import check_room
+
         self.params = params
         self.tokenizer = load_tokenizer(model)
         self.tokenizer.padding_side = "left"
+        check_room(model.path, dtype=params.dtype, key="probe.judge.likelihood")
         self.model = load_model(model, dtype=params.dtype)
         if torch.cuda.is_available():
             self.model = self.model.to("cuda")  # type: ignore[arg-type]

@@ -1,0 +1,75 @@
+"""Tasks asked by lm-evaluation-harness's own vLLM, in this process. Importing this imports vLLM.
+
+What a conversation becomes is the same as with transformers; texts and scores are vLLM's.
+"""
+
+from typing import Any
+
+from lm_eval.models.vllm_causallms import VLLM
+
+from versatune.data.lengths import saved_token_limit
+from versatune.errors import VersatuneError
+from versatune.evaluation.config import EvaluateParams
+from versatune.evaluation.language_model import Conversations, answer_pair
+from versatune.modeling.checkpoints import CheckpointRef, generation_config
+
+
+class VllmConversations(Conversations, VLLM):
+    """Loaded once for all tasks of a model; :meth:`begin` comes before each."""
+
+    def __init__(self, checkpoint: CheckpointRef, tokenizer: Any, **settings: Any) -> None:
+        super().__init__(pretrained=str(checkpoint.path), **settings)
+        self.tokenizer = tokenizer
+        self._checkpoint = checkpoint
+        self._alone = False
+
+    def begin(self, *, alone: bool) -> None:
+        """Before a task. ``alone``: as :class:`versatune.evaluation.language_model.AnswerLM`."""
+        self._alone = alone
+        self._asked.clear()
+        self._prompts.clear()
+
+    def generation_config(self) -> Any:
+        return generation_config(self._checkpoint)
+
+    def tok_encode(self, string: Any, *args: Any, **settings: Any) -> Any:
+        """The tokens of a text, or those of each of several."""
+        if isinstance(string, str):
+            return super().tok_encode(string, *args, **settings)
+        return [self.tok_encode(text, *args, **settings) for text in string]
+
+    def modify_gen_kwargs(self, gen_kwargs: dict[str, Any], **others: Any) -> Any:
+        """Settings of a request as vLLM calls them: answers end at the tokens of :attr:`stops`."""
+        settings, until, length = VLLM.modify_gen_kwargs(gen_kwargs, **others)
+        settings.pop("eos_token_id", None)
+        if self._asked or self._alone:
+            settings["stop_token_ids"] = self.stops
+            settings["skip_special_tokens"] = not self._asked
+        return settings, until, length
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        pair = answer_pair(self, context, continuation) if self._alone else None
+        return pair or super()._encode_pair(context, continuation)
+
+
+def load_in_vllm(
+    checkpoint: CheckpointRef, tokenizer: Any, params: EvaluateParams
+) -> VllmConversations:
+    """The model in vLLM, with the part of the GPUs' memory that ``params.vllm`` gives it.
+
+    Raises VersatuneError for a folder that holds an adapter alone.
+    """
+    if not (checkpoint.path / "config.json").is_file():
+        raise VersatuneError(
+            f"evaluate.engine is vllm, and {checkpoint.path} holds an adapter alone: take auto, or "
+            "train with train.lora.merge: true."
+        )
+    return VllmConversations(
+        checkpoint,
+        tokenizer,
+        dtype=params.dtype,
+        max_length=saved_token_limit(checkpoint.path),
+        batch_size=params.batch_size,
+        seed=params.seed,
+        **params.vllm.model_dump(),
+    )
