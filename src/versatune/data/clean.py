@@ -151,8 +151,8 @@ def summary(name: str, entry: Mapping[str, Any]) -> str:
         f"{name}: {entry['read']} rows read"
         + "".join(f", {part}" for part in lost)
         + (f" (duplicates of other domains: {others})" if others else "")
-        + f"; {entry['train_rows']} to train, {entry['steering_rows']} to steer, "
-        f"{entry['report_rows']} to report"
+        + f"; {entry['train_rows']} train, {entry['steering_rows']} steering, "
+        f"{entry['report_rows']} report"
     )
 
 

@@ -102,8 +102,7 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
-        "Sample written to %s: %d documents, %d instruction rows, %d multiple-choice items.",
-        folder,
+        "Sample written: %d documents, %d rows, %d multiple-choice questions.",
         params.documents,
         sum(c["rows"] for c in counts.values()),
         sum(c["items"] for c in counts.values()),

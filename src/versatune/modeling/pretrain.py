@@ -215,11 +215,11 @@ def _train(
             if state.step % params.save_steps == 0 and state.step < steps:
                 state.save(progress)
     logger.info(
-        "Pretrained %d parameters in %d steps: loss %.3f, %.0f tokens/s.",
-        model.num_parameters(),
+        "Pretrained %s parameters in %d steps: loss %.3f, %s tokens/s.",
+        f"{model.num_parameters():,}",
         steps,
         loss,
-        tokens / max(time.monotonic() - started, 1e-9),
+        f"{tokens / max(time.monotonic() - started, 1e-9):,.0f}",
     )
     return loss
 

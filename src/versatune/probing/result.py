@@ -142,8 +142,12 @@ def checks(
         if w > params.estimate.too_wide
     ]
     if wide:
-        fails("too_wide", f"intervals too wide to decide on: {', '.join(wide)}.")
-    if widest > params.rounds.half_width and (audit or stopped == "limit"):
+        remedy = _remedy(found, audit, params)
+        fails(
+            "too_wide",
+            f"intervals too wide to decide on: {', '.join(wide)}; {remedy} would narrow them.",
+        )
+    elif widest > params.rounds.half_width and (audit or stopped == "limit"):
         fails(
             "half_width",
             f"intervals reach up to ±{widest:.3f}, wider than probe.rounds.half_width asks; "
