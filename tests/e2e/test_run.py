@@ -115,6 +115,9 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert 0 <= run.data.metrics["forecast/outcomes_inside"] <= 1
     figures = [f.path for f in client.list_artifacts(run.info.run_id, "figures")]
     assert {"figures/forecast.json", "figures/forecast_and_outcome.json"} <= set(figures)
+    assert {f.removesuffix(".json") for f in figures if f.endswith(".json")} == {
+        f.removesuffix(".png") for f in figures if f.endswith(".png")
+    }
     for tag in ("data_fingerprint", "base_model", "model.uri", "strategy", "versatune.version"):
         assert run.data.tags.get(tag), tag
     head = subprocess.run(

@@ -21,7 +21,7 @@ TIE = 0.0005
 
 def lines(forecast: Mapping[str, Any]) -> list[str]:
     """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
-    chosen, strategies = forecast["strategy"], forecast["strategies"]
+    _chosen, strategies = forecast["strategy"], forecast["strategies"]
     said = [advice(forecast)]
     said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:

@@ -58,7 +58,17 @@ def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
     longer = forecast.lines(MADE | {"references_seconds": 80.0})
     assert longer[-1].endswith("The references took 1 min 20 s.")
     table = said[-len(SIX) - 2 : -1]
-    assert table[0].split() == "domain held-out loss with foster passes over its rows".split()
+    assert table[0].split() == [
+        "domain",
+        "held-out",
+        "loss",
+        "with",
+        "foster",
+        "passes",
+        "over",
+        "its",
+        "rows",
+    ]
     ends = MADE["strategies"]["foster"]["domains"]
     for domain, line in zip(SIX, table[1:], strict=True):
         name, base, _, loss, low, _, high, passes = line.split()
