@@ -1,4 +1,4 @@
-"""What training is forecast to reach, and what came of it."""
+"""What training is forecast to reach, and the outcome."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -99,14 +99,14 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
 
     ``table`` of :func:`versatune.reporting.forecast.outcome`.
     """
-    title = "Change of held-out loss, forecast and came"
+    title = "Change of held-out loss, forecast and outcome"
     if table.empty:
-        return empty(title, "There is no forecast to set against what came.")
+        return empty(title, "There is no forecast to compare the outcome with.")
     styles = domain_styles(domains)
     fig = figure(
         title,
-        "Change of each domain's held-out loss. Ring: forecast, with its 90 % interval. Dot: what "
-        "came, on the same rows. Further left is better.",
+        "Change of each domain's held-out loss. Ring: forecast, with its 90 % interval. Dot: the "
+        "outcome, on the same rows. Further left is better.",
         100 + 44 * len(table),
     )
     for row in table.to_dict("records"):
@@ -116,7 +116,7 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
         )
         for what, value, symbol, bars in (
             ("forecast", expected, "circle-open", interval(expected, low, high, colour)),
-            ("came", came, "circle", None),
+            ("outcome", came, "circle", None),
         ):
             fig.add_scatter(
                 name=f"{name} {what}",
