@@ -38,7 +38,7 @@ class Terminated(KeyboardInterrupt):
 
 @click.group(name="versatune")
 def cli() -> None:
-    """Fine-tune on several domains at once without forgetting any."""
+    """Fine-tune on several domains at once, with a measured mixture."""
 
 
 @cli.command()
@@ -57,7 +57,7 @@ cli.add_command(init)
 @cli.command()
 @click.option("--env", "-e", default=None, help="The configuration environment.")
 def rollback(env: str | None) -> None:
-    """Give the alias `champion` back to the champion before."""
+    """Restore the previous champion."""
     from kedro.framework.session import KedroSession
 
     from versatune.project.run_hooks import alone_in, data_folder
