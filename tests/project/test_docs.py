@@ -35,6 +35,8 @@ def all_commands(text: str) -> list[list[str]]:
     lines = [line for block in blocks for line in block.splitlines()]
     lines += INLINE.findall(text)
     found = []
+    for name, value in re.findall(r'^([A-Z]+)="(.*)"$', "\n".join(lines), re.MULTILINE):
+        lines = [line.replace(f"${name}", value) for line in lines]
     for line in lines:
         for part in re.split(r"&&|;", re.sub(r"\s#.*|>.*", "", line)):
             with contextlib.suppress(ValueError):  # an apostrophe in a log's line
