@@ -18,6 +18,9 @@ from versatune.reporting.style import PAGE_WIDTH
 SCALE = 1.2
 """Pixels of the picture for each of the figure."""
 
+COLOURS_KEPT = 128
+"""Colours of the picture."""
+
 POINT = 72 / 100
 """Points in a pixel of the figure, drawn at 100 pixels an inch."""
 
@@ -48,6 +51,16 @@ def png(fig: go.Figure) -> bytes:
             _legend(drawn, fig)
     target = io.BytesIO()
     drawn.savefig(target, format="png", dpi=100 * SCALE)
+    return _smaller(target)
+
+
+def _smaller(picture: io.BytesIO) -> bytes:
+    """A third of the bytes: few colours are enough for charts."""
+    from PIL import Image
+
+    target = io.BytesIO()
+    few = Image.open(picture).convert("RGB").quantize(COLOURS_KEPT, dither=Image.Dither.NONE)
+    few.save(target, format="PNG", optimize=True)
     return target.getvalue()
 
 
