@@ -320,7 +320,7 @@ def test_a_place_among_the_parameters_is_refused_with_where_places_are(
 ) -> None:
     done = kedro_run(fresh, "--env", "test", "--params", f"{parameter}=elsewhere")
     assert done.code == 1 and "Traceback" not in done.output
-    assert f"{parameter} (--params): parameters say no places any more" in " ".join(
+    assert f"{parameter} (--params): parameters name no places any more" in " ".join(
         done.error.split()
     )
     assert "`data` in globals.yml" in " ".join(done.error.split())

@@ -157,7 +157,7 @@ def summary(name: str, entry: Mapping[str, Any]) -> str:
 
 
 def _empty(folder: Path) -> None:
-    """Begin anew what an interrupted run left: reading takes less care than going on would."""
+    """Start over after an interruption: reading again is simpler than going on."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

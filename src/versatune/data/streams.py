@@ -18,7 +18,7 @@ from typing import IO, Any, BinaryIO, cast
 from versatune.errors import VersatuneError
 
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
-"""Suffixes of compressed files; the suffix before them says what is inside."""
+"""Suffixes of compressed files; the suffix before them says the format inside."""
 
 PEEK = 1 << 16
 """Bytes looked at before reading."""

@@ -1,6 +1,6 @@
 """Training a small tokenizer and a small Llama on the sample's corpus.
 
-Each document is a row of its own: begin token, text, end token, padding on the right, which
+Each document is one row: begin token, text, end token, padding on the right, which
 causal attention never looks back at. So sampling from the begin token yields documents in the
 shares in which the corpus holds them, provided that no document weighs more than another: a step
 takes documents of any length, and its loss is summed over its tokens and divided by the same
@@ -168,13 +168,13 @@ class _State:
         os.replace(temporary, path)  # noqa: PTH105
 
     def load(self, path: Path) -> None:
-        """Take over what :meth:`save` wrote; a damaged file is told about and left unused."""
+        """Take over what :meth:`save` wrote; a damaged file is reported and left unused."""
         try:
             with safe_open(path, framework="pt") as file:
                 step = int(file.metadata()["step"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            logger.warning("%s can't be read (%s): pretraining starts anew.", path, error)
+            logger.warning("%s can't be read (%s): pretraining starts over.", path, error)
             return
         self.step = step
         for name, weight in self.model.named_parameters():

@@ -1,4 +1,4 @@
-"""The commands: ``run`` that tells people's mistakes in a sentence, ``rollback``, ``init``."""
+"""The commands: ``run``, which explains mistakes in a sentence, ``rollback``, ``init``."""
 
 import contextlib
 import difflib

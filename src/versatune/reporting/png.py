@@ -253,7 +253,7 @@ def _number(value: Any) -> float:
 
 
 def _plain(text: Any) -> str:
-    """What a figure's text says, without its tags; a dollar sign is none of mathematics."""
+    """What a figure's text says, without its tags; a dollar sign starts no formula."""
     import html
 
     bare = html.unescape(re.sub(r"<[^>]*>", "", str(text or "")))

@@ -67,7 +67,7 @@ class Version(BaseModel):
 
 
 def champion(name: str) -> Version | None:
-    """The version that serves, if there is one. Raises RegistryAwayError."""
+    """The version that serves, if there is one. Raises RegistryOfflineError."""
     return _by_alias(name, CHAMPION)
 
 
@@ -77,7 +77,7 @@ def register(
     """Store a checkpoint in MLflow and make a version of it, aliased ``challenger``.
 
     ``key`` stands for the one time it is registered: the same key again finds that version.
-    Raises RegistryAwayError.
+    Raises RegistryOfflineError.
     """
     with _client() as client:
         found = [v for v in _versions(client, name) if v.tags.get(KEY) == key]
@@ -95,7 +95,7 @@ def register(
 
 
 def tag(version: Version, tags: Mapping[str, str]) -> None:
-    """Set tags on a version. Raises RegistryAwayError."""
+    """Set tags on a version. Raises RegistryOfflineError."""
     with _client() as client:
         for name, value in tags.items():
             client.set_model_version_tag(version.name, str(version.number), name, value)
@@ -107,7 +107,7 @@ def promote(version: Version, over: str | None) -> bool:
     ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
     nothing moved, when another serves by now. Doing it again does nothing. MLflow can't compare and
     move in one step: between runs and rollbacks of a project the lock of its data folder stands.
-    Raises RegistryAwayError.
+    Raises RegistryOfflineError.
     """
     with _client() as client:
         serving = _by_alias(version.name, CHAMPION)
@@ -155,7 +155,7 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
     """The checkpoint of a version: where it was made if it is still there, else from MLflow.
 
     In that case it is written to ``folder``; one written there before is compared with its
-    checksums, and fetched again when it is damaged. Raises RegistryAwayError.
+    checksums, and fetched again when it is damaged. Raises RegistryOfflineError.
     """
     path = Path(version.tags.get(PATH, ""))
     if version.fingerprint is not None and (path / "config.json").is_file():
@@ -171,12 +171,12 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
 
 
 def fingerprint_of(version: Version) -> str:
-    """What tells a version from others: its checkpoint's fingerprint, or its MLflow URI."""
+    """What identifies a version: its checkpoint's fingerprint, or its MLflow URI."""
     return version.fingerprint or version.source
 
 
 def serving_paths(name: str) -> list[Path]:
-    """Where champion and previous champion were made. Raises RegistryAwayError."""
+    """Where champion and previous champion were made. Raises RegistryOfflineError."""
     found = [_by_alias(name, alias) for alias in (CHAMPION, PREVIOUS)]
     return [Path(v.tags[PATH]) for v in found if v is not None and PATH in v.tags]
 
@@ -186,7 +186,7 @@ def prune(name: str, keep_last: int) -> list[Version]:
 
     Versions, tags and reasons stay. ``keep_last`` counts versions that are not aliased champion
     or previous champion. Returns all versions whose files are deleted by now. Raises
-    RegistryAwayError.
+    RegistryOfflineError.
     """
     with _client() as client:
         aliases = _aliases(client, name)
@@ -235,7 +235,7 @@ def _download(version: Version, target: Path) -> dict[str, Any]:
 def _client() -> "Iterator[MlflowClient]":
     """A client for the block.
 
-    Raises RegistryAwayError when the store does not answer, now or when the run began, and
+    Raises RegistryOfflineError when the store does not answer, now or when the run began, and
     another VersatuneError when it refuses.
     """
     from mlflow import MlflowClient, MlflowException

@@ -18,7 +18,7 @@ from versatune.work.log import Entry, Log, encoded
 logger = logging.getLogger(__name__)
 
 PATIENCE = 10
-"""A store that is away is asked again after this many times what the last attempt took, so that
+"""An offline store is asked again after this many times what the last attempt took, so that
 waiting for it costs a run a tenth of its time at most."""
 
 TRANSIENT = {408, 429, *range(500, 600)} - {501}
