@@ -1,3 +1,3 @@
-"""Fine-tune a language model on several domains at once without it forgetting any."""
+"""Fine-tune a language model on several domains at once, with a measured mixture."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Domain names: the one place that settles how a domain is spelled."""
+"""Domain names: the one place that decides how a domain is spelled."""
 
 import difflib
 import re
@@ -83,7 +83,7 @@ def by_domain(values: Mapping[str, T]) -> dict[str, T]:
 
 
 def unknown(name: str, known: Collection[str]) -> str | None:
-    """What to say when ``name`` is none of the domains ``known``; None when it is one."""
+    """What to say when ``name`` is not one of the domains ``known``; None when it is."""
     key = canonical(name)
     if key in known:
         return None

@@ -103,7 +103,7 @@ def described(model: type[BaseModel], error: Any) -> str:
     match error["type"]:
         case "extra_forbidden" if error["loc"][-1] in PLACES:
             return (
-                "parameters say no places any more: what is written where stands in the catalog "
+                "parameters name no places any more: the catalog says what is written where "
                 "(conf/*/catalog*.yml), and `data` in globals.yml moves all of it"
             )
         case "extra_forbidden":

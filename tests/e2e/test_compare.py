@@ -92,7 +92,11 @@ def test_the_tables_and_the_page_are_there_and_agree(compared: Path) -> None:
     names = {f.path for f in client.list_artifacts(parent.info.run_id)}
     assert "comparison.html" in names
     drawn = {f.path for f in client.list_artifacts(parent.info.run_id, "figures")}
-    assert drawn == {f"figures/comparison_{n}.json" for n in ("loss", "accuracy", "shares")}
+    assert drawn == {
+        f"figures/comparison_{name}.{kind}"
+        for name in ("loss", "accuracy", "shares")
+        for kind in ("json", "png")
+    }
 
 
 def test_the_figures_of_the_report_are_artifacts_and_the_same(

@@ -115,6 +115,9 @@ def test_one_mlflow_run_with_flat_parameters_metrics_by_step_and_artifacts(finis
     assert 0 <= run.data.metrics["forecast/outcomes_inside"] <= 1
     figures = [f.path for f in client.list_artifacts(run.info.run_id, "figures")]
     assert {"figures/forecast.json", "figures/forecast_and_outcome.json"} <= set(figures)
+    assert {f.removesuffix(".json") for f in figures if f.endswith(".json")} == {
+        f.removesuffix(".png") for f in figures if f.endswith(".png")
+    }
     for tag in ("data_fingerprint", "base_model", "model.uri", "strategy", "versatune.version"):
         assert run.data.tags.get(tag), tag
     head = subprocess.run(
@@ -317,7 +320,7 @@ def test_a_place_among_the_parameters_is_refused_with_where_places_are(
 ) -> None:
     done = kedro_run(fresh, "--env", "test", "--params", f"{parameter}=elsewhere")
     assert done.code == 1 and "Traceback" not in done.output
-    assert f"{parameter} (--params): parameters say no places any more" in " ".join(
+    assert f"{parameter} (--params): parameters name no places any more" in " ".join(
         done.error.split()
     )
     assert "`data` in globals.yml" in " ".join(done.error.split())

@@ -49,7 +49,7 @@ def test_a_run_refuses_what_could_run_code(
     for number, (change, reason) in enumerate(
         (
             (pickled, "pickles, which can run code"),
-            (with_code, "code of its own"),
+            (with_code, "its own code"),
             (with_template("{{ cycler.__init__.__globals__.os.mknod('MARK') }}"), "unsafe"),
             (with_template("{% for i in range(10 ** 12) %}x{% endfor %}"), "Range too big"),
         )

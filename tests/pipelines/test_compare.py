@@ -252,12 +252,12 @@ def test_an_unknown_target_is_refused(tiny_store: FolderRef) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"baseline": "constant"}, "baseline 'constant' is none of the strategies"),
+        ({"baseline": "constant"}, "baseline 'constant' is not one of the strategies"),
         ({"seeds": (1, 1)}, "a seed is given twice"),
         ({"strategies": {"a/b": {"name": "uniform"}}}, "names a folder"),
         ({"train": {"seed": 3}}, "seed: set by the comparison"),
-        ({"train": {"folder": "a"}}, "folder: parameters say no places any more"),
-        ({"folder": "a"}, "folder: parameters say no places any more"),
+        ({"train": {"folder": "a"}}, "folder: parameters name no places any more"),
+        ({"folder": "a"}, "folder: parameters name no places any more"),
         ({"train": {"learnin_rate": 1e-3}}, "learnin_rate"),
         ({"strategies": {"uniform": {}, "fostr": {}}}, "fostr"),
     ],

@@ -92,7 +92,7 @@ def test_a_run_measures_references_and_makes_the_mixture(
 def test_own_texts_become_rows_of_the_domains_that_ask_for_them(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
 ) -> None:
-    """Through the catalog's entry; a store that was made anew since is not taken for the old."""
+    """Through the catalog's entry; a store that was made again since is not taken for the old."""
     work = WorkFolder.open(tmp_path / "own", {"own": "texts"})
     line = '{{"index": {0}, "domain": "law", "split": "train", "ended": true, "confidence": 1,'
     lines = [line.format(i) + f' "text": "court map {i}"}}' for i in range(3)]

@@ -1,23 +1,50 @@
 """The documentation: it builds strictly, its picture is current, its commands exist."""
 
+import contextlib
+import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from kedro.config import OmegaConfigLoader
+from kedro.framework.cli.cli import KedroCLI
 from kedro.framework.project import pipelines
 
 from tests.project import flow
+from versatune.project.commands import cli
 from versatune.settings import CONFIG_LOADER_ARGS
 
 COMMAND = re.compile(r"^\s*kedro run\b.*$", re.MULTILINE)
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"`((?:[A-Z_]+=\S+ )*(?:kedro|make|versatune|python) [^`\n]+)`")
 
 
 def pages(root: Path) -> list[Path]:
-    return [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    there = [root / "README.md", root / "CONTRIBUTING.md"]
+    return [*there, *sorted((root / "docs").glob("*.md"))]
+
+
+def all_commands(text: str) -> list[list[str]]:
+    """Commands in a page's blocks and lines, in words, without comments and redirections."""
+    blocks = [block.replace("\\\n", " ") for block in SHELL.findall(text)]
+    lines = [line for block in blocks for line in block.splitlines()]
+    lines += INLINE.findall(text)
+    found = []
+    for name, value in re.findall(r'^([A-Z]+)="(.*)"$', "\n".join(lines), re.MULTILINE):
+        lines = [line.replace(f"${name}", value) for line in lines]
+    for line in lines:
+        for part in re.split(r"&&|;", re.sub(r"\s#.*|>.*", "", line)):
+            with contextlib.suppress(ValueError):  # an apostrophe in a log's line
+                words = shlex.split(part)
+                while words and (re.match(r"[A-Z_]+=", words[0]) or words[0] == "do"):
+                    words = words[1:]
+                found.append(words)
+    return found
 
 
 def commands(text: str) -> list[str]:
@@ -60,6 +87,56 @@ def test_the_picture_of_the_flow_is_that_of_the_pipelines(project_root: Path) ->
 def test_the_readme_can_be_read_in_half_a_minute(project_root: Path) -> None:
     text = (project_root / "README.md").read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 150
+
+
+def test_the_other_commands_exist(project_root: Path) -> None:
+    """Each is parsed by its own program, which knows its options; none is run."""
+    makefile = (project_root / "Makefile").read_text(encoding="utf-8")
+    (targets,) = re.findall(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
+    known = KedroCLI(project_root)
+    seen = dict.fromkeys(("kedro", "make", "versatune", "python"), 0)
+    for page in pages(project_root):
+        for words in all_commands(page.read_text(encoding="utf-8")):
+            if not words or words[0] not in seen:
+                continue
+            program, *rest = words
+            where = f"{page.name}: {' '.join(words)}"
+            seen[program] += 1
+            if program == "make":
+                wanted = [word for word in rest if "=" not in word]
+                assert set(wanted) <= {*targets.split(), ".venv/.ready"}, where
+            elif program == "python":
+                assert rest[0] == "-m" and importlib.util.find_spec(rest[1]), where
+            else:
+                parse(known if program == "kedro" else cli, program, rest, where)
+    assert min(seen.values()) >= 3, seen
+
+
+def parse(group: click.Group, name: str, words: list[str], where: str) -> None:
+    """Let click read the command. Files that a person is to write need not be there."""
+    command: click.Command | None = group
+    context = click.Context(group, info_name=name)
+    while isinstance(command, click.Group) and words:
+        command = command.get_command(context, words[0])
+        words = words[1:]
+    assert command is not None, where
+    try:
+        command.make_context(name, list(words))
+    except click.UsageError as error:
+        if isinstance(error, click.BadParameter) and "does not exist" in error.message:
+            return
+        raise AssertionError(f"{where}: {error.format_message()}") from error
+
+
+def test_a_command_that_is_none_is_found(project_root: Path) -> None:
+    known = KedroCLI(project_root)
+    for words in (["catalog", "list"], ["run", "--pipelin", "plan"]):
+        with pytest.raises(AssertionError, match=f"here: {words[0]}"):
+            parse(known, "kedro", words, f"here: {' '.join(words)}")
+    assert all_commands("```\nA=1 make run  # all\n```\nsee `kedro catalog list`") == [
+        ["make", "run"],
+        ["kedro", "catalog", "list"],
+    ]
 
 
 @pytest.mark.parametrize("option", ["--pipeline", "--env"])

@@ -87,7 +87,7 @@ class CompareParams(Params):
     def _baseline_runs(self) -> Self:
         if self.baseline not in self.strategies:
             raise ValueError(
-                f"baseline {self.baseline!r} is none of the strategies: "
+                f"baseline {self.baseline!r} is not one of the strategies: "
                 f"{', '.join(self.strategies)}"
             )
         return self

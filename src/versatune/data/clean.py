@@ -147,13 +147,13 @@ def summary(name: str, entry: Mapping[str, Any]) -> str:
         f"{name}: {entry['read']} rows read"
         + "".join(f", {part}" for part in lost)
         + (f" (duplicates of other domains: {others})" if others else "")
-        + f"; {entry['train_rows']} to train, {entry['steering_rows']} to steer, "
-        f"{entry['report_rows']} to report"
+        + f"; {entry['train_rows']} train, {entry['steering_rows']} steering, "
+        f"{entry['report_rows']} report"
     )
 
 
 def _empty(folder: Path) -> None:
-    """Begin anew what an interrupted run left: reading takes less care than going on would."""
+    """Start over after an interruption: reading again is simpler than going on."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

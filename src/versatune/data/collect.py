@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
     [("domain", pa.int32()), ("messages", MESSAGES), ("prompt", pa.uint64()), ("row", pa.string())]
 )
 """Columns of cleaned rows; ``prompt`` stands for the normalised prompt, ``row`` is file:line. A
-document is one message with a role of its own; its prompt is the whole of it."""
+document is one message with a special role; its prompt is the whole of it."""
 
 
 @dataclass

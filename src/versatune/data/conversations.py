@@ -30,7 +30,7 @@ of the role :data:`DOCUMENT`.
 """
 
 DOCUMENT = "document"
-"""The role of the only message of a row that is a text of its own."""
+"""The role of the only message of a row of raw text."""
 
 OPTIONAL = ("input", "system", "history", "tools", "documents")
 
@@ -79,7 +79,7 @@ def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, 
         turns = _turns(fields["conversations"], "conversations", "from", "value")
     turns = history_of(fields.get("history")) + turns
     if turns and turns[0]["role"] == "system" and not _VISIBLE.search(turns[0]["content"]):
-        turns = turns[1:]  # one that says nothing is none
+        turns = turns[1:]  # an empty one counts as none
     if system := _optional(fields, "system"):
         if turns and turns[0]["role"] == "system":
             raise RejectedError("two_system_turns", "a system turn beside the column system")

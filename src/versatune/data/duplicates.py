@@ -2,7 +2,7 @@
 
 Jaccard similarity is taken over runs of five words and punctuation marks, with blanks around the
 row, so one changed word anywhere changes five runs: short rows that state different facts in one
-phrasing stay apart, and above about 60 words a single changed word no longer tells rows apart.
+phrasing stay apart, and above about 60 words a single changed word no longer makes rows differ.
 Rows with a short answer must have the same answer to be near duplicates.
 
 Source: Broder, "On the resemblance and containment of documents" (1997); Leskovec, Rajaraman,
@@ -134,5 +134,5 @@ def _similarity(signature: Signatures, one: Ints, other: Ints) -> npt.NDArray[np
 
 
 def answer_key(folded: str, tokens: int) -> int:
-    """What :func:`near_duplicates` compares exactly: a short answer, nothing of a long one."""
+    """What :func:`near_duplicates` compares exactly: a short answer, no part of a long one."""
     return key(folded) if tokens < SHORT_ANSWER else 0

@@ -188,7 +188,7 @@ def history_of(given: Any) -> list[dict[str, Any]]:
 def unknown_turn_keys(turn: Mapping[str, Any], known: Iterable[str], role: str | None) -> set[str]:
     """Keys of a turn that say something and are not used.
 
-    A flag that wants another turn than an answer to be trained on is among them: only answers are.
+    So is a flag that marks another turn than an answer: only answers are trained on.
     """
     used = {*known, *TURN_FIELDS}
     found = {str(k) for k, v in turn.items() if k not in used and not is_empty(v)}

@@ -64,7 +64,7 @@ def files_of(source: Source) -> list[tuple[Path, Format]]:
         found = sorted(Path(p) for p in glob.glob(source.path, recursive=True))  # noqa: PTH207
     if not found:
         raise VersatuneError(f"{source.path}: there is no such file.")
-    files: dict[Path, Format] = {}  # a recursive glob finds a folder and what is in it
+    files: dict[Path, Format] = {}  # a recursive glob finds a folder and its files
     for file in found:
         if not file.is_dir():
             files[file] = source.format or format_of(file)
@@ -85,7 +85,7 @@ def format_of(path: PurePath) -> Format:
     kind = _by_suffix(path)
     if kind is None:
         raise VersatuneError(
-            f"{path}: its suffix tells no format; set the source's `format` to one of "
+            f"{path}: its suffix names no format; set the source's `format` to one of "
             f"{', '.join(sorted(FORMATS))}, dataset."
         )
     if kind == "parquet" and path.suffix.lower() in COMPRESSED:
@@ -94,7 +94,7 @@ def format_of(path: PurePath) -> Format:
 
 
 def is_about(path: PurePath) -> bool:
-    """Whether a file tells about a data set and holds no rows of it."""
+    """Whether a file describes a data set and holds no rows of it."""
     return _ABOUT.fullmatch(path.name) is not None
 
 
@@ -172,7 +172,7 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
 
 
 def _split_of(file: PurePath) -> str | None:
-    """The split that a file's name tells, or else that of the folders it lies in."""
+    """The split that a file's name says, or else that of the folders it is in."""
     if shard := _SHARD.match(file.name):
         name = shard["split"]
         return SPLITS.get(name.lower(), name)

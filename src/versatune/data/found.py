@@ -107,7 +107,7 @@ def _domain(entry: Path) -> str:
         name = stem
     elif SPLITS[split.lower()] != "train":
         raise VersatuneError(
-            f"{entry.name}: its name tells the split {split!r}, which is not trained on. Questions "
+            f"{entry.name}: its name says the split {split!r}, which is not trained on. Questions "
             f"go into a sub-folder {QUESTIONS[1]}."
         )
     name = re.sub(r"\W+", "_", name, flags=re.ASCII)

@@ -44,7 +44,7 @@ def check_hub(source: Source) -> bool:
     try:
         HfApi().dataset_info(source.hub, revision=source.revision, timeout=PATIENCE)
         return True
-    except Exception as error:  # each version of the client has connection errors of its own
+    except Exception as error:  # each version of the client has other connection errors
         reason = refusal(error, "data set")
         if reason is None and _is_cached(source):
             return False

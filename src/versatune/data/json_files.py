@@ -200,7 +200,7 @@ def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator
             f"{where}: two lists of rows, {unfit[0]!r} and {unfit[1]!r}; make a file of each, or "
             "name them as splits (train, validation, test)."
         )
-    if unfit:  # rows that fit no shape: what is wrong with them is said where shapes are told
+    if unfit:  # rows that fit no shape: where shapes are detected, the reason is reported
         yield from members.unfit[unfit[0]]
         return
     if members.left:

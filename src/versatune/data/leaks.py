@@ -91,7 +91,7 @@ def equal_choices(choices: object) -> str | None:
     ]
     for text in texts:
         if texts.count(text) > 1:
-            return f"'choices' holds {text!r} more than once, so the right one can't be told"
+            return f"'choices' holds {text!r} more than once, so the right one is unclear"
     return None
 
 

@@ -1,4 +1,4 @@
-"""What may be lost of a domain, and what is said of what is left."""
+"""How many rows a domain may lose, and the warnings about those that are left."""
 
 import logging
 from collections.abc import Mapping

@@ -56,7 +56,7 @@ def locate_span(offsets: list[tuple[int, int]], span: Span) -> tuple[int, int]:
 
 
 def n_bytes(text: str, span: Span) -> int:
-    """UTF-8 bytes of what is said in a span, without the LITERAL marks."""
+    """UTF-8 bytes of the text in a span, without the LITERAL marks."""
     if text.isascii():
         return span.stop - span.start
     said = text[span.start : span.stop]

@@ -1,4 +1,4 @@
-"""Messages made ready for a template: what is typed stays text, what is named gets its names."""
+"""Messages made ready for a template: typed content stays text, named keys get their names."""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """Which shape rows have, and the other spellings of it that people's files hold.
 
-:func:`detect_shape` tells a source's shape from the columns of its first row;
+:func:`detect_shape` finds a source's shape by the columns of its first row;
 :func:`settle` brings a row into the one spelling that ``conversations`` checks.
 """
 
@@ -83,15 +83,15 @@ def unknown_shape(
     if missing:
         wrong = ", ".join(f"{field}: {c}{nearest(c, values)}" for field, c in missing.items())
         return VersatuneError(
-            f"{start}: `columns` names what is not there ({wrong}). Mend the name in the source's "
-            "`columns`."
+            f"{start}: `columns` names columns that do not exist ({wrong}). Mend the name in the "
+            "source's `columns`."
         )
     fields = "; ".join(f"{s}: {', '.join(f)}" for s, f in wanted.items())
     return VersatuneError(f"{start} ({fields}). {_advice(values, mapping, list(wanted))}")
 
 
 def needed(shape: Shape) -> list[str]:
-    """The fields without which a row of this shape is none."""
+    """The fields that a row of this shape must have."""
     return [field for field in FIELDS[shape] if field not in OPTIONAL]
 
 
@@ -193,7 +193,7 @@ def _lacks(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) 
 
 
 def _turns(value: Any, spelling: int) -> Any:
-    """Turns in the keys of one spelling; what is no list of turns is left as it is."""
+    """Turns in the keys of one spelling; anything else is left as it is."""
     if isinstance(value, str):
         value = _parsed(value)
     if isinstance(value, Mapping) and is_turn(value):

@@ -1,7 +1,7 @@
 """Whether a chat template shows what a conversation holds besides its texts.
 
 A template that knows no tools renders a conversation with tools without a word about them: the
-model would learn to answer what it can't know. So everything is replaced by a word of its own,
+model would learn to answer what it can't know. So every part is replaced by a different word,
 and each word must be in the rendered text.
 """
 

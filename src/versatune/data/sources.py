@@ -79,7 +79,7 @@ def _escapes(path: Path) -> Iterator[str]:
         try:
             names = [str(file["filename"]) for file in read_json(state)["_data_files"]]
         except (VersatuneError, KeyError, TypeError):
-            continue  # damaged: told when it is read
+            continue  # damaged: reported when it is read
         for name in names:
             if Path(name).name != name:
                 yield f"{state} names {name!r}, which lies outside its folder."

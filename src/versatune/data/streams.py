@@ -20,7 +20,7 @@ import pyarrow as pa
 from versatune.errors import VersatuneError
 
 COMPRESSED = (".gz", ".zst", ".zstd", ".bz2", ".xz")
-"""Suffixes of compressed files; the suffix before them says what is inside."""
+"""Suffixes of compressed files; the suffix before them says the format inside."""
 
 PEEK = 1 << 16
 """Bytes looked at before reading."""

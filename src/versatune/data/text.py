@@ -1,7 +1,7 @@
 """Normalised texts as numbers: keys for equality, word ids, hashes of runs of words.
 
 Word ids are 64-bit hashes that are the same on every machine and in every run. A batch of rows
-is one flat array of ids; rows are told apart by their start positions, so that all work on runs
+is one flat array of ids; their start positions separate rows, so that all work on runs
 of words is done on whole arrays.
 """
 
@@ -49,7 +49,7 @@ def uniform(values: U64, seed: int) -> npt.NDArray[np.float64]:
 
 
 class Vocabulary(dict[str, int]):
-    """Token -> id. The lowest bit tells words (1) from punctuation (0); no id is 0."""
+    """Token -> id. The lowest bit is 1 for words and 0 for punctuation; no id is 0."""
 
     def __missing__(self, token: str) -> int:
         if len(self) >= _VOCABULARY:

@@ -1,1 +1,1 @@
-"""The embedded sample: true facts of six domains, and what is made of them."""
+"""The embedded sample: true facts of six domains, and the corpus, rows and questions from them."""

@@ -1,7 +1,7 @@
 """What is made of the facts: a corpus with known shares, instruction rows, evaluation items.
 
 Everything is settled by counting, not by chance: a domain's share of the documents, the part of
-its facts the corpus tells, how often it tells each of them, and where the right answer stands.
+its facts the corpus contains, how often each of them, and where the right answer is.
 Chance, by the seed, picks only which and in what order.
 """
 
@@ -102,8 +102,7 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
-        "Sample written to %s: %d documents, %d instruction rows, %d multiple-choice items.",
-        folder,
+        "Sample written: %d documents, %d rows, %d multiple-choice questions.",
         params.documents,
         sum(c["rows"] for c in counts.values()),
         sum(c["items"] for c in counts.values()),
@@ -135,7 +134,7 @@ def apportion(shares: dict[str, float], total: int) -> dict[str, int]:
 
 
 def choose_seen(facts: Sequence[Fact], fraction: float, rng: random.Random) -> set[Fact]:
-    """The facts that the corpus tells: ``fraction`` of each relation, to within one fact."""
+    """The facts that the corpus contains: ``fraction`` of each relation, to within one fact."""
     order = sorted(facts, key=lambda fact: (fact.relation, rng.random()))
     part = Fraction(fraction).limit_denominator(1000)
     return {fact for i, fact in enumerate(order) if int((i + 1) * part) > int(i * part)}

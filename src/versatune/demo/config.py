@@ -30,7 +30,7 @@ class SampleParams(Params):
     documents: int = Field(default=8000, ge=1)
     """Number of documents in the pretraining corpus."""
     seen_fraction: float = Field(default=2 / 3, gt=0, lt=1)
-    """Part of each domain's facts that the corpus tells; the rest only fine-tuning teaches."""
+    """Part of each domain's facts that the corpus contains; the rest only fine-tuning teaches."""
     phrasings: int = Field(default=4, ge=1)
     """Instruction rows made of each fact, each phrased in another way (at most those there are)."""
     choices: int = Field(default=4, ge=2)

@@ -1,6 +1,6 @@
 """Training a small tokenizer and a small Llama on the sample's corpus.
 
-Each document is a row of its own: begin token, text, end token, padding on the right, which
+Each document is one row: begin token, text, end token, padding on the right, which
 causal attention never looks back at. So sampling from the begin token yields documents in the
 shares in which the corpus holds them, provided that no document weighs more than another: a step
 takes documents of any length, and its loss is summed over its tokens and divided by the same
@@ -167,13 +167,13 @@ class _State:
             save_file(tensors, temporary, metadata={"step": str(self.step)})
 
     def load(self, path: Path) -> None:
-        """Take over what :meth:`save` wrote; a damaged file is told about and left unused."""
+        """Take over what :meth:`save` wrote; a damaged file is reported and left unused."""
         try:
             with safe_open(path, framework="pt") as file:
                 step = int(file.metadata()["step"])
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            logger.warning("%s can't be read (%s): pretraining starts anew.", path, error)
+            logger.warning("%s can't be read (%s): pretraining starts over.", path, error)
             return
         self.step = step
         for name, weight in self.model.named_parameters():
@@ -214,11 +214,11 @@ def _train(
             if state.step % params.save_steps == 0 and state.step < steps:
                 state.save(progress)
     logger.info(
-        "Pretrained %d parameters in %d steps: loss %.3f, %.0f tokens/s.",
-        model.num_parameters(),
+        "Pretrained %s parameters in %d steps: loss %.3f, %s tokens/s.",
+        f"{model.num_parameters():,}",
         steps,
         loss,
-        tokens / max(time.monotonic() - started, 1e-9),
+        f"{tokens / max(time.monotonic() - started, 1e-9):,.0f}",
     )
     return loss
 

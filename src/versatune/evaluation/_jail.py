@@ -150,9 +150,9 @@ def build_root(libraries: list[str], work_mb: int) -> None:
 
 
 def drop_rights(was_root: bool) -> None:
-    """Become nobody, in a user namespace of one's own, without a single capability.
+    """Become nobody, in a new user namespace, without a single capability.
 
-    The namespace of its own makes the limit on processes count this program's alone. A user
+    In a new namespace the limit on processes counts this program's alone. A user
     who was not root is nobody special already: root of a namespace that holds them alone.
     """
     if was_root:

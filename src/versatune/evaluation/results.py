@@ -105,7 +105,7 @@ def metric_values(rows: pd.DataFrame) -> dict[str, float]:
     """Rows as MLflow metrics: ``tuned/nats_per_token/law``, ``tuned/acc/law-bar_exam``.
 
     The domain comes last, so that MLflow puts the domains of one metric side by side. A task
-    that is called like its domain is not told again. Tasks whose names differ only in characters
+    that is called like its domain is not named again. Tasks whose names differ only in characters
     that MLflow refuses stay apart.
     """
     found: dict[str, float] = {}

@@ -1,6 +1,6 @@
 """Run a program nobody trusts, or refuse to: the outside of the sandbox.
 
-A program gets a process, mount, network, IPC and user namespace of its own (Linux): it sees no
+A program gets new process, mount, network, IPC and user namespaces (Linux): it sees no
 file of the machine but Python's standard library, read-only; no network; no other process. Its
 folder is empty and lies in memory. Processes, memory, time, files are limited, and whatever it
 started dies with it. Where the kernel does not grant all of that, programs are not run at all:

@@ -58,7 +58,7 @@ class StoreDataset(_Reference):
             raise DatasetError(f"{self._filepath}: {error}") from error
         if found.fingerprint != noted.get("fingerprint"):
             raise DatasetError(
-                f"{found.path} was made anew since {self._filepath} was written: run the mixture "
+                f"{found.path} was made again after {self._filepath} was written: run the mixture "
                 "pipeline again."
             )
         return found

@@ -1,4 +1,4 @@
-"""The trained model as a catalog entry that tells, in kedro-viz, what it was made from."""
+"""The trained model as a catalog entry. Its kedro-viz preview says what it was made from."""
 
 import json
 from typing import Any

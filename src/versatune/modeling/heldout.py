@@ -42,10 +42,10 @@ class HeldOut(BaseModel):
 def chosen_rows(
     split: TokenizedSplit, rows_per_domain: int | None, tokens_per_domain: int | None = None
 ) -> list[npt.NDArray[np.int64]]:
-    """Row numbers to measure on, an array a domain: all, or so many drawn without replacement.
+    """Row numbers to measure on, an array a domain: all, or some drawn without replacement.
 
     With ``tokens_per_domain`` more rows are drawn where these have fewer supervised tokens, until
-    they have so many: a loss is a mean over tokens, and answers may be of two tokens each.
+    they have that many: a loss is a mean over tokens, and answers may be of two tokens each.
 
     The same for the same split and count, whatever the seed of a run: reference losses and the
     losses they are compared with are of the same rows (drawing others wants another

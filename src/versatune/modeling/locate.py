@@ -20,7 +20,7 @@ def find_checkpoint(name_or_path: str, revision: str | None = None) -> Checkpoin
 
     A folder's fingerprint stands for its files, a hub model's is its commit. Raises
     VersatuneError when there is no such model, when it brings no safetensors weights, when it
-    would have to run code of its own, or when it is no causal language model.
+    would have to run its own code, or when it is no causal language model.
     """
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
@@ -91,7 +91,7 @@ def check_loadable(folder: Path, name: str) -> None:
         )
     if "auto_map" in config and not _built_in(config.get("model_type")):
         raise VersatuneError(
-            f"{name} needs code of its own (auto_map in its config.json), which is never run "
+            f"{name} needs its own code (auto_map in its config.json), which is never run "
             f"here: take a model whose model_type transformers knows, not "
             f"{config.get('model_type')!r}."
         )

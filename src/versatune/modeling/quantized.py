@@ -36,7 +36,7 @@ def nf4(computes: str) -> Any:
 def one_format(model: Any) -> Any:
     """``model`` with its 4-bit layers kept in the format they were loaded in.
 
-    On CPUs with bfloat16 instructions bitsandbytes packs a layer anew, with rounded constants, the
+    On CPUs with bfloat16 instructions bitsandbytes packs a layer again, with rounded constants, the
     first time it is used in eval mode: measuring would change what is trained afterwards.
     """
     from bitsandbytes.nn.modules import Linear4bit

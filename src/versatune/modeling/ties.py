@@ -2,7 +2,7 @@
 
 An adapter of a layer changes what that layer returns. Merged into a weight that another layer has
 too, as the head has the embeddings' in many models, it would change both: another model than the
-trained one. The layer is given a weight of its own first.
+trained one. The layer gets its own weight first.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Shares with their intervals, and when to stop sampling.
 
 The interval of a share is the percentile bootstrap: texts are drawn again with replacement, and
-the labelled rows inside each domain are weighed anew, because the correction is only as sure as
+the labelled rows inside each domain get new weights, because the correction is only as sure as
 they are.
 With an audit a text is drawn together with the second judge's answer on it.
 """
@@ -26,7 +26,7 @@ from versatune.probing.quantification import (
 
 LEVEL = 0.95
 _EM_REPLICATES = 200
-"""Replicates for expectation maximisation at most: each is an optimisation of its own."""
+"""Replicates for expectation maximisation at most: each runs its own optimisation."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def estimate_shares(
     """Corrected and raw shares with their intervals; ``probabilities`` (n, k), all judged.
 
     With an ``audit`` the shares are corrected for the second judge's errors on its own rows; raw is
-    what the first judge gives by itself. ValueError for ``em`` with an audit: it needs one judge's
+    what the first judge alone gives. ValueError for ``em`` with an audit: it needs one judge's
     probabilities for every text.
     """
     raw = raw_shares(probabilities)
@@ -203,13 +203,13 @@ def _resampled_means(values: Array, replicates: int, rng: np.random.Generator) -
 def _resampled_responses(
     known: Array, labels: Labels, replicates: int, rng: np.random.Generator
 ) -> Array:
-    """Response matrices (replicates, k, k): the labelled rows inside each domain, weighed anew.
+    """Response matrices (replicates, k, k): the labelled rows inside each domain, with new weights.
 
     Half of them draw the rows again with replacement. That never shows an error which the rows
     happen not to show, and a small domain's share may be that error. So the other half are
     Dirichlet draws (the Bayesian bootstrap, Rubin 1981) with an answer for each of the k domains
     beside the rows, of weight 1 / k each: for hard labels the posterior of the confusion matrix.
-    Alone they think too badly of a judge that never errs. A domain's only row is taken at its word.
+    They underrate a judge that never errs. A domain's only row counts as it is.
     """
     k, again = known.shape[1], replicates // 2
     drawn = np.empty((replicates, k, k))

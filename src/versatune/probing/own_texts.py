@@ -7,7 +7,7 @@ has no rows (a source ``{self: true}``), and tell how far a trained model has mo
 
 A folder of own texts holds ``texts.jsonl``, a line a text that stays (``index`` of the sample,
 ``domain``, ``split``, ``ended``, ``confidence``, ``text``), and ``report.json``. A domain that has
-no other rows trains on them, steers by them and is reported by them; one with rows of its own
+no other rows trains on them, steers by them and is reported by them; one that has rows
 trains on them too. All other texts are ``report``: drift is measured on these.
 
 Sources: Huang et al., "Mitigating catastrophic forgetting ... with self-synthesized rehearsal"

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 OnRound = Callable[[int, Estimate], None]
 STATUSES: tuple[Status, ...] = ("ok", "empty", "refused", "unparseable", "failed")
 LEFT_OUT = (
-    "probe.known_distribution leaves out the probe: move the folder away to go without it, or set "
-    "probe.known_distribution to null to finish it."
+    "probe.known_distribution leaves out the probe: move the folder elsewhere to do without, "
+    "or set probe.known_distribution to null to finish it."
 )
 
 
@@ -110,7 +110,7 @@ def join(parts: list[Judgement], n: int) -> Judgement:
 
 
 def draw_samples(sampler: Sampler, params: ProbeParams, rounds: int | None = None) -> Piece:
-    """The samples of so many rounds, by default of those before the first look."""
+    """The samples of the first rounds, by default of those before the first look."""
     n = (rounds or params.rounds.min_rounds) * params.rounds.samples_per_round
     return draw(sampler, params.seed, wave_size(params), n)
 
@@ -201,7 +201,7 @@ def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:
 
 
 def facts_of(samples: list[Sample]) -> dict[str, Any]:
-    """Counts of what is odd about the samples."""
+    """Counts of odd samples, by what is odd."""
     return {
         "empty": sum(s.flag == "empty" for s in samples),
         "repeated": len(samples) - len({s.text for s in samples}),

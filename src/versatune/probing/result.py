@@ -59,7 +59,9 @@ def knowledge_distribution(
             **agreement(judgement.probabilities, audit),
             "shift": None,
         }
-        if second["kind"] != "person":  # who is taken at his word has no rows to compare with
+        if (
+            second["kind"] != "person"
+        ):  # a person's answers count as true: there are no rows to compare with
             second["shift"] = diagnose(
                 audit.judgement, audit.labelled, found.share, 1 / audit.chances
             )
@@ -99,7 +101,7 @@ def knowledge_distribution(
 def _round_shares(
     judgement: Judgement, labelled: Labelled, correction: Correction, rounds: int
 ) -> list[list[float]]:
-    """What each of the T rounds would give by itself; one without a judgement is left out."""
+    """What each of the T rounds alone would give; one without a judgement is left out."""
     ok = judgement.ok
     parts = [part[ok[part]] for part in np.array_split(np.arange(len(ok)), rounds)]
     known = (labelled.probabilities, labelled.labels)
@@ -142,8 +144,12 @@ def checks(
         if w > params.estimate.too_wide
     ]
     if wide:
-        fails("too_wide", f"intervals too wide to decide on: {', '.join(wide)}.")
-    if widest > params.rounds.half_width and (audit or stopped == "limit"):
+        remedy = _remedy(found, audit, params)
+        fails(
+            "too_wide",
+            f"intervals too wide to decide on: {', '.join(wide)}; {remedy} would narrow them.",
+        )
+    elif widest > params.rounds.half_width and (audit or stopped == "limit"):
         fails(
             "half_width",
             f"intervals reach up to ±{widest:.3f}, wider than probe.rounds.half_width asks; "

@@ -1,4 +1,4 @@
-"""Every block of parameters that a project knows, and what is wrong with those it was given."""
+"""Every block of parameters that a project knows, and the mistakes in those it was given."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple

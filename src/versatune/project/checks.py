@@ -1,7 +1,7 @@
 """What parameters of one block must have in common with those of another.
 
 Each check is a function of the blocks it is about, by their names; it is asked when all of them are
-there. What is wrong is yielded, not raised, so that one run tells everything.
+there. Mistakes are yielded, not raised, so that one run reports all of them.
 """
 
 import inspect
@@ -76,7 +76,7 @@ def check_reference_lengths(
 
 
 def check_base_length(base_model: BaseModelParams, tokenize: TokenizeParams) -> Iterator[Problem]:
-    """A base model that is made here takes so many tokens."""
+    """How many tokens a base model that is made here takes."""
     limit = base_model.pretrain.max_length
     if base_model.kind == "pretrain" and tokenize.max_length > limit:
         yield Problem(

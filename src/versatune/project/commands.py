@@ -1,4 +1,4 @@
-"""The commands: ``run`` that tells people's mistakes in a sentence, ``rollback``, ``init``."""
+"""The commands: ``run``, which explains mistakes in a sentence, ``rollback``, ``init``."""
 
 import contextlib
 import difflib
@@ -42,7 +42,7 @@ class Terminated(KeyboardInterrupt):
 
 @click.group(name="versatune")
 def cli() -> None:
-    """Fine-tune on several domains at once without forgetting any."""
+    """Fine-tune on several domains at once, with a measured mixture."""
 
 
 @cli.command()
@@ -57,7 +57,7 @@ cli.add_command(init)
 @cli.command()
 @click.option("--env", "-e", default=None, help="The configuration environment.")
 def rollback(env: str | None) -> None:
-    """Give the alias `champion` back to the champion before."""
+    """Restore the previous champion."""
     from versatune.project.run_hooks import alone_in, data_folder
 
     with KedroSession.create(env=env) as session:

@@ -109,7 +109,7 @@ def as_yaml(made: Mapping[str, Any]) -> str:
 def read_blocks(project: Path) -> Blocks:
     """The parameters of a project, as each run of it reads and checks them.
 
-    Raises VersatuneError that tells all that is wrong.
+    Raises VersatuneError that names all mistakes.
     """
     configure_project("versatune")
     arguments = kedro_settings.CONFIG_LOADER_ARGS
@@ -129,7 +129,7 @@ def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
 
 
 def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:
-    """Each domain with what became of its first rows, and what is no domain."""
+    """Each domain and what happened to its first rows, and what is no domain."""
     width = max(map(len, found.sources))
     for name, paths in found.sources.items():
         files = ", ".join(path.name for path in paths)

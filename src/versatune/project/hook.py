@@ -50,7 +50,7 @@ class ParametersHook:
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
-        """Let `parameters` be what is used, in whichever pipelines it is asked for."""
+        """Make `parameters` hold the values that are used, in every pipeline that reads it."""
         if self._blocks:
             catalog.save("parameters", blocks.used(self._blocks))
 
@@ -71,7 +71,7 @@ class ParametersHook:
 
 
 def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
-    """The blocks of parameters of a run. Raises VersatuneError that tells all that is wrong."""
+    """The blocks of parameters of a run. Raises VersatuneError that names all mistakes."""
     unread = [*places.doubled(), *places.misshaped()]
     if unread:
         lines = [f"{place}: {message}." for place, message in unread]

@@ -80,4 +80,6 @@ def create(
             "and `format` are explained in docs/data.md), then: kedro run --pipeline ingest"
         )
     if found is not None:
-        click.echo("First, to check every row: kedro run --pipeline ingest")
+        go = f"cd {shlex.quote(str(folder))} && kedro run"
+        click.echo(f"To check every row: {go} --pipeline ingest")
+        click.echo(f"To forecast what a mixture gains: {go} --pipelines ingest,probe,mixture,plan")

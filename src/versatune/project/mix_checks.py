@@ -1,6 +1,6 @@
 """What a strategy or an objective must have in common with the project's domains.
 
-What is wrong is yielded, not raised, so that one run tells everything.
+Mistakes are yielded, not raised, so that one run reports all of them.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,6 +1,6 @@
 """What domains with the base model's own texts (`self: true`) ask of other blocks.
 
-What is wrong is yielded, not raised, so that one run tells everything.
+Mistakes are yielded, not raised, so that one run reports all of them.
 """
 
 from collections.abc import Iterator

@@ -14,7 +14,7 @@ TYPE_HINTS = r"(?s).*Add type hints to the `predict` method"
 def without_type_hint_advice() -> Iterator[None]:
     """Let the block import kedro-mlflow without MLflow's advice; other warnings are shown.
 
-    A filter would not do: importing MLflow puts one of its own before it.
+    A filter would not do: importing MLflow puts its own before it.
     """
     show = warnings.showwarning
 

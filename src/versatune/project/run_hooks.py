@@ -57,7 +57,7 @@ class TrackingHook(MlflowHook):
             _leave_artifacts_to_server(context)
             super().after_context_created(context)
         except (VersatuneError, ValueError, TypeError):
-            raise  # a mistake in mlflow.yml, not a store that is away
+            raise  # a mistake in mlflow.yml, not a store that is offline
         except Exception as error:
             self._error = error
 

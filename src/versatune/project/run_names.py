@@ -12,8 +12,11 @@ from versatune.tracking.secrets import hide
 MAX_NAME = 120
 """Characters of the parameters given on the command line in a run's name."""
 
-SAID = ("train.strategy.name", "train.rounds", "train.steps_per_round", "base_model.name_or_path")
-"""Parameters that the name of a run that trains gives anyway."""
+SAID = (
+    *("train.strategy.name", "train.rounds", "train.steps_per_round", "base_model.name_or_path"),
+    "train.resume",
+)
+"""Parameters that the name of a run that trains gives anyway, and one that changes no result."""
 
 _CHARTS = "chartsSearchFilter"
 VIEWS: dict[str, dict[str, Any]] = {

@@ -19,19 +19,25 @@ def closing_lines(results: pd.DataFrame, declared: DeclaredObjective) -> list[st
 
 
 def note(results: pd.DataFrame, declared: DeclaredObjective) -> str:
-    """The same as Markdown."""
+    """The same as Markdown. MLflow sets no space between columns, so the cells bring their own."""
     verdict, _, details = headline(results, declared)
-    head = ["| domain | held-out loss | accuracy |", "| --- | --- | --- |"]
-    rows = [f"| {d} | {loss} | {acc} |" for d, (loss, acc) in _by_domain(results).items()]
+    head = ["| domain | &emsp;held-out loss | &emsp;accuracy |", "| --- | --- | --- |"]
+    rows = [
+        f"| {domain} | &emsp;{loss} | &emsp;{accuracy} |"
+        for domain, (loss, accuracy) in _by_domain(results).items()
+    ]
     parts = [f"**{verdict}**", *([" ".join(details)] if details else [])]
     return "\n\n".join([*parts, "\n".join([*head, *rows])] if rows else parts)
 
 
 def mean_metrics(results: pd.DataFrame) -> dict[str, float]:
-    """``mean_loss`` and ``mean_accuracy`` of the tuned model over the domains, where measured."""
+    """``mean_loss`` and ``mean_accuracy`` of the tuned model over the domains, where measured.
+
+    Rounded to four digits: MLflow's table of runs shows numbers as they are.
+    """
     parts = {"loss": tables.only_losses(results), "accuracy": tables.only_accuracies(results)}
     return {
-        f"mean_{what}": float(table.groupby("domain")["tuned"].mean().mean())
+        f"mean_{what}": round(float(table.groupby("domain")["tuned"].mean().mean()), 4)
         for what, table in parts.items()
         if len(table)
     }

@@ -24,7 +24,7 @@ class Compared:
     """What the page is made from."""
 
     domains: Sequence[str]
-    """In the order that settles the colours."""
+    """Their order decides their colours."""
     summary: pd.DataFrame
     """The ``comparison_summary`` table."""
     baseline: str
@@ -117,7 +117,7 @@ def said(compared: Compared) -> page.Summary:
     if not gains:
         headline = f"There is nothing to compare with {baseline}."
     elif compared.few or not any(verdicts):
-        headline, lines = f"No verdict: it takes {against.MIN_SEEDS} seeds to tell them apart.", []
+        headline, lines = f"No verdict: it takes {against.MIN_SEEDS} seeds to distinguish them.", []
     elif target is not None and lines:
         first = next((i for i, s in enumerate(judged) if s.startswith("expand")), 0)
         headline = lines.pop(first)
@@ -142,7 +142,7 @@ def _headline(lead: str, gains: Iterable[Row], baseline: str) -> str:
         if verdict in named
     ]
     if not parts:
-        return f"{lead} no strategy can be told from {baseline}."
+        return f"{lead} no strategy can be distinguished from {baseline}."
     return f"{lead} {formats.comma(parts)} than {baseline}."
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from versatune.mixing.forecast import WORTH
 from versatune.mixing.interface import ROLLED_BACK
 from versatune.mixing.objective import IN_WORDS
 from versatune.reporting import formats
@@ -20,24 +21,34 @@ TIE = 0.0005
 
 def lines(forecast: Mapping[str, Any]) -> list[str]:
     """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
-    chosen, strategies = forecast["strategy"], forecast["strategies"]
+    _chosen, strategies = forecast["strategy"], forecast["strategies"]
     said = [advice(forecast)]
     said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
         each = [f"{named(name)} {_valued(forecast, s)}" for name, s in strategies.items()]
         said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
-        ends = [
-            f"{name} {formats.number(forecast['base'][name])} to {formats.number(d['loss'])} "
+    return [*said, *_by_domain(forecast), takes(forecast)]
+
+
+def _by_domain(forecast: Mapping[str, Any]) -> list[str]:
+    """A table: each domain's loss before and after, as forecast, and the passes over its rows."""
+    chosen = forecast["strategy"]
+    domains = forecast["strategies"][chosen]["domains"]
+    losses = dict.fromkeys(domains, "")
+    if forecast["headroom"] is not None:
+        losses = {
+            name: f"{formats.number(forecast['base'][name])} → {formats.number(d['loss'])} "
             f"({formats.number(d['low'])} to {formats.number(d['high'])})"
-            for name, d in strategies[chosen]["domains"].items()
-        ]
-        said.append(f"{named(chosen)}, held-out loss by domain: {'; '.join(ends)}.")
-    seen = [
-        f"{name} {formats.number(d['passes'], 1)}"
-        for name, d in strategies[chosen]["domains"].items()
+            for name, d in domains.items()
+        }
+    head = f"held-out loss with {named(chosen)}" if any(losses.values()) else ""
+    first = max(map(len, [*domains, "domain"])) + 2
+    second = max(map(len, [*losses.values(), head])) + 2 if head else 0
+    table = [f"{'domain':{first}}{head:{second}}passes over its rows"]
+    return table + [
+        f"{name:{first}}{losses[name]:{second}}{formats.number(d['passes'], 1)}"
+        for name, d in domains.items()
     ]
-    said.append(f"Passes over the rows with {named(chosen)}: {', '.join(seen)}.")
-    return [*said, takes(forecast)]
 
 
 def said(forecast: Mapping[str, Any]) -> list[str]:
@@ -98,8 +109,11 @@ def _on_target(forecast: Mapping[str, Any], name: str) -> str:
 
 
 def best_mix(forecast: Mapping[str, Any]) -> str | None:
-    """The shares of the best static mix, to be written down as those of strategy ``custom``."""
-    if forecast["headroom"] is None:
+    """The shares of the best static mix, to be written down as those of strategy ``custom``.
+
+    None without a forecast, and where equal shares are forecast to be as good.
+    """
+    if forecast["headroom"] is None or forecast["headroom"]["high"] < WORTH:
         return None
     domains = forecast["strategies"][BEST]["domains"]
     each = ", ".join(f"{name} {formats.number(d['weight'])}" for name, d in domains.items())
@@ -128,7 +142,7 @@ def takes(forecast: Mapping[str, Any]) -> str:
 
 
 def _took(spent: float, training: Mapping[str, Any]) -> str:
-    if not training["seconds"]:
+    if not training["seconds"] or spent > training["seconds"]:
         return formats.duration(spent)
     return f"{formats.duration(spent)}, {formats.percent(spent / training['seconds'], 0)} of that"
 

@@ -43,8 +43,8 @@ def span(low: float | None, high: float | None, digits: int, scale: float) -> st
 
 
 def thousands(value: Any) -> str:
-    """A count with thin spaces between the thousands."""
-    return "–" if not finite(value) else f"{int(value):,}".replace(",", "\u202f")
+    """A count with commas between the thousands."""
+    return "–" if not finite(value) else f"{int(value):,}"
 
 
 def gibibytes(value: Any) -> str:

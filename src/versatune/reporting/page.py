@@ -78,7 +78,7 @@ def write(
     """A whole page as text: no file beside it, no network.
 
     ``template``: one that extends ``page.html``; ``kind``: what the page calls itself;
-    ``domains``: in the order that settles the colours; ``context``: what the template shows.
+    ``domains``: in the order that decides the colours; ``context``: what the template shows.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),

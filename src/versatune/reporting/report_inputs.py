@@ -16,7 +16,7 @@ class Artifacts:
     """What the page is made from. All but ``domains`` may be missing; the page then says so."""
 
     domains: Sequence[str]
-    """In the order that settles the colours."""
+    """Their order decides their colours."""
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """By the names used in the template: ``loss_before_after``, ``shares`` and so on."""
     results: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=["metric"]))

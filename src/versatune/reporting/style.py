@@ -99,7 +99,7 @@ def empty(title: str, why: str) -> go.Figure:
 
 
 def legend_below(fig: go.Figure) -> None:
-    """Put the legend under the plot. The page replaces it by one of its own, which can wrap."""
+    """Put the legend under the plot. The page replaces it by another, which can wrap."""
     fig.update_layout(
         legend={"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
         legend_traceorder="normal",

@@ -99,7 +99,7 @@ def size_sentence(
 def with_accuracy(
     headline: str, mood: str, details: list[str], accuracy: pd.DataFrame
 ) -> tuple[str, str, list[str]]:
-    """The verdict on the losses, joined by what the accuracies did: a fall takes the green away.
+    """The verdict on the losses, joined by what the accuracies did: a fall removes the green.
 
     A fall of the mean counts though it may be noise: that is said beside it, with the items.
     """

@@ -47,7 +47,7 @@ class Sample(BaseModel):
 
     @property
     def flag(self) -> str:
-        """``empty``, ``loop`` or nothing: what is wrong with the text as evidence."""
+        """``empty``, ``loop`` or nothing: why the text is no evidence."""
         if not any(c.isalnum() for c in self.text):
             return "empty"
         data = self.text.encode()
@@ -103,7 +103,7 @@ def read_samples(folder: Path) -> list[Sample]:
 
 
 def draw_wave(sampler: Sampler, seed: int, size: int, wave: int, bar: Any = None) -> list[Sample]:
-    """The samples of one wave, drawn anew, in order; nothing is written."""
+    """The samples of one batch, drawn again, in order; nothing is written."""
     drawn = []
     for sample in sampler.wave(range(wave * size, (wave + 1) * size), seed):
         drawn.append(sample)

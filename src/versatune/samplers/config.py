@@ -53,7 +53,7 @@ class SamplingParams(Params):
     max_new_tokens: int = Field(default=128, ge=1)
     """Length limit of a sequence."""
     temperature: float = Field(default=1.0, gt=0)
-    """1 samples the model's own distribution; anything else distorts what is measured."""
+    """1 samples the model's own distribution; anything else distorts the estimate."""
     top_k: int = Field(default=0, ge=0)
     """Keep the k likeliest tokens; 0: all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
@@ -61,7 +61,7 @@ class SamplingParams(Params):
     repetition_penalty: float = Field(default=1.0, gt=0)
     """1: none. The paper's code used 1.1, which is not the model's distribution any more."""
     batch_size: int = Field(default=256, ge=1)
-    """Sequences drawn at once (a wave). A killed probe loses at most the waves on their way."""
+    """Sequences drawn at once. A killed probe loses at most the batches in progress."""
     dtype: str = "auto"
     """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
     engine: Engine = "auto"

@@ -113,7 +113,7 @@ class Server:
 class ServerSampler(Sampler):
     """Draws from a served model: for models this machine can't hold.
 
-    Each sample asks with a seed of its own; whether the same seed gives the same text again is
+    Each sample asks with its own seed; whether the same seed gives the same text again is
     up to the server. A sample that can't be had stops the probe rather than being left out, since
     what fails may not fail at random; run it again to go on.
     """

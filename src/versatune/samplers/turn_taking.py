@@ -1,4 +1,4 @@
-"""Following sequences that begin with a user's turn: what is asked, and then its answer."""
+"""Following sequences that begin with a user's turn: the question, and then its answer."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

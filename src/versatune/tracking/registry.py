@@ -171,7 +171,7 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
 
 
 def fingerprint_of(version: Version) -> str:
-    """What tells a version from others: its checkpoint's fingerprint, or its MLflow URI."""
+    """What identifies a version: its checkpoint's fingerprint, or its MLflow URI."""
     return version.fingerprint or version.source
 
 

@@ -5,6 +5,7 @@ call, or a later run, finds the store answering again. Without a run (a library 
 every function does nothing.
 """
 
+import base64
 import contextlib
 import logging
 import os
@@ -85,10 +86,13 @@ def log_text(text: str, name: str) -> None:
     _each(lambda run: run.call("text", text=text, name=name))
 
 
-def log_figure(figure: "Figure", name: str) -> None:
-    """Write a plotly figure as a JSON artifact, without plotly.js; the report draws them all."""
+def log_figure(figure: "Figure", name: str, png: Callable[["Figure"], bytes]) -> None:
+    """Write a plotly figure as two artifacts: ``name.json`` without plotly.js (the report draws
+    them all), and ``name.png``, which MLflow's page shows. ``png`` makes the second."""
     if _stack:
-        log_text(str(figure.to_json()), name)
+        log_text(str(figure.to_json()), f"{name}.json")
+        picture = base64.b64encode(png(figure)).decode()
+        _each(lambda run: run.call("bytes", content=picture, name=f"{name}.png"))
 
 
 def log_model(path: Path, fingerprint: str, example: str, name: str = "model") -> str | None:

@@ -1,7 +1,9 @@
 """Records for MLflow: made at once, or kept in a file while MLflow does not answer."""
 
+import base64
 import logging
 import re
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from versatune.work.log import Entry, Log, encoded
 logger = logging.getLogger(__name__)
 
 PATIENCE = 10
-"""A store that is away is asked again after this many times what the last attempt took, so that
+"""An offline store is asked again after this many times what the last attempt took, so that
 waiting for it costs a run a tenth of its time at most."""
 
 TRANSIENT = {408, 429, *range(500, 600)} - {501}
@@ -67,6 +69,13 @@ class _Text(_Record):
     name: str
 
 
+class _Bytes(_Record):
+    kind: Literal["bytes"]
+    content: str
+    """In base64."""
+    name: str
+
+
 class _Status(_Record):
     kind: Literal["status"]
     status: Literal["FINISHED", "FAILED", "KILLED"]
@@ -74,7 +83,8 @@ class _Status(_Record):
 
 _RECORD: TypeAdapter[_Record] = TypeAdapter(
     Annotated[
-        _Create | _Metrics | _Texts | _Artifact | _Text | _Status, Field(discriminator="kind")
+        _Create | _Metrics | _Texts | _Artifact | _Text | _Bytes | _Status,
+        Field(discriminator="kind"),
     ]
 )
 
@@ -297,5 +307,10 @@ def _replay(call: Mapping[str, Any]) -> None:
             client.log_artifact(run_id, call["path"], call["folder"])
         case "text":
             client.log_text(run_id, call["text"], call["name"])
+        case "bytes":
+            folder, _, name = call["name"].rpartition("/")
+            with tempfile.TemporaryDirectory() as here:
+                (Path(here) / name).write_bytes(base64.b64decode(call["content"]))
+                client.log_artifact(run_id, str(Path(here) / name), folder or None)
         case "status":
             client.set_terminated(run_id, call["status"], call["time"])

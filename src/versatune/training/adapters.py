@@ -46,7 +46,7 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
 def _more_than_linear(model: Any) -> list[str] | None:
     """Names of layers that are linear by class alone, such as routers: an adapter adds to what a
     linear layer returns, and these return something else. Each is tried; weights in 4 bits are
-    linear layers that were turned into such, for which peft has adapters of its own."""
+    linear layers that were turned into such, for which peft has special adapters."""
     plain = torch.nn.Linear.forward
     return [
         name

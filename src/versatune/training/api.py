@@ -51,7 +51,7 @@ def train(
 
     A finished folder with the same inputs is returned at once; an unfinished one is gone on
     with, exactly where its last checkpoint was. With other inputs a finished one is kept as
-    ``<folder>.previous`` and training begins anew; ``params.resume: restart`` begins anew
+    ``<folder>.previous`` and training starts over; ``params.resume: restart`` starts over
     whether it was finished or not, and keeps nothing. Raises VersatuneError when the folder
     holds an unfinished training with other inputs, when another process works in it, when the
     disk is too small, and when the loss is not finite or explodes.
@@ -81,7 +81,7 @@ def piece_of(
     )
 
 
-GO_ON = "Set them back to go on with it, or give up what is there with train.resume: restart."
+GO_ON = "Set them back to go on with it, or discard it with train.resume: restart."
 
 
 def _train_in(

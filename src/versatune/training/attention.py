@@ -1,7 +1,7 @@
 """Attention that stays inside each packed example, and what a model is trained with.
 
 Packed examples are laid end to end in one row; ``seq_lens`` (their lengths) goes through the
-model to the attention, which runs causally over each example by itself. Nothing is computed
+model to the attention, which runs causally over each example alone. Nothing is computed
 across examples, where a block-diagonal mask computes all and throws it away, and no padding
 is needed. transformers' own way (positions that restart, no mask) is used for models whose
 attention can't be replaced, on a GPU by FlexAttention; and padded rows for those that can't keep

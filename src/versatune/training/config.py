@@ -68,7 +68,7 @@ class TrainParams(PlanParams):
     resume: Literal["continue", "restart"] = "continue"
     """What to do with a training that was begun before: `continue` goes on from its last
     checkpoint. When parameters or data changed since, it refuses if that training is unfinished,
-    and else keeps it as `trained.previous` and begins anew. `restart` begins anew whenever they
+    and else keeps it as `trained.previous` and starts over. `restart` starts over whenever they
     changed, and keeps nothing."""
     seed: int = 0
     """Decides the order of rows, adapters and dropout."""
@@ -144,14 +144,14 @@ class TrainParams(PlanParams):
     data; null measures all."""
     heldout_tokens_per_domain: int | None = Field(None, ge=1)
     """More rows are measured of a domain whose rows have fewer supervised tokens than this, until
-    they have so many: a few answers of two tokens each tell little. null: rows alone count."""
+    they have this many: a few answers of two tokens each say little. null: rows alone count."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
 
     save_every_rounds: int = Field(1, ge=1)
     """Rounds between checkpoints; the last round always has one."""
     save_steps: int | None = Field(None, ge=1)
-    """Checkpoints inside a round too, every so many steps."""
+    """Steps between checkpoints inside a round; null makes them at its end alone."""
     save_total_limit: int = Field(2, ge=1)
     """Checkpoints kept while training (the best one is kept besides when a rule may return to
     it). They are deleted when training is done."""
@@ -159,7 +159,7 @@ class TrainParams(PlanParams):
     """Steps between reports of loss, learning rate, gradient norm, speed and memory (bar, MLflow,
     steps.jsonl), and between checks that the loss is finite and not exploding."""
     loss_guard: float | None = Field(3.0, gt=1)
-    """Stop when the training loss exceeds so many times the base model's largest held-out loss;
+    """Stop when the training loss exceeds this multiple of the base model's largest held-out loss;
     null stops on NaN alone."""
     launcher: LauncherParams = LauncherParams()
     """More than one process."""
@@ -180,7 +180,7 @@ class TrainParams(PlanParams):
         return self.bf16
 
     def fingerprint_fields(self) -> dict[str, object]:
-        """The parameters that change what is trained: all but those of speed and safety."""
+        """The parameters that change the trained model: all but those of speed and safety."""
         fields = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
         # Without it a training is what it was before there was such a parameter.
         return {k: v for k, v in fields.items() if k != "interpolate" or v is not None}

@@ -27,7 +27,7 @@ MANY_PASSES = 4.0
 good as new rows)."""
 
 FORWARD = 3.0
-"""A training step takes so many times as long as its forward pass alone."""
+"""How many times as long as its forward pass alone a training step takes."""
 
 PLANNED_ROWS = 256
 """Packed rows that are planned to see how full they get."""
@@ -128,7 +128,7 @@ def seconds_of(runs: Mapping[str, FolderRef]) -> float:
 def seconds_to_train(
     params: TrainParams, steering: TokenizedSplit, tokens: float, speed: Speed
 ) -> float:
-    """Seconds of training on so many tokens, its held-out measurements included."""
+    """Seconds of training on this many tokens, held-out measurements included."""
     rows = np.concatenate(chosen_rows(steering, params.heldout_rows_per_domain))
     measured = float(steering.lengths[rows].sum()) * (params.rounds + 1) / FORWARD
     return (tokens + measured) / speed.tokens_per_second / processes(params)
@@ -138,7 +138,7 @@ def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) 
     """``flops`` of the whole training, and bytes: ``memory`` by what it is for on each device,
     ``device_bytes`` that one has, ``disk``.
 
-    None for each where it can't be estimated (an architecture with shapes of its own).
+    None for each where it can't be estimated (an unusual architecture).
     """
     from transformers import AutoConfig
 

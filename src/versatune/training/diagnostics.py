@@ -12,7 +12,7 @@ from versatune.mixing.config import ExpandParams, FosterParams, StrategyParams
 from versatune.mixing.interface import ROLLED_BACK
 
 ROUNDS_AGO = 2
-"""From so many rounds on since its lowest value the mean loss is said to rise: one round may be
+"""After this many rounds above its lowest value the mean loss is said to rise: one round may be
 noise."""
 
 

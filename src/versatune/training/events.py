@@ -1,4 +1,4 @@
-"""What a round tells: its line in the log, and its metrics as an event."""
+"""What is said of a round: its line in the log, and its metrics as an event."""
 
 import json
 from pathlib import Path

@@ -48,7 +48,7 @@ class Training(BaseModel):
     domain: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
-    """End after so many rounds without a new best."""
+    """End after this many rounds without a new best."""
     all_at: tuple[int, ...] = ()
     """With ``domain``: after these rounds (0: the base model) the others are measured too."""
     save_model: bool = True

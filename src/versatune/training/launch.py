@@ -91,7 +91,7 @@ def command(launcher: LauncherParams, job: Path) -> list[str]:
 def _environment(launcher: LauncherParams) -> dict[str, str]:
     """This process's, with the cores divided over the processes unless it says otherwise.
 
-    `accelerate launch` knows from its configuration how many there are, and divides by itself.
+    `accelerate launch` knows from its configuration how many there are, and divides them.
     """
     if launcher.config_file is not None:
         return dict(os.environ)

@@ -34,7 +34,7 @@ class RoundTiming:
 
     @property
     def tokens_per_second(self) -> float:
-        """Over all seconds, measuring included; before the first step there is none to tell."""
+        """Over all seconds, measuring included; none before the first step."""
         return self.tokens / max(self.seconds, 1e-9)
 
 
@@ -63,7 +63,7 @@ class Meter:
 class Progress:
     """The bar, ``steps.jsonl`` and the listener; what a round's history says of its steps.
 
-    ``work(first, last)`` tells what the round's steps ``first`` to ``last - 1`` train on,
+    ``work(first, last)`` says what the round's steps ``first`` to ``last - 1`` train on,
     ``saving()`` the seconds that checkpoints have taken so far.
     """
 
@@ -155,7 +155,7 @@ class Progress:
         }
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self._bar is not None:
             self._bar.close()
 

@@ -1,7 +1,7 @@
 """Reference losses r_j: what a model reaches on one domain alone, held out and stopped early.
 
 The paper's public code took training losses after memorising, which are near 0 and make every
-learnable potential about 1. Here each domain has a run of its own with a held-out measurement
+learnable potential about 1. Here each domain has its own run with a held-out measurement
 every few steps; the reference is what it reaches, the base model's own loss included. The curve is
 kept, and several times on the way the other domains are measured too (forward passes alone): what
 a share of one domain does to the others (:mod:`versatune.mixing.curves`).

@@ -144,7 +144,7 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
         if chosen not in checkpoints.complete(folder):
             raise VersatuneError(
                 f"{mixture.ended}; but its checkpoint {chosen} is gone, so training has to begin "
-                "anew: run with train.resume: restart."
+                "over: run with train.resume: restart."
             )
     _finish(job, trainer, mixture, chosen)
 
@@ -153,7 +153,7 @@ def check_memory(job: Job) -> None:
     """Raise VersatuneError when training needs more memory than the device has.
 
     Before any weight is loaded, by the base's configuration alone. Where that can't be estimated
-    (an architecture with shapes of its own, an adapter without its base), training goes on.
+    (an unusual architecture, an adapter without its base), training goes on.
     """
     try:
         config = AutoConfig.from_pretrained(
@@ -213,7 +213,7 @@ def _go_on(
         raise VersatuneError(
             f"{last} was written by {before} processes, and now there are {world_size}, which "
             f"would take other rows a step: start as many as before (train.launcher and its "
-            f"config_file), or delete {job.folder} to begin anew."
+            f"config_file), or delete {job.folder} to start over."
         )
     precision = [job.params.bf16, job.params.dtype]
     if state.get("precision", precision) != precision:
@@ -221,7 +221,7 @@ def _go_on(
             f"{last} was trained with bf16: {state['precision'][0]}, dtype: "
             f"{state['precision'][1]}, and `auto` chooses bf16: {precision[0]}, dtype: "
             f"{precision[1]} on this device: go on on a device like the first one, or delete "
-            f"{job.folder} to begin anew."
+            f"{job.folder} to start over."
         )
     mixture.load(state)
     callback.load(state)

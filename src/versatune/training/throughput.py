@@ -70,7 +70,7 @@ class Cost:
 
 
 def cost_of(model: Any) -> Cost:
-    """Count the parameters of ``model`` (adapters and frozen weights told apart)."""
+    """Count the parameters of ``model`` (adapters and frozen weights counted apart)."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head, lookup = base.get_output_embeddings(), base.get_input_embeddings()
     apart = {id(m.weight) for m in (head, lookup) if m is not None}

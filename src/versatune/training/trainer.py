@@ -216,7 +216,7 @@ class _Forward:
 def not_finite(folder: Path, what: str, key: str = "train") -> str:
     """The message of a stop: what happened, where the last good checkpoint lies, what to try.
 
-    ``key`` is where the parameters are written; a reference begins anew without being told to.
+    ``key`` is where the parameters are written; a reference starts over without being asked to.
     """
     whole = checkpoints.complete(folder)
     last = f"the last good checkpoint is {whole[-1]}" if whole else "there is no checkpoint yet"

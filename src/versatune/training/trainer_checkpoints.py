@@ -40,7 +40,7 @@ def discard_unsound(folder: Path) -> None:
     """Delete what an interrupted save left, and every checkpoint that was damaged since."""
     faults = {p: fault for p in folder.glob("checkpoint-*") if (fault := _fault(p)) is not None}
     left = [path for path in complete(folder) if path not in faults]
-    then = f"training goes on from {left[-1].name}" if left else "training begins anew"
+    then = f"training goes on from {left[-1].name}" if left else "training starts over"
     for path, fault in faults.items():
         logger.warning("%s %s: deleted, %s.", path, fault, then)
         shutil.rmtree(path)

@@ -124,7 +124,7 @@ class Trial:
         return [nats[owner == example] for example in range(int(owner.max()) + 1)]
 
     def _alone(self, rows: Rows, *, exact: bool = False) -> list[Tensor]:
-        """The compared losses of each example by itself, without a mask."""
+        """The compared losses of each example alone, without a mask."""
         found = []
         with in_mode(self.model, training=False), torch.no_grad():
             for example in (x for row in rows for x in row):

@@ -68,7 +68,7 @@ def time_left(seconds: float) -> str:
 
 
 def _hidden(hidden: bool = False) -> bool | None:
-    """None: hidden unless there is a terminal. Workers of several are told by the environment."""
+    """None: hidden unless there is a terminal. Workers of several know it from the environment."""
     return True if hidden or _open or os.environ.get("TQDM_DISABLE") else None
 
 
@@ -122,7 +122,7 @@ class Line:
 
 
 class Paced:
-    """Says yes at most once in so many seconds, and not before the first of these are over."""
+    """Says yes at most once in that many seconds, and not before the first of them are over."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._last = seconds, time.monotonic()

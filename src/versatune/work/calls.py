@@ -1,4 +1,4 @@
-"""A call that may be made in another process: what it is, and what it tells meanwhile."""
+"""A call that may be made in another process: what it is, and what it reports meanwhile."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -33,7 +33,7 @@ class ParallelParams(Params):
 
 @dataclass(frozen=True)
 class Call:
-    """One independent piece: ``function(**arguments)``, made in a process of its own.
+    """One independent piece: ``function(**arguments)``, made in its own process.
 
     The function must be importable by its module's name and everything must pass pickle.
     """

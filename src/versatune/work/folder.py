@@ -1,9 +1,9 @@
-"""Folders of work that survive: made once, gone on with after a kill, never taken for another's.
+"""Folders of work that survive: made once, resumed after a kill, never mistaken for another's.
 
-A stage says what is to be made, as a :class:`Piece`; :func:`make_folder` makes it in the folder it
-is given. With the same inputs it finds what is already there (the work goes on, or is done); with
-other inputs it begins anew, or, for what takes long, keeps what is finished and refuses to give up
-what is not. The manifest is written last, so a folder with a valid manifest is whole.
+A stage describes its result as a :class:`Piece`; :func:`make_folder` makes it in the folder it is
+given. With the same inputs it uses what is there: work goes on, or is done. With other inputs it
+starts over. Where the work is long, it keeps finished results and refuses to discard unfinished
+ones. The manifest is written last, so a folder with a valid manifest is whole.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ class Unchanged(Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
-ADVICE = "Set them back, or delete this folder to start anew."
+ADVICE = "Set them back, or delete this folder to start over."
 
 
 def _always(_: FolderRef) -> bool:
@@ -150,7 +150,9 @@ class WorkFolder:
         if path.exists() and not (path / INPUTS).is_file():
             # A process killed while it wrote its first file leaves that file's beginning.
             if not path.is_dir() or any(not is_temporary(f) for f in path.iterdir()):
-                raise VersatuneError(f"{path} exists and was not made by versatune: move it away.")
+                raise VersatuneError(
+                    f"{path} exists and was not made by versatune: move it elsewhere."
+                )
         elif path.exists():
             try:
                 found = read_json(path / INPUTS)

@@ -73,7 +73,7 @@ def _here(call: Call, listener: OnEvent) -> Any:
 
 @contextlib.contextmanager
 def _threads(cpus: int | None) -> Iterator[None]:
-    """torch with so many threads within the block; None leaves it as it is."""
+    """torch with this many threads within the block; None leaves it as it is."""
     if cpus is None:
         yield
         return

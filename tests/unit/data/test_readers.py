@@ -242,7 +242,7 @@ def test_globs_brackets_and_unknown_suffixes(tmp_path: Path) -> None:
     assert [p.name for p, _ in found] == ["a.jsonl", "b.jsonl"]
     assert files_of(Source(path=f"{tmp_path}/odd[1].jsonl"))[0][0].name == "odd[1].jsonl"
     assert files_of(Source(path=f"{tmp_path}/c.dat", format="jsonl"))[0][1] == "jsonl"
-    with pytest.raises(VersatuneError, match="its suffix tells no format"):
+    with pytest.raises(VersatuneError, match="its suffix names no format"):
         files_of(Source(path=f"{tmp_path}/c.dat"))
     with pytest.raises(VersatuneError, match="no such file"):
         files_of(Source(path=f"{tmp_path}/none.jsonl"))

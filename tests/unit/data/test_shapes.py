@@ -45,7 +45,7 @@ def test_shapes_are_told_from_what_is_there(
         (
             {"question": "q", "answer": "a"},
             {"prompt": "question", "completion": "anwser"},
-            r"`columns` names what is not there \(completion: anwser, nearest 'answer'\)\. Mend",
+            r"names columns that do not exist \(completion: anwser, nearest 'answer'\)\. Mend",
         ),
         (
             {"prompt": "q", "completion": "a"},

@@ -151,7 +151,7 @@ def test_damaged_progress_starts_anew_and_says_so(
     damaged = WorkFolder.open(tmp_path / "damaged", {"for": "test"})
     (damaged.path / PROGRESS).write_bytes(b"\x00" * 100)
     made(damaged.path, PARAMS, corpus)
-    assert "starts anew" in caplog.text
+    assert "starts over" in caplog.text
     for run in ("whole", "damaged"):
         assert load_file(tmp_path / run / "model.safetensors").keys()
     assert (tmp_path / "whole" / "model.safetensors").read_bytes() == (

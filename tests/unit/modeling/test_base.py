@@ -153,7 +153,7 @@ def test_code_of_its_own_is_refused(model: Path) -> None:
         model, model_type="homemade", auto_map={"AutoModelForCausalLM": "modeling.HomeMade"}
     )
     (model / "modeling.py").write_text("raise SystemExit('this ran')")
-    with pytest.raises(VersatuneError, match=r"needs code of its own.*'homemade'"):
+    with pytest.raises(VersatuneError, match=r"needs its own code.*'homemade'"):
         find_checkpoint(str(model))
 
 

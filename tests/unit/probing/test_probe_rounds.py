@@ -204,6 +204,13 @@ def estimated(reach: float, sampling: float) -> Estimate:
         (0.03, 0.005, "limit", "endpoint", "or more labelled rows for it would narrow"),
         (0.03, 0.02, "limit", "person", "more samples (probe.rounds.max_rounds) would narrow"),
         (0.01, 0.005, "limit", "person", None),
+        (
+            0.06,
+            0.05,
+            "limit",
+            None,
+            "law ±0.060, other ±0.060; more samples (probe.rounds.max_rounds)",
+        ),
     ],
 )
 def test_intervals_that_are_too_wide_are_told_with_what_would_help(
@@ -254,7 +261,7 @@ def test_doubtful_shares_are_warned_about_with_what_to_set():
     ("reach", "doubtful", "missing", "names"),
     [
         (0.03, False, 0.0, ["half_width"]),
-        (0.06, False, 0.0, ["too_wide", "half_width"]),
+        (0.06, False, 0.0, ["too_wide"]),
         (0.01, True, 0.0, ["shift"]),
         (0.01, False, 0.3, ["not_judged"]),
         (0.01, False, 0.01, []),

@@ -101,7 +101,7 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert "left out: " in done.output and "notes.docx" in done.output
     assert "README" not in done.output
     tokens = 8 * 50 * 4 * 256
-    assert f"at most {tokens:,} tokens".replace(",", "\u202f") in done.output
+    assert f"at most {tokens:,} tokens" in done.output
     assert "2 reference runs" in done.output
     assert "MiB of " in done.output and "floating-point operations" in done.output
     assert done.output.splitlines()[-1].endswith("&& kedro run")

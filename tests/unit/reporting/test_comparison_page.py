@@ -35,7 +35,7 @@ def made(table: pd.DataFrame = TABLE, **changes: Any) -> comparison.Compared:
 def test_who_is_better_stands_first() -> None:
     said = comparison.said(made())
     # expand: -0.5 on one domain, +0.1 on five: the mean is the baseline's
-    assert said.headline == "By held-out loss no strategy can be told from uniform."
+    assert said.headline == "By held-out loss no strategy can be distinguished from uniform."
     clear = TABLE.copy()
     clear.loc[(clear["strategy"] == "foster") & (clear["metric"] == LOSS), "value"] -= 0.5
     assert (
@@ -145,7 +145,7 @@ def test_the_top_says_who_differs_and_names_the_rest() -> None:
     assert [line.partition(":")[0] for line in said.details] == [
         "foster",
         "Not distinguishable from uniform",
-        "By accuracy no strategy can be told from uniform.",
+        "By accuracy no strategy can be distinguished from uniform.",
         "Domains of 6 that fell more than the tolerance (0 %), mean over seeds",
     ]
     assert said.details[1].endswith(": expand (not worse by more than 0.00 %).")

@@ -51,12 +51,43 @@ def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
     said = forecast.lines(MADE)
     assert said[0] == MADE["advice"]
     assert said[-1] == (
-        "Training takes 200 steps, 80\u202f000 tokens, about 40 s at the speed of the reference "
+        "Training takes 200 steps, 80,000 tokens, about 40 s at the speed of the reference "
         "runs; 1.00 GiB of memory on each device, which has 16.00 GiB, and 3.00 GiB of disk. The "
         "references took 4.0 s, 10 % of that."
     )
-    assert "Passes over the rows with foster: law 1.5, medicine 2.5" in said[-2]
-    assert any(f"law {MADE['base']['law']:.3f} to " in line for line in said)
+    longer = forecast.lines(MADE | {"references_seconds": 80.0})
+    assert longer[-1].endswith("The references took 1 min 20 s.")
+    table = said[-len(SIX) - 2 : -1]
+    assert table[0].split() == [
+        "domain",
+        "held-out",
+        "loss",
+        "with",
+        "foster",
+        "passes",
+        "over",
+        "its",
+        "rows",
+    ]
+    ends = MADE["strategies"]["foster"]["domains"]
+    for domain, line in zip(SIX, table[1:], strict=True):
+        name, base, _, loss, low, _, high, passes = line.split()
+        assert [name, base, loss, passes] == [
+            domain,
+            f"{MADE['base'][domain]:.3f}",
+            f"{ends[domain]['loss']:.3f}",
+            f"{ends[domain]['passes']:.1f}",
+        ]
+        assert (low, high) == (f"({ends[domain]['low']:.3f}", f"{ends[domain]['high']:.3f})")
+    assert len({len(line) for line in table[1:]}) == 1
+    assert all(len(line) <= 70 for line in table), "fits a terminal of 80 columns"
+
+
+def test_the_best_static_mix_is_named_where_it_may_be_worth_it() -> None:
+    assert not any("best static mix:" in line for line in forecast.lines(MADE))
+    wider = MADE | {"headroom": MADE["headroom"] | {"high": 0.02}}
+    (said,) = [line for line in forecast.lines(wider) if "best static mix:" in line]
+    assert said.startswith("The best static mix: law 0.167, medicine 0.167")
 
 
 def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
@@ -64,7 +95,11 @@ def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
     made = MADE | {"missing": "references.mode is none", "headroom": None, "strategies": nothing}
     said = forecast.lines(made)
     assert said[0].startswith("No forecast: references.mode is none, so nothing says")
-    assert "uniform and proportional" in said[0] and len(said) == 3
+    assert "uniform and proportional" in said[0] and len(said) == 3 + len(SIX)
+    assert (
+        said[1].split() == ["domain", "passes", "over", "its", "rows"]
+        and said[2] == "law       1.5"
+    )
     assert figures.forecast(made, SIX).layout.meta["empty"]
     assert forecast.outcome(made, RUN["mixture_history"], LOSSES).empty
 

@@ -93,7 +93,7 @@ def test_the_last_lines_hold_the_verdict_and_each_domain() -> None:
         "code  1.000 → 1.100    –",
         "mean  1.500 → 1.300    25 → 40 %",
     ]
-    assert "| law | 2.000 → 1.500 | 25 → 40 % |" in note(RESULTS, DeclaredObjective())
+    assert "| law | &emsp;2.000 → 1.500 | &emsp;25 → 40 % |" in note(RESULTS, DeclaredObjective())
     assert mean_metrics(RESULTS) == pytest.approx({"mean_loss": 1.3, "mean_accuracy": 0.4})
 
 

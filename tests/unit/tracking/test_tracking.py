@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import plotly.graph_objects as go
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -42,12 +43,16 @@ def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> Non
         tracking.log_metrics({"loss/law": 2.0, "gone": float("nan")}, step=1)
         tracking.log_metrics({"loss/law": 1.5}, step=2)
         tracking.log_artifact(tmp_path / "file.txt", "folder")
+        tracking.log_figure(go.Figure(), "figures/shares", lambda _: b"a picture")
     data = mlflow.get_run(run_id).data
     assert data.params == {"train.strategy.name": "foster", "train.rounds": "3"}
     assert set(data.metrics) == {"loss/law"}
     history = mlflow.MlflowClient().get_metric_history(run_id, "loss/law")
     assert [(m.step, m.value) for m in history] == [(1, 2.0), (2, 1.5)]
     assert [f.path for f in mlflow.MlflowClient().list_artifacts(run_id, "folder")]
+    drawn = mlflow.artifacts.download_artifacts(run_id=run_id, artifact_path="figures")
+    assert {f.name for f in Path(drawn).iterdir()} == {"shares.json", "shares.png"}
+    assert (Path(drawn) / "shares.png").read_bytes() == b"a picture"
     assert not (tmp_path / "spool.jsonl").exists()
 
 

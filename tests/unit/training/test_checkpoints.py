@@ -39,7 +39,7 @@ def test_interrupted_ones_are_deleted_and_what_follows_is_said(
     caplog.clear()
     (sound / "model.safetensors").write_bytes(b"damaged")
     checkpoints.discard_unsound(tmp_path)
-    assert "deleted, training begins anew." in caplog.text
+    assert "deleted, training starts over." in caplog.text
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", checkpoints.STATE])

@@ -15,6 +15,7 @@ from versatune.evaluation.results import LOSS
 from versatune.reporting import comparison_page as page
 from versatune.reporting import configuration, figures
 from versatune.reporting.page import Setup
+from versatune.reporting.png import png
 from versatune.training.config import TrainParams
 
 OTHERS = ("report", "retrain")
@@ -39,7 +40,7 @@ def draw_comparison(
         "comparison_shares": figures.shares_by_strategy(comparison_history, names),
     }
     for name, fig in drawn.items():
-        tracking.log_figure(fig, f"figures/{name}.json")
+        tracking.log_figure(fig, f"figures/{name}", png)
     return drawn["comparison_loss"], drawn["comparison_accuracy"], drawn["comparison_shares"]
 
 

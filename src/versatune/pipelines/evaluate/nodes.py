@@ -26,7 +26,7 @@ def evaluate_base(
     evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
-    local_tasks(domains)  # a wrong line is told before a model is read
+    local_tasks(domains)  # a wrong line is reported before a model is read
     return evaluate(
         CheckpointRef.from_entry(base_model), BASE, tokenized, domains, params, evaluations
     )
@@ -53,7 +53,7 @@ def evaluate_others(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Measure the models named by ``evaluate.extra_models``, by the same code on the same items."""
     others = [CheckpointRef.of_folder(path, name) for name, path in params.extra_models.items()]
-    advice = "Measure it as the base model of a project of its own, and compare in bits per byte."
+    advice = "Measure it as the base model of another project, and compare in bits per byte."
     for other in others:
         same_vocabulary(other, CheckpointRef.from_entry(base_model), advice)
     found = [

@@ -11,6 +11,7 @@ from versatune.data.config import Domains
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.reporting import figures
 from versatune.reporting import forecast as words
+from versatune.reporting.png import png
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.work import Piece
 
@@ -62,5 +63,5 @@ def make_forecast(
 def draw_forecast(forecast: dict[str, Any], domains: Domains) -> go.Figure:
     """The forecast as a figure."""
     drawn = figures.forecast(forecast, list(domains.active))
-    tracking.log_figure(drawn, "figures/forecast.json")
+    tracking.log_figure(drawn, "figures/forecast", png)
     return drawn

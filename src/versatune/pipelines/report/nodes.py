@@ -15,6 +15,7 @@ from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting import forecast as ahead
 from versatune.reporting.closing import mean_metrics, note
+from versatune.reporting.png import png
 from versatune.reporting.report import render
 from versatune.reporting.report_inputs import Artifacts
 from versatune.training.config import TrainParams
@@ -155,5 +156,5 @@ def write_report(
 def _logged(**drawn: go.Figure) -> Any:
     """Log the figures as artifacts of the run and hand them on in the order given."""
     for name, fig in drawn.items():
-        tracking.log_figure(fig, f"figures/{name}.json")
+        tracking.log_figure(fig, f"figures/{name}", png)
     return tuple(drawn.values())

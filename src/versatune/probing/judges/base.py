@@ -63,7 +63,7 @@ class Labelled:
 
     @classmethod
     def oracle(cls, k: int) -> "Labelled":
-        """Of a judge that is taken at his word: a right answer for each of k domains."""
+        """Of a judge whose answers count as true: a right answer for each of k domains."""
         return cls(np.eye(k), np.arange(k), np.full(k, np.nan))
 
     def with_oracle(self, domains: Sequence[int]) -> "Labelled":

@@ -114,7 +114,7 @@ class Likelihood:
 
     @classmethod
     def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
-        """From a finished judge's folder; the model is loaded anew."""
+        """From a finished judge's folder; the model is loaded again."""
         kept = load_file(ref.path / CALIBRATION)
         scorer = Scorer(find_model(params), ref.metadata["descriptions"], params)
         return cls(scorer, float(kept["temperature"][0]), kept["offsets"])

@@ -2,7 +2,7 @@
 
 The file is made by the first run, which then stops and says so. Later runs add texts at its end
 and leave alone what is there, columns of people's own among it. Columns: ``id`` (stands for the
-text), ``domain`` (to be filled in: a domain's name, or ``?`` where none can be told), ``text``.
+text), ``domain`` (to be filled in: a domain's name, or ``?`` for "can't say"), ``text``.
 """
 
 import contextlib

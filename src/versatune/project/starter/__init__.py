@@ -1,4 +1,4 @@
-"""What a project of one's own begins with: the configuration and the embedded facts.
+"""Create a project with configuration and sample data.
 
 ``conf``, ``samples`` and ``accelerate`` are links to the checkout's own folders; a wheel holds
 copies of them.

@@ -1,4 +1,4 @@
-"""What training is forecast to reach, and what came of it."""
+"""What training is forecast to reach, and the outcome."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -80,14 +80,14 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
 
     ``table`` of :func:`versatune.reporting.forecast.outcome`.
     """
-    title = "Change of held-out loss, forecast and came"
+    title = "Change of held-out loss, forecast and outcome"
     if table.empty:
-        return empty(title, "There is no forecast to set against what came.")
+        return empty(title, "There is no forecast to compare the outcome with.")
     styles = domain_styles(domains)
     fig = figure(
         title,
-        "Change of each domain's held-out loss. Ring: forecast, with its 90 % interval. Dot: what "
-        "came, on the same rows. Further left is better.",
+        "Change of each domain's held-out loss. Ring: forecast, with its 90 % interval. Dot: the "
+        "outcome, on the same rows. Further left is better.",
         100 + 44 * len(table),
     )
     for row in table.to_dict("records"):
@@ -95,7 +95,7 @@ def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figu
         expected, low, high, came = (
             100 * (row[key] / row["base"] - 1) for key in ("loss", "low", "high", "came")
         )
-        for what, ends in (("forecast", (expected, low, high)), ("came", (came,))):
+        for what, ends in (("forecast", (expected, low, high)), ("outcome", (came,))):
             hover = f"{name}, {what}: %{{x:+.1f}} %"
             dot(fig, f"{name} {what}", name, ends, colour, hover, ring=what == "forecast")
     rows_of_dots(fig)

@@ -24,7 +24,7 @@ from versatune.reporting.style import (
 from versatune.training.diagnostics import lowest_rounds
 
 MANY = 8
-"""Up to so many domains share one chart of lines; with more, each gets a panel or a row."""
+"""At most this many domains share one chart of lines; with more, each gets a panel or a row."""
 
 UNITS = {"rows": "rows", "tokens": "tokens", "supervised_tokens": "supervised tokens"}
 

@@ -59,7 +59,7 @@ def differences(
         f"Further {'left' if metric == LOSS else 'right'} is better.",
         400,
     )
-    # Lines are told apart by whole names: shortened ones may be equal.
+    # Lines have whole names: shortened ones may be equal.
     names = [html.escape(strategy) for strategy in strategies]
     ticks = [label(strategy, 24) for strategy in strategies]
     colours = {against.ALL: INK} | {d: s.colour for d, s in domain_styles(domains).items()}
