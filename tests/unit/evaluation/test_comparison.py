@@ -391,3 +391,22 @@ def test_a_row_without_a_score_counts_nowhere() -> None:
     _, items = by_row({"uniform": uniform, "foster": foster}, tokens)
     error = row_errors(items, "accuracy").stderrs(LOSS, "foster", "uniform")
     assert error == pytest.approx({"law": math.sqrt(1.5 * 0.26) / 6})
+
+
+def test_what_was_spared_is_matched_by_seed() -> None:
+    """A quarter of the baseline's degradation with every seed: 0.75 for certain."""
+    lost = [1.0, 0.8, 0.6]
+    losses = {
+        "target_only": [{"law": 1.0, "code": 1.2 + x} for x in lost],
+        "expand": [{"law": 1.2, "code": 1.2 + x / 4} for x in lost],
+    }
+    both = table(losses, BASE)
+    turned = both.sort_values(["strategy", "seed"], ascending=[True, False])
+    turned = pd.concat([turned.iloc[:6], both[both["strategy"] == "target_only"]])
+    found = line(
+        summarise(turned, "target_only", target="law"),
+        measure="less_degradation",
+        strategy="expand",
+    )
+    assert tuple(found[["value", "value_low", "value_high"]]) == pytest.approx((0.75,) * 3)
+    assert found["n_seeds"] == 3

@@ -134,3 +134,27 @@ def test_other_levels_have_other_tails():
     reach = 1.6449 * np.sqrt(0.3 * 0.7 / 1000)
     assert found.low[0] == pytest.approx(0.3 - reach, abs=0.0015)
     assert found.high[0] == pytest.approx(0.3 + reach, abs=0.0015)
+
+
+def test_the_raw_interval_beside_an_audit_is_the_first_judges_own():
+    _, audit = audit_of_half()
+    found = estimate_shares(certain([300, 700]), perfect_rows(2), "acc", 800, 0, audit=audit)
+    reach = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
+    assert found.raw == pytest.approx([0.3, 0.7])
+    assert found.raw_low[0] == pytest.approx(0.3 - reach, abs=0.004)
+    assert found.raw_high[0] == pytest.approx(0.3 + reach, abs=0.004)
+
+
+def test_counting_answers_has_the_interval_of_the_counts():
+    """0.6 against 0.4 is an answer as good as 1 against 0 where the likeliest one counts."""
+
+    def unsure(certain: np.ndarray) -> np.ndarray:
+        return np.where(certain == 1, 0.6, 0.4)
+
+    rows = perfect_rows(2, 4000)
+    labelled = Labelled(unsure(rows.probabilities), rows.labels, rows.vocab_coverage)
+    found = estimate_shares(unsure(certain([300, 700])), labelled, "acc", 800, 0)
+    reach = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
+    assert found.share == pytest.approx([0.3, 0.7])
+    assert found.low[0] == pytest.approx(0.3 - reach, abs=0.004)
+    assert found.high[0] == pytest.approx(0.3 + reach, abs=0.004)
