@@ -158,3 +158,29 @@ def test_counting_answers_has_the_interval_of_the_counts():
     assert found.share == pytest.approx([0.3, 0.7])
     assert found.low[0] == pytest.approx(0.3 - reach, abs=0.004)
     assert found.high[0] == pytest.approx(0.3 + reach, abs=0.004)
+
+
+def test_without_a_correction_the_interval_is_the_raw_one():
+    p = np.random.default_rng(1).dirichlet([1, 2, 3], 200)
+    rows = perfect_rows(3)
+    unsure = Labelled(0.7 * rows.probabilities + 0.1, rows.labels, rows.vocab_coverage)
+    found = estimate_shares(p, unsure, "none", 100, 7)
+    assert (found.share == found.raw).all()
+    assert (found.low == found.raw_low).all() and (found.high == found.raw_high).all()
+
+
+def test_a_part_of_an_audit_has_the_chances_and_answers_of_its_texts():
+    _, audit = audit_of_half()
+    chances = np.linspace(0.1, 1, 1000)
+    part = Audit(audit.probabilities, chances, audit.labelled).part(np.array([499, 149]))
+    assert part.probabilities.tolist() == [[0.1, 0.9], [0.9, 0.1]]
+    assert part.chances.tolist() == [chances[499], chances[149]]
+    assert part.labelled is audit.labelled
+
+
+def test_an_audit_as_a_judgement_says_which_texts_were_asked_about():
+    _, audit = audit_of_half()
+    part = audit.part(np.array([0, 999])).judgement
+    assert part.status == ["ok", "failed"] and np.isnan(part.vocab_coverage).all()
+    known = Audit(audit.probabilities, audit.chances, audit.labelled, np.full(1000, 0.5))
+    assert (known.judgement.vocab_coverage == 0.5).all()
