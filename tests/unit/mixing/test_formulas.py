@@ -348,3 +348,43 @@ def test_odm_at_the_ends() -> None:
 def test_numbers_beyond_their_range_are_refused(call) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError):
         call()
+
+
+BAD = [float("inf"), 1.0]
+HALF = [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: shares(BAD), "weights"),
+        (lambda: formulas.learnable_potential(BAD, HALF), "loss"),
+        (lambda: formulas.learnable_potential(HALF, BAD), "reference"),
+        (lambda: formulas.learnable_potential(HALF, [0.0, 1.0]), "reference"),
+        (lambda: formulas.recent_progress(BAD, HALF), "loss"),
+        (lambda: formulas.recent_progress(HALF, BAD), "previous"),
+        (lambda: formulas.recent_progress(HALF, [0.0, 1.0]), "previous"),
+        (lambda: formulas.foster_update(HALF, BAD, 1.0), "potential"),
+        (lambda: formulas.foster_update(HALF, HALF, -1.0), "sigma"),
+        (lambda: formulas.forgetting_degree(BAD, HALF), "loss"),
+        (lambda: formulas.forgetting_degree(HALF, BAD), "before"),
+        (lambda: formulas.forgetting_degree(HALF, [0.0, 1.0]), "before"),
+        (lambda: formulas.mean_forgetting(BAD, 0), "forgetting"),
+        (lambda: formulas.expansion_gate(BAD, HALF, 0, 1.0), "forgetting"),
+        (lambda: formulas.expansion_gate(HALF, BAD, 0, 1.0), "potential"),
+        (lambda: formulas.expansion_gate(HALF, HALF, 0, -1.0), "epsilon"),
+        (lambda: formulas.raise_target(HALF, 0, -1.0), "delta"),
+        (lambda: formulas.protect_others(HALF, BAD, 0, 1.0, hold=True), "forgetting"),
+        (lambda: formulas.protect_others(HALF, HALF, 0, -1.0, hold=True), "sigma"),
+        (lambda: formulas.temperature_proportional(BAD), "counts"),
+        (lambda: formulas.smoothed(BAD, HALF, 0.5), "loss"),
+        (lambda: formulas.smoothed(HALF, BAD, 0.5), "before"),
+        (lambda: rivals.doremi_update(HALF, BAD, 1.0, 0.0), "excess"),
+        (lambda: rivals.doremi_update(HALF, HALF, -1.0, 0.0), "eta"),
+        (lambda: rivals.odm_reward(BAD, HALF), "reward"),
+        (lambda: rivals.odm_update(BAD, 1), "reward"),
+    ],
+)
+def test_a_refusal_begins_with_what_was_given(call, name: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=f"^{name} (must|has)"):
+        call()
