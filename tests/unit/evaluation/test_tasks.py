@@ -141,3 +141,28 @@ def test_two_files_of_a_domain_need_two_names(tmp_path: Path) -> None:
         "law",
         "code",
     ]
+
+
+@pytest.mark.parametrize(
+    ("item", "question", "truth"),
+    [
+        (CHOICE, "q", "c"),
+        ({"question": "q", "answer": "seven"}, "q", "seven"),
+        (MBPP, "Write f.", "a program that passes the tests"),
+        (HUMANEVAL, "def f():\n", "a program that passes the tests"),
+    ],
+)
+def test_what_a_person_reads_of_an_item(
+    tmp_path: Path, item: Any, question: str, truth: str
+) -> None:
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", item))
+    assert (task.question(task.items[0]), task.truth(task.items[0])) == (question, truth)
+
+
+def test_guessing_is_right_by_the_number_of_choices(tmp_path: Path) -> None:
+    two = {**CHOICE, "choices": ["a", "b"], "answer": 0}
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", CHOICE, two, two))
+    assert task.chance() == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)
+    assert task.chance(1) == pytest.approx(1 / 3)
+    text = write(tmp_path / "u.jsonl", {"question": "q", "answer": "a"})
+    assert read_task("law", "t", text).chance() is None

@@ -113,3 +113,10 @@ def test_what_is_broken_for_certain_by_hand() -> None:
     """Limits 4 and 2; 1.645 errors of 0.1 at 4.8 and 2.3 are 0.79 and 0.38."""
     assert of().broken([4.8, 2.4], [0.1, 0.1]).tolist() == [True, True]
     assert of().broken([4.75, 2.3], [0.1, 0.1]).tolist() == [False, False]
+
+
+def test_references_of_other_domains_are_no_references() -> None:
+    with pytest.raises(ValueError, match=r"^reference has shape"):
+        of(reference=[1.0])
+    with pytest.raises(ValueError, match=r"^reference must be positive"):
+        of(reference=[1.0, 0.0])

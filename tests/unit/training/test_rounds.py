@@ -276,6 +276,7 @@ def test_what_a_guard_ends_goes_back_only_if_it_says_so(split: TokenizedSplit, a
     other = Mixture(mixture.params, split, MixtureInputs(initial_weights=START), 2)
     other.load(json.loads(json.dumps(mixture.state())))
     assert (other.ended, other.rolls_back) == (mixture.ended, mixture.rolls_back)
+    assert other.best_round == 1
 
 
 @pytest.mark.parametrize("unit", ["rows", "tokens", "supervised_tokens"])
@@ -304,3 +305,17 @@ def test_shares_of_fewer_domains_are_refused(split: TokenizedSplit) -> None:
     mixture = Mixture(params, split, MixtureInputs({"law": 1.0}), 2)
     with pytest.raises(VersatuneError, match="mixture name no value for medicine, code"):
         mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+
+
+def test_gamma_is_measured_against_the_references(split: TokenizedSplit) -> None:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "foster"}})
+    known = MixtureInputs(START, reference_losses={"code": 2.0, "law": 1.5, "medicine": 1.0})
+    mixture = Mixture(params, split, known, 2)
+    assert mixture.base_losses == []
+    mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+    assert mixture.base_losses == [3.0, 3.0, 3.0]
+    mixture.rows(0)
+    assert mixture.planning_seconds > 0
+    finish(mixture, 2.0, 2.0, 2.0)
+    gamma = [row["learnable_potential"] for row in mixture.history[3:]]
+    assert gamma == pytest.approx([0.25, 0.5, 0.0])
