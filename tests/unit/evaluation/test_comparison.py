@@ -20,7 +20,9 @@ from versatune.evaluation.comparison import (
     summarise,
 )
 from versatune.evaluation.crossed import ratio_stderr, row_errors
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.intervals import holm
+from versatune.mixing.config import ObjectiveParams
 
 LOSS = "nats_per_token"
 
@@ -356,7 +358,7 @@ def test_each_measure_has_the_error_of_the_rows_it_is_of() -> None:
         ("others_change", "all"): math.sqrt(4 + 16),
     }
     for (measure, domain), times in sums.items():
-        found = line(summary, measure=measure, domain=domain, strategy="foster")
+        found = line(summary, metric=LOSS, measure=measure, domain=domain, strategy="foster")
         half = (found["high"] - found["low"]) / 2
         assert half == pytest.approx(4.3027 * times * error, rel=1e-4), measure
     gain = line(summary, measure="relative_gain", strategy="foster")
@@ -410,3 +412,21 @@ def test_what_was_spared_is_matched_by_seed() -> None:
     )
     assert tuple(found[["value", "value_low", "value_high"]]) == pytest.approx((0.75,) * 3)
     assert found["n_seeds"] == 3
+
+
+def test_other_objectives_have_a_line_of_their_own_and_the_error_of_seeds_alone() -> None:
+    comparison, items, _ = three_domains()
+    weights = {"law": 2.0, "code": 1.0, "art": 1.0}
+    weighted = DeclaredObjective(ObjectiveParams(kind="weighted", weights=weights))
+    plain, own = (
+        summarise(comparison, "uniform", items=items, declared=declared)
+        for declared in (DeclaredObjective(), weighted)
+    )
+    assert "objective" not in set(plain["measure"])
+    found = line(own, measure="objective", strategy="foster", metric=LOSS)
+    # Falls of .3, .6, 1.2 from 8/6; half of the weight on law
+    assert found["difference"] == pytest.approx(-(0.3 / 2 + 0.6 / 4 + 1.2 / 4))
+    gain = line(own, measure="relative_gain", strategy="foster", metric=LOSS)
+    assert gain["value"] == pytest.approx(0.6 / (8 / 6))
+    assert (gain["low"], gain["high"]) == (-math.inf, math.inf), "the seeds agree"
+    assert line(plain, measure="relative_gain", strategy="foster")["low"] > -math.inf

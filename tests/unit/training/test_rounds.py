@@ -300,10 +300,20 @@ def test_strategies_know_the_passes_and_the_learning_of_the_whole_run(
     assert seen[0].learning == pytest.approx(learning_by_round(mixture.params).sum())
 
 
-def test_shares_of_fewer_domains_are_refused(split: TokenizedSplit) -> None:
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("initial_weights", "the initial mixture"),
+        ("detected_shares", "the detected shares"),
+        ("reference_losses", "the references"),
+    ],
+)
+def test_numbers_of_fewer_domains_are_refused(
+    split: TokenizedSplit, given: str, words: str
+) -> None:
     params = TrainParams.model_validate(PARAMS)
-    mixture = Mixture(params, split, MixtureInputs({"law": 1.0}), 2)
-    with pytest.raises(VersatuneError, match="mixture name no value for medicine, code"):
+    mixture = Mixture(params, split, MixtureInputs(**{given: {"law": 1.0}}), 2)
+    with pytest.raises(VersatuneError, match=f"^{words} name no value for medicine, code"):
         mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
 
 
@@ -319,3 +329,11 @@ def test_gamma_is_measured_against_the_references(split: TokenizedSplit) -> None
     finish(mixture, 2.0, 2.0, 2.0)
     gamma = [row["learnable_potential"] for row in mixture.history[3:]]
     assert gamma == pytest.approx([0.25, 0.5, 0.0])
+
+
+def test_inverse_starts_from_what_was_detected(split: TokenizedSplit) -> None:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "inverse"}})
+    detected = {"code": 0.2, "law": 0.5, "medicine": 0.3}
+    mixture = Mixture(params, split, MixtureInputs(detected_shares=detected), 2)
+    mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+    assert mixture.weights == pytest.approx({"law": 0.25, "medicine": 0.35, "code": 0.4})
