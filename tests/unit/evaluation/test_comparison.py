@@ -430,3 +430,16 @@ def test_other_objectives_have_a_line_of_their_own_and_the_error_of_seeds_alone(
     assert gain["value"] == pytest.approx(0.6 / (8 / 6))
     assert (gain["low"], gain["high"]) == (-math.inf, math.inf), "the seeds agree"
     assert line(plain, measure="relative_gain", strategy="foster")["low"] > -math.inf
+
+
+@pytest.mark.parametrize(("low", "high", "count"), [(0.1, 0.5, 1.0), (-1.0, 1.6, 0.0)])
+def test_a_domain_is_beyond_its_tolerance_by_more_than_noise(
+    low: float, high: float, count: float
+) -> None:
+    """Law rises by 0.3 from 3; the error of ln 1.1 is ln(3.5/3.1) / 3.92 = .031, or .21."""
+    comparison = table({"foster": [{"law": 3.3, "code": 1.0}] * 3}, BASE)
+    law = comparison["domain"] == "law"
+    comparison = comparison.assign(change_low=-0.3, change_high=-0.1)
+    comparison.loc[law, ["change_low", "change_high"]] = (low, high)
+    found = line(summarise(comparison, "foster"), measure="beyond_tolerance", strategy="foster")
+    assert found["value"] == count

@@ -34,7 +34,7 @@ def write(path: Path, *items: Any) -> Path:
 )
 def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> None:
     task = read_task("law", "t", write(tmp_path / "t.jsonl", item, "", item))
-    assert task.kind == kind
+    assert (task.domain, task.name, task.kind) == ("law", "t", kind)
     assert [i["item"] for i in task.items] == ["t:1", "t:3"]
 
 
