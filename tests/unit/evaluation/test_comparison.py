@@ -443,3 +443,25 @@ def test_a_domain_is_beyond_its_tolerance_by_more_than_noise(
     comparison.loc[law, ["change_low", "change_high"]] = (low, high)
     found = line(summarise(comparison, "foster"), measure="beyond_tolerance", strategy="foster")
     assert found["value"] == count
+
+
+def test_a_verdict_must_hold_for_all_pairs_at_once() -> None:
+    """p = .0169 of one pair is enough; of three such pairs Holm makes .0507."""
+    alone = line(
+        summarise(table(LOSSES, BASE), "uniform"), measure="relative_gain", strategy="foster"
+    )
+    assert alone["verdict"] == "better"
+    assert (alone["value_low"], alone["value_high"]) == (alone["low"], alone["high"])
+    more = LOSSES | {"a": LOSSES["foster"], "b": LOSSES["foster"]}
+    among = line(
+        summarise(table(more, BASE), "uniform"), measure="relative_gain", strategy="foster"
+    )
+    assert among["p_holm"] == pytest.approx(3 * alone["p_value"])
+    assert among["verdict"] == "not distinguishable"
+
+
+def test_losses_are_those_of_held_out_rows() -> None:
+    found = table({"uniform": [{"law": 2.0}]}, {"law": 3.0})
+    other = found.assign(task="wikitext", value=9.0)
+    accuracy = found.assign(metric="acc", value=0.5)
+    assert scores(pd.concat([found, other, accuracy]), LOSS) == {("uniform", 0): {"law": 2.0}}
