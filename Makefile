@@ -35,8 +35,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 run: $(READY)
 	$(BIN)/kedro run $(ARGS)
 
+# Whole runs come first, in the order of the folders: at the end both processes have short tests.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -11,7 +12,8 @@ import plotly.io
 import pytest
 from mlflow.entities import Run
 
-from tests.helpers.support import Kedro, command, environment
+from tests.faults.forks import Done
+from tests.helpers.support import command, environment
 from versatune.evaluation.comparison import summarise
 from versatune.pipelines.report.pipeline import FIGURES
 
@@ -33,7 +35,7 @@ def found(project: Path, query: str) -> list[Run]:
 
 
 @pytest.fixture(scope="module")
-def compared(finished: Path, kedro: Kedro) -> Path:
+def compared(finished: Path, forked: Callable[..., Done]) -> Path:
     """The project after a comparison that was killed in its second training and run again."""
     with subprocess.Popen(
         command("--env", "test", "--pipeline", "compare"),
@@ -47,9 +49,9 @@ def compared(finished: Path, kedro: Kedro) -> Path:
             began |= set((finished / "data/test/06_models/compare").rglob("model"))
             time.sleep(0.02)
         child.kill()
-    done = kedro("--pipeline", "compare")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "foster, nats_per_token:" in done.stderr
+    done = forked("--pipeline", "compare")
+    assert done.code == 0, done.output[-3000:]
+    assert "foster, nats_per_token:" in done.output
     return finished
 
 

@@ -3,12 +3,12 @@
 import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.forks import kedro_run
+from tests.faults.forks import Done, kedro_run
 from tests.helpers.support import command, copy_project, environment
 
 pytestmark = pytest.mark.slow
@@ -120,32 +120,44 @@ def test_a_file_of_another_form_is_one_sentence(
     assert left(fresh) == []
 
 
-@pytest.mark.parametrize("folder", ["notebooks", "data", "conf/base", "a/b c"])
+def started(folder: Path, *arguments: str) -> Done:
+    """A run in an interpreter of its own, which imports everything there."""
+    done = subprocess.run(
+        command(*arguments),
+        cwd=folder,
+        env=environment(),
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    return Done(done.returncode, done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("folder", "run"),
+    [
+        ("notebooks", kedro_run),
+        ("data", kedro_run),
+        ("conf/base", kedro_run),
+        ("a/b c", started),
+    ],
+)
 def test_a_run_from_a_folder_below_leaves_nothing_there(
-    project_root: Path, tmp_path: Path, folder: str
+    project_root: Path, tmp_path: Path, folder: str, run: Callable[..., Done]
 ) -> None:
     project = copy_project(project_root, tmp_path / "project")
     below = project / folder
     below.mkdir(parents=True, exist_ok=True)
     before = sorted(below.rglob("*"))
-    done = subprocess.run(
-        command("--env", "test", "--pipeline", "ingest", "--nodes", "ingest.clean_domains"),
-        cwd=below,
-        env=environment(),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    node = "ingest.clean_domains"
+    done = run(below, "--env", "test", "--pipeline", "ingest", "--nodes", node)
     # The facts were not made yet: the node is reached, and tells that by their place.
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
-    build = ("--env", "test", "--pipelines", "ingest", "--to-nodes", "ingest.clean_domains")
-    done = subprocess.run(
-        command(*build), cwd=below, env=environment(), check=False, capture_output=True,
-        text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "── ingest.clean_domains: " in done.stderr  # by the project's own logging
+    assert done.code == 1 and "Traceback" not in done.output, done.output
+    done = run(below, "--env", "test", "--pipelines", "ingest", "--to-nodes", node)
+    assert done.code == 0, done.output
+    assert "── ingest.clean_domains: " in done.output  # by the project's own logging
     assert (project / "data/test/03_primary/clean/manifest.json").is_file()
     assert (project / "mlflow.db").is_file()
     new = set(below.rglob("*")) - set(before)

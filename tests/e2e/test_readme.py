@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +9,8 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from tests.helpers.support import command, copy_project, environment
+from tests.faults.forks import kedro_run
+from tests.helpers.support import copy_project
 from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.settings import CONFIG_LOADER_ARGS
@@ -24,17 +24,9 @@ SMALL = "train.rounds=1,train.steps_per_round=2,references.max_steps=2"
 
 def kedro(project: Path, *arguments: str) -> str:
     """What a run up to the trained model prints, which must succeed."""
-    done = subprocess.run(
-        command("--pipelines", "ingest,probe,mixture,train", *arguments),
-        cwd=project,
-        env=environment(),
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout + done.stderr
+    done = kedro_run(project, "--pipelines", "ingest,probe,mixture,train", *arguments)
+    assert done.code == 0, done.output[-4000:]
+    return done.output
 
 
 def make_small(project: Path) -> None:

@@ -6,14 +6,15 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from tests.faults.forks import Done
 from tests.helpers.example_run import SIX, artifacts, compared
-from tests.helpers.support import Kedro
 from versatune.evaluation.comparison import summarise
 from versatune.reporting import comparison_page as comparison
 from versatune.reporting import figures, tables
@@ -199,10 +200,11 @@ def test_the_drawn_numbers_are_those_of_the_parquet(
 
 
 def test_the_page_of_a_real_run_shows_what_its_files_hold(
-    finished: Path, kedro: Kedro, tmp_path: Path
+    finished: Path, forked: Callable[..., Done], tmp_path: Path
 ) -> None:
-    done = kedro("--params", "train.resume=restart")  # other tests train here with other parameters
-    assert done.returncode == 0, done.stderr[-4000:]
+    # Other tests train here with other parameters.
+    done = forked("--params", "train.resume=restart")
+    assert done.code == 0, done.output[-4000:]
     data = finished / "data" / "test"
     seen = look((data / "08_reporting" / "report.html").read_text("utf-8"), tmp_path)
     assert len(seen["charts"]) == 9 and all(n >= 1 for n in seen["svgs"])

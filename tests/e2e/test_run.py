@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
-from tests.faults.forks import kedro_run
+from tests.faults.forks import Done, kedro_run
 from tests.helpers.support import Kedro, command, copy_project, environment
 from versatune.artifacts import exclusive
 from versatune.project.run_names import VIEWS
@@ -25,6 +25,7 @@ from versatune.work import WorkFolder
 pytestmark = pytest.mark.slow
 
 DATA = Path("data/test")
+Forked = Callable[..., Done]
 
 
 def runs(project: Path) -> list[Run]:
@@ -171,12 +172,12 @@ def test_again_with_nothing_changed_does_no_work_twice(finished: Path, kedro: Ke
 
 
 def test_a_result_that_is_not_what_was_required_is_exit_code_2(
-    finished: Path, kedro: Kedro
+    finished: Path, forked: Forked
 ) -> None:
     require = "report.require.max_loss.law=0.5,report.require.no_domain_worse=true"
-    done = kedro("--pipeline", "report", "--params", require)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+    done = forked("--pipeline", "report", "--params", require)
+    assert done.code == 2 and "Traceback" not in done.output
+    last = done.output.strip().splitlines()[-1]
     assert re.fullmatch(
         r"Error: the result does not meet report\.require: held-out loss of law is 5\.\d+, "
         r"above 0\.5 \(max_loss\)\.",
@@ -184,18 +185,18 @@ def test_a_result_that_is_not_what_was_required_is_exit_code_2(
     )
     run = runs(finished)[0]
     assert run.info.status == "FINISHED" and "max_loss" in run.data.tags["report.require"]
-    assert kedro("--pipeline", "report").returncode == 0
+    assert forked("--pipeline", "report").code == 0
 
 
-def test_a_changed_parameter_never_meets_a_stale_artifact(finished: Path, kedro: Kedro) -> None:
+def test_a_changed_parameter_never_meets_a_stale_artifact(finished: Path, forked: Forked) -> None:
     mixture = finished / DATA / "05_model_input/initial_mixture.json"
     before = json.loads(mixture.read_text())
-    done = kedro("--pipeline", "mixture", "--params", "mixture.strategy.name=inverse")
-    assert done.returncode == 0, done.stdout[-3000:]
+    done = forked("--pipeline", "mixture", "--params", "mixture.strategy.name=inverse")
+    assert done.code == 0, done.output[-3000:]
     assert runs(finished)[0].info.run_name.startswith("mixture · strategy.name=inverse · test · ")
     after = json.loads(mixture.read_text())
     assert after["strategy"] == "inverse" and after["weights"] != before["weights"]
-    assert kedro("--pipeline", "mixture").returncode == 0
+    assert forked("--pipeline", "mixture").code == 0
     assert json.loads(mixture.read_text()) == before
 
 
@@ -269,7 +270,7 @@ def heeded_interrupts() -> Iterator[None]:
 @pytest.mark.usefixtures("heeded_interrupts")
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
-    finished: Path, kedro: Kedro, stop: signal.Signals
+    finished: Path, forked: Forked, stop: signal.Signals
 ) -> None:
     # Rounds enough that training is not over before the signal arrives.
     params = f"train.seed={int(stop)},train.resume=restart,train.rounds=8"
@@ -290,7 +291,7 @@ def test_a_stopped_run_is_killed_in_mlflow_and_goes_on(
         child.stdout.read()
     assert child.returncode == 128 + stop
     assert runs(finished)[0].info.status == "KILLED"
-    assert kedro(*changed).returncode == 0
+    assert forked(*changed).code == 0
     assert runs(finished)[0].info.status == "FINISHED"
 
 

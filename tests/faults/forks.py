@@ -5,6 +5,7 @@ Files that libraries write without Python are reached through the limit on a fil
 process dies, or gets an error, inside the write itself.
 """
 
+import gc
 import multiprocessing
 import os
 import re
@@ -21,6 +22,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 IMPORTS = [
+    "IPython",
+    "git",
+    "openai.resources",
+    "kedro_datasets.json",
+    "kedro_mlflow.framework.cli.cli",
+    "kedro_telemetry.plugin",
+    "kedro_viz.integrations.kedro.hooks",
+    "kedro_viz.launchers.cli.main",
+    "lm_eval.evaluator",
+    "mlflow.openai",
+    "mlflow.pyfunc.scoring_server",
+    "mlflow.sklearn",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "opentelemetry.sdk.metrics",
+    "plotly.graph_objs",
+    "sklearn.feature_extraction.text",
+    "transformers.pipelines",
     "versatune.cli",
     "versatune.training.run",
     "versatune.evaluation.harness",
@@ -120,6 +139,7 @@ def _run(
     import torch
     from kedro.framework.cli.cli import main
 
+    gc.freeze()  # trainings collect garbage: what was imported is none
     os.chdir(project)
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # mlflow.set_tracking_uri in a test leaves it
     os.environ.update({"COLUMNS": "200", "NO_COLOR": "1", **environment})

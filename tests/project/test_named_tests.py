@@ -16,11 +16,11 @@ def sources(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for path in sorted((root / "tests").rglob("test_*.py")):
         text = path.read_text(encoding="utf-8")
+        lines = text.splitlines()
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
-                found[node.name] = found.get(node.name, "") + (
-                    ast.get_source_segment(text, node) or ""
-                )
+                source = "\n".join(lines[node.lineno - 1 : node.end_lineno])
+                found[node.name] = found.get(node.name, "") + source
     return found
 
 

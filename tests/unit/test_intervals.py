@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from versatune.intervals import (
     bonett_price,
+    expm1,
     log_ratio,
     mean_stderr,
     ratio_interval,
@@ -170,3 +171,29 @@ def test_a_ratio_to_what_may_be_nothing_has_no_interval() -> None:
     baseline = np.array([-1.0, 0.5, -1.0])
     assert all(map(math.isnan, ratio_interval(baseline, baseline)))
     assert all(map(math.isnan, ratio_interval(baseline[:1], baseline[:1])))
+
+
+def test_two_items_and_two_seeds_are_enough_for_an_error() -> None:
+    assert share_stderr(0.5, 2) == 0.5
+    # One degree of freedom: t = 12.7062; the mean of -1 and -3 has the error 1.
+    half = 12.7062 / 4
+    found = ratio_interval(np.array([-1.0, -3.0]), np.full(2, -4.0))
+    assert found == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+
+
+def test_a_small_baseline_that_is_known_exactly_has_an_interval() -> None:
+    half = 4.3027 / math.sqrt(3) / 0.5
+    found = ratio_interval(np.array([-1.0, -2.0, -3.0]), np.full(3, -0.5))
+    assert found == pytest.approx((4 - half, 4 + half), abs=1e-3)
+    assert all(map(math.isnan, ratio_interval(np.array([1.0, 2.0, 3.0]), np.zeros(3))))
+
+
+def test_paired_shares_are_of_one_row_of_items() -> None:
+    for shape in ((2, 2), (0,)):
+        with pytest.raises(ValueError, match="same items"):
+            bonett_price(np.ones(shape), np.ones(shape))
+
+
+def test_an_exponent_beyond_floats_is_infinite() -> None:
+    assert expm1(700.0) == math.expm1(700.0) < math.inf
+    assert expm1(701.0) == math.inf and expm1(1e6) == math.inf

@@ -127,7 +127,9 @@ def make_objective(
         kind=params.kind,
         weights=_weights(params.weights, domains) if params.weights else np.full(k, 1 / k),
         first=start,
-        reference=None if reference is None else losses("reference", like(start, "r", reference)),
+        reference=None
+        if reference is None
+        else losses("reference", like(start, "reference", reference)),
         allowed_rise=_allowed(params, domains, stderrs=False),
         allowed_stderrs=_allowed(params, domains, stderrs=True),
     )

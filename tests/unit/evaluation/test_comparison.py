@@ -14,10 +14,15 @@ from versatune.evaluation.comparison import (
     COMPARISON_COLUMNS,
     SUMMARY_COLUMNS,
     difference_row,
+    gains,
+    headline,
     scores,
     summarise,
 )
+from versatune.evaluation.crossed import ratio_stderr, row_errors
+from versatune.evaluation.objective import DeclaredObjective
 from versatune.intervals import holm
+from versatune.mixing.config import ObjectiveParams
 
 LOSS = "nats_per_token"
 
@@ -284,3 +289,179 @@ def test_what_is_not_worse_is_so_within_a_margin() -> None:
     assert margin > 0
     (said,) = spoken(summary)
     assert said.endswith(f"not distinguishable; not worse by more than {margin:.2%}")
+
+
+def test_pairs_are_matched_by_seed_and_not_by_their_order_in_the_table() -> None:
+    """Law falls by 0.2 with every seed, so the seeds alone give no error: other pairs would."""
+    shares = {name: [{"law": s["law"] - 1.5, "code": 0.4} for s in v] for name, v in LOSSES.items()}
+    both = pd.concat([table(LOSSES, BASE), table(shares, BASE, metric="acc")])
+    order = {"uniform": [2, 0, 1], "foster": [0, 1, 2]}
+    turned = pd.concat(
+        [
+            both[(both["strategy"] == name) & (both["seed"] == seed)]
+            for name, seeds in order.items()
+            for seed in seeds
+        ]
+    )
+    keys = ["metric", "measure", "domain", "strategy", "baseline"]
+    found, wanted = (
+        summarise(part, "uniform", target="law").set_index(keys).sort_index()
+        for part in (turned, both)
+    )
+    pd.testing.assert_frame_equal(found, wanted)
+    law = wanted.loc[(LOSS, "value", "law", "foster", "uniform")]
+    assert (law["low"], law["high"]) == (-math.inf, math.inf)
+
+
+def test_the_headline_names_measure_metric_and_strategy() -> None:
+    found = headline(summarise(table(LOSSES, BASE), "uniform"))
+    means = [(3.0, 2.8), (3.2, 2.9), (3.2, 3.0)]
+    gain = np.mean([(u - f) / u for u, f in means])
+    assert found.pop(f"relative_gain/{LOSS}/foster") == pytest.approx(gain)
+    assert found == {f"beyond_tolerance/{LOSS}/{name}": 0.0 for name in ("uniform", "foster")}
+
+
+def test_gains_of_losses_and_of_accuracies_have_opposite_signs() -> None:
+    assert gains(LOSS, {"law": 1.5}, {"law": 2.0}) == {"law": 0.5}
+    assert gains("accuracy", {"law": 0.75}, {"law": 0.5}) == {"law": 0.25}
+
+
+def test_the_error_of_a_ratio_by_hand() -> None:
+    ones = np.ones(2)
+    # R = 2, rests -1 and 1: sqrt(2 / 1 * 2) / 2
+    assert ratio_stderr(np.array([1.0, 3.0]), ones) == pytest.approx(1.0)
+    # R = 4, rests -1 and 1 again, over a total weight of 1
+    assert ratio_stderr(np.array([1.0, 3.0]), ones / 2) == pytest.approx(2.0)
+    assert ratio_stderr(np.array([1.0]), np.ones(1)) == 0.0
+    assert ratio_stderr(ones, np.zeros(2)) == 0.0
+
+
+def three_domains() -> tuple[pd.DataFrame, pd.DataFrame, float]:
+    """The rows' rests of the test above, once in law, twice in code, four times in art."""
+    tokens, parts = np.array([1.0, 3.0, 2.0]), []
+    for domain, factor in (("law", 1), ("code", 2), ("art", 4)):
+        uniform = np.array([[1.0, 4.0, 3.0]] * 3)
+        foster = uniform - factor * np.array([[0.2, 0.6, 1.0]] * 3)
+        parts.append(by_row({"uniform": uniform, "foster": foster}, tokens, domain))
+    comparison, items = (pd.concat(frames) for frames in zip(*parts, strict=True))
+    return comparison, items, math.sqrt(1.5 * 0.26) / 6
+
+
+def test_each_measure_has_the_error_of_the_rows_it_is_of() -> None:
+    """Seeds agree, so t(2) = 4.3027 times the rows' errors: e, 2e, 4e in the three domains."""
+    comparison, items, error = three_domains()
+    summary = summarise(comparison, "uniform", target="law", items=items)
+    sums = {
+        ("value", "law"): 1.0,
+        ("value", "all"): math.sqrt(1 + 4 + 16) / 3,
+        ("target_gain", "law"): 1.0,
+        ("others_change", "all"): math.sqrt(4 + 16),
+    }
+    for (measure, domain), times in sums.items():
+        found = line(summary, metric=LOSS, measure=measure, domain=domain, strategy="foster")
+        half = (found["high"] - found["low"]) / 2
+        assert half == pytest.approx(4.3027 * times * error, rel=1e-4), measure
+    gain = line(summary, measure="relative_gain", strategy="foster")
+    # Mean loss of the baseline: 8 nats in 6 tokens in every domain.
+    wanted = 4.3027 * math.sqrt(21) / 3 * error / (8 / 6)
+    assert (gain["high"] - gain["low"]) / 2 == pytest.approx(wanted, rel=1e-4)
+
+
+def test_the_draw_of_rows_counts_for_accuracies_too() -> None:
+    """Two items become right of four: differences 1, 1, 0, 0 have the error sqrt(4/3 * 1) / 4."""
+    answers = {"uniform": [0.0, 0.0, 1.0, 0.0], "foster": [1.0, 1.0, 1.0, 0.0]}
+    seeds = {name: [{"law": float(np.mean(v))}] * 3 for name, v in answers.items()}
+    rows = [
+        {"strategy": name, "seed": seed, "domain": "law", "task": "questions", "metric": "acc"}
+        | {"item": f"q{i}", "score": score, "weight": 1.0}
+        for name, scores in answers.items()
+        for seed in range(3)
+        for i, score in enumerate(scores)
+    ]
+    summary = summarise(
+        table(seeds, {"law": 0.1}, metric="acc"), "uniform", items=pd.DataFrame(rows)
+    )
+    found = line(summary, measure="value", domain="law", strategy="foster")
+    half = 4.3027 * math.sqrt(4 / 3) / 4
+    assert (found["low"], found["high"]) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-4)
+
+
+def test_a_row_without_a_score_counts_nowhere() -> None:
+    tokens = np.array([5.0, 1.0, 3.0, 2.0])
+    uniform = np.array([[math.nan, 1.0, 4.0, 3.0]] * 3)
+    foster = uniform - np.array([[0.0, 0.2, 0.6, 1.0]] * 3)
+    _, items = by_row({"uniform": uniform, "foster": foster}, tokens)
+    error = row_errors(items, "accuracy").stderrs(LOSS, "foster", "uniform")
+    assert error == pytest.approx({"law": math.sqrt(1.5 * 0.26) / 6})
+
+
+def test_what_was_spared_is_matched_by_seed() -> None:
+    """A quarter of the baseline's degradation with every seed: 0.75 for certain."""
+    lost = [1.0, 0.8, 0.6]
+    losses = {
+        "target_only": [{"law": 1.0, "code": 1.2 + x} for x in lost],
+        "expand": [{"law": 1.2, "code": 1.2 + x / 4} for x in lost],
+    }
+    both = table(losses, BASE)
+    turned = both.sort_values(["strategy", "seed"], ascending=[True, False])
+    turned = pd.concat([turned.iloc[:6], both[both["strategy"] == "target_only"]])
+    found = line(
+        summarise(turned, "target_only", target="law"),
+        measure="less_degradation",
+        strategy="expand",
+    )
+    assert tuple(found[["value", "value_low", "value_high"]]) == pytest.approx((0.75,) * 3)
+    assert found["n_seeds"] == 3
+
+
+def test_other_objectives_have_a_line_of_their_own_and_the_error_of_seeds_alone() -> None:
+    comparison, items, _ = three_domains()
+    weights = {"law": 2.0, "code": 1.0, "art": 1.0}
+    weighted = DeclaredObjective(ObjectiveParams(kind="weighted", weights=weights))
+    plain, own = (
+        summarise(comparison, "uniform", items=items, declared=declared)
+        for declared in (DeclaredObjective(), weighted)
+    )
+    assert "objective" not in set(plain["measure"])
+    found = line(own, measure="objective", strategy="foster", metric=LOSS)
+    # Falls of .3, .6, 1.2 from 8/6; half of the weight on law
+    assert found["difference"] == pytest.approx(-(0.3 / 2 + 0.6 / 4 + 1.2 / 4))
+    gain = line(own, measure="relative_gain", strategy="foster", metric=LOSS)
+    assert gain["value"] == pytest.approx(0.6 / (8 / 6))
+    assert (gain["low"], gain["high"]) == (-math.inf, math.inf), "the seeds agree"
+    assert line(plain, measure="relative_gain", strategy="foster")["low"] > -math.inf
+
+
+@pytest.mark.parametrize(("low", "high", "count"), [(0.1, 0.5, 1.0), (-1.0, 1.6, 0.0)])
+def test_a_domain_is_beyond_its_tolerance_by_more_than_noise(
+    low: float, high: float, count: float
+) -> None:
+    """Law rises by 0.3 from 3; the error of ln 1.1 is ln(3.5/3.1) / 3.92 = .031, or .21."""
+    comparison = table({"foster": [{"law": 3.3, "code": 1.0}] * 3}, BASE)
+    law = comparison["domain"] == "law"
+    comparison = comparison.assign(change_low=-0.3, change_high=-0.1)
+    comparison.loc[law, ["change_low", "change_high"]] = (low, high)
+    found = line(summarise(comparison, "foster"), measure="beyond_tolerance", strategy="foster")
+    assert found["value"] == count
+
+
+def test_a_verdict_must_hold_for_all_pairs_at_once() -> None:
+    """p = .0169 of one pair is enough; of three such pairs Holm makes .0507."""
+    alone = line(
+        summarise(table(LOSSES, BASE), "uniform"), measure="relative_gain", strategy="foster"
+    )
+    assert alone["verdict"] == "better"
+    assert (alone["value_low"], alone["value_high"]) == (alone["low"], alone["high"])
+    more = LOSSES | {"a": LOSSES["foster"], "b": LOSSES["foster"]}
+    among = line(
+        summarise(table(more, BASE), "uniform"), measure="relative_gain", strategy="foster"
+    )
+    assert among["p_holm"] == pytest.approx(3 * alone["p_value"])
+    assert among["verdict"] == "not distinguishable"
+
+
+def test_losses_are_those_of_held_out_rows() -> None:
+    found = table({"uniform": [{"law": 2.0}]}, {"law": 3.0})
+    other = found.assign(task="wikitext", value=9.0)
+    accuracy = found.assign(metric="acc", value=0.5)
+    assert scores(pd.concat([found, other, accuracy]), LOSS) == {("uniform", 0): {"law": 2.0}}

@@ -99,6 +99,7 @@ def test_answers_are_the_greedy_ones_and_end_where_answers_end(
     assert found["domain"].tolist() == ["law", "medicine", "code"]
     split = TokenizedSplit.load(tiny_store, "report")
     for row, (number,) in zip(found.to_dict("records"), chosen_rows(split, 1), strict=True):
+        assert row["item"] == f"report:{number}"
         of_row = split.dataset[int(number)]
         ids = of_row["input_ids"][of_row["labels"] == -100].tolist()
         made: list[int] = []

@@ -213,3 +213,92 @@ def test_without_items_the_models_count_as_independent() -> None:
 def test_a_metric_of_one_model_alone_has_no_change() -> None:
     table = pd.DataFrame([rows("base", "acc", 0.5, 4), rows("tuned", "f1", 0.75, 4)])
     assert changes(table, pd.DataFrame(columns=list(ITEM_COLUMNS)), "base", "tuned").empty
+
+
+def test_a_baseline_that_loses_nothing_leaves_nothing_to_avoid() -> None:
+    assert math.isnan(less_degradation(-1.0, 0.0))
+
+
+def test_transitions_of_a_single_item_and_of_one_side() -> None:
+    assert transitions(np.ones(1), np.zeros(1))["became_wrong"] == 1.0
+    found = transitions(np.array([1, 1, 1, 0.0]), np.array([1, 1, 0, 0.0]))
+    assert (found["became_wrong"], found["became_right"]) == (0.25, 0.0)
+
+
+def test_items_with_no_name_in_common_are_refused() -> None:
+    table = pd.DataFrame([rows("base", "acc", 0.5, 2), rows("tuned", "acc", 0.5, 2)])
+    other = items("tuned", "acc", [1, 0.0], [1.0] * 2).assign(item=["g:0", "g:1"])
+    scores = pd.concat([items("base", "acc", [1, 0.0], [1.0] * 2), other])
+    with pytest.raises(VersatuneError, match=r"\(2 and 2, 0 in common\)"):
+        changes(table, scores, "base", "tuned")
+
+
+def test_items_of_one_model_alone_leave_two_independent_measurements() -> None:
+    table = pd.DataFrame([rows("base", "acc", 0.5, 2), rows("tuned", "acc", 1.0, 2)])
+    scores = items("tuned", "acc", [1, 1.0], [1.0] * 2)
+    found = changes(table, scores, "base", "tuned").iloc[0]
+    half = 1.96 * math.hypot(0.1, 0.1)
+    assert (found["low"], found["high"]) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_a_change_names_what_it_is_of() -> None:
+    metric, tokens = "nats_per_token", [1.0] * 3
+    table = pd.DataFrame([rows("base", metric, 3.0, 3), rows("tuned", metric, 2.0, 3)])
+    both = [
+        items("base", metric, [2.9, 3.0, 3.1], tokens),
+        items("tuned", metric, [1.9, 2.0, 2.1], tokens),
+    ]
+    found = changes(table, pd.concat(both), "base", "tuned").iloc[0]
+    assert tuple(found[["domain", "task", "metric"]]) == ("law", "courts", metric)
+    assert (found["base"], found["tuned"], found["n"]) == (3.0, 2.0, 3)
+    assert found["verdict"] == "better", "a loss that falls is better"
+
+
+def test_only_units_of_the_loss_take_its_interval() -> None:
+    """Bits per byte, whose own error says nothing, do; accuracy on the same task does not."""
+    metric, ones = "nats_per_token", [1.0] * 4
+    wide = {"stderr": 10.0}
+    table = pd.DataFrame(
+        [
+            *(rows("base", metric, 2.0, 4), rows("tuned", metric, 3.0, 4)),
+            *(rows("base", "bits_per_byte", 1.0, 4) | wide,),
+            *(rows("tuned", "bits_per_byte", 1.5, 4) | wide,),
+            *(rows("base", "acc", 0.5, 4), rows("tuned", "acc", 0.75, 4)),
+        ]
+    )
+    scores = pd.concat(
+        [
+            items("base", metric, [2, 2, 2, 2.0], ones),
+            items("tuned", metric, [3, 3.1, 2.9, 3.0], ones),
+            items("base", "acc", [1, 0, 1, 0.0], ones),
+            items("tuned", "acc", [1, 1, 0, 1.0], ones),
+        ]
+    )
+    found = changes(table, scores, "base", "tuned").set_index("metric")
+    loss, bits = found.loc[metric], found.loc["bits_per_byte"]
+    assert 0 < loss["low"] < 1 < loss["high"]
+    assert (bits["low"], bits["high"]) == pytest.approx((loss["low"] / 2, loss["high"] / 2))
+    assert bits["verdict"] == loss["verdict"] == "worse"
+    # As in test_changes_pair_items_by_name_and_not_by_place: 1/6 ± 1.96 sqrt((5/6 - 1/36) / 6).
+    half = 1.959964 * math.sqrt((5 / 6 - 1 / 36) / 6)
+    assert found.loc["acc", "high"] == pytest.approx(1 / 6 + half, abs=1e-5)
+
+
+def test_a_unit_of_a_loss_that_was_nothing_has_no_interval() -> None:
+    metric, ones = "nats_per_token", [1.0] * 3
+    of = [("base", metric, 0.0), ("tuned", metric, 1.0)]
+    of += [("base", "bits_per_byte", 0.0), ("tuned", "bits_per_byte", 0.5)]
+    table = pd.DataFrame([rows(model, name, value, 3) for model, name, value in of])
+    scores = pd.concat(
+        [items("base", metric, [0, 0, 0.0], ones), items("tuned", metric, ones, ones)]
+    )
+    found = changes(table, scores, "base", "tuned").set_index("metric").loc["bits_per_byte"]
+    assert math.isnan(found["low"]) and math.isnan(found["high"])
+    assert found["verdict"] == "not distinguishable"
+
+
+def test_perplexity_without_its_loss_keeps_its_own_interval() -> None:
+    table = pd.DataFrame([rows("base", "perplexity", 8.0, 3), rows("tuned", "perplexity", 7.0, 3)])
+    found = changes(table, pd.DataFrame(columns=list(ITEM_COLUMNS)), "base", "tuned").iloc[0]
+    assert found["high"] == pytest.approx(-1.0 + 1.96 * math.hypot(0.1, 0.1))
+    assert found["verdict"] == "better"

@@ -51,3 +51,13 @@ def test_items_add_up_to_the_loss(tiny_checkpoint: CheckpointRef, tiny_store: Fo
         # In the store of the tests each supervised token is three bytes.
         assert rows["bits_per_byte"] == pytest.approx(nats / (3 * math.log(2)))
     assert np.isfinite(found.rows["stderr"]).all()
+
+
+@pytest.mark.parametrize("nats", [2.0, 0.5, 0.0])
+def test_bits_have_the_interval_of_the_nats(nats: float) -> None:
+    """4 bytes a token; t(2) = 4.3027 times an error of a tenth."""
+    bits = nats / (4 * math.log(2))
+    loss = HeldOut(nats_per_token=nats, bits_per_byte=bits, stderr=nats / 10, n_rows=3, n_tokens=30)
+    found = loss_rows(loss)[1]
+    wanted = (bits * (1 - 0.43027), bits * (1 + 0.43027))
+    assert (found["low"], found["high"]) == pytest.approx(wanted, abs=1e-5)

@@ -74,3 +74,11 @@ def test_generation_ends_where_the_answer_does() -> None:
 )
 def test_code_is_taken_from_the_first_fence(answer: str, code: str) -> None:
     assert extract(answer) == code
+
+
+def test_several_tests_stand_on_lines_of_their_own() -> None:
+    item = {"text": "Write f.", "test_list": ["assert f(1) == 1", "assert f(2) == 2"]}
+    asked = question("mbpp", item, chat=False)
+    assert asked == '"""\nWrite f.\nassert f(1) == 1\nassert f(2) == 2\n"""\n'
+    run = program("mbpp", item | {"test_imports": ["import re"]}, "A", chat=False)
+    assert run == "import re\n\nA\nassert f(1) == 1\nassert f(2) == 2\n"

@@ -34,7 +34,7 @@ def write(path: Path, *items: Any) -> Path:
 )
 def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> None:
     task = read_task("law", "t", write(tmp_path / "t.jsonl", item, "", item))
-    assert task.kind == kind
+    assert (task.domain, task.name, task.kind) == ("law", "t", kind)
     assert [i["item"] for i in task.items] == ["t:1", "t:3"]
 
 
@@ -158,3 +158,28 @@ def test_tasks_whose_names_mlflow_would_write_alike_keep_their_metrics() -> None
         "tuned/acc/law-bar _1__": 2.0,
         "tuned/acc/law-bar é": 3.0,
     }
+
+
+@pytest.mark.parametrize(
+    ("item", "question", "truth"),
+    [
+        (CHOICE, "q", "c"),
+        ({"question": "q", "answer": "seven"}, "q", "seven"),
+        (MBPP, "Write f.", "a program that passes the tests"),
+        (HUMANEVAL, "def f():\n", "a program that passes the tests"),
+    ],
+)
+def test_what_a_person_reads_of_an_item(
+    tmp_path: Path, item: Any, question: str, truth: str
+) -> None:
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", item))
+    assert (task.question(task.items[0]), task.truth(task.items[0])) == (question, truth)
+
+
+def test_guessing_is_right_by_the_number_of_choices(tmp_path: Path) -> None:
+    two = {**CHOICE, "choices": ["a", "b"], "answer": 0}
+    task = read_task("law", "t", write(tmp_path / "t.jsonl", CHOICE, two, two))
+    assert task.chance() == pytest.approx((1 / 3 + 1 / 2 + 1 / 2) / 3)
+    assert task.chance(1) == pytest.approx(1 / 3)
+    text = write(tmp_path / "u.jsonl", {"question": "q", "answer": "a"})
+    assert read_task("law", "t", text).chance() is None

@@ -9,8 +9,13 @@ import pytest
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.mixing.config import InverseParams, UniformParams
-from versatune.mixing.doubt import detected_shares
+from versatune.mixing.config import (
+    ConstantParams,
+    InverseParams,
+    ProportionalParams,
+    UniformParams,
+)
+from versatune.mixing.doubt import detected_shares, doubt_words, trusted_strategy
 from versatune.mixing.strategies import Context, make_strategy
 from versatune.retraining.challenger import first_shares
 from versatune.retraining.config import RetrainParams
@@ -62,3 +67,35 @@ def test_a_challenger_does_not_start_from_them_either(
     assert started(initial="detected", on_doubt="keep")["law"] == 0.9
     with pytest.raises(VersatuneError, match=r"retrain\.on_doubt is 'stop'.*unlike the rows"):
         started(initial="detected", on_doubt="stop")
+
+
+@pytest.mark.parametrize(
+    ("asked", "on_doubt", "taken"),
+    [
+        (ConstantParams(), "uniform", UniformParams()),
+        (ConstantParams(), "proportional", ProportionalParams()),
+        (InverseParams(), "proportional", ProportionalParams()),
+        (InverseParams(), "keep", InverseParams()),
+        (UniformParams(), "proportional", UniformParams()),
+        (UniformParams(), "stop", UniformParams()),
+    ],
+)
+def test_what_stands_in_for_shares_in_doubt(asked: Any, on_doubt: Any, taken: Any) -> None:
+    failed = {"shift": "The texts are judged unlike the rows."}
+    assert trusted_strategy(asked, failed, on_doubt, "mixture.on_doubt") == taken
+    assert trusted_strategy(asked, {}, on_doubt, "mixture.on_doubt") == asked
+
+
+def test_stop_names_its_key_and_what_failed() -> None:
+    with pytest.raises(VersatuneError, match=r"^retrain\.doubt is 'stop'.* unlike the rows\."):
+        trusted_strategy(ConstantParams(), {"a": "unlike the rows."}, "stop", "retrain.doubt")
+
+
+def test_the_words_of_a_doubt_know_what_was_asked_and_what_followed() -> None:
+    mixture = {"on_doubt": "uniform", "asked": "constant"}
+    failed = knowledge("shift")
+    assert doubt_words(failed, mixture) == {"probed": True, "doubt": "uniform", "asked": "constant"}
+    assert doubt_words(failed, {}) == {"probed": True, "doubt": "proportional", "asked": None}
+    published = {**knowledge(), "source": "a paper"}
+    assert doubt_words(published, mixture) == {"probed": False, "doubt": None, "asked": "constant"}
+    assert doubt_words(None, {}) == {"probed": True, "doubt": None, "asked": None}

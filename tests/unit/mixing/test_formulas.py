@@ -270,3 +270,121 @@ NAN = [float("nan"), 1.0]
 def test_what_makes_no_sense_is_refused(call, words: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_domain_alone() -> None:
+    assert formulas.mean_forgetting([0.3], 0) == 0.0
+    assert formulas.mean_forgetting([0.9, 0.02, 0.04], 0) == pytest.approx(0.03)
+    close(formulas.uniform_weights(1), [1.0])
+    close(formulas.raise_target([1.0], 0, 0.1), [1.0])
+    close(formulas.protect_others([1.0, 0.0], [0.5, 0.5], 0, 1.0, hold=True), [1.0, 0.0])
+    assert rivals.odm_exploration(0, 1) == 1.0 and rivals.odm_exploration(1, 1) == 0.0
+
+
+def test_without_a_cap_the_target_takes_all() -> None:
+    close(formulas.raise_target([0.95, 0.05], 0, 0.1), [1.0, 0.0])
+    close(formulas.raise_target([0.95, 0.05], 0, 0.1, cap=1.0), [1.0, 0.0])
+    limits = {"sigma": 1.0, "epsilon": 1.0, "delta": 0.1}
+    close(formulas.expand_update([0.95, 0.05], [1, 1], [0, 0], 0, **limits), [1.0, 0.0])
+    close(formulas.raise_target([0.5, 0.5], 0, 0.0), [0.5, 0.5])
+
+
+def test_numbers_at_the_ends_of_their_range() -> None:
+    assert shares([0.5, 0.5 + 9e-7]).sum() == pytest.approx(1, abs=1e-15)
+    close(formulas.smoothed([1.0], [3.0], 0.0), [1.0])
+    close(formulas.smoothed([1.0], [3.0], 0.25), [1.5])
+    close(formulas.protect_others([0.5, 0.5], [0, 1.0], 0, 0.0, hold=False), [0.5, 0.5])
+    close(rivals.doremi_update([0.9, 0.1], [1.0, 0.0], eta=3.0, smoothing=1.0), [0.5, 0.5])
+    close(rivals.doremi_update([0.9, 0.1], [1.0, 0.0], eta=0.0, smoothing=0.0), [0.9, 0.1])
+    close(bounded_shares([0.7, 0.3], 0.5, 1.0), [0.5, 0.5])
+    close(bounded_shares([0.7, 0.3], 0.0, 0.5), [0.5, 0.5])
+    close(bounded_shares([0.7, 0.3], [0.6, 0.4], [0.6, 0.4]), [0.6, 0.4])
+
+
+def test_odm_at_the_ends() -> None:
+    """The decay is 0.9 unless another is given; a loss counts as 30 at most."""
+    close(rivals.odm_reward([2.0], [0.0]), [1.9])
+    close(rivals.odm_reward([2.0], [0.0], decay=0.0), [1.0])
+    close(rivals.odm_reward([2.0], [0.0], decay=1.0), [2.0])
+    close(rivals.odm_reward([0.0, 0.0], [31.0, 29.0]), [0.1 * np.exp(30), 0.1 * np.exp(29)])
+    close(rivals.odm_update([5.0, 1.0], 1), [0.5, 0.5])
+    # eps_1 = 1/2, below sqrt(ln 2 / 2); eps_2 = sqrt(ln 2 / 4)
+    chosen, now = 1 / (1 + np.exp(-0.5 * 4)), np.sqrt(np.log(2) / 4)
+    kept = 1 - 2 * now
+    close(rivals.odm_update([5.0, 1.0], 2), [kept * chosen + now, kept * (1 - chosen) + now])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: shares([0.5, 0.5 + 2e-6]),
+        lambda: formulas.raise_target([0.5, 0.5], 0, 0.1, cap=1.01),
+        lambda: formulas.raise_target([0.5, 0.5], 0, -0.1),
+        lambda: formulas.raise_target([0.5, 0.5], 2, 0.1),
+        lambda: formulas.raise_target([0.5, 0.5], -1, 0.1),
+        lambda: formulas.mean_forgetting([0.1, 0.2], 2),
+        lambda: formulas.expansion_gate([0.1, 0.1], [0.1], 0, 0.5),
+        lambda: formulas.expansion_gate([0.1, 0.1], [0.1, 0.1], 0, -0.5),
+        lambda: formulas.protect_others([0.5, 0.5], [0.1], 0, 1.0, hold=True),
+        lambda: formulas.protect_others([0.5, 0.5], [0.1, 0.1], 2, 1.0, hold=True),
+        lambda: formulas.protect_others([0.5, 0.5], [0.1, 0.1], 0, -1.0, hold=True),
+        lambda: formulas.temperature_proportional([-1, 2]),
+        lambda: formulas.temperature_proportional([1, 2], float("inf")),
+        lambda: formulas.smoothed([1.0], [1.0], -0.1),
+        lambda: formulas.smoothed([1.0], [1.0, 1.0], 0.5),
+        lambda: formulas.forgetting_degree([1.0], [1.0, 1.0]),
+        lambda: rivals.doremi_update([0.5, 0.5], [1, 0], -1.0, 0.0),
+        lambda: rivals.doremi_update([0.5, 0.5], [1, 0], 1.0, -0.1),
+        lambda: rivals.doremi_update([0.5, 0.5], [1], 1.0, 0.0),
+        lambda: rivals.odm_reward([1.0], [1.0, 1.0]),
+        lambda: rivals.odm_reward([1.0], [1.0], decay=1.1),
+        lambda: rivals.odm_reward([1.0], [1.0], decay=-0.1),
+        lambda: rivals.odm_exploration(-1, 2),
+        lambda: rivals.odm_exploration(1, 0),
+        lambda: bounded_shares([0.5, 0.5], -0.1, 1.0),
+        lambda: bounded_shares([0.5, 0.5], 0.0, 1.1),
+    ],
+)
+def test_numbers_beyond_their_range_are_refused(call) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError):
+        call()
+
+
+BAD = [float("inf"), 1.0]
+HALF = [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda: shares(BAD), "weights"),
+        (lambda: formulas.learnable_potential(BAD, HALF), "loss"),
+        (lambda: formulas.learnable_potential(HALF, BAD), "reference"),
+        (lambda: formulas.learnable_potential(HALF, [0.0, 1.0]), "reference"),
+        (lambda: formulas.recent_progress(BAD, HALF), "loss"),
+        (lambda: formulas.recent_progress(HALF, BAD), "previous"),
+        (lambda: formulas.recent_progress(HALF, [0.0, 1.0]), "previous"),
+        (lambda: formulas.foster_update(HALF, BAD, 1.0), "potential"),
+        (lambda: formulas.foster_update(HALF, HALF, -1.0), "sigma"),
+        (lambda: formulas.forgetting_degree(BAD, HALF), "loss"),
+        (lambda: formulas.forgetting_degree(HALF, BAD), "before"),
+        (lambda: formulas.forgetting_degree(HALF, [0.0, 1.0]), "before"),
+        (lambda: formulas.mean_forgetting(BAD, 0), "forgetting"),
+        (lambda: formulas.expansion_gate(BAD, HALF, 0, 1.0), "forgetting"),
+        (lambda: formulas.expansion_gate(HALF, BAD, 0, 1.0), "potential"),
+        (lambda: formulas.expansion_gate(HALF, HALF, 0, -1.0), "epsilon"),
+        (lambda: formulas.raise_target(HALF, 0, -1.0), "delta"),
+        (lambda: formulas.protect_others(HALF, BAD, 0, 1.0, hold=True), "forgetting"),
+        (lambda: formulas.protect_others(HALF, HALF, 0, -1.0, hold=True), "sigma"),
+        (lambda: formulas.temperature_proportional(BAD), "counts"),
+        (lambda: formulas.smoothed(BAD, HALF, 0.5), "loss"),
+        (lambda: formulas.smoothed(HALF, BAD, 0.5), "before"),
+        (lambda: rivals.doremi_update(HALF, BAD, 1.0, 0.0), "excess"),
+        (lambda: rivals.doremi_update(HALF, HALF, -1.0, 0.0), "eta"),
+        (lambda: rivals.odm_reward(BAD, HALF), "reward"),
+        (lambda: rivals.odm_update(BAD, 1), "reward"),
+    ],
+)
+def test_a_refusal_begins_with_what_was_given(call, name: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(ValueError, match=f"^{name} (must|has)"):
+        call()

@@ -95,3 +95,28 @@ def test_domains_are_refused() -> None:
         of(tolerance={"lax": 0.1})
     with pytest.raises(VersatuneError, match="worst is the largest gap"):
         of(reference=None, kind="worst")
+
+
+def test_tolerance_in_errors_needs_them() -> None:
+    two = of(tolerance=InStderrs(stderrs=2))
+    # 2 x 0.05 of the base's 4.0 and 2.0
+    assert two.meets_tolerance([4.39, 2.19], [0.05, 0.05])
+    assert not two.meets_tolerance([4.41, 2.0], [0.05, 0.05])
+    assert not two.meets_tolerance([4.1, 2.0]), "without errors nothing is allowed"
+    with pytest.raises(ValueError, match=r"^stderr has shape"):
+        two.limits([0.05])
+    with pytest.raises(ValueError, match=r"^loss has shape"):
+        two.excess([4.0])
+
+
+def test_what_is_broken_for_certain_by_hand() -> None:
+    """Limits 4 and 2; 1.645 errors of 0.1 at 4.8 and 2.3 are 0.79 and 0.38."""
+    assert of().broken([4.8, 2.4], [0.1, 0.1]).tolist() == [True, True]
+    assert of().broken([4.75, 2.3], [0.1, 0.1]).tolist() == [False, False]
+
+
+def test_references_of_other_domains_are_no_references() -> None:
+    with pytest.raises(ValueError, match=r"^reference has shape"):
+        of(reference=[1.0])
+    with pytest.raises(ValueError, match=r"^reference must be positive"):
+        of(reference=[1.0, 0.0])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from versatune.errors import VersatuneError
 from versatune.mixing.config import Unit
-from versatune.mixing.draws import DrawState
+from versatune.mixing.draws import DrawState, Passes, Window
 from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.planner import Planner, RoundPlan, realised_shares
 
@@ -328,3 +328,37 @@ def test_a_thousand_domains() -> None:
     plan = plans.plan_round(weights / weights.sum(), plans.initial_state(), 400)
     assert furthest(plan, plans) <= plan.bound
     assert plan.efficiency > 0.97
+
+
+def test_shares_of_nothing_are_nothing() -> None:
+    assert realised_shares([0, 0]).tolist() == [0.0, 0.0]
+    assert realised_shares([1, 3]).tolist() == [0.25, 0.75]
+
+
+def test_drawing_starts_from_nothing() -> None:
+    state = DrawState.start(2)
+    assert (state.passes, state.cursors, state.pending) == ((0, 0), (0, 0), ((), ()))
+    assert state.ahead == (0.0, 0.0)
+    assert state.drawn(np.array([5, 7])).tolist() == [0, 0]
+    # Two passes of 5, 3 looked at, 1 of them waiting; a pass of 7.
+    later = DrawState((2, 1), (3, 0), ((1,), ()), (0.5, -0.5))
+    assert later.drawn(np.array([5, 7])).tolist() == [12, 7]
+    assert DrawState.from_json(later.to_json()) == later
+
+
+def window(lengths: list[int], lookahead: int) -> tuple[Window, list[int]]:
+    """A window on a domain of rows with these lengths in the order of its first pass."""
+    passes = Passes(np.array([0, len(lengths)]), seed=0)
+    order = passes.order(0, 0).tolist()
+    by_row = np.empty(len(lengths), dtype=np.int32)
+    by_row[order] = lengths
+    return Window(0, passes, by_row, DrawState.start(1), lookahead, None), order
+
+
+def test_the_earliest_row_is_taken_where_it_leaves_room_for_another() -> None:
+    """Lengths 10, 30, 20 at hand, the median 20: of 30 the first leaves 20, of 29 it does not."""
+    drawn, order = window([10, 30, 20, 5], lookahead=3)
+    assert drawn.find(30, begins=False) == (order[0], 10)
+    assert drawn.find(29, begins=False) == (order[2], 20)
+    assert drawn.find(29, begins=True) == (order[0], 10)
+    assert drawn.find(9, begins=False) is None

@@ -346,6 +346,9 @@ def test_floor_and_cap_hold_for_every_adaptive_strategy() -> None:
         ({"name": "inverse"}, Context(("law",), detected=np.ones(1)), "two domains"),
         ({"name": "proportional"}, Context(DOMAINS), "tokenised store"),
         ({"name": "expand", "target": "laws"}, CONTEXT, "Did you mean 'law'"),
+        ({"name": "expand", "target": "laws"}, CONTEXT, r"strategy\.target"),
+        ({"name": "inverse"}, Context(DOMAINS), "'inverse' needs a knowledge distribution"),
+        ({"name": "proportional"}, Context(DOMAINS), "'proportional' needs the counts of the"),
         ({"name": "custom", "weights": {"law": 1.0}}, CONTEXT, "medicine, code"),
         ({"name": "custom", "weights": {"art": 1.0}}, CONTEXT, "no domain 'art'"),
         ({"name": "odm", "floor": 0.4}, CONTEXT, "strategy.floor"),
@@ -425,3 +428,48 @@ def test_keys_of_the_version_before_are_taken_with_a_line(caplog: pytest.LogCapt
     assert "strategy.against is called strategy.forgetting_baseline now" in caplog.text
     with pytest.raises(ValueError, match="potential"):
         DoremiParams.model_validate({"name": "doremi", "potential": "progress"})
+
+
+def test_doremis_eta_is_the_exponents_factor() -> None:
+    spec = {"name": "doremi", "share_smoothing": 0.0, "eta": 2.0}
+    decision = rounds(make(spec), [[1.0, 2.5, 0.8]])[0]
+    # Excess 0, 1, 0: the middle one gets e^2 times the share.
+    np.testing.assert_allclose(decision.weights, np.array([1, np.e**2, 1]) / (2 + np.e**2))
+
+
+def test_odms_decay_and_scale_by_hand() -> None:
+    """R = 0.5 R + 0.5 exp(loss), and p = (1 - 3 eps_t) softmax(eps_(t-1) scale R) + eps_t."""
+    spec = {"name": "odm", "signal": "validation", "decay": 0.5, "scale": 2.0}
+    first, second = rounds(make(spec), [[1.0, 2.0, 1.0], [1.0, 1.0, 2.0]])
+    reward = 0.5 * np.exp([1.0, 2.0, 1.0])
+    assert first.reason.startswith(f"largest reward {np.exp(2) / 2:.2f} in medicine")
+    for decision, step, fresh in ((first, 100, None), (second, 200, [1.0, 1.0, 2.0])):
+        if fresh is not None:
+            reward = 0.5 * reward + 0.5 * np.exp(fresh)
+        before, now = (np.sqrt(np.log(3) / (3 * t)) for t in (step - 1, step))
+        chosen = np.exp(before * 2.0 * reward)
+        wanted = (1 - 3 * now) * chosen / chosen.sum() + now
+        np.testing.assert_allclose(decision.weights, wanted)
+
+
+@pytest.mark.parametrize(
+    ("when_closed", "wanted"),
+    [
+        ("hold", [0.5, 0.5 * 0.39 / 0.59, 0.5 * 0.2 / 0.59]),
+        ("yield", [0.5 / 1.09, 0.39 / 1.09, 0.2 / 1.09]),
+    ],
+)
+def test_a_closed_gate_holds_the_targets_share_or_lets_it_go(
+    when_closed: str, wanted: list[float]
+) -> None:
+    """Medicine's loss rose by 0.3 of the lowest: 0.3 becomes 0.39 beside 0.5 and 0.2."""
+    decision = rounds(make({**EXPAND, "when_closed": when_closed}), [[1.9, 2.6, 1.0]])[0]
+    assert decision.reason.startswith("gate closed")
+    np.testing.assert_allclose(decision.weights, wanted)
+
+
+def test_smoothing_goes_on_from_the_smoothed_loss() -> None:
+    """2 and 1 make 1.5; 1.5 and 1 make 1.25, of which 0.25 lies above the reference."""
+    measured = [[1.0, 2.0, 1.0], [1.0, 2.0, 1.0]]
+    decision = rounds(make({"name": "foster", "smoothing": 0.5}), measured)[1]
+    np.testing.assert_allclose(decision.learnable_potential, [0.25 / 1.25, 0.25, 0.2])

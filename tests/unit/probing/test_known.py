@@ -14,7 +14,9 @@ def test_shares_of_llama_2_by_hand():
     assert found["domains"]["law"]["share"] == pytest.approx(571 / 9987)
     assert found["domains"]["law"]["low"] == pytest.approx(0.05278, abs=5e-5)
     assert found["domains"]["law"]["high"] == pytest.approx(0.06191, abs=5e-5)
-    assert found["n_rejected"] == 13
+    assert found["domains"]["law"]["raw_share"] == found["domains"]["law"]["share"]
+    assert (found["n_samples"], found["n_rejected"]) == (10_000, 13)
+    assert (found["seed"], found["rounds"], found["base_model"]) == (None, 1, "LLaMA-2-7B")
     assert "8023" not in found["judge"]
     assert "2411.11266" in found["source"]
 

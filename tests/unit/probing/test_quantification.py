@@ -167,3 +167,34 @@ def test_chances_of_an_audit_sum_to_its_size_and_none_is_small(total, n, seed, s
     if n < total:
         order = np.argsort(p.max(axis=1))
         assert (np.diff(chances[order]) <= 1e-12).all()  # the surer, the smaller
+
+
+def test_chances_of_an_audit_by_hand():
+    # sqrt(1 - p): 0, 0, .5, .5, twice their mean for the unsure: half even, half in proportion
+    p = np.array([[1.0, 0.0], [0.0, 1.0], [0.75, 0.25], [0.25, 0.75]])
+    assert audit_chances(p, 2) == pytest.approx([0.25, 0.25, 0.75, 0.75])
+    # 3/8, 3/8, 9/8, 9/8: the last two are certain, the first two share what is left
+    assert audit_chances(p, 3) == pytest.approx([0.5, 0.5, 1, 1])
+    assert audit_chances(p, 4).tolist() == audit_chances(p, 9).tolist() == [1.0] * 4
+    assert audit_chances(p[:2], 1) == pytest.approx([0.5, 0.5])
+
+
+def test_audited_mean_counts_texts_as_often_as_they_were_drawn():
+    # The first text counts 3 times of 4; only it was seen, so its difference is the correction.
+    p = np.array([[0.8, 0.2], [0.4, 0.6]])
+    seen = np.array([[0.5, 0.5], [np.nan, np.nan]])
+    mean = audited_mean(p, seen, np.array([0.5, 0.25]), np.array([3.0, 1.0]))
+    assert mean == pytest.approx([0.7 - 0.3, 0.3 + 0.3])
+
+
+def test_em_may_be_stopped_after_a_step():
+    # from equal shares a step gives the mean judgement: .55 * .8 + .45 * .2
+    p = np.array([[0.8, 0.2]] * 11 + [[0.2, 0.8]] * 9)
+    even = np.array([0.5, 0.5])
+    assert em_shares(p, even, max_steps=1) == pytest.approx([0.53, 0.47])
+    assert em_shares(p, even, tolerance=0.1) == pytest.approx([0.53, 0.47])
+
+
+def test_em_of_a_text_that_no_domain_explains():
+    p = np.array([[1.0, 0.0], [0.0, 0.0]])
+    assert em_shares(p, np.array([0.5, 0.5])) == pytest.approx([1.0, 0.0])

@@ -125,10 +125,10 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 def test_every_advice_fits_when_it_is_taken() -> None:
     given = params(bf16=True, max_length=4096)
     limit = 40 * GB
+    with pytest.raises(VersatuneError) as refused:
+        check_fits(LLAMA_8B, given, limit)
     for sentence, changed in memory._changes(given, "train"):
         fits = plan_memory(LLAMA_8B, changed).device <= limit * (1 - RESERVE)
-        with pytest.raises(VersatuneError) as refused:
-            check_fits(LLAMA_8B, given, limit)
         if not fits:
             assert f"{sentence} (" not in str(refused.value)
         else:

@@ -9,9 +9,9 @@ from accelerate.data_loader import BatchSamplerShard
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
-from versatune.mixing.strategies import Signals, Strategy
+from versatune.mixing.strategies import Context, Signals, Strategy
 from versatune.modeling.heldout import HeldOut
-from versatune.training import TrainParams
+from versatune.training import TrainParams, rounds
 from versatune.training.batches import RoundSampler
 from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.mixture_inputs import MixtureInputs
@@ -228,3 +228,113 @@ def test_safety_and_speed_are_no_part_of_the_fingerprint() -> None:
 def test_parameters_out_of_range_are_refused(wrong: dict, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         TrainParams.model_validate(wrong)
+
+
+def test_the_history_has_all_its_columns_from_the_base_model_on(split: TokenizedSplit) -> None:
+    mixture = begun(split)
+    of_steps = {"learning_rate": 0.5, "grad_norm": 2.0, "mfu": None, "peak_memory_bytes": 7}
+    shares = [f"realised_share_{unit}" for unit in ("rows", "tokens", "supervised_tokens")]
+    nothing = [*shares, "train_loss", "learnable_potential", "forgetting_degree"]
+    assert mixture.history[0] == {
+        **dict.fromkeys([*nothing, "since_base_stderr", "tokens_per_second", *of_steps]),
+        **{"round": 0, "step": 0, "domain": "law", "weight": 0.2, "epochs_seen": 0.0},
+        **{"validation_loss": 3.0, "validation_stderr": 0.1, "validation_bits_per_byte": 3.0},
+        **{"seconds": 0.5, "measurement_seconds": 0.5, "reason": "the base model"},
+    }
+    mixture.rows(0)
+    mixture.finish(4, losses(2.9, 2.5, 2.0), np.array([2.9, np.nan, 2.8]), 10.0, 1.0, of_steps)
+    row = mixture.history[3]
+    assert row.keys() == mixture.history[0].keys()
+    assert {key: row[key] for key in of_steps} == of_steps
+    # Progress of law: 0.1 of 3.
+    assert row["learnable_potential"] == pytest.approx(0.1 / 3) and row["forgetting_degree"] == 0
+    assert (row["round"], row["step"], row["validation_loss"]) == (1, 4, 2.9)
+    mixture.rows(1)
+    mixture.finish(8, losses(2.9, 2.5, 2.0), np.full(3, 2.0), 10.0, 1.0)
+    assert {key: mixture.history[6][key] for key in of_steps} == dict.fromkeys(of_steps)
+
+
+def test_the_work_of_steps_is_that_of_their_rows(split: TokenizedSplit) -> None:
+    mixture = begun(split)
+    examples = [i for row in mixture.rows(0)[2:6] for i in row]  # two rows a step
+    work = mixture.work(1, 3)
+    lengths = split.lengths[examples].astype(float)
+    assert work.tokens == lengths.sum() and work.squares == (lengths**2).sum()
+    assert work.supervised == split.supervised[examples].sum()
+
+
+@pytest.mark.parametrize("action", ["stop", "rollback"])
+def test_what_a_guard_ends_goes_back_only_if_it_says_so(split: TokenizedSplit, action: str) -> None:
+    guard = {"action": action, "threshold": 0.05, "patience": 1}
+    strategy = {"name": "expand", "target": "law", "potential_source": "progress", "guard": guard}
+    mixture = begun(split, strategy=strategy)
+    assert mixture.rolls_back is False and mixture.ended is None
+    for values in ((2.9, 3.0, 3.0), (2.8, 4.0, 4.0)):
+        mixture.rows(mixture.round)
+        finish(mixture, *values)
+    assert mixture.ended is not None and mixture.ended.startswith("guard: ")
+    assert (mixture.rolls_back, mixture.best_round) == (action == "rollback", 1)
+    other = Mixture(mixture.params, split, MixtureInputs(initial_weights=START), 2)
+    other.load(json.loads(json.dumps(mixture.state())))
+    assert (other.ended, other.rolls_back) == (mixture.ended, mixture.rolls_back)
+    assert other.best_round == 1
+
+
+@pytest.mark.parametrize("unit", ["rows", "tokens", "supervised_tokens"])
+def test_proportional_shares_count_in_the_unit(split: TokenizedSplit, unit: str) -> None:
+    mixture = begun(split, unit=unit, strategy={"name": "proportional"})
+    sizes = {"tokens": split.lengths, "supervised_tokens": split.supervised}.get(unit)
+    counts = [len(split.rows(j)) if sizes is None else sizes[split.rows(j)].sum() for j in range(3)]
+    assert list(mixture.weights.values()) == pytest.approx([n / sum(counts) for n in counts])
+
+
+def test_strategies_know_the_passes_and_the_learning_of_the_whole_run(
+    split: TokenizedSplit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """3 rounds of 4 steps of 2 rows of 64 tokens, over the tokens of each domain."""
+    seen: list[Context] = []
+    real = rounds.make_strategy
+    monkeypatch.setattr(rounds, "make_strategy", lambda p, c: (seen.append(c), real(p, c))[1])
+    mixture = begun(split, unit="tokens")
+    tokens = [split.lengths[split.rows(j)].sum() for j in range(3)]
+    assert seen[0].passes == pytest.approx([3 * 4 * 2 * 64 / n for n in tokens])
+    assert seen[0].learning == pytest.approx(learning_by_round(mixture.params).sum())
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("initial_weights", "the initial mixture"),
+        ("detected_shares", "the detected shares"),
+        ("reference_losses", "the references"),
+    ],
+)
+def test_numbers_of_fewer_domains_are_refused(
+    split: TokenizedSplit, given: str, words: str
+) -> None:
+    params = TrainParams.model_validate(PARAMS)
+    mixture = Mixture(params, split, MixtureInputs(**{given: {"law": 1.0}}), 2)
+    with pytest.raises(VersatuneError, match=f"^{words} name no value for medicine, code"):
+        mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+
+
+def test_gamma_is_measured_against_the_references(split: TokenizedSplit) -> None:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "foster"}})
+    known = MixtureInputs(START, reference_losses={"code": 2.0, "law": 1.5, "medicine": 1.0})
+    mixture = Mixture(params, split, known, 2)
+    assert mixture.base_losses == []
+    mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+    assert mixture.base_losses == [3.0, 3.0, 3.0]
+    mixture.rows(0)
+    assert mixture.planning_seconds > 0
+    finish(mixture, 2.0, 2.0, 2.0)
+    gamma = [row["learnable_potential"] for row in mixture.history[3:]]
+    assert gamma == pytest.approx([0.25, 0.5, 0.0])
+
+
+def test_inverse_starts_from_what_was_detected(split: TokenizedSplit) -> None:
+    params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "inverse"}})
+    detected = {"code": 0.2, "law": 0.5, "medicine": 0.3}
+    mixture = Mixture(params, split, MixtureInputs(detected_shares=detected), 2)
+    mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
+    assert mixture.weights == pytest.approx({"law": 0.25, "medicine": 0.35, "code": 0.4})
