@@ -185,8 +185,9 @@ class ExpandParams(_PotentialParams):
     end of training."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
-    margin: float = Field(2.0, ge=0)
-    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``)."""
+    margin: float = Field(0.25, ge=0)
+    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``). With 2
+    the others gained and the target got half of what it could (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
