@@ -129,7 +129,7 @@ def test_without_runs_before_the_rounds_themselves_tell() -> None:
 
 
 def test_the_domain_that_would_fall_is_given_what_keeps_it() -> None:
-    run = Run(make(CONSTRAINED, FORGETS), FORGETS, noise=0.002)
+    run = Run(make({**CONSTRAINED, "margin": 2.0}, FORGETS), FORGETS, noise=0.002)
     shares = [run.strategy.initial(), *(run.go_on().weights for _ in range(6))]
     for weights in shares:
         assert 0.2 - 1e-9 <= weights[0] <= 0.9 + 1e-9
@@ -199,8 +199,9 @@ def test_a_margin_and_more_noise_leave_the_others_more() -> None:
 
 
 def test_a_looser_tolerance_gives_the_target_more() -> None:
+    known = {**CONSTRAINED, "margin": 2.0}
     ends = [
-        make(CONSTRAINED, FORGETS, objective=ObjectiveParams(tolerance=tolerance)).initial()[0]
+        make(known, FORGETS, objective=ObjectiveParams(tolerance=tolerance)).initial()[0]
         for tolerance in (0.0, 0.1)
     ]
     assert ends[1] > ends[0] + 0.01
