@@ -17,13 +17,8 @@ from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation import ranks
-from versatune.evaluation.padding import one_by_one, reads_padding
+from versatune.evaluation.padding import MAX_BATCH, batch_size, one_by_one, reads_padding
 from versatune.modeling.caching import generates_with_cache
-
-CPU_LOGITS = 2 * 10**8
-"""Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
-
-MAX_BATCH = 64
 
 
 class Conversations(TemplateLM):
@@ -323,12 +318,3 @@ def language_model(
         # None leaves it to the harness, which doesn't look into the parts of a configuration.
         max_length=limit,
     )
-
-
-def batch_size(vocabulary: int, longest: int) -> int:
-    """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
-
-    A rule and not a trial: a trial on a CPU ends in the machine's memory being used up, and gives
-    another number each time.
-    """
-    return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))

@@ -13,6 +13,11 @@ from torch import Tensor
 
 from versatune.modeling.influence import in_mode, plain_tokens
 
+CPU_LOGITS = 2 * 10**8
+"""Logits of a batch on a CPU, at most: 0.8 GB in float32, and the harness keeps three copies."""
+
+MAX_BATCH = 64
+
 CLOSE = 3e-2
 """How far logits may move with the padding, relative to 1 + their size: rounding in bfloat16."""
 
@@ -47,3 +52,12 @@ def one_by_one(
         written.append(found[0, columns - cut :])
     tails = torch.nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=pad)
     return torch.cat([context, tails], dim=1)
+
+
+def batch_size(vocabulary: int, longest: int) -> int:
+    """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
+
+    A rule and not a trial: a trial on a CPU ends in the machine's memory being used up, and gives
+    another number each time.
+    """
+    return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))

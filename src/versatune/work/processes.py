@@ -278,9 +278,10 @@ def _end_with_parent() -> None:
 
 
 def _limit_threads(cpus: int) -> None:
-    """Where torch is imported later, it takes the number from the environment."""
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(cpus)
+    """For torch too: another library that was first to load OpenMP may have settled the number."""
+    import torch
+
+    torch.set_num_threads(cpus)
 
 
 def _portable(error: Exception) -> Exception:

@@ -143,4 +143,4 @@ def one_row_a_domain(folder: Path, row: Example) -> FolderRef:
     """A store whose report rows are ``row`` alone."""
     made = datasets.Dataset(to_arrow([row], [0], ["a:1"]))
     made.save_to_disk(str(folder / "report"))
-    return FolderRef(path=folder, fingerprint="f", facts={"domains": ["law"]})
+    return FolderRef(path=folder, fingerprint="f", metadata={"domains": ["law"]})

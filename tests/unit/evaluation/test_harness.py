@@ -15,7 +15,7 @@ from versatune.evaluation import harness
 from versatune.evaluation import measure as run
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
 from versatune.evaluation.forgetting import changes
-from versatune.evaluation.language_model import MAX_BATCH, batch_size
+from versatune.evaluation.padding import MAX_BATCH, batch_size
 from versatune.evaluation.results import Measured, task_accuracies
 from versatune.evaluation.sandbox import refusal
 from versatune.evaluation.tasks import LocalTask, read_task

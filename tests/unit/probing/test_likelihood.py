@@ -51,6 +51,7 @@ def test_scores_are_the_models_own_whatever_the_batch(roomy, texts):
 def test_it_scores_on_a_gpu_where_there_is_one(roomy, monkeypatch):
     moved = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("versatune.modeling.room.device_bytes", lambda: 10**10)
     monkeypatch.setattr(torch.nn.Module, "to", lambda self, device: (moved.append(device), self)[1])
     assert Scorer(roomy, DESCRIPTIONS, params(roomy)).model is not None
     assert moved == ["cuda"]

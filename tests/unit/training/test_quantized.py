@@ -93,7 +93,8 @@ def test_a_killed_qlora_training_ends_with_the_same_adapters(
         with pytest.raises(KeyboardInterrupt):
             run("cut")
     resumed = run("cut")
-    timeless = [c for c in whole.history.columns if "second" not in c]
+    measured = ("second", "peak_memory")  # of the machine
+    timeless = [c for c in whole.history.columns if not any(part in c for part in measured)]
     pd.testing.assert_frame_equal(whole.history[timeless], resumed.history[timeless])
     for name in ("adapter/adapter_model.safetensors", "model.safetensors"):
         ours = (resumed.model_ref.path / name).read_bytes()
