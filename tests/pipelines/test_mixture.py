@@ -121,7 +121,7 @@ def test_own_texts_become_rows_of_the_domains_that_ask_for_them(
     )
     assert found.metadata["train"]["code"] == tiny_store.metadata["train"]["code"]
     make_folder(Piece({"another": 1}, lambda _: {}), tmp_path / "joined")
-    with pytest.raises(DatasetError, match="made anew"):
+    with pytest.raises(DatasetError, match="made again"):
         entry.load()
     assert not entry.exists()
     entry.save(tiny_store)

@@ -35,6 +35,7 @@ from versatune.retraining.config import LimitParams, PromotionParams, RetrainPar
 from versatune.retraining.run_store import RunStore
 from versatune.tracking import registry
 from versatune.training.config import TrainParams
+from versatune.work import ParallelParams
 
 NAME = "nightly"
 WORDS = {
@@ -99,6 +100,7 @@ class House:
                 learning_rate=3e-3, heldout_rows_per_domain=4, loss_guard=None, **self.train,
             ),
             "evaluate": EvaluateParams(),
+            "parallel": ParallelParams(),
             "retrain": RetrainParams(
                 example="a", **{"model_name": NAME, "promotion": LOOSE, **self.retrain},
             ),

@@ -44,7 +44,7 @@ def plan_runs(
         if strategy.needs_reference and references is None:
             raise VersatuneError(
                 f"compare.strategies.{label} needs reference losses, and references.mode is "
-                f"{reference_losses['mode']}."
+                f"{reference_losses.get('mode', 'none')}."
             )
     worst = train.changed(params.train).objective.kind == "worst"
     needing = [label for label, s in params.strategies.items() if s.needs_reference or worst]
