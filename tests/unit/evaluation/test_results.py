@@ -38,6 +38,7 @@ def test_other_scores_have_a_normal_interval() -> None:
 def test_a_metric_without_what_the_harness_adds() -> None:
     assert plain_metric("exact_match (flexible-extract) (2)") == "exact_match"
     assert plain_metric("acc") == "acc"
+    assert plain_metric("mean f1 (strict)") == "mean f1"
 
 
 def measured(*rows: tuple[str, str, str, float]) -> pd.DataFrame:
