@@ -223,7 +223,10 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
             {"a": "train:\n\trounds: 3"},
             "character '\\t' that cannot start any token, line 2, column 1.",
         ),
-        ({"a": "train: {rounds: 3, rounds: 4}"}, "found duplicate key rounds, line 1, column 20."),
+        (
+            {"a": "train: {rounds: 3, rounds: 4}"},
+            "parameters_a.yml:1: rounds stands in line 1 already: take one of them out.",
+        ),
         ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
         ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
         ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
