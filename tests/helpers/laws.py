@@ -68,4 +68,4 @@ def run(
 
 def ends(truth: Law, mix: Any, learning: float = 1.0) -> Array:
     """Losses after ``learning`` on one mix."""
-    return truth.ends(truth.start(), np.asarray(mix, dtype=np.float64), learning)[0][0]
+    return truth.ends(np.asarray(mix, dtype=np.float64), learning)[0][0]

@@ -1,6 +1,7 @@
 """The model as lm-evaluation-harness calls it. Importing this imports the harness."""
 
 import dataclasses
+from abc import abstractmethod
 from collections import defaultdict
 from functools import cached_property
 from typing import Any
@@ -45,13 +46,12 @@ class Conversations(TemplateLM):
     def answers(self) -> Answers:
         return Answers(self.tokenizer)
 
+    @abstractmethod
     def generation_config(self) -> Any:
         """The model's own, or None."""
-        raise NotImplementedError
 
     def begin(self, *, alone: bool) -> None:
-        """Before a task, where one object asks several. ``alone``: as :class:`AnswerLM`."""
-        raise NotImplementedError
+        """Before a task, for what asks several; nothing here. ``alone``: as :class:`AnswerLM`."""
 
     @cached_property
     def stops(self) -> list[int]:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from versatune.mixing.config import StrategyParams
-from versatune.mixing.forecast import Path
+from versatune.mixing.forecast import Path, Simulation
 from versatune.mixing.interface import Context, Signals
 from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
@@ -26,39 +26,35 @@ def expected_path(
 
     ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
     (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
-    end. ``noise`` (k,): the standard error of a change of ln(loss)
-    as a part of that change. A strategy that stops spends less; one that goes back to its best
-    round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
+    end. ``noise`` (k,): the standard error of a change of ln(loss) as a part of that change. A
+    strategy that stops spends less; one that goes back to its best round ends there. Raises
+    VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
-    strategy, law = make_strategy(params, context), law.likeliest()
-    first = before = np.asarray(context.base_loss, dtype=np.float64)
-    exposure = law.start()
+    strategy = make_strategy(params, context)
+    first = np.asarray(context.base_loss, dtype=np.float64)
+    simulation = Simulation(law.likeliest(), float(learning.sum()), context.passes)
     weights, path, best = strategy.initial(), list[tuple[Array, float]](), 0
     for number, part in enumerate(learning.tolist(), start=1):
         path.append((weights, part))
-        exposure = law.after(exposure, weights, part)
-        after = np.maximum(law.losses(exposure, float(rates[number - 1]))[0], 0.05 * first)
+        simulation.go(weights, part)
+        losses = simulation.losses(float(rates[number - 1]))[0]
         decision = strategy.update(
             Signals(
                 number,
                 number * steps_per_round,
                 weights,
-                after,
-                train_loss=after,
-                change_stderr=_error(before, after, noise),
-                since_base_stderr=_error(first, after, noise),
+                losses,
+                train_loss=losses,
+                since_base_stderr=np.maximum(noise * np.abs(np.log(losses / first)), LEAST_NOISE),
                 learning=part,
                 rate=float(rates[number - 1]),
                 learning_left=float(learning[number:].sum()),
+                passes=simulation.seen,
             )
         )
         best = number if decision.best else best
         if decision.stop is not None:
             return path[:best] if decision.stop == "rollback" else path
-        before, weights = after, decision.weights
+        weights = decision.weights
     return path
-
-
-def _error(before: Array, after: Array, noise: Array) -> Array:
-    return np.maximum(noise * np.abs(np.log(after / before)), LEAST_NOISE)

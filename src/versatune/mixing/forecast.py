@@ -54,21 +54,41 @@ class Headroom:
         )
 
 
+class Simulation:
+    """A training that goes as a law says, stretch by stretch."""
+
+    def __init__(self, law: Law, learning: float, passes: Array | None) -> None:
+        """``learning``: of all stretches. ``passes`` (k,): how many times they would all go over
+        each domain's rows at a share of 1, spent as learning is; None: no row is repeated."""
+        self._law, self._learning, self._exposure = law, learning, law.start()
+        self._supply = None if passes is None else Supply(np.zeros(law.base.size), passes)
+
+    def go(self, weights: Array, learning: float) -> None:
+        """Train on ``weights`` (k,)."""
+        part = self._supply and self._supply.part(learning / self._learning)
+        self._exposure = self._law.after(self._exposure, weights, learning, part)
+        if self._supply is not None and part is not None:
+            self._supply = replace(self._supply, seen=part.after(weights).seen)
+
+    @property
+    def seen(self) -> Array | None:
+        """How many times each domain's rows were seen, (k,)."""
+        return None if self._supply is None else self._supply.seen
+
+    def losses(self, rate: float = 0.0) -> Array:
+        """Losses by draw of the law, shape (n, k); ``rate`` as in :meth:`.Law.losses`."""
+        return self._law.losses(self._exposure, rate)
+
+
 def follow(law: Law, path: Path, passes: Array | None = None) -> Array:
     """Losses at the end of ``path`` by draw of the law, shape (n, k).
 
-    ``passes`` (k,): how many times the whole path would go over each domain's rows at a share of
-    1, spent as learning is; None: no row is repeated.
+    ``passes`` (k,) as in :class:`Simulation`.
     """
-    exposure = law.start()
-    total = sum(learning for _, learning in path)
-    supply = None if passes is None else Supply(np.zeros(law.base.size), passes)
+    simulation = Simulation(law, sum(learning for _, learning in path), passes)
     for weights, learning in path:
-        part = None if supply is None else supply.part(learning / total)
-        exposure = law.after(exposure, weights, learning, part)
-        if supply is not None and part is not None:
-            supply = replace(supply, seen=part.after(weights).seen)
-    return law.losses(exposure)
+        simulation.go(weights, learning)
+    return simulation.losses()
 
 
 PLAUSIBLE = (0.02, 3.0)

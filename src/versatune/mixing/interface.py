@@ -60,11 +60,9 @@ class Signals:
     validation_loss: Array
     train_loss: Array | None = None
     """Training loss of the round, NaN for a domain that was not drawn."""
-    change_stderr: Array | None = None
-    """Standard error of ln(l_j(t) / l_j(t-1)), paired by row: a row that is hard all along does
-    not count as noise (:func:`versatune.intervals.log_ratio`)."""
     since_base_stderr: Array | None = None
-    """The same of ln(l_j(t) / l_j(0))."""
+    """Standard error of ln(l_j(t) / l_j(0)), paired by row: a row that is hard all along does not
+    count as noise (:func:`versatune.intervals.log_ratio`)."""
     learning: float | None = None
     """Learning rate over its peak, summed over the steps of the round."""
     rate: float = 0.0
@@ -73,8 +71,6 @@ class Signals:
     """The same over the steps still to come; None when not known."""
     passes: Array | None = None
     """How many times each domain's rows were seen in training so far, this round among it."""
-    passes_left: Array | None = None
-    """How many times the steps still to come would pass over each domain's rows at a share of 1."""
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ Arrays have shape (k,), or (n, k) for n draws.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Self
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple, Self
 
 import numpy as np
 from scipy.optimize import OptimizeResult, least_squares
@@ -92,16 +92,18 @@ class Law:
 
     def losses(self, exposure: Exposure, rate: float = 0.0) -> Array:
         """Losses by draw, shape (n, k); ``rate``: learning rate over its peak at the time."""
-        return self._losses(exposure, rate)[0]
+        numbers = self._numbers
+        course = _course(numbers, self.base, exposure.own, exposure.others)
+        return course.loss * np.exp(numbers.tau * rate)
 
     def ends(
-        self, exposure: Exposure, weights: Array, learning: float, supply: Supply | None = None
+        self, weights: Array, learning: float, supply: Supply | None = None
     ) -> tuple[Array, Array]:
-        """Losses after ``learning`` on ``weights`` and d L_i / d x_i by draw, (n, k) each."""
-        fresh, by_share = self._fresh(weights, supply)
-        end = Exposure(exposure.own + fresh * learning, exposure.others + (1 - weights) * learning)
-        losses, by_own, by_others = self._losses(end, 0.0)
-        return losses, learning * (by_own * by_share - by_others)
+        """Losses after a training on one mix and d L_i / d x_i by draw, (n, k) each."""
+        end = self.after(self.start(), weights, learning, supply)
+        course = _course(self._numbers, self.base, end.own, end.others)
+        by_share = self._fresh(weights, supply)[1]
+        return course.loss, learning * (course.by_own * by_share - course.by_others)
 
     def likeliest(self) -> Self:
         """The likeliest law alone."""
@@ -117,22 +119,55 @@ class Law:
         if supply is None:
             shape = self.numbers.shape[:2]
             return np.broadcast_to(weights, shape), np.ones(shape)
-        return supply.fresh(weights, np.exp(self.numbers[:, :, 6]))
+        return supply.fresh(weights, self._numbers.repeats)
 
-    def _losses(self, exposure: Exposure, rate: float) -> tuple[Array, Array, Array]:
-        alpha, nu, beta, b, floor, tau = _unpacked(self.numbers, self.least)
-        fades = 1 + nu * exposure.others
-        w = fades**-0.5 + alpha * exposure.own + beta * exposure.others
-        up = np.exp(tau * rate)
-        y = (self.base - floor) * w**-b
-        by_w = -b * y / w * up
-        return (floor + y) * up, by_w * alpha, by_w * (beta - 0.5 * nu * fades**-1.5)
+    @property
+    def _numbers(self) -> "_Numbers":
+        return _Numbers.of(self.numbers, self.least)
 
 
-def _unpacked(numbers: Array, least: Array) -> tuple[Array, ...]:
-    z = np.clip(numbers, _LOW, _HIGH)
-    alpha, nu, beta, b = (np.exp(z[..., i]) for i in range(4))
-    return alpha, nu, beta, b, least / (1 + np.exp(-z[..., 4])), z[..., 5]
+class _Numbers(NamedTuple):
+    """The numbers of :data:`PRIOR` as they stand in the formula."""
+
+    alpha: Array
+    nu: Array
+    beta: Array
+    b: Array
+    floor: Array
+    tau: Array
+    repeats: Array
+
+    @classmethod
+    def of(cls, z: Array, least: Array | float) -> Self:
+        """From ``z`` (..., 7); ``least``: the least loss measured."""
+        z = np.clip(z, _LOW, _HIGH)
+        alpha, nu, beta, b, _, _, repeats = np.exp(np.moveaxis(z, -1, 0))
+        return cls(alpha, nu, beta, b, least / (1 + np.exp(-z[..., 4])), z[..., 5], repeats)
+
+
+class _Course(NamedTuple):
+    """Losses of annealed models, and what enters their derivatives."""
+
+    loss: Array
+    w: Array
+    y: Array
+    """loss - floor."""
+    by_w: Array
+    """d loss / d w."""
+    by_own: Array
+    """d loss / d A."""
+    by_others: Array
+    """d loss / d F."""
+
+
+def _course(numbers: _Numbers, base: Array | float, own: Array, others: Array) -> _Course:
+    """The law's formula but for the learning rate: after A ``own`` and F ``others``."""
+    fades = 1 + numbers.nu * others
+    w = fades**-0.5 + numbers.alpha * own + numbers.beta * others
+    y = (base - numbers.floor) * w**-numbers.b
+    by_w = -numbers.b * y / w
+    by_others = by_w * (numbers.beta - 0.5 * numbers.nu * fades**-1.5)
+    return _Course(numbers.floor + y, w, y, by_w, by_w * numbers.alpha, by_others)
 
 
 def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.05) -> Law:
@@ -174,35 +209,24 @@ class _Points:
 
     @classmethod
     def of(cls, traces: Sequence[Trace], i: int) -> Self:
-        columns: list[list[Array]] = [[] for _ in range(9)]
-        begun = 0
-        for trace in traces:
-            n = trace.learning.size
-            change = np.log(trace.losses[1:, i] / trace.losses[0, i])
-            measured = max(int((~np.isnan(change)).sum()), 1)
-            for column, value in zip(
-                columns,
-                (
-                    trace.weights[:, i],
-                    trace.learning,
-                    trace.passes[:-1, i],
-                    trace.passes[1:, i],
-                    np.full(n, begun),
-                    trace.rate,
-                    change,
-                    trace.stderrs[1:, i],
-                    np.full(n, min(1.0, COUNTED / measured)),
-                ),
-                strict=True,
-            ):
-                column.append(value)
-            begun += n
-        none = [np.zeros(0)]
-        joined = [np.concatenate([*column, *none]) for column in columns]
+        begun = np.cumsum([0, *(trace.learning.size for trace in traces)])
+        found = [cls._of_one(trace, i, n) for trace, n in zip(traces, begun[:-1], strict=True)]
+        return cls(*(np.concatenate([getattr(p, f.name) for p in found]) for f in fields(cls)))
+
+    @classmethod
+    def _of_one(cls, trace: Trace, i: int, begun: int) -> Self:
+        change = np.log(trace.losses[1:, i] / trace.losses[0, i])
+        measured = max(int((~np.isnan(change)).sum()), 1)
         return cls(
-            *joined[:4],
-            joined[4].astype(np.int64),
-            *joined[5:],  # type: ignore[call-arg]
+            shares=trace.weights[:, i],
+            learning=trace.learning,
+            before=trace.passes[:-1, i],
+            after=trace.passes[1:, i],
+            first=np.full(change.size, begun),
+            rate=trace.rate,
+            change=change,
+            error=trace.stderrs[1:, i],
+            counts=np.full(change.size, min(1.0, COUNTED / measured)),
         )
 
     @property
@@ -224,33 +248,32 @@ def _fitted(points: _Points, base: float, least: float, misfit: float) -> Optimi
     known = ~np.isnan(points.change)
     weight = np.sqrt(points.counts[known]) / np.sqrt(points.error[known] ** 2 + misfit**2)
 
+    amount = points.shares * points.learning
+    per_pass = amount / np.where(repeats, seen, 1.0)
+
+    def own(f: Callable[[Array, Array], Array], r: Array, fresh: Array | float) -> Array:
+        """A by what ``f`` says of passes; ``fresh`` where none are known."""
+        made = f(points.after, r) - f(points.before, r)
+        return points.summed(np.where(repeats, per_pass * made, fresh))
+
     def told(z: Array) -> tuple[Array, Array]:
         """Logarithms of losses over the base model's, and their derivatives by z (m, 7)."""
-        alpha, nu, beta, b, floor, tau = _unpacked(z, np.asarray(least))
-        r = float(np.exp(np.clip(z[6], _LOW[6], _HIGH[6])))
-        per_pass = points.shares * points.learning / np.where(repeats, seen, 1.0)
-
-        def own(f: Callable[[Array, float], Array], fresh: float) -> Array:
-            made = f(points.after, r) - f(points.before, r)
-            each = np.where(repeats, per_pass * made, fresh * points.shares * points.learning)
-            return points.summed(each)
-
-        learnt, fades = own(worth, 1.0), 1 + nu * others
-        w = fades**-0.5 + alpha * learnt + beta * others
-        y = (base - floor) * w**-b
-        loss = floor + y
-        by_w = -b * y / w / loss
-        part = floor / least
+        numbers = _Numbers.of(z, least)
+        learnt = own(worth, numbers.repeats, amount)
+        course = _course(numbers, base, learnt, others)
+        part = numbers.floor / least
+        taught = course.by_w * numbers.beta * others
         slopes = (
-            by_w * alpha * learnt,
-            by_w * -0.5 * nu * others * fades**-1.5,
-            by_w * beta * others,
-            -np.log(w) * b * y / loss,
-            (1 - w**-b) * floor * (1 - part) / loss,
-            points.rate,
-            by_w * alpha * own(worth_by_log, 0.0),
+            course.by_own * learnt,
+            course.by_others * others - taught,
+            taught,
+            -np.log(course.w) * numbers.b * course.y,
+            (1 - course.w**-numbers.b) * numbers.floor * (1 - part),
+            points.rate * course.loss,
+            course.by_own * own(worth_by_log, numbers.repeats, 0.0),
         )
-        return np.log(loss / base) + tau * points.rate, np.stack(slopes, axis=1)
+        losses = np.log(course.loss / base) + numbers.tau * points.rate
+        return losses, np.stack(slopes, axis=1) / course.loss[:, None]
 
     def off(z: Array) -> Array:
         away = (told(z)[0] - points.change)[known] * weight

@@ -127,7 +127,7 @@ class Outlook:
         return self._ends(self.law, weights)
 
     def _ends(self, law: Law, weights: Array) -> tuple[Array, Array]:
-        return law.ends(law.start(), weights, self.learning, self.supply)
+        return law.ends(weights, self.learning, self.supply)
 
 
 def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) -> Array:

@@ -1,8 +1,7 @@
 """The strategies that forecast: ``mixing_law``, and ``expand`` under constraints.
 
 Both fit a :mod:`versatune.mixing.law` to what the rounds did and what runs before the training
-did, and go part of the way to the shares that :mod:`versatune.mixing.lookahead` finds for the
-learning amount that is left.
+did, and go part of the way to the shares that :mod:`versatune.mixing.lookahead` finds best.
 """
 
 from dataclasses import replace

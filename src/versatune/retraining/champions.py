@@ -115,7 +115,7 @@ def registration(
     challenger: dict[str, Any],
     verdict: dict[str, Any],
 ) -> Registration:
-    """What the registry is told of a retraining, from its nodes' results."""
+    """What the registry keeps of a retraining, from its nodes' results."""
     changes = {f"change.{name}": f"{mean['value']:.6g}" for name, mean in verdict["mean"].items()}
     return Registration(
         key=f"{news['number']}:{challenger['fingerprint']}",

@@ -31,7 +31,7 @@ def mix_name(number: int) -> str:
 
 
 def mixes(k: int, n: int) -> list[Array]:
-    """Shares (k,) of ``n`` runs; each odd one is up where the one before it is down."""
+    """Shares (k,) of ``n`` runs, in pairs: the second raises the domains that the first lowers."""
     rng = np.random.default_rng(0)
     found: list[Array] = []
     for _ in range((n + 1) // 2):
@@ -48,7 +48,7 @@ def mix_runs(
     like = params.of_mix(train, data.metadata["max_length"])
     runs = {}
     for number, shares in enumerate(mixes(len(domains), params.mixes)):
-        weights = dict(zip(domains, _summing_to_1(shares), strict=True))
+        weights = dict(zip(domains, shares.tolist(), strict=True))
         given = like.model_copy(update={"strategy": CustomParams(weights=weights)})
         runs[mix_name(number)] = piece_of(
             Training(
@@ -81,9 +81,8 @@ def mix_entries(
     for number, shares in enumerate(mixes(len(domains), params.mixes)):
         rows = history(runs[mix_name(number)].path)
         curve = []
-        for round_, of_round in rows.groupby("round"):
-            each = of_round.set_index("domain")
-            at = int(str(round_))
+        for at in range(learning.size):
+            each = rows[rows["round"] == at].set_index("domain")
             curve.append(
                 Point(
                     step=int(each["step"].iloc[0]),
@@ -96,10 +95,6 @@ def mix_entries(
                     passes_by_domain=each["epochs_seen"].to_dict(),
                 ).model_dump()
             )
-        weights = dict(zip(domains, _summing_to_1(shares), strict=True))
+        weights = dict(zip(domains, shares.tolist(), strict=True))
         entries.append({"weights": weights, "curve": curve})
     return entries
-
-
-def _summing_to_1(shares: Array) -> list[float]:
-    return [float(x) for x in shares / shares.sum()]

@@ -14,12 +14,11 @@ Rows = list[list[float]]
 
 
 class PairedRows:
-    """The rows of the base model and of the last measurement; JSON, so that a resume pairs too."""
+    """The rows of the base model; JSON, so that a resume pairs too."""
 
     def __init__(self, domains: tuple[str, ...]) -> None:
         self._domains = domains
         self._base: Rows = []
-        self._last: Rows = []
         self.others: list[dict[str, Any]] = []
         """Losses of domains that are not trained on: ``round``, ``losses`` and ``stderrs`` of
         their logarithms since the first, by domain."""
@@ -27,14 +26,11 @@ class PairedRows:
 
     def begin(self, base: Mapping[str, HeldOut]) -> None:
         """Take the base model's rows."""
-        self._base = self._last = _rows(base, self._domains)
+        self._base = _rows(base, self._domains)
 
-    def moved(self, measured: Mapping[str, HeldOut]) -> tuple[Array | None, Array | None]:
-        """Standard errors of ln(l(t) / l(t-1)) and of ln(l(t) / l(0)), shape (k,); None unknown."""
-        rows = _rows(measured, self._domains)
-        found = paired_stderr(self._last, rows), paired_stderr(self._base, rows)
-        self._last = rows
-        return found
+    def since_base(self, measured: Mapping[str, HeldOut]) -> Array | None:
+        """Standard errors of ln(l(t) / l(0)), shape (k,); None unknown."""
+        return paired_stderr(self._base, _rows(measured, self._domains))
 
     def note_others(self, round_: int, measured: Mapping[str, HeldOut]) -> None:
         """Keep the losses of domains that are not trained on, after this round."""
@@ -50,11 +46,11 @@ class PairedRows:
 
     def state(self) -> dict[str, Rows]:
         """What a checkpoint holds."""
-        return {"base": self._base, "last": self._last}
+        return {"base": self._base}
 
     def load(self, state: Mapping[str, Rows]) -> None:
         """Go on from :meth:`state`."""
-        self._base, self._last = state["base"], state["last"]
+        self._base = state["base"]
 
 
 def paired_stderr(before: Rows, after: Rows) -> Array | None:

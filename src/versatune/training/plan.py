@@ -1,7 +1,7 @@
 """The forecast before training: what each domain is to reach, what a mix can win, what it takes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,12 +91,12 @@ def plan(
         paths[chosen] = [(start, float(learning.sum()))]
         told = _without_law(domains, train, paths)
     else:
-        traces = read_traces(facts)
+        traces, passes = read_traces(facts), _passes_alone(train, split, context)
         law = fit(traces, loss)
         given = traces if train.strategy.uses_law else ()
         steered = expected_path(
             train.strategy,
-            Context(**{**vars(context), "traces": given, "learning": float(learning.sum())}),
+            replace(context, traces=given, learning=float(learning.sum()), passes=passes),
             law,
             learning,
             rate_by_round(train),
@@ -105,7 +105,7 @@ def plan(
         )
         paths[chosen] = steered
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
-        told = forecast(domains, law, objective, paths, _passes_alone(train, split, steered))
+        told = forecast(domains, law, objective, paths, passes)
     budget = Budget(train, split, paths[chosen][0][0])
     _add_passes(told, domains, budget)
     return {
@@ -122,9 +122,10 @@ def plan(
     }
 
 
-def _passes_alone(train: TrainParams, split: TokenizedSplit, path: Path) -> Array:
+def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -> Array:
     """How many times the whole training would go over each domain's rows alone, (k,)."""
-    alone = Budget(train, split, path[0][0])
+    assert context.counts is not None
+    alone = Budget(train, split, context.counts / context.counts.sum())
     return np.array([alone.passes(one)[j] for j, one in enumerate(np.eye(len(split.domains)))])
 
 

@@ -136,7 +136,7 @@ class Mixture:
         started = time.monotonic()
         losses = np.array([heldout[name].nats_per_token for name in self.domains])
         self.round += 1
-        change_stderr, since_base = self.rows_measured.moved(heldout)
+        since_base = self.rows_measured.since_base(heldout)
         decision = self._strategy.update(
             Signals(
                 self.round,
@@ -144,13 +144,11 @@ class Mixture:
                 self._weights,
                 losses,
                 train_loss,
-                change_stderr=change_stderr,
                 since_base_stderr=since_base,
                 learning=float(self._learning[self.round - 1]),
                 rate=float(self._rates[self.round - 1]),
                 learning_left=float(self._learning[self.round :].sum()),
                 passes=self.planner.epochs_seen(plan.state),
-                passes_left=self._passes_alone(self._weights, self.params.rounds - self.round),
             )
         )
         if decision.best:

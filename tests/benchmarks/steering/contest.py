@@ -180,12 +180,10 @@ def play(
                 weights,
                 seen,
                 seen * memory(state),
-                change_stderr=error,
                 since_base_stderr=since,
                 learning=STEPS * float(part),
                 learning_left=STEPS * float(parts[number:].sum()),
                 passes=state.seen[0],
-                passes_left=world.passes * parts[number:].sum(),
             )
         )
         weights = decision.weights

@@ -49,8 +49,8 @@ def test_derivatives(seed: int, learning: float, scarce: bool) -> None:
     known = law(rng.uniform(0.1, 5, 3), rng.uniform(0, 1, 3), beta=0.1, floor=0.2, unsure=0.5)
     supply = Supply(rng.uniform(0, 4, 3), rng.uniform(1, 20, 3)) if scarce else None
     x, h = rng.dirichlet(np.ones(3)), 1e-6
-    _, slopes = known.ends(known.start(), x, learning, supply)
-    up, down = (known.ends(known.start(), x + s, learning, supply)[0] for s in (h, -h))
+    _, slopes = known.ends(x, learning, supply)
+    up, down = (known.ends(x + s, learning, supply)[0] for s in (h, -h))
     np.testing.assert_allclose(slopes, (up - down) / (2 * h), rtol=1e-3, atol=1e-6)
 
 
@@ -59,7 +59,7 @@ def test_parts_of_a_training_are_the_whole() -> None:
     at = known.start()
     for _ in range(4):
         at = known.after(at, HALF, 0.25)
-    np.testing.assert_allclose(known.losses(at), known.ends(known.start(), HALF, 1.0)[0])
+    np.testing.assert_allclose(known.losses(at), known.ends(HALF, 1.0)[0])
 
 
 MIXES = [np.array([0.8, 0.2]), np.array([0.2, 0.8])]
@@ -74,7 +74,7 @@ def test_a_fit_foretells_a_longer_training_on_another_mix() -> None:
         wanted = ends(KNOWN, mix, 100.0)
         told = ends(found.likeliest(), mix, 100.0)
         np.testing.assert_allclose(told, wanted, rtol=0.12)
-        drawn = found.ends(found.start(), mix, 100.0)[0]
+        drawn = found.ends(mix, 100.0)[0]
         low, high = np.quantile(drawn, [0.02, 0.98], axis=0)
         assert ((low < wanted) & (wanted < high)).all()
 
@@ -83,7 +83,7 @@ def test_the_more_runs_the_surer() -> None:
     few = [run(KNOWN, [mix] * 3, 6.0, noise=0.01, seed=n) for n, mix in enumerate(MIXES)]
     long = run(KNOWN, [HALF] * 6, 15.0, noise=0.01, seed=9)
     spread = [
-        np.log(found.ends(found.start(), HALF, 90.0)[0]).std(0)
+        np.log(found.ends(HALF, 90.0)[0]).std(0)
         for found in (fit(few, KNOWN.base), fit([*few, long], KNOWN.base))
     ]
     assert (spread[1] < 0.75 * spread[0]).all()

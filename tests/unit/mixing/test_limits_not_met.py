@@ -67,7 +67,6 @@ class World:
                     8 * number,
                     weights,
                     y * np.exp(0.01 * self.rng.standard_normal(k)),
-                    change_stderr=error,
                     since_base_stderr=error,
                     learning=part,
                     learning_left=sum(ROUNDS[number:]),

@@ -48,8 +48,8 @@ def test_shares_of_fresh_rows_by_hand() -> None:
 
 def test_enough_rows_change_nothing() -> None:
     known = repeating(3.0)
-    plain = known.ends(known.start(), HALF, 1.0)
-    supplied = known.ends(known.start(), HALF, 1.0, Supply(np.zeros(2), np.ones(2)))
+    plain = known.ends(HALF, 1.0)
+    supplied = known.ends(HALF, 1.0, Supply(np.zeros(2), np.ones(2)))
     for one, other in zip(plain, supplied, strict=True):
         np.testing.assert_allclose(one, other)
 
@@ -69,6 +69,5 @@ def test_a_small_domain_gets_fewer_rows_than_one_with_plenty() -> None:
     found = best(supply)
     assert found[0] < 0.3
     tried = np.linspace(0.01, 0.99, 400)
-    start = known.start()
-    ends = [known.ends(start, np.array([x, 1 - x]), 1.0, supply)[0][0].sum() for x in tried]
+    ends = [known.ends(np.array([x, 1 - x]), 1.0, supply)[0][0].sum() for x in tried]
     assert found[0] == pytest.approx(tried[int(np.argmin(ends))], abs=0.01)

@@ -73,7 +73,6 @@ class Run:
                 10 * self.round,
                 self.weights,
                 seen,
-                change_stderr=error,
                 since_base_stderr=error,
                 learning=WHOLE / self.rounds,
                 learning_left=WHOLE * (1 - self.round / self.rounds),
@@ -85,7 +84,7 @@ class Run:
 
 def test_measured_slopes_decide_the_first_round_already() -> None:
     shares = make(BOLD, WIDE).initial()
-    ends = [WIDE.ends(WIDE.start(), x, WHOLE)[0][0].mean() for x in (shares, np.full(3, 1 / 3))]
+    ends = [WIDE.ends(x, WHOLE)[0][0].mean() for x in (shares, np.full(3, 1 / 3))]
     assert ends[0] < ends[1] - 0.002
     # The third domain hardly learns: its rows go to the others.
     assert shares[2] < 1 / 3 - 0.01
@@ -156,7 +155,6 @@ def signals(weights: np.ndarray, **more: Any) -> Signals:
         weights,
         np.array([0.7, 0.99, 0.99]),
         **{
-            "change_stderr": error,
             "since_base_stderr": error,
             "learning": WHOLE / 4,
             "learning_left": 0.75 * WHOLE,
@@ -167,10 +165,8 @@ def signals(weights: np.ndarray, **more: Any) -> Signals:
 
 def test_what_is_kept_of_the_rounds_is_their_trace() -> None:
     strategy = make({"name": "mixing_law"}, WIDE, passes=np.full(3, 8.0))
-    strategy.update(signals(COUNTS, passes=np.array([1.0, 0.6, 0.4]), passes_left=np.full(3, 6.0)))
-    second = signals(
-        COUNTS, passes=np.array([3.0, 0.9, 0.6]), passes_left=np.full(3, 4.0), rate=0.5
-    )
+    strategy.update(signals(COUNTS, passes=np.array([1.0, 0.6, 0.4])))
+    second = signals(COUNTS, passes=np.array([3.0, 0.9, 0.6]), rate=0.5)
     strategy.update(second)
     trace = Trace.from_json(strategy.state_dict()["trace"])
     assert trace.passes.tolist() == [[0, 0, 0], [1.0, 0.6, 0.4], [3.0, 0.9, 0.6]]
@@ -225,7 +221,6 @@ def test_the_best_round_is_one_in_which_nothing_is_lost_for_certain(
             10,
             strategy.initial(),
             np.array([0.5, 1.02, 0.9]),
-            change_stderr=errors,
             since_base_stderr=errors,
             learning=20.0,
             learning_left=80.0,
