@@ -10,7 +10,7 @@ from lm_eval.models.vllm_causallms import VLLM
 from versatune.data.lengths import saved_token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.language_model import Conversations, answer_pair
+from versatune.evaluation.language_model import Conversations
 from versatune.modeling.checkpoints import CheckpointRef, generation_config
 
 
@@ -21,11 +21,10 @@ class VllmConversations(Conversations, VLLM):
         super().__init__(pretrained=str(checkpoint.path), **settings)
         self.tokenizer = tokenizer
         self._checkpoint = checkpoint
-        self._alone = False
 
     def begin(self, *, alone: bool) -> None:
-        """Before a task. ``alone``: as :class:`versatune.evaluation.language_model.AnswerLM`."""
-        self._alone = alone
+        """Before a task."""
+        self.alone = alone
         self._asked.clear()
         self._prompts.clear()
 
@@ -42,14 +41,10 @@ class VllmConversations(Conversations, VLLM):
         """Settings of a request as vLLM calls them: answers end at the tokens of :attr:`stops`."""
         settings, until, length = VLLM.modify_gen_kwargs(gen_kwargs, **others)
         settings.pop("eos_token_id", None)
-        if self._asked or self._alone:
+        if self._asked or self.alone:
             settings["stop_token_ids"] = self.stops
             settings["skip_special_tokens"] = not self._asked
         return settings, until, length
-
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        pair = answer_pair(self, context, continuation) if self._alone else None
-        return pair or super()._encode_pair(context, continuation)
 
 
 def load_in_vllm(

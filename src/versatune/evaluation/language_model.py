@@ -31,8 +31,9 @@ class Conversations(TemplateLM):
     Texts that are asked without the chat format are left to the harness.
     """
 
-    begins_itself = False
-    """Whether :meth:`tok_encode` says for plain texts, too, what they begin with."""
+    alone = False
+    """Whether a choice without the chat format is scored by its own tokens alone, behind a text
+    that begins as documents do in training; else as the harness does it."""
     tokenizer: Any
     shares = True
     """Whether several processes may share the items."""
@@ -51,7 +52,7 @@ class Conversations(TemplateLM):
         """The model's own, or None."""
 
     def begin(self, *, alone: bool) -> None:
-        """Before a task, for what asks several; nothing here. ``alone``: as :class:`AnswerLM`."""
+        """Before a task, for what asks several; nothing here. See :attr:`alone`."""
 
     @cached_property
     def stops(self) -> list[int]:
@@ -147,13 +148,29 @@ class Conversations(TemplateLM):
         return dataclasses.replace(request, arguments=(text, settings))
 
     def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
-        """A question's tokens as training has them, else the harness's."""
+        """A question's tokens as training has them; of other texts see :attr:`alone`."""
         if string in self._asked:
             if string not in self._prompts:
                 self._prompts[string] = self.answers.prompt(*self._asked[string])
             return self._prompts[string]
-        tokens: list[int] = super().tok_encode(string, *args, **settings)
-        return tokens
+        if not self.alone:
+            tokens: list[int] = super().tok_encode(string, *args, **settings)
+            return tokens
+        found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
+        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
+
+    @cached_property
+    def _begin(self) -> list[int]:
+        return begin_tokens(self.tokenizer)
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """The tokens of both; as the harness does it where the tokenizer merges their border."""
+        if self.alone:
+            before, both = self.tok_encode(context), self.tok_encode(context + continuation)
+            if both[: len(before)] == before:
+                return before, both[len(before) :]
+        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
+        return pair
 
 
 class ConversationLM(Conversations, HFLM):
@@ -231,7 +248,7 @@ class ConversationLM(Conversations, HFLM):
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
         """Questions as training has them, padded; else as the harness encodes them."""
-        if not (self.begins_itself or all(string in self._asked for string in strings)):
+        if not (self.alone or all(string in self._asked for string in strings)):
             found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
             return found
         limit = settings.get("left_truncate_len") or 0
@@ -257,34 +274,10 @@ class AnswerLM(ConversationLM):
     training, and nothing that a tokenizer puts behind texts ends a question.
     """
 
-    begins_itself = True
-
-    @cached_property
-    def _begin(self) -> list[int]:
-        return begin_tokens(self.tokenizer)
-
-    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
-        if string in self._asked:
-            return super().tok_encode(string, *args, **settings)
-        found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
-        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
-
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """The tokens of both; as the harness does it where the tokenizer merges their border."""
-        return answer_pair(self, context, continuation) or super()._encode_pair(
-            context, continuation
-        )
+    alone = True
 
     def _model_generate(self, *args: Any, **settings: Any) -> Any:
         return super()._model_generate(*args, **{"eos_token_id": self.stops, **settings})
-
-
-def answer_pair(
-    asked: Conversations, context: str, continuation: str
-) -> tuple[list[int], list[int]] | None:
-    """The tokens of both, if those of the context are as they are without the continuation."""
-    before, both = asked.tok_encode(context), asked.tok_encode(context + continuation)
-    return (before, both[len(before) :]) if both[: len(before)] == before else None
 
 
 def _stop_texts(request: Instance) -> list[str]:
