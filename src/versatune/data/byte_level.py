@@ -2,8 +2,7 @@
 
 Each token of such a tokenizer is the next bytes of the text, so the sum of the tokens' lengths in
 bytes says where each one stands. A batch is located by two binary searches, and the tokenizer need
-not keep track of offsets. With them, rendering, tokens and labels of 3,600 instruction rows took
-1.28 times as long (1.01 s of a core instead of 0.79, SmolLM2's tokenizer); no row came out other.
+not keep track of offsets, which costs it time.
 """
 
 import itertools
