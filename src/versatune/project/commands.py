@@ -185,7 +185,13 @@ def _unresolved(error: OmegaConfBaseException) -> str:
         return (
             f"{error.full_key} needs a value that was not given: add {missing[1]}=... to --params."
         )
-    return f"{error.full_key} can't be resolved: {str(error).splitlines()[0]}"
+    first = str(error).splitlines()[0]
+    if not error.full_key:  # two values of one key that can't be merged, whose name is lost
+        return (
+            "a value in --params, or in an environment, is of another shape than the one it "
+            f"replaces (a list in place of a block, or the reverse): {first}"
+        )
+    return f"{error.full_key} can't be resolved: {first}"
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

@@ -146,3 +146,16 @@ def test_what_looks_like_a_key_is_not_repeated(conf: Path) -> None:
     write(conf, {"local/parameters.yml": "train: {rounds: hf_abcdefghijkl}\n"})
     message = refused(conf)
     assert "train.rounds (conf/local/parameters.yml:1)" in message and "hf_abc" not in message
+
+
+def test_a_list_in_place_of_a_block_is_told_as_such() -> None:
+    """Of such a merge OmegaConf does not name the key."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from versatune.project.commands import _unresolved
+
+    block, given = OmegaConf.create({"report": {"require": {}}}), {"report": {"require": [1]}}
+    with pytest.raises(OmegaConfBaseException) as failed:
+        OmegaConf.merge(block, given)
+    assert _unresolved(failed.value).startswith("a value in --params, or in an environment, is of")
