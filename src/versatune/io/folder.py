@@ -67,6 +67,14 @@ class WorkDataset(AbstractDataset[Any, Any]):
         super().__init_subclass__(**kwargs)
         cls.save = getattr(cls.save, "__wrapped__", cls.save)  # type: ignore[method-assign]
 
+    def _exists(self) -> bool:
+        """What can be loaded is there."""
+        try:
+            self.load()
+        except DatasetError:
+            return False
+        return True
+
 
 class _Place(WorkDataset):
     """A folder of the catalog."""
@@ -141,13 +149,6 @@ class FoldersDataset(_Place):
             data = Pieces(data, ParallelParams(workers=1))
         made = make_pieces(data, self.filepath)
         write_json(self.filepath / INDEX, with_checksum({"pieces": list(made)}))
-
-    def _exists(self) -> bool:
-        try:
-            self.load()
-        except DatasetError:
-            return False
-        return True
 
 
 class PlaceDataset(_Place):

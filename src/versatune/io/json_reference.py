@@ -67,10 +67,3 @@ class StoreDataset(_Reference):
         if isinstance(data, Piece):
             data = make_folder(data, self._folder)
         write_json(self._filepath, {"path": data.path, "fingerprint": data.fingerprint})
-
-    def _exists(self) -> bool:
-        try:
-            self.load()
-        except DatasetError:
-            return False
-        return True
