@@ -170,14 +170,15 @@ def _rows(window: _Window, columns: Mapping[str, str]) -> Iterator[Row | Rejecte
         if turns or (is_turn(value) and not fits(value, columns)):
             turns.append(value)
         else:
-            yield _row(where, value)
+            yield row_of(where, value)
     if empty:
         yield RejectedRow(start, "bad_json", "a JSON list with nothing in it")
     if turns:
-        yield _row(start, turns)
+        yield row_of(start, turns)
 
 
-def _row(where: str, value: Any) -> Row | RejectedRow:
+def row_of(where: str, value: Any) -> Row | RejectedRow:
+    """The row that a JSON value is: an object, or a conversation's turns."""
     row = conversation_row(value) if isinstance(value, list) else value
     if isinstance(row, dict):
         return Row(where, row)
@@ -267,12 +268,12 @@ class _Members:
 
     def _list(self, member: str) -> Iterator[Row | RejectedRow]:
         for place, value in _elements(self.window):
-            row = _row(place, value)
+            row = row_of(place, value)
             # A list of lists of turns may be the column of that name.
             column = isinstance(value, list) and fits({member: value}, self.columns)
             if member in self.held or not isinstance(row, Row) or is_turn(value) or column:
                 if member in self.read:
-                    yield _row(place, value)
+                    yield row_of(place, value)
                 else:
                     self.held.setdefault(member, []).append(value)
             elif self._is_other_split(member):

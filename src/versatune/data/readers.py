@@ -17,9 +17,8 @@ import pyarrow.parquet as pq
 
 from versatune.data.config import Format
 from versatune.data.delimited import read_delimited, refuse_doubles
-from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json
+from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json, row_of
 from versatune.data.rows import RejectedRow, Row
-from versatune.data.shapes import conversation_row
 from versatune.data.streams import (
     PEEK,
     lines,
@@ -97,10 +96,22 @@ def read_dataset(dataset: Any, label: str) -> Iterator[Row | RejectedRow]:
         raise VersatuneError(f"{label} is damaged near row {number}: {error}") from error
 
 
-def parse(where: str, line: bytes) -> Row | RejectedRow:
-    """One JSON object from one line of bytes."""
+def parse(where: str, line: bytes) -> Iterator[Row | RejectedRow]:
+    """The row in one line of JSON, or the rows where the line is a list of them."""
+    values = _value(where, line)
+    if isinstance(values, RejectedRow):
+        yield values
+        return
+    rows = [row_of(where, values)]
+    if isinstance(values, list) and not isinstance(rows[0], Row):
+        inner = [row_of(where, value) for value in values]
+        rows = inner if any(isinstance(row, Row) for row in inner) else rows
+    yield from rows
+
+
+def _value(where: str, line: bytes) -> Any:
     try:
-        values = json.loads(line.decode("utf-8"), object_pairs_hook=no_doubles)
+        return json.loads(line.decode("utf-8"), object_pairs_hook=no_doubles)
     except UnicodeDecodeError as error:
         return RejectedRow(
             where, "not_utf8", f"byte {line[error.start]:#04x} at column {error.start + 1}"
@@ -111,23 +122,28 @@ def parse(where: str, line: bytes) -> Row | RejectedRow:
         return RejectedRow(where, "too_deep", "JSON nested too deeply")
     except ValueError as error:
         return RejectedRow(where, "bad_json", str(error))
-    row = conversation_row(values) if isinstance(values, list) else values
-    if not isinstance(row, dict):
-        return RejectedRow(where, "bad_json", f"a JSON {type(values).__name__}, not an object")
-    return Row(where, row)
 
 
 def _is_by_line(head: bytes, kind: Format, columns: Mapping[str, str]) -> bool:
     """Whether a JSON file has an object a line, by its beginning."""
+    found = [line.strip() for line in head.split(b"\n") if line.strip()]
+    whole = [_is_whole(line) for line in found]
+    if len(found) > 1 and (whole[0] or sum(whole) > len(found) / 2):
+        return True
     if _OVER_LINES.match(head):
         return False
-    found = [line.strip() for line in head.split(b"\n") if line.strip()]
     if kind == "jsonl":
-        alone = len(found) == 1 and parse("", found[0])
-        return not (isinstance(alone, Row) and is_wrapper(alone.values, columns))
-    if not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{":
-        return True
-    return found[0].startswith(b"{") and found[0].endswith(b"}") and len(found) > 1
+        return not (len(found) == 1 and is_wrapper(_value("", found[0]), columns))
+    return not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{"
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether a line is a JSON value, not a part of one that goes on."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | RejectedRow]:
@@ -136,7 +152,7 @@ def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Reje
         if line is None:
             yield RejectedRow(where, "line_too_long", f"longer than {limit} bytes")
         elif line.strip():
-            yield parse(where, line.rstrip(b"\r\n"))
+            yield from parse(where, line.rstrip(b"\r\n"))
 
 
 def _read_documents(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | RejectedRow]:

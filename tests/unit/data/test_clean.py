@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from versatune.artifacts import INPUTS, FolderRef, fingerprint, read_json
@@ -327,6 +327,8 @@ LONG = st.builds(row, st.just("the court " * 40), st.sampled_from("abc"))
 
 
 @given(law=st.lists(SOUND | BROKEN | LONG, max_size=30), code=st.lists(SOUND, max_size=10))
+@example(law=["[]", "{"], code=[])
+@example(law=["[]", "\udcff"], code=[])
 @settings(
     max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

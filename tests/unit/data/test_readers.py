@@ -66,6 +66,26 @@ def test_one_bad_line_costs_one_row(tmp_path: Path, line: bytes, reason: str | N
     assert faults(found) == ([("2", reason)] if reason else [])
 
 
+@pytest.mark.parametrize("first", ["[]", '[{"role": "user", "content": "a"}]', '[{"a": 1}]'])
+@pytest.mark.parametrize("broken", ["{", "[{", "\udcff", '[{"role": '])
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_list_on_the_first_line_makes_no_list_of_the_file(
+    tmp_path: Path, first: str, broken: str, kind: str
+) -> None:
+    lines = [first, broken, '{"a": 7}', '[{"a": 8}, {"a": 9}]']
+    path = write(tmp_path / "a.jsonl", "\n".join(lines).encode(errors="surrogateescape"))
+    found = rows(path, kind)
+    assert values(found)[-3:] == [{"a": 7}, {"a": 8}, {"a": 9}]
+    assert [where for where, _ in faults(found)] == (["1", "2"] if first == "[]" else ["2"])
+
+
+def test_a_broken_first_line_is_one_row_of_a_file_of_lines(tmp_path: Path) -> None:
+    turn = '[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]'
+    path = write(tmp_path / "a.jsonl", "\n".join(['[{"role": ', turn, turn, turn]).encode())
+    assert faults(rows(path)) == [("1", "bad_json")]
+    assert len(values(rows(path))) == 3
+
+
 def test_a_line_of_100_megabytes_is_skipped_unread(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     with path.open("wb") as out:
@@ -249,6 +269,6 @@ def test_globs_brackets_and_unknown_suffixes(tmp_path: Path) -> None:
 
 
 def test_lone_surrogates_survive_parsing_for_the_row_checks() -> None:
-    found = parse("f:1", b'{"a": "\\ud800"}')
+    [found] = parse("f:1", b'{"a": "\\ud800"}')
     assert isinstance(found, Row)
     assert found.values == {"a": "\ud800"}
