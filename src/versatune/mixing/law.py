@@ -28,7 +28,7 @@ from dataclasses import dataclass, fields, replace
 from typing import NamedTuple, Self
 
 import numpy as np
-from scipy.optimize import OptimizeResult, least_squares
+from scipy.optimize import least_squares
 
 from versatune.mixing.repeats import USUAL_REPEATS, Supply, worth, worth_by_log
 from versatune.mixing.shares import Array
@@ -51,8 +51,13 @@ they are was chosen in three worlds that no table uses."""
 
 _MEAN = np.array([mean for mean, _ in PRIOR.values()])
 _SPREAD = np.array([spread for _, spread in PRIOR.values()])
+_STARTS = np.array([[-2.0, 2.0] + 5 * [0.0], 7 * [0.0], [1.5, -2.0] + 5 * [0.0]])
 _LOW = np.array([-14.0, -14.0, -14.0, -3.0, -8.0, -1.0, -2.0])
 _HIGH = np.array([6.0, 6.0, 6.0, 3.0, 8.0, 1.0, 5.0])
+
+ALIKE, DOMAINS, POOLINGS = 0.25, 4.0, 4
+"""How far domains usually differ, in parts of the spreads of :data:`PRIOR`; how many domains this
+counts as, where those at hand say otherwise; how often the fit is repeated."""
 
 COUNTED = 2.0
 """A trace of many points counts as so many: where the law is off, it is off all along."""
@@ -170,23 +175,64 @@ def _course(numbers: _Numbers, base: Array | float, own: Array, others: Array) -
     return _Course(numbers.floor + y, w, y, by_w, by_w * numbers.alpha, by_others)
 
 
-def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.05) -> Law:
+def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.1) -> Law:
     """The law by ``traces``, for a model whose losses are ``base`` (k,).
 
     Least squares in logarithms of losses over the base model's (a trace may be of other rows than
-    ``base``), each measurement with its standard error and ``misfit`` besides, and the prior.
+    ``base``), each measurement with its standard error and ``misfit`` besides. Domains are fitted
+    together: what they have in common is told by all of them, and a domain is taken to differ from
+    the others only as far as its own measurements say so (partial pooling). By expectation and
+    maximisation: each domain is fitted with a normal prior that all share, then the prior's means
+    and variances are estimated from the fits, and so on. :data:`PRIOR` is what is known of the
+    means beforehand, :data:`ALIKE` of the spread.
     """
     k = base.size
-    found = [_Points.of(traces, i) for i in range(k)]
-    least = np.array([base[i] * min(p.least, 0.999) for i, p in enumerate(found)])
+    points = [_Points.of(traces, i) for i in range(k)]
+    least = np.array([base[i] * min(p.least, 0.999) for i, p in enumerate(points)])
+    common = _Common(_MEAN, _SPREAD)
+    fits: list[_Fit] = []
+    for _ in range(POOLINGS):
+        fits = [
+            _fitted(points[i], float(base[i]), float(least[i]), misfit, common, before)
+            for i, before in enumerate(fits or [None] * k)
+        ]
+        common = common.after(fits)
     numbers = np.empty((1 + DRAWS, k, len(PRIOR)))
     rng = np.random.default_rng(0)
-    for i, points in enumerate(found):
-        best = _fitted(points, float(base[i]), float(least[i]), misfit)
-        covariance = np.linalg.inv(best.jac.T @ best.jac)
-        drawn = rng.multivariate_normal(best.x, covariance, size=DRAWS, method="cholesky")
-        numbers[:, i] = np.vstack([best.x, drawn])
+    for i, best in enumerate(fits):
+        drawn = rng.multivariate_normal(
+            best.numbers, best.covariance, size=DRAWS, method="cholesky"
+        )
+        numbers[:, i] = np.vstack([best.numbers, drawn])
     return Law(np.clip(numbers, _LOW, _HIGH), base, least)
+
+
+class _Fit(NamedTuple):
+    """A domain's numbers, shape (7,), and their covariance."""
+
+    numbers: Array
+    covariance: Array
+
+
+class _Common(NamedTuple):
+    """The normal distribution that the domains' numbers come from; shape (7,) each."""
+
+    mean: Array
+    spread: Array
+
+    def after(self, fits: Sequence[_Fit]) -> Self:
+        """The likelier one by ``fits``, which were made with this one.
+
+        Its means have :data:`PRIOR`, its variances an inverse gamma prior whose scale is that of
+        :data:`ALIKE` and which counts as :data:`DOMAINS` domains.
+        """
+        each = np.array([fit.numbers for fit in fits])
+        errors = np.array([np.diag(fit.covariance) for fit in fits])
+        known, told = 1 / _SPREAD**2, len(fits) / self.spread**2
+        mean = (known * _MEAN + told * each.mean(0)) / (known + told)
+        usual = DOMAINS * (ALIKE * _SPREAD) ** 2
+        spread = (((each - mean) ** 2 + errors).sum(0) + usual) / (len(fits) + DOMAINS)
+        return type(self)(mean, np.minimum(np.sqrt(spread), _SPREAD))
 
 
 @dataclass(frozen=True)
@@ -241,7 +287,15 @@ class _Points:
         return result
 
 
-def _fitted(points: _Points, base: float, least: float, misfit: float) -> OptimizeResult:
+def _fitted(
+    points: _Points,
+    base: float,
+    least: float,
+    misfit: float,
+    common: _Common,
+    before: _Fit | None,
+) -> _Fit:
+    """One domain's fit with the prior ``common``; it begins at the fit ``before``."""
     seen = points.after - points.before
     repeats = seen > 0
     others = points.summed((1 - points.shares) * points.learning)
@@ -277,13 +331,12 @@ def _fitted(points: _Points, base: float, least: float, misfit: float) -> Optimi
 
     def off(z: Array) -> Array:
         away = (told(z)[0] - points.change)[known] * weight
-        return np.concatenate([away, (z - _MEAN) / _SPREAD])
+        return np.concatenate([away, (z - common.mean) / common.spread])
 
     def slope(z: Array) -> Array:
-        return np.vstack([told(z)[1][known] * weight[:, None], np.diag(1 / _SPREAD)])
+        return np.vstack([told(z)[1][known] * weight[:, None], np.diag(1 / common.spread)])
 
-    starts = [
-        _MEAN + np.array([a, n, 0, 0, 0, 0, 0]) for a, n in ((-2.0, 2.0), (0.0, 0.0), (1.5, -2.0))
-    ]
+    starts = [_MEAN + away for away in _STARTS] if before is None else [before.numbers]
     fits = [least_squares(off, start, slope, max_nfev=100) for start in starts]
-    return min(fits, key=lambda one: one.cost)
+    best = min(fits, key=lambda one: one.cost)
+    return _Fit(best.x, np.linalg.inv(best.jac.T @ best.jac))

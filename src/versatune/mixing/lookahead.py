@@ -1,15 +1,16 @@
 """The best shares by a mixing law, as far as it can be trusted.
 
-With F(x) the objective that the law forecasts for shares x kept to the end, q the shares to stay at
-when nothing is known, and V the variances of F's gradient:
+With F(x) the objective that is expected for shares x kept to the end, over the laws that could be
+true; q the shares to stay at when nothing is known, and V the variances of F's gradient over them:
 
     minimise  F(x) + caution sqrt(sum of V_i (x_i - q_i)^2)     over shares within their bounds
 
-The second term is the standard error of F(x) - F(q). With ``caution`` 1 no share leaves q unless
-the forecast gain exceeds the standard error of that gain, and without signal the answer is q
-itself. Constraints c_j(x) <= 0 (a domain's forecast loss, with its standard error, against its
-limit) enter by the method of multipliers. Solved by entropic mirror descent. Where no shares meet
-the limits, :func:`protective_shares` come as near to them as they can.
+The expectation is what makes a choice good on average: a mix that only the likeliest law likes
+costs much under the others. The second term is the standard error of F(x) - F(q). With ``caution``
+1 no share leaves q unless the expected gain exceeds the standard error of that gain, and without
+signal the answer is q itself. Constraints c_j(x) <= 0 (a domain's forecast loss, with its standard
+error, against its limit) enter by the method of multipliers. Solved by entropic mirror descent.
+Where no shares meet the limits, :func:`protective_shares` come as near to them as they can.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,11 @@ from versatune.mixing.law import Law
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, bounded_shares
 
-Objective = Callable[[Array], tuple[float, Array]]
-"""Losses (k,) to a number and its gradient."""
+Objective = Callable[[Array], tuple[Array, Array]]
+"""Losses (n, k) to n numbers and their gradients (n, k)."""
+
+HIGHEST = 3.0
+"""The highest end of a training, in parts of the base model's loss. Drawn laws can say more."""
 
 
 MET = 0.005
@@ -91,6 +95,15 @@ class Outlook:
         losses, slopes = self._ends(self.law.likeliest(), weights)
         return losses[0], slopes[0]
 
+    def expected(self, weights: Array) -> tuple[float, Array]:
+        """The objective for ``weights`` and its derivatives by shares, on average over the law's
+        draws."""
+        ends, slopes = self._drawn(weights)
+        highest = HIGHEST * self.law.base
+        values, inner = self.objective(np.minimum(ends, highest))
+        by_share = np.where(ends < highest, inner * slopes, 0.0)
+        return float(np.mean(values)), by_share.mean(0)
+
     def errors(self, weights: Array) -> Array:
         """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
         result: Array = self._drawn(weights)[0].std(0)
@@ -147,10 +160,10 @@ def best_shares(outlook: Outlook, bounds: Bounds, begin: Array | None = None) ->
         return size - tiny, spread * away / size
 
     if not bound.any():
-        x = _descend(lambda v: _sum(_objective(outlook, v), doubt(v)), start, bounds, 300)
+        x = _descend(lambda v: _sum(outlook.expected(v), doubt(v)), start, bounds, 300)
         # The kink of the standard error at the anchor is rounded off for the descent: what it wins
         # there is nothing.
-        gain = _objective(outlook, start)[0] - _objective(outlook, x)[0]
+        gain = outlook.expected(start)[0] - outlook.expected(x)[0]
         return x if gain > float(np.sqrt(spread @ (x - start) ** 2)) else start
     first = start if begin is None else bounds.keep(begin)
     return _by_multipliers(outlook, bounds, limits, doubt, first)
@@ -172,12 +185,12 @@ def protective_shares(outlook: Outlook, bounds: Bounds) -> Array:
         return start
     bound = np.isfinite(outlook.limits)
     limits = outlook.limits - outlook.caution_limits * outlook.errors(start)
-    second = SECOND / max(abs(_objective(known, start)[0]), 1e-9)
+    second = SECOND / max(abs(known.expected(start)[0]), 1e-9)
 
     def violation(v: Array) -> _Valued:
         losses, by_share = known.forecast(v)
         over = np.where(bound, np.maximum(losses - limits, 0.0) / outlook.law.base, 0.0)
-        value, slope = _objective(known, v)
+        value, slope = known.expected(v)
         slope = by_share * (2 * over / outlook.law.base) + second * slope
         return float(over @ over) + second * value, slope
 
@@ -199,7 +212,7 @@ def _by_multipliers(
         def lagrangian(v: Array, mu: Array = multipliers) -> _Valued:
             highest, by_share = outlook.cautious(v)
             over = np.where(bound, np.maximum(highest - limits + mu / strength, 0.0), 0.0)
-            value, slope = _objective(outlook, v)
+            value, slope = outlook.expected(v)
             penalty = strength / 2 * float(over @ over), strength * by_share * over
             return _sum(_sum((value, slope), penalty), doubt(v))
 
@@ -210,12 +223,6 @@ def _by_multipliers(
 
 
 _Valued = tuple[float, Array]
-
-
-def _objective(outlook: Outlook, weights: Array) -> _Valued:
-    losses, slopes = outlook.forecast(weights)
-    value, inner = outlook.objective(losses)
-    return value, slopes * inner
 
 
 def _sum(one: _Valued, other: _Valued) -> _Valued:

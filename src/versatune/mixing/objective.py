@@ -57,22 +57,25 @@ class Objective:
             return float(((now - self.reference) / now).max())
         return float(self._scale() @ now)
 
-    def surrogate(self, loss: npt.ArrayLike) -> tuple[float, Array]:
+    def surrogate(self, loss: npt.ArrayLike) -> tuple[Array, Array]:
         """A smooth objective with the same minimum, and its gradient u_j = d/dl_j.
 
-        It is :meth:`value` itself but for ``worst``: since max_j (1 - r_j / l_j) is least where
-        max_j l_j / r_j is, that is T ln sum_j exp(l_j / (r_j T)) with T = :data:`SOFT`, which is
-        convex in the losses and at most T ln k above the maximum.
+        ``loss`` (k,), or (n, k) for n numbers, positive. It is :meth:`value` itself but for
+        ``worst``: since max_j (1 - r_j / l_j) is least where max_j l_j / r_j is, that is
+        T ln sum_j exp(l_j / (r_j T)) with T = :data:`SOFT`, which is convex in the losses and at
+        most T ln k above the maximum.
         """
-        now = losses("loss", loss)
+        now = np.asarray(loss, dtype=np.float64)
         if self.kind != "worst":
             scale = self._scale()
-            return float(scale @ now), scale
+            return now @ scale, np.broadcast_to(scale, now.shape)
         assert self.reference is not None
         ratio = now / self.reference
-        raised = np.exp((ratio - ratio.max()) / SOFT)
-        smooth = float(ratio.max() + SOFT * np.log(raised.sum()))
-        return smooth, normalised(raised) / self.reference
+        most = ratio.max(-1, keepdims=True)
+        raised = np.exp((ratio - most) / SOFT)
+        total = raised.sum(-1, keepdims=True)
+        smooth = (most + SOFT * np.log(total)).squeeze(-1)
+        return smooth, raised / total / self.reference
 
     def limits(self, stderr: npt.ArrayLike | None = None) -> Array:
         """The highest loss within tolerance by domain.

@@ -71,12 +71,12 @@ class ObjectiveParams(Params):
 class LawParams(Params):
     """How ``mixing_law``, and ``expand`` under constraints, learn what a share does."""
 
-    caution: float = Field(2.0, ge=0)
-    """Standard errors by which a forecast gain must exceed 0 before shares leave those they stay
+    caution: float = Field(1.0, ge=0)
+    """Standard errors by which an expected gain must exceed 0 before shares leave those they stay
     at when nothing is known."""
     move: float = Field(0.7, gt=0, le=1)
     """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
-    misfit: float = Field(0.05, ge=0)
+    misfit: float = Field(0.1, ge=0)
     """How far a held-out loss may be from the law, as a part of itself, besides measured noise."""
     explore: float = Field(0.3, ge=0, le=1)
     """Known changes of the logarithms of shares in the first two rounds where no run before the

@@ -217,7 +217,7 @@ class Constrained(_Forecasting):
         counted = self._is_target / max(self._is_target.sum(), 1) / objective.first
         return replace(
             super()._outlook(law, learning),
-            objective=lambda losses: (float(counted @ losses), counted),
+            objective=lambda losses: (losses @ counted, np.broadcast_to(counted, losses.shape)),
             limits=np.where(self._is_target, np.inf, limits),
             caution_limits=self._margin,
         )
