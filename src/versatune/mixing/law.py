@@ -59,6 +59,9 @@ ALIKE, DOMAINS, POOLINGS = 0.25, 4.0, 4
 """How far domains usually differ, in parts of the spreads of :data:`PRIOR`; how many domains this
 counts as, where those at hand say otherwise; how often the fit is repeated."""
 
+SAME = 0.02
+"""By so much the logarithm of a loss differs between trainings that are alike."""
+
 COUNTED = 2.0
 """A trace of many points counts as so many: where the law is off, it is off all along."""
 
@@ -175,16 +178,18 @@ def _course(numbers: _Numbers, base: Array | float, own: Array, others: Array) -
     return _Course(numbers.floor + y, w, y, by_w, by_w * numbers.alpha, by_others)
 
 
-def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.1) -> Law:
+def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.3) -> Law:
     """The law by ``traces``, for a model whose losses are ``base`` (k,).
 
     Least squares in logarithms of losses over the base model's (a trace may be of other rows than
-    ``base``), each measurement with its standard error and ``misfit`` besides. Domains are fitted
-    together: what they have in common is told by all of them, and a domain is taken to differ from
-    the others only as far as its own measurements say so (partial pooling). By expectation and
-    maximisation: each domain is fitted with a normal prior that all share, then the prior's means
-    and variances are estimated from the fits, and so on. :data:`PRIOR` is what is known of the
-    means beforehand, :data:`ALIKE` of the spread.
+    ``base``). A measurement has its standard error, :data:`SAME`, and besides ``misfit``, a part of
+    the change that was measured: where a loss moved far, the law is off by more.
+
+    Domains are fitted together: what they have in common is told by all of them, and a domain
+    differs from the others only as far as its own measurements say so (partial pooling, by
+    expectation and maximisation): each is fitted with a normal prior that all share, then the
+    prior's means and variances are estimated from the fits, and so on. :data:`PRIOR` is what is
+    known of the means beforehand, :data:`ALIKE` of the spread.
     """
     k = base.size
     points = [_Points.of(traces, i) for i in range(k)]
@@ -300,7 +305,8 @@ def _fitted(
     repeats = seen > 0
     others = points.summed((1 - points.shares) * points.learning)
     known = ~np.isnan(points.change)
-    weight = np.sqrt(points.counts[known]) / np.sqrt(points.error[known] ** 2 + misfit**2)
+    error = points.error[known] ** 2 + SAME**2 + (misfit * points.change[known]) ** 2
+    weight = np.sqrt(points.counts[known] / error)
 
     amount = points.shares * points.learning
     per_pass = amount / np.where(repeats, seen, 1.0)

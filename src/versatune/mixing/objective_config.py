@@ -75,9 +75,9 @@ class LawParams(Params):
     """Standard errors by which an expected gain must exceed 0 before shares leave those they stay
     at when nothing is known."""
     move: float = Field(0.7, gt=0, le=1)
-    """How far, in logarithms of shares, an update goes towards the shares it forecasts as best."""
-    misfit: float = Field(0.1, ge=0)
-    """How far a held-out loss may be from the law, as a part of itself, besides measured noise."""
+    """How far, in logarithms of shares, an update between rounds goes towards the best shares."""
+    misfit: float = Field(0.3, ge=0)
+    """By what part of itself a change of a held-out loss may be off the law, besides noise."""
     explore: float = Field(0.3, ge=0, le=1)
     """Known changes of the logarithms of shares in the first two rounds where no run before the
     training measured what shares do: without them nothing tells it."""

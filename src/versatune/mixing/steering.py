@@ -62,8 +62,7 @@ class _Forecasting(Adaptive):
         if context.traces and context.base_loss is not None and context.learning:
             base = np.asarray(context.base_loss, dtype=np.float64)
             outlook = self._outlook(self._fitted(Trace.begin(base)), context.learning)
-            best = self._best(outlook)
-            self._start = self._bounds().keep(_part_way(self._stay, best, self._law.move))
+            self._start = self._best(outlook)
         elif not context.traces:
             self._start = self._explored(self._start, 0)
 

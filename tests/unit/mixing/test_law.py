@@ -69,13 +69,13 @@ KNOWN = law([0.5, 0.02], nu=[0.0, 0.05], floor=0.3, base=[6.0, 2.0])
 def test_a_fit_foretells_a_longer_training_on_another_mix() -> None:
     """From two short runs: one domain is new to the model, the other is known to it."""
     short = [run(KNOWN, [mix] * 4, 6.0, noise=0.005, seed=n) for n, mix in enumerate(MIXES)]
-    found = fit(short, KNOWN.base)
+    found = fit(short, KNOWN.base, misfit=0.1)
     for mix in (HALF, np.array([0.7, 0.3])):
         wanted = ends(KNOWN, mix, 100.0)
         told = ends(found.likeliest(), mix, 100.0)
         np.testing.assert_allclose(told, wanted, rtol=0.12)
         drawn = found.ends(mix, 100.0)[0]
-        low, high = np.quantile(drawn, [0.02, 0.98], axis=0)
+        low, high = np.quantile(drawn, [0.005, 0.995], axis=0)
         assert ((low < wanted) & (wanted < high)).all()
 
 
@@ -84,9 +84,28 @@ def test_the_more_runs_the_surer() -> None:
     long = run(KNOWN, [HALF] * 6, 15.0, noise=0.01, seed=9)
     spread = [
         np.log(found.ends(HALF, 90.0)[0]).std(0)
-        for found in (fit(few, KNOWN.base), fit([*few, long], KNOWN.base))
+        for found in (fit(few, KNOWN.base, 0.05), fit([*few, long], KNOWN.base, 0.05))
     ]
     assert (spread[1] < 0.75 * spread[0]).all()
+
+
+def test_domains_that_are_alike_are_told_from_each_other_s_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Six domains of one kind measured with much noise: they are not held for different ones."""
+    truth = law([0.1] * 6, base=4.0)
+    rng = np.random.default_rng(3)
+    noisy = [run(truth, [rng.dirichlet(np.ones(6))], 20.0, noise=0.1, seed=n) for n in range(4)]
+    together = np.ptp(fit(noisy, truth.base).numbers[0, :, 0])
+    with monkeypatch.context() as patch:
+        patch.setattr("versatune.mixing.law.POOLINGS", 1)
+        alone = np.ptp(fit(noisy, truth.base).numbers[0, :, 0])
+    assert together < 0.6 * alone
+    # One that learns ten times as fast is told from them all the same.
+    other = law([0.1] * 5 + [1.0], base=4.0)
+    seen = [run(other, [rng.dirichlet(np.ones(6))], 20.0, noise=0.02, seed=n) for n in range(4)]
+    alpha = fit(seen, other.base).numbers[0, :, 0]
+    assert alpha[5] > alpha[:5].max() + 0.7
 
 
 def test_annealing_is_told_from_learning() -> None:

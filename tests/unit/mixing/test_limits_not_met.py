@@ -155,7 +155,7 @@ def weak(k: int, seed: int) -> tuple[Outlook, Bounds]:
     outlook = Outlook(
         law=known,
         learning=1.0,
-        objective=lambda losses: (float(target @ losses), target),
+        objective=lambda losses: (losses @ target, np.broadcast_to(target, losses.shape)),
         anchor=np.full(k, 1 / k),
         caution=1.0,
         limits=limits,

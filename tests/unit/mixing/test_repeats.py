@@ -59,8 +59,8 @@ def test_a_small_domain_gets_fewer_rows_than_one_with_plenty() -> None:
     supply = Supply(np.zeros(2), np.array([60.0, 2.0]))
 
     def best(supply: Supply | None) -> np.ndarray:
-        def total(loss: Array) -> tuple[float, Array]:
-            return float(loss.sum()), ONES
+        def total(loss: Array) -> tuple[Array, Array]:
+            return loss.sum(-1), np.ones_like(loss)
 
         outlook = Outlook(known, 1.0, total, HALF, 0.0, supply=supply)
         return best_shares(outlook, Bounds(floor=0.01))
