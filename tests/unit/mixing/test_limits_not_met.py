@@ -126,7 +126,7 @@ def test_no_other_domain_takes_all(k: int, spec: dict[str, Any]) -> None:
     part of what is theirs while limits can't be met, nor does the target get the most."""
     others = ~part(spec, k)
     for seed in range(2):
-        world = World(k, seed, jump=0.12, own=0.0073 * k, forget=0.0025)
+        world = World(k, seed, jump=0.15, own=0.0073 * k, forget=0.0025)
         for _, decision in world.run(constrained(spec))[:3]:
             assert decision.reason.startswith("the limits can't all be met")
             shares = decision.weights[others] / decision.weights[others].sum()
