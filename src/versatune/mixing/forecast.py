@@ -21,7 +21,7 @@ Path = Sequence[tuple[Array, float]]
 
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.07
+UNEXPLAINED = 0.1
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
 and a law of seven numbers is not exact."""
 
