@@ -13,7 +13,8 @@ from versatune.errors import VersatuneError
 from versatune.mixing.adaptive import Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
-from versatune.mixing.law import Law, fit
+from versatune.mixing.law import Law
+from versatune.mixing.law_fit import fit
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares, protective_shares
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array, normalised

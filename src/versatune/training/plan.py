@@ -19,7 +19,7 @@ from versatune.mixing.curves import points_of
 from versatune.mixing.expected import expected_path
 from versatune.mixing.forecast import Path, forecast
 from versatune.mixing.interface import Context
-from versatune.mixing.law import fit
+from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import make_strategy

@@ -20,7 +20,8 @@ from tests.benchmarks.settings.schedule import OF_LAW
 from versatune.intervals import mean_stderr, ratio_interval, t_interval
 from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.forecast import INTERVAL, follow, headroom, simulated
-from versatune.mixing.law import Law, fit
+from versatune.mixing.law import Law
+from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
 from versatune.mixing.traces import read_traces, traces_of
 from versatune.training.budget import learning_by_round

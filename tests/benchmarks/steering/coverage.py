@@ -27,7 +27,7 @@ from tests.benchmarks.steering.worlds import (
 )
 from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.forecast import INTERVAL, headroom, simulated
-from versatune.mixing.law import fit
+from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
 
 WORLDS = {**FOSTER, **EXPAND}

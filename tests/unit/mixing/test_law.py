@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers.laws import ends, law, run
-from versatune.mixing.law import fit
+from versatune.mixing.law_fit import fit
 from versatune.mixing.repeats import Supply
 from versatune.mixing.traces import Trace
 
@@ -98,7 +98,7 @@ def test_domains_that_are_alike_are_told_from_each_other_s_runs(
     noisy = [run(truth, [rng.dirichlet(np.ones(6))], 20.0, noise=0.1, seed=n) for n in range(4)]
     together = np.ptp(fit(noisy, truth.base).numbers[0, :, 0])
     with monkeypatch.context() as patch:
-        patch.setattr("versatune.mixing.law.POOLINGS", 1)
+        patch.setattr("versatune.mixing.law_fit.POOLINGS", 1)
         alone = np.ptp(fit(noisy, truth.base).numbers[0, :, 0])
     assert together < 0.6 * alone
     # One that learns ten times as fast is told from them all the same.

@@ -102,7 +102,7 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert "README" not in done.output
     tokens = 8 * 50 * 4 * 256
     assert f"at most {tokens:,} tokens" in done.output
-    assert "2 reference runs" in done.output
+    assert "4 short runs on mixes" in done.output
     assert "MiB of " in done.output and "floating-point operations" in done.output
     assert done.output.splitlines()[-1].endswith("&& kedro run")
 
