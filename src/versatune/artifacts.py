@@ -8,7 +8,6 @@ import contextlib
 import functools
 import hashlib
 import json
-import logging
 import os
 import re
 import uuid
@@ -20,8 +19,6 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from versatune.errors import VersatuneError
-
-logger = logging.getLogger(__name__)
 
 LARGE = 1 << 26
 """Bytes from which on a file is large: its digest is remembered while it is unchanged."""

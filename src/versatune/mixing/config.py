@@ -32,11 +32,6 @@ class _Named(Params):
     """What every strategy's parameters tell about themselves."""
 
     @property
-    def adaptive(self) -> bool:
-        """Whether the shares change while training."""
-        return False
-
-    @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
         return False
@@ -116,11 +111,6 @@ class AdaptiveParams(_Named):
         if "potential_source" in cls.model_fields:
             names["potential"] = "potential_source"
         return renamed(given, names, "strategy")
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the shares change while training."""
-        return True
 
 
 class _SignalParams(AdaptiveParams):

@@ -9,7 +9,6 @@ another batch size or machine rounds differently, which may tip a token near a b
 """
 
 import functools
-import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import write_atomic
 from versatune.work import Piece, bars
-
-logger = logging.getLogger(__name__)
 
 LOOP_RATIO = 0.12
 """A text that zlib shrinks below this share of its length repeats itself."""

@@ -4,7 +4,6 @@ Retries (timeouts, broken connections, 408, 409, 429, 5xx), exponential waits wi
 server's Retry-After are the openai client's own.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +16,6 @@ from versatune.data.user_turn import UserTurn
 from versatune.errors import VersatuneError
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams, ServerParams
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_KEY = "none"

@@ -7,7 +7,6 @@ some labels whatever they read, so a temperature and one offset a domain are fit
 the labelled rows; the other half measures the errors that remain.
 """
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -26,8 +25,6 @@ from versatune.probing.judges import calibration
 from versatune.probing.judges.base import Judgement, Labelled, labelled_texts, without_rows
 from versatune.probing.judges.classifier import split
 from versatune.work import Piece, bars
-
-logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.safetensors"
 
