@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import SecretStr
 from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import FolderRef, replacing, to_jsonable
+from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
 from versatune.probing.judges.base import (
+    About,
     Background,
     Judge,
     Judgement,
@@ -115,9 +118,27 @@ def draw_samples(sampler: Sampler, params: ProbeParams, rounds: int | None = Non
     return draw(sampler, params.seed, wave_size(params), n)
 
 
-def background(samples: FolderRef, params: ProbeParams) -> Background:
-    """The samples before the first look: what stands for a domain without rows."""
-    return Background(samples, params.rounds.min_rounds * params.rounds.samples_per_round)
+def about_judge(
+    params: ProbeParams,
+    keep: Path,
+    secret: SecretStr,
+    domains: Domains | None = None,
+    samples: FolderRef | None = None,
+    key: str = "probe.judge",
+) -> About:
+    """What a judge may need; ``domains`` and ``samples`` to train it.
+
+    ``samples``: those before the first look stand for a domain without rows.
+    """
+    rounds = params.rounds
+    return About(
+        descriptions=domains.descriptions if domains else {},
+        seed=params.seed,
+        keep=keep,
+        api_key=secret.get_secret_value(),
+        key=key,
+        background=samples and Background(samples, rounds.min_rounds * rounds.samples_per_round),
+    )
 
 
 def wave_size(params: ProbeParams) -> int:
