@@ -32,6 +32,21 @@ class _Named(Params):
     """What every strategy's parameters tell about themselves."""
 
     @property
+    def made_by(self) -> str:
+        """The strategy's class: its module in this package, and its name."""
+        return "interface:Static"
+
+    @property
+    def starts_from(self) -> str:
+        """Where the first shares come from: ``uniform``, ``proportional``, ``inverse``, ``custom``,
+        or the ``initial`` mixture."""
+        return "initial"
+
+    def told(self) -> dict[str, Any]:
+        """The parameters, and where the first shares come from, for words about them."""
+        return {**self.model_dump(), "starts_from": self.starts_from}
+
+    @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
         return False
@@ -48,6 +63,10 @@ class UniformParams(_Named):
     name: Literal["uniform"] = "uniform"
     """Which strategy this is."""
 
+    @property
+    def starts_from(self) -> str:
+        return "uniform"
+
 
 class ProportionalParams(_Named):
     """Shares by the amount of data, n_j^(1/T): the stratified mix for T = 1."""
@@ -57,12 +76,20 @@ class ProportionalParams(_Named):
     temperature: float = Field(1.0, gt=0)
     """T; 1 follows the data, larger values go towards uniform."""
 
+    @property
+    def starts_from(self) -> str:
+        return "proportional"
+
 
 class InverseParams(_Named):
     """The paper's baseline against the detected shares: w_j = (1 - P_j) / sum_i (1 - P_i)."""
 
     name: Literal["inverse"] = "inverse"
     """Which strategy this is."""
+
+    @property
+    def starts_from(self) -> str:
+        return "inverse"
 
 
 class ConstantParams(_Named):
@@ -81,6 +108,10 @@ class CustomParams(_Named):
     """The share of every domain; not negative, sum 1."""
 
     _names = field_validator("weights")(by_domain)
+
+    @property
+    def starts_from(self) -> str:
+        return "custom"
 
     @model_validator(mode="after")
     def _are_shares(self) -> Self:
@@ -147,6 +178,10 @@ class _PotentialParams(AdaptiveParams):
     larger sigma."""
 
     @property
+    def starts_from(self) -> str:
+        return self.start
+
+    @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
         return self.potential_source == "reference"
@@ -160,6 +195,10 @@ class FosterParams(_PotentialParams):
     sigma: float = Field(2.0, ge=0)
     """How far one update moves the shares. Open in the paper; chosen on validation data
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
+
+    @property
+    def made_by(self) -> str:
+        return "adaptive:Foster"
 
 
 class ExpandParams(_PotentialParams):
@@ -216,6 +255,14 @@ class ExpandParams(_PotentialParams):
         return {k: v for k, v in handler(self).items() if k not in _OF_OTHER_RULE[self.rule]}
 
     @property
+    def made_by(self) -> str:
+        return "steering:Constrained" if self.rule == "constrained" else "adaptive:Expand"
+
+    @property
+    def starts_from(self) -> str:
+        return "proportional" if self.rule == "constrained" else self.start
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The domains to raise."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
@@ -255,6 +302,14 @@ class MixingLawParams(AdaptiveParams):
     """No domain's share falls below this."""
 
     @property
+    def made_by(self) -> str:
+        return "steering:MixingLaw"
+
+    @property
+    def starts_from(self) -> str:
+        return self.stay
+
+    @property
     def uses_law(self) -> bool:
         """Whether this strategy learns from runs made before the training, if there are."""
         return True
@@ -269,6 +324,14 @@ class DoremiParams(_SignalParams):
     """Step size; the paper's is 1."""
     share_smoothing: float = Field(1e-3, ge=0, le=1)
     """c: this part of all shares is spread evenly; the paper's is 0.001."""
+
+    @property
+    def made_by(self) -> str:
+        return "adaptive:Doremi"
+
+    @property
+    def starts_from(self) -> str:
+        return "uniform"
 
     @property
     def needs_reference(self) -> bool:
@@ -286,6 +349,14 @@ class OdmParams(_SignalParams):
     scale: float = Field(1.0, gt=0)
     """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
     update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
+
+    @property
+    def made_by(self) -> str:
+        return "adaptive:Odm"
+
+    @property
+    def starts_from(self) -> str:
+        return "uniform"
 
 
 StaticParams = Annotated[

@@ -117,7 +117,7 @@ class ServerSampler(Sampler):
 
     PASSES = 3
     ENOUGH = 4
-    """Samples of a wave that can't all be equal unless the server decodes greedily."""
+    """Samples of a batch that can't all be equal unless the server decodes greedily."""
 
     def __init__(
         self, params: SamplingParams, api_key: str = "", turn: UserTurn | None = None
@@ -138,7 +138,7 @@ class ServerSampler(Sampler):
         prompt = self.params.prompt if self.turn is None else self.turn.opening
         return f"the server's own start, then {prompt!r}"
 
-    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+    def batch(self, indices: range, seed: int) -> Iterator[Sample]:
         left = list(indices)
         texts: set[str] = set()
         trouble: Exception | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
@@ -115,7 +115,7 @@ class Endpoint:
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, asked(params)])
-        self._answers = Log(keep / ANSWERS, TypeAdapter(Answer))
+        self._answers = Log(keep / ANSWERS)
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -212,7 +212,7 @@ class Endpoint:
 
     def _kept(self) -> dict[str, Answer]:
         """Kept answers by key; a text that was asked about twice has the later one."""
-        return {answer.key: answer for answer in self._answers.records()}
+        return {record["key"]: Answer(**record) for record in self._answers.records()}
 
 
 def asked(params: EndpointParams) -> dict[str, Any]:
