@@ -240,12 +240,8 @@ class _Members:
         while window.next(skip=",") not in ("}", ""):
             member = window.value()
             window.take(":")
-            if not isinstance(member, str) or member in {
-                *self.held,
-                *self.read,
-                *self.left,
-                *self.unfit,
-            }:
+            known = {*self.held, *self.read, *self.left, *self.unfit}
+            if not isinstance(member, str) or member in known:
                 raise VersatuneError(f"{window.where}: the key {member!r} stands twice.")
             if (first := window.next()) == "[":
                 yield from self._list(member)

@@ -20,87 +20,66 @@ from versatune.mixing.objective_config import (
     ObjectiveParams,
     TargetShareParams,
 )
-from versatune.params import Params, renamed
+from versatune.mixing.strategy_params import (
+    AdaptiveParams,
+    PotentialParams,
+    SignalParams,
+    StrategyBase,
+)
 
-__all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
+__all__ = [
+    "AdaptiveParams",
+    "InStderrs",
+    "Kind",
+    "LawParams",
+    "ObjectiveParams",
+    "TargetShareParams",
+]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
 """What a share is a share of: examples, tokens, or tokens that have a label."""
 
 
-class _Named(Params):
-    """What every strategy's parameters tell about themselves."""
-
-    @property
-    def made_by(self) -> str:
-        """The strategy's class: its module in this package, and its name."""
-        return "interface:Static"
-
-    @property
-    def starts_from(self) -> str:
-        """Where the first shares come from: ``uniform``, ``proportional``, ``inverse``, ``custom``,
-        or the ``initial`` mixture."""
-        return "initial"
-
-    def told(self) -> dict[str, Any]:
-        """The parameters, and where the first shares come from, for words about them."""
-        return {**self.model_dump(), "starts_from": self.starts_from}
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether reference losses must be measured for this strategy."""
-        return False
-
-    @property
-    def uses_law(self) -> bool:
-        """Whether this strategy learns from runs made before the training, if there are."""
-        return False
-
-
-class UniformParams(_Named):
+class UniformParams(StrategyBase):
     """The same share for every domain."""
+
+    first_shares = "uniform"
 
     name: Literal["uniform"] = "uniform"
     """Which strategy this is."""
 
-    @property
-    def starts_from(self) -> str:
-        return "uniform"
 
-
-class ProportionalParams(_Named):
+class ProportionalParams(StrategyBase):
     """Shares by the amount of data, n_j^(1/T): the stratified mix for T = 1."""
+
+    first_shares = "proportional"
 
     name: Literal["proportional"] = "proportional"
     """Which strategy this is."""
     temperature: float = Field(1.0, gt=0)
     """T; 1 follows the data, larger values go towards uniform."""
 
-    @property
-    def starts_from(self) -> str:
-        return "proportional"
 
-
-class InverseParams(_Named):
+class InverseParams(StrategyBase):
     """The paper's baseline against the detected shares: w_j = (1 - P_j) / sum_i (1 - P_i)."""
+
+    first_shares = "inverse"
 
     name: Literal["inverse"] = "inverse"
     """Which strategy this is."""
 
-    @property
-    def starts_from(self) -> str:
-        return "inverse"
 
-
-class ConstantParams(_Named):
+class ConstantParams(StrategyBase):
     """The shares training starts with (for the initial mixture: the detected ones), unchanged."""
 
     name: Literal["constant"] = "constant"
     """Which strategy this is."""
 
 
-class CustomParams(_Named):
+class CustomParams(StrategyBase):
     """Shares written down by the user."""
+
+    first_shares = "custom"
 
     name: Literal["custom"] = "custom"
     """Which strategy this is."""
@@ -108,10 +87,6 @@ class CustomParams(_Named):
     """The share of every domain; not negative, sum 1."""
 
     _names = field_validator("weights")(by_domain)
-
-    @property
-    def starts_from(self) -> str:
-        return "custom"
 
     @model_validator(mode="after")
     def _are_shares(self) -> Self:
@@ -121,74 +96,10 @@ class CustomParams(_Named):
         return self
 
 
-class AdaptiveParams(_Named):
-    """What all strategies that change shares have in common."""
-
-    smoothing: float = Field(0.0, ge=0, lt=1)
-    """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
-    forgetting_baseline: Literal["previous", "best"] = "best"
-    """What forgetting is measured against: the previous measurement (the paper's) or the lowest
-    so far. The first rounds lower every domain's loss because the format is learnt; a slow rise
-    after that shows only against the lowest."""
-    floor: float = Field(0.0, ge=0, lt=1)
-    """No domain's share falls below this (an open point of the paper)."""
-    cap: float = Field(1.0, gt=0, le=1)
-    """No domain's share rises above this."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, given: Any) -> Any:
-        names = {"against": "forgetting_baseline"}
-        if "potential_source" in cls.model_fields:
-            names["potential"] = "potential_source"
-        return renamed(given, names, "strategy")
-
-
-class _SignalParams(AdaptiveParams):
-    """Strategies that can follow the losses of training itself."""
-
-    signal: Literal["train", "validation"] = "train"
-    """Which loss the shares follow; the papers take the training batches'. ``smoothing`` goes with
-    ``validation`` alone."""
-
-    @model_validator(mode="after")
-    def _smooths_what_it_follows(self) -> Self:
-        if self.smoothing and self.signal == "train":
-            raise ValueError(
-                f"smoothing {self.smoothing:g} averages held-out losses, and with signal 'train' "
-                "the shares follow training losses: give signal: validation, or smoothing: 0"
-            )
-        return self
-
-
-PotentialSource = Literal["reference", "progress"]
-Start = Literal["initial", "uniform", "proportional"]
-
-
-class _PotentialParams(AdaptiveParams):
-    """Strategies that need the learnable potential."""
-
-    start: Start = "initial"
-    """Shares of the first round: the ``initial`` mixture (the paper's: detected), ``uniform``, or
-    ``proportional`` to the data. The last two tell what adapting does without detection."""
-    potential_source: PotentialSource = "reference"
-    """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
-    held-out loss since the last round, which needs no extra runs: what still falls fast is
-    still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
-    larger sigma."""
-
-    @property
-    def starts_from(self) -> str:
-        return self.start
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether reference losses must be measured for this strategy."""
-        return self.potential_source == "reference"
-
-
-class FosterParams(_PotentialParams):
+class FosterParams(PotentialParams):
     """Algorithm 2: raise all abilities together."""
+
+    made_by = "adaptive:Foster"
 
     name: Literal["foster"] = "foster"
     """Which strategy this is."""
@@ -196,13 +107,11 @@ class FosterParams(_PotentialParams):
     """How far one update moves the shares. Open in the paper; chosen on validation data
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
 
-    @property
-    def made_by(self) -> str:
-        return "adaptive:Foster"
 
-
-class ExpandParams(_PotentialParams):
+class ExpandParams(PotentialParams):
     """Raise one domain, or several, and keep the others."""
+
+    made_by = "strategies:expand"
 
     name: Literal["expand"] = "expand"
     """Which strategy this is."""
@@ -255,10 +164,6 @@ class ExpandParams(_PotentialParams):
         return {k: v for k, v in handler(self).items() if k not in _OF_OTHER_RULE[self.rule]}
 
     @property
-    def made_by(self) -> str:
-        return "steering:Constrained" if self.rule == "constrained" else "adaptive:Expand"
-
-    @property
     def starts_from(self) -> str:
         return "proportional" if self.rule == "constrained" else self.start
 
@@ -290,6 +195,8 @@ _OF_OTHER_RULE = {
 class MixingLawParams(AdaptiveParams):
     """Learns how shares move losses, and takes the shares that are forecast to end best."""
 
+    made_by = "steering:MixingLaw"
+
     name: Literal["mixing_law"] = "mixing_law"
     """Which strategy this is."""
     stay: Literal["proportional", "uniform", "initial"] = "uniform"
@@ -302,10 +209,6 @@ class MixingLawParams(AdaptiveParams):
     """No domain's share falls below this."""
 
     @property
-    def made_by(self) -> str:
-        return "steering:MixingLaw"
-
-    @property
     def starts_from(self) -> str:
         return self.stay
 
@@ -315,8 +218,11 @@ class MixingLawParams(AdaptiveParams):
         return True
 
 
-class DoremiParams(_SignalParams):
+class DoremiParams(SignalParams):
     """DoReMi's update (arXiv 2305.10429) on the model itself, from uniform shares."""
+
+    made_by = "adaptive:Doremi"
+    first_shares = "uniform"
 
     name: Literal["doremi"] = "doremi"
     """Which strategy this is."""
@@ -326,21 +232,16 @@ class DoremiParams(_SignalParams):
     """c: this part of all shares is spread evenly; the paper's is 0.001."""
 
     @property
-    def made_by(self) -> str:
-        return "adaptive:Doremi"
-
-    @property
-    def starts_from(self) -> str:
-        return "uniform"
-
-    @property
     def needs_reference(self) -> bool:
         """Whether reference losses must be measured for this strategy."""
         return True
 
 
-class OdmParams(_SignalParams):
+class OdmParams(SignalParams):
     """Online Data Mixing (arXiv 2312.02406), an EXP3 bandit, from uniform shares."""
+
+    made_by = "adaptive:Odm"
+    first_shares = "uniform"
 
     name: Literal["odm"] = "odm"
     """Which strategy this is."""
@@ -349,14 +250,6 @@ class OdmParams(_SignalParams):
     scale: float = Field(1.0, gt=0)
     """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
     update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
-
-    @property
-    def made_by(self) -> str:
-        return "adaptive:Odm"
-
-    @property
-    def starts_from(self) -> str:
-        return "uniform"
 
 
 StaticParams = Annotated[

@@ -5,9 +5,11 @@ import importlib
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
-from versatune.mixing.config import CustomParams, StaticParams, StrategyParams
+from versatune.mixing.adaptive import Expand
+from versatune.mixing.config import CustomParams, ExpandParams, StaticParams, StrategyParams
 from versatune.mixing.interface import Context, Decision, Signals, Strategy
 from versatune.mixing.shares import Array, bounded_shares, shares
+from versatune.mixing.steering import Constrained
 
 __all__ = [
     "Context",
@@ -33,6 +35,11 @@ def make_strategy(params: StrategyParams, context: Context) -> Strategy:
     kind = getattr(importlib.import_module(f"versatune.mixing.{module}"), name)
     made: Strategy = kind(params, context, _start(params, context))
     return made
+
+
+def expand(params: ExpandParams, context: Context, start: Array) -> Strategy:
+    """The strategy of one of its rules."""
+    return (Constrained if params.rule == "constrained" else Expand)(params, context, start)
 
 
 def initial_shares(params: StaticParams, context: Context, floor: float) -> Array:
