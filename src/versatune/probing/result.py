@@ -195,7 +195,7 @@ def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) 
         return "more samples (probe.rounds.max_rounds)"
     if audit is None:
         return "more labelled rows"
-    if audit["accuracy"] is None:  # its answers count as true
+    if audit["shift"] is None:  # its answers count as true
         return "a larger probe.audit.n"
     return "a larger probe.audit.n, a better second judge or more labelled rows for it"
 
