@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
-"""What a share is a share of: examples, tokens, or tokens that have a label."""
+"""The unit of shares: examples, tokens, or tokens that have a label."""
 
 
 class UniformParams(StrategyBase):
@@ -125,7 +125,7 @@ class ExpandParams(PotentialParams):
     """Bounds of the targets' share (``rule: constrained``)."""
     margin: float = Field(0.25, ge=0)
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``). With 2
-    the others gained and the target got half of what it could (docs/settings.md)."""
+    the others gained, and the target got half of its possible gain (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
@@ -248,8 +248,8 @@ class OdmParams(SignalParams):
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
     scale: float = Field(1.0, gt=0)
-    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
-    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
+    """Factor of the rewards. The paper's is 1, for an update at each step; in the few updates of
+    rounds it hardly moves shares, 5 does."""
 
 
 StaticParams = Annotated[

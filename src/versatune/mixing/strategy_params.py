@@ -8,7 +8,7 @@ from versatune.params import Params, renamed
 
 
 class StrategyBase(Params):
-    """What every strategy's parameters tell about themselves."""
+    """Common to the parameters of all strategies."""
 
     made_by: ClassVar[str] = "interface:Static"
     """The strategy's class: its module in this package, and its name."""
@@ -37,7 +37,7 @@ class StrategyBase(Params):
 
 
 class AdaptiveParams(StrategyBase):
-    """What all strategies that change shares have in common."""
+    """Parameters of all strategies that change shares."""
 
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
@@ -89,8 +89,8 @@ class PotentialParams(AdaptiveParams):
     potential_source: PotentialSource = "reference"
     """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
     held-out loss since the last round, which needs no extra runs: what still falls fast is
-    still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
-    larger sigma."""
+    still being learnt. Progress is several times smaller than the paper's gamma, so use a larger
+    sigma."""
 
     @property
     def starts_from(self) -> str:
