@@ -5,10 +5,10 @@ itself, so damage is found. :mod:`versatune.work` makes such folders.
 """
 
 import contextlib
+import datetime
 import functools
 import hashlib
 import json
-import logging
 import os
 import re
 import uuid
@@ -20,8 +20,6 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict
 
 from versatune.errors import VersatuneError
-
-logger = logging.getLogger(__name__)
 
 LARGE = 1 << 26
 """Bytes from which on a file is large: its digest is remembered while it is unchanged."""
@@ -46,6 +44,11 @@ def fingerprint(value: Any) -> str:
     """16 hex digits that stand for ``value`` (anything :func:`to_jsonable` can turn into JSON)."""
     text = json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def now() -> str:
+    """The time here, to the second, with its zone."""
+    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")
 
 
 def file_digest(path: Path) -> str:

@@ -46,6 +46,18 @@ def mean_stderr(values: Array) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def ratio_stderr(values: Array, weights: Array) -> float:
+    """Standard error of sum(values) / sum(weights) over the draw of rows, both shape (n,).
+
+    By the delta method: sqrt(n / (n - 1) sum (v_i - R w_i)^2) / sum(w). 0 for one row.
+    """
+    n, total = len(values), float(weights.sum())
+    if n < 2 or total <= 0:
+        return 0.0
+    rest = values - float(values.sum()) / total * weights
+    return math.sqrt(n / (n - 1) * float((rest**2).sum())) / total
+
+
 def bonett_price(before: Array, after: Array) -> tuple[float, float, float]:
     """The 95 % interval of the change of a share of the same items, and its stderr.
 

@@ -30,7 +30,7 @@ from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.probing import judges
 from versatune.probing.config import EndpointParams, JudgeParams
 from versatune.probing.estimate import estimate_shares, narrow_enough
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import About, Labelled
 from versatune.probing.judges.endpoint import Endpoint
 from versatune.samplers.base import stream
 from versatune.samplers.decoding import Decoder, Filters
@@ -124,10 +124,11 @@ def judging(args: argparse.Namespace) -> None:
             params = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
             target = Path(folder) / kind
             begun = time.perf_counter()
-            piece = judges.train_judge(rows, params, dict.fromkeys(DOMAINS, ""), 0, target)
+            about = About(dict.fromkeys(DOMAINS, ""), keep=target)
+            piece = judges.train_judge(rows, params, about)
             ref = make_folder(piece, target)
             ready = time.perf_counter() - begun
-            judge = judges.open_judge(ref, params, target)
+            judge = judges.open_judge(ref, params, about)
             rate = n / seconds(lambda judge=judge, n=n: judge.judge(texts[:n]))
             print(f"judge {kind}: {rate:.0f} texts/s, made ready in {ready:.0f} s", flush=True)
         asking([f"{i}: {t}" for i, t in enumerate(texts[:256])], Path(folder))

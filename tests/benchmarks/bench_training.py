@@ -12,6 +12,8 @@ process's processor time, which other processes hardly disturb: take one thread
 counted:
 
 * ours: packed rows as planned, loss at supervised positions;
+* ours fused: the same without attention by blocks (``training.cpu_attention``), which bfloat16 on a
+  CPU alone takes;
 * bare: forward, backward and AdamW with full logits; the same tokens end to end, cut to full rows
   of the same shape (what is left of a row at the end is dropped);
 * trl packed, trl padded: TRL's SFTTrainer (`pip install versatune[bench]`). Packed, it arranges
@@ -42,6 +44,7 @@ from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import load_model, load_tokenizer
 from versatune.modeling.heldout import HeldOut, heldout_losses
+from versatune.training import attention
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
@@ -130,6 +133,15 @@ def ours(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParam
     return watch.speed()
 
 
+def fused(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
+    by_blocks = attention._by_blocks
+    attention._by_blocks = lambda *_: False
+    try:
+        return ours(model, train, rows, params)
+    finally:
+        attention._by_blocks = by_blocks
+
+
 def bare(model: Path, train: TokenizedSplit, rows: list[Row], params: TrainParams) -> Speed:
     """Full rows of real tokens, every logit, nothing else."""
     net: Any = load_model(model, dtype=params.dtype).train()
@@ -195,6 +207,7 @@ def trl(packing: bool) -> Contender:
 
 CONTENDERS: dict[str, Contender] = {
     "ours": ours,
+    "ours fused": fused,
     "bare": bare,
     "trl packed": trl(True),
     "trl padded": trl(False),

@@ -21,7 +21,7 @@ from versatune.probing import judges
 from versatune.probing.audit import agreement
 from versatune.probing.config import JudgeParams, ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import About, Labelled
 from versatune.probing.probe import load_probe
 from versatune.probing.result import knowledge_distribution
 from versatune.work import make_folder
@@ -56,7 +56,7 @@ def main() -> None:
     for kind in ("classifier", "likelihood"):
         likelihood = {"name_or_path": str(args.model), "labelled_per_domain": args.labelled}
         judge = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
-        piece = judges.train_judge(rows, judge, DESCRIPTIONS, 0, args.out / "answers")
+        piece = judges.train_judge(rows, judge, About(DESCRIPTIONS, keep=args.out / "answers"))
         ref = make_folder(piece, args.out / f"judge-{kind}")
         params = ProbeParams(
             seed=0,

@@ -42,7 +42,7 @@ from versatune.modeling.heldout import heldout_losses
 from versatune.modeling.interpolate import write_between
 from versatune.probing.config import ProbeParams
 from versatune.probing.judges import classifier
-from versatune.probing.judges.base import Background
+from versatune.probing.judges.base import About, Background
 from versatune.probing.own_texts import own_texts
 from versatune.probing.probe import draw_samples, judge_in_rounds
 from versatune.samplers.local import ModelSampler
@@ -127,7 +127,8 @@ class World:
         samples = make_folder(draw_samples(sampler, params), folder / "samples")
         background = Background(samples, SAMPLES)
         judge = make_folder(
-            classifier.train(self.rows, params.judge.classifier, 0, background), folder / "judge"
+            classifier.train(self.rows, params.judge.classifier, About(background=background)),
+            folder / "judge",
         )
         judged = judge_in_rounds(
             sampler, samples, judge, params, lambda: classifier.Classifier.load(judge)

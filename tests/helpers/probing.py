@@ -7,6 +7,7 @@ from versatune.artifacts import FolderRef
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing import audit, judges
 from versatune.probing.config import ProbeParams
+from versatune.probing.judges.base import About
 from versatune.probing.probe import draw_samples, judge_in_rounds
 from versatune.samplers.base import Sample, Sampler, draw, read_samples
 from versatune.samplers.make import make_sampler
@@ -27,7 +28,7 @@ def probe(
     samples = make_folder(draw_samples(sampler, params), folder / "samples")
 
     def open_judge() -> Any:
-        return judges.open_judge(judge, params.judge, folder / "answers")
+        return judges.open_judge(judge, params.judge, About(keep=folder / "answers"))
 
     piece = judge_in_rounds(sampler, samples, judge, params, open_judge, on_round)
     judged = make_folder(piece, folder / "judgements")
@@ -43,9 +44,7 @@ def run_audit(
     descriptions: dict[str, str],
 ) -> FolderRef:
     """The audit below ``folder``, its judge made ready before."""
-    keep = folder / "answers"
-    auditor = make_folder(
-        audit.train_auditor(clean, params, descriptions, keep), folder / "auditor"
-    )
-    piece = audit.run_audit(auditor, samples, judgements, params, keep)
+    about = About(descriptions, params.seed, folder / "answers", key=audit.KEY)
+    auditor = make_folder(judges.train_judge(clean, params.audit.judge, about), folder / "auditor")
+    piece = audit.run_audit(auditor, samples, judgements, params, about)
     return make_folder(piece, folder / "audit")

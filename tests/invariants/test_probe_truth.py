@@ -16,7 +16,7 @@ from versatune.demo.base_model import BaseModelParams, make_base, pretrained_her
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import ClassifierParams
 from versatune.probing.estimate import estimate_shares
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import About, Labelled
 from versatune.probing.judges.classifier import Classifier, train
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.local import ModelSampler
@@ -63,7 +63,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> FolderRef:
     rng = np.random.default_rng(1)
     rows = {d: [tuple(document(rng, d).split(" ", 1)) for _ in range(2000)] for d in WORDS}
     params = ClassifierParams(weak_evidence=0.97)
-    return make_folder(train(cleaned(folder / "rows", rows), params, 0), folder / "judge")
+    return make_folder(train(cleaned(folder / "rows", rows), params, About()), folder / "judge")
 
 
 @pytest.fixture(scope="module")

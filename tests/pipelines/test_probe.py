@@ -104,7 +104,7 @@ def test_the_pipeline_detects_and_a_second_run_does_no_work(
     kept = sum(sum(entry["own"].values()) for entry in own["domains"].values())
     assert own["samples"] == 64 == kept + sum(own["rejected"].values())
     assert not any(entry["trained_on"] for entry in own["domains"].values())
-    monkeypatch.setattr(ModelSampler, "wave", None)
+    monkeypatch.setattr(ModelSampler, "batch", None)
     SequentialRunner().run(create_pipeline(), datasets)
     assert datasets.load("knowledge_distribution") == found
     assert datasets.load("own_texts_report") == own
@@ -128,7 +128,7 @@ def test_a_known_distribution_skips_the_probe_and_keeps_what_was_sampled(
     monkeypatch.setitem(known.KNOWN, "LLaMA-2-7B", (50, 30, 20))
     params = settings(project_root, known_distribution="LLaMA-2-7B")
     datasets = catalog(tmp_path, tiny_checkpoint, rows, params)
-    monkeypatch.setattr(ModelSampler, "wave", None)
+    monkeypatch.setattr(ModelSampler, "batch", None)
     SequentialRunner().run(create_pipeline(), datasets)
     found = datasets.load("knowledge_distribution")
     assert found["domains"]["law"]["share"] == 0.5

@@ -23,6 +23,7 @@ from versatune.data.conversations import (
     stored,
 )
 from versatune.data.duplicates import answer_key, signatures
+from versatune.data.formats import Asked
 from versatune.data.hub import read_hub
 from versatune.data.leaks import LeakIndex
 from versatune.data.readers import read
@@ -271,9 +272,9 @@ def _said(message: dict[str, Any]) -> str:
 def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | RejectedRow]:
     if origin.source.hub is not None:
         yield from read_hub(origin.source)
-    how: dict[str, Any] = {"split": origin.source.split, "columns": origin.source.columns}
+    asked = Asked(origin.source.split, params.max_line_bytes, origin.source.columns)
     for path, kind in origin.files:
-        yield from read(path, kind, limit=params.max_line_bytes, **how)
+        yield from read(path, kind, asked)
 
 
 def _batches(

@@ -6,10 +6,10 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from versatune.data.formats import Format
 from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
 
-Format = Literal["jsonl", "json", "csv", "tsv", "parquet", "dataset", "text", "lines"]
 Shape = Literal["alpaca", "prompt_completion", "messages", "sharegpt", "text"]
 
 FIELDS: dict[Shape, tuple[str, ...]] = {

@@ -11,9 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from versatune.data.byte_level import Places
 from versatune.data.fields import RejectedError
-from versatune.data.spans import Span
+from versatune.data.spans import Places, Span
 
 
 class ControlTokens:

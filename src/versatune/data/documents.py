@@ -18,7 +18,6 @@ import numpy.typing as npt
 from tokenizers import Encoding, Tokenizer
 
 from versatune.data.begin import begin_tokens
-from versatune.data.byte_level import byte_lengths
 from versatune.data.conversations import RejectedError
 from versatune.data.encode import Example
 
@@ -57,15 +56,12 @@ class DocumentEncoder:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._tokenizer.encode_special_tokens = True
-        self._byte_lengths = byte_lengths(spec.tokenizer)
 
     def encode(
         self, texts: Sequence[str], ended: Sequence[bool] | None = None
     ) -> list[list[Example] | RejectedError]:
         """The pieces of each document, in order; no end token follows one that is not ``ended``."""
-        exact = self._byte_lengths is not None
-        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
-        found = encode(list(texts), add_special_tokens=False)
+        found = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         ends = [True] * len(texts) if ended is None else ended
         return [self._pieces(*each) for each in zip(texts, found, ends, strict=True)]
 
@@ -78,7 +74,7 @@ class DocumentEncoder:
         ids = np.concatenate([begin, inner, end])
         if len(ids) < 2:
             return RejectedError("no_supervised_tokens", "the document has one token alone")
-        ends = self._byte_ends(text, inner, encoding)
+        ends = _byte_ends(text, encoding)
         ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:][: len(end)]])
         borders = piece_borders(len(ids), self.max_length)
         return [
@@ -98,17 +94,6 @@ class DocumentEncoder:
         n_bytes = int(ends[end - 1] - ends[supervised - 1])
         return Example(ids[first:end], [(supervised - first, end - first)], n_bytes)
 
-    def _byte_ends(
-        self, text: str, ids: npt.NDArray[np.int32], encoding: Encoding
-    ) -> npt.NDArray[np.int64]:
-        """Where each token ends in the text, in UTF-8 bytes; shape (tokens,)."""
-        if self._byte_lengths is not None:
-            ends = np.cumsum(self._byte_lengths[ids])
-            if ends[-1] == len(text.encode()):
-                return ends
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return _ends_by_offsets(text, encoding)
-
 
 def piece_borders(tokens: int, max_length: int) -> list[int]:
     """Where pieces begin, and where the last ends: all ``max_length`` long but the last.
@@ -122,8 +107,11 @@ def piece_borders(tokens: int, max_length: int) -> list[int]:
     return borders
 
 
-def _ends_by_offsets(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
-    """As above; a character of several tokens ends with the first of them, as offsets have it."""
+def _byte_ends(text: str, encoding: Encoding) -> npt.NDArray[np.int64]:
+    """Where each token ends in the text, in UTF-8 bytes; shape (tokens,).
+
+    A character of several tokens ends with the first of them, as offsets have it.
+    """
     ends = np.fromiter((end for _, end in encoding.offsets), np.int64, len(encoding))
     ends = np.maximum.accumulate(ends)
     if text.isascii():

@@ -1,6 +1,5 @@
 """From conversations to token ids and labels, a batch at a time."""
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
-from versatune.data.byte_level import Places, byte_lengths, locate
 from versatune.data.control import ControlTokens
 from versatune.data.conversations import Messages, RejectedError, loaded
 from versatune.data.located import Located, locate_span, locate_spans, n_bytes
+from versatune.data.spans import Places
 from versatune.data.templates import LITERAL, ChatTemplate, Span, chat_templates
 from versatune.errors import VersatuneError
 
@@ -111,7 +110,6 @@ class Encoder:
         self._tokenizer = _plain(spec.tokenizer)
         self._literal = _plain(spec.tokenizer)
         self._literal.encode_special_tokens = True
-        self._byte_lengths = byte_lengths(spec.tokenizer)
         self._control = ControlTokens(spec.tokenizer)
 
     def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
@@ -148,10 +146,8 @@ class Encoder:
     def _submit(
         self, pool: ThreadPoolExecutor, rendered: list[_Rendered]
     ) -> "Future[list[Encoding]]":
-        exact = self._byte_lengths is not None
-        encode = self._tokenizer.encode_batch_fast if exact else self._tokenizer.encode_batch
         plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
-        return pool.submit(encode, plain, add_special_tokens=False)
+        return pool.submit(self._tokenizer.encode_batch, plain, add_special_tokens=False)
 
     def _render(
         self, conversations: Sequence[Messages]
@@ -178,15 +174,13 @@ class Encoder:
         rendered: list[_Rendered],
         encodings: "Future[list[Encoding]]",
     ) -> list[Example | RejectedError]:
-        found = encodings.result()
-        located = self._by_bytes(rendered, found)
         pieces: dict[int, list[Example | RejectedError]] = {}
-        for (place, text, spans), encoding, tokens in zip(rendered, found, located, strict=True):
+        for (place, text, spans), encoding in zip(rendered, encodings.result(), strict=True):
             try:
                 if LITERAL[0] in text:
                     tokens = self._locate_literals(text, spans)
-                elif tokens is None:
-                    tokens = self._by_offsets(text, spans, encoding)
+                else:
+                    tokens = locate_spans(text, spans, encoding)
                 piece: Example | RejectedError = self._fit(tokens, text, spans)
             except RejectedError as error:
                 piece = error
@@ -206,27 +200,6 @@ class Encoder:
         last.truncated |= bool(lost) or any(piece.truncated for piece in earlier)
         return last
 
-    def _by_bytes(
-        self, rendered: list[_Rendered], encodings: list[Encoding]
-    ) -> list[Located | None]:
-        """None for a row of which more must be known than its bytes."""
-        if self._byte_lengths is None:
-            return [None] * len(rendered)
-        ids = [encoding.ids for encoding in encodings]
-        borders = np.cumsum([0, *map(len, ids)])
-        flat = np.fromiter(itertools.chain.from_iterable(ids), np.int32, int(borders[-1]))
-        places = locate(self._byte_lengths, flat, borders, [row[1:] for row in rendered])
-        bounds = itertools.pairwise(borders.tolist())
-        return [
-            None if found is None else Located(flat[begin:end], found[0], byte_ends=found[1])
-            for found, (begin, end) in zip(places, bounds, strict=True)
-        ]
-
-    def _by_offsets(self, text: str, spans: list[Span], encoding: Encoding) -> Located:
-        if self._byte_lengths is not None:
-            encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return locate_spans(text, spans, encoding)
-
     def _locate_literals(self, text: str, spans: list[Span]) -> Located:
         """Encode in pieces: the template's control tokens as such, what a user typed as text."""
         ids: list[int] = []
@@ -242,10 +215,9 @@ class Encoder:
         return Located(np.array(ids, np.int32), places, offsets)
 
     def _fit(self, located: Located, text: str, spans: list[Span]) -> Example:
-        if located.offsets is not None:
-            located.places, spans = self._control.without_swallowed(
-                located.ids, located.places, located.token_places, text, spans
-            )
+        located.places, spans = self._control.without_swallowed(
+            located.ids, located.places, located.offsets, text, spans
+        )
         self._control.check_ends(located.ids, located.places, spans)
         ids, places, limit = located.ids, located.places, self.max_length
         truncated = len(ids) > limit
@@ -255,7 +227,7 @@ class Encoder:
                 raise RejectedError("prompt_too_long", detail)
             if self.overflow == "drop":
                 raise RejectedError("too_long", f"{len(ids)} tokens, the limit is {limit}")
-            cut = located.end_of(limit - 1, text)
+            cut = located.offsets[limit - 1][1]
             ids = ids[:limit]
             places = [(first, min(end, limit)) for first, end in places if first < limit]
             spans = [Span(s.start, min(s.stop, cut), s.end) for s in spans if s.start < cut]

@@ -5,25 +5,14 @@ import logging
 import re
 from pathlib import Path, PurePath
 
-from versatune.data.config import Format, Source
+from versatune.data.config import Source
+from versatune.data.formats import FORMATS, Format
 from versatune.data.streams import COMPRESSED
 from versatune.errors import VersatuneError
 
 logger = logging.getLogger(__name__)
 
-FORMATS: dict[Format, tuple[str, tuple[str, ...]]] = {
-    "jsonl": ("JSON", (".jsonl", ".ndjson")),
-    "json": ("JSON", (".json",)),
-    "csv": ("CSV", (".csv",)),
-    "tsv": ("CSV", (".tsv", ".tab")),
-    "parquet": ("Parquet", (".parquet", ".pq")),
-    "text": ("text", (".txt", ".text", ".md", ".markdown", ".rst")),
-    "lines": ("text", ()),
-}
-"""How files are written: a family, whose formats may stand beside each other in a folder, and
-suffixes."""
-
-SUFFIXES = {suffix: kind for kind, (_, suffixes) in FORMATS.items() for suffix in suffixes}
+SUFFIXES = {suffix: kind for kind, written in FORMATS.items() for suffix in written.suffixes}
 
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|contributing|citation)\b.*|"
@@ -86,7 +75,7 @@ def format_of(path: PurePath) -> Format:
     if kind is None:
         raise VersatuneError(
             f"{path}: its suffix names no format; set the source's `format` to one of "
-            f"{', '.join(sorted(FORMATS))}, dataset."
+            f"{', '.join(sorted(FORMATS))}."
         )
     if kind == "parquet" and path.suffix.lower() in COMPRESSED:
         raise VersatuneError(f"{path}: a compressed Parquet file can't be read; decompress it.")
@@ -105,7 +94,7 @@ def _by_suffix(path: PurePath) -> Format | None:
 
 
 def _family(kind: Format) -> str:
-    return FORMATS[kind][0]
+    return FORMATS[kind].family
 
 
 def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:

@@ -64,7 +64,7 @@ def read_hub(source: Source) -> Iterator[Row | RejectedRow]:
 
     answered = check_hub(source)
     try:
-        with contextlib.nullcontext() if answered else _offline():
+        with contextlib.nullcontext() if answered else offline():
             found = datasets.load_dataset(
                 source.hub,
                 source.name,
@@ -86,7 +86,7 @@ def _is_cached(source: Source) -> bool:
     import datasets
 
     try:
-        with _offline():
+        with offline():
             datasets.load_dataset_builder(source.hub, source.name, revision=source.revision)
     except Exception:
         return False
@@ -94,13 +94,13 @@ def _is_cached(source: Source) -> bool:
 
 
 @contextlib.contextmanager
-def _offline() -> Iterator[None]:
-    """The hub is not asked, as with HF_HUB_OFFLINE=1, which is read at import alone."""
+def offline(wanted: bool = True) -> Iterator[None]:
+    """The hub is not asked if ``wanted``, as with HF_HUB_OFFLINE=1, read at import alone."""
     import datasets
     from huggingface_hub import constants
 
     before = constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
+    constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = wanted
     try:
         yield
     finally:

@@ -6,9 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 
-from versatune.data.byte_level import Places
 from versatune.data.prepared import LITERAL
-from versatune.data.spans import Span
+from versatune.data.spans import Places, Span
 
 
 @dataclass
@@ -17,20 +16,9 @@ class Located:
 
     ids: npt.NDArray[np.int32]
     places: Places
-    offsets: Encoding | list[tuple[int, int]] | None = None
-    byte_ends: npt.NDArray[np.int64] | None = None
-
-    def end_of(self, token: int, text: str) -> int:
-        """Where a token ends in the text, in characters; one that ends within one has it whole."""
-        if self.byte_ends is not None:
-            return len(text.encode()[: self.byte_ends[token]].decode(errors="replace"))
-        return self.token_places[token][1]
-
-    @property
-    def token_places(self) -> list[tuple[int, int]]:
-        """(start, end) of each token in the text, in characters."""
-        assert self.offsets is not None
-        return self.offsets if isinstance(self.offsets, list) else self.offsets.offsets
+    offsets: list[tuple[int, int]]
+    """(start, end) of each token in the text, in characters; of a character that is several tokens
+    each has the whole."""
 
 
 def locate_spans(text: str, spans: list[Span], encoding: Encoding) -> Located:
@@ -46,7 +34,7 @@ def locate_spans(text: str, spans: list[Span], encoding: Encoding) -> Located:
             # A token that begins in the answer and ends after it belongs to the answer.
             begins = encoding.token_to_chars(end) if end < len(ids) else None
             places.append((first, end + (begins is not None and begins[0] < span.end)))
-    return Located(ids, places, encoding)
+    return Located(ids, places, encoding.offsets)
 
 
 def locate_span(offsets: list[tuple[int, int]], span: Span) -> tuple[int, int]:

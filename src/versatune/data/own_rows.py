@@ -1,7 +1,7 @@
 """A tokenised store with the base model's own texts among its rows."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.data.arrow import ShardWriter
 from versatune.data.clean import SPLITS
-from versatune.data.conversations import RejectedError
+from versatune.data.config import TokenizeParams
+from versatune.data.conversations import DOCUMENT, Messages, RejectedError
 from versatune.work import Piece
 
 if TYPE_CHECKING:
@@ -125,31 +126,22 @@ def examples(
     A document, without an end token where the length limit cut it off; or, of a text with a
     question, the rendered conversation with labels on the answer.
     """
-    from versatune.data.documents import DocumentEncoder, DocumentSpec
-    from versatune.data.encode import Encoder, EncoderSpec
+    from versatune.data.documents import DocumentSpec
+    from versatune.data.encode import EncoderSpec
+    from versatune.data.shards import Encoders
 
-    talks = [text for text in texts if text.question]
-    documents = [text for text in texts if not text.question]
-    encoder = DocumentEncoder(DocumentSpec.of(tokenizer), max_length)
-    found = iter(encoder.encode([t.text for t in documents], [t.ended for t in documents]))
-    said: Iterator[Example | RejectedError] = iter(())
-    if talks:
-        turns = [
-            [
-                {"role": "user", "content": text.question},
-                {"role": "assistant", "content": text.answer},
-            ]
-            for text in talks
-        ]
-        said = iter(Encoder(EncoderSpec.of(tokenizer), max_length, "drop").encode(turns))
-    results: list[list[Example] | RejectedError] = []
-    for text in texts:
-        if not text.question:
-            results.append(next(found))
-            continue
-        made = next(said)
-        results.append(made if isinstance(made, RejectedError) else [*made.all])
-    return results
+    params = TokenizeParams(max_length=max_length)
+    encoders = Encoders.of(EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer), params)
+    return encoders.encode([_row(text) for text in texts])
+
+
+def _row(text: OwnText) -> Messages:
+    if not text.question:
+        return [{"role": DOCUMENT, "content": text.text, "ended": text.ended}]
+    return [
+        {"role": "user", "content": text.question},
+        {"role": "assistant", "content": text.answer},
+    ]
 
 
 def _encoded(

@@ -6,6 +6,9 @@ file unreadable (missing, binary, cut off) is a VersatuneError; what spoils one 
 ``RejectedRow``.
 """
 
+import contextlib
+import importlib
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -15,8 +18,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from versatune.data.config import Format
 from versatune.data.delimited import read_delimited, refuse_doubles
+from versatune.data.formats import FORMATS, Asked, Format
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json, row_of
 from versatune.data.rows import RejectedRow, Row
 from versatune.data.streams import (
@@ -32,42 +35,51 @@ _OVER_LINES = re.compile(rb"\s*(\[\s*[\[{\]]|\{\s*\n\s*[\"}])")
 """How a file begins that is JSON over many lines, whatever its suffix says: what stands alone on a
 line can be no row, and goes on in the next."""
 
-NO_COLUMNS: Mapping[str, str] = {}
+
+def read(path: Path, kind: Format, asked: Asked) -> Iterator[Row | RejectedRow]:
+    """The rows of one file or saved folder."""
+    module, _, name = FORMATS[kind].reader.partition(":")
+    yield from getattr(importlib.import_module(f"versatune.data.{module}"), name)(path, asked)
 
 
-def read(
-    path: Path,
-    kind: Format,
-    *,
-    split: str,
-    limit: int,
-    columns: Mapping[str, str] = NO_COLUMNS,
-) -> Iterator[Row | RejectedRow]:
-    """The rows of one file or saved folder.
-
-    ``limit``: bytes of the longest line accepted; ``split`` and ``columns``: the source's.
-    """
-    if kind == "dataset":
-        yield from read_saved(path, split)
-    elif kind == "parquet":
-        yield from _read_parquet(path)
-    else:
-        with open_text(path) as handle:
-            if kind in ("csv", "tsv", "jsonl", "lines"):
-                refuse_carriage_returns(path, handle)
-            if kind in ("csv", "tsv"):
-                yield from read_delimited(path, handle, limit, "\t" if kind == "tsv" else ",")
-            elif kind == "text":
-                yield _read_text(path, handle, limit)
-            elif kind == "lines":
-                yield from _read_documents(path, handle, limit)
-            elif _is_by_line(handle.peek(PEEK), kind, columns):
-                yield from _read_lines(path, handle, limit)
-            else:
-                yield from read_json(path, handle, limit, split, columns)
+def read_jsonl(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
+    """JSON with an object a line, or over many lines all the same."""
+    yield from _read_json(path, asked, by_line=True)
 
 
-def read_saved(path: Path, split: str) -> Iterator[Row | RejectedRow]:
+def read_json_file(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
+    """JSON over many lines, or with an object a line all the same."""
+    yield from _read_json(path, asked, by_line=False)
+
+
+def read_csv(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
+    """Records with a header, divided by commas or what is found to divide them."""
+    with _open_lines(path) as handle:
+        yield from read_delimited(path, handle, asked.limit, ",")
+
+
+def read_tsv(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
+    """The same, divided by tabs."""
+    with _open_lines(path) as handle:
+        yield from read_delimited(path, handle, asked.limit, "\t")
+
+
+def _read_json(path: Path, asked: Asked, *, by_line: bool) -> Iterator[Row | RejectedRow]:
+    with _open_lines(path) if by_line else open_text(path) as handle:
+        if _is_by_line(handle.peek(PEEK), by_line, asked.columns):
+            yield from _read_lines(path, handle, asked.limit)
+        else:
+            yield from read_json(path, handle, asked.limit, asked.split, asked.columns)
+
+
+@contextlib.contextmanager
+def _open_lines(path: Path) -> Iterator[io.BufferedReader]:
+    with open_text(path) as handle:
+        refuse_carriage_returns(path, handle)
+        yield handle
+
+
+def read_saved(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
     """The rows of a folder written by ``datasets``' ``save_to_disk``."""
     import datasets
 
@@ -76,11 +88,11 @@ def read_saved(path: Path, split: str) -> Iterator[Row | RejectedRow]:
     except Exception as error:
         raise VersatuneError(f"{path} can't be read as a saved data set: {error}") from error
     if isinstance(found, datasets.DatasetDict):
-        if split not in found:
+        if asked.split not in found:
             raise VersatuneError(
-                f"{path} has no split {split!r}; its splits are {', '.join(found)}."
+                f"{path} has no split {asked.split!r}; its splits are {', '.join(found)}."
             )
-        found = found[split]
+        found = found[asked.split]
     yield from read_dataset(found, str(path))
 
 
@@ -124,15 +136,15 @@ def _value(where: str, line: bytes) -> Any:
         return RejectedRow(where, "bad_json", str(error))
 
 
-def _is_by_line(head: bytes, kind: Format, columns: Mapping[str, str]) -> bool:
-    """Whether a JSON file has an object a line, by its beginning."""
+def _is_by_line(head: bytes, named: bool, columns: Mapping[str, str]) -> bool:
+    """Whether a JSON file has an object a line, by its beginning; ``named``: its suffix says so."""
     found = [line.strip() for line in head.split(b"\n") if line.strip()]
     whole = [_is_whole(line) for line in found]
     if len(found) > 1 and (whole[0] or sum(whole) > len(found) / 2):
         return True
     if _OVER_LINES.match(head):
         return False
-    if kind == "jsonl":
+    if named:
         return not (len(found) == 1 and is_wrapper(_value("", found[0]), columns))
     return not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{"
 
@@ -155,32 +167,36 @@ def _read_lines(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | Reje
             yield from parse(where, line.rstrip(b"\r\n"))
 
 
-def _read_documents(path: Path, handle: BinaryIO, limit: int) -> Iterator[Row | RejectedRow]:
+def read_documents(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
     """A document a line. Undecodable bytes become lone surrogates, as in CSV."""
-    for number, line in lines(handle, limit):
-        where = f"{path}:{number}"
-        if line is None:
-            yield RejectedRow(where, "line_too_long", f"longer than {limit} bytes")
-        elif line.strip():
-            text = line.rstrip(b"\r\n").decode("utf-8", errors="surrogateescape")
-            yield Row(where, {"text": text})
+    with _open_lines(path) as handle:
+        for number, line in lines(handle, asked.limit):
+            where = f"{path}:{number}"
+            if line is None:
+                yield RejectedRow(where, "line_too_long", f"longer than {asked.limit} bytes")
+            elif line.strip():
+                text = line.rstrip(b"\r\n").decode("utf-8", errors="surrogateescape")
+                yield Row(where, {"text": text})
 
 
-def _read_text(path: Path, handle: BinaryIO, limit: int) -> Row | RejectedRow:
+def read_text(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
     """The whole file as one document, with line ends as Unix has them."""
-    content = handle.read(limit + 1)
-    if len(content) > limit:
-        return RejectedRow(
+    with open_text(path) as handle:
+        content = handle.read(asked.limit + 1)
+    if len(content) > asked.limit:
+        yield RejectedRow(
             f"{path}:1",
             "line_too_long",
-            f"longer than {limit} bytes: raise ingest.max_line_bytes, or set the source's `format` "
-            "to lines if each line is a document",
+            f"longer than {asked.limit} bytes: raise ingest.max_line_bytes, or set the source's "
+            "`format` to lines if each line is a document",
         )
+        return
     text = content.decode("utf-8", errors="surrogateescape").replace("\r\n", "\n")
-    return Row(f"{path}:1", {"text": text})
+    yield Row(f"{path}:1", {"text": text})
 
 
-def _read_parquet(path: Path) -> Iterator[Row | RejectedRow]:
+def read_parquet(path: Path, _asked: Asked) -> Iterator[Row | RejectedRow]:
+    """The rows of a Parquet file."""
     number = 0
     try:
         refuse_pointer(path)

@@ -75,8 +75,9 @@ class Encoders:
 
         for said in self.conversations.encode_batches(conversations()):
             rows = waiting.popleft()
-            texts = [row[0]["content"] for row in rows if is_document(row)]
-            talks, documents = iter(said), iter(self.documents.encode(texts))
+            whole = [row[0] for row in rows if is_document(row)]
+            texts, ended = [w["content"] for w in whole], [w.get("ended", True) for w in whole]
+            talks, documents = iter(said), iter(self.documents.encode(texts, ended))
             results: list[list[Example] | RejectedError] = []
             for row in rows:
                 if is_document(row):

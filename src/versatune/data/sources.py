@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from versatune.artifacts import file_digest, folder_digest, read_json
-from versatune.data.config import DomainConfig, Format, Source
+from versatune.data.config import DomainConfig, Source
 from versatune.data.files import files_of
+from versatune.data.formats import Format
 from versatune.errors import VersatuneError
 
 

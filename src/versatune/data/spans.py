@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+Places = list[tuple[int, int]]
+"""(first, end) token positions of the answers of a row."""
+
 
 @dataclass(frozen=True)
 class Span:

@@ -5,6 +5,8 @@ import logging
 import os
 from collections.abc import Iterator
 
+from versatune.data import hub
+
 
 @contextlib.contextmanager
 def at_work(offline: bool) -> Iterator[None]:
@@ -12,22 +14,14 @@ def at_work(offline: bool) -> Iterator[None]:
     before = os.environ.get("HF_HUB_OFFLINE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
-    import datasets
-    import huggingface_hub.constants as hub
-
-    flags = (hub, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE")
-    kept = [getattr(module, name) for module, name in flags]
     chatter = logging.getLogger("lm_eval")
     level = chatter.level
     try:
-        for module, name in flags:
-            setattr(module, name, offline)
         chatter.setLevel(logging.ERROR)
-        yield
+        with hub.offline(offline):
+            yield
     finally:
         chatter.setLevel(level)
-        for (module, name), value in zip(flags, kept, strict=True):
-            setattr(module, name, value)
         if before is None:
             os.environ.pop("HF_HUB_OFFLINE", None)
         else:

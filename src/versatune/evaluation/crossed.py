@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
-from versatune.intervals import Array
+from versatune.intervals import Array, ratio_stderr
 
 EQUAL = 1e-9
 """Differences that spread by less than this part of their size are the same number."""
@@ -80,18 +80,6 @@ def _tasks(items: pd.DataFrame) -> list[_Task]:
         by_strategy = {str(name): scores[name].to_numpy(np.float64) for name in scores}
         found.append(_Task(str(domain), by_strategy, weights.to_numpy(np.float64)))
     return found
-
-
-def ratio_stderr(values: Array, weights: Array) -> float:
-    """Standard error of sum(values) / sum(weights) over the draw of rows, both shape (n,).
-
-    By the delta method: sqrt(n / (n - 1) sum (v_i - R w_i)^2) / sum(w). 0 for one row.
-    """
-    n, total = len(values), float(weights.sum())
-    if n < 2 or total <= 0:
-        return 0.0
-    rest = values - float(values.sum()) / total * weights
-    return math.sqrt(n / (n - 1) * float((rest**2).sum())) / total
 
 
 def crossed_stderr(differences: npt.ArrayLike, row_stderr: float) -> tuple[float, float, int]:

@@ -16,7 +16,7 @@ import pandas as pd
 from versatune.data.own_rows import OwnText, examples
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import library_versions, table
-from versatune.intervals import Array, t_interval
+from versatune.intervals import Array, ratio_stderr, t_interval
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.work import Piece
 
@@ -34,11 +34,8 @@ def per_token(nats: Array, tokens: Array) -> tuple[float, float]:
 
     The stderr is NaN for one text.
     """
-    n, mean = len(nats), float(nats.sum() / tokens.sum())
-    if n < 2:
-        return mean, math.nan
-    spread = float(((nats - mean * tokens) ** 2).sum())
-    return mean, math.sqrt(n / (n - 1) * spread) / float(tokens.sum())
+    mean = float(nats.sum() / tokens.sum())
+    return mean, ratio_stderr(nats, tokens) if len(nats) > 1 else math.nan
 
 
 def drift(

@@ -9,12 +9,10 @@ import numpy as np
 import pandas as pd
 
 from versatune.evaluation.results import LOSS
+from versatune.intervals import Z95
 from versatune.mixing.config import InStderrs, ObjectiveParams
 from versatune.mixing.curves import points_of
 from versatune.mixing.objective import IN_WORDS, Objective, make_objective
-
-Z = 1.959963984540054
-"""Standard errors from the middle of a 95 % interval to its end."""
 
 LEAST = 1e-9
 """A loss that counts as this at least, so that it has a logarithm."""
@@ -104,5 +102,5 @@ def change_stderrs(table: pd.DataFrame, low: str = "low", high: str = "high") ->
     if not {low, high} <= set(table):
         return pd.Series(0.0, index=table.index)
     first, last = (1 + table[end].astype(float) / table["base"] for end in (low, high))
-    errors = np.log((last / first).to_numpy()) / (2 * Z)
+    errors = np.log((last / first).to_numpy()) / (2 * Z95)
     return pd.Series(np.nan_to_num(errors), index=table.index)

@@ -12,7 +12,6 @@ own interpreter for the word that marks a pass.
 
 import contextlib
 import json
-import logging
 import os
 import secrets
 import signal
@@ -25,8 +24,6 @@ from typing import Any
 
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import SandboxLimits
-
-logger = logging.getLogger(__name__)
 
 SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 

@@ -20,42 +20,39 @@ from versatune.mixing.objective_config import (
     ObjectiveParams,
     TargetShareParams,
 )
-from versatune.params import Params, renamed
+from versatune.mixing.strategy_params import (
+    AdaptiveParams,
+    PotentialParams,
+    SignalParams,
+    StrategyBase,
+)
 
-__all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
+__all__ = [
+    "AdaptiveParams",
+    "InStderrs",
+    "Kind",
+    "LawParams",
+    "ObjectiveParams",
+    "TargetShareParams",
+]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
-"""What a share is a share of: examples, tokens, or tokens that have a label."""
+"""The unit of shares: examples, tokens, or tokens that have a label."""
 
 
-class _Named(Params):
-    """What every strategy's parameters tell about themselves."""
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the shares change while training."""
-        return False
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether reference losses must be measured for this strategy."""
-        return False
-
-    @property
-    def uses_law(self) -> bool:
-        """Whether this strategy learns from runs made before the training, if there are."""
-        return False
-
-
-class UniformParams(_Named):
+class UniformParams(StrategyBase):
     """The same share for every domain."""
+
+    first_shares = "uniform"
 
     name: Literal["uniform"] = "uniform"
     """Which strategy this is."""
 
 
-class ProportionalParams(_Named):
+class ProportionalParams(StrategyBase):
     """Shares by the amount of data, n_j^(1/T): the stratified mix for T = 1."""
+
+    first_shares = "proportional"
 
     name: Literal["proportional"] = "proportional"
     """Which strategy this is."""
@@ -63,22 +60,26 @@ class ProportionalParams(_Named):
     """T; 1 follows the data, larger values go towards uniform."""
 
 
-class InverseParams(_Named):
+class InverseParams(StrategyBase):
     """The paper's baseline against the detected shares: w_j = (1 - P_j) / sum_i (1 - P_i)."""
+
+    first_shares = "inverse"
 
     name: Literal["inverse"] = "inverse"
     """Which strategy this is."""
 
 
-class ConstantParams(_Named):
+class ConstantParams(StrategyBase):
     """The shares training starts with (for the initial mixture: the detected ones), unchanged."""
 
     name: Literal["constant"] = "constant"
     """Which strategy this is."""
 
 
-class CustomParams(_Named):
+class CustomParams(StrategyBase):
     """Shares written down by the user."""
+
+    first_shares = "custom"
 
     name: Literal["custom"] = "custom"
     """Which strategy this is."""
@@ -95,75 +96,10 @@ class CustomParams(_Named):
         return self
 
 
-class AdaptiveParams(_Named):
-    """What all strategies that change shares have in common."""
-
-    smoothing: float = Field(0.0, ge=0, lt=1)
-    """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
-    forgetting_baseline: Literal["previous", "best"] = "best"
-    """What forgetting is measured against: the previous measurement (the paper's) or the lowest
-    so far. The first rounds lower every domain's loss because the format is learnt; a slow rise
-    after that shows only against the lowest."""
-    floor: float = Field(0.0, ge=0, lt=1)
-    """No domain's share falls below this (an open point of the paper)."""
-    cap: float = Field(1.0, gt=0, le=1)
-    """No domain's share rises above this."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _renamed(cls, given: Any) -> Any:
-        names = {"against": "forgetting_baseline"}
-        if "potential_source" in cls.model_fields:
-            names["potential"] = "potential_source"
-        return renamed(given, names, "strategy")
-
-    @property
-    def adaptive(self) -> bool:
-        """Whether the shares change while training."""
-        return True
-
-
-class _SignalParams(AdaptiveParams):
-    """Strategies that can follow the losses of training itself."""
-
-    signal: Literal["train", "validation"] = "train"
-    """Which loss the shares follow; the papers take the training batches'. ``smoothing`` goes with
-    ``validation`` alone."""
-
-    @model_validator(mode="after")
-    def _smooths_what_it_follows(self) -> Self:
-        if self.smoothing and self.signal == "train":
-            raise ValueError(
-                f"smoothing {self.smoothing:g} averages held-out losses, and with signal 'train' "
-                "the shares follow training losses: give signal: validation, or smoothing: 0"
-            )
-        return self
-
-
-PotentialSource = Literal["reference", "progress"]
-Start = Literal["initial", "uniform", "proportional"]
-
-
-class _PotentialParams(AdaptiveParams):
-    """Strategies that need the learnable potential."""
-
-    start: Start = "initial"
-    """Shares of the first round: the ``initial`` mixture (the paper's: detected), ``uniform``, or
-    ``proportional`` to the data. The last two tell what adapting does without detection."""
-    potential_source: PotentialSource = "reference"
-    """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
-    held-out loss since the last round, which needs no extra runs: what still falls fast is
-    still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
-    larger sigma."""
-
-    @property
-    def needs_reference(self) -> bool:
-        """Whether reference losses must be measured for this strategy."""
-        return self.potential_source == "reference"
-
-
-class FosterParams(_PotentialParams):
+class FosterParams(PotentialParams):
     """Algorithm 2: raise all abilities together."""
+
+    made_by = "adaptive:Foster"
 
     name: Literal["foster"] = "foster"
     """Which strategy this is."""
@@ -172,8 +108,10 @@ class FosterParams(_PotentialParams):
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
 
 
-class ExpandParams(_PotentialParams):
+class ExpandParams(PotentialParams):
     """Raise one domain, or several, and keep the others."""
+
+    made_by = "strategies:expand"
 
     name: Literal["expand"] = "expand"
     """Which strategy this is."""
@@ -187,7 +125,7 @@ class ExpandParams(_PotentialParams):
     """Bounds of the targets' share (``rule: constrained``)."""
     margin: float = Field(0.25, ge=0)
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``). With 2
-    the others gained and the target got half of what it could (docs/settings.md)."""
+    the others gained, and the target got half of its possible gain (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
@@ -226,6 +164,10 @@ class ExpandParams(_PotentialParams):
         return {k: v for k, v in handler(self).items() if k not in _OF_OTHER_RULE[self.rule]}
 
     @property
+    def starts_from(self) -> str:
+        return "proportional" if self.rule == "constrained" else self.start
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """The domains to raise."""
         return (self.target,) if isinstance(self.target, str) else tuple(self.target)
@@ -253,6 +195,8 @@ _OF_OTHER_RULE = {
 class MixingLawParams(AdaptiveParams):
     """Learns how shares move losses, and takes the shares that are forecast to end best."""
 
+    made_by = "steering:MixingLaw"
+
     name: Literal["mixing_law"] = "mixing_law"
     """Which strategy this is."""
     stay: Literal["proportional", "uniform", "initial"] = "uniform"
@@ -265,13 +209,20 @@ class MixingLawParams(AdaptiveParams):
     """No domain's share falls below this."""
 
     @property
+    def starts_from(self) -> str:
+        return self.stay
+
+    @property
     def uses_law(self) -> bool:
         """Whether this strategy learns from runs made before the training, if there are."""
         return True
 
 
-class DoremiParams(_SignalParams):
+class DoremiParams(SignalParams):
     """DoReMi's update (arXiv 2305.10429) on the model itself, from uniform shares."""
+
+    made_by = "adaptive:Doremi"
+    first_shares = "uniform"
 
     name: Literal["doremi"] = "doremi"
     """Which strategy this is."""
@@ -286,16 +237,19 @@ class DoremiParams(_SignalParams):
         return True
 
 
-class OdmParams(_SignalParams):
+class OdmParams(SignalParams):
     """Online Data Mixing (arXiv 2312.02406), an EXP3 bandit, from uniform shares."""
+
+    made_by = "adaptive:Odm"
+    first_shares = "uniform"
 
     name: Literal["odm"] = "odm"
     """Which strategy this is."""
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
     scale: float = Field(1.0, gt=0)
-    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
-    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
+    """Factor of the rewards. The paper's is 1, for an update at each step; in the few updates of
+    rounds it hardly moves shares, 5 does."""
 
 
 StaticParams = Annotated[

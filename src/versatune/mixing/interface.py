@@ -213,5 +213,8 @@ class Strategy(ABC):
 class Static(Strategy):
     """Shares that never change: uniform, proportional, inverse, constant, custom."""
 
+    def __init__(self, _params: object, context: Context, start: Array) -> None:
+        super().__init__(context, start)
+
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         return now.weights, "the shares are fixed", None

@@ -83,7 +83,7 @@ def start_in_words(
         return f"the inverse of {detected}"
     if name == "expand" and strategy.get("rule") == "constrained":
         return f"{OWN['proportional']}, but for the targets' {strategy['target_share']['start']:g}"
-    own = OWN.get(str(strategy.get("stay", strategy.get("start", "initial"))))
+    own = OWN.get(str(strategy.get("stay", strategy.get("start", strategy.get("starts_from")))))
     if own is not None and name == "mixing_law":
         return f"{own}, unless others are forecast to end better"
     if own is not None:

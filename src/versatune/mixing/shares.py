@@ -8,7 +8,9 @@ from bisect import bisect_right
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.float64]
+from versatune import intervals
+
+Array = intervals.Array
 
 SUM_TOLERANCE = 1e-6
 """How far from 1 the sum of shares may be before it counts as a mistake."""

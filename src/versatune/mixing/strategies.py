@@ -1,26 +1,15 @@
 """Making a strategy from its parameters and what is known before training."""
 
+import importlib
+
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
-from versatune.mixing.adaptive import Doremi, Expand, Foster, Odm
-from versatune.mixing.config import (
-    ConstantParams,
-    CustomParams,
-    DoremiParams,
-    ExpandParams,
-    FosterParams,
-    InverseParams,
-    MixingLawParams,
-    OdmParams,
-    ProportionalParams,
-    StaticParams,
-    StrategyParams,
-    UniformParams,
-)
-from versatune.mixing.interface import Context, Decision, Signals, Static, Strategy
+from versatune.mixing.adaptive import Expand
+from versatune.mixing.config import CustomParams, ExpandParams, StaticParams, StrategyParams
+from versatune.mixing.interface import Context, Decision, Signals, Strategy
 from versatune.mixing.shares import Array, bounded_shares, shares
-from versatune.mixing.steering import Constrained, MixingLaw
+from versatune.mixing.steering import Constrained
 
 __all__ = [
     "Context",
@@ -42,22 +31,15 @@ def make_strategy(params: StrategyParams, context: Context) -> Strategy:
             "references switched on, or choose potential_source: progress where the strategy has "
             "it."
         )
-    start = _start(params, context)
-    match params:
-        case FosterParams():
-            return Foster(params, context, start)
-        case ExpandParams(rule="constrained"):
-            return Constrained(params, context, start)
-        case ExpandParams():
-            return Expand(params, context, start)
-        case MixingLawParams():
-            return MixingLaw(params, context, start)
-        case DoremiParams():
-            return Doremi(params, context, start)
-        case OdmParams():
-            return Odm(params, context, start)
-        case _:
-            return Static(context, start)
+    module, _, name = params.made_by.partition(":")
+    kind = getattr(importlib.import_module(f"versatune.mixing.{module}"), name)
+    made: Strategy = kind(params, context, _start(params, context))
+    return made
+
+
+def expand(params: ExpandParams, context: Context, start: Array) -> Strategy:
+    """The strategy of one of its rules."""
+    return (Constrained if params.rule == "constrained" else Expand)(params, context, start)
 
 
 def initial_shares(params: StaticParams, context: Context, floor: float) -> Array:
@@ -78,34 +60,24 @@ def initial_shares(params: StaticParams, context: Context, floor: float) -> Arra
 
 def _start(params: StrategyParams, context: Context) -> Array:
     """The first shares: the strategy's own, or the ones training was told to start with."""
-    k = len(context.domains)
-    match params:
-        case FosterParams(start="uniform") | ExpandParams(start="uniform"):
-            return formulas.uniform_weights(k)
-        case FosterParams(start="proportional") | ExpandParams(start="proportional"):
-            return _start(ProportionalParams(), context)
-        case UniformParams() | DoremiParams() | OdmParams():
-            return formulas.uniform_weights(k)
-        case MixingLawParams(stay="uniform"):
-            return formulas.uniform_weights(k)
-        case MixingLawParams(stay="proportional") | ExpandParams(rule="constrained"):
-            return _start(ProportionalParams(), context)
-        case ProportionalParams():
-            return formulas.temperature_proportional(
-                _needed(context.counts, params.name, "the counts of the tokenised store"),
-                params.temperature,
-            )
-        case InverseParams():
-            if k < 2:
+    match params.starts_from:
+        case "uniform":
+            return formulas.uniform_weights(len(context.domains))
+        case "proportional":
+            counts = _needed(context.counts, "proportional", "the counts of the tokenised store")
+            return formulas.temperature_proportional(counts, getattr(params, "temperature", 1.0))
+        case "inverse":
+            if len(context.domains) < 2:
                 raise VersatuneError("strategy 'inverse' needs at least two domains.")
             if context.detected is None and context.initial is not None:
                 return context.initial  # what stands in the place of shares that are in doubt
             return formulas.inverse_weights(
                 _needed(context.detected, params.name, "a knowledge distribution")
             )
-        case CustomParams():
+        case "custom":
+            assert isinstance(params, CustomParams)
             return _custom(params, context.domains)
-        case ConstantParams() | FosterParams() | ExpandParams() | MixingLawParams():
+        case _:
             given = context.initial if context.initial is not None else context.detected
             return _needed(given, params.name, "an initial mixture or a knowledge distribution")
 

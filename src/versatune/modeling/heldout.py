@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from versatune.data.store import TokenizedSplit
 from versatune.errors import VersatuneError
+from versatune.intervals import ratio_stderr
 from versatune.modeling.losses import IGNORE, Targets, TokenLoss
 from versatune.work import bars
 
@@ -179,20 +180,17 @@ def summary(
     name: str, nats: npt.NDArray[np.float64], tokens: npt.NDArray[np.float64], n_bytes: int
 ) -> HeldOut:
     """The loss of one domain from its rows' sums; ``n_bytes`` is of all these rows together."""
-    n, total = len(nats), tokens.sum()
+    total = tokens.sum()
     if total == 0:
         raise VersatuneError(
             f"domain {name!r} has no supervised token among its held-out rows, so that no loss can "
             "be measured: give it more rows with answers, or leave it out of the domains."
         )
-    mean = nats.sum() / total
-    spread = nats - mean * tokens
-    variance = n / (n - 1) * (spread**2).sum() if n > 1 else 0.0
     return HeldOut(
-        nats_per_token=float(mean),
+        nats_per_token=float(nats.sum() / total),
         bits_per_byte=float(nats.sum() / math.log(2) / n_bytes),
-        stderr=float(math.sqrt(variance) / total),
-        n_rows=n,
+        stderr=ratio_stderr(nats, tokens),
+        n_rows=len(nats),
         n_tokens=int(total),
         row_nats=tuple(nats.tolist()),
     )

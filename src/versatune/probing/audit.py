@@ -19,7 +19,7 @@ from versatune.intervals import Array
 from versatune.probing import judges
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import LABELLED, Background, Labelled
+from versatune.probing.judges.base import LABELLED, About, Labelled
 from versatune.probing.probe import (
     JudgementStore,
     any_failed,
@@ -40,28 +40,12 @@ _STREAM = 1
 more samples or a larger n, so that few texts are asked about in vain."""
 
 
-def train_auditor(
-    clean: FolderRef,
-    params: ProbeParams,
-    descriptions: dict[str, str],
-    keep: Path,
-    api_key: str = "",
-    background: Background | None = None,
-) -> Piece:
-    """The second judge made ready. Raises VersatuneError when it can't be had."""
-    second = params.audit.judge
-    return judges.train_judge(
-        clean, second, descriptions, params.seed, keep, api_key, KEY, background
-    )
-
-
 def run_audit(
     auditor: FolderRef,
     samples: FolderRef,
     judgements: FolderRef,
     params: ProbeParams,
-    keep: Path,
-    api_key: str = "",
+    about: About,
 ) -> Piece:
     """Choose samples for the second judge, and have it judge them.
 
@@ -84,16 +68,14 @@ def run_audit(
         "choice": fingerprint({name: values.tolist() for name, values in choice.items()}),
     }
     parts = np.array_split(asked, max(1, round(len(asked) / PART)))
-    if second.kind == "person":
+    if second.own.counts_as_true:
         # People get all texts in one file, and may change their mind.
         parts = [asked]
-        read = judges.open_judge(auditor, second, keep).judge([drawn[i].text for i in asked])
+        read = judges.open_judge(auditor, second, about).judge([drawn[i].text for i in asked])
         inputs["answers"] = fingerprint(np.nan_to_num(read.probabilities).tolist())
 
     def make(folder: Path) -> dict[str, Any]:
-        store = JudgementStore(
-            folder, lambda: judges.open_judge(auditor, second, keep, api_key, KEY)
-        )
+        store = JudgementStore(folder, lambda: judges.open_judge(auditor, second, about))
         for number, part in enumerate(parts):
             store.of(number, [drawn[i] for i in part])
         answered = int(load_judgements(folder, len(asked)).ok.sum())

@@ -1,9 +1,9 @@
 """Parameters of the probe."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from versatune.params import Params
 from versatune.probing.known import KNOWN
@@ -13,6 +13,7 @@ MIN_AUDIT = 200
 """Fewest samples of an audit: with fewer its intervals hold the truth too seldom."""
 FEW_ANSWERS = 150
 """Answers below which an audit is warned about: the number asked for is reached by chance."""
+MODEL_MISSING = "is empty: give the folder of an instruct model"
 
 
 class RoundsParams(Params):
@@ -36,8 +37,23 @@ class RoundsParams(Params):
         return self
 
 
-class ClassifierParams(Params):
+class OneJudgeParams(Params):
+    """What every judge's parameters tell about it."""
+
+    counts_as_true: ClassVar = False
+    """Whether its answers are the truth, so that there are no errors to measure."""
+    needs_rows: ClassVar = False
+    """Whether it knows a domain by its rows alone."""
+
+    def missing(self) -> tuple[tuple[str, ...], str] | None:
+        """A key without which it can't judge, and what to say of it; None when all is there."""
+        return None
+
+
+class ClassifierParams(OneJudgeParams):
     """TF-IDF of words and characters, logistic regression, calibrated."""
+
+    needs_rows = True
 
     rows_per_domain: int = Field(default=2000, ge=10)
     """Most ingested rows used of each domain, held-out ones included; drawn by seed."""
@@ -53,7 +69,7 @@ class ClassifierParams(Params):
     """A text whose likeliest domain is below this probability goes to ``other`` wholly; 0: off."""
 
 
-class LikelihoodParams(Params):
+class LikelihoodParams(OneJudgeParams):
     """A local instruct model scores the domains' labels."""
 
     name_or_path: str = ""
@@ -67,8 +83,11 @@ class LikelihoodParams(Params):
     dtype: str = "auto"
     """torch dtype the model is loaded in."""
 
+    def missing(self) -> tuple[tuple[str, ...], str] | None:
+        return None if self.name_or_path else (("name_or_path",), MODEL_MISSING)
 
-class EndpointParams(Params):
+
+class EndpointParams(OneJudgeParams):
     """A served chat model gives each text a probability per domain as JSON."""
 
     server: ServerParams = ServerParams()
@@ -86,9 +105,15 @@ class EndpointParams(Params):
     max_failed: float = Field(default=0.2, ge=0, le=1)
     """Above this share of texts without any answer the probe stops; run it again to go on."""
 
+    def missing(self) -> tuple[tuple[str, ...], str] | None:
+        said = f"is empty: name the model as {self.server.place} knows it"
+        return None if self.server.model else (("server", "model"), said)
 
-class PersonParams(Params):
+
+class PersonParams(OneJudgeParams):
     """People write the domain of each text into a CSV file."""
+
+    counts_as_true = True
 
     file: Path | None = None
     """The file, which the first run makes; by default ``labels.csv`` in the folder of the
@@ -97,11 +122,12 @@ class PersonParams(Params):
 
 
 class JudgeParams(Params):
-    """Who says which domain a text belongs to."""
+    """Who says which domain a text belongs to. A field besides ``kind`` is a judge of that name."""
 
-    kind: Literal["classifier", "likelihood", "endpoint", "person"] = "classifier"
-    """``classifier`` is trained on the ingested rows; ``likelihood`` is a local instruct model;
-    ``endpoint`` is a served chat model; ``person`` (for an audit alone) is people who read."""
+    kind: str = "classifier"
+    """One of the names below. ``classifier`` is trained on the ingested rows; ``likelihood`` is a
+    local instruct model; ``endpoint`` is a served chat model; ``person`` (for an audit alone) is
+    people who read."""
     classifier: ClassifierParams = ClassifierParams()
     """Used by that kind."""
     likelihood: LikelihoodParams = LikelihoodParams()
@@ -110,6 +136,20 @@ class JudgeParams(Params):
     """Used by that kind."""
     person: PersonParams = PersonParams()
     """Used by that kind."""
+
+    @field_validator("kind")
+    @classmethod
+    def _is_there(cls, kind: str) -> str:
+        kinds = [name for name in cls.model_fields if name != "kind"]
+        if kind not in kinds:
+            raise ValueError(f"there is no judge {kind!r}; there are {', '.join(kinds)}")
+        return kind
+
+    @property
+    def own(self) -> OneJudgeParams:
+        """The parameters of the judge that is asked."""
+        own: OneJudgeParams = getattr(self, self.kind)
+        return own
 
 
 class AuditParams(Params):
@@ -180,9 +220,10 @@ class ProbeParams(Params):
 
     @model_validator(mode="after")
     def _auditable(self) -> Self:
-        if self.judge.kind == "person":
+        if self.judge.own.counts_as_true:
             raise ValueError(
-                "judge.kind person is for probe.audit.judge: people would have to read every sample"
+                f"judge.kind {self.judge.kind} is for probe.audit.judge: people would have to read "
+                "every sample"
             )
         if not self.audit.n:
             return self
@@ -197,14 +238,9 @@ class ProbeParams(Params):
                 "audit.n above 0 take pacc, acc or none"
             )
         second = self.audit.judge
-        if second.kind == self.judge.kind and getattr(second, second.kind) == getattr(
-            self.judge, second.kind
-        ):
+        if second.kind == self.judge.kind and second.own == self.judge.own:
             raise ValueError("audit.judge is the same as judge: a second judge must be another one")
-        if second.kind == "endpoint" and not second.endpoint.server.model:
-            raise ValueError("audit.judge.endpoint.server.model is empty: name the model")
-        if second.kind == "likelihood" and not second.likelihood.name_or_path:
-            raise ValueError(
-                "audit.judge.likelihood.name_or_path is empty: give the folder of an instruct model"
-            )
+        if missing := second.own.missing():
+            key = ".".join(("audit", "judge", second.kind, *missing[0]))
+            raise ValueError(f"{key} {missing[1]}")
         return self

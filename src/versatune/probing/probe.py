@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import SecretStr
 from safetensors.numpy import load_file, save_file
 
 from versatune.artifacts import FolderRef, replacing, to_jsonable
+from versatune.data.config import Domains
 from versatune.errors import VersatuneError
 from versatune.probing.config import ProbeParams
 from versatune.probing.estimate import Estimate, estimate_shares, narrow_enough
 from versatune.probing.judges.base import (
+    About,
     Background,
     Judge,
     Judgement,
@@ -35,7 +38,7 @@ LEFT_OUT = (
 
 
 class JudgementStore:
-    """What the judge said, wave by wave, next to the samples; grows with them.
+    """What the judge said, batch by batch, next to the samples; grows with them.
 
     A text that got no answer is asked about once a run: it counts as ``failed`` for the run, and
     the next one tries again.
@@ -47,15 +50,15 @@ class JudgementStore:
         self._judge: Judge | None = None
         self._asked: set[int] = set()
 
-    def of(self, wave: int, samples: list[Sample]) -> Judgement:
-        """The judgement of a whole wave, made now if it was not there or lacks answers."""
-        file = self.folder / f"wave_{wave:05d}.safetensors"
+    def of(self, batch: int, samples: list[Sample]) -> Judgement:
+        """The judgement of a whole batch, made now if it was not there or lacks answers."""
+        file = self.folder / f"wave_{batch:05d}.safetensors"
         kept = _read(file) if file.is_file() else None
-        if kept is None or ("failed" in kept.status and wave not in self._asked):
+        if kept is None or ("failed" in kept.status and batch not in self._asked):
             self._judge = self._judge or self._open()
             made = judge_samples(self._judge, samples)
             self._write(file, made)
-            self._asked.add(wave)
+            self._asked.add(batch)
             kept = _read(file)
         return kept
 
@@ -71,11 +74,11 @@ class JudgementStore:
 
 
 def any_failed(judgements: FolderRef) -> bool:
-    """Whether a text of any wave is without an answer."""
-    return any("failed" in _read(file).status for file in _waves(judgements.path))
+    """Whether a text of any batch is without an answer."""
+    return any("failed" in _read(file).status for file in _files_of(judgements.path))
 
 
-def _waves(folder: Path) -> list[Path]:
+def _files_of(folder: Path) -> list[Path]:
     return sorted(folder.glob("wave_*.safetensors"))
 
 
@@ -112,16 +115,34 @@ def join(parts: list[Judgement], n: int) -> Judgement:
 def draw_samples(sampler: Sampler, params: ProbeParams, rounds: int | None = None) -> Piece:
     """The samples of the first rounds, by default of those before the first look."""
     n = (rounds or params.rounds.min_rounds) * params.rounds.samples_per_round
-    return draw(sampler, params.seed, wave_size(params), n)
+    return draw(sampler, params.seed, batch_size(params), n)
 
 
-def background(samples: FolderRef, params: ProbeParams) -> Background:
-    """The samples before the first look: what stands for a domain without rows."""
-    return Background(samples, params.rounds.min_rounds * params.rounds.samples_per_round)
+def about_judge(
+    params: ProbeParams,
+    keep: Path,
+    secret: SecretStr,
+    domains: Domains | None = None,
+    samples: FolderRef | None = None,
+    key: str = "probe.judge",
+) -> About:
+    """What a judge may need; ``domains`` and ``samples`` to train it.
+
+    ``samples``: those before the first look stand for a domain without rows.
+    """
+    n = params.rounds.min_rounds * params.rounds.samples_per_round
+    return About(
+        descriptions=domains.descriptions if domains else {},
+        seed=params.seed,
+        keep=keep,
+        api_key=secret.get_secret_value(),
+        key=key,
+        background=None if samples is None else Background(samples, n),
+    )
 
 
-def wave_size(params: ProbeParams) -> int:
-    """Samples of a wave."""
+def batch_size(params: ProbeParams) -> int:
+    """Samples of a batch."""
     return min(params.sampling.batch_size, params.rounds.samples_per_round)
 
 
@@ -143,14 +164,14 @@ def judge_in_rounds(
     asked = to_jsonable({"rounds": params.rounds, "estimate": params.estimate})
 
     def judged(folder: Path) -> dict[str, Any]:
-        store, size = JudgementStore(folder, open_judge), wave_size(params)
+        store, size = JudgementStore(folder, open_judge), batch_size(params)
         labelled, rounds = Labelled.load(judge), params.rounds
         for done in range(1, rounds.max_rounds + 1):
             make_folder(draw_samples(sampler, params, done), samples.path)
             n = done * rounds.samples_per_round
             drawn = read_samples(samples.path)[: -(-n // size) * size]
-            waves = [drawn[i : i + size] for i in range(0, len(drawn), size)]
-            made = join([store.of(w, part) for w, part in enumerate(waves)], n)
+            batches = [drawn[i : i + size] for i in range(0, len(drawn), size)]
+            made = join([store.of(w, part) for w, part in enumerate(batches)], n)
             if done < rounds.min_rounds:
                 continue
             found = _look(made, labelled, params)
@@ -179,7 +200,7 @@ def load_probe(samples: FolderRef, judgements: FolderRef) -> tuple[list[Sample],
 
 def load_judgements(folder: Path, n: int) -> Judgement:
     """The first ``n`` judgements that a :class:`JudgementStore` keeps in ``folder``, in order."""
-    return join([_read(file) for file in _waves(folder)], n)
+    return join([_read(file) for file in _files_of(folder)], n)
 
 
 def _look(made: Judgement, labelled: Labelled, params: ProbeParams) -> Estimate:

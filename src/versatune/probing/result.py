@@ -59,9 +59,7 @@ def knowledge_distribution(
             **agreement(judgement.probabilities, audit),
             "shift": None,
         }
-        if (
-            second["kind"] != "person"
-        ):  # a person's answers count as true: there are no rows to compare with
+        if second["accuracy"] is not None:  # else its answers count as true
             second["shift"] = diagnose(
                 audit.judgement, audit.labelled, found.share, 1 / audit.chances
             )
@@ -197,7 +195,7 @@ def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) 
         return "more samples (probe.rounds.max_rounds)"
     if audit is None:
         return "more labelled rows"
-    if audit["kind"] == "person":
+    if audit["shift"] is None:  # its answers count as true
         return "a larger probe.audit.n"
     return "a larger probe.audit.n, a better second judge or more labelled rows for it"
 

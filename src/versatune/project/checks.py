@@ -162,15 +162,11 @@ def check_probe(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
             yield Problem(("probe", "known_distribution"), message)
         return
     judge = probe.judge
-    if judge.kind == "endpoint" and not judge.endpoint.server.model:
-        key: Key = ("probe", "judge", "endpoint", "server", "model")
-        yield Problem(key, f"is empty: name the model as {judge.endpoint.server.place} knows it")
-    if judge.kind == "likelihood" and not judge.likelihood.name_or_path:
-        key = ("probe", "judge", "likelihood", "name_or_path")
-        yield Problem(key, "is empty: give the folder of an instruct model")
+    if missing := judge.own.missing():
+        yield Problem(("probe", "judge", judge.kind, *missing[0]), missing[1])
     server = probe.sampling.server
     if probe.sampling.source == "server" and not server.model:
-        key = ("probe", "sampling", "server", "model")
+        key: Key = ("probe", "sampling", "server", "model")
         yield Problem(key, f"is empty: name the model as {server.place} knows it")
 
 

@@ -26,11 +26,11 @@ def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
     alone = [name for name, config in domains.active.items() if config.only_own]
     judges = {"judge": probe.judge} | ({"audit": probe.audit.judge} if probe.audit.n else {})
     for key, judge in judges.items():
-        if len(alone) > 1 and judge.kind == "classifier":
+        if len(alone) > 1 and judge.own.needs_rows:
             where: Key = ("probe", "judge") if key == "judge" else ("probe", "audit", "judge")
             yield Problem(
                 (*where, "kind"),
-                f"a classifier learns domains from their rows, and {', '.join(alone)} have none: "
+                f"a {judge.kind} learns domains from their rows, and {', '.join(alone)} have none: "
                 "take likelihood or endpoint, which know them by their description, or make them "
                 "one domain",
             )
@@ -41,14 +41,14 @@ def check_detected_shares(
 ) -> Iterator[Problem]:
     """A classifier that takes samples for a domain's rows finds that domain nearly everywhere."""
     alone = [name for name, config in domains.active.items() if config.only_own]
-    if not alone or probe.judge.kind != "classifier":
+    if not alone or not probe.judge.own.needs_rows:
         return
     for key, name in (("mixture", mixture.strategy.name), ("train", train.strategy.name)):
         if name == "inverse" or (key, name) == ("mixture", "constant"):
             yield Problem(
                 (key, "strategy", "name"),
-                f"{name!r} takes the detected shares, and a classifier can't measure that of "
-                f"{', '.join(alone)}, which has no rows: choose proportional, uniform or custom",
+                f"{name!r} takes the detected shares, and a {probe.judge.kind} can't measure that "
+                f"of {', '.join(alone)}, which has no rows: choose proportional, uniform or custom",
             )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
@@ -148,7 +149,7 @@ class TrackingHook(MlflowHook):
         with contextlib.suppress(Exception):
             for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
                 owner, _, pid = run.data.tags.get("versatune.process", "").rpartition(":")
-                if owner == host and pid.isdigit() and not _alive(int(pid)):
+                if owner == host and pid.isdigit() and not psutil.pid_exists(int(pid)):
                     client.set_terminated(run.info.run_id, "KILLED")
 
     def _save_views(self) -> None:
@@ -266,13 +267,3 @@ def _leave_artifacts_to_server(context: KedroContext) -> None:
 def _git(folder: Path) -> dict[str, str]:
     state = git_state(folder)
     return {"git.commit": state[0], "git.changed": str(state[1]).lower()} if state else {}
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

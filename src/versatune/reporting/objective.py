@@ -8,8 +8,9 @@ import pandas as pd
 
 from versatune.errors import VersatuneError
 from versatune.evaluation.comparison import ACCURACY, OBJECTIVE
-from versatune.evaluation.objective import DeclaredObjective, Z, change_stderrs
+from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import LOSS
+from versatune.intervals import Z95
 from versatune.reporting import formats
 from versatune.reporting.page import Tile
 
@@ -33,7 +34,7 @@ class Reached:
     @property
     def clear(self) -> bool:
         """Whether noise does not explain the change; taken for clear where that is not known."""
-        return not abs(self.after - self.before) <= Z * self.stderr
+        return not abs(self.after - self.before) <= Z95 * self.stderr
 
 
 def reached(loss: pd.DataFrame, declared: DeclaredObjective) -> Reached | None:
@@ -55,7 +56,7 @@ def reached(loss: pd.DataFrame, declared: DeclaredObjective) -> Reached | None:
         gaps = 1 - objective.reference / rows["tuned"].to_numpy()
         return Reached(before, after, math.nan, str(rows.index[int(gaps.argmax())]))
     _, slopes = objective.surrogate(list(tuned.values()))
-    errors = (rows["high"] - rows["low"]).to_numpy() / (2 * Z)
+    errors = (rows["high"] - rows["low"]).to_numpy() / (2 * Z95)
     return Reached(before, after, float(((slopes * errors) ** 2).sum() ** 0.5))
 
 

@@ -59,7 +59,7 @@ def numbers(values: Iterable[Any]) -> list[float | None]:
     return [v if abs(v) < float("inf") else None for v in found]
 
 
-def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) -> go.Figure:
+def figure(title: str, caption: str, height: int) -> go.Figure:
     """An empty figure of ours. ``caption`` says in plain words how to read it (kept in meta)."""
     axis = {
         "gridcolor": RULE,
@@ -82,7 +82,7 @@ def figure(title: str, caption: str, height: int, traces: Sequence[Any] = ()) ->
             "margin": {"l": 56, "r": 16, "t": 56, "b": AXIS_HEIGHT},
         }
     )
-    made = go.Figure(list(traces))
+    made = go.Figure()
     made.update_layout(template=template, title_text=title, meta={"caption": caption})
     made.update_layout(height=height)
     return made

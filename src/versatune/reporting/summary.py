@@ -66,7 +66,7 @@ def warnings(artifacts: "Artifacts") -> list[str]:
         return said
     start = (artifacts.mixture or {}).get("strategy")
     origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
-    if not follows_probe(strategy.model_dump(), start, **origin):
+    if not follows_probe(strategy.told(), start, **origin):
         said = [f"of the probe, whose shares this training did not use: {text}" for text in said]
     if artifacts.references and strategy.needs_reference:
         said += reference_warnings(artifacts.references)
@@ -285,7 +285,7 @@ def _run(artifacts: "Artifacts") -> str:
     start = (artifacts.mixture or {}).get("strategy")
     origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
     if artifacts.strategy is not None:
-        parts.append(shares_in_words(artifacts.strategy.model_dump(), start, **origin))
+        parts.append(shares_in_words(artifacts.strategy.told(), start, **origin))
     elif start is not None:
         parts.append(f"starting shares: {start_in_words({}, start, **origin)}")
     return "; ".join(parts) + "."

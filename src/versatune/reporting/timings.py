@@ -5,19 +5,17 @@ The file holds ``run`` (the latest run: ``id``, ``began``, ``command``) and ``st
 took when it last did its work. A step that found its work done took no time of this kind.
 """
 
-import datetime
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import read_json, write_json
+from versatune.artifacts import now, read_json, write_json
 from versatune.errors import VersatuneError
 
 
 def begin(path: Path, run: str, command: str) -> None:
     """Note that a run begins; the steps of earlier runs stay."""
-    began = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    about = {"id": run, "began": began, "command": command}
+    about = {"id": run, "began": now(), "command": command}
     write_json(path, {"run": about, "steps": _read(path).get("steps", {})})
 
 

@@ -1,6 +1,5 @@
 """What is new since the last retraining: files by content, parameters by value."""
 
-import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,6 @@ from versatune.artifacts import (
 )
 from versatune.data.config import Domains
 from versatune.data.sources import locate
-
-logger = logging.getLogger(__name__)
 
 SETTLED_SECONDS = 2.0
 """A file changed more recently than this when it was read is read again the next time: its

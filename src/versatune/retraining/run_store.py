@@ -5,7 +5,6 @@ compares, so one that was killed is continued, not begun anew, as long as nothin
 promotion that MLflow could not take waits in ``waiting`` until a later run registers it.
 """
 
-import datetime
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
@@ -14,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from versatune.artifacts import MANIFEST, read_json, write_json
+from versatune.artifacts import MANIFEST, now, read_json, write_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining import news
@@ -119,13 +118,13 @@ class RunStore:
             return last, True
         if last is not None and last.finished is None:
             self._give_up(last)
-        run = RetrainRun(number=self._newest() + 1, saw=dict(saw), new=new, began=_now())
+        run = RetrainRun(number=self._newest() + 1, saw=dict(saw), new=new, began=now())
         self.update(run=run)
         return run, True
 
     def finish(self, run: RetrainRun) -> None:
         """The retraining is finished: the same data is not new any more."""
-        done = run.model_copy(update={"finished": _now()})
+        done = run.model_copy(update={"finished": now()})
         self.update(run=done, finished=done)
 
     @property
@@ -231,7 +230,3 @@ class RunStore:
             path.rename(path.with_name(f".{path.name}.discarded"))
         for doomed in self.folder.glob(f"[0-9]*/.{CHALLENGER}.discarded"):
             shutil.rmtree(doomed)
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

@@ -3,13 +3,13 @@
 A folder of samples (:func:`draw`) only grows: sample i depends on the model, the sampling
 parameters, the seed and i alone, so the first n samples are the same however many are drawn, in
 how many sittings. Each sample has its own stream of random numbers (Philox, keyed by seed and
-index). Waves of ``batch_size`` sequences are decoded together and written as one file at a time.
-On one machine a sample is made again bit for bit by drawing its wave again (:func:`draw_wave`);
+index). Batches of ``batch_size`` sequences are decoded together and written as one file at a time.
+On one machine a sample is made again bit for bit by drawing its batch again (:func:`draw_batch`);
 another batch size or machine rounds differently, which may tip a token near a boundary.
+The files are called ``wave_*``, as in folders that were drawn before.
 """
 
 import functools
-import logging
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -21,8 +21,6 @@ from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import write_atomic
 from versatune.work import Piece, bars
-
-logger = logging.getLogger(__name__)
 
 LOOP_RATIO = 0.12
 """A text that zlib shrinks below this share of its length repeats itself."""
@@ -74,21 +72,21 @@ class Sampler(ABC):
         """How every sequence begins, for the output."""
 
     @abstractmethod
-    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+    def batch(self, indices: range, seed: int) -> Iterator[Sample]:
         """Draw these samples; they come in any order."""
 
 
 def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
-    """The first ``n`` samples or more, to the end of a wave of ``size``.
+    """The first ``n`` samples or more, to the end of a batch of ``size``.
 
     A folder with fewer is gone on with; metadata: ``drawn``, ``seed``, ``begins``, and what the
     samples depend on.
     """
-    waves = -(-n // size)
+    batches = -(-n // size)
     return Piece(
         inputs={"sampler": sampler.about, "seed": seed, "wave": size},
-        make=functools.partial(_draw, sampler, seed, size, waves),
-        enough=lambda ref: bool(ref.metadata["drawn"] >= waves * size),
+        make=functools.partial(_draw, sampler, seed, size, batches),
+        enough=lambda ref: bool(ref.metadata["drawn"] >= batches * size),
     )
 
 
@@ -102,22 +100,22 @@ def read_samples(folder: Path) -> list[Sample]:
     ]
 
 
-def draw_wave(sampler: Sampler, seed: int, size: int, wave: int, bar: Any = None) -> list[Sample]:
+def draw_batch(sampler: Sampler, seed: int, size: int, batch: int, bar: Any = None) -> list[Sample]:
     """The samples of one batch, drawn again, in order; nothing is written."""
     drawn = []
-    for sample in sampler.wave(range(wave * size, (wave + 1) * size), seed):
+    for sample in sampler.batch(range(batch * size, (batch + 1) * size), seed):
         drawn.append(sample)
         if bar is not None:
             bar.update()
     return sorted(drawn, key=lambda s: s.index)
 
 
-def _draw(sampler: Sampler, seed: int, size: int, waves: int, folder: Path) -> dict[str, Any]:
-    files = [folder / f"wave_{wave:05d}.jsonl" for wave in range(waves)]
-    missing = [wave for wave, file in enumerate(files) if not file.is_file()]
+def _draw(sampler: Sampler, seed: int, size: int, batches: int, folder: Path) -> dict[str, Any]:
+    files = [folder / f"wave_{batch:05d}.jsonl" for batch in range(batches)]
+    missing = [batch for batch, file in enumerate(files) if not file.is_file()]
     with bars.bar(len(missing) * size, "sampling", "texts") as bar:
-        for wave in missing:
-            lines = [s.model_dump_json() for s in draw_wave(sampler, seed, size, wave, bar)]
-            write_atomic(files[wave], "\n".join(lines) + "\n")
+        for batch in missing:
+            lines = [s.model_dump_json() for s in draw_batch(sampler, seed, size, batch, bar)]
+            write_atomic(files[batch], "\n".join(lines) + "\n")
     drawn = len(list(folder.glob("wave_*.jsonl"))) * size
     return {"drawn": drawn, "seed": seed, "begins": sampler.begins, **sampler.about}

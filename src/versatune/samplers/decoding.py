@@ -218,7 +218,7 @@ class Decoder:
         filters: Filters,
         turns: Conversations | None = None,
     ) -> Iterator[tuple[int, list[int], bool]]:
-        """Draw a wave; yields (row, token ids without start and end, ended) as rows finish.
+        """Draw a batch; yields (row, token ids without start and end, ended) as rows finish.
 
         ``uniforms`` (rows, limit) holds each row's own random numbers, one a token. Rows that
         reach the limit come last. Ended rows leave the batch once an eighth of it has ended.

@@ -28,7 +28,7 @@ DRAWING = 2
 
 
 class ModelSampler(Sampler):
-    """Draws from a checkpoint on this machine; the model is loaded at the first wave."""
+    """Draws from a checkpoint on this machine; the model is loaded at the first batch."""
 
     def __init__(self, base: CheckpointRef, params: SamplingParams) -> None:
         self.base, self.params = base, params
@@ -58,7 +58,7 @@ class ModelSampler(Sampler):
     def begins(self) -> str:
         return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
 
-    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+    def batch(self, indices: range, seed: int) -> Iterator[Sample]:
         from versatune.samplers.decoding import Filters
 
         limit = self.params.max_new_tokens

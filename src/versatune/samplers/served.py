@@ -4,7 +4,6 @@ Retries (timeouts, broken connections, 408, 409, 429, 5xx), exponential waits wi
 server's Retry-After are the openai client's own.
 """
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +16,6 @@ from versatune.data.user_turn import UserTurn
 from versatune.errors import VersatuneError
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams, ServerParams
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_KEY = "none"
@@ -120,7 +117,7 @@ class ServerSampler(Sampler):
 
     PASSES = 3
     ENOUGH = 4
-    """Samples of a wave that can't all be equal unless the server decodes greedily."""
+    """Samples of a batch that can't all be equal unless the server decodes greedily."""
 
     def __init__(
         self, params: SamplingParams, api_key: str = "", turn: UserTurn | None = None
@@ -141,7 +138,7 @@ class ServerSampler(Sampler):
         prompt = self.params.prompt if self.turn is None else self.turn.opening
         return f"the server's own start, then {prompt!r}"
 
-    def wave(self, indices: range, seed: int) -> Iterator[Sample]:
+    def batch(self, indices: range, seed: int) -> Iterator[Sample]:
         left = list(indices)
         texts: set[str] = set()
         trouble: Exception | None = None

@@ -6,7 +6,6 @@ tags; the tags this module reads itself begin with ``versatune.``. Moving ``cham
 call and the last of its kind, so an interruption leaves the old champion or the new one.
 """
 
-import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict
 
 from versatune import tracking
+from versatune.artifacts import now
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking.spool import first_line, means_offline
@@ -139,7 +139,7 @@ def rollback(name: str) -> tuple[Version, Version]:
             raise VersatuneError(f"{serving.label} has no previous champion to go back to.")
         if PRUNED in previous.tags:
             raise VersatuneError(f"the files of {previous.label} were deleted; it can't serve.")
-        client.set_model_version_tag(name, str(serving.number), "versatune.rolled_back", _now())
+        client.set_model_version_tag(name, str(serving.number), "versatune.rolled_back", now())
         client.set_registered_model_alias(name, CHAMPION, str(previous.number))
         before = {v.number: v for v in _versions(client, name)}.get(
             int(previous.tags.get(REPLACED, 0))
@@ -207,7 +207,7 @@ def _delete_files(client: "MlflowClient", version: Version) -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     # First the mark, then the files: a version without the mark is whole.
-    client.set_model_version_tag(version.name, str(version.number), PRUNED, _now())
+    client.set_model_version_tag(version.name, str(version.number), PRUNED, now())
     model_id = version.source.removeprefix("models:/")
     try:
         model = client.get_logged_model(model_id)
@@ -300,7 +300,3 @@ def _version(found: "ModelVersion") -> Version:
     return Version(
         name=found.name, number=int(found.version), source=found.source, tags=dict(found.tags)
     )
-
-
-def _now() -> str:
-    return datetime.datetime.now().astimezone().isoformat(timespec="seconds")

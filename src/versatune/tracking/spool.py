@@ -7,9 +7,8 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from requests import RequestException
 
 from versatune.tracking.secrets import hide
@@ -31,70 +30,12 @@ LASTING = (
 """What MLflow passes on as a fault of the server, though it stays until someone sees to it."""
 
 
-class _Record(BaseModel):
-    """A line of the spool; one of the kinds below."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    run_id: str
-    time: int
-
-
-class _Create(_Record):
-    kind: Literal["create"]
-    name: str
-    parent: str | None = None
-
-
-class _Metrics(_Record):
-    kind: Literal["metrics"]
-    values: dict[str, float]
-    step: int
-
-
-class _Texts(_Record):
-    kind: Literal["params", "tags"]
-    values: dict[str, Any]
-
-
-class _Artifact(_Record):
-    kind: Literal["artifact"]
-    path: str
-    folder: str | None
-
-
-class _Text(_Record):
-    kind: Literal["text"]
-    text: str
-    name: str
-
-
-class _Bytes(_Record):
-    kind: Literal["bytes"]
-    content: str
-    """In base64."""
-    name: str
-
-
-class _Status(_Record):
-    kind: Literal["status"]
-    status: Literal["FINISHED", "FAILED", "KILLED"]
-
-
-_RECORD: TypeAdapter[_Record] = TypeAdapter(
-    Annotated[
-        _Create | _Metrics | _Texts | _Artifact | _Text | _Bytes | _Status,
-        Field(discriminator="kind"),
-    ]
-)
-
-
 class Spool:
     """Calls that MLflow did not take, kept in a JSON-lines file until it does."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._log = Log(path, _RECORD)
+        self._log = Log(path)
         self._warned = False
         self._ask_again = 0.0
 
@@ -131,7 +72,7 @@ class Spool:
         for entry in entries:
             started = time.monotonic()
             try:
-                _replay(_sound(entry).model_dump())
+                _replay(_sound(entry))
             except Exception as error:
                 if not (isinstance(error, _DamagedError) or _refused(error)):
                     self.back_off(time.monotonic() - started)
@@ -168,7 +109,7 @@ class Spool:
         except OSError as failure:
             logger.warning("%s can't be written (%s).", self.aside, failure.strerror)
 
-    def _leave(self, entries: list[Entry[_Record]]) -> None:
+    def _leave(self, entries: list[Entry]) -> None:
         try:
             self._log.rewrite(_with_ids(entry) for entry in entries)
         except OSError as failure:
@@ -183,17 +124,17 @@ class _DamagedError(ValueError):
     """A line of the spool that holds no record."""
 
 
-def _sound(entry: Entry[_Record]) -> _Record:
+def _sound(entry: Entry) -> dict[str, Any]:
     if entry.record is None:
         raise _DamagedError("the line is no record: cut off or damaged")
     return entry.record
 
 
-def _with_ids(entry: Entry[_Record]) -> str:
+def _with_ids(entry: Entry) -> str:
     """A line with MLflow's ids in place of local ones, which a later process does not know."""
     if entry.record is None:
         return entry.line
-    record = entry.record.model_dump()
+    record = entry.record
     ids = {
         key: _created.get(record[key], record[key]) for key in ("run_id", "parent") if key in record
     }

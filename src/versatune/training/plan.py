@@ -38,9 +38,6 @@ from versatune.training.costs import (
     speed_of,
 )
 
-BEST = "best"
-"""What :func:`versatune.mixing.forecast.forecast` calls the best static mix."""
-
 USUAL_NOISE = 0.2
 """The standard error of a change as a part of it, where no curve measured one."""
 

@@ -15,8 +15,6 @@ from versatune.errors import VersatuneError
 from versatune.work.calls import RETRIES, Call, OnEvent, ParallelParams, emitting_to
 from versatune.work.processes import ToParent, relay
 
-logger = logging.getLogger(__name__)
-
 _POLL = 0.2
 """Seconds between looks at what the tasks have emitted."""
 

@@ -25,13 +25,13 @@ def drawn(engine: str, shape: str, tiny: bool) -> dict[str, Any]:
     rows, limit = (8, 16) if tiny else (256, 128)
     rows = 1 if engine == "batch 1" else rows
     model = random_model(config_of(shape, tiny), TrainParams(dtype="bfloat16")).eval()
-    wave = _one_by_one(model, limit) if engine == "batch 1" else _wave(engine, model, rows, limit)
-    seconds = [_seconds(wave) for _ in range(1 + WINDOWS)][1:]
+    batch = _one_by_one(model, limit) if engine == "batch 1" else _batch(engine, model, rows, limit)
+    seconds = [_seconds(batch) for _ in range(1 + WINDOWS)][1:]
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return {"tokens_per_second": rows * limit / statistics.median(seconds), "peak_gb": peak / 1e9}
 
 
-def _wave(engine: str, model: Any, rows: int, limit: int) -> Callable[[], Any]:
+def _batch(engine: str, model: Any, rows: int, limit: int) -> Callable[[], Any]:
     """No token ends a text: all have the same number of tokens."""
     decoder = (StaticDecoder if engine == "static" else Decoder)(model, START, limit)
     uniforms = np.random.default_rng(0).random((rows, limit))
@@ -45,10 +45,10 @@ def _one_by_one(model: Any, limit: int) -> Callable[[], Any]:
     return lambda: model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **how)
 
 
-def _seconds(wave: Callable[[], Any]) -> float:
+def _seconds(batch: Callable[[], Any]) -> float:
     began = time.perf_counter()
     with torch.inference_mode():
-        wave()
+        batch()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return time.perf_counter() - began

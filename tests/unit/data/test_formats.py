@@ -328,16 +328,17 @@ def test_parquet_columns_and_fields_called_alike_are_refused(tmp_path: Path) -> 
 
 def test_long_wrapped_files_are_streamed_with_their_lines(tmp_path: Path) -> None:
     """Beyond the limit of a row: the wrapper is no row, and its rows have their own lines."""
+    from versatune.data.formats import Asked
     from versatune.data.readers import read
 
     rows = [{"prompt": f"p{n}" + "x" * 500, "completion": "c"} for n in range(100)]
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"data": rows}, indent=0))
-    found = list(read(path, "json", split="train", limit=2048))
+    found = list(read(path, "json", Asked("train", 2048)))
     assert [row.values for row in found] == rows  # type: ignore[union-attr]
     assert [row.where for row in found[:2]] == [f"{path}:3", f"{path}:7"]
     path.write_text(json.dumps({k: [r[k] for r in rows] for k in rows[0]}))
-    found = list(read(path, "json", split="train", limit=2048))
+    found = list(read(path, "json", Asked("train", 2048)))
     assert [row.values for row in found] == rows  # type: ignore[union-attr]
 
 
@@ -352,10 +353,11 @@ CELL = st.text(st.sampled_from("ab ;,\t|\"'\n\r\u2028\x85é"), min_size=1, max_s
 def test_the_delimiter_is_found_whatever_the_cells_hold(
     tmp_path: Path, rows: list[tuple[str, str, str]], delimiter: str
 ) -> None:
+    from versatune.data.formats import Asked
     from versatune.data.readers import read
 
     made = [dict(zip(("id", "prompt", "completion"), row, strict=True)) for row in rows]
     path = tmp_path / "a.csv"
     path.write_bytes(table(delimiter, made))
-    found = list(read(path, "csv", split="train", limit=1 << 20))
+    found = list(read(path, "csv", Asked("train", 1 << 20)))
     assert [row.values for row in found] == made  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from versatune.data.config import Source
 from versatune.data.files import files_of
+from versatune.data.formats import Asked
 from versatune.data.hub import read_hub
 from versatune.data.readers import parse, read
 from versatune.data.rows import RejectedRow, Row
@@ -19,7 +20,7 @@ LIMIT = 2048
 
 
 def rows(path: Path, kind: str = "jsonl", split: str = "train") -> list[Row | RejectedRow]:
-    return list(read(path, kind, split=split, limit=LIMIT))  # type: ignore[arg-type]
+    return list(read(path, kind, Asked(split, LIMIT)))  # type: ignore[arg-type]
 
 
 def values(found: list[Row | RejectedRow]) -> list[dict]:
@@ -59,7 +60,7 @@ def test_byte_order_mark_crlf_and_blank_lines_are_no_faults(tmp_path: Path) -> N
 def test_one_bad_line_costs_one_row(tmp_path: Path, line: bytes, reason: str | None) -> None:
     path = write(tmp_path / "a.jsonl", b'{"a": 0}\n' + line + b'\n{"a": 9}\n')
     found = list(
-        read(path, "jsonl", split="train", limit=LIMIT if reason == "line_too_long" else 1 << 20)
+        read(path, "jsonl", Asked("train", LIMIT if reason == "line_too_long" else 1 << 20))
     )
     good = [{"a": 0}, {"a": 9}]
     assert [v for v in values(found) if v in good] == good
@@ -171,7 +172,7 @@ def test_a_long_row_of_a_json_list_is_told_from_a_broken_one(tmp_path: Path) -> 
     path = write(tmp_path / "a.json", long.encode())
     with pytest.raises(VersatuneError, match=r"a\.json:5: .* longer than ingest\.max_line_bytes"):
         rows(path, "json")
-    assert len(list(read(path, "json", split="train", limit=200_000))) == 3
+    assert len(list(read(path, "json", Asked("train", 200_000)))) == 3
 
 
 def test_csv_fields_may_hold_line_breaks(tmp_path: Path) -> None:
@@ -226,7 +227,7 @@ def test_parquet_and_saved_data_sets(tmp_path: Path) -> None:
     for path in ("a.parquet", "one", "several"):
         source = Source(path=str(tmp_path / path))
         ((file, kind),) = files_of(source)
-        assert values(list(read(file, kind, split="train", limit=9))) == [{"a": "x"}, {"a": None}]
+        assert values(list(read(file, kind, Asked("train", 9)))) == [{"a": "x"}, {"a": None}]
     with pytest.raises(VersatuneError, match="no split 'test'"):
         rows(tmp_path / "several", "dataset", "test")
 

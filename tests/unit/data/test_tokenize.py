@@ -140,50 +140,6 @@ def test_labels_are_what_rendering_each_beginning_gives(
     assert set(ends) <= set(tokenizer.all_special_ids)
 
 
-@pytest.mark.parametrize("template", [CHATML, PLAIN, THINKING])
-@given(st.lists(TEXT, min_size=2, max_size=4), st.integers(3, 60))
-@settings(max_examples=60, deadline=None)
-def test_bytes_locate_answers_as_offsets_do(
-    tokenizer: Any, template: str, texts: list[str], limit: int
-) -> None:
-    """The fast way by the tokens' bytes, beside the tokenizer's own offsets, cut rows too."""
-    roles = ("user", "assistant", "user", "assistant")
-    talk = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)]
-    for overflow in ("drop", "truncate"):
-        fast, plain = (encoder(tokenizer, template, limit, overflow) for _ in range(2))
-        assert fast._byte_lengths is not None
-        plain._byte_lengths = None
-        (found,), (expected,) = fast.encode([talk]), plain.encode([talk])
-        assert type(found) is type(expected)
-        if isinstance(found, RejectedError) or isinstance(expected, RejectedError):
-            assert str(found) == str(expected)
-            continue
-        assert found.ids.tolist() == expected.ids.tolist()
-        assert found.spans == expected.spans
-        assert (found.n_bytes, found.truncated) == (expected.n_bytes, expected.truncated)
-
-
-def test_tokenizers_whose_tokens_are_not_bytes_keep_their_offsets() -> None:
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
-
-    from versatune.data.byte_level import byte_lengths
-
-    def lengths(**parts: Any) -> Any:
-        raw = Tokenizer(models.BPE(vocab={"a": 0, "Ġb": 1}, merges=[]))
-        for name, part in parts.items():
-            setattr(raw, name, part)
-        return byte_lengths(raw.to_str())
-
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    assert lengths(pre_tokenizer=level).tolist() == [1, 2]
-    split = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), level])
-    assert lengths(pre_tokenizer=split).tolist() == [1, 2]
-    assert lengths(pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)) is None
-    assert lengths(pre_tokenizer=pre_tokenizers.Metaspace()) is None
-    assert lengths() is None
-    assert lengths(pre_tokenizer=level, normalizer=normalizers.Lowercase()) is None
-
-
 def test_tokens_and_bytes_are_counted_by_hand(tokenizer: Any) -> None:
     talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "é黄"}]
     example = one(encoder(tokenizer, CHATML).encode([talk]))

@@ -19,9 +19,9 @@ from versatune.evaluation.comparison import (
     scores,
     summarise,
 )
-from versatune.evaluation.crossed import ratio_stderr, row_errors
+from versatune.evaluation.crossed import row_errors
 from versatune.evaluation.objective import DeclaredObjective
-from versatune.intervals import holm
+from versatune.intervals import holm, ratio_stderr
 from versatune.mixing.config import ObjectiveParams
 
 LOSS = "nats_per_token"

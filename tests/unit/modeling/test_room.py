@@ -12,7 +12,7 @@ from versatune.evaluation import measure
 from versatune.evaluation.config import EvaluateParams
 from versatune.modeling import room
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.samplers.base import draw_wave
+from versatune.samplers.base import draw_batch
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.local import ModelSampler
 
@@ -70,4 +70,4 @@ def test_the_probe_says_what_would_fit(tiny_checkpoint: CheckpointRef, small: in
     assert small > 0
     sampler = ModelSampler(tiny_checkpoint, SamplingParams(dtype="float32"))
     with pytest.raises(VersatuneError, match=r"probe\.sampling\.dtype: bfloat16"):
-        draw_wave(sampler, 0, 1, 0)
+        draw_batch(sampler, 0, 1, 0)

@@ -28,9 +28,10 @@ def judge(
 ) -> FolderRef:
     """A finished classifier."""
     from versatune.probing.judges import classifier
+    from versatune.probing.judges.base import About
 
     return make_folder(
-        classifier.train(clean, classifier_params, 0), tmp_path_factory.mktemp("judge") / "j"
+        classifier.train(clean, classifier_params, About()), tmp_path_factory.mktemp("judge") / "j"
     )
 
 

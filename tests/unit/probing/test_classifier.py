@@ -9,7 +9,7 @@ from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
-from versatune.probing.judges.base import LABELLED, Labelled, labelled_texts
+from versatune.probing.judges.base import LABELLED, About, Labelled, labelled_texts
 from versatune.probing.judges.classifier import Classifier, split, train, weak_to_other
 from versatune.work import WorkFolder, make_folder
 
@@ -45,7 +45,7 @@ def test_nothing_in_its_folder_can_run_code(judge: FolderRef):
 
 
 def test_the_same_rows_give_the_same_judge(tmp_path, clean, classifier_params, judge, texts):
-    again = make_folder(train(clean, classifier_params, 0), tmp_path / "j")
+    again = make_folder(train(clean, classifier_params, About()), tmp_path / "j")
     assert again.fingerprint == judge.fingerprint
     one, two = (Classifier.load(ref).judge(texts).probabilities for ref in (judge, again))
     assert one == pytest.approx(two)
@@ -71,7 +71,7 @@ def test_two_domains_are_enough(tmp_path, clean):
     rows = datasets.load_from_disk(str(clean.path / "train"))
     rows.filter(lambda d: d < 2, input_columns="domain").save_to_disk(str(work.path / "train"))
     ref = make_folder(
-        train(work.seal(domains=["law", "medicine"]), ClassifierParams(), 0), tmp_path / "j"
+        train(work.seal(domains=["law", "medicine"]), ClassifierParams(), About()), tmp_path / "j"
     )
     found = Classifier.load(ref).judge(["court judge statute", "nurse fever drug"])
     assert found.probabilities.argmax(axis=1).tolist() == [0, 1]
@@ -85,7 +85,7 @@ def test_a_domain_with_too_few_rows_is_named(tmp_path, clean):
     rows.save_to_disk(str(work.path / "train"))
     ref = work.seal(domains=["law", "medicine", "other"])
     with pytest.raises(VersatuneError, match="medicine has 3"):
-        make_folder(train(ref, ClassifierParams(), 0), tmp_path / "j")
+        make_folder(train(ref, ClassifierParams(), About()), tmp_path / "j")
 
 
 def test_rows_are_limited_by_domain_and_drawn_by_seed(clean):

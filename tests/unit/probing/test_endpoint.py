@@ -11,6 +11,7 @@ from tests.helpers.hostile_server import chat, garbage, half, late, serving, sta
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams
+from versatune.probing.judges.base import About
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
 from versatune.samplers.config import SamplingParams, ServerParams
 from versatune.samplers.served import ServerSampler
@@ -218,7 +219,7 @@ def test_the_key_is_sent_and_never_written(tmp_path, caplog):
 
 
 def made(folder, clean, params):
-    piece = train(clean, params, DOMAINS, 0, folder / "answers", "")
+    piece = train(clean, params, About(DOMAINS, keep=folder / "answers"))
     return make_folder(piece, folder / "j")
 
 

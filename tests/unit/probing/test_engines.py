@@ -24,7 +24,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.engines import VllmParams
 from versatune.samplers import local
-from versatune.samplers.base import Sample, draw_wave
+from versatune.samplers.base import Sample, draw_batch
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.decoding import Decoder, Filters
 from versatune.samplers.in_vllm import VllmDecoder
@@ -33,9 +33,9 @@ from versatune.samplers.static import StaticDecoder
 from versatune.samplers.turn_taking import Conversations
 
 
-def wave(checkpoint: CheckpointRef, **how: Any) -> list[Sample]:
+def batch(checkpoint: CheckpointRef, **how: Any) -> list[Sample]:
     settings = {"max_new_tokens": 40, "dtype": "float32", **how}
-    return draw_wave(ModelSampler(checkpoint, SamplingParams.model_validate(settings)), 3, 12, 0)
+    return draw_batch(ModelSampler(checkpoint, SamplingParams.model_validate(settings)), 3, 12, 0)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,8 @@ def wave(checkpoint: CheckpointRef, **how: Any) -> list[Sample]:
 def test_a_static_cache_draws_the_same_samples(
     tiny_checkpoint: CheckpointRef, how: dict[str, Any]
 ) -> None:
-    dynamic = wave(tiny_checkpoint, engine="dynamic", **how)
-    assert wave(tiny_checkpoint, engine="static", **how) == dynamic
+    dynamic = batch(tiny_checkpoint, engine="dynamic", **how)
+    assert batch(tiny_checkpoint, engine="static", **how) == dynamic
     assert len({s.text for s in dynamic}) == 12
 
 
@@ -101,12 +101,12 @@ def test_a_model_with_a_state_has_no_static_cache(
     mamba = MambaForCausalLM(MambaConfig(vocab_size=400, **shape)).eval()
     monkeypatch.setattr(local, "load_model", lambda *_, **__: mamba)
     with pytest.raises(VersatuneError, match=r"engine is static.*MambaForCausalLM.*take auto"):
-        wave(tiny_checkpoint, engine="static")
+        batch(tiny_checkpoint, engine="static")
 
 
 def test_without_vllm_it_is_refused_in_a_sentence(tiny_checkpoint: CheckpointRef) -> None:
     with pytest.raises(VersatuneError, match=r"probe\.sampling\.engine: vLLM is not installed"):
-        wave(tiny_checkpoint, engine="vllm")
+        batch(tiny_checkpoint, engine="vllm")
 
 
 @dataclasses.dataclass
@@ -156,7 +156,7 @@ def test_what_vllm_is_asked(
     calls = stand_in(lambda _: [50, 51, eos])
     how = {"top_k": 9, "top_p": 0.8, "temperature": 0.7, "repetition_penalty": 1.1}
     vllm = {"tensor_parallel_size": 2, "gpu_memory_utilization": 0.5}
-    found = wave(tiny_checkpoint, engine="vllm", vllm=vllm, **how)
+    found = batch(tiny_checkpoint, engine="vllm", vllm=vllm, **how)
     assert calls.model == {
         "model": str(tiny_checkpoint.path),
         "dtype": "float32",
@@ -170,7 +170,7 @@ def test_what_vllm_is_asked(
     assert first["max_tokens"] == 40 and first["stop_token_ids"] == [eos] and first["ignore_eos"]
     assert len({s["seed"] for s in calls.settings}) == 12
     assert all(s.ended and s.n_tokens == 2 for s in found)
-    again = wave(tiny_checkpoint, engine="vllm", vllm=vllm, **how)
+    again = batch(tiny_checkpoint, engine="vllm", vllm=vllm, **how)
     assert again == found and calls.settings[0]["seed"] == calls.settings[12]["seed"]
 
 

@@ -9,7 +9,7 @@ from versatune.data.encode import Encoder, EncoderSpec
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.probing.config import LikelihoodParams
-from versatune.probing.judges.base import Labelled
+from versatune.probing.judges.base import About, Labelled
 from versatune.probing.judges.likelihood import Likelihood, Scorer, label_tokens, train
 from versatune.work import make_folder
 
@@ -94,16 +94,16 @@ def test_labels_are_scored_where_the_template_has_an_answers_content(tmp_path, t
 
 def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, texts):
     settings = params(roomy, labelled_per_domain=20)
-    ref = make_folder(train(clean, settings, DESCRIPTIONS, 0), tmp_path / "j")
+    ref = make_folder(train(clean, settings, About(DESCRIPTIONS)), tmp_path / "j")
     labelled = Labelled.load(ref)
     assert np.bincount(labelled.labels).tolist() == [10, 10, 10]
     assert labelled.probabilities.mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
     found = Likelihood.load(ref, settings).judge(texts)
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(12))
     assert found.ok.all()
-    assert make_folder(train(clean, settings, DESCRIPTIONS, 0), tmp_path / "j") == ref
+    assert make_folder(train(clean, settings, About(DESCRIPTIONS)), tmp_path / "j") == ref
 
 
 def test_a_model_must_be_named(tmp_path, clean):
     with pytest.raises(VersatuneError, match=r"likelihood.name_or_path is empty"):
-        make_folder(train(clean, LikelihoodParams(), DESCRIPTIONS, 0), tmp_path / "j")
+        make_folder(train(clean, LikelihoodParams(), About(DESCRIPTIONS)), tmp_path / "j")

@@ -13,7 +13,7 @@ from versatune.data.leaks import LeakIndex
 from versatune.data.own_rows import read_own_texts
 from versatune.errors import VersatuneError
 from versatune.probing.config import ClassifierParams, OwnTextParams
-from versatune.probing.judges.base import Background, Judgement, Labelled
+from versatune.probing.judges.base import About, Background, Judgement, Labelled
 from versatune.probing.judges.classifier import Classifier, train
 from versatune.probing.own_texts import (
     account,
@@ -187,16 +187,19 @@ def test_a_classifier_takes_samples_for_the_one_domain_without_rows(tmp_path: Pa
     rows = rows_without(tmp_path / "rows", "other")
     samples, _ = probed(tmp_path, 240)
     params = ClassifierParams()
-    judge = make_folder(train(rows, params, 0, Background(samples, 240)), tmp_path / "judge")
+    about = About(background=Background(samples, 240))
+    judge = make_folder(train(rows, params, about), tmp_path / "judge")
     assert judge.metadata["domains"] == list(WORDS)
     rng = np.random.default_rng(5)
     texts = [sentence(rng, "other", purity=1) for _ in range(40)]
     said = Classifier.load(judge).judge(texts).probabilities.argmax(axis=1)
     assert (said == 2).mean() > 0.9
     # Other samples make another judge; where every domain has rows, they make no difference.
-    assert train(rows, params, 0, Background(samples, 100)).fingerprint != judge.fingerprint
+    other = About(background=Background(samples, 100))
+    assert train(rows, params, other).fingerprint != judge.fingerprint
     full = rows_without(tmp_path / "full")
-    assert train(full, params, 0, Background(samples, 9)).inputs == train(full, params, 0).inputs
+    of_full = train(full, params, About(background=Background(samples, 9)))
+    assert of_full.inputs == train(full, params, About()).inputs
 
 
 def test_a_classifier_refuses_several_domains_without_rows(tmp_path: Path) -> None:
@@ -204,7 +207,7 @@ def test_a_classifier_refuses_several_domains_without_rows(tmp_path: Path) -> No
     assert [w.split()[0] for w in unmeasured(rows)] == ["law", "other"]
     assert unmeasured(rows_without(tmp_path / "full")) == []
     with pytest.raises(VersatuneError, match=r"law, other have none.*likelihood"):
-        train(rows, ClassifierParams(), 0)
+        train(rows, ClassifierParams(), About())
 
 
 def test_domains_without_labelled_rows_are_trusted() -> None:

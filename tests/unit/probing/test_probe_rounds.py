@@ -40,7 +40,7 @@ def no_work(monkeypatch):
         def fail(*_, **__):
             raise AssertionError("expensive work was done again")
 
-        monkeypatch.setattr(ModelSampler, "wave", fail)
+        monkeypatch.setattr(ModelSampler, "batch", fail)
         monkeypatch.setattr(Classifier, "judge", fail)
 
     return forbid
@@ -75,12 +75,12 @@ def test_nothing_is_done_twice(tmp_path, tiny_checkpoint, judge, no_work):
 
 def test_more_rounds_go_on_from_what_is_there(tmp_path, tiny_checkpoint, judge, monkeypatch):
     run(tiny_checkpoint, judge, tmp_path / "a", params(max_rounds=1))
-    waves, draw = [], ModelSampler.wave
+    batches, draw = [], ModelSampler.batch
     monkeypatch.setattr(
-        ModelSampler, "wave", lambda self, i, s: (waves.append(i), draw(self, i, s))[1]
+        ModelSampler, "batch", lambda self, i, s: (batches.append(i), draw(self, i, s))[1]
     )
     grown = load_probe(*run(tiny_checkpoint, judge, tmp_path / "a", params(max_rounds=2)))
-    assert waves == [range(32, 48), range(48, 64)]
+    assert batches == [range(32, 48), range(48, 64)]
     whole = load_probe(*run(tiny_checkpoint, judge, tmp_path / "b", params(max_rounds=2)))
     assert grown[0] == whole[0]
     assert grown[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
@@ -102,7 +102,7 @@ def test_a_probe_killed_while_judging_goes_on(tmp_path, tiny_checkpoint, judge, 
     calls.clear()
     calls += [0, 0, 0]
     again = load_probe(*run(tiny_checkpoint, judge, tmp_path / "broken", params()))
-    assert len(calls) - 3 == 4  # six waves, two of them judged before
+    assert len(calls) - 3 == 4  # six batches, two of them judged before
     assert again[0] == whole[0]
     assert again[1].probabilities == pytest.approx(whole[1].probabilities, nan_ok=True)
 
@@ -136,7 +136,7 @@ def test_a_model_that_says_nothing_is_one_sentence(tmp_path, tiny_checkpoint, ju
     def silent(_, indices, seed):  # noqa: ARG001
         return (Sample(index=i, text="", n_tokens=0, ended=True) for i in indices)
 
-    monkeypatch.setattr(ModelSampler, "wave", silent)
+    monkeypatch.setattr(ModelSampler, "batch", silent)
     with pytest.raises(VersatuneError, match=r"none of 32 samples .*32 empty.*sampling\.start"):
         run(tiny_checkpoint, judge, tmp_path, params())
 

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.samplers.base import Sample, draw, draw_wave, stream
+from versatune.samplers.base import Sample, draw, draw_batch, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.local import ModelSampler, start_tokens
 from versatune.work import make_folder
@@ -33,22 +33,22 @@ def test_the_first_samples_are_the_same_however_many_are_drawn(tmp_path, tiny_ch
 
 def test_a_killed_probe_goes_on_and_yields_the_same_set(tmp_path, tiny_checkpoint, monkeypatch):
     whole = first(tmp_path / "whole", 24, tiny_checkpoint)
-    wave, calls = ModelSampler.wave, []
+    batch, calls = ModelSampler.batch, []
 
     def dies(self, indices, seed):
         calls.append(indices)
-        for number, sample in enumerate(wave(self, indices, seed)):
+        for number, sample in enumerate(batch(self, indices, seed)):
             if len(calls) == 2 and number == 3:
                 raise KeyboardInterrupt
             yield sample
 
-    monkeypatch.setattr(ModelSampler, "wave", dies)
+    monkeypatch.setattr(ModelSampler, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
         first(tmp_path / "broken", 24, tiny_checkpoint)
     calls.clear()
     calls.append(range(0))
     monkeypatch.setattr(
-        ModelSampler, "wave", lambda s, i, seed: (calls.append(i), wave(s, i, seed))[1]
+        ModelSampler, "batch", lambda s, i, seed: (calls.append(i), batch(s, i, seed))[1]
     )
     assert first(tmp_path / "broken", 24, tiny_checkpoint) == whole
     assert calls[1:] == [range(8, 16), range(16, 24)]
@@ -57,7 +57,7 @@ def test_a_killed_probe_goes_on_and_yields_the_same_set(tmp_path, tiny_checkpoin
 def test_any_sample_can_be_made_again(tmp_path, tiny_checkpoint):
     samples = first(tmp_path / "a", 24, tiny_checkpoint)
     sampler = ModelSampler(tiny_checkpoint, PARAMS)
-    assert draw_wave(sampler, 0, PARAMS.batch_size, 2) == samples[16:24]
+    assert draw_batch(sampler, 0, PARAMS.batch_size, 2) == samples[16:24]
 
 
 def test_a_finished_store_grows(tmp_path, tiny_checkpoint):

@@ -111,13 +111,13 @@ def test_the_users_turn_comes_nearer_to_what_a_chat_model_was_trained_on(tmp_pat
 
     def off(start: str) -> float:
         params = SamplingParams(start=start, max_new_tokens=64, dtype="float32")
-        texts = [s.text for s in ModelSampler(base, params).wave(range(256), seed=0)]
+        texts = [s.text for s in ModelSampler(base, params).batch(range(256), seed=0)]
         words = {name: set(" ".join(pair).split()) for name, pair in ASKED.items()}
         found = Counter(max(words, key=lambda n: _alike(words[n], t)) for t in texts)
         return sum(abs(found[name] / len(texts) - share) for name, share in SHARES.items()) / 2
 
     asked = SamplingParams(start="user", max_new_tokens=64, dtype="float32")
-    whole = [s for s in ModelSampler(base, asked).wave(range(64), seed=0) if s.answer]
+    whole = [s for s in ModelSampler(base, asked).batch(range(64), seed=0) if s.answer]
     assert len(whole) > 32
     assert sum((s.question, s.answer) in ASKED.values() for s in whole) > len(whole) / 2
     assert all(s.text == f"{s.question}\n{s.answer}" for s in whole)
@@ -132,7 +132,7 @@ def test_a_server_is_asked_for_the_question_and_then_for_its_answer(tmp_path: Pa
         where = {"url": server.url, "model": "m", "max_retries": 0, "concurrency": 1}
         params = SamplingParams(source="server", server=where, start="user", max_new_tokens=12)
         sampler = make_sampler(base, params)
-        samples = sorted(sampler.wave(range(2), seed=0), key=lambda s: s.index)
+        samples = sorted(sampler.batch(range(2), seed=0), key=lambda s: s.index)
         bodies = [request["body"] for request in server.requests]
     assert [s.text for s in samples] == ["part 0\npart 1", "part 2\npart 3"]
     assert [(s.question, s.answer) for s in samples] == [("part 0", "part 1"), ("part 2", "part 3")]

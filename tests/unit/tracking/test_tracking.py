@@ -20,6 +20,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking import registry
 from versatune.tracking import spool as spool_module
 from versatune.tracking.run_log import ChildRun
+from versatune.work.log import encoded
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_a_line_that_is_no_record_is_put_aside_and_blocks_nothing(
     """Valid JSON, all of it, and nothing that MLflow could be told."""
     spool = tracking.Spool(tmp_path / "spool.jsonl")
     lines = [json.dumps(entry).replace('"R"', f'"{run_id}"') for entry in UNFIT]
-    last = json.dumps(SOUND | {"run_id": run_id, "values": {"a": 2.0, "most": math.inf}})
+    last = encoded(SOUND | {"run_id": run_id, "values": {"a": 2.0, "most": math.inf}})
     spool.path.write_text("\n".join([*lines, last]) + "\n")
     assert spool.send() == 1
     assert mlflow.get_run(run_id).data.metrics["a"] == 2.0
@@ -163,7 +164,7 @@ def test_whatever_a_line_holds_those_after_it_are_sent(
     run_id: str, tmp_path: Path, line: bytes
 ) -> None:
     spool = tracking.Spool(tmp_path / "spool.jsonl")
-    sound = json.dumps(SOUND | {"run_id": run_id})
+    sound = encoded(SOUND | {"run_id": run_id})
     spool.path.write_bytes(line + b"\n" + sound.encode() + b"\n")
     assert spool.send() == 1
     assert not spool.path.exists()

@@ -10,37 +10,28 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, TypeAdapter
 
 from versatune.work.log import Log
-
-
-class Said(BaseModel, extra="forbid"):
-    key: str
-    text: str
-    p: list[float | None]
-
 
 RECORDS = [{"key": f"k{n}", "text": "größer\u2028\n" * n, "p": [0.1 * n, None]} for n in range(9)]
 
 KILLED = """
 import resource, signal, sys
 from pathlib import Path
-from pydantic import TypeAdapter
 from versatune.work.log import Log
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 for n in range(100):
-    Log(Path(sys.argv[1]), TypeAdapter(dict)).append({"n": n, "text": "ä" * 20})
+    Log(Path(sys.argv[1])).append({"n": n, "text": "ä" * 20})
 """
 
 
 @pytest.fixture
-def log(tmp_path: Path) -> Log[dict[str, Any]]:
-    return Log(tmp_path / "kept" / "log.jsonl", TypeAdapter(dict[str, Any]))
+def log(tmp_path: Path) -> Log:
+    return Log(tmp_path / "kept" / "log.jsonl")
 
 
-def test_what_is_appended_is_read(log: Log[Any]) -> None:
+def test_what_is_appended_is_read(log: Log) -> None:
     assert log.entries() == [] and log.records() == []
     for record in RECORDS:
         log.append(record)
@@ -50,7 +41,7 @@ def test_what_is_appended_is_read(log: Log[Any]) -> None:
 
 @pytest.mark.parametrize("size", [1000, 1017, 1030, 1055, 1093])
 def test_a_process_killed_within_a_write_loses_that_record_alone(
-    log: Log[Any], size: int, caplog: pytest.LogCaptureFixture
+    log: Log, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At one of the sizes the kill falls within a letter, at another between two lines."""
     log.append({"n": "first"})
@@ -65,16 +56,15 @@ def test_a_process_killed_within_a_write_loses_that_record_alone(
 
 
 def test_whatever_bit_of_a_line_flips_it_is_left_out(
-    log: Log[Any], caplog: pytest.LogCaptureFixture
+    log: Log, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Flipped digits and letters are still JSON; a line feed makes two lines of one."""
-    log = Log(log.path, TypeAdapter(Said))
     for record in RECORDS[1:4]:
         log.append(record)
     content = log.path.read_bytes()
     begin = content.index(b"\n") + 1
     end = content.index(b"\n", begin)
-    sound = [Said(**RECORDS[1]), Said(**RECORDS[3])]
+    sound = [RECORDS[1], RECORDS[3]]
     for place in range(8 * begin, 8 * end):
         flipped = bytearray(content)
         flipped[place // 8] ^= 1 << place % 8
@@ -84,11 +74,12 @@ def test_whatever_bit_of_a_line_flips_it_is_left_out(
         assert "damaged and are left out" in caplog.text
 
 
-def test_lines_from_before_there_were_checksums_are_taken(log: Log[Any]) -> None:
-    log.path.parent.mkdir()
-    log.path.write_text('{"key": "old"}\n[1]\nnull\n{"key"')
-    assert log.records() == [{"key": "old"}]
-    assert [entry.record is None for entry in log.entries()] == [False, True, True, True]
+def test_a_line_without_a_checksum_is_no_record(log: Log) -> None:
+    log.append({"key": "sound"})
+    with log.path.open("a") as handle:
+        handle.write('{"key": "other"}\n[1]\nnull\n{"key"')
+    assert log.records() == [{"key": "sound"}]
+    assert [entry.record is None for entry in log.entries()] == [False, True, True, True, True]
 
 
 @given(records=st.lists(st.dictionaries(st.text(), st.text() | st.floats(-1, 1), max_size=3)))
@@ -101,7 +92,7 @@ def test_any_json_is_kept(log: Log, records: list[dict[str, Any]]) -> None:
     assert log.records() == json.loads(json.dumps(records))
 
 
-def test_a_log_is_rewritten_or_deleted_in_one_step(log: Log[Any]) -> None:
+def test_a_log_is_rewritten_or_deleted_in_one_step(log: Log) -> None:
     for record in RECORDS:
         log.append(record)
     log.rewrite(entry.line for entry in log.entries()[7:])

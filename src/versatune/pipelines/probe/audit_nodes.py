@@ -19,15 +19,13 @@ def train_auditor(
     samples: FolderRef,
 ) -> Piece:
     """Make a second judge ready, when there is to be an audit."""
-    from versatune.probing import audit, probe
+    from versatune.probing import judges, probe
+    from versatune.probing.audit import KEY
 
     if params.known_distribution or not params.audit.n:
         return not_needed("leave")
-    key = audit_key.get_secret_value()
-    background = probe.background(samples, params)
-    return audit.train_auditor(
-        clean_data, params, domains.descriptions, kept_answers, key, background
-    )
+    about = probe.about_judge(params, kept_answers, audit_key, domains, samples, key=KEY)
+    return judges.train_judge(clean_data, params.audit.judge, about)
 
 
 def audit_samples(
@@ -39,9 +37,9 @@ def audit_samples(
     kept_answers: Path,
 ) -> Piece:
     """Let the second judge look at some of the samples, when there is to be an audit."""
-    from versatune.probing import audit
+    from versatune.probing import audit, probe
 
     if params.known_distribution or not params.audit.n:
         return not_needed("leave")
-    key = audit_key.get_secret_value()
-    return audit.run_audit(auditor, samples, judgements, params, kept_answers, key)
+    about = probe.about_judge(params, kept_answers, audit_key, key=audit.KEY)
+    return audit.run_audit(auditor, samples, judgements, params, about)

@@ -30,16 +30,8 @@ def train_judge(
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
-    key = judge_key.get_secret_value()
-    return judges.train_judge(
-        clean_data,
-        params.judge,
-        domains.descriptions,
-        params.seed,
-        kept_answers,
-        key,
-        background=probe.background(samples, params),
-    )
+    about = probe.about_judge(params, kept_answers, judge_key, domains, samples)
+    return judges.train_judge(clean_data, params.judge, about)
 
 
 def draw_samples(base_model: dict[str, Any], params: ProbeParams, sampler_key: SecretStr) -> Piece:
@@ -70,7 +62,8 @@ def judge_samples(
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
     tracking.log_metrics({"probe/judge_accuracy": judge.metadata["accuracy"]})
-    names, key = judge.metadata["domains"], judge_key.get_secret_value()
+    names = judge.metadata["domains"]
+    about = probe.about_judge(params, kept_answers, judge_key)
 
     def on_round(number: int, found: Estimate) -> None:
         for name, share, half in zip(names, found.share, found.half_widths, strict=True):
@@ -84,7 +77,7 @@ def judge_samples(
         samples,
         judge,
         params,
-        lambda: judges.open_judge(judge, params.judge, kept_answers, key),
+        lambda: judges.open_judge(judge, params.judge, about),
         on_round,
     )
 

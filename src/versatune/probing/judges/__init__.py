@@ -1,68 +1,41 @@
-"""Judges: who says which domain a text belongs to, behind one interface."""
+"""Judges: who says which domain a text belongs to, behind one interface.
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+A judge is a module of this package, named as the field of ``JudgeParams`` that holds its parameters
+(:mod:`versatune.probing.config`): that field is its registration. The module has
+
+- ``train(clean, params, about)``: the :class:`~versatune.work.Piece` that makes it ready and
+  measures it on labelled rows; metadata: ``kind``, ``name``, ``domains``, ``accuracy``;
+- ``open_judge(ref, params, about)``: the :class:`~versatune.probing.judges.base.Judge` of the
+  finished folder.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import FolderRef
-from versatune.probing.config import JudgeParams
+from versatune.probing.judges.base import About, Judge
 from versatune.work import Piece
 
 if TYPE_CHECKING:
-    from versatune.probing.judges.base import Background, Judge
+    from versatune.probing.config import JudgeParams
 
 
-def train_judge(
-    clean: FolderRef,
-    params: JudgeParams,
-    descriptions: dict[str, str],
-    seed: int,
-    keep: Path,
-    api_key: str = "",
-    key: str = "probe.judge",
-    background: "Background | None" = None,
-) -> Piece:
+def train_judge(clean: FolderRef, params: "JudgeParams", about: About) -> Piece:
     """The judge made ready, with its answers on labelled rows.
 
-    ``background``: what the base model says unasked; a classifier takes it for a domain without
-    rows, and others know such a domain by its description.
-    ``descriptions``: domain -> what belongs to it. ``keep``: the folder of answers that cost money.
-    ``key``: where ``params`` stand, for messages. Raises VersatuneError when the judge can't be
-    had: no model folder, no server.
+    Raises VersatuneError when it can't be had: no model folder, no server.
     """
-    if params.kind == "classifier":
-        from versatune.probing.judges import classifier
-
-        return classifier.train(clean, params.classifier, seed, background)
-    if params.kind == "likelihood":
-        from versatune.probing.judges import likelihood
-
-        return likelihood.train(clean, params.likelihood, descriptions, seed)
-    if params.kind == "person":
-        from versatune.probing.judges import person
-
-        return person.train(clean, person.file_of(params.person, keep))
-    from versatune.probing.judges import endpoint
-
-    return endpoint.train(clean, params.endpoint, descriptions, seed, keep, api_key, key)
+    made: Piece = _module(params.kind).train(clean, params.own, about)
+    return made
 
 
-def open_judge(
-    ref: FolderRef, params: JudgeParams, keep: Path, api_key: str = "", key: str = "probe.judge"
-) -> "Judge":
-    """The judge of a finished folder; answers that cost money are kept in the folder ``keep``."""
+def open_judge(ref: FolderRef, params: "JudgeParams", about: About) -> Judge:
+    """The judge of a finished folder."""
     kind = ref.metadata["kind"]
-    if kind == "classifier":
-        from versatune.probing.judges.classifier import Classifier
+    judge: Judge = _module(kind).open_judge(ref, getattr(params, kind), about)
+    return judge
 
-        return Classifier.load(ref)
-    if kind == "likelihood":
-        from versatune.probing.judges.likelihood import Likelihood
 
-        return Likelihood.load(ref, params.likelihood)
-    if kind == "person":
-        from versatune.probing.judges.person import Person, file_of
-
-        return Person(ref.metadata["domains"], file_of(params.person, keep))
-    from versatune.probing.judges.endpoint import Endpoint
-
-    return Endpoint.load(ref, params.endpoint, keep, api_key, key)
+def _module(kind: str) -> Any:
+    """Imported when it is asked for: judges bring scikit-learn, openai or transformers."""
+    return importlib.import_module(f"{__name__}.{kind}")

@@ -1,6 +1,6 @@
 """What every judge gives, and the labelled rows that tell how far to believe it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -43,6 +43,23 @@ class Judge(Protocol):
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Judge the texts, in order."""
         ...
+
+
+@dataclass(frozen=True)
+class About:
+    """What a judge may need besides its own parameters."""
+
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+    """Domain -> what belongs to it."""
+    seed: int = 0
+    keep: Path = Path("answers")
+    """The folder of answers that cost money."""
+    api_key: str = ""
+    key: str = "probe.judge"
+    """Where the judge's parameters stand, for messages."""
+    background: "Background | None" = None
+    """What the base model says unasked; a classifier takes it for a domain without rows, and others
+    know such a domain by its description."""
 
 
 def with_new_names(kept: dict[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from versatune.intervals import Array
 from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
+    About,
     Background,
     Judgement,
     Labelled,
@@ -136,14 +137,14 @@ def split(labels: Labels, held_out: float, seed: int) -> tuple[np.ndarray, np.nd
     return np.sort(np.concatenate(train)), np.sort(np.concatenate(held))
 
 
-def train(
-    clean: FolderRef, params: ClassifierParams, seed: int, background: Background | None = None
-) -> Piece:
+def train(clean: FolderRef, params: ClassifierParams, about: About) -> Piece:
     """A classifier, trained and calibrated.
 
-    ``background`` stands for a domain without rows: what the base model says unasked, of which most
-    is unlike the other domains' rows. Raises VersatuneError where several domains have none.
+    ``about.background`` stands for a domain without rows: what the base model says unasked, of
+    which most is unlike the other domains' rows. Raises VersatuneError where several domains have
+    none.
     """
+    seed, background = about.seed, about.background
     inputs = {"kind": "classifier", "rows": clean.fingerprint, "params": params, "seed": seed}
     empty = without_rows(clean)
     if len(empty) > 1:
@@ -157,6 +158,11 @@ def train(
     elif background is not None:
         inputs["background"] = [background.samples.fingerprint, background.n]
     return Piece(inputs, partial(_train, clean, params, seed, background))
+
+
+def open_judge(ref: FolderRef, _params: ClassifierParams, _about: About) -> Classifier:
+    """From a finished judge's folder."""
+    return Classifier.load(ref)
 
 
 def _train(

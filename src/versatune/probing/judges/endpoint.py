@@ -10,13 +10,13 @@ changes, so the next run asks only for what is missing, ``failed`` texts among t
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from versatune.artifacts import FolderRef, fingerprint
 from versatune.domains import canonical
@@ -24,6 +24,7 @@ from versatune.errors import VersatuneError
 from versatune.intervals import Array
 from versatune.probing.config import EndpointParams
 from versatune.probing.judges.base import (
+    About,
     Judgement,
     Labelled,
     Status,
@@ -100,7 +101,7 @@ class Endpoint:
 
     def __init__(
         self,
-        descriptions: dict[str, str],
+        descriptions: Mapping[str, str],
         params: EndpointParams,
         keep: Path,
         api_key: str,
@@ -113,15 +114,8 @@ class Endpoint:
         self.server = Server(params.server, f"{self.key}.server", api_key)
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
-        self._question = fingerprint([self.system, about(params)])
-        self._answers = Log(keep / ANSWERS, TypeAdapter(Answer))
-
-    @classmethod
-    def load(
-        cls, ref: FolderRef, params: EndpointParams, keep: Path, api_key: str, key: str
-    ) -> Self:
-        """From a finished judge's folder; answers are kept in ``keep``."""
-        return cls(ref.metadata["descriptions"], params, keep, api_key, key)
+        self._question = fingerprint([self.system, asked(params)])
+        self._answers = Log(keep / ANSWERS)
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -218,63 +212,54 @@ class Endpoint:
 
     def _kept(self) -> dict[str, Answer]:
         """Kept answers by key; a text that was asked about twice has the later one."""
-        return {answer.key: answer for answer in self._answers.records()}
+        return {record["key"]: Answer(**record) for record in self._answers.records()}
 
 
-def about(params: EndpointParams) -> dict[str, Any]:
+def asked(params: EndpointParams) -> dict[str, Any]:
     """What answers depend on: the model and how it is asked, not how fast."""
     shape = params.model_dump(mode="json", exclude={"server", "max_failed", "labelled_per_domain"})
     return {"url": params.server.place, "model": params.server.model, **shape}
 
 
-def train(
-    clean: FolderRef,
-    params: EndpointParams,
-    descriptions: dict[str, str],
-    seed: int,
-    keep: Path,
-    api_key: str,
-    key: str = "probe.judge",
-) -> Piece:
+def open_judge(ref: FolderRef, params: EndpointParams, about: About) -> Endpoint:
+    """From a finished judge's folder."""
+    known = ref.metadata["descriptions"]
+    return Endpoint(known, params, about.keep, about.api_key, about.key)
+
+
+def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
     """Judge labelled rows to measure the endpoint's errors; nothing is fitted.
 
-    Answers are kept in ``keep``. Rows that got none in an earlier run are asked about again.
+    Rows that got none in an earlier run are asked about again.
     """
-    require_server(params.server, f"{key}.endpoint.server")
+    require_server(params.server, f"{about.key}.endpoint.server")
     inputs = {
         "kind": "endpoint",
         "rows": clean.fingerprint,
-        "asked": about(params),
+        "asked": asked(params),
         "labelled_per_domain": params.labelled_per_domain,
-        "descriptions": list(descriptions.items()),
-        "seed": seed,
+        "descriptions": list(about.descriptions.items()),
+        "seed": about.seed,
     }
-    make = partial(_measure, clean, params, descriptions, seed, keep, api_key, key)
+    make = partial(_measure, clean, params, about)
     return Piece(inputs, make, enough=lambda ref: not ref.metadata.get("labelled_failed"))
 
 
 def _measure(
-    clean: FolderRef,
-    params: EndpointParams,
-    descriptions: dict[str, str],
-    seed: int,
-    keep: Path,
-    api_key: str,
-    key: str,
-    folder: Path,
+    clean: FolderRef, params: EndpointParams, about: About, folder: Path
 ) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
-    ordered = {name: descriptions[name] for name in domains}
-    judgement = Endpoint(ordered, params, keep, api_key, key).judge(texts)
+    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+    ordered = {name: about.descriptions[name] for name in domains}
+    judgement = Endpoint(ordered, params, about.keep, about.api_key, about.key).judge(texts)
     ok = judgement.ok
     empty = [domains.index(name) for name in without_rows(clean)]
     counts = np.bincount(labels[ok], minlength=len(domains))
     counts[empty] = len(ok)  # known by their descriptions alone
     if counts.min() < 2:
         raise VersatuneError(
-            f"{key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
+            f"{about.key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
-            f"{keep / ANSWERS}. Take a model that answers in JSON, or another judge."
+            f"{about.keep / ANSWERS}. Take a model that answers in JSON, or another judge."
         )
     probabilities = judgement.probabilities[ok]
     labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))

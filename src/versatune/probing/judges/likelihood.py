@@ -7,7 +7,6 @@ some labels whatever they read, so a temperature and one offset a domain are fit
 the labelled rows; the other half measures the errors that remain.
 """
 
-import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -23,11 +22,15 @@ from versatune.intervals import Array
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.probing.config import LikelihoodParams
 from versatune.probing.judges import calibration
-from versatune.probing.judges.base import Judgement, Labelled, labelled_texts, without_rows
+from versatune.probing.judges.base import (
+    About,
+    Judgement,
+    Labelled,
+    labelled_texts,
+    without_rows,
+)
 from versatune.probing.judges.classifier import split
 from versatune.work import Piece, bars
-
-logger = logging.getLogger(__name__)
 
 CALIBRATION = "calibration.safetensors"
 
@@ -145,9 +148,7 @@ def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], lis
     )
 
 
-def train(
-    clean: FolderRef, params: LikelihoodParams, descriptions: dict[str, str], seed: int
-) -> Piece:
+def train(clean: FolderRef, params: LikelihoodParams, about: About) -> Piece:
     """Calibrated on half of the labelled rows, its errors measured on the other half."""
     model = find_model(params)
     inputs = {
@@ -155,25 +156,29 @@ def train(
         "asked": ASKED,
         "rows": clean.fingerprint,
         "model": model.fingerprint,
-        "descriptions": list(descriptions.items()),
+        "descriptions": list(about.descriptions.items()),
         "params": params.model_dump(mode="json", exclude={"name_or_path", "batch_size"}),
-        "seed": seed,
+        "seed": about.seed,
     }
-    return Piece(inputs, partial(_train, clean, model, params, descriptions, seed))
+    return Piece(inputs, partial(_train, clean, model, params, about))
+
+
+def open_judge(ref: FolderRef, params: LikelihoodParams, _about: About) -> Likelihood:
+    """From a finished judge's folder."""
+    return Likelihood.load(ref, params)
 
 
 def _train(
     clean: FolderRef,
     model: CheckpointRef,
     params: LikelihoodParams,
-    descriptions: dict[str, str],
-    seed: int,
+    about: About,
     folder: Path,
 ) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, seed)
-    ordered = {name: descriptions[name] for name in domains}
+    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+    ordered = {name: about.descriptions[name] for name in domains}
     scores = Scorer(model, ordered, params).scores(texts)
-    fitted, held = split(labels, 0.5, seed)
+    fitted, held = split(labels, 0.5, about.seed)
     # Without rows of a domain, offsets would learn that no text is ever of it.
     empty = [domains.index(name) for name in without_rows(clean)]
     temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)

@@ -21,7 +21,7 @@ from versatune.artifacts import FolderRef, write_atomic
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.probing.config import PersonParams
-from versatune.probing.judges.base import Judgement, Labelled, Status
+from versatune.probing.judges.base import About, Judgement, Labelled, Status
 from versatune.work import Piece
 
 LABELS = "labels.csv"
@@ -156,9 +156,14 @@ def file_of(params: PersonParams, keep: Path) -> Path:
     return params.file or keep / LABELS
 
 
-def train(clean: FolderRef, file: Path) -> Piece:
+def open_judge(ref: FolderRef, params: PersonParams, about: About) -> Person:
+    """People, by the file they write in."""
+    return Person(ref.metadata["domains"], file_of(params, about.keep))
+
+
+def train(clean: FolderRef, params: PersonParams, about: About) -> Piece:
     """Nothing to train: people are taken at their word."""
-    domains = tuple(clean.metadata["domains"])
+    domains, file = tuple(clean.metadata["domains"]), file_of(params, about.keep)
     inputs = {"kind": "person", "domains": domains, "file": file}
     return Piece(inputs, partial(_trust, domains, file))
 
