@@ -44,6 +44,7 @@ GUARD = {
     "lr_scheduler_type": "constant",
     "strategy": {
         "name": "expand",
+        "rule": "paper",
         "target": "law",
         "potential_source": "progress",
         "delta": 0.3,

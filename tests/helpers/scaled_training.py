@@ -28,6 +28,7 @@ PARAMS: dict[str, Any] = {
     "lr_scheduler_type": "constant",
     "strategy": {
         "name": "expand",
+        "rule": "paper",
         "target": "law",
         "potential_source": "progress",
         "delta": 0.3,

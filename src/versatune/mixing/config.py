@@ -117,10 +117,10 @@ class ExpandParams(PotentialParams):
     """Which strategy this is."""
     target: str | list[str]
     """The domain to raise; ``rule: constrained`` takes a list too."""
-    rule: Literal["paper", "constrained"] = "paper"
-    """``paper``: Algorithm 3, a gate on what is being forgotten. ``constrained``: the targets'
-    lowest loss subject to ``objective.tolerance`` for each other domain, by its forecast at the
-    end of training."""
+    rule: Literal["constrained", "paper"] = "constrained"
+    """``constrained``: the targets' lowest loss subject to ``objective.tolerance`` for each other
+    domain, by its forecast at the end of training. ``paper``: Algorithm 3, a gate on what is being
+    forgotten."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
     margin: float = Field(0.25, ge=0)
@@ -150,7 +150,10 @@ class ExpandParams(PotentialParams):
     @model_validator(mode="after")
     def _rules_keep_to_their_own(self) -> Self:
         if strange := sorted(_OF_OTHER_RULE[self.rule] & self.model_fields_set):
-            raise ValueError(f"rule {self.rule!r} has no use for {', '.join(strange)}")
+            other = "paper" if self.rule == "constrained" else "constrained"
+            raise ValueError(
+                f"rule {self.rule!r} has no use for {', '.join(strange)}: that is of rule {other!r}"
+            )
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"target must name domains, each once, got {self.target!r}")
         by_domain(dict.fromkeys(self.targets))

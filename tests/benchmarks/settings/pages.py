@@ -33,8 +33,8 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
 
 def settings_table(results: Path) -> str:
-    """settings.csv."""
-    found = pd.read_csv(results / "settings.csv", dtype={"version": str}).fillna({"version": ""})
+    """settings.csv, each strategy's newest version."""
+    found = _newest(results / "settings.csv", ["setting", "strategy"])
     lines = [
         (
             r.setting,
@@ -58,8 +58,8 @@ def settings_table(results: Path) -> str:
 
 
 def expansion_table(results: Path) -> str:
-    """expansion.csv."""
-    found = pd.read_csv(results / "expansion.csv", dtype={"version": str}).fillna({"version": ""})
+    """expansion.csv, each strategy's newest version."""
+    found = _newest(results / "expansion.csv", ["setting", "target", "strategy"])
     lines = [
         (
             r.setting,
@@ -79,6 +79,12 @@ def expansion_table(results: Path) -> str:
         ),
         lines,
     )
+
+
+def _newest(path: Path, keys: list[str]) -> pd.DataFrame:
+    """A table's rows, of several versions of a strategy the last one alone."""
+    found = pd.read_csv(path, dtype={"version": str}).fillna({"version": ""})
+    return found.drop_duplicates(keys, keep="last")
 
 
 def forecast_table(results: Path) -> str:

@@ -61,7 +61,7 @@ EXPANDING: dict[str, dict[str, Any]] = {
     "static_0.5": {"_share": 0.5},
     "static_0.7": {"_share": 0.7},
     "static_0.8": {"_share": 0.8},
-    "expand_paper": {"name": "expand", "target": "a"},
+    "expand_paper": {"name": "expand", "rule": "paper", "target": "a"},
     "constrained": {"name": "expand", "target": "a", "rule": "constrained"},
     "constrained_without_runs": {
         "name": "expand",

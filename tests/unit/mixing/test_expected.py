@@ -67,6 +67,7 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
     params: Any = TypeAdapter(StrategyParams).validate_python(
         {
             "name": "expand",
+            "rule": "paper",
             "target": "law",
             "guard": {"action": action, "threshold": 0.2, "patience": 2},
         }

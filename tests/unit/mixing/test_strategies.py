@@ -46,7 +46,7 @@ ALL: list[dict[str, Any]] = [
     {"name": "custom", "weights": {"legal": 0.2, "medicine": 0.8, "code": 0.0}},
     {"name": "foster"},
     {"name": "foster", "potential_source": "progress", "smoothing": 0.3},
-    {"name": "expand", "target": "Legal"},
+    {"name": "expand", "rule": "paper", "target": "Legal"},
     {"name": "doremi"},
     {"name": "odm"},
 ]
@@ -108,7 +108,7 @@ def test_a_strategy_resumed_from_json_goes_on_exactly(spec: dict[str, Any]) -> N
         ({"name": "constant"}, [0.5, 0.3, 0.2]),
         (ALL[4], [0.2, 0.8, 0.0]),
         ({"name": "foster"}, [0.5, 0.3, 0.2]),
-        ({"name": "expand", "target": "law", "floor": 0.25}, [0.45, 0.3, 0.25]),
+        ({"name": "expand", "rule": "paper", "target": "law", "floor": 0.25}, [0.45, 0.3, 0.25]),
         ({"name": "odm"}, [1 / 3, 1 / 3, 1 / 3]),
     ],
 )
@@ -220,6 +220,7 @@ def test_smoothing_averages_with_the_base_loss() -> None:
 
 EXPAND = {
     "name": "expand",
+    "rule": "paper",
     "target": "law",
     "sigma": 1.0,
     "epsilon": 0.25,
@@ -345,8 +346,8 @@ def test_floor_and_cap_hold_for_every_adaptive_strategy() -> None:
         ({"name": "inverse"}, Context(DOMAINS), "knowledge distribution"),
         ({"name": "inverse"}, Context(("law",), detected=np.ones(1)), "two domains"),
         ({"name": "proportional"}, Context(DOMAINS), "tokenised store"),
-        ({"name": "expand", "target": "laws"}, CONTEXT, "Did you mean 'law'"),
-        ({"name": "expand", "target": "laws"}, CONTEXT, r"strategy\.target"),
+        ({"name": "expand", "rule": "paper", "target": "laws"}, CONTEXT, "Did you mean 'law'"),
+        ({"name": "expand", "rule": "paper", "target": "laws"}, CONTEXT, r"strategy\.target"),
         ({"name": "inverse"}, Context(DOMAINS), "'inverse' needs a knowledge distribution"),
         ({"name": "proportional"}, Context(DOMAINS), "'proportional' needs the counts of the"),
         ({"name": "custom", "weights": {"law": 1.0}}, CONTEXT, "medicine, code"),
@@ -366,7 +367,7 @@ def test_what_is_missing_is_named(spec: dict[str, Any], context: Context, words:
         {"name": "foster", "sigma": -1},
         {"name": "foster", "target": "law"},
         {"name": "expand"},
-        {"name": "expand", "target": "law", "guard": {"patience": 0}},
+        {"name": "expand", "rule": "paper", "target": "law", "guard": {"patience": 0}},
         {"name": "custom", "weights": {"law": 0.5}},
         {"name": "custom", "weights": {"law": 0.0, "medicine": 0.0, "code": 0.0}},
         {"name": "custom", "weights": {"law": 1.5, "code": -0.5}},
@@ -397,7 +398,9 @@ def test_broken_losses_never_become_shares(loss: list[float]) -> None:
         ("proportional", [0.1, 0.3, 0.6]),
     ],
 )
-@pytest.mark.parametrize("rule", [{"name": "foster"}, {"name": "expand", "target": "law"}])
+@pytest.mark.parametrize(
+    "rule", [{"name": "foster"}, {"name": "expand", "rule": "paper", "target": "law"}]
+)
 def test_adapting_may_start_without_detection(
     rule: dict[str, Any], start: str, wanted: list[float]
 ) -> None:

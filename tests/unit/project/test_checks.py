@@ -40,7 +40,7 @@ OWN: dict[str, Any] = {
     "domains": {"science": SELF},
     "mixture": {"strategy": {"name": "proportional"}},
 }
-EXPAND = {"name": "expand", "target": "lwa", "sigma": 1.0}
+EXPAND = {"name": "expand", "rule": "paper", "target": "lwa", "sigma": 1.0}
 BOTH = {"name": "expand", "rule": "constrained", "target": ["Legal", "code"]}
 HALF = {"name": "custom", "weights": {"law": 0.5, "medicine": 0.5}}
 ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
@@ -269,7 +269,8 @@ def test_more_domains_than_a_law_can_take_are_refused_before_any_work() -> None:
     for strategy in (MixingLawParams(floor=0), ExpandParams(target="d1", rule="constrained")):
         (problem,) = strategy_problems(strategy, names, ("train", "strategy"))
         assert "101 domains are more than the 100" in problem.message
-    assert list(strategy_problems(ExpandParams(target="d1"), names, ("train", "strategy"))) == []
+    paper = ExpandParams(target="d1", rule="paper")
+    assert list(strategy_problems(paper, names, ("train", "strategy"))) == []
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS)

@@ -130,7 +130,7 @@ def test_the_size_behind_the_verdict_is_said() -> None:
         ({"name": "foster"}, "proportional", True, "starting shares: those of the data"),
         ({"name": "foster", "start": "uniform"}, "constant", True, "the same for every domain"),
         (
-            {"name": "expand", "target": "law", "start": "proportional"},
+            {"name": "expand", "rule": "paper", "target": "law", "start": "proportional"},
             "constant",
             True,
             "the data",

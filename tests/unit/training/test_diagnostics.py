@@ -76,7 +76,7 @@ def test_a_reference_above_the_loss_is_named_with_both_numbers() -> None:
     [
         (FOSTER, "`foster` trained as `constant` would have. Raise references.max_steps"),
         ({"name": "foster", "potential_source": "progress"}, "(no held-out loss fell)"),
-        ({"name": "expand", "target": "law"}, "`expand` never opened its gate"),
+        ({"name": "expand", "rule": "paper", "target": "law"}, "`expand` never opened its gate"),
         ({"name": "doremi"}, "every reference lies above the loss"),
     ],
 )

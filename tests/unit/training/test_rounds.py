@@ -262,7 +262,13 @@ def test_the_work_of_steps_is_that_of_their_rows(split: TokenizedSplit) -> None:
 @pytest.mark.parametrize("action", ["stop", "rollback"])
 def test_what_a_guard_ends_goes_back_only_if_it_says_so(split: TokenizedSplit, action: str) -> None:
     guard = {"action": action, "threshold": 0.05, "patience": 1}
-    strategy = {"name": "expand", "target": "law", "potential_source": "progress", "guard": guard}
+    strategy = {
+        "name": "expand",
+        "rule": "paper",
+        "target": "law",
+        "potential_source": "progress",
+        "guard": guard,
+    }
     mixture = begun(split, strategy=strategy)
     assert mixture.rolls_back is False and mixture.ended is None
     for values in ((2.9, 3.0, 3.0), (2.8, 4.0, 4.0)):

@@ -667,7 +667,7 @@ def test_the_guard_ends_training_and_a_rollback_takes_the_best_round(
         return Decision(signals.weights, none, none, "it forgets", ends, signals.round == 1)
 
     monkeypatch.setattr(Expand, "update", decided)
-    strategy = {"name": "expand", "target": "law", "guard": {"action": stop}}
+    strategy = {"name": "expand", "rule": "paper", "target": "law", "guard": {"action": stop}}
     options = {"strategy": strategy, "rounds": 6, "lr_scheduler_type": "constant"}
     ended = run("ended", save_total_limit=1, **options)
     assert ended.model_ref.metadata["ended"] == "it forgets"
