@@ -17,14 +17,14 @@ Z = 1.959963984540054
 """Standard errors from the middle of a 95 % interval to its end."""
 
 LEAST = 1e-9
-"""A loss that counts as this at least, so that it has a logarithm."""
+"""The lowest value that a loss counts as, so that it has a logarithm."""
 
 ByDomain = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class DeclaredObjective:
-    """What training was to minimise, as a judge of what it reached; losses are by domain.
+    """The objective of training, evaluated on results; losses are by domain.
 
     References are of steering rows. On other rows a domain's reference is the same part of the base
     model's loss there.

@@ -132,7 +132,7 @@ def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[
     """Each domain and what happened to its first rows, and what is no domain."""
     width = max(map(len, found.sources))
     for name, paths in found.sources.items():
-        files = ", ".join(path.name for path in paths)
+        files = ", ".join(path.name + "/" * path.is_dir() for path in paths)
         yield f"  {name:{width}}  {files}: {_of_rows(rows[name])}"
         rejects = rows[name].rejects
         if rejects is not None:
@@ -153,7 +153,8 @@ def _of_rows(seen: RowCheck) -> str:
     for count, what in ((seen.duplicates, "repeated"), (seen.leaked, "leaked from questions")):
         if count:
             parts.append(f"{count} {what}")
-    return f"{', '.join(parts)}; {seen.to_train} to train, {seen.held_out} held out"
+    said = f"{', '.join(parts)}; {seen.to_train} to train, {seen.held_out} held out"
+    return said + (f"; {formats.thousands(seen.questions)} questions" if seen.questions else "")
 
 
 def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:

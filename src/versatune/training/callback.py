@@ -282,10 +282,14 @@ class RoundCallback(TrainerCallback):
         done = mixture.round - self._rounds_before
         each = (time.monotonic() - self._began) / max(done, 1)
         left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
+        if mixture.round:
+            what, why = f"round {mixture.round}/{self._params.rounds}", reason
+        else:
+            what, why = reason, ""
         logger.info(
-            "%sround %d/%d: held-out loss %.4f; %s",
-            *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
-            "; ".join(filter(None, (shares, rates(rows[0]), left, reason))),
+            "%s%s: held-out loss %.4f; %s",
+            *(prefix(), what, self._mean_loss(mixture.round)),
+            "; ".join(filter(None, (shares, rates(rows[0]), left, why))),
         )
 
 

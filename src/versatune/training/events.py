@@ -17,7 +17,7 @@ def rates(row: dict[str, Any]) -> str:
     if row.get("mfu") is not None:
         said.append(f"MFU {row['mfu']:.2f}")
     if row.get("peak_memory_bytes") is not None:
-        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB")
+        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB of memory")
     return ", ".join(said)
 
 

@@ -109,15 +109,15 @@ def warn_of_other_rows(
 ) -> None:
     """Say so when references and training measure different rows of a domain.
 
-    Raises VersatuneError when the references don't say how many rows they are of.
+    Raises VersatuneError when the references do not say how many rows they were measured on.
     """
     uses_them = params.strategy.needs_reference or params.objective.kind == "worst"
     if reference_losses["mode"] != "measure" or not uses_them:
         return
     if "rows_per_domain" not in reference_losses:
         raise VersatuneError(
-            "reference_losses has no rows_per_domain, so that nobody knows which rows the "
-            "references are of: run the mixture pipeline again."
+            "reference_losses has no rows_per_domain, so the references "
+            "cannot be matched to rows: run the mixture pipeline again."
         )
     theirs, ours = reference_losses["rows_per_domain"], params.heldout_rows_per_domain
     there = [entry["rows"] for entry in tokenized.metadata["steering"].values()]
