@@ -128,8 +128,8 @@ def look(page: str, folder: Path, width: int = 1280, actions: str = "") -> dict[
     outer = (
         f'<iframe id="f" src="page.html" style="width:{width}px;height:5000px;border:0"></iframe>'
         "<script>const waiting = setInterval(() => { const seen = document.getElementById('f')"
-        ".contentDocument.getElementById('probe-result'); if (!seen) return; clearInterval(waiting);"
-        " document.body.append(seen.cloneNode(true)); }, 50);</script>"
+        ".contentDocument.getElementById('probe-result'); if (!seen) return;"
+        " clearInterval(waiting); document.body.append(seen.cloneNode(true)); }, 50);</script>"
     )
     (folder / "outer.html").write_text(outer, encoding="utf-8")
     done = chromium(

@@ -16,8 +16,8 @@ def refuse_equal_tokens(
     """Raise VersatuneError with file and line for an item of which two choices have one text.
 
     A tokenizer may fold case, accents or unknown words together, and a template may trim or change
-    contents: such choices have the same score, and the first of them would be taken as the answer. ``chat``:
-    whether items are asked in the chat format.
+    contents: such choices have the same score, and the first of them would be taken as the answer.
+    ``chat``: whether items are asked in the chat format.
     """
     if task.kind != "multiple_choice":
         return

@@ -52,8 +52,8 @@ ACCURACY = "accuracy"
 (:func:`versatune.evaluation.results.task_accuracies`)."""
 
 MIN_SEEDS = 3
-"""With fewer seeds there is no interval and no verdict: two seeds that happen to agree (as shares of few
-items do) would give an interval of width 0."""
+"""With fewer seeds there is no interval and no verdict: two seeds that happen to agree (as shares
+of few items do) would give an interval of width 0."""
 
 OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
 """The measures of the declared objective, and of domains above their tolerance."""
@@ -90,8 +90,8 @@ def summarise(
 ) -> pd.DataFrame:
     """The ``comparison_summary`` table; ``items``: ``comparison_items``, every row's score.
 
-    ``declared``: the objective of training (None: the mean loss). Strategies are ranked and judged by
-    gains in it; gains in accuracy are of the mean.
+    ``declared``: the objective of training (None: the mean loss). Strategies are ranked and judged
+    by gains in it; gains in accuracy are of the mean.
 
     Measures, for held-out loss and for accuracy where it was measured:
 

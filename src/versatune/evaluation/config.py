@@ -40,10 +40,11 @@ class CodeParams(Params):
     """Programs that the model writes, run against tests (pass@1)."""
 
     run: bool = False
-    """Run programs that the model wrote. If false, files of HumanEval and MBPP shape are left out."""
+    """Run programs that the model wrote. If false, files of HumanEval and MBPP shape are left
+    out."""
     apply_chat_template: bool = False
-    """Ask in the chat format (the program is taken from the first code fence of the answer). If false,
-    the model continues the file, as when these benchmarks were made."""
+    """Ask in the chat format (the program is taken from the first code fence of the answer). If
+    false, the model continues the file, as when these benchmarks were made."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length of a program in tokens, at most."""
     sandbox: SandboxLimits = SandboxLimits()
@@ -69,8 +70,8 @@ class HarnessParams(Params):
         return {domain: tuple(map(file_name, names)) for domain, names in tasks.items()}
 
     def content(self) -> str | None:
-        """The fingerprint of the files of ``include_path``, without the compiled Python that reading them
-        leaves there."""
+        """The fingerprint of the files of ``include_path``, without the compiled Python that
+        reading them leaves there."""
         folder = self.include_path
         if folder is None:
             return None
@@ -94,8 +95,8 @@ class EvaluateParams(Params):
     apply_chat_template: bool = True
     """Ask questions in the chat format, as in training."""
     batch_size: int | Literal["auto"] = "auto"
-    """Rows in a batch of the harness. ``auto``: on a CPU by a rule from the longest row of the task and the
-    vocabulary (the same every time), on a GPU by trial."""
+    """Rows in a batch of the harness. ``auto``: on a CPU by a rule from the longest row of the task
+    and the vocabulary (the same every time), on a GPU by trial."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Length of an answer in tokens, at most, for files without choices."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"

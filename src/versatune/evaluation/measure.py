@@ -84,11 +84,11 @@ def evaluate_checkpoint(
 ) -> Measured:
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
-    ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether
-    it also answers ``params.examples`` prompts of each domain. With ``wait``, the call waits for another
-    process that measures the same checkpoint; otherwise that is an error. Raises VersatuneError
-    before any model is loaded when a task of the harness is unknown, when two tasks have one name,
-    or when programs are to be run and can't be isolated.
+    ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether it
+    also answers ``params.examples`` prompts of each domain. With ``wait``, the call waits for
+    another process that measures the same checkpoint; otherwise that is an error. Raises
+    VersatuneError before any model is loaded when a task of the harness is unknown, when two tasks
+    have one name, or when programs are to be run and can't be isolated.
     """
     parts = parts_of(store, tasks, params)
     if answers and params.examples:

@@ -57,7 +57,7 @@ def one_by_one(
 def batch_size(vocabulary: int, longest: int) -> int:
     """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
 
-    A rule and not a trial: a trial on a CPU uses up the machine's memory, and gives another number each
-    time.
+    A rule and not a trial: a trial on a CPU uses up the machine's memory, and gives another number
+    each time.
     """
     return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))

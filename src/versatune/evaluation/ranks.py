@@ -47,7 +47,8 @@ def gathered(number: Any) -> Any:
 
 
 def together(function: Callable[[], None], processes: int) -> None:
-    """Call ``function`` in each of ``processes`` processes of one group, on a GPU each where there are GPUs.
+    """Call ``function`` in each of ``processes`` processes of one group, on a GPU each where there
+    are GPUs.
 
     It must pass pickle. Raises VersatuneError when there are fewer GPUs than processes.
     """

@@ -30,8 +30,8 @@ HELD_OUT = "held_out"
 LOSS = "nats_per_token"
 
 GROUP = " (group)"
-"""Follows the name of a group of the harness in the tables: its numbers are those of its members once
-more, so they are shown and not counted."""
+"""Follows the name of a group of the harness in the tables: its numbers are those of its members
+once more, so they are shown and not counted."""
 
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
 """Metrics where more is better; the first of them that a task reports counts as its accuracy."""

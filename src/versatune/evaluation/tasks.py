@@ -72,8 +72,8 @@ class LocalTask:
 
 
 SCORING = 7
-"""Raised when the same items are asked, scored or named in another way, so that kept results are not
-used."""
+"""Raised when the same items are asked, scored or named in another way, so that kept results are
+not used."""
 
 
 def read_task(domain: str, name: str, path: Path | str) -> LocalTask:

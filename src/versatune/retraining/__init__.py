@@ -1,1 +1,2 @@
-"""Scheduled retraining: what is new, which model is champion, and whether a challenger replaces it."""
+"""Scheduled retraining: what is new, which model is champion, and whether a challenger replaces
+it."""

@@ -40,8 +40,8 @@ def seen(
     knowledge: Path,
     known_digests: Path,
 ) -> dict[str, Any]:
-    """The state of a retraining, by which the next one finds what is new: data by content, parameters by
-    value.
+    """The state of a retraining, by which the next one finds what is new: data by content,
+    parameters by value.
 
     ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file that keeps
     digests.

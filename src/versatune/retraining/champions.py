@@ -43,7 +43,8 @@ def choose(runs: RunStore, base: CheckpointRef, params: RetrainParams) -> dict[s
 
 
 def serving(runs: RunStore, params: RetrainParams) -> Serving | None:
-    """The champion. While MLflow is away: the model that waits to become champion, else the last known."""
+    """The champion. While MLflow is away: the model that waits to become champion, else the last
+    known."""
     try:
         version = registry.champion(params.model_name)
         found = None

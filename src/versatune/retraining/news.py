@@ -18,12 +18,13 @@ from versatune.data.sources import locate
 logger = logging.getLogger(__name__)
 
 SETTLED_SECONDS = 2.0
-"""Seconds. A file that changed this shortly before it was read is read again the next time: its time may
-be too coarse to show a second change."""
+"""Seconds. A file that changed this shortly before it was read is read again the next time: its
+time may be too coarse to show a second change."""
 
 
 class Digests:
-    """Digests of files, kept by size and time of change so that unchanged files are not read again."""
+    """Digests of files, kept by size and time of change so that unchanged files are not read
+    again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

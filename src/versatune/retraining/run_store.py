@@ -107,7 +107,8 @@ class RunStore:
     def open(self, saw: Mapping[str, Any]) -> tuple[RetrainRun, bool]:
         """The retraining for the present state, and whether there is anything to do in it.
 
-        With nothing to do it is the last finished one. An unfinished one of the same state is continued.
+        With nothing to do it is the last finished one. An unfinished one of the same state is
+        continued.
         """
         state = self.state
         last, done = state.run, state.finished
@@ -141,8 +142,8 @@ class RunStore:
         return self.folder / f"{number:04d}"
 
     def models(self, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The models of the current retraining. They are chosen once: a promotion moves the champion
-        before the retraining is finished."""
+        """The models of the current retraining. They are chosen once: a promotion moves the
+        champion before the retraining is finished."""
         if self.current.models is None:
             models = choose()  # first, for it updates the state
             self.update(run=self.current.model_copy(update={"models": models}))
@@ -160,8 +161,8 @@ class RunStore:
         """Delete the models of old retrainings; their results stay. Returns what was deleted.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
-        ``keep_last`` others. Models of abandoned retrainings are not kept, nor are copies from MLflow
-        of a former champion.
+        ``keep_last`` others. Models of abandoned retrainings are not kept, nor are copies from
+        MLflow of a former champion.
         """
         waiting = {w.checkpoint.path.resolve() for w in self.state.waiting}
         safe = {path.resolve() for path in keep} | waiting
@@ -183,10 +184,10 @@ class RunStore:
     def shorten(self, keep_last: int) -> list[Registration]:
         """Give up waiting challengers that the registry would have deleted by now.
 
-        While it is offline none is registered, and one model for each retraining would fill the disk. Kept
-        are the two newest that are to be promoted (the coming champion and the one to go back to)
-        and the newest ``keep_last`` of the others, one at least. A challenger that
-        was measured against one that is given up takes its place: it is promoted over the same
+        While it is offline none is registered, and one model for each retraining would fill the
+        disk. Kept are the two newest that are to be promoted (the coming champion and the one to go
+        back to) and the newest ``keep_last`` of the others, one at least. A challenger that was
+        measured against one that is given up takes its place: it is promoted over the same
         champion. Returns those given up.
         """
         waiting = self.state.waiting

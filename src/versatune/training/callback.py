@@ -1,4 +1,4 @@
-"""What happens at the end of a round, and the guards between."""
+"""What happens at the end of a round, and the guards within it."""
 
 # ruff: noqa: ARG002 - the names of the arguments are the superclass's.
 
@@ -36,7 +36,8 @@ EVERY = 60.0
 
 
 class RoundCallback(TrainerCallback):
-    """Measures, updates, writes the history and asks for checkpoints; stops what goes wrong."""
+    """Measures, updates, writes the history and asks for checkpoints; stops a training that goes
+    wrong."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class RoundCallback(TrainerCallback):
         self._seconds_before = 0.0
         self.keeps_best = _may_roll_back(self._params)
         peak = peak_flops()
-        # Beside other trainings of its kind, one says less.
+        # Trainings that run side by side log less.
         self._quiet, self._paced = within_call(), Paced(EVERY)
         self._told = ""  # the shares that the line before gave
         self.progress = Progress(
@@ -88,7 +89,7 @@ class RoundCallback(TrainerCallback):
         )
 
     def within_round(self) -> dict[str, Any]:
-        """What a checkpoint holds of the round at hand; every process must call it."""
+        """The state of the current round for a checkpoint; every process must call it."""
         return {
             "sums": self._trainer.summed().tolist(),
             "seconds": self._seconds_before + time.monotonic() - self._round_began,
@@ -196,7 +197,7 @@ class RoundCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Nothing more to show; a quiet training sums up."""
+        """Close the bar; a quiet training logs a summary."""
         self.progress.close()
         if self._quiet and self._trainer.is_world_process_zero():
             first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)

@@ -1,4 +1,4 @@
-"""The forecast before training: what each domain is to reach, what a mix can win, what it takes."""
+"""The forecast before training: the losses of each domain, the possible gain of a mix, the cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -130,7 +130,7 @@ def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -
 
 
 def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> str | None:
-    """Why nothing says what a share does; None where the references measured it."""
+    """Why there is no forecast; None where the runs measured what a share does."""
     if references.mode == "none":
         return "references.mode is none"
     if traces_of(losses) is None:

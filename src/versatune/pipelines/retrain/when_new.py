@@ -11,7 +11,8 @@ NEWS = "retrain_news"
 
 
 def when_new(node: Node) -> Node:
-    """``node`` with what is new as its first input; with nothing new its outputs stay as they are."""
+    """``node`` with what is new as its first input; with nothing new its outputs stay as they
+    are."""
     function, n_outputs = node.func, len(node.outputs)
     outputs = node.outputs[0] if n_outputs == 1 else node.outputs
 
