@@ -1,4 +1,4 @@
-"""What every page is written with: templates, figures as JSON, scripts, and a policy for them."""
+"""Writing a page: templates, figures as JSON, scripts, and a policy for them."""
 
 import base64
 import functools
@@ -36,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands at the top of a page."""
+    """The top of a page."""
 
     headline: str
     details: list[str]
@@ -45,12 +45,12 @@ class Summary:
     run: str
     tiles: list[Tile] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """What gives reason to doubt the verdict; stands below it."""
+    """Reasons to doubt the verdict; shown below it."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the numbers of a page were made with."""
+    """How the numbers of a page were made."""
 
     base_model: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
