@@ -25,11 +25,11 @@ from versatune.params import Params, renamed
 __all__ = ["InStderrs", "Kind", "LawParams", "ObjectiveParams", "TargetShareParams"]
 
 Unit = Literal["rows", "tokens", "supervised_tokens"]
-"""What a share is a share of: examples, tokens, or tokens that have a label."""
+"""The unit of shares: examples, tokens, or tokens that have a label."""
 
 
 class _Named(Params):
-    """What every strategy's parameters tell about themselves."""
+    """Common to the parameters of all strategies."""
 
     @property
     def adaptive(self) -> bool:
@@ -96,7 +96,7 @@ class CustomParams(_Named):
 
 
 class AdaptiveParams(_Named):
-    """What all strategies that change shares have in common."""
+    """Parameters of all strategies that change shares."""
 
     smoothing: float = Field(0.0, ge=0, lt=1)
     """Weight of the past in the running mean of held-out losses; 0 takes each as measured."""
@@ -153,8 +153,8 @@ class _PotentialParams(AdaptiveParams):
     potential_source: PotentialSource = "reference"
     """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
     held-out loss since the last round, which needs no extra runs: what still falls fast is
-    still being learnt. Progress is several times smaller than the paper's gamma, so it wants a
-    larger sigma."""
+    still being learnt. Progress is several times smaller than the paper's gamma, so use a larger
+    sigma."""
 
     @property
     def needs_reference(self) -> bool:
@@ -187,7 +187,7 @@ class ExpandParams(_PotentialParams):
     """Bounds of the targets' share (``rule: constrained``)."""
     margin: float = Field(0.25, ge=0)
     """Standard errors by which forecasts stay within the tolerance (``rule: constrained``). With 2
-    the others gained and the target got half of what it could (docs/settings.md)."""
+    the others gained, and the target got half of its possible gain (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
@@ -294,8 +294,8 @@ class OdmParams(_SignalParams):
     decay: float = Field(0.9, ge=0, le=1)
     """a, weight of the past in the running mean of rewards; the paper's is 0.9."""
     scale: float = Field(1.0, gt=0)
-    """What rewards are multiplied with before they are weighed; the paper's is 1, made for an
-    update at each step, and hardly moves shares in the few updates of rounds. 5 does."""
+    """Factor of the rewards. The paper's is 1, for an update at each step; in the few updates of
+    rounds it hardly moves shares, 5 does."""
 
 
 StaticParams = Annotated[
