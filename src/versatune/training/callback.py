@@ -31,8 +31,8 @@ from versatune.work.calls import prefix, within_call
 
 logger = logging.getLogger(__name__)
 
-EVERY = 60.0
-"""Seconds between the lines of a training beside others."""
+EVERY = 300.0
+"""Seconds between the lines of a training beside others, whose bar shows how far they are."""
 
 
 class RoundCallback(TrainerCallback):
@@ -279,12 +279,13 @@ class RoundCallback(TrainerCallback):
     def _say(self, rows: list[dict[str, Any]], reason: str) -> None:
         mixture, told = self._mixture, self._told
         self._told = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
-        shares = "" if self._told == told else f"shares {self._told}"
+        alone = len(rows) == 1  # on one domain there are no shares to tell
+        shares = "" if alone or self._told == told else f"shares {self._told}"
         done = mixture.round - self._rounds_before
         each = (time.monotonic() - self._began) / max(done, 1)
         left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
         if mixture.round:
-            what, why = f"round {mixture.round}/{self._params.rounds}", reason
+            what, why = f"round {mixture.round}/{self._params.rounds}", "" if alone else reason
         else:
             what, why = reason, ""
         logger.info(
