@@ -288,11 +288,9 @@ class RoundCallback(TrainerCallback):
             what, why = f"round {mixture.round}/{self._params.rounds}", "" if alone else reason
         else:
             what, why = reason, ""
-        logger.info(
-            "%s%s: held-out loss %.4f; %s",
-            *(prefix(), what, self._mean_loss(mixture.round)),
-            "; ".join(filter(None, (shares, rates(rows[0]), left, why))),
-        )
+        loss = f"held-out loss {self._mean_loss(mixture.round):.4f}"
+        said = filter(None, (loss, shares, rates(rows[0]), left, why))
+        logger.info("%s%s: %s", prefix(), what, "; ".join(said))
 
 
 def _may_roll_back(params: TrainParams) -> bool:
