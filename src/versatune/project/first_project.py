@@ -24,7 +24,7 @@ from versatune.reporting import formats
 from versatune.training.config import ReferenceParams, TrainParams
 
 SAMPLE = "sample"
-"""The model that is made from the embedded facts, and these facts as data."""
+"""The embedded sample, as model and as data."""
 
 LONGEST = 1024
 """Tokens of the longest row that is trained on, where the model takes as many."""
@@ -39,7 +39,7 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class Choice:
-    """What the project is to be made with; None stands for the embedded sample."""
+    """Model and data of the project; None stands for the embedded sample."""
 
     model: str | None
     """A model folder, or the id of a hub model."""
@@ -179,7 +179,7 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     if references.mode != "none" and references.mixes:
         yield (
             f"Before it: {references.mixes} short runs on mixes, of {references.mix_steps(train)} "
-            "steps each (the forecast is made of them)."
+            "steps each (for the forecast)."
         )
     folder = None if model is None else find_here(model)
     if folder is None:
