@@ -104,7 +104,7 @@ def compute_mixture(
         logger.warning(
             "The probe's shares do not start the training, because its checks failed (%s); "
             "mixture.on_doubt: %s.",
-            *(", ".join(failed), params.on_doubt),
+            *(", ".join(failed).replace("_", " "), params.on_doubt),
         )
     words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
