@@ -92,6 +92,40 @@ def test_your_model_your_data(
     assert "was made with other inputs" in printed
 
 
+def test_the_readmes_own_model_and_data(
+    project_root: Path, tmp_path: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    """The README's YAML reads rows that lie where it says; only places are changed."""
+    text = (project_root / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```yaml\n(base_model:.*?)```", text, re.DOTALL)
+    data = tmp_path / "data"
+    places = {
+        "HuggingFaceTB/SmolLM2-135M-Instruct": str(tiny_checkpoint.path),
+        "/data/": f"{data}/",
+    }
+    for place, here in places.items():
+        assert place in example
+        example = example.replace(place, here)
+    project = copy_project(project_root, tmp_path / "project")
+    (project / "conf" / "local" / "parameters.yml").write_text(example)
+    (data / "law").mkdir(parents=True)
+    rows = [{"prompt": f"Who pays fee {n}?", "completion": f"Clerk {n * n}."} for n in range(40)]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (data / "law" / "a.jsonl").write_text(lines)
+    chemistry = [
+        {"text": f"Element {n} melts at {n * n} degrees, says table {n}."} for n in range(30)
+    ]
+    pd.DataFrame(chemistry).to_parquet(data / "chemistry.parquet")
+    done = kedro_run(project, "--pipeline", "ingest")
+    assert done.code == 0, done.output[-4000:]
+    report = json.loads((project / "data/08_reporting/ingest_report.json").read_text())
+    assert {name: entry["read"] for name, entry in report["domains"].items()} == {
+        "law": 40,
+        "chemistry": 30,
+    }
+    assert all(entry["train_rows"] > 10 for entry in report["domains"].values())
+
+
 def test_the_trained_model_is_loaded_as_the_documentation_says(project_root: Path) -> None:
     """The folder it names is where the project puts it."""
     text = (project_root / "docs" / "sample.md").read_text(encoding="utf-8")

@@ -34,6 +34,7 @@ HOSTILE = '</script><script>document.title="broken"</script><img src=x onerror="
 
 PROBE = """
 <script>
+document.addEventListener("drawn", () => {{
 {actions}
 const result = {{
   charts: Object.fromEntries([...document.querySelectorAll(".plot")].map((plot) => [
@@ -62,6 +63,7 @@ const note = document.createElement("pre");
 note.id = "probe-result";
 note.textContent = JSON.stringify(result);
 document.body.append(note);
+}});
 </script>
 """
 
@@ -125,8 +127,9 @@ def look(page: str, folder: Path, width: int = 1280, actions: str = "") -> dict[
     (folder / "page.html").write_text(inside, encoding="utf-8")
     outer = (
         f'<iframe id="f" src="page.html" style="width:{width}px;height:5000px;border:0"></iframe>'
-        '<script>document.getElementById("f").onload = (e) => document.body.append('
-        'e.target.contentDocument.getElementById("probe-result").cloneNode(true));</script>'
+        "<script>const waiting = setInterval(() => { const seen = document.getElementById('f')"
+        ".contentDocument.getElementById('probe-result'); if (!seen) return;"
+        " clearInterval(waiting); document.body.append(seen.cloneNode(true)); }, 50);</script>"
     )
     (folder / "outer.html").write_text(outer, encoding="utf-8")
     done = chromium(

@@ -20,7 +20,7 @@ from versatune.settings import CONFIG_LOADER_ARGS
 
 COMMAND = re.compile(r"^\s*kedro run\b.*$", re.MULTILINE)
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-SHELL = re.compile(r"^ *```\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"`((?:[A-Z_]+=\S+ )*(?:kedro|make|versatune|python) [^`\n]+)`")
 
 
@@ -31,7 +31,8 @@ def pages(root: Path) -> list[Path]:
 
 def all_commands(text: str) -> list[list[str]]:
     """Commands in a page's blocks and lines, in words, without comments and redirections."""
-    blocks = [block.replace("\\\n", " ") for block in SHELL.findall(text)]
+    shell = [block for language, block in BLOCK.findall(text) if not language]
+    blocks = [block.replace("\\\n", " ") for block in shell]
     lines = [line for block in blocks for line in block.splitlines()]
     lines += INLINE.findall(text)
     found = []
@@ -133,7 +134,10 @@ def test_a_command_that_is_none_is_found(project_root: Path) -> None:
     for words in (["catalog", "list"], ["run", "--pipelin", "plan"]):
         with pytest.raises(AssertionError, match=f"here: {words[0]}"):
             parse(known, "kedro", words, f"here: {' '.join(words)}")
-    assert all_commands("```\nA=1 make run  # all\n```\nsee `kedro catalog list`") == [
+    page = (
+        "```yaml\na: 1\n```\nmake no run\n```\nA=1 make run  # all\n```\nsee `kedro catalog list`"
+    )
+    assert all_commands(page) == [
         ["make", "run"],
         ["kedro", "catalog", "list"],
     ]

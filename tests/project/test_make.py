@@ -169,4 +169,4 @@ def test_a_run_starts(project: Path) -> None:
         ["make", "run", "ARGS=--env test --nodes ingest.build_sample"],
         cwd=project, env=bare(project), check=False, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
-    assert done.returncode == 0 and "Sample written" in done.stderr, done.stderr
+    assert done.returncode == 0 and "Embedded sample:" in done.stderr, done.stderr

@@ -222,5 +222,5 @@ class TokenizeParams(Params):
     """What happens to longer conversations. One whose prompt alone fills ``max_length`` is dropped.
     Documents (shape ``text``) are cut into pieces of ``max_length``; nothing of them is lost."""
     num_workers: int | None = Field(default=None, ge=1)
-    """Processes to tokenise with; null: as many as pay. With ``parallel.engine: ray`` they are
-    spread over the cluster (null: all of it). Does not change the result."""
+    """Processes to tokenise with; null: by the number of rows and cores. With ``parallel.engine:
+    ray`` they are spread over the cluster (null: all of it). Does not change the result."""

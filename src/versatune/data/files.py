@@ -149,13 +149,15 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
     if left := [file for file in files if file not in chosen]:
         logger.log(
             logging.WARNING if any(told[file] is None for file in left) else logging.INFO,
-            "%s: %d files of the split %r are read and %d left out (the first: %s); the source's "
-            "`split` or a glob says otherwise.",
+            "%s: read %d file%s of the split %r and left out %d (%s%s). To read others, set the "
+            "source's `split`, or name the files with a glob.",
             folder,
             len(chosen),
+            "" if len(chosen) == 1 else "s",
             split,
             len(left),
             left[0].relative_to(folder),
+            "" if len(left) == 1 else ", ...",
         )
     return chosen
 

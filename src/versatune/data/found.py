@@ -2,9 +2,10 @@
 
 Files whose names say the same domain (``law.jsonl`` and ``legal.csv``, the shards of a data set)
 are sources of it together. Files in a sub-folder ``eval`` or ``evaluation`` hold the questions of
-the domain that they are named after.
+the domain that they are named after, or of the domain in whose folder they lie.
 """
 
+import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,9 +64,13 @@ def find_domains(folder: Path) -> FoundDomains:
             continue
         try:
             files_of(Source(path=str(entry)))
-            found.sources.setdefault(_domain(entry), []).append(entry)
+            name = _domain(entry)
         except VersatuneError as error:
             found.left_out[entry.name] = str(error)
+            continue
+        found.sources.setdefault(name, []).append(entry)
+        if own := _questions_within(entry):
+            found.evaluation.setdefault(name, []).extend(own)
     for entry in questions:
         _add_questions(found, entry)
     if not found.sources:
@@ -87,6 +92,24 @@ def _add_questions(found: FoundDomains, folder: Path) -> None:
             found.evaluation.setdefault(name, []).append(file)
         else:
             found.left_out[f"{folder.name}/{file.name}"] = f"no domain is called {name}"
+
+
+def _questions_within(folder: Path) -> list[Path]:
+    """Files of questions below a domain's folder. Rows of a split called ``eval`` are none."""
+    within = [folder / name for name in QUESTIONS]
+    files = [file for place in within for file in sorted(place.glob("*.jsonl"))]
+    return [file for file in files if _asks(file)]
+
+
+def _asks(file: Path) -> bool:
+    """Whether the first line has what rows to train on do not have: choices, or tests."""
+    with file.open(encoding="utf-8-sig", errors="replace") as handle:
+        first = next((line for line in handle if line.strip()), "")
+    try:
+        item = json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(item, dict) and not {"choices", "test", "test_list"}.isdisjoint(item)
 
 
 def _stem(entry: Path) -> str:

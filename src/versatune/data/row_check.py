@@ -27,6 +27,8 @@ class RowCheck:
     """Rows that repeat an earlier one of these, exactly or nearly."""
     leaked: int = 0
     """Rows that hold a question of the domain's evaluation files."""
+    questions: int = 0
+    """Questions in the domain's evaluation files."""
     to_train: int = 0
     held_out: int = 0
     whole: bool = True
@@ -71,5 +73,6 @@ def _check(name: str, config: DomainConfig, params: CleanParams, rows: int) -> R
         leaked=count[RowStatus.LEAKED],
         to_train=count[RowStatus.TRAIN],
         held_out=sum(count[status] for status in HELD_OUT),
+        questions=len(items),
         whole=whole,
     )

@@ -102,10 +102,10 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
-        "Sample written: %d documents, %d rows, %d multiple-choice questions.",
-        params.documents,
-        sum(c["rows"] for c in counts.values()),
-        sum(c["items"] for c in counts.values()),
+        "Embedded sample: %s documents, %s rows, %s multiple-choice questions.",
+        f"{params.documents:,}",
+        f"{sum(c['rows'] for c in counts.values()):,}",
+        f"{sum(c['items'] for c in counts.values()):,}",
     )
     return {
         "shares": {domain: number / params.documents for domain, number in documents.items()},

@@ -1,10 +1,10 @@
 """The inside of the sandbox: started by :mod:`versatune.evaluation.sandbox` as a script.
 
-Standard library alone, run with ``python -I -S``. Three processes:
+Only the standard library, run with ``python -I -S``. Three processes:
 
-1. this one leaves every namespace of the machine, watches the clock, and says how it ended;
-2. its child is process 1 of a new process namespace: when it ends the kernel kills everything
-   in there, whatever session it fled to. It makes a new file tree, in which nothing of the
+1. this one leaves every namespace of the machine, watches the clock, and reports the end;
+2. its child is process 1 of a new process namespace: when it ends, the kernel kills everything
+   in there, in whatever session. It makes a new file tree, in which nothing of the
    machine exists but the standard library, read-only, and waits for
 3. the program: as nobody, without capabilities, with limits on everything.
 

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness at work: its chatter held back, the hub asked or not."""
+"""lm-evaluation-harness with quiet logging, and offline where the hub must not be asked."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from versatune.data import hub
 
 @contextlib.contextmanager
 def at_work(offline: bool) -> Iterator[None]:
-    """Within the block; the hub is not asked when ``offline``."""
+    """Within the block the harness logs errors alone; ``offline``: the hub is not asked."""
     before = os.environ.get("HF_HUB_OFFLINE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

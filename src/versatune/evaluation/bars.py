@@ -1,4 +1,4 @@
-"""The harness's progress bars: one for the work of the model, under our name, none for the rest."""
+"""The harness's progress bars: one of ours for the model's work, none for the rest."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 from versatune.work.bars import Bar, options
 
 LONG = "Running"
-"""How the harness's titles of the model's work begin; its other bars last a moment."""
+"""Beginnings of the harness's titles for the model's work. Its other bars last a moment."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Choices that a model can't tell apart, though their texts differ."""
+"""Choices with different texts that are the same to a model."""
 
 import contextlib
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ def refuse_equal_tokens(
     """Raise VersatuneError with file and line for an item of which two choices have one text.
 
     A tokenizer may fold case, accents or unknown words together, and a template may trim or change
-    contents: such choices have one score, and the first of them would be the answer. ``chat``:
-    whether items are asked in the chat format.
+    contents: such choices have the same score, and the first of them would be taken as the answer.
+    ``chat``: whether items are asked in the chat format.
     """
     if task.kind != "multiple_choice":
         return

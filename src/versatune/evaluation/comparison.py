@@ -1,4 +1,4 @@
-"""Strategies against a baseline, seed by seed: paired differences, intervals, a plain verdict."""
+"""Strategies against a baseline, seed by seed: paired differences, intervals and a verdict."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,8 +52,8 @@ ACCURACY = "accuracy"
 (:func:`versatune.evaluation.results.task_accuracies`)."""
 
 MIN_SEEDS = 3
-"""Fewer seeds get no interval and no verdict: two that happen to agree (as shares of few items do)
-would have an interval of no width."""
+"""With fewer seeds there is no interval and no verdict: two seeds that happen to agree (as shares
+of few items do) would give an interval of width 0."""
 
 OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
 """The measures of the declared objective, and of domains above their tolerance."""
@@ -65,8 +65,8 @@ Scores = dict[tuple[str, int], dict[str, float]]
 def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scores:
     """One number a strategy, seed and domain, of ``nats_per_token`` or :data:`ACCURACY`.
 
-    ``column``: ``value``, or ``base`` for that of the model all began from. Empty when nothing
-    of the kind was measured.
+    ``column``: ``value``, or ``base`` for that of the model all began from. Empty when it was not
+    measured.
     """
     if metric == LOSS:
         found = comparison[(comparison["metric"] == LOSS) & (comparison["task"] == HELD_OUT)]
@@ -90,8 +90,8 @@ def summarise(
 ) -> pd.DataFrame:
     """The ``comparison_summary`` table; ``items``: ``comparison_items``, every row's score.
 
-    ``declared``: what training was to minimise (None: the mean loss). The gains, which are what
-    strategies are ranked and judged by, are gains in it; those in accuracy are of the mean.
+    ``declared``: the objective of training (None: the mean loss). Strategies are ranked and judged
+    by gains in it; gains in accuracy are of the mean.
 
     Measures, for held-out loss and for accuracy where it was measured:
 
@@ -224,8 +224,8 @@ def difference_row(
     """Mean of paired differences, shape (seeds,), its interval, p and the verdict.
 
     They follow the t-interval over seeds and rows (``row_stderr``: the error that the draw of rows
-    gives to the mean), from :data:`MIN_SEEDS` on; below, NaN and None. Seeds that all agree, of
-    which no rows are known, give no interval.
+    gives to the mean), from :data:`MIN_SEEDS` on; below, NaN and None. Seeds that all agree
+    give no interval when single rows are not known.
     """
     mean, stderr, df = crossed_stderr(differences, row_stderr)
     enough = len(differences) >= MIN_SEEDS

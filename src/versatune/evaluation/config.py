@@ -1,4 +1,4 @@
-"""What is measured, and how: the parameters of evaluation."""
+"""Parameters of evaluation: what is measured, and how."""
 
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -12,14 +12,14 @@ from versatune.modeling.engines import Engine, VllmParams
 from versatune.params import Params, file_name, renamed
 
 BASE, TUNED = "base", "tuned"
-"""What the tables call the two models."""
+"""The names of the two models in the tables."""
 
 HARNESS_ROWS = 4
-"""Raised when the harness would ask otherwise, or what it found be given in other rows."""
+"""Raised when the harness's questions or the rows of its results change."""
 
 
 class SandboxLimits(Params):
-    """What a program written by a model may use. Reaching a limit fails the item."""
+    """Limits for a program written by a model. Reaching one fails the item."""
 
     wall_seconds: float = Field(default=10.0, gt=0)
     """Time by the clock, for the program with all its children."""
@@ -37,13 +37,14 @@ class SandboxLimits(Params):
 
 
 class CodeParams(Params):
-    """Programs written by the model and run against tests (pass@1)."""
+    """Programs that the model writes, run against tests (pass@1)."""
 
     run: bool = False
-    """Run programs the model wrote. Off, files of HumanEval and MBPP shape are left out."""
+    """Run programs that the model wrote. If false, files of HumanEval and MBPP shape are left
+    out."""
     apply_chat_template: bool = False
-    """Ask in the chat format (the program is taken from the first code fence of the answer);
-    off, the model continues the file, as it was when these benchmarks were made."""
+    """Ask in the chat format (the program is taken from the first code fence of the answer). If
+    false, the model continues the file, as when these benchmarks were made."""
     max_new_tokens: int = Field(default=256, ge=1)
     """Length of a program in tokens, at most."""
     sandbox: SandboxLimits = SandboxLimits()
@@ -56,10 +57,10 @@ class HarnessParams(Params):
     tasks: dict[str, tuple[str, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
-    """A folder with task files of your own, in the harness's YAML format. What changes in it is
-    measured again; data that lie elsewhere are not looked at."""
+    """A folder with task files of your own, in the harness's YAML format. Tasks
+    whose files change are measured again; data elsewhere are not watched."""
     offline: bool = True
-    """Take the data of these tasks from the local cache alone. Off, the hub is asked."""
+    """Take the data of these tasks from the local cache alone. If false, the hub is asked."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples shown before each question; null leaves the task's own number."""
 
@@ -69,8 +70,8 @@ class HarnessParams(Params):
         return {domain: tuple(map(file_name, names)) for domain, names in tasks.items()}
 
     def content(self) -> str | None:
-        """Stands for the files of ``include_path``, but for the compiled Python that reading them
-        leaves there."""
+        """The fingerprint of the files of ``include_path``, without the compiled Python that
+        reading them leaves there."""
         folder = self.include_path
         if folder is None:
             return None
@@ -92,10 +93,10 @@ class EvaluateParams(Params):
     limit: int | None = Field(default=None, ge=1)
     """Items a task, the first ones; null takes all."""
     apply_chat_template: bool = True
-    """Ask questions in the chat format, which is how the model was trained to be asked."""
+    """Ask questions in the chat format, as in training."""
     batch_size: int | Literal["auto"] = "auto"
-    """Rows in a batch of the harness; ``auto`` derives it from the longest row of the task and
-    the vocabulary on a CPU (the same every time), and by trial on a GPU."""
+    """Rows in a batch of the harness. ``auto``: on a CPU by a rule from the longest row of the task
+    and the vocabulary (the same every time), on a GPU by trial."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Length of an answer in tokens, at most, for files without choices."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
@@ -118,9 +119,9 @@ class EvaluateParams(Params):
     code: CodeParams = CodeParams()
     """Programs written by the model."""
     seed: int = 0
-    """For the choice of few-shot examples. Held-out rows are the same whatever it is."""
+    """For the choice of few-shot examples. Held-out rows do not depend on it."""
     extra_models: dict[str, Path] = Field(default={})
-    """More models to measure, by the name the tables call them (``last_week: models/last_week``):
+    """More models to measure, by their names in the tables (``last_week: models/last_week``):
     folders with safetensors and the base model's vocabulary."""
 
     @model_validator(mode="before")
@@ -147,7 +148,7 @@ class EvaluateParams(Params):
     def _name_models(cls, models: dict[str, Path]) -> dict[str, Path]:
         taken = sorted({BASE, TUNED} & models.keys())
         if taken:
-            raise ValueError(f"{', '.join(taken)}: the tables call another model so")
+            raise ValueError(f"{', '.join(taken)}: reserved model name")
         return {file_name(name): path for name, path in models.items()}
 
     def of_heldout(self) -> dict[str, Any]:
@@ -189,11 +190,11 @@ class EvaluateParams(Params):
         }
 
     def _of_engine(self) -> dict[str, str]:
-        """transformers' numbers are the same in all of its ways, up to rounding."""
+        """transformers' engines give the same numbers, up to rounding."""
         return {"engine": self.engine} if self.engine == "vllm" else {}
 
     def fingerprint_fields(self) -> dict[str, Any]:
-        """What the numbers of one model depend on, by what is measured, as JSON.
+        """The settings that each part's numbers depend on, as JSON.
 
         The parts are those that :mod:`versatune.evaluation.measure` keeps results by.
         """

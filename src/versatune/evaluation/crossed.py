@@ -1,7 +1,7 @@
 """The error of a paired difference over seeds *and* held-out rows: both were drawn, both vary.
 
 Every run is measured on the same rows, so a difference d_si of two strategies has a seed s and a
-row i. Its mean is as sure as both draws allow: the variance over seeds of the seeds' means, plus
+row i. The variance of its mean is the variance over seeds of the seeds' means, plus
 the variance over rows of the rows' means (the bootstrap over both, Owen 2007, in closed form). Rows
 that differ by seed count in both, which errs on the safe side.
 """
@@ -18,7 +18,7 @@ from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.intervals import Array, ratio_stderr
 
 EQUAL = 1e-9
-"""Differences that spread by less than this part of their size are the same number."""
+"""Differences that spread by less than this part of their size count as equal."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ def _tasks(items: pd.DataFrame) -> list[_Task]:
 def crossed_stderr(differences: npt.ArrayLike, row_stderr: float) -> tuple[float, float, int]:
     """Mean of the seeds' differences, shape (n,), its standard error, and degrees of freedom n - 1.
 
-    ``row_stderr``: that from the rows alone, of this mean. Seeds that agree to the last digit say
-    nothing of how far others would differ: without an error from rows it is infinite then.
+    ``row_stderr``: that from the rows alone, of this mean. Seeds that agree to the last digit do
+    not show how far others would differ: without an error from rows it is infinite then.
     """
     values = np.asarray(differences, dtype=np.float64)
     n, mean = len(values), float(np.mean(values))

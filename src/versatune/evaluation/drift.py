@@ -25,7 +25,7 @@ COLUMNS = ("domain", "drift", "stderr", "low", "high", "n", "tokens", "trained_o
 ``trained_on``: whether other such texts of the domain were trained on."""
 
 VERSION = 1
-"""Raised when the same models and texts would get other numbers: kept ones are not used."""
+"""Raised when the same models and texts get other numbers, so that kept ones are not used."""
 TABLE = "drift.parquet"
 
 

@@ -1,4 +1,4 @@
-"""What a reader looks at: questions whose answer changed, and held-out prompts answered."""
+"""Examples for the report: questions whose answer changed, and answers to held-out prompts."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, ta
 from versatune.evaluation.tasks import LocalTask
 
 ANSWER_COLUMNS = ("domain", "item", "prompt", "truth", "answer")
-"""What one model answered to held-out prompts, a row a prompt."""
+"""One model's answers to held-out prompts, a row a prompt."""
 
 BOTH_COLUMNS = ("domain", "item", "prompt", "truth", "base", "tuned")
 """The ``answers`` table: both models' answers to the same prompts."""
@@ -58,8 +58,8 @@ def answer_prompts(
     """Greedy answers of ``model`` to ``params.examples`` report rows of every domain.
 
     A prompt is what the row holds before its first supervised token, so the models are asked
-    just as they are trained; the truth is what follows. An answer ends where the template, the
-    model or the tokenizer end one, or after ``params.max_new_tokens``.
+    as they are trained; the right answer is what follows. An answer ends where the template, the
+    model or the tokenizer ends one, or after ``params.max_new_tokens``.
     """
     import torch
     from transformers import GenerationConfig

@@ -1,4 +1,4 @@
-"""What was learnt and what was forgotten: changes against the base, and the paper's summaries."""
+"""Learning and forgetting: changes against the base model, and the paper's summaries."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ it is the interval of ``relative``, which ends above -1; ``relative``: change / 
 
 
 def mean_relative_gain(values: Sequence[float] | Array, baseline: Sequence[float] | Array) -> float:
-    """mean_i (v_i - b_i) / b_i: how the paper makes its headline (method section 2).
+    """mean_i (v_i - b_i) / b_i: the paper's headline number (method section 2).
 
     Raises ValueError on lengths that differ, none, or a baseline that is not positive.
     """
@@ -85,7 +85,7 @@ def transitions(before: Array, after: Array) -> dict[str, float]:
 
 
 def verdict(low: float, high: float, *, lower_is_better: bool = False) -> Verdict:
-    """``better`` or ``worse`` only when the whole interval of the change says so."""
+    """``better`` or ``worse`` only when the whole interval of the change lies on one side of 0."""
     if not (low > 0 or high < 0):
         return "not distinguishable"
     return "better" if (high < 0) == lower_is_better else "worse"

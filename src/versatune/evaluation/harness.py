@@ -1,8 +1,8 @@
-"""Tasks measured by lm-evaluation-harness: its own by name, and checked local files.
+"""Tasks measured by lm-evaluation-harness: its own tasks by name, and checked local files.
 
 A local file becomes a task of the harness (a dict, no YAML): the harness asks the model and
-scores choices; functions of ours that it calls score texts and programs. In the chat format all
-tasks are asked in the tokens that training makes of a conversation (``language_model``); without it
+scores choices; it calls our functions to score texts and programs. In the chat format all
+questions are encoded as training encodes a conversation (``language_model``); without it
 the harness's own are measured exactly as it does, and compare with numbers published elsewhere."""
 
 import difflib
@@ -183,7 +183,7 @@ def _question(task: LocalTask, item: dict[str, Any], chat: bool) -> str:
 
 
 def _score_text(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
-    """Whether the answer is the expected text, up to white space."""
+    """Whether the answer is the expected text, apart from white space."""
     wanted = json.loads(doc["data"])["answer"]
     return {"exact_match": float(results[0].split() == wanted.split())}
 

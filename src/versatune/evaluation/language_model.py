@@ -1,4 +1,4 @@
-"""The model as lm-evaluation-harness calls it. Importing this imports the harness."""
+"""The model behind lm-evaluation-harness's interface. Importing this imports the harness."""
 
 import dataclasses
 from abc import abstractmethod
@@ -23,12 +23,12 @@ from versatune.modeling.caching import generates_with_cache
 
 
 class Conversations(TemplateLM):
-    """Questions in the chat format become the tokens that training makes of them.
+    """Questions in the chat format are encoded as in training.
 
-    The harness renders a question with the tokenizer's template and scores choices right behind
-    the generation prompt, where a trained model expects what its template writes there. Here a
-    conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them.
-    Texts that are asked without the chat format are left to the harness.
+    The harness renders a question with the tokenizer's template and scores choices right after the
+    generation prompt, where a trained model expects the text that its template writes there. Here a
+    conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them. The
+    harness encodes texts without the chat format.
     """
 
     alone = False
@@ -52,7 +52,7 @@ class Conversations(TemplateLM):
         """The model's own, or None."""
 
     def begin(self, *, alone: bool) -> None:
-        """Before a task, for what asks several; nothing here. See :attr:`alone`."""
+        """Called before a task; nothing to do here. See :attr:`alone`."""
 
     @cached_property
     def stops(self) -> list[int]:
@@ -117,7 +117,7 @@ class Conversations(TemplateLM):
         return [found[number] for number in range(len(requests))]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """What the template calls the content of each generated answer."""
+        """The content of each generated answer, as the template defines it."""
         if not all(request.args[0] in self._asked for request in requests):
             return list(super().generate_until(requests, disable_tqdm))
         texts = super().generate_until([self._to_the_end(r) for r in requests], disable_tqdm)
@@ -130,7 +130,7 @@ class Conversations(TemplateLM):
         return found
 
     def _to_the_end(self, request: Instance) -> Instance:
-        """The request, stopped where an answer ends, with room for what is around a content.
+        """The request, which stops where an answer ends, with room for the text around the content.
 
         The task's own texts to stop at may stand in a thought: then they are looked for later.
         """

@@ -1,4 +1,4 @@
-"""Verdicts that hold although many are read side by side: Holm's correction."""
+"""Verdicts corrected for their number: Holm's correction."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ LEVEL = 0.95
 def with_holm(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary with ``p_holm``, and verdicts that hold after it.
 
-    A family is what is read side by side: a metric's measure over single domains, or over all. Of
+    A family is what is read together: a metric's measure over single domains, or over all. Of
     ``gain_over_each`` the two directions of a pair are one test, at the larger p.
     """
     names = list(zip(summary["strategy"], summary["baseline"], strict=True))

@@ -1,8 +1,8 @@
-"""Measure a checkpoint: what was measured before is read, the rest is measured now.
+"""Measure a checkpoint: what is kept is read, the rest is measured.
 
 Each part (the held-out losses, a task) is a folder below the one given, by the checkpoint's
-fingerprint, so an interrupted evaluation goes on and a repeated one costs no model load. What was
-measured by other versions of the libraries is measured again.
+fingerprint, so an interrupted evaluation continues and a repeated one loads no model. Results of
+other versions of the libraries are measured again.
 """
 
 import contextlib
@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples"
 ANSWERING = 2
-"""Raised when the same prompts would be answered otherwise, so that kept answers are not used."""
+"""Raised when the same prompts get other answers, so that kept ones are not used."""
 """The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERS = "answers.parquet"
 EVERY = 30.0
@@ -84,11 +84,11 @@ def evaluate_checkpoint(
 ) -> Measured:
     """Every measurement of ``checkpoint``, as the ``evaluation`` and ``evaluation_items`` tables.
 
-    ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether
-    it also answers ``params.examples`` prompts of each domain. With ``wait``, what another process
-    measures of the same checkpoint is waited for; otherwise it is an error. Raises VersatuneError
-    before any model is loaded when a task of the harness is unknown, when two tasks have one name,
-    or when programs are to be run and can't be isolated.
+    ``model`` is what the tables call it, ``folder`` where results are kept; ``answers``: whether it
+    also answers ``params.examples`` prompts of each domain. With ``wait``, the call waits for
+    another process that measures the same checkpoint; otherwise that is an error. Raises
+    VersatuneError before any model is loaded when a task of the harness is unknown, when two tasks
+    have one name, or when programs are to be run and can't be isolated.
     """
     parts = parts_of(store, tasks, params)
     if answers and params.examples:
@@ -247,7 +247,7 @@ def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
 
 
 def _free() -> None:
-    """Give back a GPU's memory that nothing uses any more."""
+    """Free a GPU's memory that nothing uses any more."""
     import torch
 
     gc.collect()

@@ -15,14 +15,14 @@ from versatune.mixing.curves import points_of
 from versatune.mixing.objective import IN_WORDS, Objective, make_objective
 
 LEAST = 1e-9
-"""A loss that counts as this at least, so that it has a logarithm."""
+"""The lowest value that a loss counts as, so that it has a logarithm."""
 
 ByDomain = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class DeclaredObjective:
-    """What training was to minimise, as a judge of what it reached; losses are by domain.
+    """The objective of training, evaluated on results; losses are by domain.
 
     References are of steering rows. On other rows a domain's reference is the same part of the base
     model's loss there.

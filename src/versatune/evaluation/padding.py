@@ -1,7 +1,7 @@
 """Generation in batches by models that read padding.
 
 Prompts of a batch are padded at their beginning. Attention leaves padding out by the mask; models
-with a state (RWKV, RecurrentGemma) may read it as any other token, and go on from another state.
+with a state (RWKV, RecurrentGemma) may read it like any other token, which changes the state.
 Such models are asked one question at a time.
 """
 
@@ -57,7 +57,7 @@ def one_by_one(
 def batch_size(vocabulary: int, longest: int) -> int:
     """Rows in a batch on a CPU: as many as :data:`CPU_LOGITS` allows, at most MAX_BATCH.
 
-    A rule and not a trial: a trial on a CPU ends in the machine's memory being used up, and gives
-    another number each time.
+    A rule and not a trial: a trial on a CPU uses up the machine's memory, and gives another number
+    each time.
     """
     return max(1, min(MAX_BATCH, CPU_LOGITS // (vocabulary * longest)))

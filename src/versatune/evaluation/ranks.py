@@ -27,7 +27,7 @@ def world() -> int:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes are here."""
     import torch.distributed as dist
 
     if dist.is_initialized():
@@ -47,7 +47,8 @@ def gathered(number: Any) -> Any:
 
 
 def together(function: Callable[[], None], processes: int) -> None:
-    """Call ``function`` in so many processes of one group, on a GPU each where there are GPUs.
+    """Call ``function`` in each of ``processes`` processes of one group, on a GPU each where there
+    are GPUs.
 
     It must pass pickle. Raises VersatuneError when there are fewer GPUs than processes.
     """

@@ -1,4 +1,4 @@
-"""What a measurement gives: rows of the ``evaluation`` table, and every single item's score."""
+"""Results of a measurement: rows of the ``evaluation`` table, and the score of every item."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import pandas as pd
 from versatune.intervals import Z95, mean_stderr, share_stderr, wilson
 
 ROW_COLUMNS = ("domain", "task", "metric", "value", "stderr", "low", "high", "n", "task_version")
-"""What one measurement fills in of the ``evaluation`` table."""
+"""The columns of the ``evaluation`` table that one measurement fills."""
 
 COLUMNS = ("model", *ROW_COLUMNS, "checkpoint", "versions")
 """The ``evaluation`` table. ``model``: the model's part (base, tuned, a strategy);
@@ -30,14 +30,14 @@ HELD_OUT = "held_out"
 LOSS = "nats_per_token"
 
 GROUP = " (group)"
-"""What follows the name of a group of the harness in the tables: its numbers are those of its
-members once more, so they are shown and not counted."""
+"""Follows the name of a group of the harness in the tables: its numbers are those of its members
+once more, so they are shown and not counted."""
 
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
 """Metrics where more is better; the first of them that a task reports counts as its accuracy."""
 
 LIBRARIES = ("torch", "transformers", "lm-eval")
-"""What numbers depend on besides the weights and the items: part of the key they are kept by."""
+"""Libraries whose versions are part of the key by which results are kept."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Run a program nobody trusts, or refuse to: the outside of the sandbox.
+"""Run an untrusted program, or refuse to: the outside of the sandbox.
 
 A program gets new process, mount, network, IPC and user namespaces (Linux): it sees no
 file of the machine but Python's standard library, read-only; no network; no other process. Its
@@ -36,7 +36,7 @@ class ProgramResult:
     """How a program ended."""
 
     passed: bool
-    """It came to its end without an exception, within the limits."""
+    """It ended without an exception, within the limits."""
     reason: str
     """``passed``, or in a few words why not."""
 
@@ -44,7 +44,7 @@ class ProgramResult:
 def run_program(program: str, limits: SandboxLimits) -> ProgramResult:
     """Run ``program`` (Python source) isolated, to its end or to a limit.
 
-    Raises VersatuneError where this machine can't isolate it; it is not run then.
+    Raises VersatuneError, and does not run it, where this machine can't isolate it.
     """
     result = _run(program, limits)
     if "refused" in result:

@@ -1,4 +1,4 @@
-"""Evaluation files of the user's own: read, checked line by line, told apart by their fields.
+"""Evaluation files of the user: read, checked line by line, their kind found by their fields.
 
 =================  =====================================================  ===========
 kind               fields of a line                                       metrics
@@ -72,8 +72,8 @@ class LocalTask:
 
 
 SCORING = 7
-"""Raised when the same items would be asked or scored differently or called otherwise, so that kept
-results are not used."""
+"""Raised when the same items are asked, scored or named in another way, so that kept results are
+not used."""
 
 
 def read_task(domain: str, name: str, path: Path | str) -> LocalTask:

@@ -53,7 +53,7 @@ class Adaptive(Strategy, ABC):
         if np.allclose(new, old, rtol=0, atol=SAME):
             return f"{reason}; no share moves"
         if abs(new[moved] - old[moved]) < HARDLY:
-            return f"{reason}; no share moves by {HARDLY:g}"
+            return f"{reason}; no share moves by {HARDLY:g} or more"
         return (
             f"{reason}; the share of {self.context.domains[moved]} moves most "
             f"({old[moved]:.3f} to {new[moved]:.3f})"

@@ -1,4 +1,4 @@
-"""What follows when the probe's own checks fail: its shares do not start a training."""
+"""What happens when the probe's own checks fail: its shares do not start a training."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -14,8 +14,8 @@ from versatune.mixing.config import (
 )
 
 OnDoubt = Literal["proportional", "uniform", "keep", "stop"]
-"""What starts a training in place of shares that are in doubt; ``keep`` takes them all the same,
-``stop`` ends the run."""
+"""What starts a training instead of doubtful shares; ``keep`` takes them all the same, ``stop``
+ends the run."""
 
 
 def doubts(knowledge: Mapping[str, Any]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The shares that a strategy is expected to take: its own code, played against a mixing law."""
+"""The shares that a strategy is expected to take: its own code, simulated with a mixing law."""
 
 import numpy as np
 

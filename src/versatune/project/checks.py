@@ -1,4 +1,4 @@
-"""What parameters of one block must have in common with those of another.
+"""Checks of parameters of one block against those of another.
 
 Each check is a function of the blocks it is about, by their names; it is asked when all of them are
 there. Mistakes are yielded, not raised, so that one run reports all of them.

@@ -1,4 +1,4 @@
-"""The last lines of a run: what came of it, where it lies, and whether it is what was required."""
+"""The last lines of a run: its result, its files, and whether it meets the requirements."""
 
 import logging
 import time
@@ -24,11 +24,11 @@ PLACES = {
     "report": "Report",
     "comparison_report": "Comparison",
 }
-"""Datasets that a person looks for, and what they are called."""
+"""Datasets that a person looks for, and their titles."""
 
 
 class ClosingHook:
-    """Says at the end of a run what it reached and where that lies.
+    """Logs the result of a run and its files at the end.
 
     ``page`` gives the address of the run in MLflow; None when there is none.
     """

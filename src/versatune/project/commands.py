@@ -83,7 +83,7 @@ def run(**options: Any) -> Any:
         return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
         _end_tracking()
-        click.secho("Stopped. Run the same command again to go on from here.", err=True)
+        click.secho("Stopped. Run the same command again to continue.", err=True)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     except RequirementNotMetError as error:
         click.secho(f"Error: {error}", err=True)

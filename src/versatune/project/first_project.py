@@ -24,7 +24,7 @@ from versatune.reporting import formats
 from versatune.training.config import ReferenceParams, TrainParams
 
 SAMPLE = "sample"
-"""The model that is made from the embedded facts, and these facts as data."""
+"""The embedded sample, as model and as data."""
 
 LONGEST = 1024
 """Tokens of the longest row that is trained on, where the model takes as many."""
@@ -39,7 +39,7 @@ HEADER = """\
 
 @dataclass(frozen=True)
 class Choice:
-    """What the project is to be made with; None stands for the embedded sample."""
+    """Model and data of the project; None stands for the embedded sample."""
 
     model: str | None
     """A model folder, or the id of a hub model."""
@@ -132,7 +132,7 @@ def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[
     """Each domain and what happened to its first rows, and what is no domain."""
     width = max(map(len, found.sources))
     for name, paths in found.sources.items():
-        files = ", ".join(path.name for path in paths)
+        files = ", ".join(path.name + "/" * path.is_dir() for path in paths)
         yield f"  {name:{width}}  {files}: {_of_rows(rows[name])}"
         rejects = rows[name].rejects
         if rejects is not None:
@@ -153,7 +153,8 @@ def _of_rows(seen: RowCheck) -> str:
     for count, what in ((seen.duplicates, "repeated"), (seen.leaked, "leaked from questions")):
         if count:
             parts.append(f"{count} {what}")
-    return f"{', '.join(parts)}; {seen.to_train} to train, {seen.held_out} held out"
+    said = f"{', '.join(parts)}; {seen.to_train} to train, {seen.held_out} held out"
+    return said + (f"; {formats.thousands(seen.questions)} questions" if seen.questions else "")
 
 
 def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
@@ -178,7 +179,7 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     if references.mode != "none" and references.mixes:
         yield (
             f"Before it: {references.mixes} short runs on mixes, of {references.mix_steps(train)} "
-            "steps each (the forecast is made of them)."
+            "steps each (for the forecast)."
         )
     folder = None if model is None else find_here(model)
     if folder is None:

@@ -1,4 +1,4 @@
-"""What is looked at before a run does anything: its folder, and all of its parameters."""
+"""Checks before a run does anything: its folder, and all of its parameters."""
 
 import logging
 import os
@@ -56,7 +56,7 @@ class ParametersHook:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """What matters only to the stages that are run."""
+        """Check what matters only to the stages that are run."""
         asked = {name.removeprefix("params:") for name in pipeline.inputs()}
         for block, those in checks.WHEN_RUN.items():
             if block in asked and self._places is not None:

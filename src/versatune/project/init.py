@@ -59,8 +59,8 @@ def create(
     choice = first.Choice.of(model or first.SAMPLE, found)
     problems = []
     if found is not None:
-        click.echo(f"Domains in {data}:")
         rows = first.checked_rows(found)
+        click.echo(f"Domains in {data}:")
         for line in first.domain_lines(found, rows):
             click.echo(line)
         problems = [name for name, seen in rows.items() if seen.problem is not None]

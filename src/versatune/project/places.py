@@ -1,4 +1,4 @@
-"""Where a project's parameters are written: which file and line, or the command line."""
+"""Where a parameter is written: file and line, or the command line."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""What parameters name is there: files, and packages that no dependency brings."""
+"""Checks that named files and optional packages are there."""
 
 import importlib.util
 from collections.abc import Iterator

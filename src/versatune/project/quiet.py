@@ -1,4 +1,4 @@
-"""What another library would print at every command, held back."""
+"""Suppress another library's advice, which it prints at every command."""
 
 import contextlib
 import re

@@ -1,4 +1,4 @@
-"""What the parameters of the report must have in common with others."""
+"""Checks of the report's parameters against other blocks."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: who wins, domain by domain, and by what shares."""
+"""The page of a comparison: verdicts, domains, and the strategies' shares."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Compared:
-    """What the page is made from."""
+    """The inputs of the page."""
 
     domains: Sequence[str]
     """Their order decides their colours."""
@@ -36,7 +36,7 @@ class Compared:
     figures: Mapping[str, go.Figure] = field(default_factory=dict)
     """By the names used in the template."""
     declared: DeclaredObjective = field(default_factory=DeclaredObjective)
-    """What training was to minimise, and so what the verdict is on."""
+    """The objective of training, which the verdict is about."""
 
     @property
     def few(self) -> bool:
@@ -134,7 +134,7 @@ def said(compared: Compared) -> page.Summary:
 
 
 def _headline(lead: str, gains: Iterable[Row], baseline: str) -> str:
-    """Who is better and who is worse than the baseline, over all domains."""
+    """Strategies better and worse than the baseline, over all domains."""
     named = _by_verdict(gains)
     parts = [
         f"{formats.comma(named[verdict])} {'is' if len(named[verdict]) == 1 else 'are'} {verdict}"

@@ -1,4 +1,4 @@
-"""The forecast in words and tables, before training and against what came."""
+"""The forecast in words and tables, before training and beside the outcome."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from versatune.reporting import formats
 BEST = "best"
 
 NAMES = {BEST: "best static mix", "detected": "detected shares"}
-"""What strategies of the forecast are called, where that is not their name."""
+"""Names of the forecast's mixes for readers, where they differ."""
 
 TIE = 0.0005
 """A gain smaller than this reads as 0.0 %."""
@@ -59,7 +59,7 @@ def said(forecast: Mapping[str, Any]) -> list[str]:
 
 
 def advice(forecast: Mapping[str, Any]) -> str:
-    """The sentence on what a mix can gain, or why there is none and what to do."""
+    """The sentence on the gain of a mix, or why there is no forecast and what to do."""
     if forecast["missing"] is None:
         told = str(forecast["advice"])
         if not forecast["targets"]:
@@ -74,7 +74,7 @@ def advice(forecast: Mapping[str, Any]) -> str:
 
 
 def about_chosen(forecast: Mapping[str, Any]) -> str | None:
-    """What the chosen strategy is forecast to gain over equal shares, and whom it leaves behind."""
+    """The chosen strategy's forecast gain over equal shares, and the domains it leaves behind."""
     chosen = forecast["strategy"]
     entry = forecast["strategies"][chosen]
     if forecast["headroom"] is None:
@@ -148,7 +148,7 @@ def _took(spent: float, training: Mapping[str, Any]) -> str:
 
 
 def named(strategy: str) -> str:
-    """A strategy of the forecast as a person calls it."""
+    """The name of a strategy of the forecast for readers."""
     return NAMES.get(strategy, strategy)
 
 
@@ -192,10 +192,10 @@ def strategy_rows(forecast: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def outcome(
     forecast: Mapping[str, Any] | None, history: pd.DataFrame | None, losses: pd.DataFrame
 ) -> pd.DataFrame:
-    """The chosen strategy's forecast against what came, a row a domain.
+    """The chosen strategy's forecast beside the outcome, a row a domain.
 
     ``base``, ``loss``, ``low``, ``high``: the steering rows before training, and as forecast after
-    it; ``came``: what the trained model has there; ``inside``: whether the interval holds it;
+    it; ``came``: the trained model's loss there; ``inside``: whether the interval holds it;
     ``forecast_change``, ``report_change``: the relative change as forecast, and as measured on the
     report rows (``losses`` of :func:`versatune.reporting.tables.only_losses`), which nothing was
     forecast for. Empty where nothing was forecast or trained.

@@ -1,4 +1,4 @@
-"""What became of the declared objective, in words."""
+"""The declared objective before and after training, in words."""
 
 import math
 from collections.abc import Mapping
@@ -61,7 +61,7 @@ def reached(loss: pd.DataFrame, declared: DeclaredObjective) -> Reached | None:
 
 
 def sentence(found: Reached | None, declared: DeclaredObjective) -> str | None:
-    """What became of the objective, without the domains."""
+    """How the objective changed, without the domains."""
     if found is None:
         return None
     name = declared.words[0].upper() + declared.words[1:]

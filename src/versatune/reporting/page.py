@@ -1,6 +1,8 @@
-"""What every page is written with: templates, figures as JSON, scripts, and a policy for them."""
+"""Writing a page: templates, figures as JSON, scripts, and a policy for them."""
 
 import base64
+import functools
+import gzip
 import hashlib
 import json
 import math
@@ -34,7 +36,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Summary:
-    """What stands at the top of a page."""
+    """The top of a page."""
 
     headline: str
     details: list[str]
@@ -43,12 +45,12 @@ class Summary:
     run: str
     tiles: list[Tile] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    """What gives reason to doubt the verdict; stands below it."""
+    """Reasons to doubt the verdict; shown below it."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What the numbers of a page were made with."""
+    """How the numbers of a page were made."""
 
     base_model: Mapping[str, Any] | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
@@ -95,7 +97,8 @@ def write(
         thousands=formats.thousands,
         gibibytes=formats.gibibytes,
     )
-    scripts = [PLOTLY.read_text("utf-8"), (TEMPLATES / "report.js").read_text("utf-8")]
+    script = (TEMPLATES / "report.js").read_text("utf-8")
+    plotly = _plotly()
     page: str = environment.get_template(template).render(
         kind=kind,
         said=said,
@@ -106,8 +109,9 @@ def write(
         dark=colours.DARK,
         figures={name: embedded(fig) for name, fig in figures.items()},
         css=Markup((TEMPLATES / "report.css").read_text("utf-8")),
-        scripts=[Markup(s) for s in scripts],
-        hashes=" ".join(f"'sha256-{_sha256(s)}'" for s in scripts),
+        script=Markup(script),
+        plotly=plotly,
+        hashes=" ".join(f"'sha256-{hashed}'" for hashed in (plotly.sha256, _sha256(script))),
         interval=formats.interval,
         **context,
     )
@@ -137,6 +141,23 @@ def embedded(fig: go.Figure) -> dict[str, Any]:
         "empty": meta.get("empty", False),
         "json": Markup(text),
     }
+
+
+@dataclass(frozen=True)
+class Plotly:
+    """Plotly's script as the page holds it: less than half of the text, unpacked by report.js."""
+
+    packed: str
+    """Base64 of the gzipped script."""
+    sha256: str
+    """Of the script itself, for the page's policy."""
+
+
+@functools.cache
+def _plotly() -> Plotly:
+    text = PLOTLY.read_text("utf-8")
+    packed = gzip.compress(text.encode("utf-8"), mtime=0)
+    return Plotly(base64.b64encode(packed).decode("ascii"), _sha256(text))
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from versatune.reporting import page, summary, tables
 from versatune.reporting.report_inputs import Artifacts
 
 CHANGES = 3
-"""How many questions that became right, and that became wrong, the page shows of a domain."""
+"""Questions that became right, and that became wrong, shown of each domain."""
 
 
 def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:

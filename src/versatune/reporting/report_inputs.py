@@ -1,4 +1,4 @@
-"""What the report is made from."""
+"""The inputs of the report."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from versatune.mixing.config import StrategyParams
 
 @dataclass(frozen=True)
 class Artifacts:
-    """What the page is made from. All but ``domains`` may be missing; the page then says so."""
+    """The inputs of the page. All except ``domains`` may be missing; the page then says so."""
 
     domains: Sequence[str]
     """Their order decides their colours."""

@@ -1,4 +1,4 @@
-"""What a person requires of a result, and what of it is not met."""
+"""Requirements of a result, and which are not met."""
 
 from collections.abc import Iterator, Mapping
 from typing import Annotated
@@ -13,7 +13,7 @@ from versatune.reporting import formats, tables
 
 
 class RequirementNotMetError(VersatuneError):
-    """The run is done, and its result is not what `report.require` asks for."""
+    """The run is done, but its result does not meet `report.require`."""
 
 
 class RequireParams(Params):

@@ -1,4 +1,4 @@
-"""The verdict in words, and the few numbers that stand for the run."""
+"""The verdict in words, and the key figures of the run."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def summarise(artifacts: "Artifacts") -> Summary:
 
 
 def headline(results: pd.DataFrame, declared: DeclaredObjective) -> tuple[str, str, list[str]]:
-    """The verdict on losses, objective and accuracies, its mood, and what to say beside it."""
+    """The verdict on losses, objective and accuracies, its mood, and further sentences."""
     loss, accuracy = tables.only_losses(results), tables.only_accuracies(results)
     told, mood, details = verdict(loss, declared)
     reached = objective.sentence(objective.reached(loss, declared), declared)
@@ -59,7 +59,7 @@ def headline(results: pd.DataFrame, declared: DeclaredObjective) -> tuple[str, s
 
 
 def warnings(artifacts: "Artifacts") -> list[str]:
-    """What gives reason to doubt the verdict: of the probe, the references and the training."""
+    """Reasons to doubt the verdict: from the probe, the references and the training."""
     said = list(_known(artifacts).get("warnings", []))
     strategy = artifacts.strategy
     if strategy is None:
@@ -99,7 +99,7 @@ def size_sentence(
 def with_accuracy(
     headline: str, mood: str, details: list[str], accuracy: pd.DataFrame
 ) -> tuple[str, str, list[str]]:
-    """The verdict on the losses, joined by what the accuracies did: a fall removes the green.
+    """The verdict on losses and accuracies: a fall of accuracy removes the green.
 
     A fall of the mean counts though it may be noise: that is said beside it, with the items.
     """
@@ -125,7 +125,7 @@ def with_accuracy(
 
 
 def baseline_sentence(models: pd.DataFrame | None) -> str | None:
-    """What the result can be compared with besides the base model, or that there is nothing.
+    """Other models to compare the result with, or a sentence that there are none.
 
     ``models``: of :func:`versatune.reporting.tables.mean_losses`.
     """

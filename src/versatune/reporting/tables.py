@@ -1,4 +1,4 @@
-"""What the report says in numbers: small pure functions from artifacts to tables."""
+"""The report's tables: small pure functions from artifacts."""
 
 import re
 from collections.abc import Mapping, Sequence

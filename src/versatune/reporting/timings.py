@@ -1,4 +1,4 @@
-"""How long the steps of a run took, and how long those took that it kept from earlier runs.
+"""Seconds of the steps of a run, and of the steps that it kept from earlier runs.
 
 The file holds ``run`` (the latest run: ``id``, ``began``, ``command``) and ``steps``: by name the
 ``seconds`` of its latest call, the ``run`` that made this call, and ``made_seconds``, what the step

@@ -1,1 +1,2 @@
-"""Retraining by the clock: what is new, who is champion, and whether a challenger takes over."""
+"""Scheduled retraining: what is new, which model is champion, and whether a challenger replaces
+it."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
-"""What tables call the model a challenger is measured against."""
+"""The name in tables of the model that a challenger is measured against."""
 
 
 def seen(
@@ -40,10 +40,11 @@ def seen(
     knowledge: Path,
     known_digests: Path,
 ) -> dict[str, Any]:
-    """What a retraining is compared with the last by: all data by content, all parameters by value.
+    """The state of a retraining, by which the next one finds what is new: data by content,
+    parameters by value.
 
-    ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file in which
-    digests are remembered.
+    ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file that keeps
+    digests.
     """
     matters = what_matters(params, clean, tokenize, training, evaluate, base, knowledge)
     digests = Digests(known_digests)
@@ -63,7 +64,7 @@ def what_matters(
 ) -> dict[str, Any]:
     """The parameters whose change is a reason to retrain, by block, as JSON.
 
-    Left out: speeds, what is merely told, and the blocks' keys that ``params`` replaces.
+    Left out: keys of speed and of reports, and the keys that ``params`` replaces.
     """
     own = {"keep_last", "example", "model_name"}
     matters = {
@@ -82,7 +83,7 @@ def what_matters(
 def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
     """The parameters of ``train`` as a retraining uses them.
 
-    Raises VersatuneError when they would leave an adapter alone.
+    Raises VersatuneError when they would save an adapter alone.
     """
     if training.lora is not None and not training.lora.merge:
         raise VersatuneError(
@@ -136,7 +137,7 @@ def first_shares(
 
 
 def folder_of(number: int) -> str:
-    """Where the challenger of a retraining lies, below the folder of all."""
+    """The challenger's folder, below the folder of all retrainings."""
     return f"{number:04d}/{CHALLENGER}"
 
 
@@ -160,7 +161,7 @@ def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]
     """Scores of both models on the same rows and items, by domain and metric.
 
     ``items``: the ``evaluation_items`` of both. Every evaluation file of a domain counts by
-    its number of items. Raises ValueError when the models were not asked the same.
+    its number of items. Raises ValueError when the models got different items.
     """
     champion, challenger = (items[items["model"] == name] for name in (CHAMPION, CHALLENGER))
     keys = ["domain", "task", "metric", "item"]

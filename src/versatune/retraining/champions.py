@@ -43,7 +43,8 @@ def choose(runs: RunStore, base: CheckpointRef, params: RetrainParams) -> dict[s
 
 
 def serving(runs: RunStore, params: RetrainParams) -> Serving | None:
-    """The champion. While MLflow is away: the one that waits to become it, else the last known."""
+    """The champion. While MLflow is away: the model that waits to become champion, else the last
+    known."""
     try:
         version = registry.champion(params.model_name)
         found = None
@@ -66,8 +67,8 @@ def serving(runs: RunStore, params: RetrainParams) -> Serving | None:
 def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -> bool:
     """Register what waits, oldest first; False when MLflow is away and something still waits.
 
-    The run is tagged with what became of each, but for the one with the key ``current``: its
-    decision is the run's own.
+    The run gets a tag with the outcome of each, except the one with the key ``current``, whose
+    decision is that of the run itself.
     """
     for waiting in runs.state.waiting:
         try:
@@ -94,7 +95,7 @@ def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -
 def conclude(runs: RunStore, waiting: Registration, params: RetrainParams) -> str:
     """End a retraining: note what is to be registered, register it, finish, delete what is old.
 
-    Returns the decision. Killed anywhere in between, the same run again comes to the same end.
+    Returns the decision. After a kill anywhere in between, the same run again has the same result.
     """
     others = [w for w in runs.state.waiting if w.key != waiting.key]
     runs.update(waiting=[*others, waiting])
@@ -115,7 +116,7 @@ def registration(
     challenger: dict[str, Any],
     verdict: dict[str, Any],
 ) -> Registration:
-    """What the registry keeps of a retraining, from its nodes' results."""
+    """The registry's record of a retraining, from its nodes' results."""
     changes = {f"change.{name}": f"{mean['value']:.6g}" for name, mean in verdict["mean"].items()}
     return Registration(
         key=f"{news['number']}:{challenger['fingerprint']}",
@@ -146,7 +147,7 @@ def prune(runs: RunStore, params: RetrainParams) -> None:
         registry.prune(params.model_name, params.keep_last)
         runs.prune(registry.serving_paths(params.model_name), params.keep_last)
     except RegistryOfflineError as error:
-        logger.warning("%s Old challengers are deleted another time.", error)
+        logger.warning("%s Old challengers will be deleted by a later run.", error)
 
 
 def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
@@ -166,7 +167,7 @@ def _label(outcome: dict[str, Any]) -> str:
 
 
 def _shorten(runs: RunStore, params: RetrainParams) -> None:
-    """Hold the models that wait for MLflow to as many as it would be left with."""
+    """Limit the models that wait for MLflow to the number that the registry would keep."""
     for gone in runs.shorten(params.keep_last):
         decision = (
             "never registered: MLflow was away for too many retrainings, the model was deleted"

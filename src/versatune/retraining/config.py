@@ -43,8 +43,8 @@ class PromotionParams(Params):
             "accuracy": LimitParams(tolerance=0.1, evidence="estimate"),
         }
     )
-    """How far no domain may fall, by metric. A metric that is left out is measured and told,
-    and blocks nothing."""
+    """How far no domain may fall, by metric. A metric that is left out is measured and
+    reported, and blocks nothing."""
 
 
 class RetrainParams(Params):
@@ -58,11 +58,11 @@ class RetrainParams(Params):
     """Shares of the first round: `detected` takes the probe's, `proportional` follows the amount
     of data."""
     on_doubt: OnDoubt = "proportional"
-    """What takes the place of detected shares when the probe failed its own checks, as in
+    """What replaces detected shares when the probe fails its own checks, as in
     ``mixture.on_doubt``."""
     strategy: StrategyParams = FosterParams(potential_source="progress", sigma=2.0)
     """How the shares follow the losses. The default needs no reference losses, which would have
-    to be measured anew for the data of every retraining."""
+    to be measured again for the data of every retraining."""
     rounds: int | None = Field(default=None, ge=1)
     """Rounds of a retraining; null takes that of `train`."""
     learning_rate: float | None = Field(default=None, gt=0)

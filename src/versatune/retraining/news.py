@@ -15,12 +15,13 @@ from versatune.data.config import Domains
 from versatune.data.sources import locate
 
 SETTLED_SECONDS = 2.0
-"""A file changed more recently than this when it was read is read again the next time: its
-clock may not tell a second change from the first."""
+"""Seconds. A file that changed this shortly before it was read is read again the next time: its
+time may be too coarse to show a second change."""
 
 
 class Digests:
-    """Digests of files, remembered by size and time of change so that a look costs no reading."""
+    """Digests of files, kept by size and time of change so that unchanged files are not read
+    again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -38,13 +39,13 @@ class Digests:
         return digest
 
     def save(self) -> None:
-        """Remember the files asked for since the start, and no others."""
+        """Keep the digests of the files asked for since the start, and no others."""
         if self._seen != self._known:
             write_json(self.path, self._seen)
 
 
 def data_state(domains: Domains, digests: Digests) -> dict[str, Any]:
-    """What stands for the domains' data: by domain its settings, and every file's digest.
+    """The domains' data as JSON: each domain's settings, and every file's digest.
 
     A folder written by ``save_to_disk`` counts by its files. Sources on the hub count by their
     settings alone. Raises one VersatuneError naming all files that are missing.
@@ -63,7 +64,7 @@ def data_state(domains: Domains, digests: Digests) -> dict[str, Any]:
 def what_is_new(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
     """One sentence a difference between two states ``{"data": ..., "parameters": ...}``.
 
-    Empty when nothing is new; a first retraining is new as such.
+    Empty when nothing is new. A first retraining counts as new.
     """
     if before is None:
         return ["the first retraining"]

@@ -33,11 +33,11 @@ class Change(BaseModel):
     """Rows or items."""
     champion: float
     challenger: float
-    """What each model reached: mean nats a row, or accuracy."""
+    """Each model's mean nats a row, or accuracy."""
 
 
 class PromotionVerdict(BaseModel):
-    """What the rule says, and why, a sentence a reason."""
+    """The rule's decision, and why: a sentence for each reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -50,7 +50,7 @@ def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
     """1 - sum(challenger) / sum(champion): the part of the champion's loss that is gone.
 
     ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows. The interval
-    is :func:`versatune.intervals.relative_change`'s, as in the report, and unbounded where that is
+    is :func:`versatune.intervals.relative_change`'s, as in the report, and unbounded where it is
     unknown (n < 2). A challenger whose loss is not finite falls without bound. Raises
     ValueError on different shapes, no rows, or a champion's loss that is not finite and above 0.
     """
@@ -75,7 +75,7 @@ def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
 
     The interval is :func:`versatune.intervals.bonett_price`'s, which does not shrink to
     nothing when the models agree on a few items. Raises ValueError on different shapes, no items,
-    values but 0 and 1.
+    and values other than 0 and 1.
     """
     low, high, stderr = bonett_price(champion, challenger)
     return Change(
@@ -133,8 +133,8 @@ def judge(
     """Promote when the mean improves and no domain falls by more than its tolerance.
 
     ``objective``: with kind ``weighted`` the held-out losses' mean is by its weights; with the
-    others, and for accuracies, every domain counts alike. Every condition must hold, so asking
-    many of them at 95 % each does not make a wrong promotion likelier. Raises ValueError when
+    others, and for accuracies, every domain counts alike. Every condition must hold, so many
+    conditions at 95 % each do not make a wrong promotion more likely. Raises ValueError when
     ``rule.improve`` was not measured.
     """
     by_metric: dict[Metric, list[Change]] = {}
@@ -209,7 +209,7 @@ def _lost(metric: Metric, domain: str, n: int, champion: float, challenger: floa
 
 
 def _half_width(stderr: float, freedom: float) -> float:
-    """Half of a 95 % interval; unbounded where nothing is known of the spread."""
+    """Half of a 95 % interval; infinite where the spread is unknown."""
     if freedom < 1 or not math.isfinite(stderr):
         return math.inf
     quantile = ndtri(0.975) if math.isinf(freedom) else stdtrit(freedom, 0.975)

@@ -1,7 +1,7 @@
-"""What retraining remembers between its runs: ``state.json``, and a folder for each retraining.
+"""What retraining keeps between its runs: ``state.json``, and a folder for each retraining.
 
-A retraining begins when something is new. It is pinned to what it saw and to the models it
-compares, so one that was killed is continued, not begun anew, as long as nothing changes. A
+A retraining begins when something is new. It is bound to the data it saw and to the models it
+compares, so a killed one is continued, not started again, as long as nothing changes. A
 promotion that MLflow could not take waits in ``waiting`` until a later run registers it.
 """
 
@@ -39,13 +39,13 @@ class Registration(BaseModel):
 
 
 class Serving(BaseModel):
-    """The champion as the registry last told it."""
+    """The champion when the registry last answered."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: CheckpointRef
     key: str
-    """What tells it from other versions in the registry."""
+    """What distinguishes it from other versions in the registry."""
 
 
 class RetrainRun(BaseModel):
@@ -71,7 +71,7 @@ class State(BaseModel):
     run: RetrainRun | None = None
     """The last retraining, finished or not."""
     finished: RetrainRun | None = None
-    """The last that was finished."""
+    """The last one that was finished."""
     champion: Serving | None = None
     """The champion when the registry last answered."""
     waiting: list[Registration] = []
@@ -85,7 +85,7 @@ class RunStore:
 
     @property
     def state(self) -> State:
-        """The state as it is on the disk. A damaged file is a VersatuneError that names it."""
+        """The state on the disk. Raises VersatuneError that names a damaged file."""
         path = self.folder / "state.json"
         if not path.is_file():
             return State()
@@ -104,9 +104,10 @@ class RunStore:
         return state
 
     def open(self, saw: Mapping[str, Any]) -> tuple[RetrainRun, bool]:
-        """The retraining for what is seen now, and whether there is anything to do in it.
+        """The retraining for the present state, and whether there is anything to do in it.
 
-        Nothing to do: the last finished one. An unfinished one that saw the same is continued.
+        With nothing to do it is the last finished one. An unfinished one of the same state is
+        continued.
         """
         state = self.state
         last, done = state.run, state.finished
@@ -114,7 +115,7 @@ class RunStore:
         if done is not None and not new:
             return done, False
         if last is not None and last.finished is None and last.saw == saw:
-            logger.info("Going on with retraining %d, begun %s.", last.number, last.began)
+            logger.info("Continuing retraining %d, begun %s.", last.number, last.began)
             return last, True
         if last is not None and last.finished is None:
             self._give_up(last)
@@ -129,7 +130,7 @@ class RunStore:
 
     @property
     def current(self) -> RetrainRun:
-        """The retraining at work, or the last one. Only after :meth:`open`."""
+        """The current retraining, or the last one. Only after :meth:`open`."""
         run = self.state.run
         if run is None:
             raise RuntimeError("no retraining was begun")
@@ -140,15 +141,15 @@ class RunStore:
         return self.folder / f"{number:04d}"
 
     def models(self, choose: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The models of the retraining at work: chosen once and never again, for a promotion moves
-        the champion before the retraining is finished."""
+        """The models of the current retraining. They are chosen once: a promotion moves the
+        champion before the retraining is finished."""
         if self.current.models is None:
             models = choose()  # first, for it updates the state
             self.update(run=self.current.model_copy(update={"models": models}))
         return dict(self.current.models or {})
 
     def kept(self, number: int, name: str) -> Any:
-        """A result that was kept before."""
+        """A result that is kept."""
         return read_json(self.folder_of(number) / f"{name}.json")
 
     def keep(self, number: int, name: str, value: Any) -> None:
@@ -159,8 +160,8 @@ class RunStore:
         """Delete the models of old retrainings; their results stay. Returns what was deleted.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
-        ``keep_last`` besides. Models of retrainings that were given up half-way are not kept, nor
-        are copies from MLflow of a champion that serves no more.
+        ``keep_last`` others. Models of abandoned retrainings are not kept, nor are copies from
+        MLflow of a former champion.
         """
         waiting = {w.checkpoint.path.resolve() for w in self.state.waiting}
         safe = {path.resolve() for path in keep} | waiting
@@ -180,13 +181,13 @@ class RunStore:
         return deleted
 
     def shorten(self, keep_last: int) -> list[Registration]:
-        """Give up waiting challengers that a registry that answers would have deleted by now.
+        """Give up waiting challengers that the registry would have deleted by now.
 
-        While it is offline none is registered, and a model a retraining would fill the disk. Kept
-        are the two newest that are to be promoted (the coming champion and the one to go back to)
-        and the newest ``keep_last`` of the others, one at least. What was measured against one
-        that is given up takes its place: it is promoted over the same champion. Returns those
-        given up.
+        While it is offline none is registered, and one model for each retraining would fill the
+        disk. Kept are the two newest that are to be promoted (the coming champion and the one to go
+        back to) and the newest ``keep_last`` of the others, one at least. A challenger that was
+        measured against one that is given up takes its place: it is promoted over the same
+        champion. Returns those given up.
         """
         waiting = self.state.waiting
         promoted = [w for w in waiting if w.promote][-2:]
@@ -212,9 +213,9 @@ class RunStore:
         return max([run.number if run else 0, *folders])
 
     def _give_up(self, run: RetrainRun) -> None:
-        """Delete the model of a retraining that is not continued, unless it serves or waits to.
+        """Delete the model of an abandoned retraining, unless it serves or waits to.
 
-        Retrainings that fail one after the other leave no more than one unfinished model behind.
+        However many retrainings fail in a row, they leave one unfinished model at most.
         """
         state = self.state
         needed = [w.checkpoint.path.resolve() for w in state.waiting]

@@ -39,18 +39,18 @@ def train(
     on_round: OnRound | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
-    """Train ``base`` on ``store`` in ``folder``, or go on with what was begun there.
+    """Train ``base`` on ``store`` in ``folder``, or continue an unfinished training there.
 
     ``initial_weights`` P(0), ``detected_shares`` and ``reference_losses`` (held-out nats per
     token of the model that is trained) are by domain; a strategy that lacks one it needs raises.
-    ``traces``: what runs before did (:func:`versatune.mixing.traces.traces_of`), for strategies
-    that learn from them.
+    ``traces``: losses and shares of earlier runs (:func:`versatune.mixing.traces.traces_of`), for
+    strategies that learn from them.
     ``on_round`` gets a dict a round: ``round``, ``step``, ``metrics`` (``loss/law``
     and so on); those of rounds an earlier run finished come first. ``on_step`` gets one every
     ``logging_steps``: ``step`` and ``metrics`` (:data:`versatune.training.job.OnStep`).
 
-    A finished folder with the same inputs is returned at once; an unfinished one is gone on
-    with, exactly where its last checkpoint was. With other inputs a finished one is kept as
+    A finished folder with the same inputs is returned at once; an unfinished one is continued from
+    its last checkpoint. With other inputs a finished one is kept as
     ``<folder>.previous`` and training starts over; ``params.resume: restart`` starts over
     whether it was finished or not, and keeps nothing. Raises VersatuneError when the folder
     holds an unfinished training with other inputs, when another process works in it, when the
@@ -81,7 +81,7 @@ def piece_of(
     )
 
 
-GO_ON = "Set them back to go on with it, or discard it with train.resume: restart."
+GO_ON = "Set them back to continue it, or discard it with train.resume: restart."
 
 
 def _train_in(
@@ -104,14 +104,14 @@ def _train_in(
             from versatune.training.interpolation import interpolate
 
             interpolate(job)
-        # The checkpoints go when the model they are of is known to be saved.
+        # Checkpoints are deleted only when their model is known to be saved.
         check_saved(job)
         shutil.rmtree(folder / CHECKPOINTS)
     return _metadata(read_json(folder / HISTORY))
 
 
 def refuse_changed(params: TrainParams, folder: Path) -> None:
-    """Raise VersatuneError when ``train`` would meet an unfinished training of other parameters.
+    """Raise VersatuneError when there is an unfinished training with other parameters.
 
     By the parameters alone, so it can be asked before the data and the base model are there.
     """

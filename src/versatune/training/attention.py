@@ -1,11 +1,10 @@
-"""Attention that stays inside each packed example, and what a model is trained with.
+"""Attention that stays inside each packed example, and the choice of a model's layout.
 
-Packed examples are laid end to end in one row; ``seq_lens`` (their lengths) goes through the
-model to the attention, which runs causally over each example alone. Nothing is computed
-across examples, where a block-diagonal mask computes all and throws it away, and no padding
-is needed. transformers' own way (positions that restart, no mask) is used for models whose
-attention can't be replaced, on a GPU by FlexAttention; and padded rows for those that can't keep
-examples apart at all.
+Packed examples are laid end to end in one row; ``seq_lens`` (their lengths) goes through the model
+to the attention, which runs causally over each example alone. Nothing is computed across examples
+(a block-diagonal mask would compute it and throw it away), and no padding is needed. transformers'
+own way (positions that restart, no mask) is used for models whose attention can't be replaced, on a
+GPU by FlexAttention; and padded rows for those that can't keep examples apart at all.
 """
 
 import logging
@@ -181,7 +180,7 @@ class Candidate:
 
 
 def candidates(model: Any, packing: bool) -> list[Candidate]:
-    """What is tried, the fastest first; the last resort is one example a row."""
+    """The layouts to try, the fastest first; the last resort is one example a row."""
     # No mask function beside it: transformers then makes no mask, and needs no look at the
     # positions, for which a GPU would have to wait.
     AttentionInterface.register(NAME, segment_attention)
@@ -228,7 +227,7 @@ def choose_layout(model: Any, packing: bool, longest: int, *, bf16: bool = False
     ``longest``: tokens of the longest example there will be; ``bf16``: whether training computes
     under autocast. The model is tried on the device it is on, and left with the attention that
     goes with the layout. All processes of a training choose alike. Raises VersatuneError when the
-    model can't be trained in any layout; anything but what was asked for is logged.
+    model can't be trained in any layout; any other layout than the one asked for is logged.
     """
     own = model.config._attn_implementation
     found = candidates(model, packing)

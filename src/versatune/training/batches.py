@@ -38,7 +38,8 @@ class PackedRows(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def _without_first(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Nothing in the example predicts its first token, and what lies before it is another's."""
+    """No token of the example predicts its first one, and the token before it belongs to another
+    example."""
     labels = np.array(labels)
     labels[:1] = IGNORE
     return labels
@@ -144,7 +145,7 @@ class RoundSampler(torch.utils.data.Sampler[list[Row]]):
         self._n_batches = n_batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Trainer's epoch is our round."""
+        """Trainer's epoch is a round here."""
         self._round = epoch
 
     def __iter__(self) -> Iterator[list[Row]]:

@@ -1,4 +1,4 @@
-"""The learning rate over the rounds: how much each can change, and where it stands after it."""
+"""The learning rate over the rounds: its sum in each round, and its value at each round's end."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What happens at the end of a round, and the guards between."""
+"""What happens at the end of a round, and the guards within it."""
 
 # ruff: noqa: ARG002 - the names of the arguments are the superclass's.
 
@@ -31,12 +31,13 @@ from versatune.work.calls import prefix, within_call
 
 logger = logging.getLogger(__name__)
 
-EVERY = 60.0
-"""Seconds between the lines of a training beside others."""
+EVERY = 300.0
+"""Seconds between the lines of a training beside others, whose bar shows how far they are."""
 
 
 class RoundCallback(TrainerCallback):
-    """Measures, updates, writes the history and asks for checkpoints; stops what goes wrong."""
+    """Measures, updates, writes the history and asks for checkpoints; stops a training that goes
+    wrong."""
 
     def __init__(
         self,
@@ -72,7 +73,7 @@ class RoundCallback(TrainerCallback):
         self._seconds_before = 0.0
         self.keeps_best = _may_roll_back(self._params)
         peak = peak_flops()
-        # Beside other trainings of its kind, one says less.
+        # Trainings that run side by side log less.
         self._quiet, self._paced = within_call(), Paced(EVERY)
         self._told = ""  # the shares that the line before gave
         self.progress = Progress(
@@ -88,7 +89,7 @@ class RoundCallback(TrainerCallback):
         )
 
     def within_round(self) -> dict[str, Any]:
-        """What a checkpoint holds of the round at hand; every process must call it."""
+        """The state of the current round for a checkpoint; every process must call it."""
         return {
             "sums": self._trainer.summed().tolist(),
             "seconds": self._seconds_before + time.monotonic() - self._round_began,
@@ -196,7 +197,7 @@ class RoundCallback(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Nothing more to show; a quiet training sums up."""
+        """Close the bar; a quiet training logs a summary."""
         self.progress.close()
         if self._quiet and self._trainer.is_world_process_zero():
             first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
@@ -278,15 +279,18 @@ class RoundCallback(TrainerCallback):
     def _say(self, rows: list[dict[str, Any]], reason: str) -> None:
         mixture, told = self._mixture, self._told
         self._told = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
-        shares = "" if self._told == told else f"shares {self._told}"
+        alone = len(rows) == 1  # on one domain there are no shares to tell
+        shares = "" if alone or self._told == told else f"shares {self._told}"
         done = mixture.round - self._rounds_before
         each = (time.monotonic() - self._began) / max(done, 1)
         left = time_left(each * (self._params.rounds - mixture.round)) if done else ""
-        logger.info(
-            "%sround %d/%d: held-out loss %.4f; %s",
-            *(prefix(), mixture.round, self._params.rounds, self._mean_loss(mixture.round)),
-            "; ".join(filter(None, (shares, rates(rows[0]), left, reason))),
-        )
+        if mixture.round:
+            what, why = f"round {mixture.round}/{self._params.rounds}", "" if alone else reason
+        else:
+            what, why = reason, ""
+        loss = f"held-out loss {self._mean_loss(mixture.round):.4f}"
+        said = filter(None, (loss, shares, rates(rows[0]), left, why))
+        logger.info("%s%s: %s", prefix(), what, "; ".join(said))
 
 
 def _may_roll_back(params: TrainParams) -> bool:

@@ -1,8 +1,8 @@
 """The model's blocks through torch.compile: once, since every batch has one shape.
 
-A block (a decoder layer) is compiled, not the model: all blocks share one graph, and what differs
-from step to step (how many tokens are supervised) stays outside. Layouts are tried and held-out
-rows are measured in other shapes, so both run the blocks as they are.
+A block (a decoder layer) is compiled, not the model: all blocks share one graph, and everything
+that differs from step to step (how many tokens are supervised) stays outside. Layouts are tried and
+held-out rows are measured in other shapes, so both run the blocks as they are.
 """
 
 import logging

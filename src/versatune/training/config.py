@@ -31,14 +31,14 @@ class LoraParams(Params):
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout before the adapters."""
     target_modules: str | list[str] = "all-linear"
-    """Names of the layers that get an adapter; `all-linear` for every linear layer but the head."""
+    """Names of the layers that get an adapter; `all-linear`: every linear layer except the head."""
     merge: bool = True
-    """Save the model with the adapters merged into it; else the folder holds the adapter alone
-    and where its base model is. It is evaluated, and logged to MLflow, merged into that."""
+    """Save the model with the adapters merged into it. If false, the folder holds only the adapter
+    and the place of its base model; for evaluation and MLflow it is merged into that."""
 
 
 class InterpolateParams(Params):
-    """Weights between the base model and the trained one, chosen after training."""
+    """A model between the base model and the trained one, chosen after training."""
 
     parts: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
     """Parts of the way from the base model (0) to the trained one (1) that may be taken: the one
@@ -66,34 +66,34 @@ class TrainParams(PlanParams):
     """How a model is trained and how its mixture adapts."""
 
     resume: Literal["continue", "restart"] = "continue"
-    """What to do with a training that was begun before: `continue` goes on from its last
-    checkpoint. When parameters or data changed since, it refuses if that training is unfinished,
-    and else keeps it as `trained.previous` and starts over. `restart` starts over whenever they
+    """What to do with an earlier training. `continue` continues it from its last checkpoint. If
+    parameters or data have changed since, an unfinished training is refused, and a finished one is
+    kept as `trained.previous` before training starts over. `restart` starts over whenever they have
     changed, and keeps nothing."""
     seed: int = 0
-    """Decides the order of rows, adapters and dropout."""
+    """Seed of the order of rows, of adapters and of dropout."""
 
     rounds: int = Field(8, ge=1)
-    """Rounds; at the end of each, held-out losses are measured and the weights updated."""
+    """Rounds. After each, held-out losses are measured and the shares updated."""
     steps_per_round: int = Field(100, ge=1)
     """Optimiser steps in a round."""
     strategy: StrategyParams = UniformParams()
-    """How the weights follow the losses."""
+    """How the shares follow the losses."""
     objective: ObjectiveParams = ObjectiveParams()
-    """What strategies minimise, by which the best round is chosen, and what the forecast, a
-    comparison's verdicts, the report's headline and promotion are about."""
+    """What strategies minimise. The best round is chosen by it, and the forecast, a comparison's
+    verdicts, the report's headline and promotion use it."""
     unit: Unit = "supervised_tokens"
-    """What a weight is a share of. ``supervised_tokens``, those of answers, are what losses are
-    means over: under equal shares of ``tokens`` a domain of long prompts and short answers hardly
-    counts."""
+    """The unit of shares. Losses are means over ``supervised_tokens``, those of answers: under
+    equal shares of ``tokens`` a domain of long prompts and short answers hardly counts."""
 
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate of AdamW."""
     lr_scheduler_type: Literal[
         "cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"
     ] = "cosine"
-    """Schedule over all rounds; it is never restarted. Cosine has spent most of its learning before
-    a strategy knows anything; ``warmup_stable_decay`` holds the rate and cools down at the end."""
+    """Schedule over all rounds; it is never restarted. Cosine has used most of its learning rate
+    before a strategy knows anything; ``warmup_stable_decay`` holds the rate and lowers it at the
+    end."""
     decay_ratio: float = Field(0.2, gt=0, lt=1)
     """Part of all steps over which ``warmup_stable_decay`` lets the rate fall to 0 (linearly)."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -108,9 +108,9 @@ class TrainParams(PlanParams):
     """Gradients are clipped to this norm; 0 does not clip."""
     optim: Optim = "adamw_torch_fused"
     """transformers' name of the optimiser. `adamw_8bit` keeps its state in 8 bits, the paged ones
-    in the host's memory (extra `quantized`); `adafactor` keeps hardly any."""
+    in the host's memory (extra `quantized`); `adafactor` has hardly any state."""
     per_device_train_batch_size: int = Field(4, ge=1)
-    """Rows of `max_length` tokens a process takes at a time."""
+    """Rows of `max_length` tokens in a batch of one process."""
     gradient_accumulation_steps: int = Field(1, ge=1)
     """Batches before each optimiser step."""
     bf16: bool | Literal["auto"] = False
@@ -130,12 +130,12 @@ class TrainParams(PlanParams):
     `quantized`). The trained model is saved in full precision, the adapters merged into it."""
     torch_compile: bool = False
     """Compile the model's blocks (torch.compile): once, since the batch is filled up to one shape.
-    It pays on GPUs and long trainings; results differ by rounding."""
+    Worth it on GPUs and in long trainings; results differ by rounding."""
     interpolate: InterpolateParams | None = None
     """Save a model between the base and the trained one (WiSE-FT), chosen on steering rows. Each
     part is measured once; null saves the trained model."""
     dataloader_num_workers: int = Field(0, ge=0)
-    """Processes that read rows; does not change what is trained."""
+    """Processes that read rows; the result does not depend on it."""
     attn_implementation: str | None = None
     """transformers' name of an attention; null chooses by the device."""
 
@@ -143,8 +143,8 @@ class TrainParams(PlanParams):
     """Steering rows a domain measured at the end of each round, the same in every run on the
     data; null measures all."""
     heldout_tokens_per_domain: int | None = Field(None, ge=1)
-    """More rows are measured of a domain whose rows have fewer supervised tokens than this, until
-    they have this many: a few answers of two tokens each say little. null: rows alone count."""
+    """If these rows have fewer supervised tokens than this, more rows of the domain are measured: a
+    few answers of two tokens each say little. null: only rows count."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
 
@@ -153,8 +153,8 @@ class TrainParams(PlanParams):
     save_steps: int | None = Field(None, ge=1)
     """Steps between checkpoints inside a round; null makes them at its end alone."""
     save_total_limit: int = Field(2, ge=1)
-    """Checkpoints kept while training (the best one is kept besides when a rule may return to
-    it). They are deleted when training is done."""
+    """Checkpoints kept while training (and the best one, when a rule may return to it). They are
+    deleted when training is done."""
     logging_steps: int = Field(10, ge=1)
     """Steps between reports of loss, learning rate, gradient norm, speed and memory (bar, MLflow,
     steps.jsonl), and between checks that the loss is finite and not exploding."""
@@ -180,9 +180,9 @@ class TrainParams(PlanParams):
         return self.bf16
 
     def fingerprint_fields(self) -> dict[str, object]:
-        """The parameters that change the trained model: all but those of speed and safety."""
+        """The parameters that change the trained model: all except those of speed and safety."""
         fields = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-        # Without it a training is what it was before there was such a parameter.
+        # Left out when unset: fingerprints of older trainings stay valid.
         return {k: v for k, v in fields.items() if k != "interpolate" or v is not None}
 
 
@@ -212,8 +212,8 @@ class ReferenceParams(Params):
     mixes: int = Field(4, ge=0)
     """Short runs on mixes of all domains, each with half of the domains up and half down: they
     measure what a share does. From them come the forecast and the first shares of `mixing_law`
-    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on each
-    domain alone, which forget the others as no mix does."""
+    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on
+    each domain alone, which forget the others more than any mix does."""
     mix_part: float = Field(0.1, gt=0, le=1)
     """Steps of all these runs together, as a part of the training's."""
     proxy: Path | None = None
@@ -222,24 +222,24 @@ class ReferenceParams(Params):
     eval_steps: int = Field(10, ge=1)
     """Optimiser steps between held-out measurements."""
     max_steps: int = Field(200, ge=1)
-    """Optimiser steps at most; what `eval_steps` leave over of them is not run."""
+    """Optimiser steps at most, rounded down to a multiple of `eval_steps`."""
     patience: int = Field(3, ge=1)
-    """Measurements without a new minimum before the run ends."""
+    """The run ends after this many measurements without a new minimum."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
     """Part of the steps over which the learning rate rises."""
     transfer: float = Field(0.1, ge=0, le=1)
     """Part of a run's cost that measuring it on all other domains may take (forward passes on
-    their held-out rows, up to once at every doubling of its steps): from that comes what a share of
-    one domain does to the others. 0 measures none."""
+    their held-out rows, up to once at every doubling of its steps): they show what a share of one
+    domain does to the others. 0 measures none."""
     train: dict[str, Any] = Field(default={})
-    """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); of a block
-    (`lora: {r: 8}`) those alone that are given. `lr_scheduler_type` is over `max_steps`: a
+    """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); in a block
+    (`lora: {r: 8}`) only the given keys. `lr_scheduler_type` is over `max_steps`: a
     reference that does not anneal lies above what a training that does reaches."""
 
     @model_validator(mode="before")
     @classmethod
     def _renamed(cls, given: Any) -> Any:
-        """Take the keys of the version before, in which they stood beside ``mode``."""
+        """Accept the keys of the previous version, where they stood beside ``mode``."""
         if not isinstance(given, Mapping):
             return given
         moved = {
@@ -315,4 +315,5 @@ _OF_A_REFERENCE: dict[str, Any] = {
     "launcher": LauncherParams(),
     "interpolate": None,
 }
-"""What a reference run does not take from training. None: see :meth:`ReferenceParams.of_run`."""
+"""The keys that a reference run does not take from training. None: see
+:meth:`ReferenceParams.of_run`."""

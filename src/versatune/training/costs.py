@@ -1,4 +1,4 @@
-"""What a training takes before it is begun: passes over each domain, tokens, time and memory."""
+"""The cost of a training before it starts: passes over each domain, tokens, time and memory."""
 
 import logging
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ from versatune.training.throughput import cost_of
 logger = logging.getLogger(__name__)
 
 MANY_PASSES = 4.0
-"""Rows seen more often than this teach ever less (arXiv 2305.16264: up to four passes are nearly as
-good as new rows)."""
+"""After this many passes, repeated rows teach less and less (arXiv 2305.16264: up to four passes
+are nearly as good as new rows)."""
 
 FORWARD = 3.0
 """How many times as long as its forward pass alone a training step takes."""
@@ -40,11 +40,11 @@ class Speed:
 
     tokens_per_second: float
     source: str
-    """What it was measured on, in words."""
+    """What the speed was measured on, in words."""
 
 
 class Budget:
-    """What training has to spend, and what shares make of it."""
+    """What training spends, depending on the shares."""
 
     def __init__(self, params: TrainParams, train: TokenizedSplit, start: Array) -> None:
         """``start``: the shares (k,) to plan the first packed rows with.

@@ -1,4 +1,4 @@
-"""What a finished training gives reason to doubt, in sentences: pure functions of artifacts.
+"""Reasons to doubt a finished training, in sentences: pure functions of artifacts.
 
 Each sentence says what was seen, in which domains, and which parameter to change.
 """
@@ -19,8 +19,8 @@ noise."""
 def reference_warnings(references: Mapping[str, Any]) -> list[str]:
     """About ``reference_losses``: runs cut off by their step limit.
 
-    A schedule that anneals takes a run to its limit and to rest there: where it is noted that the
-    loss was no longer falling, nothing is said.
+    A schedule that anneals always takes a run to its limit: if its loss was no longer falling
+    there, no sentence is made.
     """
     cut = [
         name

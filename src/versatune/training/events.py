@@ -1,4 +1,4 @@
-"""What is said of a round: its line in the log, and its metrics as an event."""
+"""What is reported of a round: its line in the log, and its metrics as an event."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ def rates(row: dict[str, Any]) -> str:
     if row.get("mfu") is not None:
         said.append(f"MFU {row['mfu']:.2f}")
     if row.get("peak_memory_bytes") is not None:
-        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB")
+        said.append(f"{row['peak_memory_bytes'] / 10**9:.1f} GB of memory")
     return ", ".join(said)
 
 
@@ -49,7 +49,7 @@ def as_event(rows: list[dict[str, Any]]) -> Event:
 
 
 def rewrite_events(path: Path, history: list[dict[str, Any]]) -> list[Event]:
-    """Make metrics.jsonl agree with the history a run goes on from; returns its events."""
+    """Make metrics.jsonl agree with the history that a run continues from; returns its events."""
     rounds = sorted({row["round"] for row in history})
     events = [as_event([row for row in history if row["round"] == r]) for r in rounds]
     write_atomic(path, "".join(json.dumps(event) + "\n" for event in events))

@@ -1,8 +1,8 @@
 """After training: which part of the way from the base model to the trained one is saved.
 
 The models between the two are measured on the steering rows that the history was measured on, and
-the one that the objective and its tolerances say is best takes the trained model's place in the
-job's folder. One model is in memory at a time.
+the best one by the objective and its tolerances replaces the trained model in the job's folder. One
+model is in memory at a time.
 """
 
 import logging

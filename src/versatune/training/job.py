@@ -1,4 +1,4 @@
-"""What one training is: everything a process needs to know to take part in it."""
+"""The description of one training: everything that a process needs to take part in it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -31,7 +31,7 @@ tokens_per_second, mfu, peak_memory_gb; those that are known)."""
 
 
 class Training(BaseModel):
-    """What is to be trained, wherever its folder will lie."""
+    """What is to be trained, independent of its folder."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -44,7 +44,7 @@ class Training(BaseModel):
     reference_losses: dict[str, float] | None = None
     detected_shares: dict[str, float] | None = None
     traces: dict[str, Any] | None = None
-    """What runs before this one did; given to strategies that learn from them alone."""
+    """Losses and shares of earlier runs; only strategies that learn from them get these."""
     domain: str | None = None
     """Train and measure on this domain alone, as if the store had no other."""
     patience: int | None = None
@@ -55,7 +55,7 @@ class Training(BaseModel):
     """Whether there are checkpoints and a trained model, or the history alone."""
 
     def inputs(self) -> dict[str, Any]:
-        """All that decides the result."""
+        """Everything that decides the result."""
         inputs: dict[str, Any] = {
             "store": self.store.fingerprint,
             "base": self.base.fingerprint,
@@ -70,7 +70,7 @@ class Training(BaseModel):
             inputs["traces"] = self.traces
         if self.all_at:
             inputs["all_at"] = self.all_at
-        # A trained model stays what it is; a reference is nothing but the loss of its rows.
+        # Of a reference only its losses count, not its model.
         return inputs if self.save_model else {**inputs, "row_choice": ROW_CHOICE}
 
     def in_folder(self, folder: Path) -> "Job":

@@ -2,8 +2,8 @@
 
 The child is `torch.distributed.run` (data parallelism) or `accelerate launch` with its
 configuration file (FSDP, DeepSpeed, several nodes), each process of which runs
-`python -m versatune.training JOB.json`. This process passes on what they log and measure, and
-none of them outlives it: they hold the other end of a pipe and end when it closes.
+`python -m versatune.training JOB.json`. This process passes on their logs and measurements.
+They end with it: they hold the other end of a pipe and stop when it closes.
 """
 
 import json
@@ -30,7 +30,7 @@ JOB = "job.json"
 
 
 def launch(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None) -> None:
-    """Run ``job`` in the processes it asks for; returns when all have ended well.
+    """Run ``job`` in as many processes as it asks for; returns when all have succeeded.
 
     Raises VersatuneError with the first process's own message, or the end of what the child
     wrote when it died without one.

@@ -10,8 +10,7 @@ import torch
 def machine() -> dict[str, Any]:
     """``device`` by name, and ``peak_memory_bytes`` of this process until now.
 
-    On a GPU the most that its tensors took; on a CPU the most that the process took, with all that
-    it had done before.
+    On a GPU the peak of its tensors; on a CPU the peak of the process, earlier work included.
     """
     if torch.cuda.is_available():
         return {

@@ -1,4 +1,4 @@
-"""What a training needs of a device's memory and of the disk, before any weight is loaded.
+"""Device memory and disk that a training needs, computed before any weight is loaded.
 
 The model is built on the meta device (shapes without numbers), so parameters are counted and not
 guessed; activations are counted too (``activations``).
@@ -54,7 +54,7 @@ class MemoryPlan:
 
     @property
     def device(self) -> int:
-        """All that lies on one device at the worst moment."""
+        """Everything on one device at the worst moment."""
         return self.weights + self.gradients + self.optimizer + self.activations + self.logits
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Short runs on fixed mixes of all domains: what a share does, measured before a training.
 
-A run on one domain alone forgets the others as no mix does, so what shares do within a mix is
-measured on mixes. Each run gives half of the domains four times the share of the others; over the
+A run on one domain alone forgets the others more than any mix does, so the effect of shares is
+measured on mixes. Each run gives half of the domains four times the share of the others; over all
 runs each domain is up as often as down. They anneal to 0, since losses at a high learning rate are
 above those that a training ends with.
 """
@@ -69,7 +69,7 @@ def mix_entries(
     runs: dict[str, FolderRef],
     scale: dict[str, float],
 ) -> list[dict[str, Any]]:
-    """What the runs did: ``weights`` by domain and the ``curve`` of each.
+    """The result of each run: ``weights`` by domain and the ``curve``.
 
     ``scale``: what a domain's losses are multiplied with where the proxy has other tokens.
     """

@@ -1,4 +1,4 @@
-"""What a mixture knows before its first round."""
+"""The inputs of a mixture before its first round."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

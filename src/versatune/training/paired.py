@@ -1,4 +1,4 @@
-"""Changes of held-out losses, paired by row: what a round did, and how sure that is."""
+"""Changes of held-out losses, paired by row, with standard errors."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The forecast before training: what each domain is to reach, what a mix can win, what it takes."""
+"""The forecast before training: the losses of each domain, the possible gain of a mix, the cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -127,7 +127,7 @@ def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -
 
 
 def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> str | None:
-    """Why nothing says what a share does; None where the references measured it."""
+    """Why there is no forecast; None where the runs measured what a share does."""
     if references.mode == "none":
         return "references.mode is none"
     if traces_of(losses) is None:
@@ -137,7 +137,7 @@ def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> s
 
 def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams) -> list[str]:
     """Domains that are seen often, or more often than they may be; ``domains`` of a strategy."""
-    said = []
+    said, often = [], []
     for name, entry in domains.items():
         seen, cap = entry["passes"], _cap(train, name)
         if seen is None:
@@ -150,11 +150,13 @@ def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams
             }[train.on_exhausted]
             said.append(f"{name} would be seen {seen:.1f} times; its epoch_cap is {cap:g}: {then}.")
         elif seen > MANY_PASSES:
-            said.append(
-                f"{name} is seen {seen:.1f} times: beyond {MANY_PASSES:g} passes rows teach ever "
-                "less, which the forecast counts. Add rows, or lower its share "
-                "(train.epoch_cap with on_exhausted: redistribute)."
-            )
+            often.append(f"{name} {seen:.1f}")
+    if often:
+        said.append(
+            f"Rows are seen more than {MANY_PASSES:g} times ({', '.join(often)}). Later passes "
+            "teach less, which the forecast counts. Add rows, train fewer steps, or lower the "
+            "shares (train.epoch_cap with on_exhausted: redistribute)."
+        )
     return said
 
 

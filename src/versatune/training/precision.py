@@ -1,4 +1,4 @@
-"""The precision that a training computes in, where it is left to the device."""
+"""The precision of a training where `auto` leaves it to the device."""
 
 import logging
 
@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 def resolved(params: TrainParams) -> TrainParams:
     """``params`` with ``bf16: auto`` and ``dtype: auto`` settled for the device that trains.
 
-    What is given stays: a ``dtype: bfloat16`` with adapters computes in bfloat16 anywhere.
+    Given values stay: a ``dtype: bfloat16`` with adapters computes in bfloat16 anywhere.
     """
     if params.bf16 != "auto" and params.dtype != "auto":
         return params
@@ -31,7 +31,7 @@ def resolved(params: TrainParams) -> TrainParams:
 
 
 def warn_if_slow(params: TrainParams, key: str) -> None:
-    """Say so when ``params`` (resolved) ask for the precision that this device is slow in.
+    """Warn when ``params`` (resolved) ask for a precision in which this device is slow.
 
     ``key`` is where they are written. On CPUs float32 is never warned about: small models don't
     gain by bfloat16.

@@ -209,7 +209,7 @@ def _known(metrics: Mapping[str, float], name: str, form: str) -> str:
 
 
 def speed(tokens_per_second: float) -> str:
-    """Tokens a second; slow ones with the digits that tell them from nothing."""
+    """Tokens a second; small numbers with two digits, so that they are never 0."""
     return f"{tokens_per_second:,.0f}" if tokens_per_second >= 10 else f"{tokens_per_second:.2g}"
 
 

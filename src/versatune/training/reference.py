@@ -1,10 +1,10 @@
-"""Reference losses r_j: what a model reaches on one domain alone, held out and stopped early.
+"""Reference losses r_j: the held-out loss of a model trained on one domain alone, stopped early.
 
 The paper's public code took training losses after memorising, which are near 0 and make every
-learnable potential about 1. Here each domain has its own run with a held-out measurement
-every few steps; the reference is what it reaches, the base model's own loss included. The curve is
-kept, and several times on the way the other domains are measured too (forward passes alone): what
-a share of one domain does to the others (:mod:`versatune.mixing.curves`).
+learnable potential about 1. Here each domain has its own run with a held-out measurement every few
+steps; the reference is the lowest of these losses, the base model's included. The curve is kept,
+and several times on the way the other domains are measured too (forward passes alone): what a share
+of one domain does to the others (:mod:`versatune.mixing.curves`).
 """
 
 import logging
@@ -144,7 +144,7 @@ def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
 
 
 def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
-    """What one domain's run reached, and its curve; ``params``: how it was trained."""
+    """The lowest loss of one domain's run, and its curve; ``params``: how it was trained."""
     rows = history(run.path).sort_values("round").to_dict("records")
     learning = np.concatenate([[0.0], np.cumsum(learning_by_round(params))])
     others = {o["round"]: o for o in read_json(run.path / HISTORY)["others"]}

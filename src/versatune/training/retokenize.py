@@ -14,7 +14,7 @@ from versatune.modeling.losses import IGNORE
 from versatune.work import Piece
 
 VERSION = 4
-"""Raised when the same store would be turned otherwise, so that kept ones are not used."""
+"""Raised when the same store gives other tokens, so that kept ones are not used."""
 
 
 def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> Piece:

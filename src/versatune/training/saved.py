@@ -1,8 +1,8 @@
-"""The last act of training: the saved model is measured, and must be the trained one.
+"""The last step of training: the saved model is measured, and must have the trained model's losses.
 
-Merging adapters, tied weights, dtypes and file formats each can make another model of what was
-trained, and nothing else would notice. The folder is loaded as a user loads it and measured on the
-held-out rows that the history was measured on.
+Merging adapters, tied weights, dtypes and file formats can each change the model, and nothing else
+would notice. The folder is loaded as a user loads it and measured on the held-out rows that the
+history was measured on.
 """
 
 import gc
@@ -28,7 +28,7 @@ LEAST = 1e-4
 """The difference, relative to 1 + loss, that two ways of adding up in float32 may make."""
 
 QUANTIZED = 0.1
-"""What 4 bits may make of a loss: the model is trained on them and saved without them."""
+"""How far a loss may move with 4 bits: the model is trained with them and saved without them."""
 
 REFUSED = 0.03
 """A difference that no rounding makes in any type but by twice its :func:`tolerance`."""

@@ -157,7 +157,7 @@ class MixtureTrainer(Trainer):
         return nats.sum() * self.args.world_size / num_items_in_batch
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002
-        """Nobody reads it, and counting walks over all parameters at every step."""
+        """Not used, and counting would walk over all parameters at every step."""
         return 0
 
     def summed(self) -> Tensor:

@@ -1,9 +1,9 @@
-"""Checkpoints that are whole or are not there.
+"""Checkpoints that are complete or do not count.
 
-A checkpoint folder is written first and marked last: ``round.json`` holds the state of the
-mixture and a checksum of every file and of itself, and is what makes the folder count. A folder
-without it is what a killed run left behind; it is deleted when training goes on, and so is one
-whose files are no longer what they were.
+A checkpoint folder is written first and marked last: ``round.json`` holds the state of the mixture
+and a checksum of every file and of itself, and is what makes the folder count. A folder without it
+was left by a killed run. It is deleted when training continues, and so is one whose files have
+changed.
 """
 
 import logging
@@ -37,7 +37,7 @@ def complete(folder: Path) -> list[Path]:
 
 
 def discard_unsound(folder: Path) -> None:
-    """Delete what an interrupted save left, and every checkpoint that was damaged since."""
+    """Delete the remains of an interrupted save, and every damaged checkpoint."""
     faults = {p: fault for p in folder.glob("checkpoint-*") if (fault := _fault(p)) is not None}
     left = [path for path in complete(folder) if path not in faults]
     then = f"training goes on from {left[-1].name}" if left else "training starts over"

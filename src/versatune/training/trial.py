@@ -63,7 +63,8 @@ class Trial:
             self.exact = self._alone_in_float32()
 
     def fault(self, layout: Layout) -> str | None:
-        """Why the model can't be trained in ``layout`` with the attention it has now, if so."""
+        """Why the model can't be trained in ``layout`` with its present attention; None if it
+        can."""
         with self._own_randomness():
             try:
                 found = self._leak(layout)

@@ -38,7 +38,7 @@ def side_by_side(
         with _threads(params.cpus):
             return [_here(call, listener) for call in calls]
     logger.info(
-        "%d pieces, %d at a time, with %d core%s%s each",
+        "%d tasks, %d at a time, %d core%s%s each",
         *(len(calls), shares.workers, shares.cpus, "" if shares.cpus == 1 else "s"),
         f" and {shares.gpus} GPU" if shares.gpus else "",
     )

@@ -77,7 +77,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
     free, workers = list(range(shares.workers))[::-1], dict[Connection, _Worker]()
     with contextlib.ExitStack() as held:
         held.callback(lambda: _stop(list(workers.values())))
-        bar = held.enter_context(bars.bar(len(calls), "side by side", "pieces"))
+        bar = held.enter_context(bars.bar(len(calls), "in parallel", "tasks"))
         while waiting or workers:
             while waiting and free:
                 worker = _worker(waiting.popleft(), free.pop(), shares)

@@ -44,7 +44,7 @@ def test_of_a_hub_clone_the_parquet_files_of_the_split_are_read(
             "parquet data/train-00000-of-00002.parquet",
             "parquet data/train-00001-of-00002.parquet",
         ]
-    assert "2 files of the split 'train' are read and 1 left out" in caplog.text
+    assert "read 2 files of the split 'train' and left out 1 (" in caplog.text
     assert found(tmp_path, split="test") == ["parquet data/test-00000-of-00001.parquet"]
     with pytest.raises(VersatuneError, match="no split 'dev'; its splits are test, train"):
         found(tmp_path, split="dev")

@@ -244,7 +244,7 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
 
 
 def test_another_model_does_not_take_the_name_of_one_of_ours(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="base: the tables call another model so"):
+    with pytest.raises(ValueError, match="base: reserved model name"):
         EvaluateParams(extra_models={"base": tmp_path})
 
 

@@ -16,7 +16,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.project import init as command
 from versatune.project.commands import cli
-from versatune.project.first_project import read_blocks
+from versatune.project.first_project import checked_rows, read_blocks
 from versatune.project.starter import HERE
 from versatune.training.config import TrainParams
 
@@ -97,7 +97,7 @@ def test_own_model_and_data_are_written_checked_and_estimated(
         in done.output
     )
     assert f"empty_output, first {data / 'chemistry.jsonl'}:28" in done.output
-    assert "legal: 18 rows; " in done.output
+    assert "legal/: 18 rows; " in done.output
     assert "left out: " in done.output and "notes.docx" in done.output
     assert "README" not in done.output
     tokens = 8 * 50 * 4 * 256
@@ -184,6 +184,18 @@ def test_names_of_files_become_domains(tmp_path: Path) -> None:
     }
     assert set(found.left_out) == {"poems_test.jsonl", "mean.jsonl", "7.jsonl"}
     assert "'test'" in found.left_out["poems_test.jsonl"]
+
+
+def test_questions_may_lie_in_the_folder_of_their_domain(tmp_path: Path) -> None:
+    rows(tmp_path / "law" / "a.jsonl", [f"Who may sell {e}?" for e in ELEMENTS * 3])
+    rows(tmp_path / "law" / "eval" / "rows.jsonl", [f"Who may buy {e}?" for e in ELEMENTS])
+    asked = tmp_path / "law" / "evaluation" / "bar.jsonl"
+    asked.parent.mkdir()
+    asked.write_text(json.dumps({"question": "Is it?", "choices": ["a", "b"], "answer": 0}) + "\n")
+    found = find_domains(tmp_path)
+    assert found.evaluation == {"law": [asked]}, "rows of a split are no questions"
+    assert checked_rows(found)["law"].questions == 1
+    assert checked_rows(found)["law"].read == 27
 
 
 def test_the_splits_of_one_data_set_are_no_domains(tmp_path: Path) -> None:

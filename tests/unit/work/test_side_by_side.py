@@ -70,7 +70,7 @@ def test_references_are_the_same_however_many_are_made_at_a_time(
     pieces = references(tiny_store, tiny_checkpoint)
     for name, parallel in (("one", ONE), ("two", TWO)):
         FoldersDataset(filepath=str(tmp_path / name)).save(Pieces(pieces, parallel))
-    assert "2 pieces, 2 at a time, with 1 core each" in caplog.text
+    assert "2 tasks, 2 at a time, 1 core each" in caplog.text
     made = [FoldersDataset(filepath=str(tmp_path / name)).load() for name in ("one", "two")]
     assert [list(refs) for refs in made] == [["medicine", "law"]] * 2
     for name in pieces:

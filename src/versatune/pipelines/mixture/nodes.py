@@ -102,13 +102,14 @@ def compute_mixture(
     if strategy is not params.strategy:
         made["asked"] = params.strategy.name
         logger.warning(
-            "The probe's shares do not start the training (mixture.on_doubt: %s): %s",
-            *(params.on_doubt, " ".join(failed.values())),
+            "The probe's shares do not start the training, because its checks failed (%s); "
+            "mixture.on_doubt: %s.",
+            *(", ".join(failed).replace("_", " "), params.on_doubt),
         )
     words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
-        "initial mixture, for strategies that start from it (%s), in %s: %s",
-        *(words, params.unit),
+        "Starting shares, for strategies that take them (%s), in %s: %s",
+        *(words, params.unit.replace("_", " ")),
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )
     tracking.log_metrics({f"mixture/initial/{name}": w for name, w in by_domain.items()})

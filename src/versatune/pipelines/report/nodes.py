@@ -63,7 +63,7 @@ def draw_outcome(
     results: pd.DataFrame,
     domains: Domains,
 ) -> go.Figure:
-    """What the trained strategy was forecast to reach beside what came."""
+    """The trained strategy's forecast beside the outcome."""
     table = ahead.outcome(forecast, mixture_history, tables.only_losses(results))
     if len(table):
         tracking.log_metrics({"forecast/outcomes_inside": float(table["inside"].mean())})
@@ -78,7 +78,7 @@ def draw_data(
     domains: Domains,
     base_model: BaseModelParams,
 ) -> tuple[go.Figure, go.Figure]:
-    """What ingest left out, and what the base model knows beside the data's own shares."""
+    """Rows left out at ingest, and the base model's shares beside those of the data."""
     names = list(domains.active)
     result: tuple[go.Figure, go.Figure] = _logged(
         rejects=figures.rejects(ingest_report, names),

@@ -56,7 +56,8 @@ def choose_models(
     params: RetrainParams,
     retrain_runs: Path,
 ) -> dict[str, Any] | Unchanged:
-    """Hand in what waits for the registry; choose the champion, and where training starts from."""
+    """Register what waits for MLflow; choose the champion and the model that training starts
+    from."""
     runs = RunStore(retrain_runs)
     champions.hand_in(runs, params)
     if not retrain_news["new"]:

@@ -49,7 +49,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
 
 
 def _work() -> list[Node]:
-    """What is done with the data of a retraining."""
+    """The nodes that read, clean and tokenise a retraining's data."""
     return [
         Node(
             nodes.compute_mixture,

@@ -1,4 +1,4 @@
-"""Nodes of other pipelines as nodes of retraining: they do their work when something is new."""
+"""Nodes of other pipelines as nodes of retraining: they work only when something is new."""
 
 import inspect
 from typing import Any, get_type_hints
@@ -11,7 +11,8 @@ NEWS = "retrain_news"
 
 
 def when_new(node: Node) -> Node:
-    """``node`` with the news as its first input; with nothing new its outputs stay as they are."""
+    """``node`` with what is new as its first input; with nothing new its outputs stay as they
+    are."""
     function, n_outputs = node.func, len(node.outputs)
     outputs = node.outputs[0] if n_outputs == 1 else node.outputs
 

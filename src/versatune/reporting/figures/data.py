@@ -1,4 +1,4 @@
-"""What went in: the rows, and what the base model knew."""
+"""Figures of the data and of the probe."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""What training is forecast to reach, and the outcome."""
+"""Figures of the forecast and the outcome."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -76,7 +76,7 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
 
 
 def forecast_and_outcome(table: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
-    """Each domain's change as forecast, with its interval, and as it came.
+    """Each domain's change as forecast, with its interval, and the outcome.
 
     ``table`` of :func:`versatune.reporting.forecast.outcome`.
     """

@@ -1,4 +1,4 @@
-"""What happened over the rounds of training. Round 0 is the base model."""
+"""Figures of the rounds of training. Round 0 is the base model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

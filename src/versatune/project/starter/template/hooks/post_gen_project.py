@@ -8,6 +8,11 @@ from pathlib import Path
 import click
 
 from versatune.errors import VersatuneError
+from versatune.project.starter import HERE
+
+# Before Kedro is imported: it would log which configuration it takes.
+os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(HERE / "conf" / "logging.yml"))
+
 from versatune.project.init import create
 
 ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
