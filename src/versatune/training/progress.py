@@ -13,6 +13,7 @@ from typing import Any
 from versatune.artifacts import write_atomic
 from versatune.training.job import STEPS, OnStep
 from versatune.training.machine import machine
+from versatune.training.round_steps import RoundSteps
 from versatune.training.throughput import Cost, Work
 from versatune.work.bars import Line, time_left
 from versatune.work.calls import prefix
@@ -70,8 +71,7 @@ class Progress:
     def __init__(
         self,
         folder: Path,
-        rounds: int,
-        steps_per_round: int,
+        steps: RoundSteps,
         *,
         work: Callable[[int, int], Work],
         saving: Callable[[], float],
@@ -82,7 +82,7 @@ class Progress:
     ) -> None:
         """``shown``: whether this process shows and writes."""
         self._file, self._shown = folder / STEPS, shown
-        self._rounds, self._of_round = rounds, steps_per_round
+        self._steps = steps
         self._work, self._saving, self._on_step = work, saving, on_step
         self._cost, self._peak = cost, peak
         self._window, self._round = Meter(), Meter()
@@ -103,7 +103,7 @@ class Progress:
         """Training goes on at ``step``, ``within`` the round; the device has nothing to do."""
         if self._bar is None and self._shown:
             keep_until(self._file, step)
-            self._bar = Line(self._rounds * self._of_round, step)
+            self._bar = Line(self._steps.total, step)
             self._first, self._started = step, time.monotonic()
         self._at, self._began, self._saved = within, time.monotonic(), self._saving()
 
@@ -135,8 +135,8 @@ class Progress:
             return
         if self._bar is not None:
             each = (time.monotonic() - self._started) / max(step - self._first, 1)
-            left = each * (self._rounds * self._of_round - step)
-            text = bar_text(step, self._rounds, self._of_round, metrics, left)
+            left = each * (self._steps.total - step)
+            text = bar_text(step, self._steps, metrics, left)
             self._bar.show(step, f"{prefix()}{text}")
         event = {"step": step, "metrics": metrics}
         with self._file.open("a", encoding="utf-8") as handle:
@@ -160,15 +160,14 @@ class Progress:
             self._bar.close()
 
 
-def bar_text(
-    step: int, rounds: int, steps_per_round: int, metrics: Mapping[str, float], left: float
-) -> str:
+def bar_text(step: int, steps: RoundSteps, metrics: Mapping[str, float], left: float) -> str:
     """``round 3/8 · step 24/50 · loss 1.21 · 780 tok/s · 4 min left``, of what is known.
 
     ``step`` counts from the training's start, ``left`` is in seconds.
     """
-    number, within = divmod(max(step, 1) - 1, steps_per_round)
-    said = [f"round {number + 1}/{rounds}", f"step {min(within + 1, step)}/{steps_per_round}"]
+    number, within = steps.place(max(step, 1) - 1)
+    said = [f"round {number + 1}/{len(steps.of)}"]
+    said.append(f"step {min(within + 1, step)}/{steps.of[number]}")
     if "loss" in metrics:
         said.append(f"loss {metrics['loss']:.2f}")
     if metrics.get("tokens_per_second"):
