@@ -28,9 +28,9 @@ def expected_path(
 
     ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
     (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
-    end, ``ends`` (rounds,) the steps until then. ``noise`` (k,): the standard error of a change of ln(loss) as a part of that change. A
-    strategy that stops spends less; one that goes back to its best round ends there. Raises
-    VersatuneError when ``context`` lacks what the strategy needs.
+    end, ``ends`` (rounds,) the steps until then. ``noise`` (k,): the standard error of a change of
+    ln(loss) as a part of that change. A strategy that stops spends less; one that goes back to its
+    best round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
     strategy = make_strategy(params, context)

@@ -305,8 +305,8 @@ class ReferenceParams(Params):
 
     def mix_steps(self, train: TrainParams) -> int:
         """Optimiser steps of each run on a mix: a multiple of :data:`MIX_MEASURED`."""
-        each = int(self.mix_part * train.steps.total / max(self.mixes, 1)) // MIX_MEASURED * MIX_MEASURED
-        return max(each, 3 * MIX_MEASURED)
+        each = int(self.mix_part * train.steps.total / max(self.mixes, 1))
+        return max(each // MIX_MEASURED * MIX_MEASURED, 3 * MIX_MEASURED)
 
     def as_used(self, train: TrainParams) -> dict[str, Any]:
         """Every parameter that a reference run has, in one block, for people to read."""

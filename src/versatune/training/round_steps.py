@@ -68,7 +68,7 @@ def round_steps(rounds: int, steps_per_round: int, growth: float = 1.0) -> Round
     if first < 1:
         raise ValueError(
             f"with round_growth {growth:g} the first of {rounds} rounds would have {first:.2g} of "
-            f"all {total} steps: choose a smaller round_growth, fewer rounds or more steps_per_round"
+            f"all {total} steps: lower round_growth or rounds, or raise steps_per_round"
         )
     unit = _largest_divisor(total, max(int(first / 2), 1))
     ends = [0, *(math.floor(sum(parts[: n + 1]) * first / unit + 0.5) for n in range(rounds))]

@@ -112,9 +112,7 @@ class MixtureTrainer(Trainer):
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The epoch's batches, divided over the processes by accelerate."""
         n_batches = (
-            self.params.steps.epoch
-            * self.args.gradient_accumulation_steps
-            * self.args.world_size
+            self.params.steps.epoch * self.args.gradient_accumulation_steps * self.args.world_size
         )
         loader = DataLoader(
             self._rows,
