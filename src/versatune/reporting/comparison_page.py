@@ -30,6 +30,7 @@ class Compared:
     baseline: str
     target: str | None
     n_seeds: int
+    """Of this project's base model."""
     budget: str
     """What every run may spend, in words."""
     setup: page.Setup
@@ -37,11 +38,14 @@ class Compared:
     """By the names used in the template."""
     declared: DeclaredObjective = field(default_factory=DeclaredObjective)
     """What training was to minimise, and so what the verdict is on."""
+    other_bases: Sequence[str] = ()
+    """Names of the base models whose comparisons are read beside."""
 
     @property
     def few(self) -> bool:
         """Whether there are too few seeds for intervals and verdicts."""
-        return self.n_seeds < against.MIN_SEEDS
+        draws = self.summary["n_seeds"].max() if self.other_bases else self.n_seeds
+        return bool(draws < against.MIN_SEEDS)
 
     def rows(self, metric: str, measure: str, domain: str | None = None) -> dict[str, Row]:
         """Rows of the summary by strategy."""
@@ -129,6 +133,8 @@ def said(compared: Compared) -> page.Summary:
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
     name = (compared.setup.base_model or {}).get("name", "not named")
     seeds = "1 seed" if compared.n_seeds == 1 else f"{compared.n_seeds} seeds"
+    if compared.other_bases:
+        name += f", and beside it {formats.comma(compared.other_bases)} (compare.bases)"
     run = f"Base model: {name}; {seeds} of each strategy; {compared.budget}."
     return page.Summary(headline, lines, "unknown" if compared.few else mood, run)
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.comparing.bases import with_other_bases
 from versatune.comparing.config import CompareParams
 from versatune.comparing.words import spoken
 from versatune.data.config import Domains
@@ -118,10 +119,11 @@ def compare(
     params: CompareParams,
     train: TrainParams,
 ) -> pd.DataFrame:
-    """The verdicts on the objective."""
+    """The verdicts on the objective, over the comparisons of ``compare.bases`` too."""
     declared = DeclaredObjective(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
+    comparison, comparison_items = with_other_bases(comparison, comparison_items, params.bases)
     summary = against.summarise(
         comparison, params.baseline, params.target, declared, comparison_items
     )

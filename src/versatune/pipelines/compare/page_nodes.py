@@ -62,6 +62,7 @@ def write_comparison(
             baseline=params.baseline,
             target=params.target,
             n_seeds=len(params.seeds),
+            other_bases=list(params.bases),
             declared=DeclaredObjective(each.objective),
             budget=f"{each.steps.words} each",
             setup=Setup(
