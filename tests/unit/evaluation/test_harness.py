@@ -101,9 +101,10 @@ def test_a_file_apart_is_asked_alike_and_has_the_nats_of_its_answers(
     assert rows[["acc", "acc_norm"]].to_dict() == plain.to_dict()
     nats = []
     for item in QUESTIONS:
-        context, answer = item["question"], item["choices"][item["answer"]]
+        # A text without the chat format begins as documents do in training.
+        context, answer = tokenizer.bos_token + item["question"], item["choices"][item["answer"]]
         if chat:
-            asked = [{"role": "user", "content": context}]
+            asked = [{"role": "user", "content": item["question"]}]
             context = tokenizer.apply_chat_template(
                 asked, tokenize=False, add_generation_prompt=True
             )
