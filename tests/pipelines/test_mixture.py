@@ -179,7 +179,7 @@ def test_shares_in_doubt_do_not_start_a_training(
     made = compute_mixture(DOUBTED, tiny_store, params)
     assert made["weights"] == mixture(tiny_store, strategy={"name": instead})["weights"]
     assert (made["strategy"], made["asked"], made["on_doubt"]) == (instead, asked, instead)
-    assert "sampled texts are unlike the labelled rows" in caplog.text
+    assert "Sampled texts are unlike the labelled rows" in caplog.text
 
 
 def test_doubt_can_be_overruled_or_end_the_run(tiny_store: FolderRef) -> None:

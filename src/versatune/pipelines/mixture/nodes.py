@@ -10,7 +10,7 @@ from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.data.own_rows import with_own_rows
 from versatune.errors import VersatuneError
-from versatune.mixing.doubt import doubt_words, doubts, trusted_strategy
+from versatune.mixing.doubt import doubt_words, doubts, told, trusted_strategy
 from versatune.mixing.origins import start_in_words
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
@@ -103,7 +103,7 @@ def compute_mixture(
         made["asked"] = params.strategy.name
         logger.warning(
             "The probe's shares do not start the training (mixture.on_doubt: %s): %s",
-            *(params.on_doubt, " ".join(failed.values())),
+            *(params.on_doubt, told(failed)),
         )
     words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
