@@ -84,9 +84,10 @@ def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scor
     keys = [*several, "strategy", "seed", "domain"]
     means = found.groupby(keys, sort=False)[column].mean().reset_index()
     for row in means.to_dict("records"):
-        seed = int(row["seed"])
-        key = str(row["strategy"]), (str(row["base_model"]), seed) if several else seed
-        result.setdefault(key, {})[str(row["domain"])] = float(row[column])
+        draw: Draw = int(row["seed"])
+        if several:
+            draw = str(row["base_model"]), int(row["seed"])
+        result.setdefault((str(row["strategy"]), draw), {})[str(row["domain"])] = float(row[column])
     return result
 
 
@@ -181,6 +182,11 @@ def base_of(draw: Draw) -> str:
     return draw[0] if isinstance(draw, tuple) else ""
 
 
+def seed_of(draw: Draw) -> int:
+    """The seed of a draw."""
+    return draw[1] if isinstance(draw, tuple) else draw
+
+
 def _measures(
     metric: str, found: Scores, base: Scores, target: str | None
 ) -> Iterator[tuple[str, str, Series]]:
@@ -220,7 +226,7 @@ def _paired(
 ) -> dict[str, Any] | None:
     mine = {s: v for (name, s), v in values.items() if name == strategy}
     theirs = {s: v for (name, s), v in values.items() if name == baseline}
-    both = sorted(mine.keys() & theirs.keys())
+    both = sorted(mine.keys() & theirs.keys(), key=lambda draw: (base_of(draw), seed_of(draw)))
     if not both:
         return None
     bases = [base_of(s) for s in both]
