@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from versatune.evaluation.crossed import RowErrors, base_means, crossed_stderr, row_errors
+from versatune.evaluation.crossed import (
+    Draw,
+    RowErrors,
+    base_means,
+    base_of,
+    crossed_stderr,
+    in_order,
+    row_errors,
+)
 from versatune.evaluation.forgetting import (
     expansion_summary,
     less_degradation,
@@ -42,10 +50,9 @@ SUMMARY_COLUMNS = (
 )
 """The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
 ``difference``: mean over seeds of the paired difference from the baseline, with its t-interval over
-seeds and rows, and over base models where there are several
-(:mod:`versatune.evaluation.crossed`), of which every one counts alike; ``n_seeds``: seeds of all
-``n_bases`` base models together; ``p_value``: of no difference, and ``p_holm``
-corrected for all verdicts of the same metric and measure, single domains and all of them apart;
+seeds, rows and base models (:mod:`versatune.evaluation.crossed`); ``n_seeds``: seeds of all
+``n_bases`` base models together; ``p_value``: of no difference, and ``p_holm`` corrected for all
+verdicts of the same metric and measure, single domains and all of them apart;
 ``not_worse_by``: the margin within which the strategy is not worse than the baseline, the end of
 the interval on the bad side (0: it is better); ``verdict``: on the difference, by ``p_holm``.
 Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts (None)."""
@@ -60,9 +67,6 @@ would have an interval of no width."""
 
 OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
 """The measures of the declared objective, and of domains above their tolerance."""
-
-Draw = int | tuple[str, int]
-"""A seed; with its base model before it where there are several."""
 
 Scores = dict[tuple[str, Draw], dict[str, float]]
 """(strategy, draw) -> domain -> number."""
@@ -84,9 +88,8 @@ def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scor
     keys = [*several, "strategy", "seed", "domain"]
     means = found.groupby(keys, sort=False)[column].mean().reset_index()
     for row in means.to_dict("records"):
-        draw: Draw = int(row["seed"])
-        if several:
-            draw = str(row["base_model"]), int(row["seed"])
+        seed = int(row["seed"])
+        draw: Draw = (str(row["base_model"]), seed) if several else seed
         result.setdefault((str(row["strategy"]), draw), {})[str(row["domain"])] = float(row[column])
     return result
 
@@ -177,16 +180,6 @@ Series = dict[tuple[str, Draw], float]
 """(strategy, draw) -> number."""
 
 
-def base_of(draw: Draw) -> str:
-    """The base model of a draw; empty where there is one alone."""
-    return draw[0] if isinstance(draw, tuple) else ""
-
-
-def seed_of(draw: Draw) -> int:
-    """The seed of a draw."""
-    return draw[1] if isinstance(draw, tuple) else draw
-
-
 def _measures(
     metric: str, found: Scores, base: Scores, target: str | None
 ) -> Iterator[tuple[str, str, Series]]:
@@ -226,7 +219,7 @@ def _paired(
 ) -> dict[str, Any] | None:
     mine = {s: v for (name, s), v in values.items() if name == strategy}
     theirs = {s: v for (name, s), v in values.items() if name == baseline}
-    both = sorted(mine.keys() & theirs.keys(), key=lambda draw: (base_of(draw), seed_of(draw)))
+    both = sorted(mine.keys() & theirs.keys(), key=in_order)
     if not both:
         return None
     bases = [base_of(s) for s in both]
@@ -300,19 +293,10 @@ def _relative_gains(
         theirs = np.array([theirs_of[s] for s in seeds])
         each = sign * (mine - theirs if in_points else relative_gains(mine, theirs))
         error = draws.mean(metric, strategy, baseline) / float(theirs.mean()) if draws else 0.0
-        yield {
-            "metric": metric,
-            "measure": "relative_gain",
-            "domain": ALL,
-            "strategy": strategy,
-            "baseline": baseline,
-            **_as_value(difference_row(each, lower_is_better=False, row_stderr=error, bases=bases)),
-        }
-
-
-def _as_value(row: dict[str, Any]) -> dict[str, Any]:
-    """A relative gain is a difference itself: its interval is that of its value too."""
-    return row | {"value": row["difference"], "value_low": row["low"], "value_high": row["high"]}
+        row = difference_row(each, lower_is_better=False, row_stderr=error, bases=bases)
+        ends = {"value": row["difference"], "value_low": row["low"], "value_high": row["high"]}
+        about = {"metric": metric, "measure": "relative_gain", "domain": ALL}
+        yield {**about, "strategy": strategy, "baseline": baseline, **row, **ends}
 
 
 def _less_degradation(

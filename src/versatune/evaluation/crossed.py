@@ -26,6 +26,20 @@ EQUAL = 1e-9
 """Differences that spread by less than this part of their size are the same number."""
 
 
+Draw = int | tuple[str, int]
+"""A seed; with its base model before it where there are several."""
+
+
+def base_of(draw: Draw) -> str:
+    """The base model of a draw; empty where there is one alone."""
+    return in_order(draw)[0]
+
+
+def in_order(draw: Draw) -> tuple[str, int]:
+    """What draws are sorted by: base model, then seed."""
+    return draw if isinstance(draw, tuple) else ("", draw)
+
+
 @dataclass(frozen=True)
 class _Task:
     """The items of one task that all strategies share; the arrays have shape (n,)."""

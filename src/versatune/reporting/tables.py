@@ -74,12 +74,12 @@ def apart(results: pd.DataFrame) -> list[dict[str, Any]]:
     found = results[results["task"].str.endswith(APART)]
     rows = []
     for (domain, task), part in found.groupby(["domain", "task"], sort=False):
-        counted = task_accuracies(part.assign(task=task.removesuffix(APART)))
+        counted = task_accuracies(part.assign(task=str(task).removesuffix(APART)))
         nats = part[part["metric"] == ANSWER_NATS]
         rows.append(
             {
                 "domain": domain,
-                "task": task.removesuffix(APART),
+                "task": str(task).removesuffix(APART),
                 "n": int(part["n"].max()),
                 "accuracy": counted.iloc[0].to_dict() if len(counted) else None,
                 "nats": nats.iloc[0].to_dict() if len(nats) else None,

@@ -106,15 +106,11 @@ class Mixture:
         if number != self.round:
             raise RuntimeError(f"asked for the rows of round {number} in round {self.round}")
         if self._rows is None:
-            self._rows = self._packed()
+            plan = self._planned()
+            ends, examples = plan.offsets.tolist(), plan.examples.tolist()
+            rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
+            self._rows = rows if self.params.packing else self._sorted_in_steps(rows)
         return self._rows[within * n : (within + steps.epoch) * n]
-
-    def _packed(self) -> list[Row]:
-        plan = self._planned()
-        ends = plan.offsets.tolist()
-        examples = plan.examples.tolist()
-        rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
-        return rows if self.params.packing else self._sorted_in_steps(rows)
 
     def work(self, first: int, last: int) -> Work:
         """What the steps ``first`` to ``last - 1`` of the round at hand train on."""
