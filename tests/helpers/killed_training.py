@@ -38,6 +38,8 @@ PARAMS = {
     "strategy": {"name": "foster", "potential_source": "progress", "sigma": 20.0},
 }
 LORA = {"lora": {"r": 4, "dropout": 0.3}}
+GROWING = {"round_growth": 2.0}
+"""Rounds of 2, 3 and 7 steps: each is several of Trainer's epochs."""
 GUARD = {
     "rounds": 5,
     "learning_rate": 0.1,
@@ -75,6 +77,8 @@ SCENARIOS: dict[str, tuple[dict[str, Any], list[Moment]]] = {
     "three times": ({}, [(*step, 5), (*step, 7), (checkpoints, "mark", 1)]),
     "lora undisturbed": (LORA, []),
     "lora within round 2": (LORA, [(*step, 15)]),
+    "growing undisturbed": (GROWING, []),
+    "growing within rounds 2 and 3": (GROWING, [(*step, 9), (*step, 9)]),
     "guard undisturbed": (GUARD, []),
     "guard stops the round that was gone on with": (GUARD, [(*step, 26)]),
     "guard stopped before the final save": (GUARD, [(versatune.training.run, "save_final", 1)]),

@@ -68,5 +68,7 @@ def test_the_scenario_is_worth_something(trained: Path) -> None:
     assert (_folder(trained, "lora undisturbed") / "model.safetensors").read_bytes() != (
         _folder(trained, "undisturbed") / "model.safetensors"
     ).read_bytes()
+    growing = history(_folder(trained, "growing undisturbed"))
+    assert growing["step"].unique().tolist() == [0, 2, 5, 12]
     stopped = history(_folder(trained, "guard undisturbed"))
     assert "training ends after round 4" in stopped["reason"].iloc[-1]

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -30,6 +31,9 @@ class CompareParams(Params):
     """Every strategy is trained once with each; differences are paired by seed."""
     baseline: str = "uniform"
     """The strategy the others are measured against."""
+    bases: dict[str, Path] = Field(default={})
+    """Other base models: a name -> the data folder of a project that compared the same strategies
+    on the same domains from it. The verdicts are then over seeds, rows and base models."""
     target: str | None = None
     """The domain to expand: adds target gain and the change of the others to the summary."""
     train: dict[str, Any] = Field(default={})

@@ -22,7 +22,9 @@ def _spoken(row: Mapping[Any, Any]) -> str:
     if n < against.MIN_SEEDS:
         seeds = "1 seed" if n == 1 else f"{n} seeds"
         return f"{lead}{seeds}; no verdict below {against.MIN_SEEDS})"
-    said = f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {n} seeds): {row['verdict']}"
+    bases = int(row["n_bases"])
+    of = f"{n} seeds" if bases == 1 else f"{n} seeds of {bases} base models"
+    said = f"{lead}{row['low']:+.2%} to {row['high']:+.2%}, {of}): {row['verdict']}"
     margin = row["not_worse_by"]
     if row["verdict"] == "not distinguishable" and math.isfinite(margin):
         said += f"; not worse by more than {margin:.2%}"

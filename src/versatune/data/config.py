@@ -105,6 +105,10 @@ class EvaluationFile(Params):
     """The JSONL file."""
     task: str
     """How results call it; the file's name without suffix when left out."""
+    apart: bool = False
+    """Measured and shown beside the domain's results, and counted in none of them: not in its
+    accuracy, nor in verdicts or promotion. Of multiple choice, the nats of the right answer are
+    measured too."""
 
     @model_validator(mode="before")
     @classmethod

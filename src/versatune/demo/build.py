@@ -23,8 +23,10 @@ from versatune.demo.facts import (
     facts_path,
     load_facts,
     load_templates,
+    load_unseen,
     phrase,
     templates_path,
+    unseen_path,
 )
 from versatune.domains import canonical
 from versatune.errors import VersatuneError
@@ -45,9 +47,11 @@ def build(params: SampleParams) -> Piece:
     """
     shares = {canonical(name): share for name, share in params.shares.items()}
     sources = [templates_path(params.source), *(facts_path(params.source, d) for d in shares)]
+    unseen = [unseen_path(params.source, d) for d in shares]
     inputs = {
         **params.model_dump(mode="json", exclude={"source"}),
         "sources": {p.name: file_digest(p) for p in sources if p.is_file()},
+        "unseen": {p.name: file_digest(p) for p in unseen if p.is_file()},
     }
     return Piece(inputs, partial(_write, params, shares))
 
@@ -57,7 +61,7 @@ def describe(made: FolderRef) -> dict[str, Any]:
 
     ``folder``, ``fingerprint``, ``corpus`` (path), ``instructions`` and ``evaluation`` (domain ->
     path), ``shares`` (domain -> known share of the corpus documents) and ``counts`` (domain ->
-    ``facts``, ``seen``, ``documents``, ``rows``, ``items``).
+    ``facts``, ``seen``, ``documents``, ``rows``, ``items``, ``unseen``).
     """
     return {
         "folder": str(made.path),
@@ -92,12 +96,19 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
         )
         _write_lines(folder / "instructions" / f"{domain}.jsonl", rows)
         _write_lines(folder / "evaluation" / f"{domain}.jsonl", items)
+        new = load_unseen(params.source, domain, facts)
+        if new:
+            _relations(new, templates.get(domain, {}), domain)
+            rng = _rng(params.seed, domain, "unseen")
+            asked = choice_items(new, relations, set(), params.choices, rng, told=facts)
+            _write_lines(folder / "unseen" / f"{domain}.jsonl", asked)
         counts[domain] = {
             "facts": len(facts),
             "seen": len(seen),
             "documents": number,
             "rows": len(rows),
             "items": len(items),
+            "unseen": len(new),
         }
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
@@ -186,16 +197,17 @@ def choice_items(
     seen: set[Fact],
     choices: int,
     rng: random.Random,
+    told: Sequence[Fact] = (),
 ) -> list[dict[str, Any]]:
     """One multiple-choice item a fact: ``question, choices, answer`` (an index) and ``seen``.
 
-    Wrong choices are objects of other facts of the relation, never one that could be argued to
-    be right. The right answer stands in each place equally often.
+    Wrong choices are objects of other facts of the relation, those of ``told`` among them, never
+    one that could be argued to be right. The right answer stands in each place equally often.
     """
     items = []
     for number, fact in enumerate(facts):
         relation = relations[fact.relation]
-        wrong = wrong_objects(fact, facts, relation)
+        wrong = wrong_objects(fact, [*facts, *told], relation)
         if len(wrong) < choices - 1:
             raise VersatuneError(
                 f"{fact.relation}: only {len(wrong)} wrong answers exist for {fact.subject!r}, "

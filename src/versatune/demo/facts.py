@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,17 +56,46 @@ def facts_path(source: Path, domain: str) -> Path:
     return source / "facts" / f"{domain}.csv"
 
 
-def load_facts(source: Path, domain: str) -> list[Fact]:
-    """The facts of one domain, in the order of the file.
+def unseen_path(source: Path, domain: str) -> Path:
+    """Where those facts of ``domain`` lie that no training sees; there may be none."""
+    return source / "unseen" / f"{domain}.csv"
 
-    Raises VersatuneError, naming file and line, on a missing file, other columns than
-    ``subject,relation,object``, an empty cell, or a second object for a subject and relation.
-    """
+
+def load_facts(source: Path, domain: str) -> list[Fact]:
+    """The facts of one domain, in the order of the file; see :func:`read_facts`."""
     path = facts_path(source, domain)
     if not path.is_file():
         raise VersatuneError(
             f"the sample has no facts of the domain {domain!r}: {path} is missing."
         )
+    return read_facts(path)
+
+
+def load_unseen(source: Path, domain: str, told: Iterable[Fact]) -> list[Fact]:
+    """The facts of one domain that no training sees; empty without a file.
+
+    Raises VersatuneError as :func:`read_facts`, and where one of ``told`` is about the same.
+    """
+    path = unseen_path(source, domain)
+    if not path.is_file():
+        return []
+    known = {(fact.subject, fact.relation) for fact in told}
+    unseen = read_facts(path)
+    for fact in unseen:
+        if (fact.subject, fact.relation) in known:
+            raise VersatuneError(
+                f"{path}: {fact.subject!r} has a {fact.relation!r} in {facts_path(source, domain)} "
+                "too, which is trained on: take it out of one of them."
+            )
+    return unseen
+
+
+def read_facts(path: Path) -> list[Fact]:
+    """The facts of a file, in its order.
+
+    Raises VersatuneError, naming file and line, on other columns than ``subject,relation,object``,
+    an empty cell, or a second object for a subject and relation.
+    """
     facts: dict[tuple[str, str], Fact] = {}
     with path.open(encoding="utf-8", newline="") as handle:
         rows = csv.reader(handle)

@@ -7,17 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from versatune.evaluation.crossed import RowErrors, crossed_stderr, row_errors
+from versatune.evaluation.crossed import (
+    Draw,
+    RowErrors,
+    base_means,
+    base_of,
+    crossed_stderr,
+    in_order,
+    row_errors,
+)
 from versatune.evaluation.forgetting import (
     expansion_summary,
     less_degradation,
-    mean_relative_gain,
+    relative_gains,
     verdict,
 )
 from versatune.evaluation.many_verdicts import ALL, EACH, with_holm
 from versatune.evaluation.objective import DeclaredObjective, change_stderrs
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
-from versatune.intervals import Array, mean_stderr, ratio_interval, t_interval, t_p_value
+from versatune.intervals import Array, ratio_interval, t_interval, t_p_value
 
 __all__ = ["ALL", "EACH", "headline", "scores", "summarise", "with_holm"]
 
@@ -37,12 +45,14 @@ COMPARISON_ITEM_COLUMNS = (
 
 SUMMARY_COLUMNS = (
     *("metric", "measure", "domain", "strategy", "baseline", "value", "value_low", "value_high"),
-    *("difference", "low", "high", "n_seeds", "p_value", "p_holm", "not_worse_by", "verdict"),
+    *("difference", "low", "high", "n_seeds", "n_bases", "p_value", "p_holm", "not_worse_by"),
+    "verdict",
 )
 """The ``comparison_summary`` table. ``value``: mean over seeds, with its t-interval;
 ``difference``: mean over seeds of the paired difference from the baseline, with its t-interval over
-seeds and rows (:mod:`versatune.evaluation.crossed`); ``p_value``: of no difference, and ``p_holm``
-corrected for all verdicts of the same metric and measure, single domains and all of them apart;
+seeds, rows and base models (:mod:`versatune.evaluation.crossed`); ``n_seeds``: seeds of all
+``n_bases`` base models together; ``p_value``: of no difference, and ``p_holm`` corrected for all
+verdicts of the same metric and measure, single domains and all of them apart;
 ``not_worse_by``: the margin within which the strategy is not worse than the baseline, the end of
 the interval on the bad side (0: it is better); ``verdict``: on the difference, by ``p_holm``.
 Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts (None)."""
@@ -58,26 +68,29 @@ of few items do) would give an interval of width 0."""
 OBJECTIVE, BEYOND = "objective", "beyond_tolerance"
 """The measures of the declared objective, and of domains above their tolerance."""
 
-Scores = dict[tuple[str, int], dict[str, float]]
-"""(strategy, seed) -> domain -> number."""
+Scores = dict[tuple[str, Draw], dict[str, float]]
+"""(strategy, draw) -> domain -> number."""
 
 
 def scores(comparison: pd.DataFrame, metric: str, column: str = "value") -> Scores:
     """One number a strategy, seed and domain, of ``nats_per_token`` or :data:`ACCURACY`.
 
-    ``column``: ``value``, or ``base`` for that of the model all began from. Empty when it was not
+    ``column``: ``value``, or ``base`` for that of the model all began from. A column
+    ``base_model`` tells runs of several base models apart. Empty when it was not
     measured.
     """
+    several = ["base_model"] if "base_model" in comparison else []
     if metric == LOSS:
         found = comparison[(comparison["metric"] == LOSS) & (comparison["task"] == HELD_OUT)]
     else:
-        found = task_accuracies(comparison, by=("strategy", "seed"))
+        found = task_accuracies(comparison, by=(*several, "strategy", "seed"))
     result: Scores = {}
-    keys = ["strategy", "seed", "domain"]
+    keys = [*several, "strategy", "seed", "domain"]
     means = found.groupby(keys, sort=False)[column].mean().reset_index()
     for row in means.to_dict("records"):
-        key = str(row["strategy"]), int(row["seed"])
-        result.setdefault(key, {})[str(row["domain"])] = float(row[column])
+        seed = int(row["seed"])
+        draw: Draw = (str(row["base_model"]), seed) if several else seed
+        result.setdefault((str(row["strategy"]), draw), {})[str(row["domain"])] = float(row[column])
     return result
 
 
@@ -105,7 +118,8 @@ def summarise(
       counts as gain), and ``less_degradation`` than the baseline's: a ratio of means over seeds,
       whose interval is Fieller's (:func:`ratio_interval`), from :data:`MIN_SEEDS` on.
 
-    Only seeds that both have are paired.
+    Only seeds that both have are paired. Rows with a column ``base_model`` are of several base
+    models; ``worst`` can't be judged over these, since references are of one.
     """
     rows: list[dict[str, Any]] = []
     declared = declared or DeclaredObjective()
@@ -162,8 +176,8 @@ def headline(summary: pd.DataFrame) -> dict[str, float]:
     }
 
 
-Series = dict[tuple[str, int], float]
-"""(strategy, seed) -> number."""
+Series = dict[tuple[str, Draw], float]
+"""(strategy, draw) -> number."""
 
 
 def _measures(
@@ -205,45 +219,53 @@ def _paired(
 ) -> dict[str, Any] | None:
     mine = {s: v for (name, s), v in values.items() if name == strategy}
     theirs = {s: v for (name, s), v in values.items() if name == baseline}
-    both = sorted(mine.keys() & theirs.keys())
+    both = sorted(mine.keys() & theirs.keys(), key=in_order)
     if not both:
         return None
-    value, stderr = mean_stderr(np.array([mine[s] for s in both]))
-    low, high = _over_seeds(value, stderr, len(both))
+    bases = [base_of(s) for s in both]
+    value, stderr, df = crossed_stderr([mine[s] for s in both], 0.0, bases)
+    # A level that is the same in all seeds is known as it is, unlike a difference.
+    low, high = _interval(value, 0.0 if math.isinf(stderr) else stderr, df, len(both))
     row: dict[str, Any] = {"strategy": strategy, "baseline": baseline, "value": value}
     row |= {"value_low": low, "value_high": high}
     if strategy == baseline:
-        return row | {"n_seeds": len(both)}
+        return row | {"n_seeds": len(both), "n_bases": len(set(bases))}
     differences = np.array([mine[s] - theirs[s] for s in both])
-    return row | difference_row(differences, lower_is_better, row_stderr)
+    return row | difference_row(differences, lower_is_better, row_stderr, bases)
 
 
 def difference_row(
-    differences: Array, lower_is_better: bool, row_stderr: float = 0.0
+    differences: Array,
+    lower_is_better: bool,
+    row_stderr: float = 0.0,
+    bases: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Mean of paired differences, shape (seeds,), its interval, p and the verdict.
 
     They follow the t-interval over seeds and rows (``row_stderr``: the error that the draw of rows
-    gives to the mean), from :data:`MIN_SEEDS` on; below, NaN and None. Seeds that all agree
-    give no interval when single rows are not known.
+    gives to the mean) and, where ``bases`` (of each difference) are several, over base models; from
+    :data:`MIN_SEEDS` on; below, NaN and None. Seeds that all agree give no interval when single
+    rows are not known.
     """
-    mean, stderr, df = crossed_stderr(differences, row_stderr)
+    mean, stderr, df = crossed_stderr(differences, row_stderr, bases)
     enough = len(differences) >= MIN_SEEDS
-    low, high = _over_seeds(mean, stderr, len(differences))
+    low, high = _interval(mean, stderr, df, len(differences))
     bad_end = high if lower_is_better else -low
     return {
         "difference": mean,
         "low": low,
         "high": high,
         "n_seeds": len(differences),
+        "n_bases": len(set(bases or [""])),
         "p_value": t_p_value(mean, stderr, df) if enough else math.nan,
         "not_worse_by": max(0.0, bad_end) if not math.isnan(bad_end) else math.nan,
         "verdict": verdict(low, high, lower_is_better=lower_is_better) if enough else None,
     }
 
 
-def _over_seeds(mean: float, stderr: float, n: int) -> tuple[float, float]:
-    return t_interval(mean, stderr, n) if n >= MIN_SEEDS else (math.nan, math.nan)
+def _interval(mean: float, stderr: float, df: int, n: int) -> tuple[float, float]:
+    """Of a mean over ``n`` seeds with ``df`` degrees of freedom; NaN below MIN_SEEDS."""
+    return t_interval(mean, stderr, df + 1) if n >= MIN_SEEDS else (math.nan, math.nan)
 
 
 def _relative_gains(
@@ -264,27 +286,17 @@ def _relative_gains(
             for name, s in levels
             if name == strategy and s in theirs_of and (in_points or theirs_of[s] > 0)
         ]
+        bases = [base_of(s) for s in seeds]
         if strategy == baseline or not seeds:
             continue
         mine = np.array([levels[strategy, s] for s in seeds])
         theirs = np.array([theirs_of[s] for s in seeds])
-        each = sign * (mine - theirs) / (1.0 if in_points else theirs)
-        value = each.mean() if in_points else sign * mean_relative_gain(mine, theirs)
+        each = sign * (mine - theirs if in_points else relative_gains(mine, theirs))
         error = draws.mean(metric, strategy, baseline) / float(theirs.mean()) if draws else 0.0
-        yield {
-            "metric": metric,
-            "measure": "relative_gain",
-            "domain": ALL,
-            "strategy": strategy,
-            "baseline": baseline,
-            "value": float(value),
-            **_as_value(difference_row(each, lower_is_better=False, row_stderr=error)),
-        }
-
-
-def _as_value(row: dict[str, Any]) -> dict[str, Any]:
-    """A relative gain is a difference itself: its interval is that of its value too."""
-    return row | {"value_low": row["low"], "value_high": row["high"]}
+        row = difference_row(each, lower_is_better=False, row_stderr=error, bases=bases)
+        ends = {"value": row["difference"], "value_low": row["low"], "value_high": row["high"]}
+        about = {"metric": metric, "measure": "relative_gain", "domain": ALL}
+        yield {**about, "strategy": strategy, "baseline": baseline, **row, **ends}
 
 
 def _less_degradation(
@@ -295,11 +307,12 @@ def _less_degradation(
         seeds = [s for name, s in others if name == strategy and (baseline, s) in others]
         if strategy == baseline or not seeds:
             continue
-        mine = np.array([others[strategy, s] for s in seeds])
-        theirs = np.array([others[baseline, s] for s in seeds])
+        bases = [base_of(s) for s in seeds]
+        mine = base_means([others[strategy, s] for s in seeds], bases)
+        theirs = base_means([others[baseline, s] for s in seeds], bases)
         value = less_degradation(float(mine.mean()), float(theirs.mean()))
         low, high = math.nan, math.nan
-        if len(seeds) >= MIN_SEEDS and not math.isnan(value):
+        if len(mine) >= MIN_SEEDS and not math.isnan(value):
             low, high = ratio_interval(mine, theirs)
         yield {
             "metric": metric,
@@ -311,4 +324,5 @@ def _less_degradation(
             "value_low": 1 - high,
             "value_high": 1 - low,
             "n_seeds": len(seeds),
+            "n_bases": len(set(bases)),
         }

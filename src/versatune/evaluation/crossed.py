@@ -4,10 +4,15 @@ Every run is measured on the same rows, so a difference d_si of two strategies h
 row i. The variance of its mean is the variance over seeds of the seeds' means, plus
 the variance over rows of the rows' means (the bootstrap over both, Owen 2007, in closed form). Rows
 that differ by seed count in both, which errs on the safe side.
+
+Where there are several base models, the draw is of base models, and of seeds within each. Every
+base counts alike, and the error is that of the bases' means, as if each were one seed. It is never
+below what the seeds within the bases explain. All are asked the same rows, so more of them don't
+make the error from rows smaller.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,6 +24,20 @@ from versatune.intervals import Array, ratio_stderr
 
 EQUAL = 1e-9
 """Differences that spread by less than this part of their size count as equal."""
+
+
+Draw = int | tuple[str, int]
+"""A seed; with its base model before it where there are several."""
+
+
+def base_of(draw: Draw) -> str:
+    """The base model of a draw; empty where there is one alone."""
+    return in_order(draw)[0]
+
+
+def in_order(draw: Draw) -> tuple[str, int]:
+    """What draws are sorted by: base model, then seed."""
+    return draw if isinstance(draw, tuple) else ("", draw)
 
 
 @dataclass(frozen=True)
@@ -35,16 +54,22 @@ class _Task:
 class RowErrors:
     """Standard errors, from the draw of rows alone, of strategies' paired differences."""
 
-    tasks: Mapping[str, list[_Task]] = field(default_factory=dict)
-    """By metric: held-out loss, accuracy."""
+    tasks: Mapping[str, list[list[_Task]]] = field(default_factory=dict)
+    """By metric (held-out loss, accuracy), of each base model."""
 
     def stderrs(self, metric: str, strategy: str, baseline: str) -> dict[str, float]:
         """By domain; empty where single rows are not known for both strategies.
 
-        A domain's accuracy is the mean over its tasks.
+        A domain's accuracy is the mean over its tasks. Of several base models, the mean of each
+        one's error: rows that are hard for one are hard for others.
         """
+        each = [self._of_base(tasks, strategy, baseline) for tasks in self.tasks.get(metric, [])]
+        names = dict.fromkeys(name for found in each for name in found)
+        return {n: math.fsum(found.get(n, 0.0) for found in each) / len(each) for n in names}
+
+    def _of_base(self, tasks: list[_Task], strategy: str, baseline: str) -> dict[str, float]:
         found: dict[str, list[float]] = {}
-        for task in self.tasks.get(metric, []):
+        for task in tasks:
             if not {strategy, baseline} <= task.scores.keys():
                 continue
             difference = task.scores[strategy] - task.scores[baseline]
@@ -67,9 +92,10 @@ def row_errors(items: pd.DataFrame | None, accuracy: str) -> RowErrors:
     """
     if items is None or items.empty:
         return RowErrors()
-    losses = items[(items["metric"] == LOSS) & (items["task"] == HELD_OUT)]
-    answers = task_accuracies(items, by=("strategy", "seed", "item"))
-    return RowErrors({LOSS: _tasks(losses), accuracy: _tasks(answers)})
+    bases = [part for _, part in items.groupby("base_model")] if "base_model" in items else [items]
+    losses = [part[(part["metric"] == LOSS) & (part["task"] == HELD_OUT)] for part in bases]
+    answers = [task_accuracies(part, by=("strategy", "seed", "item")) for part in bases]
+    return RowErrors({LOSS: [_tasks(p) for p in losses], accuracy: [_tasks(p) for p in answers]})
 
 
 def _tasks(items: pd.DataFrame) -> list[_Task]:
@@ -82,18 +108,42 @@ def _tasks(items: pd.DataFrame) -> list[_Task]:
     return found
 
 
-def crossed_stderr(differences: npt.ArrayLike, row_stderr: float) -> tuple[float, float, int]:
+def crossed_stderr(
+    differences: npt.ArrayLike, row_stderr: float, bases: Sequence[str] | None = None
+) -> tuple[float, float, int]:
     """Mean of the seeds' differences, shape (n,), its standard error, and degrees of freedom n - 1.
 
     ``row_stderr``: that from the rows alone, of this mean. Seeds that agree to the last digit do
     not show how far others would differ: without an error from rows it is infinite then.
+    ``bases``: the base model of each; of several, n is their number, and the mean is over theirs.
     """
     values = np.asarray(differences, dtype=np.float64)
-    n, mean = len(values), float(np.mean(values))
+    draws = values if bases is None else base_means(values, bases)
+    n, mean = len(draws), float(np.mean(draws))
     if n < 2:
         return mean, math.nan, 0
-    spread = float(np.std(values, ddof=1))
+    spread = float(np.std(draws, ddof=1)) / math.sqrt(n)
+    if n < len(values) and bases is not None:
+        spread = max(spread, _within(values, bases))
     if spread <= EQUAL * float(np.abs(values).max()):
         spread = 0.0
-    stderr = math.hypot(spread / math.sqrt(n), row_stderr)
+    stderr = math.hypot(spread, row_stderr)
     return mean, stderr or math.inf, n - 1
+
+
+def base_means(values: npt.ArrayLike, bases: Sequence[str]) -> Array:
+    """Of each base model the mean over its seeds; the values themselves where there is one base."""
+    of = np.asarray(values, dtype=np.float64)
+    names = list(dict.fromkeys(bases))
+    if len(names) == 1:
+        return of
+    each = np.asarray(bases)
+    return np.array([of[each == name].mean() for name in names])
+
+
+def _within(values: Array, bases: Sequence[str]) -> float:
+    """The standard error of the bases' mean from the seeds within them; of one seed, none."""
+    each = np.asarray(bases)
+    parts = [values[each == name] for name in dict.fromkeys(bases)]
+    known = [float(np.var(part, ddof=1)) / len(part) for part in parts if len(part) > 1]
+    return math.sqrt(math.fsum(known)) / len(parts)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from versatune.errors import VersatuneError
-from versatune.evaluation.results import LOSS
+from versatune.evaluation.results import ANSWER_NATS, LOSS
 from versatune.intervals import (
     Array,
     bonett_price,
@@ -21,7 +21,9 @@ from versatune.intervals import (
 
 Verdict = Literal["better", "worse", "not distinguishable"]
 
-LOWER_IS_BETTER = frozenset({LOSS, "bits_per_byte", "perplexity", "word_perplexity", "brier_score"})
+LOWER_IS_BETTER = frozenset(
+    {LOSS, ANSWER_NATS, "bits_per_byte", "perplexity", "word_perplexity", "brier_score"}
+)
 """Metrics that fall as a model gets better; all others rise."""
 
 CHANGE_COLUMNS = (
@@ -36,8 +38,8 @@ it is the interval of ``relative``, which ends above -1; ``relative``: change / 
 ``became_wrong``: share of all items that were right and are wrong now."""
 
 
-def mean_relative_gain(values: Sequence[float] | Array, baseline: Sequence[float] | Array) -> float:
-    """mean_i (v_i - b_i) / b_i: the paper's headline number (method section 2).
+def relative_gains(values: Sequence[float] | Array, baseline: Sequence[float] | Array) -> Array:
+    """(v_i - b_i) / b_i, shape (n,); the paper's headline is their mean (method section 2).
 
     Raises ValueError on lengths that differ, none, or a baseline that is not positive.
     """
@@ -46,7 +48,8 @@ def mean_relative_gain(values: Sequence[float] | Array, baseline: Sequence[float
         raise ValueError(f"{v.size} values against {b.size} of the baseline")
     if not (b > 0).all():
         raise ValueError("a relative gain needs a baseline above zero")
-    return float(np.mean((v - b) / b))
+    result: Array = (v - b) / b
+    return result
 
 
 def expansion_summary(changes: Mapping[str, float], target: str) -> dict[str, float]:

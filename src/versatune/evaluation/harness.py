@@ -21,6 +21,7 @@ from versatune.evaluation.choices import refuse_equal_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
 from versatune.evaluation.results import (
+    ANSWER_NATS,
     GROUP,
     ITEM_COLUMNS,
     ROW_COLUMNS,
@@ -53,12 +54,21 @@ def measure_local(
         return None
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
     rows, scores = [], []
-    for metric in METRICS[task.kind]:
+    metrics = METRICS[task.kind]
+    if task.apart and task.kind == "multiple_choice":
+        metrics = (*metrics, ANSWER_NATS)
+        samples = [{**sample, ANSWER_NATS: _answer_nats(sample)} for sample in samples]
+    for metric in metrics:
         values = [float(sample[metric]) for sample in samples]
-        about = {"domain": task.domain, "task": task.name, "metric": metric}
+        about = {"domain": task.domain, "task": task.label, "metric": metric}
         rows.append({**about, **score_row(values), "task_version": task.fingerprint})
         scores += scored_items(task, about, samples)
     return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
+
+
+def _answer_nats(sample: Mapping[str, Any]) -> float:
+    score, _ = sample["filtered_resps"][sample["doc"]["answer"]]
+    return -float(score)
 
 
 def measure_named(

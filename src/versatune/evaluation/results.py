@@ -33,6 +33,12 @@ GROUP = " (group)"
 """Follows the name of a group of the harness in the tables: its numbers are those of its members
 once more, so they are shown and not counted."""
 
+APART = " (apart)"
+"""What follows the name of a file in the tables whose results are shown and not counted."""
+
+ANSWER_NATS = "answer_nats"
+"""Of a multiple-choice file apart: minus the log-probability of the right answer's tokens."""
+
 ACCURACIES = ("acc", "exact_match", "pass@1", "acc_norm")
 """Metrics where more is better; the first of them that a task reports counts as its accuracy."""
 
@@ -70,9 +76,9 @@ def task_accuracies(rows: pd.DataFrame, by: Sequence[str] = ()) -> pd.DataFrame:
     """Of ``rows`` (columns ``domain``, ``task``, ``metric`` and ``by``) each task's accuracy.
 
     That is the first of :data:`ACCURACIES` it has, within each combination of ``by``; rows keep
-    their order. Groups of the harness are no tasks.
+    their order. Groups of the harness are no tasks, and files apart are not counted.
     """
-    rows = rows[~rows["task"].str.endswith(GROUP)]
+    rows = rows[~rows["task"].str.endswith((GROUP, APART))]
     rank = rows["metric"].map(plain_metric).map({name: i for i, name in enumerate(ACCURACIES)})
     found = rows.assign(rank=rank).dropna(subset="rank")
     keys = [*by, "domain", "task"]

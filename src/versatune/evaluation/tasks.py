@@ -21,6 +21,7 @@ from typing import Any, Literal
 from versatune.artifacts import file_digest, fingerprint
 from versatune.data.leaks import equal_choices
 from versatune.errors import VersatuneError
+from versatune.evaluation.results import APART
 
 Kind = Literal["multiple_choice", "generation", "humaneval", "mbpp"]
 
@@ -42,11 +43,19 @@ class LocalTask:
     items: tuple[Item, ...]
     """The lines, with ``item`` added: the task's name and the line's number, ``courts:12``, which
     stay when the file is moved."""
+    apart: bool = False
+    """Whether its results are shown and not counted."""
+
+    @property
+    def label(self) -> str:
+        """What the tables call it."""
+        return self.name + APART if self.apart else self.name
 
     @property
     def fingerprint(self) -> str:
         """Stands for what is asked and how it is scored."""
-        return fingerprint({"kind": self.kind, "file": self.digest, "scoring": SCORING})
+        about = {"kind": self.kind, "file": self.digest, "scoring": SCORING}
+        return fingerprint({**about, "apart": True} if self.apart else about)
 
     @property
     def runs_code(self) -> bool:
@@ -76,7 +85,7 @@ SCORING = 7
 not used."""
 
 
-def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
+def read_task(domain: str, name: str, path: Path | str, *, apart: bool = False) -> LocalTask:
     """Read one evaluation file (JSON lines).
 
     Raises VersatuneError with file and line on the first fault: not JSON, a missing field, no
@@ -103,21 +112,21 @@ def read_task(domain: str, name: str, path: Path | str) -> LocalTask:
         items.append({**item, "item": f"{name}:{number}"})
     if kind is None:
         raise VersatuneError(f"domains.{domain}.evaluation: {path} holds no items.")
-    return LocalTask(domain, name, kind, path, file_digest(path), tuple(items))
+    return LocalTask(domain, name, kind, path, file_digest(path), tuple(items), apart)
 
 
-def read_tasks(files: Mapping[str, Iterable[tuple[str, Path]]]) -> list[LocalTask]:
-    """Read every ``(task, path)`` of every domain; task names must differ within a domain."""
+def read_tasks(files: Mapping[str, Iterable[tuple[str, Path, bool]]]) -> list[LocalTask]:
+    """Read every ``(task, path, apart)`` of every domain; names must differ within a domain."""
     tasks: list[LocalTask] = []
     for domain, entries in files.items():
         seen: set[str] = set()
-        for name, path in entries:
+        for name, path, apart in entries:
             if name in seen:
                 raise VersatuneError(
                     f"domains.{domain}.evaluation: two files are called {name!r}; name them apart."
                 )
             seen.add(name)
-            tasks.append(read_task(domain, name, path))
+            tasks.append(read_task(domain, name, path, apart=apart))
     return tasks
 
 

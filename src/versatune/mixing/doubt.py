@@ -23,6 +23,11 @@ def doubts(knowledge: Mapping[str, Any]) -> dict[str, str]:
     return dict(knowledge.get("doubts", {}))
 
 
+def told(failed: Mapping[str, str]) -> str:
+    """The checks that failed, sentence by sentence."""
+    return " ".join(text[:1].upper() + text[1:] for text in failed.values())
+
+
 def trusted_strategy(
     asked: StaticParams, failed: Mapping[str, str], on_doubt: OnDoubt, key: str
 ) -> StaticParams:
@@ -68,6 +73,6 @@ def doubt_words(knowledge: Mapping[str, Any] | None, mixture: Mapping[str, Any])
 def stopped(failed: Mapping[str, str], key: str) -> str:
     """The message of a run that doubt ends."""
     return (
-        f"{key} is 'stop', and the probe failed its own checks: {' '.join(failed.values())} "
+        f"{key} is 'stop', and the probe failed its own checks: {told(failed)} "
         f"Mend that, or set {key} to proportional, uniform or keep."
     )

@@ -1,5 +1,7 @@
 """The shares that a strategy is expected to take: its own code, simulated with a mixing law."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from versatune.mixing.config import StrategyParams
@@ -20,15 +22,15 @@ def expected_path(
     learning: Array,
     rates: Array,
     noise: Array,
-    steps_per_round: int,
+    ends: Sequence[int],
 ) -> Path:
     """The shares of each round, and its learning amount, if losses go as ``law`` says.
 
     ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
     (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
-    end. ``noise`` (k,): the standard error of a change of ln(loss) as a part of that change. A
-    strategy that stops spends less; one that goes back to its best round ends there. Raises
-    VersatuneError when ``context`` lacks what the strategy needs.
+    end, ``ends`` (rounds,) the steps until then. ``noise`` (k,): the standard error of a change of
+    ln(loss) as a part of that change. A strategy that stops spends less; one that goes back to its
+    best round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
     strategy = make_strategy(params, context)
@@ -42,7 +44,7 @@ def expected_path(
         decision = strategy.update(
             Signals(
                 number,
-                number * steps_per_round,
+                ends[number - 1],
                 weights,
                 losses,
                 train_loss=losses,

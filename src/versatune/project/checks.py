@@ -127,6 +127,12 @@ def check_comparison(
     except ValueError as error:
         yield Problem(("compare", "train"), f"together with `train`: {error}")
         return
+    if compare.bases and each.objective.kind == "worst":
+        yield Problem(
+            ("compare", "bases"),
+            "the objective is worst, which is against references of one base model: choose another "
+            "kind (compare.train.objective), or compare without other base models",
+        )
     if "objective" in compare.train:
         yield from objective_problems(each.objective, names, ("compare", "train", "objective"))
     if "epoch_cap" in compare.train:

@@ -166,10 +166,7 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     assert isinstance(references, ReferenceParams)
     assert isinstance(domains, Domains)
     spent = upper_bound(train)
-    yield (
-        f"Training: {train.rounds} rounds of {train.steps_per_round} steps, at most "
-        f"{formats.thousands(spent['tokens'])} tokens."
-    )
+    yield f"Training: {train.steps.words}, at most {formats.thousands(spent['tokens'])} tokens."
     if references.mode == "measure" and train.strategy.needs_reference:
         k = len(domains.active)
         yield (

@@ -37,11 +37,13 @@ class Compared:
     """By the names used in the template."""
     declared: DeclaredObjective = field(default_factory=DeclaredObjective)
     """The objective of training, which the verdict is about."""
+    other_bases: Sequence[str] = ()
+    """Base models whose comparisons are read beside."""
 
     @property
     def few(self) -> bool:
         """Whether there are too few seeds for intervals and verdicts."""
-        return self.n_seeds < against.MIN_SEEDS
+        return not self.summary["n_seeds"].max() >= against.MIN_SEEDS
 
     def rows(self, metric: str, measure: str, domain: str | None = None) -> dict[str, Row]:
         """Rows of the summary by strategy."""
@@ -127,9 +129,10 @@ def said(compared: Compared) -> page.Summary:
     lines += objective.counts(over, compared.declared, len(compared.domains), compared.n_seeds)
     better, worse = "better" in verdicts, "worse" in verdicts
     mood = "mixed" if better and worse else "good" if better else "bad" if worse else "unknown"
-    name = (compared.setup.base_model or {}).get("name", "not named")
+    bases = [(compared.setup.base_model or {}).get("name", "not named"), *compared.other_bases]
     seeds = "1 seed" if compared.n_seeds == 1 else f"{compared.n_seeds} seeds"
-    run = f"Base model: {name}; {seeds} of each strategy; {compared.budget}."
+    what = f"Base model{'s' if compared.other_bases else ''}: {formats.comma(bases)}"
+    run = f"{what}; {seeds} of each strategy; {compared.budget}."
     return page.Summary(headline, lines, "unknown" if compared.few else mood, run)
 
 
@@ -235,8 +238,7 @@ def each(compared: Compared, metric: str) -> Table:
         )
         for mine in names
     }
-    title = f"{NAMES[metric]}: gain of the row over the column, %"
-    return Table(title, ("strategy", *names), rows)
+    return Table(f"{NAMES[metric]}: gain of the row over the column, %", ("strategy", *names), rows)
 
 
 def expansion(compared: Compared, metric: str) -> Table:
@@ -309,10 +311,9 @@ def _difference(row: Row, metric: str, few: bool) -> Cell:
 
 
 def _spared(row: Row, few: bool) -> Cell:
-    if row["value"] is None:
-        return NOTHING
     span = "" if few else formats.span(row["value_low"], row["value_high"], 0, 100)
-    return Cell(row["value"], formats.percent(row["value"], 0), span)
+    part = row["value"]
+    return NOTHING if part is None else Cell(part, formats.percent(part, 0), span)
 
 
 def _scaled(value: float, metric: str) -> str:

@@ -25,7 +25,8 @@ def lines(forecast: Mapping[str, Any]) -> list[str]:
     said = [advice(forecast)]
     said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
-        each = [f"{named(name)} {_valued(forecast, s)}" for name, s in strategies.items()]
+        told = [n for n in strategies if n != BEST or names_best_mix(forecast)]
+        each = [f"{named(name)} {_valued(forecast, strategies[name])}" for name in told]
         said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
     return [*said, *_by_domain(forecast), takes(forecast)]
 
@@ -111,13 +112,22 @@ def _on_target(forecast: Mapping[str, Any], name: str) -> str:
 def best_mix(forecast: Mapping[str, Any]) -> str | None:
     """The shares of the best static mix, to be written down as those of strategy ``custom``.
 
-    None without a forecast, and where equal shares are forecast to be as good.
+    Where it can't be told from equal shares its numbers are those of noise: a sentence says that
+    in their place. None without a forecast, and where the advice says that nothing can be gained.
     """
     if forecast["headroom"] is None or forecast["headroom"]["high"] < WORTH:
         return None
+    if not names_best_mix(forecast):
+        return "No mix can be told from equal shares by this forecast, so none is named."
     domains = forecast["strategies"][BEST]["domains"]
     each = ", ".join(f"{name} {formats.number(d['weight'])}" for name, d in domains.items())
     return f"The best static mix: {each}."
+
+
+def names_best_mix(forecast: Mapping[str, Any]) -> bool:
+    """Whether the best static mix is forecast better than equal shares, its whole interval."""
+    room = forecast["headroom"]
+    return room is not None and room["low"] > 0 and room["high"] >= WORTH
 
 
 def takes(forecast: Mapping[str, Any]) -> str:

@@ -44,6 +44,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         losses=page.records(losses),
         accuracies=page.records(accuracies),
         own_names=bool(len(accuracies)) and (accuracies["task"] != accuracies["domain"]).any(),
+        apart=tables.apart(artifacts.results),
         drifts=page.records(tables.drift(artifacts.drift, artifacts.results)),
         own=tables.own_rows(artifacts.own_texts),
         between=tables.interpolation(artifacts.training.get("interpolation")),

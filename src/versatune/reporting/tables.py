@@ -7,7 +7,14 @@ from typing import Any
 import pandas as pd
 
 from versatune.data.preview import MARKS
-from versatune.evaluation.results import HELD_OUT, LOSS, plain_metric, task_accuracies
+from versatune.evaluation.results import (
+    ANSWER_NATS,
+    APART,
+    HELD_OUT,
+    LOSS,
+    plain_metric,
+    task_accuracies,
+)
 from versatune.training.diagnostics import lowest_rounds
 
 
@@ -19,16 +26,18 @@ def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
-    """Base and tuned model side by side: held-out losses first, then each task's accuracy.
+    """Base and tuned model side by side: held-out losses, then each task's accuracy, then files
+    apart.
 
     The rows of ``forgetting`` (changes, their paired 95 % intervals ``low`` and ``high``, and
     verdicts) that the report shows: the loss in nats, or the task's accuracy
-    (:func:`versatune.evaluation.results.task_accuracies`); with ``base_low, base_high, tuned_low,
-    tuned_high`` added, the intervals of each measurement, from ``evaluation``, and ``chance``, what
-    guessing reaches, where that is known.
+    (:func:`versatune.evaluation.results.task_accuracies`), all of files apart; with ``base_low,
+    base_high, tuned_low, tuned_high`` added, the intervals of each measurement, from
+    ``evaluation``, and ``chance``, what guessing reaches, where that is known.
     """
     losses = forgetting[forgetting["metric"] == LOSS]
-    shown = pd.concat([losses, task_accuracies(forgetting)])
+    beside = forgetting[forgetting["task"].str.endswith(APART)]
+    shown = pd.concat([losses, task_accuracies(forgetting), beside])
     shown["metric"] = shown["metric"].map(plain_metric)
     for model in ("base", "tuned"):
         ends = evaluation.loc[evaluation["model"] == model, [*_KEYS, "low", "high"]].copy()
@@ -51,7 +60,32 @@ def only_losses(table: pd.DataFrame) -> pd.DataFrame:
 
 def only_accuracies(table: pd.DataFrame) -> pd.DataFrame:
     """Of a table of :func:`results` the accuracies."""
-    return table[table["metric"] != LOSS]
+    if table.empty:
+        return table
+    return table[(table["metric"] != LOSS) & ~table["task"].str.endswith(APART)]
+
+
+def apart(results: pd.DataFrame) -> list[dict[str, Any]]:
+    """Of a table of :func:`results` the files that are not counted, a row each: ``domain``,
+    ``task``, ``n``, and the rows of ``accuracy`` and of ``nats`` of the right answers or None.
+    """
+    if results.empty:
+        return []
+    found = results[results["task"].str.endswith(APART)]
+    rows = []
+    for (domain, task), part in found.groupby(["domain", "task"], sort=False):
+        counted = task_accuracies(part.assign(task=str(task).removesuffix(APART)))
+        nats = part[part["metric"] == ANSWER_NATS]
+        rows.append(
+            {
+                "domain": domain,
+                "task": str(task).removesuffix(APART),
+                "n": int(part["n"].max()),
+                "accuracy": counted.iloc[0].to_dict() if len(counted) else None,
+                "nats": nats.iloc[0].to_dict() if len(nats) else None,
+            }
+        )
+    return rows
 
 
 def drift(found: pd.DataFrame | None, results: pd.DataFrame) -> pd.DataFrame:

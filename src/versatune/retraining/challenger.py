@@ -13,7 +13,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
 from versatune.intervals import Array
 from versatune.mixing.config import ConstantParams, Unit
-from versatune.mixing.doubt import doubts, trusted_strategy
+from versatune.mixing.doubt import doubts, told, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
 from versatune.retraining.news import Digests, data_state
@@ -152,7 +152,7 @@ def _initial(params: RetrainParams, knowledge: Path) -> str:
         return "detected"
     logger.warning(
         "The probe's shares do not start the challenger (retrain.on_doubt: %s): %s",
-        *(params.on_doubt, " ".join(failed.values())),
+        *(params.on_doubt, told(failed)),
     )
     return made.name
 

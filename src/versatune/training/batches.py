@@ -130,26 +130,26 @@ def _fill(row: dict[str, Any], tokens: int, longest: int) -> None:
 
 
 class RoundSampler(torch.utils.data.Sampler[list[Row]]):
-    """The batches of the current round, in the one global order that ranks then divide.
+    """The batches of an epoch, a round or a part of one, in the global order that ranks divide.
 
-    ``batch_size`` rows a batch, the same number of batches each round, so that ``len`` is
-    constant for the schedule. ``plan`` is called at the start of each pass.
+    ``batch_size`` rows a batch, the same number of batches each epoch, so that ``len`` is
+    constant for the schedule. ``plan`` is called at the start of each epoch.
     """
 
     drop_last = True
 
     def __init__(self, plan: Callable[[int], list[Row]], batch_size: int, n_batches: int) -> None:
         self._plan = plan
-        self._round = 0
+        self._epoch = 0
         self.batch_size = batch_size
         self._n_batches = n_batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Trainer's epoch is a round here."""
-        self._round = epoch
+        """Trainer says which epoch begins."""
+        self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[Row]]:
-        rows = self._plan(self._round)
+        rows = self._plan(self._epoch)
         for start in range(0, self._n_batches * self.batch_size, self.batch_size):
             yield rows[start : start + self.batch_size]
 

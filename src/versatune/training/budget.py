@@ -1,5 +1,6 @@
 """The learning rate over the rounds: its sum in each round, and its value at each round's end."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,22 +13,20 @@ from versatune.training.config import TrainParams
 
 def learning_by_round(params: TrainParams) -> Array:
     """Learning rate over its peak, summed over the steps of each round, shape (rounds,)."""
-    result: Array = _rates(params).sum(axis=1)
-    return result
+    return np.array([rates.sum() for rates in _rates(params)])
 
 
 def rate_by_round(params: TrainParams) -> Array:
     """Learning rate over its peak in the last step of each round, shape (rounds,)."""
-    result: Array = _rates(params)[:, -1]
-    return result
+    return np.array([rates[-1] for rates in _rates(params)])
 
 
-def _rates(params: TrainParams) -> Array:
-    """Of each step, shape (rounds, steps_per_round).
+def _rates(params: TrainParams) -> Sequence[Array]:
+    """Of each step, an array a round.
 
     By transformers' own schedule, warm-up included, so that it is what training does.
     """
-    steps = params.rounds * params.steps_per_round
+    steps = params.steps.total
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     schedule = get_scheduler(
         params.lr_scheduler_type,
@@ -41,14 +40,14 @@ def _rates(params: TrainParams) -> Array:
         optimizer.step()
         schedule.step()
         rates.append(schedule.get_last_lr()[0])
-    return np.array(rates).reshape(params.rounds, params.steps_per_round)
+    return np.split(np.array(rates), params.steps.ends[:-1])
 
 
 def scheduler_kwargs(params: TrainParams) -> dict[str, Any]:
     """What transformers' schedule needs besides its name and its steps."""
     if params.lr_scheduler_type != "warmup_stable_decay":
         return {}
-    steps = params.rounds * params.steps_per_round
+    steps = params.steps.total
     decay = min(int(np.ceil(steps * params.decay_ratio)), steps - warmup_steps(params, steps))
     return {"num_decay_steps": decay, "decay_type": "linear"}
 

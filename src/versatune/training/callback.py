@@ -66,6 +66,8 @@ class RoundCallback(TrainerCallback):
         self._others, self._others_at = others, others_at
         self._folder = trainer.folder
         self._params: TrainParams = mixture.params
+        self._steps = mixture.params.steps
+        self._in_round = False
         self._began = time.monotonic()
         self._round_began = self._began
         self._rounds_before = mixture.round
@@ -78,8 +80,7 @@ class RoundCallback(TrainerCallback):
         self._told = ""  # the shares that the line before gave
         self.progress = Progress(
             self._folder.parent,
-            self._params.rounds,
-            self._params.steps_per_round,
+            self._steps,
             work=mixture.work,
             saving=lambda: trainer.saving_seconds,
             cost=cost,
@@ -103,7 +104,7 @@ class RoundCallback(TrainerCallback):
         if self._trainer.is_world_process_zero():
             self._trainer.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
         self._trainer.best_step = state["best_step"]
-        within = state["step"] % self._params.steps_per_round != 0
+        within = self._steps.place(state["step"])[1] > 0
         self._seconds_before = state["seconds"] if within else 0.0
         if within:
             self.progress.load(state.get("progress", {}))
@@ -122,18 +123,24 @@ class RoundCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """A round begins."""
+        """A round begins, or goes on after a resume; epochs within it are Trainer's affair."""
+        if self._in_round:
+            return
+        self._in_round = True
         self._round_began = time.monotonic()
         self.progress.begin(state.global_step, self._within(state.global_step))
 
     def _within(self, step: int) -> int:
         """Steps of the round at hand that are done after ``step``."""
-        return step - self._mixture.round * self._params.steps_per_round
+        return step - self._steps.start(self._mixture.round)
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """A round has ended: measure, decide, note, save."""
+        """Where a round has ended: measure, decide, note, save."""
+        if state.global_step < self._steps.ends[self._mixture.round]:
+            return
+        self._in_round = False
         sums = self._trainer.summed().numpy()
         self.progress.pause(self._within(state.global_step))
         self._check_finite(sums[:, 0].tolist(), "training loss")
@@ -164,7 +171,7 @@ class RoundCallback(TrainerCallback):
     ) -> None:
         """Ask for checkpoints within a round; its last step is saved after the update."""
         every, step = self._params.save_steps, state.global_step
-        within = step % self._params.steps_per_round != 0
+        within = self._steps.place(step)[1] > 0
         if self._saves and every and within and step % every == 0:
             control.should_save = True
 

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from versatune.mixing.config import ObjectiveParams, StrategyParams, UniformParams, Unit
 from versatune.mixing.plan_config import PlanParams
 from versatune.params import Params, warn_renamed
+from versatune.training.round_steps import RoundSteps, round_steps
 
 Optim = Literal[
     "adamw_torch_fused",
@@ -76,7 +77,11 @@ class TrainParams(PlanParams):
     rounds: int = Field(8, ge=1)
     """Rounds. After each, held-out losses are measured and the shares updated."""
     steps_per_round: int = Field(100, ge=1)
-    """Optimiser steps in a round."""
+    """Optimiser steps in a round; in the mean, where rounds grow."""
+    round_growth: float = Field(1.0, ge=1)
+    """Each round has about so many times the steps of the one before; all of them together stay
+    ``rounds`` x ``steps_per_round``. Above 1, short rounds come first: shares move sooner, while
+    much of the learning rate is left."""
     strategy: StrategyParams = UniformParams()
     """How the shares follow the losses."""
     objective: ObjectiveParams = ObjectiveParams()
@@ -170,7 +175,13 @@ class TrainParams(PlanParams):
             raise ValueError("lora with dtype bfloat16 needs bf16: true")
         if self.quantization is not None and self.lora is None:
             raise ValueError("quantization trains adapters: give lora: {} (or its parameters) too")
+        round_steps(self.rounds, self.steps_per_round, self.round_growth)
         return self
+
+    @property
+    def steps(self) -> RoundSteps:
+        """The steps of each round."""
+        return round_steps(self.rounds, self.steps_per_round, self.round_growth)
 
     @property
     def autocast(self) -> bool:
@@ -182,8 +193,9 @@ class TrainParams(PlanParams):
     def fingerprint_fields(self) -> dict[str, object]:
         """The parameters that change the trained model: all except those of speed and safety."""
         fields = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
-        # Left out when unset: fingerprints of older trainings stay valid.
-        return {k: v for k, v in fields.items() if k != "interpolate" or v is not None}
+        # At these values a training is what it was before there were such parameters.
+        as_before = {"interpolate": None, "round_growth": 1.0}
+        return {k: v for k, v in fields.items() if k not in as_before or v != as_before[k]}
 
 
 _NOT_IN_FINGERPRINT = {
@@ -293,9 +305,8 @@ class ReferenceParams(Params):
 
     def mix_steps(self, train: TrainParams) -> int:
         """Optimiser steps of each run on a mix: a multiple of :data:`MIX_MEASURED`."""
-        whole = train.rounds * train.steps_per_round
-        each = int(self.mix_part * whole / max(self.mixes, 1)) // MIX_MEASURED * MIX_MEASURED
-        return max(each, 3 * MIX_MEASURED)
+        each = int(self.mix_part * train.steps.total / max(self.mixes, 1))
+        return max(each // MIX_MEASURED * MIX_MEASURED, 3 * MIX_MEASURED)
 
     def as_used(self, train: TrainParams) -> dict[str, Any]:
         """Every parameter that a reference run has, in one block, for people to read."""
@@ -307,6 +318,7 @@ _OF_A_REFERENCE: dict[str, Any] = {
     "resume": "restart",
     "rounds": None,
     "steps_per_round": None,
+    "round_growth": 1.0,
     "strategy": UniformParams(),
     "unit": "tokens",
     "epoch_cap": None,

@@ -52,7 +52,7 @@ class Budget:
         Raises VersatuneError when these can't be planned, as training would.
         """
         self._params, self._split = params, train
-        self.rows = params.rounds * params.steps_per_round * rows_per_step(params)
+        self.rows = params.steps.total * rows_per_step(params)
         """Packed rows (examples, without packing) of the whole training."""
         planner = Planner(
             train.domains, train.starts, train.lengths, train.supervised, params,
@@ -167,7 +167,7 @@ def upper_bound(params: TrainParams) -> dict[str, float]:
 
     For estimates before any row is tokenised.
     """
-    tokens = params.rounds * params.steps_per_round * rows_per_step(params) * params.max_length
+    tokens = params.steps.total * rows_per_step(params) * params.max_length
     return {
         "tokens": float(tokens),
         "supervised_tokens": float(tokens),

@@ -98,7 +98,7 @@ def plan(
             learning,
             rate_by_round(train),
             _noise(traces),
-            train.steps_per_round,
+            train.steps.ends,
         )
         paths[chosen] = steered
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
@@ -280,7 +280,7 @@ def _training(
         else Speed(forward / FORWARD, "forward passes, of which a step is taken to cost three")
     )
     return {
-        "steps": train.rounds * train.steps_per_round,
+        "steps": train.steps.total,
         "tokens": round(spent["tokens"]),
         "supervised_tokens": round(spent["supervised_tokens"]),
         "seconds": seconds_to_train(train, steering, spent["tokens"], speed) if speed else None,

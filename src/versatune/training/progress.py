@@ -14,6 +14,7 @@ from typing import Any
 from versatune.artifacts import write_atomic
 from versatune.training.job import STEPS, OnStep
 from versatune.training.machine import machine
+from versatune.training.round_steps import RoundSteps
 from versatune.training.throughput import Cost, Work
 from versatune.work.bars import Line, time_left
 from versatune.work.calls import prefix
@@ -76,8 +77,7 @@ class Progress:
     def __init__(
         self,
         folder: Path,
-        rounds: int,
-        steps_per_round: int,
+        steps: RoundSteps,
         *,
         work: Callable[[int, int], Work],
         saving: Callable[[], float],
@@ -88,7 +88,7 @@ class Progress:
     ) -> None:
         """``shown``: whether this process shows and writes."""
         self._file, self._shown = folder / STEPS, shown
-        self._rounds, self._of_round = rounds, steps_per_round
+        self._steps = steps
         self._work, self._saving, self._on_step = work, saving, on_step
         self._cost, self._peak = cost, peak
         self._window, self._round = Meter(), Meter()
@@ -109,7 +109,7 @@ class Progress:
         """Training goes on at ``step``, ``within`` the round; the device has nothing to do."""
         if self._bar is None and self._shown:
             keep_until(self._file, step)
-            self._bar = Line(self._rounds * self._of_round, step)
+            self._bar = Line(self._steps.total, step)
             self._first, self._started = step, time.monotonic()
         self._at, self._began, self._saved = within, time.monotonic(), self._saving()
 
@@ -141,9 +141,9 @@ class Progress:
             return
         if self._bar is not None:
             each = (time.monotonic() - self._started) / max(step - self._first, 1)
-            left = each * (self._rounds * self._of_round - step)
+            left = each * (self._steps.total - step)
             width = shutil.get_terminal_size().columns - BESIDE - len(prefix())
-            text = bar_text(step, self._rounds, self._of_round, metrics, left, width)
+            text = bar_text(step, self._steps, metrics, left, width)
             self._bar.show(step, f"{prefix()}{text}")
         event = {"step": step, "metrics": metrics}
         with self._file.open("a", encoding="utf-8") as handle:
@@ -169,8 +169,7 @@ class Progress:
 
 def bar_text(
     step: int,
-    rounds: int,
-    steps_per_round: int,
+    steps: RoundSteps,
     metrics: Mapping[str, float],
     left: float,
     width: int = NARROW,
@@ -181,10 +180,10 @@ def bar_text(
     norm and learning rate stand there too as far as ``width`` columns hold them, in that order; a
     terminal of 80 columns has the short line alone.
     """
-    number, within = divmod(max(step, 1) - 1, steps_per_round)
+    number, within = steps.place(max(step, 1) - 1)
     said = {
-        "round": f"round {number + 1}/{rounds}",
-        "step": f"step {min(within + 1, step)}/{steps_per_round}",
+        "round": f"round {number + 1}/{len(steps.of)}",
+        "step": f"step {min(within + 1, step)}/{steps.of[number]}",
         "loss": _known(metrics, "loss", "loss {:.2f}"),
         "lr": _known(metrics, "learning_rate", "lr {:.1e}"),
         "norm": _known(metrics, "grad_norm", "norm {:.2f}"),

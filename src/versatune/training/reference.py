@@ -200,7 +200,7 @@ def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams
         return 0
     tokens = int(split.lengths[np.concatenate(others)].sum())
     step = train.per_device_train_batch_size * train.gradient_accumulation_steps * train.max_length
-    trained = train.rounds * train.steps_per_round * step
+    trained = train.steps.total * step
     return max(1, int(transfer * trained / (tokens / 3)))
 
 

@@ -58,6 +58,7 @@ class Mixture:
         self.planning_seconds = 0.0
         self._draws = self.planner.initial_state()
         self._plan: RoundPlan | None = None
+        self._rows: list[Row] | None = None
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
         self._base: list[float] = []
@@ -98,15 +99,18 @@ class Mixture:
             {},
         )
 
-    def rows(self, round_: int) -> list[Row]:
-        """The packed rows of the round at hand in their order, planned once."""
-        if round_ != self.round:
-            raise RuntimeError(f"asked for the rows of round {round_} in round {self.round}")
-        plan = self._planned()
-        ends = plan.offsets.tolist()
-        examples = plan.examples.tolist()
-        rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
-        return rows if self.params.packing else self._sorted_in_steps(rows)
+    def rows(self, epoch: int) -> list[Row]:
+        """The packed rows of an epoch of the round at hand, in their order."""
+        steps, n = self.params.steps, self._rows_per_step
+        number, within = steps.place(epoch * steps.epoch)
+        if number != self.round:
+            raise RuntimeError(f"asked for the rows of round {number} in round {self.round}")
+        if self._rows is None:
+            plan = self._planned()
+            ends, examples = plan.offsets.tolist(), plan.examples.tolist()
+            rows = [tuple(examples[a:b]) for a, b in pairwise(ends)]
+            self._rows = rows if self.params.packing else self._sorted_in_steps(rows)
+        return self._rows[within * n : (within + steps.epoch) * n]
 
     def work(self, first: int, last: int) -> Work:
         """What the steps ``first`` to ``last - 1`` of the round at hand train on."""
@@ -173,6 +177,7 @@ class Mixture:
         self._note(heldout, signals, decision.reason, spent, realised, step, steps or {})
         self.planner.warn_repeats(self._draws, plan.state)
         self._draws, self._plan, self.planning_seconds = plan.state, None, 0.0
+        self._rows = None
         self._weights = decision.weights
         if decision.stop is not None:
             self.ended, self.rolls_back = decision.reason, decision.stop == "rollback"
@@ -210,7 +215,7 @@ class Mixture:
         if self._plan is None:
             started = time.monotonic()
             self._plan = self.planner.plan_round(
-                self._weights, self._draws, self.params.steps_per_round * self._rows_per_step
+                self._weights, self._draws, self.params.steps.of[self.round] * self._rows_per_step
             )
             self.planning_seconds += time.monotonic() - started
         return self._plan
@@ -236,13 +241,13 @@ class Mixture:
                 objective=self.params.objective,
                 traces=self._traces(),
                 learning=float(self._learning.sum()),
-                passes=self._passes_alone(realised_shares(counts), self.params.rounds),
+                passes=self._passes_alone(realised_shares(counts)),
             ),
         )
 
-    def _passes_alone(self, weights: Array, rounds: int) -> Array:
-        """Passes over each domain's rows at a share of 1 of ``rounds`` rounds."""
-        n_rows = rounds * self.params.steps_per_round * self._rows_per_step
+    def _passes_alone(self, weights: Array) -> Array:
+        """Passes of the whole training over each domain's rows at a share of 1."""
+        n_rows = self.params.steps.total * self._rows_per_step
         return self.planner.passes_alone(weights, n_rows)
 
     def _traces(self) -> tuple[Trace, ...]:

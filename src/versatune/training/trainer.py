@@ -26,10 +26,13 @@ logger = logging.getLogger(__name__)
 
 
 def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
-    """``params`` as TrainingArguments; a round is an epoch, a process uses one device."""
+    """``params`` as TrainingArguments; a process uses one device.
+
+    A round is an epoch, or several where rounds differ in length: Trainer's are all alike.
+    """
     args = TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=params.rounds,
+        num_train_epochs=params.steps.total // params.steps.epoch,
         per_device_train_batch_size=params.per_device_train_batch_size,
         gradient_accumulation_steps=params.gradient_accumulation_steps,
         learning_rate=params.learning_rate,
@@ -85,7 +88,7 @@ class MixtureTrainer(Trainer):
         plan: Callable[[int], list[Row]],
         loss: TokenLoss | None = None,
     ) -> None:
-        """Checkpoints go to ``folder``; ``plan`` gives the rows of a round, see RoundSampler.
+        """Checkpoints go to ``folder``; ``plan`` gives the rows of an epoch, see RoundSampler.
 
         ``loss`` is of ``model``; None makes one, for which the model runs where it is.
         """
@@ -111,11 +114,9 @@ class MixtureTrainer(Trainer):
         """Nats and supervised tokens by domain since the round began, of this process."""
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The round's batches, divided over the processes by accelerate."""
+        """The epoch's batches, divided over the processes by accelerate."""
         n_batches = (
-            self.params.steps_per_round
-            * self.args.gradient_accumulation_steps
-            * self.args.world_size
+            self.params.steps.epoch * self.args.gradient_accumulation_steps * self.args.world_size
         )
         loader = DataLoader(
             self._rows,

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versatune.artifacts import MANIFEST, file_digest
-from versatune.demo.build import apportion, build, choose_seen, compose_documents, describe
+from versatune.demo.build import (
+    apportion,
+    build,
+    choose_seen,
+    compose_documents,
+    describe,
+    instruction_rows,
+)
 from versatune.demo.config import SampleParams
-from versatune.demo.facts import Fact, Relation, load_facts, load_templates, phrase
+from versatune.demo.facts import (
+    Fact,
+    Relation,
+    load_facts,
+    load_templates,
+    load_unseen,
+    phrase,
+)
 from versatune.errors import VersatuneError
 from versatune.work import make_folder
 
@@ -122,6 +137,49 @@ def test_the_corpus_tells_seen_facts_alone(source: Path, sample: dict[str, Any])
         for fact, told in zip(load_facts(source, domain), seen, strict=True):
             statements = templates[domain][fact.relation].statements
             assert told == any(phrase(s, fact) in text for s in statements), fact
+
+
+def test_some_facts_are_wholly_out_of_training(source: Path, sample: dict[str, Any]) -> None:
+    """No document and no row tells them: what is asked of them is not recall in other words."""
+    templates = load_templates(source)
+    corpus = "\n".join(row["text"] for row in lines(sample["corpus"]))
+    for domain, path in sample["instructions"].items():
+        told = load_facts(source, domain)
+        unseen = load_unseen(source, domain, told)
+        items = lines(Path(sample["folder"]) / "unseen" / f"{domain}.jsonl")
+        assert len(items) == len(unseen) == sample["counts"][domain]["unseen"] == 24
+        rows = {json.dumps(row, sort_keys=True) for row in lines(path)}
+        objects = {(f.relation, f.object) for f in [*told, *unseen]}
+        for fact, item in zip(unseen, items, strict=True):
+            relation = templates[domain][fact.relation]
+            assert not any(phrase(s, fact) in corpus for s in relation.statements), fact
+            asked = instruction_rows([fact], templates[domain], 4)
+            assert rows.isdisjoint(json.dumps(row, sort_keys=True) for row in asked), fact
+            assert item["choices"][item["answer"]] == fact.object and not item["seen"]
+            assert all((fact.relation, choice) in objects for choice in item["choices"])
+        assert Counter(item["answer"] for item in items) == dict.fromkeys(range(4), 6)
+
+
+def test_facts_out_of_training_move_no_row(
+    source: Path, sample: dict[str, Any], tmp_path: Path
+) -> None:
+    """Where there are none, every other file of the sample is the same to the byte."""
+    plain = tmp_path / "source"
+    shutil.copytree(source, plain, ignore=shutil.ignore_patterns("unseen"))
+    without = Path(built(tmp_path / "sample", SampleParams(source=plain, documents=600))["folder"])
+    files = [p for p in Path(sample["folder"]).rglob("*.jsonl") if p.parent.name != "unseen"]
+    assert len(files) == 13 and not (without / "unseen").exists()
+    for file in files:
+        there = without / file.relative_to(sample["folder"])
+        assert there.read_bytes() == file.read_bytes(), there
+
+
+def test_a_fact_that_is_trained_on_is_not_unseen(source: Path, tmp_path: Path) -> None:
+    shutil.copytree(source, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / "unseen" / "other.csv").open("a") as file:
+        file.write("France,capital,Lyon\n")
+    with pytest.raises(VersatuneError, match=r"unseen/other\.csv: 'France' has a 'capital' in"):
+        built(tmp_path / "out", SampleParams(source=tmp_path, documents=600))
 
 
 def test_two_thirds_are_seen_in_every_domain(sample: dict[str, Any]) -> None:

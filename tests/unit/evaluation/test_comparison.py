@@ -183,6 +183,74 @@ def test_turning_the_differences_round_turns_the_verdict_round(
         assert there["low"] <= there["difference"] <= there["high"]
 
 
+BASES = {
+    "": [(2.0, 1.9), (2.2, 1.9)],
+    "second": [(3.0, 2.9), (3.2, 3.1), (3.1, 2.85)],
+    "third": [(1.0, 0.7), (1.0, 0.5)],
+}
+"""By base model, for each seed the loss of uniform and that of foster."""
+
+
+def of_bases(bases: dict[str, list[tuple[float, float]]]) -> pd.DataFrame:
+    tables = []
+    for name, seeds in bases.items():
+        losses = {
+            "uniform": [{"law": loss} for loss, _ in seeds],
+            "foster": [{"law": loss} for _, loss in seeds],
+        }
+        tables.append(table(losses, {"law": 4.0}).assign(base_model=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def test_base_models_are_draws_of_which_each_counts_alike() -> None:
+    """Differences -.1, -.3; -.1, -.1, -.25; -.3, -.5: means -.2, -.15 and -.4."""
+    summary = summarise(of_bases(BASES), "uniform")
+    law = line(summary, measure="value", domain="law", strategy="foster")
+    means = np.array([-0.2, -0.15, -0.4])
+    assert law["difference"] == pytest.approx(means.mean())
+    half = 4.3027 * means.std(ddof=1) / math.sqrt(3)  # t of 2 degrees of freedom, not of 6
+    assert law["low"] == pytest.approx(means.mean() - half, abs=1e-4)
+    assert (law["n_seeds"], law["n_bases"]) == (7, 3)
+    gain = line(summary, measure="relative_gain", strategy="foster")
+    parts = [np.mean([(u - f) / u for u, f in seeds]) for seeds in BASES.values()]
+    assert gain["value"] == pytest.approx(np.mean(parts))
+    assert "7 seeds of 3 base models" in " ".join(spoken(summary))
+    one = summarise(of_bases({"": BASES[""]}).drop(columns="base_model"), "uniform")
+    assert set(one["n_bases"]) == {1}
+
+
+def test_base_models_that_happen_to_agree_are_no_surer_than_their_seeds() -> None:
+    """Both have a mean of -.2, while each one's two seeds differ: .1 and .2 to either side."""
+    apart = {"": [(2.0, 1.9), (2.0, 1.7)], "second": [(2.0, 2.0), (2.0, 1.6)]}
+    law = line(
+        summarise(of_bases(apart), "uniform"), measure="value", domain="law", strategy="foster"
+    )
+    stderr = math.hypot(0.1, 0.2) / 2
+    assert law["difference"] == pytest.approx(-0.2)
+    assert law["high"] == pytest.approx(-0.2 + 12.7062 * stderr, abs=1e-3)
+
+
+def test_what_holds_for_one_base_is_seldom_called_general() -> None:
+    """No difference in the mean of base models, but one in each: 4 bases of 5 seeds."""
+    rng = np.random.default_rng(0)
+    bases = [str(b) for b in range(4) for _ in range(5)]
+    called = 0
+    for _ in range(400):
+        values = np.repeat(rng.normal(0, 1, 4), 5) + rng.normal(0, 0.3, 20)
+        row = difference_row(values, lower_is_better=False, bases=bases)
+        called += row["verdict"] != "not distinguishable"
+    assert 0.02 < called / 400 < 0.08
+
+
+def test_more_base_models_do_not_lessen_the_error_from_rows() -> None:
+    _, items, _ = three_domains()
+    other = items.assign(score=2 * items["score"])
+    both = pd.concat([items.assign(base_model=""), other.assign(base_model="second")])
+    one = row_errors(items, "accuracy").stderrs(LOSS, "foster", "uniform")
+    found = row_errors(both, "accuracy").stderrs(LOSS, "foster", "uniform")
+    assert found == pytest.approx({name: 1.5 * error for name, error in one.items()})
+
+
 def test_holm_by_hand() -> None:
     # sorted .01 .02 .03 .2 times 4 3 2 1, none below the one before
     assert holm([0.2, 0.01, math.nan, 0.03, 0.02]) == pytest.approx(

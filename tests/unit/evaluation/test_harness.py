@@ -1,5 +1,6 @@
 """lm-evaluation-harness at work on a tiny real model, checked against the model itself."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -83,6 +84,37 @@ def test_choices_are_scored_as_the_model_scores_them(
     row = found.rows.set_index("metric").loc["acc"]
     assert row["n"] == 5 and row["value"] == sum(expected["acc"]) / 5
     assert row["low"] <= row["value"] <= row["high"]
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_file_apart_is_asked_alike_and_has_the_nats_of_its_answers(
+    loaded: tuple[Any, Any], tmp_path: Path, chat: bool
+) -> None:
+    model, tokenizer = loaded
+    settings = params(apply_chat_template=chat)
+    task = written(tmp_path, QUESTIONS)
+    counted = harness.measure_local(task, settings, *loaded)
+    apart = harness.measure_local(dataclasses.replace(task, apart=True), settings, *loaded)
+    assert counted is not None and apart is not None
+    assert set(apart.rows["task"]) == {"task (apart)"}
+    rows, plain = (found.rows.set_index("metric")["value"] for found in (apart, counted))
+    assert rows[["acc", "acc_norm"]].to_dict() == plain.to_dict()
+    nats = []
+    for item in QUESTIONS:
+        # A text without the chat format begins as documents do in training.
+        context, answer = tokenizer.bos_token + item["question"], item["choices"][item["answer"]]
+        if chat:
+            asked = [{"role": "user", "content": item["question"]}]
+            context = tokenizer.apply_chat_template(
+                asked, tokenize=False, add_generation_prompt=True
+            )
+        nats.append(-logprob(model, tokenizer, context, answer if chat else f" {answer}"))
+    scores = apart.items[apart.items["metric"] == "answer_nats"]["score"].tolist()
+    assert scores == pytest.approx(nats, rel=1e-5)
+    assert rows["answer_nats"] == pytest.approx(sum(nats) / 5)
+    # Nobody's accuracy: what is counted leaves it out.
+    both = pd.concat([counted.rows, apart.rows])
+    assert task_accuracies(both)["task"].tolist() == ["task"]
 
 
 def test_the_chat_format_changes_the_question(loaded: tuple[Any, Any], tmp_path: Path) -> None:

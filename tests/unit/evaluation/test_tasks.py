@@ -137,11 +137,14 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -
 def test_two_files_of_a_domain_need_two_names(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", CHOICE)
     with pytest.raises(VersatuneError, match="two files are called 'a'"):
-        read_tasks({"law": [("a", path), ("a", path)]})
-    assert [t.domain for t in read_tasks({"law": [("a", path)], "code": [("a", path)]})] == [
-        "law",
-        "code",
+        read_tasks({"law": [("a", path, False), ("a", path, True)]})
+    files = {"law": [("a", path, False)], "code": [("a", path, True)]}
+    found = read_tasks(files)
+    assert [(t.domain, t.name, t.label) for t in found] == [
+        ("law", "a", "a"),
+        ("code", "a", "a (apart)"),
     ]
+    assert found[0].fingerprint != found[1].fingerprint
 
 
 def test_tasks_whose_names_mlflow_would_write_alike_keep_their_metrics() -> None:

@@ -47,7 +47,7 @@ def test_inverse_takes_what_stands_in_for_them() -> None:
 def test_stop_ends_a_run_that_would_take_them_and_no_other() -> None:
     stop = {"on_doubt": "stop"}
     assert detected_shares(knowledge("too_wide"), stop, UniformParams()) is None
-    with pytest.raises(VersatuneError, match=r"too_wide failed\. .*keep"):
+    with pytest.raises(VersatuneError, match=r"Too_wide failed\. .*keep"):
         detected_shares(knowledge("too_wide"), stop, UniformParams(), InverseParams())
 
 
@@ -65,7 +65,7 @@ def test_a_challenger_does_not_start_from_them_either(
     assert started(initial="detected") == by_data != started(initial="uniform")
     assert started(initial="detected", on_doubt="uniform") == started(initial="uniform")
     assert started(initial="detected", on_doubt="keep")["law"] == 0.9
-    with pytest.raises(VersatuneError, match=r"retrain\.on_doubt is 'stop'.*unlike the rows"):
+    with pytest.raises(VersatuneError, match=r"retrain\.on_doubt is 'stop'.*Unlike the rows"):
         started(initial="detected", on_doubt="stop")
 
 
@@ -87,7 +87,7 @@ def test_what_stands_in_for_shares_in_doubt(asked: Any, on_doubt: Any, taken: An
 
 
 def test_stop_names_its_key_and_what_failed() -> None:
-    with pytest.raises(VersatuneError, match=r"^retrain\.doubt is 'stop'.* unlike the rows\."):
+    with pytest.raises(VersatuneError, match=r"^retrain\.doubt is 'stop'.* Unlike the rows\."):
         trusted_strategy(ConstantParams(), {"a": "unlike the rows."}, "stop", "retrain.doubt")
 
 

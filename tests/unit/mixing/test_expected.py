@@ -18,6 +18,7 @@ UNIFORM = ONES / 3
 LEARNING = np.array([0.5, 0.3, 0.2])
 NOISE = np.full(3, 0.05)
 RATES = np.array([0.8, 0.4, 0.0])
+ENDS = (10, 20, 30)
 STEEP = law([8.0, 1.0, 0.05])
 TRACES = tuple(run(STEEP, [x] * 3, 0.1) for x in ([0.6, 0.2, 0.2], [0.2, 0.2, 0.6]))
 
@@ -32,7 +33,7 @@ def path_of(strategy: dict[str, Any], truth: Law, **known: Any) -> Path:
         learning=1.0,
         **known,
     )
-    return expected_path(params, context, truth, LEARNING, RATES, NOISE, 10)
+    return expected_path(params, context, truth, LEARNING, RATES, NOISE, ENDS)
 
 
 def test_a_fixed_mix_stays_and_spends_all() -> None:
@@ -79,5 +80,5 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
         reference_loss=0.1 * ONES,
     )
     learning, rates = np.array([0.05, 0.2, 0.2] * 2), np.zeros(6)
-    path = expected_path(params, context, harmful, learning, rates, NOISE, 10)
+    path = expected_path(params, context, harmful, learning, rates, NOISE, range(10, 70, 10))
     assert len(path) == rounds

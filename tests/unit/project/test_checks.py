@@ -75,6 +75,8 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
         ({"compare": {"strategies": {"expand": EXPAND}}}, "compare.strategies.expand.target",
          "no domain 'lwa'"),
         ({"compare": {"target": "art"}}, "compare.target", "no domain 'art'"),
+        ({"compare": {"bases": {"a": "x"}, "train": {"objective": {"kind": "worst"}}}},
+         "compare.bases", "references of one base model"),
         ({"mixture": {"strategy": HALF}}, "mixture.strategy.weights", "finance, science, code, o"),
         ({"train": {"strategy": {"name": "custom", "weights": ONE}}}, "train.strategy.weights",
          "no share for other"),

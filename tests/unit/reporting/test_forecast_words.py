@@ -83,11 +83,23 @@ def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
     assert all(len(line) <= 70 for line in table), "fits a terminal of 80 columns"
 
 
-def test_the_best_static_mix_is_named_where_it_may_be_worth_it() -> None:
-    assert not any("best static mix:" in line for line in forecast.lines(MADE))
-    wider = MADE | {"headroom": MADE["headroom"] | {"high": 0.02}}
-    (said,) = [line for line in forecast.lines(wider) if "best static mix:" in line]
-    assert said.startswith("The best static mix: law 0.167, medicine 0.167")
+@pytest.mark.parametrize(
+    ("low", "high", "named"),
+    [(0.001, 0.02, True), (-0.001, 0.02, False), (0.0, 0.05, False), (0.001, 0.009, False)],
+)
+def test_the_best_static_mix_is_named_where_it_is_told_from_equal_shares(
+    low: float, high: float, named: bool
+) -> None:
+    made = MADE | {"headroom": {"gain": 0.005, "low": low, "high": high}}
+    said = forecast.lines(made)
+    shares = [line for line in said if line.startswith("The best static mix: law 0.167, medicine")]
+    assert len(shares) == named
+    # Its shares are noise otherwise, so no line speaks of it.
+    assert any("best static mix" in line for line in said) == named
+    assert any("No mix can be told from equal shares" in line for line in said) == (
+        not named and high >= 0.01
+    )
+    assert any("best static mix" in line for line in forecast.said(made)) == named
 
 
 def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:

@@ -395,6 +395,26 @@ def test_chance_stands_beside_the_accuracies() -> None:
     assert 'data-value="0.25"><b>25 %</b>' in page
 
 
+def test_files_apart_have_a_table_and_no_part_in_the_result() -> None:
+    def beside(table: pd.DataFrame) -> pd.DataFrame:
+        own = table[table["task"] == "law_choice"].assign(task="unseen (apart)")
+        nats = own[own["metric"] == "acc"].assign(metric="answer_nats")
+        return pd.concat([table, own, nats], ignore_index=True)
+
+    results = tables.results(beside(RUN["evaluation"]), beside(RUN["forgetting"]))
+    plain = tables.results(RUN["evaluation"], RUN["forgetting"])
+    assert tables.only_accuracies(results)["task"].tolist() == (
+        tables.only_accuracies(plain)["task"].tolist()
+    )
+    (row,) = tables.apart(results)
+    changed = RUN["forgetting"].set_index(["task", "metric"])["change"]
+    assert (row["domain"], row["task"]) == ("law", "unseen")
+    assert row["accuracy"]["change"] == row["nats"]["change"] == changed["law_choice", "acc"]
+    page = page_of(results=results)
+    assert "Measured apart" in page and "Measured apart" not in PAGE
+    assert said_by(page).count("unseen") == 1
+
+
 def test_what_was_trained_is_said_in_words() -> None:
     said = re.search(r'<p class="run">(.*?)</p>', PAGE)
     assert said is not None

@@ -12,7 +12,10 @@ from versatune.training import TrainParams, TrainResult, train
 from versatune.training import progress as module
 from versatune.training.job import STEPS
 from versatune.training.progress import Meter, Progress, bar_text, keep_until
+from versatune.training.round_steps import round_steps
 from versatune.training.throughput import Cost, Work
+
+EIGHT = round_steps(8, 50)
 
 PARAMS = {
     "rounds": 2,
@@ -86,8 +89,7 @@ def test_speed_leaves_out_measuring_and_saving(
     monkeypatch.setattr(module, "time", clock)
     progress = Progress(
         tmp_path,
-        2,
-        4,
+        round_steps(2, 4),
         work=lambda first, last: Work(100.0 * (last - first), 50.0, 0.0),
         saving=lambda: saved[0],
         cost=Cost(weights=6.0, head=0.0, attention=0.0),
@@ -118,22 +120,24 @@ def test_the_bar_shows_what_is_known() -> None:
         **{"loss": 1.2345, "learning_rate": 2e-5, "grad_norm": 0.987},
         **{"tokens_per_second": 41234.5, "mfu": 0.412, "peak_memory_gb": 61.23},
     }
-    assert bar_text(124, 8, 50, metrics, 240) == (
+    assert bar_text(124, EIGHT, metrics, 240) == (
         "round 3/8 · step 24/50 · loss 1.23 · 41,234 tok/s · 4 min left"
     )
-    assert bar_text(124, 8, 50, metrics, 240, width=103) == (
+    assert bar_text(124, EIGHT, metrics, 240, width=103) == (
         "round 3/8 · step 24/50 · loss 1.23 · norm 0.99 · 41,234 tok/s · MFU 0.41 · 61.2 GB"
         " · 4 min left"
     )
-    assert bar_text(124, 8, 50, metrics, 240, width=200) == (
+    assert bar_text(124, EIGHT, metrics, 240, width=200) == (
         "round 3/8 · step 24/50 · loss 1.23 · lr 2.0e-05 · norm 0.99 · 41,234 tok/s · MFU 0.41"
         " · 61.2 GB · 4 min left"
     )
-    assert bar_text(50, 8, 50, {"loss": 2.0}, 0.3) == "round 1/8 · step 50/50 · loss 2.00"
-    assert bar_text(51, 8, 50, {}, 5400) == "round 2/8 · step 1/50 · 1 h 30 min left"
-    assert bar_text(400, 8, 50, {"tokens_per_second": 0.31}, 0) == (
+    assert bar_text(50, EIGHT, {"loss": 2.0}, 0.3) == "round 1/8 · step 50/50 · loss 2.00"
+    assert bar_text(51, EIGHT, {}, 5400) == "round 2/8 · step 1/50 · 1 h 30 min left"
+    assert bar_text(400, EIGHT, {"tokens_per_second": 0.31}, 0) == (
         "round 8/8 · step 50/50 · 0.31 tok/s"
     )
+    growing = round_steps(3, 4, 2.0)  # 2, 3 and 7 steps
+    assert bar_text(6, growing, {}, 0) == "round 3/3 · step 1/7"
 
 
 def test_nothing_trained_is_no_speed() -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from versatune import tracking
 from versatune.artifacts import FolderRef
+from versatune.comparing.bases import read_comparison, with_other_bases
 from versatune.comparing.config import CompareParams
 from versatune.comparing.words import spoken
 from versatune.data.config import Domains
@@ -38,6 +39,8 @@ def plan_runs(
 ) -> dict[str, Any]:
     """Every strategy with every seed, seed by seed, and what all runs start from."""
     references = known_references(reference_losses)
+    for name, folder in params.bases.items():  # what is missing is said before hours of runs
+        read_comparison(folder, f"compare.bases.{name}")
     if params.target is not None:
         choose(params.target, tokenized.metadata["domains"], "compare.target")
     for label, strategy in params.strategies.items():
@@ -118,10 +121,11 @@ def compare(
     params: CompareParams,
     train: TrainParams,
 ) -> pd.DataFrame:
-    """The verdicts on the objective."""
+    """The verdicts on the objective, over the comparisons of ``compare.bases`` too."""
     declared = DeclaredObjective(
         train.changed(params.train).objective, reference_parts(reference_losses)
     )
+    comparison, comparison_items = with_other_bases(comparison, comparison_items, params.bases)
     summary = against.summarise(
         comparison, params.baseline, params.target, declared, comparison_items
     )

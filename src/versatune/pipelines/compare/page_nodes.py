@@ -62,8 +62,9 @@ def write_comparison(
             baseline=params.baseline,
             target=params.target,
             n_seeds=len(params.seeds),
+            other_bases=list(params.bases),
             declared=DeclaredObjective(each.objective),
-            budget=f"{each.rounds} rounds of {each.steps_per_round} steps each",
+            budget=f"{each.steps.words} each",
             setup=Setup(
                 base_model=base_model,
                 parameters={k: v for k, v in to_jsonable(parameters).items() if k not in OTHERS},

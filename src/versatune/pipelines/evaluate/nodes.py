@@ -112,7 +112,7 @@ def evaluate(
         folder=folder,
         answers=answers,
     )
-    chances = {(task.domain, task.name): task.chance(params.limit) for task in tasks}
+    chances = {(task.domain, task.label): task.chance(params.limit) for task in tasks}
     places = zip(found.rows["domain"], found.rows["task"], strict=True)
     chance = np.array([chances.get(place) for place in places], dtype=np.float64)
     return found.rows.assign(chance=chance), found.items, found.answers
@@ -122,7 +122,7 @@ def local_tasks(domains: Domains) -> list[LocalTask]:
     """Every evaluation file of every domain, checked line by line."""
     return read_tasks(
         {
-            domain: [(file.task, Path(file.path)) for file in config.evaluation]
+            domain: [(file.task, Path(file.path), file.apart) for file in config.evaluation]
             for domain, config in domains.active.items()
         }
     )
