@@ -71,7 +71,7 @@ class LocalTask:
         return sum(1 / len(item["choices"]) for item in asked) / len(asked)
 
 
-SCORING = 7
+SCORING = 8
 """Raised when the same items would be asked or scored differently or called otherwise, so that kept
 results are not used."""
 
