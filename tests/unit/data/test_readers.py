@@ -271,8 +271,10 @@ def test_globs_brackets_and_unknown_suffixes(tmp_path: Path) -> None:
     assert files_of(Source(path=f"{tmp_path}/c.dat", format="jsonl"))[0][1] == "jsonl"
     with pytest.raises(VersatuneError, match="its suffix names no format"):
         files_of(Source(path=f"{tmp_path}/c.dat"))
-    with pytest.raises(VersatuneError, match="no such file"):
+    with pytest.raises(VersatuneError, match=r"no such file or folder\.$"):
         files_of(Source(path=f"{tmp_path}/none.jsonl"))
+    with pytest.raises(VersatuneError, match=r"folder \(for one on the hub, give \{hub: a/b-1\}\)"):
+        files_of(Source(path="a/b-1"))
 
 
 def test_lone_surrogates_survive_parsing_for_the_row_checks() -> None:
