@@ -149,7 +149,7 @@ class ChatTemplate:
         if any(is_torn(example.text) for example in found):
             raise RejectedError("template", "the chat template escapes a typed control token")
         if end := self._end:
-            begin = self._variables.get("bos_token", "")
+            begin = str(self._variables.get("bos_token", ""))
             found = [with_end(each, end, self.control, begin) for each in found]
         return found
 
@@ -194,7 +194,7 @@ class ChatTemplate:
         if pieces[-2:-1] != ["1"]:
             return ""
         between = longer[longer.index("1") + 1] if "1" in longer[1::2] else ""
-        begin, end = (self._variables.get(f"{which}_token", "") for which in ("bos", "eos"))
+        begin, end = (str(self._variables.get(f"{which}_token", "")) for which in ("bos", "eos"))
         return end_between(between, pieces[-1], self.control, begin, end)
 
     def _with_arguments(self, messages: Messages) -> Messages:
