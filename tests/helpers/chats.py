@@ -110,6 +110,44 @@ TEMPLATES = {
         "{{ 'Answer: [' + m.content + '] over<|end|>' + eos_token }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ 'Answer:' }}{% endif %}"
     ),
+    # Nothing ends an answer but the token that begins the next turn, as in GLM.
+    "opened-alone": (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content.strip() }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
+    # An answer is marked in two pieces, and the end of the conversation is one of them.
+    "marked-in-pieces": (
+        "{% for m in messages %}{{ '<|' + m.role + '|>\n' }}{% if m.role == 'assistant' %}"
+        "{% generation %}{{ m.content + '<|end|>\n' }}{% endgeneration %}"
+        "{% else %}{{ m.content + '<|end|>\n' }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}"
+        "{% else %}{% generation %}{{ eos_token }}{% endgeneration %}{% endif %}"
+    ),
+    # Contents are lists of parts, as in models for images and texts.
+    "in-parts": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role | capitalize }}"
+        "{{ ':' if m.content[0].type == 'image' else ': ' }}"
+        "{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}"
+        "{% endfor %}{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>Assistant:' }}{% endif %}"
+    ),
+    # The prompt closes an empty thought, unless the answer has one of its own.
+    "thought-off": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        "{% if m.role == 'assistant' and loop.last %}"
+        "{{ '<think>\n' + (m.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}"
+        "{% endif %}"
+    ),
+    # What is marked begins with the prompt's words, and the prompt goes on with a thought.
+    "marked-thought-begun": (
+        "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content }}"
+        "{% else %}{% generation %}{{ '<|assistant|>' }}{% if m.reasoning_content %}"
+        "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|end|>' }}{% endgeneration %}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+    ),
     "endless": _TURN + "{{ m.content + '\n' }}{% else %}{{ m.content }}{% endif %}{% endfor %}",
 }
 """By the name of the models that have them, or by what is odd in them."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec
-from versatune.data.spans import Span, without_blanks
+from versatune.data.spans import Span, n_common, without_blanks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -83,6 +83,13 @@ class Answers:
         return example.end - example.first - (end - first)
 
     @cached_property
+    def prompt_alone(self) -> str:
+        """What the generation prompt ends with and a row has not; empty for most templates."""
+        text, _ = self._template.render([*_EXAMPLE, _answer("b")])
+        prompt = without_blanks(self._template.text(_EXAMPLE, prompt=True))
+        return prompt[n_common(prompt, text) :]
+
+    @cached_property
     def thinks(self) -> bool:
         """Whether the template writes more than blanks before the content, or knows thoughts."""
         return bool(self._around(_EXAMPLE)[0].strip()) or self._thought.parsed
@@ -99,7 +106,7 @@ class Answers:
         rendered = []
         for content in contents:
             text, spans = self._template.render([*asked, _answer(prefix + content)])
-            answer = _behind(prompt, text, spans[-1])
+            answer = self._behind(prompt, text, spans)
             place = _content(text, answer, before + prefix, after)
             rendered.append((text, [answer, place]))
         found = []
@@ -151,7 +158,9 @@ class Answers:
         """
         before, after = self._written
         thought, lead = self._thought, text.lstrip()
-        begun = self._thinks_already or lead.startswith(thought.begin)
+        begun = self._thinks_already or self._template.control.sub("", lead).lstrip().startswith(
+            thought.begin
+        )
         if thought.end in text and (begun or thought.parsed):
             text = text.rpartition(thought.end)[2].lstrip("\n")
         elif begun:
@@ -206,8 +215,22 @@ class Answers:
         """The text before an answer, and an answer with a stand-in for its content."""
         text, spans = self._template.render([*asked, _answer(_CONTENT)])
         prompt = without_blanks(self._template.text(asked, prompt=True))
-        answer = _behind(prompt, text, spans[-1])
+        answer = self._behind(prompt, text, spans)
         return text[: answer.start], text[answer.start : answer.end]
+
+    def _behind(self, prompt: str, text: str, spans: Sequence[Span]) -> Span:
+        """The last answer, behind the generation prompt.
+
+        A template that marks answers may mark the prompt's words as well, or an answer in pieces;
+        and the prompt may go on otherwise (with a thought) than the conversation does.
+        """
+        common = n_common(prompt, text)
+        if common < len(prompt):
+            ends = [found.end() for found in self._template.control.finditer(text, 0, common)]
+            common = ends[-1] if ends else 0
+        last = spans[-1]
+        first = next((s for s in spans if s.end > common), last) if common else last
+        return Span(max(first.start, min(common, first.stop)), last.stop, last.end)
 
     @cached_property
     def _thought(self) -> Thought:
@@ -250,16 +273,6 @@ def stop_tokens(tokenizer: Any, own: int | Sequence[int] | None) -> list[int]:
 
 def _answer(content: str) -> dict[str, str]:
     return {"role": "assistant", "content": content}
-
-
-def _behind(prompt: str, text: str, answer: Span) -> Span:
-    """The part of an answer behind the generation prompt.
-
-    A template that marks answers may mark the prompt's words as well.
-    """
-    if not text.startswith(prompt):
-        return answer
-    return Span(max(answer.start, min(len(prompt), answer.stop)), answer.stop, answer.end)
 
 
 def _content(text: str, answer: Span, before: str, after: str) -> Span:

@@ -33,8 +33,9 @@ def read_delimited(
     """The records of a file with a header line; ``preferred``: the delimiter the suffix stands for.
 
     Undecodable bytes become lone surrogates, which the row checks reject later. A record of
-    several lines of which one is too long is no row: a part of its text would be missing. Raises
-    VersatuneError when the header can't be read or names a column twice.
+    several lines of which one is too long is no row: a part of its text would be missing. Nor is
+    the header once more, where files were put behind each other. Raises VersatuneError when the
+    header can't be read or names a column twice.
     """
     first = 1
     if said := _SEP.match(handle.peek()):
@@ -71,6 +72,8 @@ def read_delimited(
             for number in skipped:
                 at = number + first - 1
                 yield RejectedRow(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
+        elif [field.strip() for field in record] == header:
+            yield RejectedRow(where, "header_again", "the header line once more")
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:

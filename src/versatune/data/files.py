@@ -21,6 +21,7 @@ _ABOUT = re.compile(
 )
 """Files that tell about a data set and hold no rows of it."""
 
+_HUB_ID = re.compile(r"[\w-]+/[\w-]+(\.\d[\w.-]*)?")
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}")
 SPLITS = {
     "train": "train",
@@ -52,7 +53,10 @@ def files_of(source: Source) -> list[tuple[Path, Format]]:
         # not Path.glob, which takes no absolute patterns
         found = sorted(Path(p) for p in glob.glob(source.path, recursive=True))  # noqa: PTH207
     if not found:
-        raise VersatuneError(f"{source.path}: there is no such file.")
+        hub = f" (for one on the hub, give {{hub: {source.path}}})" * bool(
+            _HUB_ID.fullmatch(source.path)
+        )
+        raise VersatuneError(f"{source.path}: there is no such file or folder{hub}.")
     files: dict[Path, Format] = {}  # a recursive glob finds a folder and its files
     for file in found:
         if not file.is_dir():

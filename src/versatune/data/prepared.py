@@ -49,8 +49,13 @@ def texts(value: Any) -> list[str]:
     return [t for v in value for t in texts(v)] if isinstance(value, list) else []
 
 
-def for_template(message: dict[str, Any]) -> dict[str, Any]:
-    """A turn as a template gets it: a thought under both names, as in transformers."""
+def for_template(message: dict[str, Any], *, in_parts: bool = False) -> dict[str, Any]:
+    """A turn as a template gets it: a thought under both names, as in transformers.
+
+    ``in_parts``: the content as a list of one text, as models for images and texts take it.
+    """
+    if in_parts:
+        message = {**message, "content": [{"type": "text", "text": message["content"]}]}
     if message.keys() == PLAIN:
         return message
     turn = {k: v for k, v in message.items() if k not in ("tools", "documents")}

@@ -186,7 +186,8 @@ def divided(
     A prompt is held out when its draw lies below the fraction f of its (first) domain: for steering
     below f / 2, for the report above. A domain with fewer than ``at_least`` rows in either takes
     further prompts, smallest draw first, from training, whose last prompt stays; then from the
-    other of the two, as far as that has more than ``at_least``.
+    other of the two, as far as that has more than ``at_least``. Prompts that stand in other domains
+    too are moved last: that would undo what was decided there.
     """
     prompts, first, inverse = np.unique(keys.prompt, return_index=True, return_inverse=True)
     draw = uniform(prompts, seed)
@@ -194,13 +195,16 @@ def divided(
     part = np.full(len(prompts), RowStatus.TRAIN, dtype=np.int8)
     part[draw < limit] = RowStatus.REPORT
     part[draw < limit / 2] = RowStatus.STEERING
+    elsewhere = keys.domain != keys.domain[first][inverse]
+    shared = np.bincount(inverse[elsewhere], minlength=len(prompts)) > 0
     for d in range(len(fractions)):
         rows = np.flatnonzero(alive & (keys.domain == d))
         count = np.bincount(inverse[rows], minlength=len(prompts))
         mine = np.flatnonzero(count)
-        order = mine[np.argsort(draw[mine], kind="stable")]
+        order = mine[np.lexsort((draw[mine], shared[mine]))]
         if len(order) > 1 and (part[order] != RowStatus.TRAIN).all():
-            part[order[-1]] = RowStatus.TRAIN
+            own = order[~shared[order]]
+            part[own[-1] if len(own) else order[-1]] = RowStatus.TRAIN
         for donor, leave in ((RowStatus.TRAIN, 1), (None, at_least)):
             for status, other in (HELD_OUT, HELD_OUT[::-1]):
                 _fill(

@@ -1,5 +1,6 @@
 """Rendered texts and the places of answers in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 Places = list[tuple[int, int]]
@@ -23,6 +24,23 @@ class Rendered:
 
     text: str
     spans: list[Span] = field(default_factory=list)
+
+
+def joined(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Places that a template marks, of one answer in pieces as one: only blanks are between."""
+    found: list[tuple[int, int]] = []
+    for start, end in places:
+        if found and not text[found[-1][1] : start].strip():
+            found[-1] = (found[-1][0], end)
+        else:
+            found.append((start, end))
+    return found
+
+
+def n_common(a: str, b: str) -> int:
+    """How many characters two texts begin with alike."""
+    pairs = enumerate(zip(a, b, strict=False))
+    return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))
 
 
 def without_blanks(prompt: str) -> str:

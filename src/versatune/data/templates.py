@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -29,6 +30,7 @@ from transformers.utils.chat_template_utils import (
 )
 
 from versatune.data.conversations import Messages
+from versatune.data.ends import end_between, with_end
 from versatune.data.fields import RejectedError
 from versatune.data.prepared import (
     LITERAL,
@@ -41,7 +43,7 @@ from versatune.data.prepared import (
     texts,
 )
 from versatune.data.shown import check_shown
-from versatune.data.spans import Rendered, Span, without_blanks
+from versatune.data.spans import Rendered, Span, joined, without_blanks
 from versatune.data.turns import by_turns
 from versatune.errors import VersatuneError
 
@@ -106,6 +108,8 @@ class ChatTemplate:
         longest_first = sorted(filter(None, control), key=len, reverse=True)
         self.control = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
         self._ending = re.compile(rf".*?(?:{self.control.pattern})", re.DOTALL)
+        self._in_parts = False
+        self._in_parts = not self._shows_texts() and self._shows_texts(in_parts=True)
         self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
         self._parts: dict[tuple[str, ...], list[str] | None] = {}
 
@@ -144,6 +148,9 @@ class ChatTemplate:
             raise RejectedError("template", f"the chat template refuses it: {error}") from None
         if any(is_torn(example.text) for example in found):
             raise RejectedError("template", "the chat template escapes a typed control token")
+        if end := self._end:
+            begin = str(self._variables.get("bos_token", ""))
+            found = [with_end(each, end, self.control, begin) for each in found]
         return found
 
     def text(self, messages: Messages, *, prompt: bool = False) -> str:
@@ -160,13 +167,35 @@ class ChatTemplate:
         )
         return result
 
+    def _shows_texts(self, *, in_parts: bool = False) -> bool:
+        """Whether contents come out that are given as texts, or as lists of parts."""
+        self._in_parts = in_parts
+        try:
+            return self._parts_of_text(("user", "assistant")) is not None
+        except _REFUSALS:
+            return False
+
     def _given(self, messages: Messages) -> dict[str, Any]:
         first = messages[0] if messages else {}
         return {
-            "messages": [for_template(m) for m in messages],
+            "messages": [for_template(m, in_parts=self._in_parts) for m in messages],
             "tools": first.get("tools"),
             "documents": first.get("documents"),
         }
+
+    @cached_property
+    def _end(self) -> str:
+        """What ends answers where the template does not; see ``ends``."""
+        try:
+            pieces = _STAND_IN.split(self.render_text(_stand_ins(("user", "assistant"))))
+            longer = _STAND_IN.split(self.render_text(_stand_ins(("user", "assistant") * 2)))
+        except _REFUSALS:
+            return ""
+        if pieces[-2:-1] != ["1"]:
+            return ""
+        between = longer[longer.index("1") + 1] if "1" in longer[1::2] else ""
+        begin, end = (str(self._variables.get(f"{which}_token", "")) for which in ("bos", "eos"))
+        return end_between(between, pieces[-1], self.control, begin, end)
 
     def _with_arguments(self, messages: Messages) -> Messages:
         """Arguments of calls as the template takes them: an object, for some its JSON text."""
@@ -205,6 +234,7 @@ class ChatTemplate:
         if not found:
             raise RejectedError("template", "the chat template marks no answer")
         # A template that marks contents alone leaves out what ends the last answer, so all of them.
+        found = joined(text, found)
         following = self._ending.match(text, found[-1][1])
         ending = following.group() if following else ""
         spans = []
@@ -271,10 +301,13 @@ class ChatTemplate:
     def _parts_of(self, roles: tuple[str, ...]) -> list[str] | None:
         """The template's text around stand-ins; None when not all of them come out, in order."""
         if roles not in self._parts:
-            pieces = _STAND_IN.split(self.render_text(_stand_ins(roles)))
-            whole = pieces[1::2] == [str(i) for i in range(len(roles))]
-            self._parts[roles] = pieces[::2] if whole else None
+            self._parts[roles] = self._parts_of_text(roles)
         return self._parts[roles]
+
+    def _parts_of_text(self, roles: tuple[str, ...]) -> list[str] | None:
+        pieces = _STAND_IN.split(self.render_text(_stand_ins(roles)))
+        whole = pieces[1::2] == [str(i) for i in range(len(roles))]
+        return pieces[::2] if whole else None
 
     def _stands_alike(self, whole: list[str], roles: tuple[str, ...]) -> bool:
         """Whether turns stand in the whole as they do while the last of them is the last turn."""

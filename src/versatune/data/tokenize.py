@@ -51,7 +51,7 @@ ROWS_PER_WORKER = 25_000
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 6
+VERSION = 7
 """Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
@@ -119,10 +119,18 @@ def _tokenize(
     encoder = Encoders.of(*spec, params)
     # A template that refuses the example will say so of the rows.
     with contextlib.suppress(RejectedError):
-        if Answers(tokenizer).end is None:
+        answers = Answers(tokenizer)
+        if answers.end is None:
             logger.warning(
-                "the chat template ends no answer with a control token: a model trained with it "
-                "does not learn to stop."
+                "the chat template ends no answer with a control token, and the tokenizer has no "
+                "end token: a model trained with it does not learn to stop."
+            )
+        if asked := answers.prompt_alone:
+            logger.warning(
+                "the chat template asks for an answer with %r, which rows without a thought do not "
+                "have: give the answers their thoughts (reasoning_content), or ask the trained "
+                "model with thinking off (enable_thinking=False).",
+                asked,
             )
     names: list[str] = data.metadata["domains"]
     tasks = {

@@ -3,12 +3,15 @@
 Each answer is taken from the conversation up to it, as the model is asked for it.
 """
 
+import re
 from typing import Protocol
 
 from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 from versatune.data.prepared import PLAIN, THINK, THOUGHT
-from versatune.data.spans import Rendered, Span, without_blanks
+from versatune.data.spans import Rendered, Span, n_common, without_blanks
+
+_EMPTY_THOUGHT = re.compile(rf"{THINK}\s*{THOUGHT}\s*\Z")
 
 
 class Template(Protocol):
@@ -60,8 +63,7 @@ def _shown(template: Template, messages: Messages) -> Rendered:
     if template.marked:
         text, spans = template.by_marks(messages)
         before = template.render_text(messages[:-1])
-        pairs = enumerate(zip(text, before, strict=False))
-        common = next((n for n, (a, b) in pairs if a != b), min(len(text), len(before)))
+        common = n_common(text, before)
         return Rendered(text, [s for s in spans if s.start >= common])
     text = template.render_text(messages)
     plain = [{k: v for k, v in m.items() if k != "reasoning_content"} for m in messages]
@@ -71,9 +73,16 @@ def _shown(template: Template, messages: Messages) -> Rendered:
         if spans_found:
             return Rendered(text, spans_found[-1:])
     before = without_blanks(template.render_text(messages[:-1], prompt=True))
+    if not text.startswith(before) and text.startswith(opened := _without_empty_thought(before)):
+        before = opened
     if not text.startswith(before):
         return _behind_prompt(template, messages, before, text)
     return Rendered(text, [template.ended(text, len(before), len(text))])
+
+
+def _without_empty_thought(prompt: str) -> str:
+    """A prompt without the empty thought that asks for an answer without one."""
+    return _EMPTY_THOUGHT.sub("", prompt)
 
 
 def _behind_prompt(template: Template, messages: Messages, prompt: str, text: str) -> Rendered:
@@ -101,7 +110,7 @@ def _with_thought(
     """
     if not template.knows_thoughts:
         raise RejectedError("thought_not_shown", "the chat template can't show a thought")
-    prompt = template.render_text(messages[:-1], prompt=True)
+    prompt = _without_empty_thought(template.render_text(messages[:-1], prompt=True))
     said = messages[-1]["content"]
     if THOUGHT not in said:
         said = f"{THINK}\n{thought}\n{THOUGHT}\n\n{said}"

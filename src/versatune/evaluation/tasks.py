@@ -80,7 +80,7 @@ class LocalTask:
         return sum(1 / len(item["choices"]) for item in asked) / len(asked)
 
 
-SCORING = 7
+SCORING = 8
 """Raised when the same items are asked, scored or named in another way, so that kept results are
 not used."""
 

@@ -9,6 +9,9 @@ from versatune.modeling.influence import first_line
 from versatune.modeling.ties import shared_layers, tied_embedding, without_advice
 from versatune.training.config import LoraParams
 
+_MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
+"""Kinds of model whose kernels read the weight of ``out_proj`` past an adapter: peft has none."""
+
 
 def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
@@ -24,7 +27,7 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        exclude_modules=_more_than_linear(model) if everything else None,
+        exclude_modules=_without_adapter(model) or None if everything else None,
         task_type="CAUSAL_LM",
     )
     try:
@@ -43,7 +46,15 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     return adapted
 
 
-def _more_than_linear(model: Any) -> list[str] | None:
+def _without_adapter(model: Any) -> list[str]:
+    """Names of linear layers that peft has no adapter for."""
+    found = _more_than_linear(model)
+    if getattr(model.config, "model_type", None) in _MAMBA:
+        found += [name for name, _ in model.named_modules() if name.endswith(".out_proj")]
+    return found
+
+
+def _more_than_linear(model: Any) -> list[str]:
     """Names of layers that are linear by class alone, such as routers: an adapter adds to what a
     linear layer returns, and these return something else. Each is tried; weights in 4 bits are
     linear layers that were turned into such, for which peft has special adapters."""
@@ -55,7 +66,7 @@ def _more_than_linear(model: Any) -> list[str] | None:
         and layer.weight.is_floating_point()
         and type(layer).forward is not plain
         and not _is_linear(layer)
-    ] or None
+    ]
 
 
 @torch.no_grad()

@@ -16,6 +16,11 @@ from versatune.data.encode import Encoder, EncoderSpec, Example
 ASKED: Messages = [{"role": "user", "content": "what is the law"}]
 CHOICES = ["the court", "the old court", "a loan", "River 12", "(no)"]
 
+MARKED_OF_PROMPT = {
+    "marked-with-prompt": "<|im_start|>assistant\n",
+    "marked-thought-begun": "<|assistant|>",
+}
+
 every_template = pytest.mark.parametrize("template", TEMPLATES)
 every_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
 
@@ -62,8 +67,9 @@ def test_a_model_is_asked_as_the_training_row_asks_it(kind: str, template: str) 
         ids, first, _ = row(tokenizer, talk("what is the law", answer))
         # Some words take the prompt's last blank into their first token, digits don't.
         prompt = ids[:first]
-        if template == "marked-with-prompt":  # whose words are supervised too
-            prompt += tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+        # Templates that mark words of the prompt supervise them too.
+        marked = MARKED_OF_PROMPT.get(template, "")
+        prompt += tokenizer.encode(marked, add_special_tokens=False) if marked else []
         assert asked == prompt
 
 
@@ -145,7 +151,10 @@ def test_earlier_turns_and_the_beginning_of_the_answer_belong_to_the_question() 
         ("marked", "<|im_end|>"),
         ("framed", "<|end|>"),
         ("channels", "<|im_end|>"),
-        ("endless", None),
+        ("opened-alone", "<|user|>"),  # the next turn's, which is not there
+        ("marked-in-pieces", "</s>"),
+        ("in-parts", "<|im_end|>"),
+        ("endless", "</s>"),  # the tokenizer's, as behind a document
     ],
 )
 def test_the_end_of_an_answer_is_what_the_template_writes_there(
@@ -166,6 +175,8 @@ def test_the_ends_of_the_base_model_stay() -> None:
     assert stop_tokens(tokenizer, [own, end]) == [own, end]
     assert stop_tokens(tokenizer, None) == [end]
     tokenizer.chat_template = TEMPLATES["endless"]
+    assert stop_tokens(tokenizer, own) == [tokenizer.eos_token_id, own]
+    tokenizer.eos_token = None
     assert stop_tokens(tokenizer, own) == [own]
     assert stop_tokens(tokenizer, None) == []
     tokenizer.chat_template = "{{ raise_exception('no') }}"
@@ -212,3 +223,49 @@ def test_a_thought_has_the_marks_that_the_template_gives_it() -> None:
     assert answers.content("[final]the court") == "the court"
     assert tokenizer.convert_ids_to_tokens(answers.end) == "<|im_end|>"
     assert answers.thinks
+
+
+@pytest.mark.parametrize(
+    ("template", "alone"),
+    [("chatml", ""), ("thought-begun", ""), ("thought-off", ""), ("vicuna", ""),
+     ("thought-dropped", "<think>\n"), ("marked-thought-begun", "<think>\n")],
+)  # fmt: skip
+def test_what_only_the_prompt_has_is_known(template: str, alone: str) -> None:
+    """The trained model, asked by its template, would go on where no row does."""
+    assert Answers(tokenizer_of("bytes", template)).prompt_alone == alone
+
+
+def test_answers_in_the_midst_end_with_the_token_of_the_next_turn() -> None:
+    """And the last one too, which the template leaves open."""
+    tokenizer = tokenizer_of("bytes", "opened-alone")
+    messages = [*talk("why", "the loan"), *talk("what is the law", "the court")]
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(example, Example)
+    said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
+    assert said == ["\nthe loan<|user|>", "\nthe court<|user|>"]
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    assert tokenizer.decode(example.ids) == text + "<|user|>"
+
+
+@pytest.mark.parametrize("template", ["thought-off", "marked-thought-begun"])
+def test_a_thought_takes_the_place_of_the_empty_one(template: str) -> None:
+    tokenizer = tokenizer_of("bytes", template)
+    answer = {"role": "assistant", "content": "the court", "reasoning_content": "a judge"}
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([[*ASKED, answer]])
+    assert isinstance(example, Example)
+    text = tokenizer.apply_chat_template([*ASKED, answer], tokenize=False)
+    assert tokenizer.decode(example.ids) == text
+    ((first, end),) = example.spans
+    thought = "<think>\na judge\n</think>\n\nthe court"
+    written = tokenizer.decode(example.ids[first : end - 1]).removeprefix("<|assistant|>")
+    assert written == thought
+    assert Answers(tokenizer).content(tokenizer.decode(example.ids[first : end - 1])) == "the court"
+
+
+def test_contents_are_given_in_parts_where_the_template_takes_no_texts() -> None:
+    tokenizer = tokenizer_of("bytes", "in-parts")
+    messages = talk("what is the law", "the court")
+    in_parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in messages]
+    ids, first, end = row(tokenizer, messages)
+    assert tokenizer.decode(ids) == tokenizer.apply_chat_template(in_parts, tokenize=False)
+    assert tokenizer.decode(ids[first:end]) == " the court<|im_end|>"

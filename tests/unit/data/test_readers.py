@@ -219,6 +219,13 @@ def test_a_csv_header_that_is_too_long_is_told(tmp_path: Path) -> None:
         rows(path, "csv")
 
 
+def test_a_header_in_the_midst_is_no_row(tmp_path: Path) -> None:
+    """Files that were put behind each other."""
+    found = rows(write(tmp_path / "a.csv", b"q, a\n1,2\nq,a\n3,4\nq,b\n"), "csv")
+    assert values(found) == [{"q": "1", "a": "2"}, {"q": "3", "a": "4"}, {"q": "q", "a": "b"}]
+    assert faults(found) == [("3", "header_again")]
+
+
 def test_parquet_and_saved_data_sets(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list([{"a": "x"}, {"a": None}])
     data.to_parquet(str(tmp_path / "a.parquet"))
@@ -265,8 +272,10 @@ def test_globs_brackets_and_unknown_suffixes(tmp_path: Path) -> None:
     assert files_of(Source(path=f"{tmp_path}/c.dat", format="jsonl"))[0][1] == "jsonl"
     with pytest.raises(VersatuneError, match="its suffix names no format"):
         files_of(Source(path=f"{tmp_path}/c.dat"))
-    with pytest.raises(VersatuneError, match="no such file"):
+    with pytest.raises(VersatuneError, match=r"no such file or folder\.$"):
         files_of(Source(path=f"{tmp_path}/none.jsonl"))
+    with pytest.raises(VersatuneError, match=r"folder \(for one on the hub, give \{hub: a/b-1\}\)"):
+        files_of(Source(path="a/b-1"))
 
 
 def test_lone_surrogates_survive_parsing_for_the_row_checks() -> None:

@@ -249,6 +249,18 @@ def test_no_prompt_stands_on_both_sides(rows: list[tuple[int, int]], seed: int) 
         assert set(parts) <= set(statuses[keys.domain == d].tolist())
 
 
+def test_a_prompt_of_several_domains_is_moved_for_none() -> None:
+    """Three domains of one common prompt and three of their own: each can be divided."""
+    rows = [(d, p) for d in range(3) for p in (0, *range(100 + 10 * d, 103 + 10 * d))]
+    keys = keys_of([d for d, _ in rows], [p for _, p in rows])
+    domains = configs(3)
+    domains["d1"] = domains["d1"].model_copy(update={"validation_fraction": 0.5})
+    for seed in range(200):
+        statuses = decide(keys, domains, params(seed=seed, validation_fraction=0.2))
+        for d in range(3):
+            assert len(set(statuses[keys.domain == d].tolist())) == 3, seed
+
+
 def test_adding_rows_moves_no_other_row() -> None:
     few, many = (keys_of([0] * n + [1] * 200, [*range(n), *range(1000, 1200)]) for n in (300, 900))
     settings = params(validation_fraction=0.2)

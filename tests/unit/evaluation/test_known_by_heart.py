@@ -42,6 +42,12 @@ KINDS = [
     ("zephyr", "bytes"),
     ("marked", "bytes"),
     ("framed", "bytes"),
+    ("opened-alone", "bytes"),
+    ("marked-in-pieces", "pieces"),
+    ("in-parts", "bytes"),
+    ("thought-off", "bytes"),
+    ("marked-thought-begun", "bytes"),
+    ("endless", "bytes"),
 ]
 
 

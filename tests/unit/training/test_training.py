@@ -18,6 +18,7 @@ from transformers import (
     AutoTokenizer,
     Llama4TextConfig,
     LlamaConfig,
+    MambaConfig,
     TrainingArguments,
 )
 
@@ -427,6 +428,18 @@ def test_examples_longer_than_the_model_takes_are_refused(
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "uniform"}})
     with pytest.raises(VersatuneError, match=r"takes 40 at most: set tokenize\.max_length"):
         train(tiny_store, CheckpointRef.of_folder(tmp_path / "base"), params, folder=tmp_path / "t")
+
+
+def test_layers_that_peft_refuses_are_left_out_where_all_are_meant() -> None:
+    """Mamba's kernels read one of its linear layers past an adapter."""
+    config = MambaConfig(vocab_size=20, hidden_size=8, state_size=4, num_hidden_layers=1)
+    model = with_adapters(AutoModelForCausalLM.from_config(config), LoraParams(r=2), "train")
+    names = [name for name, _ in model.named_modules() if name.endswith("lora_A")]
+    adapted = {name.split(".")[-2] for name in names}
+    assert adapted == {"in_proj", "x_proj", "dt_proj"}
+    named = LoraParams(r=2, target_modules=["out_proj"])
+    with pytest.raises(VersatuneError, match=r"train\.lora\.target_modules: .*'out_proj'"):
+        with_adapters(AutoModelForCausalLM.from_config(config), named, "train")
 
 
 def test_an_adapter_that_is_a_pickle_or_has_lost_its_base_is_told(run: Any, tmp_path: Path) -> None:
