@@ -125,6 +125,9 @@ class TokenLoss:
         self.model: Any = base
         self.way: Way = "whole"
         self._softcap = getattr(text_config(base.config), "final_logit_softcapping", None)
+        head = base.get_output_embeddings()
+        # Taken now: DeepSpeed's ZeRO 3 leaves a weight of no rows where it divides one.
+        self._vocabulary = head.weight.shape[0] if head is not None else 0
         with in_mode(base, training=False):
             self.way = self._find_way()
             self._check_causal()
@@ -142,7 +145,7 @@ class TokenLoss:
         if self.way != "apart":
             return cross_entropy_(self._whole(input_ids, positions, inputs), targets)
         hidden = self._hidden(input_ids, positions, inputs)
-        step = max(1, _AT_ONCE // self.model.get_output_embeddings().weight.shape[0])
+        step = max(1, _AT_ONCE // self._vocabulary)
         if len(hidden) <= step or not torch.is_grad_enabled():
             parts = [
                 self._head(hidden[i : i + step], targets[i : i + step])
@@ -161,8 +164,7 @@ class TokenLoss:
         """The logits at ``positions``, to be had a part at a time; for measuring alone."""
         if self.way == "apart":
             hidden = self._hidden(input_ids, positions, inputs)
-            vocabulary = self.model.get_output_embeddings().weight.shape[0]
-            return PreparedLogits(vocabulary, lambda part: self._logits(hidden[part]))
+            return PreparedLogits(self._vocabulary, lambda part: self._logits(hidden[part]))
         whole = self._whole(input_ids, positions, inputs)
         return PreparedLogits(whole.shape[-1], lambda part: whole[part])
 

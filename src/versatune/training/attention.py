@@ -192,10 +192,29 @@ def candidates(model: Any, packing: bool) -> list[Candidate]:
         if flexible(model):
             found.insert(0, Candidate("position_ids", FLEX))
         if own.startswith("flash"):
+            decoder = getattr(model, "get_base_model", lambda: model)().base_model
+            decoder.register_forward_pre_hook(_in_flash_words, with_kwargs=True)
             found.insert(0, Candidate("varlen", own))
         elif model._supports_attention_backend:
             found.insert(0, Candidate("varlen", NAME))
     return found
+
+
+def _in_flash_words(
+    model: Any, args: tuple[Any, ...], given: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """Where the examples begin, in the words of transformers' flash attention.
+
+    Without them it finds them by the positions, in every layer, and a GPU waits for each.
+    """
+    if "starts" not in given or not model.config._attn_implementation.startswith("flash"):
+        return None
+    starts, seq_lens = given.pop("starts"), given.pop("seq_lens", None)
+    longest = given.pop("longest", None)
+    most = longest if longest is not None else max(seq_lens or ())
+    given |= {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts}
+    given |= {"max_length_q": most, "max_length_k": most}
+    return args, given
 
 
 def flexible(model: Any) -> bool:

@@ -52,22 +52,30 @@ class Collator:
     and ``starts`` (varlen: the lengths of the examples, and where they begin, int32 of shape
     (examples + 1,)), ``position_ids`` (the layout of that name) or ``attention_mask`` (padded).
 
-    With ``shape`` (rows of a batch, tokens of a row at most) a varlen batch always has rows x
-    tokens columns: examples that nothing is learnt from fill it up. It then holds ``longest`` (the
-    tokens of an example at most) in place of ``seq_lens``, so that compiled code meets one shape
-    alone.
+    With ``shape`` (rows of a batch, tokens of a row at most) compiled code meets one shape alone:
+    a varlen batch always has rows x tokens columns, filled up by examples of at most ``longest``
+    tokens that nothing is learnt from, and holds ``longest`` in place of ``seq_lens``; packed rows
+    whose positions restart always have as many columns as tokens. ``longest`` None: a whole row.
     """
 
-    def __init__(self, layout: Layout, shape: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        shape: tuple[int, int] | None = None,
+        longest: int | None = None,
+    ) -> None:
         self.layout = layout
-        self.shape = shape if layout == "varlen" else None
+        self.shape = None if layout == "padded" else shape
+        self.longest = min(longest or shape[1], shape[1]) if shape else None
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if self.layout == "varlen":
             rows = [{k: [x for row in rows for x in row[k]] for k in rows[0]}]
-            if self.shape is not None:
-                _fill(rows[0], *self.shape)
+            if self.shape is not None and self.longest is not None:
+                _fill(rows[0], self.shape[0] * self.shape[1], self.longest)
         width = max(sum(map(len, row["input_ids"])) for row in rows)
+        if self.shape is not None and self.layout == "position_ids":
+            width = self.shape[1]
         shape = (len(rows), width)
         ids, labels = np.zeros(shape, np.int64), np.full(shape, IGNORE, np.int64)
         places, domains = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
@@ -80,7 +88,8 @@ class Collator:
                 ids[i, part], labels[i, part] = tokens, marks
                 places[i, part], domains[i, part] = np.arange(len(tokens)), domain
                 at += len(tokens)
-            places[i, at:] = np.arange(width - at)
+            # What fills a row up is an example a token: no model has too few positions for that.
+            places[i, at:] = 0
         target = Targets.of(labels)
         batch: dict[str, Any] = {
             "input_ids": torch.from_numpy(ids),
@@ -99,18 +108,18 @@ class Collator:
             if self.shape is None:
                 batch["seq_lens"] = seq_lens
             else:
-                batch["longest"] = self.shape[1]
+                batch["longest"] = self.longest
             batch["starts"] = varlen.starts_of(seq_lens, len(seq_lens))
         return batch
 
 
-def _fill(row: dict[str, Any], rows: int, longest: int) -> None:
-    """Fill a varlen row up to ``rows`` x ``longest`` tokens with unsupervised examples of zeros.
+def _fill(row: dict[str, Any], tokens: int, longest: int) -> None:
+    """Fill a varlen row up to ``tokens`` with unsupervised examples of zeros.
 
     None is longer than ``longest``, beyond which a model may have no positions. There is one at
     least in every batch but a full one.
     """
-    left = rows * longest - sum(map(len, row["input_ids"]))
+    left = tokens - sum(map(len, row["input_ids"]))
     while left > 0:
         size = min(left, longest)
         row["input_ids"].append(np.zeros(size, np.int64))

@@ -1,8 +1,7 @@
 """What a training needs of a device's memory and of the disk, before any weight is loaded.
 
 The model is built on the meta device (shapes without numbers), so parameters are counted and not
-guessed. Activations are counted too: the forward pass runs on the meta device and every tensor
-that autograd keeps for the backward pass is added up.
+guessed; activations are counted too (``activations``).
 """
 
 import copy
@@ -13,11 +12,11 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
 
 from versatune.data.lengths import text_config
 from versatune.errors import VersatuneError
 from versatune.modeling.room import GB, RESERVE
+from versatune.training.activations import COUNTED, activation_bytes, counted_attention
 from versatune.training.config import LoraParams, TrainParams
 from versatune.training.precision import resolved
 
@@ -35,8 +34,6 @@ type. Paged state lies in the host's memory; Adafactor keeps a row and a column 
 NF4_BYTES = 0.5 + 0.127 / 8
 """Of a weight in NF4: 4 bits, and 0.127 bits of constants with double quantisation
 (arXiv 2305.14314, section 3)."""
-
-_NAME = "versatune_counted"
 
 
 class DoesNotFitError(VersatuneError):
@@ -89,26 +86,30 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
     model = meta_model(config, params)
     counted = _count(model)
     shards = _shards(params)
-    held = 4 if params.dtype == "float32" else 2
+    base = 4 if params.dtype == "float32" else 2
     computed = 2 if params.bf16 or params.dtype == "bfloat16" else 4
+    # peft holds adapters in float32 whatever the type of the weights beside them.
+    own = 4 if params.lora or (shards.raised and params.bf16) else base
+    moments = 2 * own if (given := MOMENT_BYTES[params.optim]) is None else given
+    if shards.masters:  # DeepSpeed trains float32 copies of bfloat16 weights
+        base, own, moments = 2, 2, 4 + (8 if given is None else given)
     quantised = counted.linear if params.quantization == "nf4" else 0
     rest = counted.frozen - quantised
-    weights = counted.trained * held + rest * (2 if quantised else held) + quantised * NF4_BYTES
-    if params.bf16 and params.dtype == "float32" and not quantised:
+    weights = counted.trained * own + rest * base + quantised * NF4_BYTES
+    if params.bf16 and params.dtype == "float32" and not quantised and not shards.masters:
         weights += (counted.trained + counted.frozen) * 2  # autocast keeps a bfloat16 copy
-    moments = MOMENT_BYTES[params.optim]
-    tokens = params.per_device_train_batch_size * params.max_length
-    kept = activation_bytes(model, params.per_device_train_batch_size, params.max_length)
+    rows, columns = params.per_device_train_batch_size, params.max_length
+    kept = activation_bytes(model, rows, columns, autocast=params.autocast)
     if params.gradient_checkpointing:
-        kept = tokens * counted.width * computed * counted.layers + kept // counted.layers
-    at_once = min(tokens * counted.vocabulary, 1 << 28)
+        kept = rows * columns * counted.width * base * counted.layers + kept // counted.layers
+    at_once = min(rows * columns * counted.vocabulary, 1 << 28)
     return MemoryPlan(
         weights=int(weights / shards.weights),
-        gradients=counted.trained * held // shards.gradients,
-        optimizer=counted.trained * (2 * held if moments is None else moments) // shards.optimizer,
+        gradients=counted.trained * own * shards.copies // shards.gradients,
+        optimizer=counted.trained * moments // shards.optimizer,
         activations=kept,
         logits=at_once * computed,
-        disk=disk_bytes(counted.trained, counted.frozen, held, params),
+        disk=disk_bytes(counted.trained, counted.frozen, base, params),
     )
 
 
@@ -164,9 +165,9 @@ def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]
             lora | {"dtype": "bfloat16"} | checkpointing,
         ),
         (
-            f"{key}.quantization: nf4 with lora: {{}}, bf16: true, gradient_checkpointing: true "
-            f"and {said_small.removeprefix(key + '.')}",
-            lora | {"quantization": "nf4"} | checkpointing | small,
+            f"{key}.quantization: nf4 with lora: {{}}, dtype: bfloat16, bf16: true, "
+            f"gradient_checkpointing: true and {said_small.removeprefix(key + '.')}",
+            lora | {"quantization": "nf4", "dtype": "bfloat16"} | checkpointing | small,
         ),
     ]
     for sentence, values in steps:
@@ -175,21 +176,17 @@ def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]
 
 
 def meta_model(config: Any, params: TrainParams) -> Any:
-    """The model as it will be trained, adapters included, without any numbers.
-
-    Its type is the one it computes in.
-    """
+    """The model as it will be trained, adapters included, without any numbers."""
     from transformers import AttentionInterface, AutoModelForCausalLM
 
     from versatune.training.adapters import with_adapters
 
-    AttentionInterface.register(_NAME, _counted_attention)
-    computes = "bfloat16" if params.bf16 else params.dtype
+    AttentionInterface.register(COUNTED, counted_attention)
     config = copy.deepcopy(config)  # the model writes its attention's name into it
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, computes))
+        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, params.dtype))
         if model._supports_attention_backend:
-            model.set_attn_implementation(_NAME)
+            model.set_attn_implementation(COUNTED)
         if params.lora:
             model = with_adapters(model, params.lora, "train")
     return model.train()
@@ -215,50 +212,6 @@ def _count(model: Any) -> _Counted:
     )
 
 
-def activation_bytes(model: Any, rows: int, columns: int) -> int:
-    """Bytes that autograd keeps of one forward pass over (rows, columns) tokens, head left out.
-
-    ``model`` may lie on the meta device; its own parameters are not counted. Attention counts as
-    the fused kernels do it: queries, keys, values and results.
-    """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    own = {x.untyped_storage()._cdata for x in (*model.parameters(), *model.buffers())}
-    kept: dict[int, torch.UntypedStorage] = {}
-
-    def keep(x: Tensor) -> Tensor:
-        storage = x.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage
-        return x
-
-    device = next(model.parameters()).device
-    ids = torch.zeros(rows, columns, dtype=torch.long, device=device)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
-        base.base_model(input_ids=ids, use_cache=False)
-    return sum(storage.nbytes() for storage in kept.values())
-
-
-class _Attention(torch.autograd.Function):
-    """Keeps what a fused kernel keeps; computes nothing."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        out = query.new_empty(*query.shape[:-1], value.shape[-1])
-        ctx.save_for_backward(query, key, value, out)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, ...]:
-        return tuple(map(torch.empty_like, ctx.saved_tensors[:3]))
-
-
-def _counted_attention(
-    _module: Any, query: Tensor, key: Tensor, value: Tensor, *_: Any, **__: Any
-) -> tuple[Tensor, None]:
-    out: Tensor = _Attention.apply(query, key, value)  # type: ignore[no-untyped-call]
-    return out.transpose(1, 2), None
-
-
 @dataclass(frozen=True)
 class _Shards:
     """Over how many devices each part is divided."""
@@ -266,23 +219,30 @@ class _Shards:
     weights: int = 1
     gradients: int = 1
     optimizer: int = 1
+    copies: int = 1
+    """Of the gradients: data parallelism sums them in buckets beside them."""
+    raised: bool = False
+    """Whether what is trained in bfloat16 arithmetic is raised to float32 (FSDP, by accelerate)."""
+    masters: bool = False
+    """Whether weights are bfloat16, and the optimiser holds float32 copies (DeepSpeed)."""
 
 
 def _shards(params: TrainParams) -> _Shards:
     file = params.launcher.config_file
     if file is None:
-        return _Shards()
+        return _Shards(copies=2 if params.launcher.processes > 1 else 1)
     settings = read_accelerate(file)
     n = int(settings.get("num_processes", 1))
     match settings.get("distributed_type"):
         case "FSDP":
             resharded = (settings.get("fsdp_config") or {}).get("fsdp_reshard_after_forward", True)
-            return _Shards(n if resharded else 1, n, n)
+            return _Shards(n if resharded else 1, n, n, raised=True)
         case "DEEPSPEED":
             stage = int((settings.get("deepspeed_config") or {}).get("zero_stage", 2))
-            return _Shards(*(n if stage >= least else 1 for least in (3, 2, 1)))
+            divided = (n if stage >= least else 1 for least in (3, 2, 1))
+            return _Shards(*divided, masters=settings.get("mixed_precision") == "bf16")
         case _:
-            return _Shards()
+            return _Shards(copies=2 if n > 1 else 1)
 
 
 def read_accelerate(file: Path) -> Mapping[str, Any]:

@@ -27,7 +27,7 @@ from versatune.modeling.quantized import without_bitsandbytes
 from versatune.modeling.room import device_bytes
 from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
-from versatune.training.attention import choose_layout
+from versatune.training.attention import FLEX, choose_layout
 from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback
 from versatune.training.compiled import compile_blocks, one_shape
@@ -83,7 +83,8 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
         layout = choose_layout(model, params.packing, longest, bf16=params.autocast)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
-    collator = Collator(layout, one_shape(params) if params.torch_compile else None)
+    compiled = params.torch_compile or model.config._attn_implementation == FLEX
+    collator = Collator(layout, one_shape(params) if compiled else None, limit)
     if params.torch_compile:
         compile_blocks(model)
     cost = cost_of(model) if peak_flops() else None

@@ -189,6 +189,9 @@ def on_device(model: Any, device: torch.device) -> Iterator[None]:
     It comes back because Trainer places it: whole, or divided over processes.
     """
     home = model.device
+    if home == device:  # weights in 4 bits are loaded there
+        yield
+        return
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     if device.type == "cuda" and torch.cuda.mem_get_info(device)[0] < 1.2 * size:
         logger.warning("Layouts are tried on the CPU: %s has no room for the whole model.", device)

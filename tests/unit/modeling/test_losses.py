@@ -143,3 +143,31 @@ def test_a_batch_without_targets() -> None:
     nats = TokenLoss(model)(torch.ones(1, 4, dtype=torch.long), none, none)
     assert nats.shape == (0,)
     nats.sum().backward()
+
+
+def test_a_head_that_is_whole_only_while_it_works() -> None:
+    """As under DeepSpeed's ZeRO 3: between its calls a divided weight has no rows."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**SMALL)).eval()
+    ids, labels = batch()
+    target = Targets.of(labels.numpy())
+    given = ids, torch.from_numpy(target.positions), torch.from_numpy(target.tokens)
+    token_loss = TokenLoss(model)
+    wanted = token_loss(*given).detach()
+    head = model.get_output_embeddings()
+    whole = head.weight.data
+
+    def gather(*_: object) -> None:
+        head.weight.data = whole
+
+    def divide(*_: object) -> None:
+        head.weight.data = torch.empty(0)
+
+    divide()
+    head.register_forward_pre_hook(gather)
+    head.register_forward_hook(divide)
+    with torch.no_grad():
+        torch.testing.assert_close(token_loss(*given), wanted)
+        prepared = token_loss.prepared(*given[:2])
+        assert prepared.vocabulary == 50
+        assert prepared.logits(slice(0, 3)).shape == (3, 50)

@@ -66,6 +66,29 @@ def test_a_full_batch_is_left_as_it_is() -> None:
     assert Collator("varlen", (1, 8))([row])["starts"].tolist() == [0, 4, 8]
 
 
+def test_no_filling_example_is_longer_than_a_model_has_positions(rows: PackedRows) -> None:
+    """Rows of 192 tokens, for a model of 80 positions."""
+    batch = Collator("varlen", SHAPE, longest=80)([rows[row] for row in ROWS[1]])
+    assert batch["input_ids"].shape == (1, 2 * 192)
+    assert batch["longest"] == 80 and int(batch["starts"].diff().max()) <= 80
+    assert int(batch["position_ids"].max()) < 80
+    assert Collator("varlen", SHAPE, longest=4096).longest == 192, "a bound, near for the kernel"
+
+
+def test_rows_whose_positions_restart_have_one_width(rows: PackedRows) -> None:
+    for chosen in ROWS:
+        given = [rows[row] for row in chosen]
+        plain = Collator("position_ids")(given)
+        filled = Collator("position_ids", SHAPE)(given)
+        assert filled["input_ids"].shape == filled["position_ids"].shape == (2, 192)
+        assert torch.equal(plain["targets"], filled["targets"])
+        for i, row in enumerate(given):
+            used = sum(map(len, row["input_ids"]))
+            assert not filled["position_ids"][i, used:].any(), "an example a token"
+            longest = max(map(len, row["input_ids"]))
+            assert int(plain["position_ids"][i].max()) == longest - 1
+
+
 def test_filling_changes_no_loss_and_no_gradient(model: Any, rows: PackedRows) -> None:
     loss = TokenLoss(model)
     for chosen in ROWS[:2]:

@@ -11,6 +11,8 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.room import GB, RESERVE
 from versatune.training import memory, train
+from versatune.training.activations import COUNTED
+from versatune.training.adapters import with_adapters
 from versatune.training.config import TrainParams
 from versatune.training.job import Job
 from versatune.training.memory import check_fits, plan_memory
@@ -91,7 +93,7 @@ def test_activations_are_the_bytes_autograd_keeps() -> None:
     """The same count on shapes alone as on real numbers, and it grows with the tokens."""
     settings = params(per_device_train_batch_size=2, max_length=16)
     real = AutoModelForCausalLM.from_config(TINY)
-    real.set_attn_implementation(memory._NAME)
+    real.set_attn_implementation(COUNTED)
     counted = memory.activation_bytes(memory.meta_model(TINY, settings), 2, 16)
     assert counted == memory.activation_bytes(real.train(), 2, 16)
     assert plan_memory(TINY, settings).activations == counted
@@ -105,11 +107,56 @@ def test_the_count_is_near_what_the_fused_kernel_keeps() -> None:
     assert plan == pytest.approx(memory.activation_bytes(real, 2, 64), rel=0.1)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("lora", [None, {"r": 2}])
+def test_activations_of_autocast_are_those_that_autocast_keeps(
+    dtype: str, lora: dict[str, int] | None
+) -> None:
+    """Sums and norms of float32 weights stay in float32; products are bfloat16."""
+    settings = params(bf16=True, dtype=dtype, lora=lora)
+    counted = memory.activation_bytes(memory.meta_model(TINY, settings), 2, 15, autocast=True)
+    real = AutoModelForCausalLM.from_config(TINY, dtype=getattr(torch, dtype))
+    real.set_attn_implementation(COUNTED)
+    if settings.lora:
+        real = with_adapters(real, settings.lora, "train")
+    weights = {tuple(shape) for p in real.parameters() for shape in (p.shape, p.shape[::-1])}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        if tuple(x.shape) not in weights:  # no activation has the shape of a weight here
+            kept[x.untyped_storage()._cdata] = x.untyped_storage()
+        return x
+
+    base = real.get_base_model() if settings.lora else real
+    ids = torch.zeros(2, 15, dtype=torch.long)
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x)
+    with hooks, torch.autocast("cpu", torch.bfloat16):
+        base.train().base_model(input_ids=ids, use_cache=False)
+    assert counted == pytest.approx(sum(s.nbytes() for s in kept.values()), rel=0.02)
+
+
 def test_checkpointing_keeps_one_block_and_the_inputs_of_the_others() -> None:
     plain = params(per_device_train_batch_size=2, max_length=16)
     saving = plain.model_copy(update={"gradient_checkpointing": True})
     kept = plan_memory(TINY, plain).activations
     assert plan_memory(TINY, saving).activations == 2 * 16 * 32 * 4 * 3 + kept // 3
+
+
+def test_adapters_are_float32_beside_weights_in_bfloat16() -> None:
+    values = {"lora": {"r": 2, "target_modules": ["q_proj"]}, "max_length": 8}
+    plan = plan_memory(TINY, params(**values, bf16=True, dtype="bfloat16"))
+    adapters, whole = 3 * (32 * 2 + 2 * 32), AutoModelForCausalLM.from_config(TINY)
+    assert plan.weights == 2 * whole.num_parameters() + 4 * adapters
+    assert (plan.gradients, plan.optimizer) == (4 * adapters, 8 * adapters)
+
+
+def test_four_bits_leave_the_other_weights_in_the_training_dtype() -> None:
+    """0.5 + 0.127/8 bytes for 6,979,321,856 weights of linear layers, the rest by its type."""
+    linear, rest = 6_979_321_856, N_8B - 6_979_321_856
+    for dtype, size in (("bfloat16", 2), ("float32", 4)):
+        plan = plan_memory(LLAMA_8B, params(**{**QLORA, "dtype": dtype}))
+        adapters = plan.gradients
+        assert plan.weights == pytest.approx(linear * 0.515875 + rest * size + adapters, rel=1e-6)
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:
@@ -168,11 +215,39 @@ def test_zero_divides_more_with_each_stage(
     assert tuple(getattr(one, p) // getattr(many, p) for p in parts) == divided
 
 
-def test_data_parallelism_divides_nothing(tmp_path: Path) -> None:
+def test_data_parallelism_divides_nothing_and_sums_gradients_in_buckets(tmp_path: Path) -> None:
     file = tmp_path / "ddp.yaml"
     file.write_text("distributed_type: MULTI_GPU\nnum_processes: 8\n")
-    given = params(bf16=True, launcher={"config_file": str(file)})
-    assert plan_memory(TINY, given).device == plan_memory(TINY, params(bf16=True)).device
+    one = plan_memory(TINY, params(bf16=True))
+    for launcher in ({"config_file": str(file)}, {"processes": 2}):
+        many = plan_memory(TINY, params(bf16=True, launcher=launcher))
+        assert many.gradients == 2 * one.gradients
+        assert many.device - many.gradients == one.device - one.gradients
+
+
+def test_deepspeed_holds_bfloat16_weights_and_float32_copies(tmp_path: Path) -> None:
+    """ZeRO (arXiv 1910.02054, section 3.1): 2 + 2 bytes, and 12 of the optimiser, divided."""
+    file = tmp_path / "zero.yaml"
+    file.write_text(
+        "distributed_type: DEEPSPEED\nnum_processes: 8\nmixed_precision: bf16\n"
+        "deepspeed_config: {zero_stage: 2}\n"
+    )
+    for dtype in ("float32", "bfloat16"):
+        given = params(bf16=True, dtype=dtype, launcher={"config_file": str(file)})
+        plan = plan_memory(LLAMA_8B, given)
+        assert plan.weights == 2 * N_8B
+        assert plan.gradients == 2 * N_8B // 8
+        assert plan.optimizer == 12 * N_8B // 8
+
+
+def test_fsdp_with_autocast_trains_float32_weights(tmp_path: Path) -> None:
+    file = tmp_path / "fsdp.yaml"
+    file.write_text("distributed_type: FSDP\nnum_processes: 8\n")
+    for bf16, size in ((False, 2), (True, 4)):
+        values = {"dtype": "bfloat16", "bf16": bf16, "launcher": {"config_file": str(file)}}
+        plan = plan_memory(LLAMA_8B, params(**values))
+        assert plan.weights == size * N_8B // 8
+        assert plan.optimizer == 2 * size * N_8B // 8
 
 
 def test_an_unreadable_launcher_file_is_named(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AttentionInterface, AutoConfig, AutoModelForCausalLM
 
 from versatune.modeling.losses import IGNORE, TokenLoss
 from versatune.training import varlen
@@ -192,6 +192,49 @@ def test_a_packed_row_goes_through_the_kernel_and_has_the_losses_of_its_examples
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
     model.set_attn_implementation("eager")
     torch.testing.assert_close(packed, losses("padded"), rtol=3e-2, atol=3e-2)
+
+
+def test_flash_attention_is_told_where_the_examples_begin(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In its own words: else it looks at the positions in every layer, and a GPU waits.
+
+    The package is made for GPUs; the reference above takes its call.
+    """
+    told: list[dict[str, Any]] = []
+
+    def flash(
+        _module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Any, **given: Any
+    ) -> tuple[Tensor, None]:
+        if "cu_seq_lens_q" not in given:  # one example a row
+            groups = query.shape[1] // key.shape[1]
+            key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+            out = torch.nn.functional.scaled_dot_product_attention(
+                query, key, value, is_causal=True, scale=given["scaling"]
+            )
+            return out.transpose(1, 2), None
+        assert mask is None and not {"starts", "seq_lens", "longest"} & given.keys()
+        assert torch.equal(given["cu_seq_lens_q"], given["cu_seq_lens_k"])
+        told.append({k: given[k] for k in ("max_length_q", "max_length_k")})
+        lengths = tuple(given["cu_seq_lens_q"].diff().tolist())
+        return by_plain_products(query, key, value, lengths, None, given["scaling"]), None
+
+    model, row = _tiny_model("llama")
+    monkeypatch.setitem(AttentionInterface._global_mapping, "flash_attention_2", flash)
+    monkeypatch.setattr(
+        type(model), "_check_and_adjust_attn_implementation", lambda _self, name, *_, **__: name
+    )
+    parts = [{k: v[i : i + 1] for k, v in row.items()} for i in range(3)]
+    padded = Collator("padded")(parts)
+    wanted = TokenLoss(model)(**{k: v for k, v in padded.items() if k != "domains"})
+    model.set_attn_implementation("flash_attention_2")
+    assert choose_layout(model, True, 14) == "varlen"
+    assert model.config._attn_implementation == "flash_attention_2"
+    told.clear()
+    batch = Collator("varlen")([row])
+    batch.pop("domains")
+    torch.testing.assert_close(TokenLoss(model)(**batch), wanted, rtol=1e-4, atol=1e-4)
+    assert told == [{"max_length_q": 14, "max_length_k": 14}] * 2
 
 
 def test_the_collator_says_where_packed_examples_begin() -> None:

@@ -14,10 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import TokenLoss
-from versatune.training import TrainParams
+from versatune.training import TrainParams, varlen
 from versatune.training.adapters import with_adapters
-from versatune.training.attention import choose_layout
-from versatune.training.batches import Collator
+from versatune.training.attention import candidates, choose_layout
+from versatune.training.batches import Collator, PackedRows
+from versatune.training.config import LoraParams
 from versatune.training.trainer import MixtureTrainer, arguments
 
 WAITING = (
@@ -128,6 +129,56 @@ def test_waiting_is_found(tiny_store: FolderRef, tmp_path: Path) -> None:
     with waits:
         trainer.train()
     assert waits.found == {"_local_scalar_dense": 4}
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("llama", {"lora": {"dropout": 0.1}}),
+        ("mistral", {"gradient_checkpointing": True}),
+        ("granite", {}),
+    ],
+)
+@pytest.mark.parametrize("shape", [None, (2, 192)])
+def test_a_step_through_the_kernel_needs_no_number(
+    kind: str,
+    values: dict[str, Any],
+    shape: tuple[int, int] | None,
+    tiny_store: FolderRef,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The meta device has shapes and types alone: whatever reads a number raises there.
+
+    The kernel's own rules for shapes take the call, forward and backward.
+    """
+    torch.manual_seed(0)
+    window = {"sliding_window": 16} if kind == "mistral" else {}
+    config = AutoConfig.for_model(kind, **SHAPE, **HEADS, **window)
+    model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    if "lora" in values:
+        model = with_adapters(model, LoraParams.model_validate(values["lora"]), "train")
+    if "gradient_checkpointing" in values:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.train().set_attn_implementation(candidates(model, True)[0].attention)
+    loss = TokenLoss(model)
+    rows = PackedRows(TokenizedSplit.load(tiny_store, "train"))
+    batch = Collator("varlen", shape)([rows[(0, 40)], rows[(1, 41, 42)]])
+    batch.pop("domains")
+    model.to("meta")
+    there = {k: v.to("meta") if isinstance(v, Tensor) else v for k, v in batch.items()}
+    calls, real = [], varlen.varlen_attn
+    monkeypatch.setattr(varlen, "takes", lambda *_: True)
+    monkeypatch.setattr(
+        varlen, "varlen_attn", lambda *a, **k: (calls.append(a[3].dtype), real(*a, **k))[1]
+    )
+    nats = loss(**there)
+    assert nats.device.type == "meta" and nats.dtype == torch.float32
+    nats.sum().backward()
+    layers = SHAPE["num_hidden_layers"] * (2 if "gradient_checkpointing" in values else 1)
+    assert calls == [torch.int32] * layers
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    with pytest.raises(RuntimeError):
+        nats.sum().item()
 
 
 def test_the_optimiser_is_fused_and_copies_from_pinned_memory_do_not_wait(
