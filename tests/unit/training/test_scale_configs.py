@@ -1,5 +1,6 @@
 """The configurations for several GPUs and machines parse, by accelerate's own loader."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -64,13 +65,78 @@ def test_the_documented_table_is_what_the_command_prints(project_root: Path) -> 
         assert any(line.startswith(begins) for line in docs), begins
 
 
-def test_the_slurm_job_is_a_shell_script_that_starts_training_alone(project_root: Path) -> None:
-    script = project_root / "deploy" / "slurm" / "train.sbatch"
-    subprocess.run(["bash", "-n", str(script)], check=True)
-    text = script.read_text()
-    assert "kedro run --pipeline train" in text and "-m versatune.training" in text
-    nodes = load_config_from_file(str(project_root / "deploy/accelerate/fsdp_nodes.yaml"))
-    assert f"--nodes={nodes.num_machines}" in text
+SRUN = """#!/bin/bash
+shift  # --kill-on-bad-exit
+for node in 0 1; do SLURM_NODEID=$node "$@" & done
+wait
+"""
+KEDRO = """#!/bin/bash
+printf '%s\\n' "$@" > kedro.txt
+mkdir -p data/06_models/trained && echo job > data/06_models/trained/job.json
+"""
+
+
+def slurm(project_root: Path, folder: Path, job: str, *given: str, **more: str) -> list[str]:
+    """What kedro is started with, in a folder where stand-ins are called as Slurm's commands."""
+    commands = folder / ".venv" / "bin"
+    commands.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(exist_ok=True)
+    programs = {
+        "srun": SRUN,
+        "kedro": KEDRO,
+        "accelerate": "#!/bin/bash\nprintf '%s\\n' \"$@\" > accelerate.txt\n",
+        "scontrol": "#!/bin/bash\necho node7; echo node8\n",
+        "activate": f'export PATH="{commands}:$PATH"\n',
+    }
+    for name, text in programs.items():
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    copied = folder / "deploy" / "accelerate"
+    copied.mkdir(parents=True, exist_ok=True)
+    for file in (project_root / "deploy" / "accelerate").iterdir():
+        (copied / file.name).write_text(file.read_text())
+    subprocess.run(
+        ["bash", str(project_root / "deploy" / "slurm" / "train.sbatch"), *given],
+        check=True,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "SLURM_JOB_ID": job, "SLURM_JOB_NODELIST": "n", **more},
+        timeout=60,
+    )
+    return (folder / "kedro.txt").read_text().splitlines()
+
+
+def test_the_slurm_job_starts_training_alone_on_all_machines(
+    project_root: Path, tmp_path: Path
+) -> None:
+    first = slurm(project_root, tmp_path, "1")
+    assert first[:3] == ["run", "--pipeline", "train"]
+    key, _, file = first[4].partition("=")
+    assert (first[3], key) == ("--params", "train.launcher.config_file")
+    TrainParams.model_validate({"launcher": {"config_file": file}})
+    config = load_config_from_file(str(tmp_path / file))
+    assert config.main_process_ip == "node7"
+    script = (project_root / "deploy" / "slurm" / "train.sbatch").read_text()
+    assert f"#SBATCH --nodes={config.num_machines}\n" in script
+    assert (tmp_path / "accelerate.txt").read_text().splitlines() == [
+        *("launch", "--config_file", file, "--machine_rank", "1"),
+        *("-m", "versatune.training", "data/06_models/trained/job.json"),
+    ]
+
+
+def test_a_slurm_job_that_is_submitted_again_has_the_same_parameters(
+    project_root: Path, tmp_path: Path
+) -> None:
+    """Else its training would be another one, and would not go on."""
+    assert slurm(project_root, tmp_path, "1") == slurm(project_root, tmp_path, "2")
+
+
+def test_more_parameters_of_a_slurm_job_stand_beside_its_own(
+    project_root: Path, tmp_path: Path
+) -> None:
+    given = "deploy/accelerate/ddp_nodes.yaml", "--env", "mine"
+    found = slurm(project_root, tmp_path, "1", *given, PARAMS="train.rounds=12")
+    params = "train.launcher.config_file=data/slurm_ddp_nodes.yaml,train.rounds=12"
+    assert found == ["run", "--pipeline", "train", "--params", params, "--env", "mine"]
 
 
 def test_the_kubernetes_job_starts_training_alone(project_root: Path) -> None:
