@@ -23,6 +23,7 @@ from versatune.modeling.checkpoints import (
     saved_dtype,
 )
 from versatune.modeling.influence import first_line
+from versatune.modeling.losses import TokenLoss
 from versatune.modeling.quantized import without_bitsandbytes
 from versatune.modeling.room import device_bytes
 from versatune.training import trainer_checkpoints as checkpoints
@@ -81,6 +82,8 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
         )
     with on_device(model, args.device):
         layout = choose_layout(model, params.packing, longest, bf16=params.autocast)
+        # Tried here too: attention that was chosen for a GPU may not run on a CPU.
+        loss = TokenLoss(model)
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     compiled = params.torch_compile or model.config._attn_implementation == FLEX
@@ -95,7 +98,7 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )
     mixture = Mixture(params, train, known, rows_per_step)
-    trainer = MixtureTrainer(model, args, params, folder, train, collator, mixture.rows)
+    trainer = MixtureTrainer(model, args, params, folder, train, collator, mixture.rows, loss)
     callback = RoundCallback(
         trainer,
         mixture,

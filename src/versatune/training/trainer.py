@@ -83,8 +83,12 @@ class MixtureTrainer(Trainer):
         split: TokenizedSplit,
         collator: Collator,
         plan: Callable[[int], list[Row]],
+        loss: TokenLoss | None = None,
     ) -> None:
-        """Checkpoints go to ``folder``; ``plan`` gives the rows of a round, see RoundSampler."""
+        """Checkpoints go to ``folder``; ``plan`` gives the rows of a round, see RoundSampler.
+
+        ``loss`` is of ``model``; None makes one, for which the model runs where it is.
+        """
         self.params, self.folder = params, folder
         self._rows = PackedRows(split)
         self._plan = plan
@@ -94,7 +98,7 @@ class MixtureTrainer(Trainer):
         """Time that checkpoints have taken."""
         self.best_step: int | None = None
         """The checkpoint that is kept whatever the limit."""
-        loss = TokenLoss(model)
+        loss = loss or TokenLoss(model)
         loss.model.forward = _Forward(loss)
         # Trainer writes it into the model's configuration, which is saved with the model.
         args.use_cache = getattr(text_config(loss.model.config), "use_cache", False)

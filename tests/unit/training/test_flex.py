@@ -5,6 +5,9 @@ functions for masks and scores that it is given, so that its arguments are check
 included; the tests marked ``gpu`` run the kernel.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,12 @@ from torch.nn.attention.flex_attention import BlockMask
 from transformers import AutoConfig, AutoModelForCausalLM, masking_utils
 from transformers.integrations import flex_attention as flex
 
+from versatune.artifacts import FolderRef
+from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.losses import IGNORE, TokenLoss
-from versatune.training import attention
+from versatune.training import TrainParams, attention, train
+from versatune.training import run as run_module
+from versatune.training import trainer as trainer_module
 from versatune.training.attention import FLEX, candidates, choose_layout
 from versatune.training.batches import Collator
 
@@ -136,3 +143,35 @@ def test_the_kernel_gives_the_losses_of_examples_alone(kind: str) -> None:
     model.set_attn_implementation("eager")
     assert choose_layout(model, True, max(LENGTHS)) == "position_ids"
     assert model.config._attn_implementation == FLEX
+
+
+def test_a_loss_is_tried_where_the_layouts_are(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Afterwards the model waits on the CPU, where FlexAttention may not run."""
+    on: list[str] = []
+
+    @contextmanager
+    def watched(*_: Any) -> Iterator[None]:
+        on.append("device")
+        yield
+        on.pop()
+
+    def tried(model: Any) -> TokenLoss:
+        assert on == ["device"]
+        return TokenLoss(model)
+
+    def again(_: Any) -> TokenLoss:
+        raise AssertionError("the model ran on the CPU")
+
+    monkeypatch.setattr(run_module, "on_device", watched)
+    monkeypatch.setattr(run_module, "TokenLoss", tried)
+    monkeypatch.setattr(trainer_module, "TokenLoss", again)
+    params = TrainParams.model_validate(
+        {"rounds": 1, "steps_per_round": 1, "max_length": 64, "heldout_rows_per_domain": 1}
+    )
+    train(tiny_store, tiny_checkpoint, params, folder=tmp_path / "trained")
+    assert not on
