@@ -101,7 +101,9 @@ def check(name: str, budget: Budget) -> dict[str, Any]:
         done = budget.run(command, CHECKS[name])
         last = (done.get("output", "").strip().splitlines() or [""])[-1].strip("= ")
         if "error" in done:
-            return {"error": last or done["error"], "seconds": done["seconds"]}
+            ended = done["seconds"] >= CHECKS[name] or "no time left" in done["error"]
+            said = f"{done['error']}: {last or 'no test was done'}" if ended else last
+            return {"error": said or done["error"], "seconds": done["seconds"]}
         return {"said": last, "seconds": done["seconds"]}
     with tempfile.TemporaryDirectory() as folder:
         project = copy_project(ROOT, Path(folder) / "project")

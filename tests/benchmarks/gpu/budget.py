@@ -49,9 +49,9 @@ class Budget:
             output, errors = child.communicate(timeout=given)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-            child.communicate()
+            output, _ = child.communicate()
             short = "no time left: ended after" if given < limit else "took more than"
-            return {"error": f"{short} {given:.0f} s", "seconds": given}
+            return {"error": f"{short} {given:.0f} s", "seconds": given, "output": output}
         done = {"output": output, "seconds": time.monotonic() - started}
         if child.returncode:
             said = (errors.strip() or output.strip() or f"exit {child.returncode}").splitlines()

@@ -74,6 +74,11 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     assert not sign.exists()
 
 
+def test_what_a_command_said_before_its_time_ended_is_kept(tmp_path: Path) -> None:
+    found = Budget(60, tmp_path).run(["sh", "-c", "echo '...F.'; sleep 20"], limit=2)
+    assert found == {"error": "took more than 2 s", "seconds": 2, "output": "...F.\n"}
+
+
 def test_one_failure_is_one_line_and_the_rest_goes_on(tmp_path: Path) -> None:
     budget = Budget(60, tmp_path)
     broken = budget.numbers([sys.executable, "-c", "raise ValueError('out of memory')"], 30)
