@@ -18,6 +18,7 @@ from versatune.modeling.room import device_bytes
 from versatune.training.api import history
 from versatune.training.config import TrainParams
 from versatune.training.memory import meta_model, plan_memory, read_accelerate
+from versatune.training.precision import resolved
 from versatune.training.throughput import cost_of
 
 logger = logging.getLogger(__name__)
@@ -148,7 +149,7 @@ def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) 
             base.path, trust_remote_code=False, local_files_only=True
         )
         plan = plan_memory(config, params)
-        cost = cost_of(meta_model(config, params))
+        cost = cost_of(meta_model(config, resolved(params)))
     except Exception as error:  # models on the meta device raise whatever their code happens to
         logger.debug("What training needs can't be estimated: %s", first_line(error))
         return nothing

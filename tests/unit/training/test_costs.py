@@ -87,6 +87,8 @@ def test_flops_and_memory_are_counted_from_the_models_configuration(
     assert found["flops"] == pytest.approx(cost_of(model).flops(100, 40, 2000))
     assert found["memory"]["weights"] == 4 * sum(p.numel() for p in model.parameters())
     assert found["device_bytes"] > 2**28
+    by_device = costs.needs(tiny_checkpoint, params(dtype="auto", bf16="auto"), spent)
+    assert by_device["flops"] == found["flops"]
 
 
 def test_a_model_that_cannot_be_counted_leaves_it_open(tmp_path: Path) -> None:
