@@ -4,6 +4,7 @@ Every ``logging_steps``, when the Trainer waits for the device anyway: nothing h
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,11 @@ from versatune.work.bars import Line, time_left
 from versatune.work.calls import prefix
 
 GB = 10**9
+
+BESIDE = 17
+"""Columns of a terminal that the bar takes, before its text."""
+
+NARROW = 80 - BESIDE
 
 OF_STEPS = ("learning_rate", "grad_norm", "mfu", "peak_memory_bytes")
 """Columns of the history about a round's steps: the rate after the last one, the mean norm of
@@ -136,7 +142,8 @@ class Progress:
         if self._bar is not None:
             each = (time.monotonic() - self._started) / max(step - self._first, 1)
             left = each * (self._rounds * self._of_round - step)
-            text = bar_text(step, self._rounds, self._of_round, metrics, left)
+            width = shutil.get_terminal_size().columns - BESIDE - len(prefix())
+            text = bar_text(step, self._rounds, self._of_round, metrics, left, width)
             self._bar.show(step, f"{prefix()}{text}")
         event = {"step": step, "metrics": metrics}
         with self._file.open("a", encoding="utf-8") as handle:
@@ -161,19 +168,44 @@ class Progress:
 
 
 def bar_text(
-    step: int, rounds: int, steps_per_round: int, metrics: Mapping[str, float], left: float
+    step: int,
+    rounds: int,
+    steps_per_round: int,
+    metrics: Mapping[str, float],
+    left: float,
+    width: int = NARROW,
 ) -> str:
     """``round 3/8 · step 24/50 · loss 1.21 · 780 tok/s · 4 min left``, of what is known.
 
-    ``step`` counts from the training's start, ``left`` is in seconds.
+    ``step`` counts from the training's start, ``left`` is in seconds. MFU, peak memory, gradient
+    norm and learning rate stand there too as far as ``width`` columns hold them, in that order; a
+    terminal of 80 columns has the short line alone.
     """
     number, within = divmod(max(step, 1) - 1, steps_per_round)
-    said = [f"round {number + 1}/{rounds}", f"step {min(within + 1, step)}/{steps_per_round}"]
-    if "loss" in metrics:
-        said.append(f"loss {metrics['loss']:.2f}")
-    if metrics.get("tokens_per_second"):
-        said.append(f"{speed(metrics['tokens_per_second'])} tok/s")
-    return " · ".join([*said, *filter(None, [time_left(left)])])
+    said = {
+        "round": f"round {number + 1}/{rounds}",
+        "step": f"step {min(within + 1, step)}/{steps_per_round}",
+        "loss": _known(metrics, "loss", "loss {:.2f}"),
+        "lr": _known(metrics, "learning_rate", "lr {:.1e}"),
+        "norm": _known(metrics, "grad_norm", "norm {:.2f}"),
+        "speed": f"{speed(rate)} tok/s" if (rate := metrics.get("tokens_per_second")) else "",
+        "mfu": _known(metrics, "mfu", "MFU {:.2f}"),
+        "memory": _known(metrics, "peak_memory_gb", "{:.1f} GB"),
+        "left": time_left(left),
+    }
+    shown = {"round", "step", "loss", "speed", "left"}
+
+    def text(names: set[str]) -> str:
+        return " · ".join(part for name, part in said.items() if name in names and part)
+
+    for name in ("mfu", "memory", "norm", "lr") if width > NARROW else ():
+        if len(text(shown | {name})) <= width:
+            shown.add(name)
+    return text(shown)
+
+
+def _known(metrics: Mapping[str, float], name: str, form: str) -> str:
+    return form.format(metrics[name]) if name in metrics else ""
 
 
 def speed(tokens_per_second: float) -> str:

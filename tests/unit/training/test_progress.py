@@ -121,6 +121,14 @@ def test_the_bar_shows_what_is_known() -> None:
     assert bar_text(124, 8, 50, metrics, 240) == (
         "round 3/8 · step 24/50 · loss 1.23 · 41,234 tok/s · 4 min left"
     )
+    assert bar_text(124, 8, 50, metrics, 240, width=103) == (
+        "round 3/8 · step 24/50 · loss 1.23 · norm 0.99 · 41,234 tok/s · MFU 0.41 · 61.2 GB"
+        " · 4 min left"
+    )
+    assert bar_text(124, 8, 50, metrics, 240, width=200) == (
+        "round 3/8 · step 24/50 · loss 1.23 · lr 2.0e-05 · norm 0.99 · 41,234 tok/s · MFU 0.41"
+        " · 61.2 GB · 4 min left"
+    )
     assert bar_text(50, 8, 50, {"loss": 2.0}, 0.3) == "round 1/8 · step 50/50 · loss 2.00"
     assert bar_text(51, 8, 50, {}, 5400) == "round 2/8 · step 1/50 · 1 h 30 min left"
     assert bar_text(400, 8, 50, {"tokens_per_second": 0.31}, 0) == (
