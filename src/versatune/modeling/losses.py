@@ -125,9 +125,11 @@ class TokenLoss:
         self.model: Any = base
         self.way: Way = "whole"
         self._softcap = getattr(text_config(base.config), "final_logit_softcapping", None)
-        head = base.get_output_embeddings()
+        weight = getattr(base.get_output_embeddings(), "weight", None)
         # Taken now: DeepSpeed's ZeRO 3 leaves a weight of no rows where it divides one.
-        self._vocabulary = head.weight.shape[0] if head is not None else 0
+        self._vocabulary: int = (
+            text_config(base.config).vocab_size if weight is None else weight.shape[0]
+        )
         with in_mode(base, training=False):
             self.way = self._find_way()
             self._check_causal()
