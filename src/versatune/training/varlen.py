@@ -40,14 +40,19 @@ def attend(
 ) -> Tensor:
     """Causal attention within each example.
 
-    query (1, heads, tokens, size); key and value with as many heads or fewer, by a whole factor.
+    query (1, heads, tokens, size); key and value with as many heads or fewer, by a whole factor;
+    heads of values may have another size.
     ``window``: how many tokens each sees, itself included; None for all before it. Returns
-    (1, tokens, heads, size).
+    (1, tokens, heads, size of value).
     """
+    # The kernel takes one size for all heads, a multiple of 8. What fills them up adds nothing to
+    # a product, and its part of the result is left out.
+    size = value.shape[-1]
+    even = -(-max(query.shape[-1], size) // 8) * 8
     out = varlen_attn(
-        _tokens_first(query),
-        _tokens_first(key),
-        _tokens_first(value),
+        _tokens_first(query, even),
+        _tokens_first(key, even),
+        _tokens_first(value, even),
         packed.starts,
         packed.starts,
         packed.longest,
@@ -57,11 +62,14 @@ def attend(
         enable_gqa=query.shape[1] != key.shape[1],
     )
     assert isinstance(out, Tensor)
-    return out[None]
+    return out[None] if size == even else out[None, ..., :size]
 
 
-def _tokens_first(x: Tensor) -> Tensor:
-    return x[0].transpose(0, 1)
+def _tokens_first(x: Tensor, size: int) -> Tensor:
+    """Shape (tokens, heads, size), filled up with zeros."""
+    filled = x[0].transpose(0, 1)
+    missing = size - filled.shape[-1]
+    return torch.nn.functional.pad(filled, (0, missing)) if missing else filled
 
 
 def starts_of(lengths: tuple[int, ...], room: int) -> Tensor:

@@ -68,6 +68,8 @@ def documented_kernel(
     """torch.nn.attention.varlen.varlen_attn as its documentation says, with masks."""
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert enable_gqa or query.shape[1] == key.shape[1]
+    # Not in its documentation, but in what its kernel checks.
+    assert query.shape[-1] == key.shape[-1] == value.shape[-1] and query.shape[-1] % 8 == 0
     lengths = cu_seq_q.diff()
     assert int(lengths.max()) <= max_q == max_k
     groups = query.shape[1] // key.shape[1]
@@ -86,26 +88,35 @@ def documented_kernel(
     return torch.cat(parts)
 
 
-def inputs(lengths: tuple[int, ...], heads: int, shared: int, **kind: Any) -> tuple[Tensor, ...]:
+def inputs(
+    lengths: tuple[int, ...],
+    heads: int,
+    shared: int,
+    size: int = 8,
+    of_values: int = 8,
+    **kind: Any,
+) -> tuple[Tensor, ...]:
     generator = torch.Generator().manual_seed(0)
     return tuple(
-        torch.randn(1, n, sum(lengths), 8, generator=generator, dtype=torch.float64)
+        torch.randn(1, n, sum(lengths), width, generator=generator, dtype=torch.float64)
         .to(**kind)
         .requires_grad_()
-        for n in (heads, shared, shared)
+        for n, width in ((heads, size), (shared, size), (shared, of_values))
     )
 
 
+@pytest.mark.parametrize("sizes", [(8, 8), (24, 16), (5, 5)], ids=["even", "values of", "odd"])
 @pytest.mark.parametrize(("lengths", "heads", "shared", "window"), CASES)
 def test_the_call_means_attention_within_each_example(
     lengths: tuple[int, ...],
     heads: int,
     shared: int,
     window: int | None,
+    sizes: tuple[int, int],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", documented_kernel)
-    tensors = inputs(lengths, heads, shared)
+    tensors = inputs(lengths, heads, shared, *sizes)
     packed = Packed(starts_of(lengths, room=6), longest=max(lengths) + 2)
     found = attend(*tensors, packed, window, 0.3)
     wanted = by_plain_products(*tensors, lengths, window, 0.3)
