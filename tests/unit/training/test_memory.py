@@ -294,7 +294,7 @@ def test_a_model_that_can_not_be_counted_is_trained_all_the_same(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("no such kernel on meta")
 
     caplog.set_level("DEBUG", "versatune")
