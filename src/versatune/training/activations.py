@@ -4,7 +4,7 @@ The forward pass runs on the meta device, and every tensor that autograd keeps f
 is added up.
 """
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ def activation_bytes(model: Any, rows: int, columns: int, *, autocast: bool = Fa
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     own = {x.untyped_storage()._cdata for x in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
-    products = _Bfloat16Products(own) if autocast else nullcontext()
+    products: AbstractContextManager[Any] = _Bfloat16Products(own) if autocast else nullcontext()
 
     def keep(x: Tensor) -> Tensor:
         storage = x.untyped_storage()

@@ -239,8 +239,9 @@ def _shards(params: TrainParams) -> _Shards:
             return _Shards(n if resharded else 1, n, n, raised=True)
         case "DEEPSPEED":
             stage = int((settings.get("deepspeed_config") or {}).get("zero_stage", 2))
-            divided = (n if stage >= least else 1 for least in (3, 2, 1))
-            return _Shards(*divided, masters=settings.get("mixed_precision") == "bf16")
+            weights, gradients, optimizer = (n if stage >= least else 1 for least in (3, 2, 1))
+            masters = settings.get("mixed_precision") == "bf16"
+            return _Shards(weights, gradients, optimizer, masters=masters)
         case _:
             return _Shards(copies=2 if n > 1 else 1)
 
