@@ -13,8 +13,9 @@ from tokenizers import Encoding, Tokenizer
 from versatune.data.control import ControlTokens
 from versatune.data.conversations import Messages, RejectedError, loaded
 from versatune.data.located import Located, locate_span, locate_spans, n_bytes
+from versatune.data.own_templates import chat_templates
 from versatune.data.spans import Places
-from versatune.data.templates import LITERAL, ChatTemplate, Span, chat_templates
+from versatune.data.templates import LITERAL, ChatTemplate, Span
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 from transformers.utils.chat_template_utils import (
@@ -45,12 +45,8 @@ from versatune.data.prepared import (
 from versatune.data.shown import check_shown
 from versatune.data.spans import Rendered, Span, joined, without_blanks
 from versatune.data.turns import by_turns
-from versatune.errors import VersatuneError
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-__all__ = ["LITERAL", "ChatTemplate", "Rendered", "Span", "chat_templates"]
+__all__ = ["LITERAL", "ChatTemplate", "Rendered", "Span"]
 
 _STAND_IN = re.compile("\ufdd0(\\d+)\ufdd1")
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
@@ -58,26 +54,6 @@ _TODAY = datetime(2024, 7, 26)
 """The date for templates that ask for one: the same conversation gives the same text every day."""
 _REFUSALS = (jinja2.TemplateError, ArithmeticError, RecursionError, TypeError)
 """What a template raises: its own refusals, and what it computes wrongly."""
-
-
-def chat_templates(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, str | None]:
-    """The tokenizer's chat template, and the one for rows with tools where it brings its own.
-
-    A tokenizer may bring several under names: ``default`` counts, and ``tool_use`` with tools,
-    as in ``apply_chat_template``. Raises VersatuneError when there is none, or no default.
-    """
-    try:
-        template = tokenizer.get_chat_template()
-    except ValueError as error:
-        named = tokenizer.chat_template
-        what = f"the chat templates {', '.join(sorted(named))}" if named else "no chat template"
-        raise VersatuneError(
-            f"{tokenizer.name_or_path}: its tokenizer has {what}"
-            f"{' and none called default' if named else ''}; set tokenizer.chat_template to the "
-            "one to train with and save the tokenizer."
-        ) from error
-    with_tools = tokenizer.get_chat_template(tools=[])
-    return template, with_tools if with_tools != template else None
 
 
 @dataclass(frozen=True)

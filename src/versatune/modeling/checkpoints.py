@@ -185,7 +185,7 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    from versatune.data.templates import chat_templates
+    from versatune.data.own_templates import chat_templates
 
     with _told("tokenizer", ref):
         tokenizer = AutoTokenizer.from_pretrained(

@@ -210,7 +210,6 @@ _NOT_IN_FINGERPRINT = {
     "loss_guard",
 }
 
-
 MIX_MEASURED = 3
 """How often a run on a mix measures all domains."""
 

@@ -11,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from versatune.data.conversations import RejectedError, conversation
 from versatune.data.encode import Encoder, EncoderSpec, Example
-from versatune.data.templates import chat_templates
+from versatune.data.own_templates import chat_templates
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 
