@@ -8,6 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.evaluation import comparison as against
+from versatune.evaluation.crossed import Draw
 from versatune.evaluation.results import LOSS
 from versatune.reporting.colours import INK, MUTED, as_text
 from versatune.reporting.style import (
@@ -97,9 +98,9 @@ def _value(by_domain: Mapping[str, float], domain: str) -> float | None:
 
 
 def _differences(
-    values: Mapping[tuple[str, int], float | None], strategy: str, baseline: str, scale: float
-) -> dict[int, float]:
-    """By seed, of the seeds both have."""
+    values: Mapping[tuple[str, Draw], float | None], strategy: str, baseline: str, scale: float
+) -> dict[Draw, float]:
+    """By seed (and base model), of those both have."""
     pairs = {
         seed: (value, values.get((baseline, seed)))
         for (name, seed), value in values.items()
@@ -115,7 +116,7 @@ def _differences(
 def _strategy(
     fig: go.Figure,
     name: str,
-    values: Mapping[int, float],
+    values: Mapping[Draw, float],
     span: tuple[float, ...],
     colour: str,
     axes: dict[str, str],
