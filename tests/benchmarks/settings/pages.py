@@ -1,26 +1,27 @@
-"""The tables of docs/settings.md from the CSVs: what stands between its markers.
+"""The tables of docs/settings.md and docs/results.md from the CSVs: what stands between markers.
 
 ``<!-- table: NAME -->`` begins what :data:`TABLES` makes of NAME, ``<!-- end -->`` ends it. What is
 around them is written by hand.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-PAGE = Path("docs/settings.md")
+PAGES = (Path("docs/settings.md"), Path("docs/results.md"))
 RESULTS = Path("docs/results")
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def write_pages(page: Path = PAGE, results: Path = RESULTS) -> None:
-    """Bring the page's tables up to date."""
-    text = page.read_text(encoding="utf-8")
-    page.write_text(filled(text, results), encoding="utf-8")
+def write_pages(pages: Sequence[Path] = PAGES, results: Path = RESULTS) -> None:
+    """Bring the pages' tables up to date."""
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        page.write_text(filled(text, results), encoding="utf-8")
 
 
 def filled(text: str, results: Path = RESULTS) -> str:
@@ -127,11 +128,58 @@ def headroom_table(results: Path) -> str:
     )
 
 
+def simulated_table(results: Path) -> str:
+    """simulated.csv, the worlds where all domains are raised."""
+    found = pd.read_csv(results / "simulated.csv")
+    lines = [
+        (
+            f"{r.world} ({r.oracle_gain:.2f} %)",
+            r.strategy,
+            f"{r.part_of_oracle:.2f}",
+            _with_interval(r, "gain_over_uniform", "+.2f"),
+            _with_interval(r, "gain_over_proportional", "+.2f"),
+        )
+        for r in found[found["part_of_oracle"].notna()].itertuples()
+    ]
+    return _markdown(
+        (
+            *("world (oracle over uniform)", "strategy", "part of the oracle's gain"),
+            *("over uniform, % (95 %)", "over proportional, % (95 %)"),
+        ),
+        lines,
+    )
+
+
+def simulated_expansion_table(results: Path) -> str:
+    """simulated.csv, the worlds where one domain is raised."""
+    found = pd.read_csv(results / "simulated.csv")
+    lines = [
+        (
+            r.world,
+            f"{100 * r.tolerance:g} %",
+            r.strategy,
+            _with_interval(r, "part_of_target_gain", "+.2f"),
+            _with_interval(r, "least_other_change", "+.2f"),
+            f"{r.part_within_tolerance:.2f}",
+        )
+        for r in found[found["part_of_target_gain"].notna()].itertuples()
+    ]
+    return _markdown(
+        (
+            *("world", "tolerance", "strategy", "part of target-only gain (95 %)"),
+            *("least change of the others within tolerance, % (95 %)", "seeds within"),
+        ),
+        lines,
+    )
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "settings": settings_table,
     "expansion": expansion_table,
     "forecast": forecast_table,
     "headroom": headroom_table,
+    "simulated": simulated_table,
+    "simulated_expansion": simulated_expansion_table,
 }
 
 
