@@ -149,8 +149,8 @@ class _Forecasting(Adaptive):
         objective = self._objective()
         stay = objective.value(outlook.forecast(self._stay)[0])
         gain = stay - objective.value(outlook.forecast(best)[0])
-        if np.array_equal(best, self._stay):
-            return f"forecast {stay:.4f} at the end; no shares are better beyond doubt"
+        if np.array_equal(best, self._stay) or round(gain, 4) <= 0:
+            return f"forecast {stay:.4f} at the end; no shares are clearly better"
         names = self.context.domains
         up = int(np.argmax(best / self._stay))
         return f"forecast {stay - gain:.4f} at the end, {gain:.4f} better with more {names[up]}"

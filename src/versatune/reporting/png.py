@@ -191,7 +191,8 @@ def _finish(axes: Any, fig: go.Figure, suffix: str, names: Sequence[str]) -> Non
         if axis.rangemode == "tozero" and not axis.range:
             low, high = getattr(axes, f"get_{one}lim")()
             seen = getattr(axes.dataLim, f"interval{one}")
-            limits(0 if seen[0] >= 0 else low, 0 if seen[1] < 0 else high)
+            if seen[0] <= seen[1]:  # else nothing is drawn
+                limits(0 if seen[0] >= 0 else low, 0 if seen[1] < 0 else high)
         if axis.range:
             limits(*axis.range)
         _ticked(getattr(axes, f"{one}axis"), axis)
