@@ -83,9 +83,10 @@ def expansion_table(results: Path) -> str:
 
 
 def _newest(path: Path, keys: list[str]) -> pd.DataFrame:
-    """A table's rows, of several versions of a strategy the last one alone."""
+    """A table's rows, of several versions of a strategy the last of those with the most seeds."""
     found = pd.read_csv(path, dtype={"version": str}).fillna({"version": ""})
-    return found.drop_duplicates(keys, keep="last")
+    kept = found.sort_values("n_seeds", kind="stable").drop_duplicates(keys, keep="last")
+    return found.loc[sorted(kept.index)]
 
 
 def forecast_table(results: Path) -> str:
