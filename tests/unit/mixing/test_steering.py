@@ -263,7 +263,7 @@ def test_nothing_is_steered_when_nothing_is_left() -> None:
 @pytest.mark.parametrize(
     "given",
     [
-        {"target": "law", "sigma": 1.0},
+        {"target": "law", "rule": "paper", "sigma": 1.0},
         {"target": ["law", "code"], "rule": "constrained", "margin": 2.0},
     ],
 )
@@ -277,9 +277,9 @@ def test_parameters_written_out_are_read_again(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"target": "law", "rule": "constrained", "epsilon": 0.1}, "no use for epsilon"),
-        ({"target": "law", "margin": 1.0}, "no use for margin"),
-        ({"target": ["law", "code"]}, "several targets need rule: constrained"),
+        ({"target": "law", "epsilon": 0.1}, "no use for epsilon: that is of rule 'paper'"),
+        ({"target": "law", "rule": "paper", "margin": 1.0}, "no use for margin"),
+        ({"target": ["law", "code"], "rule": "paper"}, "several targets need rule: constrained"),
         ({"target": [], "rule": "constrained"}, "must name domains"),
         ({"target": ["law", "law"], "rule": "constrained"}, "each once"),
         (
