@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from versatune.mixing.law import Law
-from versatune.mixing.lookahead import Bounds, Outlook, best_shares
+from versatune.mixing.lookahead import HIGHEST, Bounds, Outlook, best_shares
 from versatune.mixing.objective import Objective
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array
@@ -91,19 +91,20 @@ def follow(law: Law, path: Path, passes: Array | None = None) -> Array:
     return simulation.losses()
 
 
-PLAUSIBLE = (0.02, 3.0)
-"""Ends of a training, in parts of the base model's loss. Drawn laws can say more, no training."""
+LOWEST = 0.02
+"""The lowest end of a training, in parts of the base model's loss; the highest is
+:data:`.lookahead.HIGHEST`. Drawn laws can say more, no training."""
 
 
 def simulated(law: Law, path: Path, passes: Array | None = None, seed: int = 0) -> Array:
-    """As :func:`follow`, each draw with what the law leaves unexplained; within
-    :data:`PLAUSIBLE`. The same seed draws the same, so that two paths are compared law by law.
+    """As :func:`follow`, each draw with what the law leaves unexplained, from :data:`LOWEST`
+    to the highest end. The same seed draws the same, so that two paths are compared law by law.
     """
     rng = np.random.default_rng(seed)
     ends = follow(law, path, passes)
     with np.errstate(over="ignore"):
         ends = ends * np.exp(UNEXPLAINED * rng.standard_normal(ends.shape))
-    return np.clip(ends, PLAUSIBLE[0] * law.base, PLAUSIBLE[1] * law.base)
+    return np.clip(ends, LOWEST * law.base, HIGHEST * law.base)
 
 
 def headroom(

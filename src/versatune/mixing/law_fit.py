@@ -1,11 +1,10 @@
 """A mixing law (:mod:`versatune.mixing.law`) from what short runs and a training did.
 
 The seven numbers of each domain are fitted to all runs at hand (:class:`.traces.Trace`), and the
-domains together: what they have in common is told by all of them, and a domain differs from the
-others only as far as its own measurements say so (partial pooling, by expectation and
-maximisation). Each is fitted with a normal prior that all share, then the prior's means and
-variances are estimated from the fits, and so on. :data:`.law.PRIOR` is what is known of the means
-beforehand, :data:`ALIKE` of the spread.
+domains together (partial pooling, by expectation and maximisation): all domains tell what they have
+in common, and only its own measurements make a domain differ. Each is fitted with a normal prior
+that all share, then the prior's means and variances are estimated from the fits, and so on.
+:data:`.law.PRIOR` is what is known of the means beforehand, :data:`ALIKE` of the spread.
 """
 
 from collections.abc import Callable, Sequence

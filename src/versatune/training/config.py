@@ -79,9 +79,9 @@ class TrainParams(PlanParams):
     steps_per_round: int = Field(100, ge=1)
     """Optimiser steps in a round; in the mean, where rounds grow."""
     round_growth: float = Field(1.0, ge=1)
-    """Each round has about so many times the steps of the one before; all of them together stay
-    ``rounds`` x ``steps_per_round``. Above 1, short rounds come first: shares move sooner, while
-    much of the learning rate is left."""
+    """Ratio of a round's steps to those of the round before. The total stays ``rounds`` x
+    ``steps_per_round``. Above 1, short rounds come first: shares move sooner, while much of the
+    learning rate is left."""
     strategy: StrategyParams = UniformParams()
     """How the shares follow the losses."""
     objective: ObjectiveParams = ObjectiveParams()

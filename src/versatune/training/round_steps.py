@@ -55,7 +55,7 @@ class RoundSteps:
 def round_steps(rounds: int, steps_per_round: int, growth: float = 1.0) -> RoundSteps:
     """``rounds`` rounds of ``rounds * steps_per_round`` steps in all.
 
-    Each is about ``growth`` (>= 1) times as long as the one before. Lengths are multiples of a
+    Each has about ``growth`` (>= 1) times the steps of the round before. Lengths are multiples of a
     common step count, the largest divisor of all steps that is at most half of the first round,
     so that Trainer's epochs stay few. Raises ValueError when the first round would have less than
     one step.
