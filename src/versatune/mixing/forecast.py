@@ -4,7 +4,7 @@ From a mixing law (:mod:`versatune.mixing.law`): every draw of it is followed to
 training. Intervals are of 90 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,10 @@ Path = Sequence[tuple[Array, float]]
 
 INTERVAL = (0.05, 0.95)
 
-UNEXPLAINED = 0.1
+LAWS = 33
+"""Of so many laws the own best mixes are found: a search each."""
+
+UNEXPLAINED = 0.13
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
 and a law of seven numbers is not exact."""
 
@@ -31,11 +34,13 @@ WORTH = 0.01
 
 @dataclass(frozen=True)
 class Headroom:
-    """What the best static mix is forecast to gain over equal shares, in parts of the objective."""
+    """What the best static mix can gain over equal shares, in parts of the objective."""
 
     weights: Array
-    """That mix."""
+    """The mix that is expected to be best."""
     gain: float
+    """What the mix that turns out best gains, on average over what could be true: more than what
+    ``weights`` gain, as nobody knows beforehand which mix that is."""
     low: float
     high: float
 
@@ -110,29 +115,33 @@ def simulated(law: Law, path: Path, passes: Array | None = None, seed: int = 0) 
 def headroom(
     law: Law, learning: float, objective: Objective, passes: Array | None = None
 ) -> Headroom:
-    """The best static mix by the law against equal shares, both kept for ``learning``.
+    """The best static mix against equal shares, both kept for ``learning``.
 
-    ``gain`` is by the law itself; its interval is of that mix's gain over the draws, so it is 0 or
-    less at its lower end where the law can't tell the mix from equal shares. ``passes`` as in
+    ``gain`` is the mean over :data:`LAWS` laws of what each one's own best mix gains by it. The
+    interval's upper end is of these; its lower end is of the gain of the mix that is expected to be
+    best, so it is 0 or less where the laws can't tell that mix from equal shares. ``passes`` as in
     :func:`follow`.
     """
     k = law.base.size
     uniform = np.full(k, 1 / k)
     supply = None if passes is None else Supply(np.zeros(k), passes)
     outlook = Outlook(law, learning, objective.surrogate, uniform, caution=0.0, supply=supply)
-    best = best_shares(outlook, Bounds(floor=0.01 if k < 50 else 0.0))
+    bounds = Bounds(floor=0.01 if k < 50 else 0.0)
+    expected = best_shares(outlook, bounds)
 
-    def gain(better: Array, worse: Array) -> float:
-        first = objective.value(worse)
-        return (first - objective.value(better)) / abs(first)
+    def gains(law: Law, best: Array, drawn: Callable[[Law, Path, Array | None], Array]) -> Array:
+        ends = [drawn(law, [(weights, learning)], passes) for weights in (uniform, best)]
+        even, better = (np.array([objective.value(end) for end in each]) for each in ends)
+        return np.asarray((even - better) / np.abs(even))
 
-    paths = [[(uniform, learning)], [(best, learning)]]
-    ends = [simulated(law, path, passes) for path in paths]
-    gains = np.array([gain(b, u) for u, b in zip(*ends, strict=True)])
-    even, better = (follow(law.likeliest(), path, passes)[0] for path in paths)
-    point = gain(better, even)
-    low, high = (float(q) for q in np.quantile(gains, INTERVAL))
-    return Headroom(best, point, min(low, point), max(high, point))
+    own = np.empty(min(LAWS, law.numbers.shape[0]))
+    for i in range(own.size):
+        one = replace(law, numbers=law.numbers[i : i + 1])
+        own[i] = gains(one, best_shares(replace(outlook, law=one), bounds), follow)[0]
+    point = float(own.mean())
+    low = float(np.quantile(gains(law, expected, simulated), INTERVAL[0]))
+    high = float(np.quantile(own, INTERVAL[1]))
+    return Headroom(expected, point, min(low, point), max(high, point))
 
 
 def forecast(

@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.optimize import least_squares
 
-from versatune.mixing.law import DRAWS, HIGH, LOW, PRIOR, Course, Law, Numbers
+from versatune.mixing.law import BY_LEARNING, DRAWS, HIGH, LOW, PRIOR, Course, Law, Numbers
 from versatune.mixing.repeats import worth, worth_by_log
 from versatune.mixing.shares import Array
 from versatune.mixing.traces import Trace
@@ -23,7 +23,7 @@ _MEAN = np.array([mean for mean, _ in PRIOR.values()])
 _SPREAD = np.array([spread for _, spread in PRIOR.values()])
 _STARTS = np.array([[-2.0, 2.0] + 5 * [0.0], 7 * [0.0], [1.5, -2.0] + 5 * [0.0]])
 
-ALIKE, DOMAINS, POOLINGS = 0.25, 4.0, 4
+ALIKE, DOMAINS, POOLINGS = 0.5, 4.0, 4
 """How far domains usually differ, in parts of the spreads of :data:`PRIOR`; how many domains this
 counts as, where those at hand say otherwise; how often the fit is repeated."""
 
@@ -34,8 +34,13 @@ COUNTED = 2.0
 """A trace of many points counts as so many: where the law is off, it is off all along."""
 
 
-def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.3) -> Law:
+def fit(
+    traces: Sequence[Trace], base: Array, misfit: float = 0.3, learning: float | None = None
+) -> Law:
     """The law by ``traces``, for a model whose losses are ``base`` (k,).
+
+    ``learning``: the amount of the training that is forecast, which :data:`.law.PRIOR` is of; None:
+    that of the longest trace.
 
     Least squares in logarithms of losses over the base model's (a trace may be of other rows than
     ``base``). A measurement has its standard error, :data:`SAME`, and besides ``misfit``, a part of
@@ -44,14 +49,16 @@ def fit(traces: Sequence[Trace], base: Array, misfit: float = 0.3) -> Law:
     k = base.size
     points = [_Points.of(traces, i) for i in range(k)]
     least = np.array([base[i] * min(p.least, 0.999) for i, p in enumerate(points)])
-    common = _Common(_MEAN, _SPREAD)
+    whole = learning or max([1e-9, *(float(trace.learning.sum()) for trace in traces)])
+    known = _MEAN - BY_LEARNING * np.log(whole)
+    common = _Common(known, _SPREAD)
     fits: list[_Fit] = []
     for _ in range(POOLINGS):
         fits = [
             _fitted(points[i], float(base[i]), float(least[i]), misfit, common, before)
             for i, before in enumerate(fits or [None] * k)
         ]
-        common = common.after(fits)
+        common = common.after(fits, known)
     numbers = np.empty((1 + DRAWS, k, len(PRIOR)))
     rng = np.random.default_rng(0)
     for i, best in enumerate(fits):
@@ -75,16 +82,17 @@ class _Common(NamedTuple):
     mean: Array
     spread: Array
 
-    def after(self, fits: Sequence[_Fit]) -> Self:
+    def after(self, fits: Sequence[_Fit], known: Array) -> Self:
         """The likelier one by ``fits``, which were made with this one.
 
-        Its means have :data:`PRIOR`, its variances an inverse gamma prior whose scale is that of
-        :data:`ALIKE` and which counts as :data:`DOMAINS` domains.
+        Its means have the prior ``known`` (7,) with :data:`.law.PRIOR`'s spreads, its variances an
+        inverse gamma prior whose scale is that of :data:`ALIKE` and which counts as :data:`DOMAINS`
+        domains.
         """
         each = np.array([fit.numbers for fit in fits])
         errors = np.array([np.diag(fit.covariance) for fit in fits])
-        known, told = 1 / _SPREAD**2, len(fits) / self.spread**2
-        mean = (known * _MEAN + told * each.mean(0)) / (known + told)
+        sure, told = 1 / _SPREAD**2, len(fits) / self.spread**2
+        mean = (sure * known + told * each.mean(0)) / (sure + told)
         usual = DOMAINS * (ALIKE * _SPREAD) ** 2
         spread = (((each - mean) ** 2 + errors).sum(0) + usual) / (len(fits) + DOMAINS)
         return type(self)(mean, np.minimum(np.sqrt(spread), _SPREAD))
@@ -192,7 +200,7 @@ def _fitted(
     def slope(z: Array) -> Array:
         return np.vstack([told(z)[1][known] * weight[:, None], np.diag(1 / common.spread)])
 
-    starts = [_MEAN + away for away in _STARTS] if before is None else [before.numbers]
+    starts = [common.mean + away for away in _STARTS] if before is None else [before.numbers]
     fits = [least_squares(off, start, slope, max_nfev=100) for start in starts]
     best = min(fits, key=lambda one: one.cost)
     return _Fit(best.x, np.linalg.inv(best.jac.T @ best.jac))

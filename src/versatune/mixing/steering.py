@@ -62,7 +62,8 @@ class _Forecasting(Adaptive):
             self._supply = Supply(np.zeros(alone.size), alone)
         if context.traces and context.base_loss is not None and context.learning:
             base = np.asarray(context.base_loss, dtype=np.float64)
-            outlook = self._outlook(self._fitted(Trace.begin(base)), context.learning)
+            law = self._fitted(Trace.begin(base), context.learning)
+            outlook = self._outlook(law, context.learning)
             self._start = self._best(outlook)
         elif not context.traces:
             self._start = self._explored(self._start, 0)
@@ -87,7 +88,8 @@ class _Forecasting(Adaptive):
         left = learning if signals.learning_left is None else signals.learning_left
         if left <= 0:
             return now.weights, "nothing is left to steer", None
-        outlook = self._outlook(self._fitted(trace), self.context.learning or learning + left)
+        whole = self.context.learning or learning + left
+        outlook = self._outlook(self._fitted(trace, whole), whole)
         best = self._best(outlook)
         stays = np.array_equal(best, self._stay)
         new = best if stays else self._bounds().keep(_part_way(now.weights, best, self._law.move))
@@ -113,9 +115,10 @@ class _Forecasting(Adaptive):
             return error
         return error * (whole / (whole - left))
 
-    def _fitted(self, trace: Trace) -> Law:
+    def _fitted(self, trace: Trace, learning: float) -> Law:
         """The law by all runs: those before the training, and the training so far."""
-        return fit([*self.context.traces, trace], trace.losses[0], self._law.misfit)
+        traces = [*self.context.traces, trace]
+        return fit(traces, trace.losses[0], self._law.misfit, learning)
 
     def _outlook(self, law: Law, learning: float) -> Outlook:
         """Of a whole training, ``learning``, on one mix.

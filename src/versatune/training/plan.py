@@ -89,7 +89,7 @@ def plan(
         told = _without_law(domains, train, paths)
     else:
         traces, passes = read_traces(facts), _passes_alone(train, split, context)
-        law = fit(traces, loss)
+        law = fit(traces, loss, learning=float(learning.sum()))
         given = traces if train.strategy.uses_law else ()
         steered = expected_path(
             train.strategy,

@@ -246,12 +246,14 @@ class Known:
         if facts is None:
             return None
         traces = read_traces(facts)
-        law = fit(traces, np.nanmax([trace.losses[0] for trace in traces], axis=0))
         train = Run.of(Declared(setting.split("/", maxsplit=1)[0])).train
+        learning = learning_by_round(train)
+        base = np.nanmax([trace.losses[0] for trace in traces], axis=0)
+        law = fit(traces, base, learning=float(learning.sum()))
         step = train.per_device_train_batch_size * train.max_length
         tokens = train.rounds * train.steps_per_round * step
         passes = np.array([tokens / rows[name]["tokens"] for name in facts["domains"]])
-        return cls(tuple(facts["domains"]), law, learning_by_round(train), passes)
+        return cls(tuple(facts["domains"]), law, learning, passes)
 
 
 def headrooms(rows: list[Row], out: Path) -> Iterator[Row]:

@@ -54,7 +54,7 @@ def row_of(name: str, seeds: range) -> dict[str, Any]:
     for seed in seeds:
         world = WORLDS[name](np.random.default_rng(seed))
         traces = on_mixes(world, seed, total)
-        law = fit(traces, traces[0].losses[0])
+        law = fit(traces, traces[0].losses[0], learning=STEPS * total)
         passes = world.passes * total
         base = uniform
         for mix in (uniform, 0.6 * np.eye(k)[0] + 0.4 * uniform, rng.dirichlet(np.full(k, 2.0))):

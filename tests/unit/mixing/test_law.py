@@ -69,7 +69,7 @@ KNOWN = law([0.5, 0.02], nu=[0.0, 0.05], floor=0.3, base=[6.0, 2.0])
 def test_a_fit_foretells_a_longer_training_on_another_mix() -> None:
     """From two short runs: one domain is new to the model, the other is known to it."""
     short = [run(KNOWN, [mix] * 4, 6.0, noise=0.005, seed=n) for n, mix in enumerate(MIXES)]
-    found = fit(short, KNOWN.base, misfit=0.1)
+    found = fit(short, KNOWN.base, misfit=0.1, learning=100.0)
     for mix in (HALF, np.array([0.7, 0.3])):
         wanted = ends(KNOWN, mix, 100.0)
         told = ends(found.likeliest(), mix, 100.0)
