@@ -88,7 +88,7 @@ class TargetShareParams(Params):
 
     start: float = Field(0.7, gt=0, lt=1)
     """The first round's."""
-    least: float = Field(0.2, ge=0, lt=1)
+    least: float = Field(0.4, ge=0, lt=1)
     """No round's is below."""
     most: float = Field(0.9, gt=0, le=1)
     """No round's is above."""

@@ -55,7 +55,7 @@ def check_detected_shares(
 def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Problem]:
     """On its own texts a base model can't be beaten, so a tolerance of 0 forbids any training."""
     constrained = isinstance(train.strategy, ExpandParams) and train.strategy.rule == "constrained"
-    if not constrained and train.interpolate is None:
+    if not constrained and train.interpolate in (None, "auto"):
         return
     tolerance = train.objective.tolerance
     for name, config in domains.active.items():

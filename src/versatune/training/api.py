@@ -100,7 +100,7 @@ def _train_in(
     if job.save_model:
         from versatune.training.saved import check_saved
 
-        if job.params.interpolate is not None:
+        if job.params.may_interpolate:
             from versatune.training.interpolation import interpolate
 
             interpolate(job)

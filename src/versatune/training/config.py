@@ -6,7 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from versatune.mixing.config import ObjectiveParams, StrategyParams, UniformParams, Unit
+from versatune.mixing.config import (
+    ExpandParams,
+    ObjectiveParams,
+    StrategyParams,
+    UniformParams,
+    Unit,
+)
 from versatune.mixing.plan_config import PlanParams
 from versatune.params import Params, warn_renamed
 from versatune.training.round_steps import RoundSteps, round_steps
@@ -44,6 +50,8 @@ class InterpolateParams(Params):
     parts: list[float] = Field([0.25, 0.5, 0.75, 1.0], min_length=1)
     """Parts of the way from the base model (0) to the trained one (1) that may be taken: the one
     with the lowest objective on steering rows of those within ``objective.tolerance``."""
+    margin: float = Field(0.0, ge=0)
+    """Standard errors of their measured change by which the other domains must be within it."""
 
     @field_validator("parts")
     @classmethod
@@ -136,9 +144,10 @@ class TrainParams(PlanParams):
     torch_compile: bool = False
     """Compile the model's blocks (torch.compile): once, since the batch is filled up to one shape.
     Worth it on GPUs and in long trainings; results differ by rounding."""
-    interpolate: InterpolateParams | None = None
-    """Save a model between the base and the trained one (WiSE-FT), chosen on steering rows. Each
-    part is measured once; null saves the trained model."""
+    interpolate: InterpolateParams | Literal["auto"] | None = "auto"
+    """Save a model between the base and the trained one (WiSE-FT), chosen on steering rows; each
+    part is measured once. `auto` does so where `expand` with `rule: constrained` ended with
+    another domain beyond its tolerance for certain; null saves the trained model."""
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; the result does not depend on it."""
     attn_implementation: str | None = None
@@ -190,12 +199,24 @@ class TrainParams(PlanParams):
             raise ValueError("bf16: auto is not settled yet: see training.precision.resolved")
         return self.bf16
 
+    @property
+    def may_interpolate(self) -> bool:
+        """Whether a model between the base and the trained one may be saved."""
+        strategy = self.strategy
+        constrained = isinstance(strategy, ExpandParams) and strategy.rule == "constrained"
+        return constrained if self.interpolate == "auto" else self.interpolate is not None
+
     def fingerprint_fields(self) -> dict[str, object]:
         """The parameters that change the trained model: all except those of speed and safety."""
         fields = self.model_dump(mode="json", exclude=_NOT_IN_FINGERPRINT)
         # At these values a training is what it was before there were such parameters.
-        as_before = {"interpolate": None, "round_growth": 1.0}
-        return {k: v for k, v in fields.items() if k not in as_before or v != as_before[k]}
+        if not self.may_interpolate:
+            del fields["interpolate"]
+        elif isinstance(between := fields["interpolate"], dict) and between["margin"] == 0:
+            del between["margin"]
+        if fields["round_growth"] == 1.0:
+            del fields["round_growth"]
+        return fields
 
 
 _NOT_IN_FINGERPRINT = {

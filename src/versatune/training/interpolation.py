@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from versatune.artifacts import read_json, write_json
+from versatune.errors import VersatuneError
 from versatune.mixing.config import ExpandParams
 from versatune.mixing.interpolation import choose_part
-from versatune.mixing.objective import make_objective
+from versatune.mixing.objective import Objective, make_objective
 from versatune.modeling.heldout import HeldOut
 from versatune.modeling.interpolate import scale_adapter, write_between
 from versatune.training.config import InterpolateParams
@@ -28,6 +30,10 @@ logger = logging.getLogger(__name__)
 BETWEEN = "between"
 """The folder, within the job's, of the model that is being measured."""
 
+WHERE_BROKEN = InterpolateParams(parts=[n / 10 for n in range(1, 11)], margin=1.5)
+"""What ``auto`` takes where a tolerance was broken; the margin was chosen in a world that no table
+uses."""
+
 
 def interpolate(job: Job) -> None:
     """Put the best model between base and trained into the job's folder; note it in its history.
@@ -37,9 +43,35 @@ def interpolate(job: Job) -> None:
     and 1 are always in it. When what is written for part 0 does not have the base model's loss, the
     trained model stays, with a warning.
     """
-    asked = job.params.interpolate
-    assert asked is not None
-    record = read_json(job.folder / HISTORY)
+    asked, record = job.params.interpolate, read_json(job.folder / HISTORY)
+    if isinstance(asked, InterpolateParams):
+        _between(job, record, asked)
+    elif names := _beyond(job, record):
+        logger.warning(
+            "Training ended with %s beyond tolerance: taking part of the way back to the base "
+            "model (train.interpolate).",
+            ", ".join(names),
+        )
+        try:
+            _between(job, record, WHERE_BROKEN)
+        except VersatuneError as error:  # of this architecture; the trained model is kept
+            logger.warning("No model between base and trained one can be made: %s", error)
+
+
+def _beyond(job: Job, record: dict[str, Any]) -> list[str]:
+    """The domains, but targets, whose loss in the model's round is above its limit for certain."""
+    rows = [row for row in record["rows"] if row["round"] == record["model_round"]]
+    errors = [row["since_base_stderr"] for row in rows]
+    if any(error is None for error in errors):
+        return []
+    names = tuple(row["domain"] for row in rows)
+    first, targets = _first(record), _targets(job, names)
+    objective = _objective(job, names, [first[name] for name in names])
+    broken = objective.broken([row["validation_loss"] for row in rows], errors) & ~targets
+    return [name for name, beyond in zip(names, broken, strict=True) if beyond]
+
+
+def _between(job: Job, record: dict[str, Any], asked: InterpolateParams) -> None:
     parts = sorted({0.0, 1.0, *asked.parts})
     measured = {part: _measure(job, part) for part in parts}
     record["interpolation"] = found = _chosen(job, measured, asked, _first(record))
@@ -100,22 +132,26 @@ def _chosen(
             job.folder,
         )
         return {"part": 1.0, "why": "the weights between could not be made", "table": table}
-    references = job.reference_losses
-    objective = make_objective(
-        job.params.objective,
-        domains,
-        [base[name].nats_per_token for name in domains],
-        [references[name] for name in domains] if references else None,
-    )
-    strategy = job.params.strategy
-    targets = strategy.targets if isinstance(strategy, ExpandParams) else ()
     number, why = choose_part(
         np.array([[measured[p][name].nats_per_token for name in domains] for p in asked.parts]),
         np.array([known[p] for p in asked.parts]),
-        objective,
-        np.isin(domains, targets),
+        _objective(job, domains, [base[name].nats_per_token for name in domains]),
+        _targets(job, domains),
+        asked.margin,
     )
     return {"part": asked.parts[number], "why": why, "table": table}
+
+
+def _objective(job: Job, domains: tuple[str, ...], first: list[float]) -> Objective:
+    references = job.reference_losses
+    known = [references[name] for name in domains] if references else None
+    return make_objective(job.params.objective, domains, first, known)
+
+
+def _targets(job: Job, domains: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    strategy = job.params.strategy
+    names = strategy.targets if isinstance(strategy, ExpandParams) else ()
+    return np.isin(domains, names)
 
 
 def _take(job: Job, part: float) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from tests.helpers.laws import law
-from versatune.mixing.config import ObjectiveParams
+from versatune.mixing.config import ObjectiveParams, TargetShareParams
 from versatune.mixing.interface import Context, Decision, Signals
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares, protective_shares
 from versatune.mixing.repeats import Supply
@@ -100,7 +100,7 @@ def test_the_targets_share_falls_and_never_rises(spec: dict[str, Any], k: int) -
     for seed in range(2):
         done = forgetful(k, seed).run(constrained(spec))
         shares = [float(d.weights[part(spec, k)].sum()) for _, d in done]
-        least = spec.get("target_share", {"least": 0.2})["least"]
+        least = spec.get("target_share", {"least": TargetShareParams().least})["least"]
         assert (np.diff(shares) <= 1e-9).all()
         assert shares[-1] < least + 0.05
         for _, decision in done[:-1]:
@@ -124,7 +124,7 @@ def test_the_others_lose_no_more_than_on_the_stratified_mix(spec: dict[str, Any]
 def test_no_other_domain_takes_all(k: int, spec: dict[str, Any]) -> None:
     """Losses that jump up and are won back, by own rows alone: none of the others gets twice its
     part of what is theirs while limits can't be met, nor does the target get the most."""
-    others = ~part(spec, k)
+    others, spec = ~part(spec, k), {"target_share": {"least": 0.2}, **spec}
     for seed in range(2):
         world = World(k, seed, jump=0.15, own=0.0073 * k, forget=0.0025)
         for _, decision in world.run(constrained(spec))[:3]:

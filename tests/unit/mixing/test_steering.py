@@ -284,7 +284,7 @@ def test_parameters_written_out_are_read_again(given: dict[str, Any]) -> None:
         ({"target": ["law", "law"], "rule": "constrained"}, "each once"),
         (
             {"target": "law", "rule": "constrained", "target_share": {"start": 0.95}},
-            "least 0.2 <= start 0.95 <= most 0.9",
+            "least 0.4 <= start 0.95 <= most 0.9",
         ),
     ],
 )

@@ -50,10 +50,13 @@ def test_written_weights_are_the_line_between_the_files(tmp_path: Path) -> None:
 def test_choose_part_by_hand() -> None:
     losses = np.array([[2.0, 4.0], [1.6, 4.1], [1.2, 4.3], [1.0, 5.0]])
 
-    def chosen(tolerance: Any, targets: list[bool], error: float = 0, rows: Any = losses) -> int:
+    def chosen(
+        tolerance: Any, targets: list[bool], error: float = 0, rows: Any = losses, margin: float = 0
+    ) -> int:
         params = ObjectiveParams.model_validate({"tolerance": tolerance})
         objective = make_objective(params, ("a", "b"), [2.0, 4.0])
-        return choose_part(rows, np.full_like(rows, error), objective, np.array(targets))[0]
+        errors = np.full_like(rows, error)
+        return choose_part(rows, errors, objective, np.array(targets), margin)[0]
 
     assert chosen(0.3, [False, False]) == 2  # the least mean, 2.75
     assert chosen(0.3, [True, False]) == 3  # b may rise to 5.2, and a is least there
@@ -62,6 +65,9 @@ def test_choose_part_by_hand() -> None:
     assert chosen(0.0, [True, False], rows=losses[1:]) == 0  # none within: the least beyond
     # Two errors of 4 % of b's loss allow 4.32.
     assert chosen({"stderrs": 2}, [True, False], error=0.04) == 2
+    # b may rise to 4.4: 4.3 is within that by one error of 2 % of it, but not by two.
+    assert chosen(0.1, [True, False], error=0.02, margin=1.0) == 2
+    assert chosen(0.1, [True, False], error=0.02, margin=2.0) == 1
     # Of models alike the one nearest to the trained one.
     assert chosen(0.0, [True, False], rows=np.array([[1.0, 4.0], [1.0, 4.0]])) == 1
 
@@ -101,6 +107,49 @@ def test_training_saves_the_part_it_chose_and_says_so(
         part = float(row["round"])  # round 0 is the base model, round 1 the trained one
         assert losses[part, row["domain"]] == pytest.approx(row["validation_loss"], rel=1e-5)
     assert read_json(made.model_ref.path / "history.json")["interpolation"] == noted
+
+
+def _loss(table: dict[tuple[float, str], dict[str, Any]], part: float, name: str) -> float:
+    return float(table[part, name]["validation_loss"])
+
+
+def test_expand_goes_back_where_it_broke_a_tolerance(
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """At so high a learning rate every loss rises; at a low one none does for certain."""
+    target, *others = tiny_store.metadata["domains"]
+    strategy = {"name": "expand", "target": target, "rule": "constrained"}
+    rough, gentle = (
+        train(
+            tiny_store,
+            tiny_checkpoint,
+            params(
+                strategy=strategy,
+                objective={"tolerance": 0.02},
+                learning_rate=rate,
+                heldout_rows_per_domain=None,
+            ),
+            initial_weights=dict.fromkeys((target, *others), 1.0),
+            folder=tmp_path / str(rate),
+        )
+        for rate in (0.3, 1e-4)
+    )
+    noted = rough.model_ref.metadata["interpolation"]
+    table = {(row["part"], row["domain"]): row for row in noted["table"]}
+    assert noted["part"] < 1.0 and len({part for part, _ in table}) == 11
+    [told] = [m for m in caplog.messages if "beyond tolerance" in m]
+    ends = {name: np.log(_loss(table, 1.0, name) / _loss(table, 0.0, name)) for name in others}
+    error = {name: table[1.0, name]["since_base_stderr"] for name in others}
+    certain = {n for n, rise in ends.items() if rise > 0.02 + 2 * error[n]}
+    assert certain and all(name in told for name in certain) and target not in told
+    for name in others:
+        taken = table[noted["part"], name]
+        with_margin = taken["validation_loss"] * (1 + 1.5 * taken["since_base_stderr"])
+        assert with_margin <= 1.02 * _loss(table, 0.0, name)
+    assert "interpolation" not in gentle.model_ref.metadata
 
 
 @pytest.mark.parametrize("merge", [True, False])
@@ -145,3 +194,6 @@ def test_parts_are_different_numbers_from_0_to_1() -> None:
             params(interpolate={"parts": wrong})
     assert "interpolate" not in params().fingerprint_fields()
     assert params(interpolate=PARTS).fingerprint_fields()["interpolate"] == PARTS
+    expanding = {"name": "expand", "target": "law", "rule": "constrained"}
+    assert params(strategy=expanding).fingerprint_fields()["interpolate"] == "auto"
+    assert "interpolate" not in params(strategy=expanding, interpolate=None).fingerprint_fields()
