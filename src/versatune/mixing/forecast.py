@@ -22,7 +22,7 @@ Path = Sequence[tuple[Array, float]]
 INTERVAL = (0.05, 0.95)
 
 LAWS = 33
-"""Of so many laws the own best mixes are found: a search each."""
+"""Of so many draws the own best mixes are found: a search each."""
 
 UNEXPLAINED = 0.13
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
@@ -39,8 +39,7 @@ class Headroom:
     weights: Array
     """The mix that is expected to be best."""
     gain: float
-    """What the mix that turns out best gains, on average over what could be true: more than what
-    ``weights`` gain, as nobody knows beforehand which mix that is."""
+    """What it gains, on average over what could be true."""
     low: float
     high: float
 
@@ -117,10 +116,10 @@ def headroom(
 ) -> Headroom:
     """The best static mix against equal shares, both kept for ``learning``.
 
-    ``gain`` is the mean over :data:`LAWS` laws of what each one's own best mix gains by it. The
-    interval's upper end is of these; its lower end is of the gain of the mix that is expected to be
-    best, so it is 0 or less where the laws can't tell that mix from equal shares. ``passes`` as in
-    :func:`follow`.
+    ``gain`` is the mean over the law's draws of what the mix that is expected to be best gains.
+    Its lower end is of the same gains, so it is 0 or less where the draws can't tell that mix from
+    equal shares. Its upper end is of what each draw's own best mix gains by it, of :data:`LAWS`
+    draws: nobody knows beforehand which mix that is. ``passes`` as in :func:`follow`.
     """
     k = law.base.size
     uniform = np.full(k, 1 / k)
@@ -138,8 +137,8 @@ def headroom(
     for i in range(own.size):
         one = replace(law, numbers=law.numbers[i : i + 1])
         own[i] = gains(one, best_shares(replace(outlook, law=one), bounds), follow)[0]
-    point = float(own.mean())
-    low = float(np.quantile(gains(law, expected, simulated), INTERVAL[0]))
+    each = gains(law, expected, simulated)
+    point, low = float(each.mean()), float(np.quantile(each, INTERVAL[0]))
     high = float(np.quantile(own, INTERVAL[1]))
     return Headroom(expected, point, min(low, point), max(high, point))
 

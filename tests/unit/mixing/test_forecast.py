@@ -56,7 +56,7 @@ def test_slopes_that_are_not_known_leave_the_room_open() -> None:
     assert "open" in room.advice
 
 
-def test_the_room_is_what_the_mix_that_turns_out_best_gains() -> None:
+def test_the_room_reaches_to_what_the_mix_that_turns_out_best_gains() -> None:
     """Half of the laws say that the first domain is the steep one, half say the third: equal shares
     are the mix to expect most of, and either way another one is better by the same part."""
     steep = law([8.0, 1.0, 0.05])
@@ -65,7 +65,7 @@ def test_the_room_is_what_the_mix_that_turns_out_best_gains() -> None:
     either = Law(numbers[1:], steep.base, steep.least)
     one, both = (headroom(x, 1.0, objective()) for x in (steep, either))
     np.testing.assert_allclose(both.weights[0], both.weights[2], atol=0.02)
-    assert both.gain == pytest.approx(one.gain, abs=1e-3) and both.low < 0.5 * one.gain
+    assert both.gain < 0.5 * one.gain and both.high == pytest.approx(one.high, abs=1e-3)
 
 
 def test_nine_of_ten_intervals_hold_what_comes() -> None:
@@ -95,8 +95,7 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
         for domain in entry["domains"].values():
             assert domain["low"] <= domain["loss"] <= domain["high"]
     best, uniform = (found["strategies"][n]["objective"] for n in ("best", "uniform"))
-    # The mix that turns out best gains as much as the one expected to be, or more.
-    assert 0.8 * found["headroom"]["gain"] < 1 - best / uniform <= found["headroom"]["gain"]
+    assert 1 - best / uniform == pytest.approx(found["headroom"]["gain"], rel=0.05)
     assert found["strategies"]["uniform"]["within_tolerance"]
 
 
