@@ -147,7 +147,7 @@ class TrainParams(PlanParams):
     interpolate: InterpolateParams | Literal["auto"] | None = "auto"
     """Save a model between the base and the trained one (WiSE-FT), chosen on steering rows; each
     part is measured once. `auto` does so where `expand` with `rule: constrained` ended with
-    another domain beyond its tolerance for certain; null saves the trained model."""
+    another domain beyond its tolerance; null saves the trained model."""
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; the result does not depend on it."""
     attn_implementation: str | None = None

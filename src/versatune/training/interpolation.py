@@ -31,8 +31,8 @@ BETWEEN = "between"
 """The folder, within the job's, of the model that is being measured."""
 
 WHERE_BROKEN = InterpolateParams(parts=[n / 10 for n in range(1, 11)], margin=1.5)
-"""What ``auto`` takes where a tolerance was broken; the margin was chosen in a world that no table
-uses."""
+"""What ``auto`` takes where a tolerance was broken; the margin was chosen in four worlds that no
+table uses."""
 
 
 def interpolate(job: Job) -> None:
@@ -59,16 +59,15 @@ def interpolate(job: Job) -> None:
 
 
 def _beyond(job: Job, record: dict[str, Any]) -> list[str]:
-    """The domains, but targets, whose loss in the model's round is above its limit for certain."""
+    """The domains, but targets, whose loss in the model's round is above its limit."""
     rows = [row for row in record["rows"] if row["round"] == record["model_round"]]
-    errors = [row["since_base_stderr"] for row in rows]
-    if any(error is None for error in errors):
-        return []
-    names = tuple(row["domain"] for row in rows)
-    first, targets = _first(record), _targets(job, names)
-    objective = _objective(job, names, [first[name] for name in names])
-    broken = objective.broken([row["validation_loss"] for row in rows], errors) & ~targets
-    return [name for name, beyond in zip(names, broken, strict=True) if beyond]
+    first, names = _first(record), tuple(row["domain"] for row in rows)
+    errors = [row["since_base_stderr"] or 0.0 for row in rows]
+    excess = _objective(job, names, [first[name] for name in names]).excess(
+        [row["validation_loss"] for row in rows], errors
+    )
+    beyond = (excess > 0) & ~_targets(job, names)
+    return [name for name, is_beyond in zip(names, beyond, strict=True) if is_beyond]
 
 
 def _between(job: Job, record: dict[str, Any], asked: InterpolateParams) -> None:

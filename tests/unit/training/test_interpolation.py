@@ -119,7 +119,7 @@ def test_expand_goes_back_where_it_broke_a_tolerance(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """At so high a learning rate every loss rises; at a low one none does for certain."""
+    """At so high a learning rate losses rise; at a low one all fall."""
     target, *others = tiny_store.metadata["domains"]
     strategy = {"name": "expand", "target": target, "rule": "constrained"}
     rough, gentle = (
@@ -141,10 +141,10 @@ def test_expand_goes_back_where_it_broke_a_tolerance(
     table = {(row["part"], row["domain"]): row for row in noted["table"]}
     assert noted["part"] < 1.0 and len({part for part, _ in table}) == 11
     [told] = [m for m in caplog.messages if "beyond tolerance" in m]
-    ends = {name: np.log(_loss(table, 1.0, name) / _loss(table, 0.0, name)) for name in others}
-    error = {name: table[1.0, name]["since_base_stderr"] for name in others}
-    certain = {n for n, rise in ends.items() if rise > 0.02 + 2 * error[n]}
-    assert certain and all(name in told for name in certain) and target not in told
+    ends = {name: _loss(table, 1.0, name) / _loss(table, 0.0, name) for name in others}
+    assert max(ends.values()) > 1.02
+    assert [name for name in others if name in told] == [n for n in others if ends[n] > 1.02]
+    assert target not in told
     for name in others:
         taken = table[noted["part"], name]
         with_margin = taken["validation_loss"] * (1 + 1.5 * taken["since_base_stderr"])
