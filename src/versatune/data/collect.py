@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from versatune.data.accounts import Rejects
+from versatune.data.advice import nearest
 from versatune.data.config import CleanParams, Shape, Source
 from versatune.data.conversations import (
     Messages,
@@ -33,7 +34,6 @@ from versatune.data.shapes import (
     detect_shape,
     ignored_columns,
     ignored_keys,
-    nearest,
     row_shape,
     settle,
     unknown_shape,

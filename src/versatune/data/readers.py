@@ -6,6 +6,7 @@ file unreadable (missing, binary, cut off) is a VersatuneError; what spoils one 
 ``RejectedRow``.
 """
 
+import codecs
 import contextlib
 import importlib
 import io
@@ -123,7 +124,9 @@ def parse(where: str, line: bytes) -> Iterator[Row | RejectedRow]:
 
 def _value(where: str, line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"), object_pairs_hook=no_doubles)
+        # Files that were put behind each other may each begin with a byte order mark.
+        text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        return json.loads(text, object_pairs_hook=no_doubles)
     except UnicodeDecodeError as error:
         return RejectedRow(
             where, "not_utf8", f"byte {line[error.start]:#04x} at column {error.start + 1}"
