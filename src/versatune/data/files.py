@@ -14,6 +14,14 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = {suffix: kind for kind, written in FORMATS.items() for suffix in written.suffixes}
 
+_OTHERS = {
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): "unpack it",
+    (".xlsx", ".xls", ".ods"): "save it as CSV",
+    (".pdf", ".doc", ".docx", ".odt", ".html", ".htm", ".xml"): "convert it to text (.txt)",
+    (".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".pkl"): "convert it to Parquet",
+}
+"""Suffixes of files that hold rows or texts and are not read -> what to do with them."""
+
 _ABOUT = re.compile(
     r"(readme|licen[cs]e|notice|changelog|contributing|citation)"
     r"([._-](md|txt|rst|text|markdown|json|csv|cff|mit|bsd|gpl|cc|apache|[a-z]{2}|[\d.]+))*|"
@@ -83,6 +91,10 @@ def is_saved(folder: Path) -> bool:
 def format_of(path: PurePath) -> Format:
     """How a file is written, by its suffix; a suffix of compression is left out first."""
     kind = _by_suffix(path)
+    suffix = _without_compression(path).suffix.lower()
+    for suffixes, what in _OTHERS.items():
+        if suffix in suffixes:
+            raise VersatuneError(f"{path}: {suffix} files can't be read; {what}.")
     if kind is None:
         raise VersatuneError(
             f"{path}: its suffix names no format; set the source's `format` to one of "
@@ -99,9 +111,11 @@ def is_about(path: PurePath) -> bool:
 
 
 def _by_suffix(path: PurePath) -> Format | None:
-    if path.suffix.lower() in COMPRESSED:
-        path = path.with_suffix("")
-    return SUFFIXES.get(path.suffix.lower())
+    return SUFFIXES.get(_without_compression(path).suffix.lower())
+
+
+def _without_compression(path: PurePath) -> PurePath:
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def _family(kind: Format) -> str:

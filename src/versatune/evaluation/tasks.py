@@ -21,7 +21,6 @@ from typing import Any, Literal
 
 from versatune.artifacts import file_digest, fingerprint
 from versatune.data.config import Domains
-from versatune.data.fields import is_empty
 from versatune.data.leaks import equal_choices, read_items
 from versatune.errors import VersatuneError
 from versatune.evaluation.results import APART
@@ -95,6 +94,8 @@ _USED: dict[Kind, set[str]] = {
     },
 }
 """Keys that are asked or scored by, and what the benchmarks bring besides."""
+WORDS = 4
+"""A field of fewer words is a label."""
 COUNTED = 20
 """Items of four choices of which none is the first by chance in one file of 300."""
 
@@ -138,12 +139,15 @@ def domain_tasks(domains: Domains) -> list[LocalTask]:
 
 
 def tell_doubts(task: LocalTask) -> None:
-    """Warn of what is in the items and not asked, and of answers that seem to count from 1."""
+    """Warn of texts in the items that are not asked, and of answers that seem to count from 1.
+
+    A passage beside a question is such a text; an item's number or subject is none.
+    """
     unused = Counter(
         key
         for item in task.items
         for key, value in item.items()
-        if key not in _USED[task.kind] and not is_empty(value)
+        if key not in _USED[task.kind] and _is_told(value)
     )
     if unused:
         named = ", ".join(f"{key} ({items} items)" for key, items in sorted(unused.items()))
@@ -163,6 +167,11 @@ def tell_doubts(task: LocalTask) -> None:
                 task.domain,
                 len(task.items),
             )
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a field holds several words, and so perhaps what a question is about."""
+    return isinstance(value, str | list | dict) and len(str(value).split()) >= WORDS
 
 
 def read_tasks(files: Mapping[str, Iterable[tuple[str, Path, bool]]]) -> list[LocalTask]:

@@ -120,6 +120,25 @@ def test_a_link_to_a_file_that_is_not_there_is_no_file_less(tmp_path: Path) -> N
         found(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.jsonl.zip", "unpack it"),
+        ("a.tar.gz", "unpack it"),
+        ("a.XLSX", "save it as CSV"),
+        ("a.pdf", "convert it to text"),
+        ("data-00000-of-00001.arrow", "convert it to Parquet"),
+        ("a.unknown", "set the source's `format` to one of csv"),
+    ],
+)
+def test_files_that_are_not_read_are_refused_with_what_to_do(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(VersatuneError, match=advice):
+        files_of(Source(path=str(tmp_path / name)))
+
+
 @pytest.mark.parametrize("path", ["https://x.org/a.jsonl", "s3://x/a.jsonl", "hf://datasets/x/y"])
 def test_an_address_is_no_file(path: str) -> None:
     with pytest.raises(VersatuneError, match=r"is an address.*\{hub: owner/name\}"):

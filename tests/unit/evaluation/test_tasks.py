@@ -101,7 +101,16 @@ def test_a_file_that_is_empty_missing_or_not_text(tmp_path: Path) -> None:
 def test_what_is_not_asked_and_answers_from_1_are_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    items = [CHOICE | {"answer": 1 + i % 2, "context": "c"} for i in range(COUNTED)]
+    items = [
+        CHOICE
+        | {
+            "answer": 1 + i % 2,
+            "context": "the court of the town",
+            "subject": "contract law",
+            "id": 1,
+        }
+        for i in range(COUNTED)
+    ]
     tell_doubts(read_task("law", "t", write(tmp_path / "t.jsonl", *items)))
     assert "not asked: context (20 items)" in caplog.text
     assert "no answer of 20 items is 0" in caplog.text
