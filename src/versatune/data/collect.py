@@ -272,7 +272,9 @@ def _said(message: dict[str, Any]) -> str:
 def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | RejectedRow]:
     if origin.source.hub is not None:
         yield from read_hub(origin.source)
-    asked = Asked(origin.source.split, params.max_line_bytes, origin.source.columns)
+    source = origin.source
+    said = source.format is not None
+    asked = Asked(source.split, params.max_line_bytes, source.columns, said)
     for path, kind in origin.files:
         yield from read(path, kind, asked)
 

@@ -32,6 +32,11 @@ def control_texts(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
     return tuple(sorted(special))
 
 
+def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
+    """The ids of all control tokens: what is no part of what a text says."""
+    return frozenset(tokenizer.convert_tokens_to_ids(list(control_texts(tokenizer))))
+
+
 def as_json(tokenizer: "PreTrainedTokenizerBase", control: tuple[str, ...]) -> str:
     """The fast tokenizer as JSON, in which every control token is called special."""
     whole = tokenizer.backend_tokenizer.to_str()

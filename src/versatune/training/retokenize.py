@@ -8,7 +8,7 @@ from typing import Any
 
 from versatune.artifacts import FolderRef
 from versatune.data.begin import begin_tokens
-from versatune.data.marks import control_texts
+from versatune.data.marks import control_ids
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
@@ -41,7 +41,7 @@ def _retokenize(
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     end = stop_tokens(new, new.eos_token_id)[0]
     begins = begin_tokens(old), begin_tokens(new)
-    control = set(old.convert_tokens_to_ids(list(control_texts(old))))
+    control = control_ids(old)
     longest = 1
     splits: tuple[Split, ...] = ("train", "steering")
     for split in splits:

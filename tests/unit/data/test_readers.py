@@ -317,3 +317,15 @@ def test_lone_surrogates_survive_parsing_for_the_row_checks() -> None:
     [found] = parse("f:1", b'{"a": "\\ud800"}')
     assert isinstance(found, Row)
     assert found.values == {"a": "\ud800"}
+
+
+@pytest.mark.parametrize("content", [b'{"prompt": "q", "completion": "a"}\n', b'[\n{"text": "a"}]'])
+def test_rows_in_a_file_called_text_are_no_document(tmp_path: Path, content: bytes) -> None:
+    """Its braces would be trained on. A source that says its format is believed."""
+    path = write(tmp_path / "a.txt", content)
+    with pytest.raises(VersatuneError, match=r"a\.txt: .* holds JSON rows; set the source's `for"):
+        rows(path, "text")
+    (document,) = read(path, "text", Asked("train", LIMIT, said=True))
+    assert isinstance(document, Row) and document.values["text"] == content.decode()
+    other = write(tmp_path / "b.txt", b'{"width": 3} is JSON, but no row.')
+    assert len(values(rows(other, "text"))) == 1
