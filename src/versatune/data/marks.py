@@ -7,6 +7,7 @@ end turns with them: for a model they are control tokens all the same.
 import json
 from typing import TYPE_CHECKING
 
+from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 from versatune.data.own_templates import chat_templates
 from versatune.data.prepared import THINK, THOUGHT
@@ -34,7 +35,8 @@ def control_texts(tokenizer: "PreTrainedTokenizerBase") -> tuple[str, ...]:
 
 def control_ids(tokenizer: "PreTrainedTokenizerBase") -> frozenset[int]:
     """The ids of all control tokens: what is no part of what a text says."""
-    return frozenset(tokenizer.convert_tokens_to_ids(list(control_texts(tokenizer))))
+    vocabulary: dict[str, int] = tokenizer.get_vocab()
+    return frozenset(vocabulary[text] for text in control_texts(tokenizer))
 
 
 def as_json(tokenizer: "PreTrainedTokenizerBase", control: tuple[str, ...]) -> str:
@@ -60,7 +62,7 @@ def _is_word(character: str) -> bool:
 
 def _around_turns(template: ChatTemplate) -> str:
     """The template's own text in a conversation without thoughts and tools, and its prompt."""
-    talk = [
+    talk: Messages = [
         {"role": role, "content": said}
         for role, said in zip(("user", "assistant"), _SAID, strict=True)
     ]
