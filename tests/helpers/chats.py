@@ -153,8 +153,11 @@ TEMPLATES = {
 """By the name of the models that have them, or by what is odd in them."""
 
 
-def byte_level(*, adds_bos: bool = False, eos: str = "</s>") -> Any:
-    """A byte-level BPE tokenizer, as GPT-2, Llama 3 and Qwen have."""
+def byte_level(*, adds_bos: bool = False, eos: str = "</s>", special: bool = True) -> Any:
+    """A byte-level BPE tokenizer, as GPT-2, Llama 3 and Qwen have.
+
+    ``special``: whether the marks of turns are called special, or were only added.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     raw = Tokenizer(models.BPE())
@@ -164,7 +167,7 @@ def byte_level(*, adds_bos: bool = False, eos: str = "</s>") -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=400, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet
     )
-    return _trained(raw, trainer, adds_bos, eos)
+    return _trained(raw, trainer, adds_bos, eos, special)
 
 
 def sentencepiece(*, adds_bos: bool = True, eos: str = "</s>") -> Any:
@@ -185,7 +188,7 @@ def sentencepiece(*, adds_bos: bool = True, eos: str = "</s>") -> Any:
     return _trained(raw, trainer, adds_bos, eos)
 
 
-def _trained(raw: Any, trainer: Any, adds_bos: bool, eos: str) -> Any:
+def _trained(raw: Any, trainer: Any, adds_bos: bool, eos: str, special: bool = True) -> Any:
     from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
@@ -195,7 +198,7 @@ def _trained(raw: Any, trainer: Any, adds_bos: bool, eos: str) -> Any:
         begin = ("<s>", raw.token_to_id("<s>"))
         raw.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[begin])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, bos_token="<s>", eos_token="</s>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ENDS})
+    tokenizer.add_tokens(ENDS, special_tokens=special)
     tokenizer.eos_token, tokenizer.pad_token = eos, "<|endoftext|>"
     return tokenizer
 

@@ -9,6 +9,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.pipelines.ingest import create_pipeline
@@ -40,6 +41,22 @@ def files(tmp_path: Path) -> list[Path]:
         path.write_text("".join(json.dumps(r) + "\n" for r in rows))
         found.append(path)
     return found
+
+
+def test_a_wrong_question_ends_ingest(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, files: list[Path]
+) -> None:
+    """And not the evaluation behind a probe."""
+    entries = catalog(tmp_path, tiny_checkpoint, files)
+    path = tmp_path / "questions.jsonl"
+    path.write_text('{"question": "q", "choices": ["a", "b"], "answer": "B"}\n')
+    domains = entries.load("params:domains").model_dump(mode="json", by_alias=True)
+    domains["law"]["evaluation"] = [{"path": str(path)}]
+    entries["params:domains"] = MemoryDataset(Domains.model_validate(domains))
+    pipeline = create_pipeline().only_nodes_with_outputs("clean_data")
+    with pytest.raises(VersatuneError, match=r"questions\.jsonl:1: 'answer' must be the index"):
+        SequentialRunner().run(pipeline, entries)
+    assert not (tmp_path / "clean").exists()
 
 
 def test_rows_become_a_store_and_an_account(

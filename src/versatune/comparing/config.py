@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -27,7 +27,9 @@ class CompareParams(Params):
     left out where the key says it already (``foster: {sigma: 0.5}``), so that two variants of
     one kind can compete. ``null`` takes one out in an overlay. A proportional mix is always
     added."""
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=1 << 32)], ...] = Field(
+        default=(0, 1, 2, 3, 4), min_length=1
+    )
     """Every strategy is trained once with each; differences are paired by seed."""
     baseline: str = "uniform"
     """The strategy the others are measured against."""

@@ -26,6 +26,7 @@ import pyarrow as pa
 
 from versatune.artifacts import INPUTS, write_json
 from versatune.data.accounts import Foreign, Rejects
+from versatune.data.advice import field_of
 from versatune.data.arrow import ShardWriter, batches
 from versatune.data.collect import SCHEMA, Collected, Collector, Tally
 from versatune.data.config import CleanParams, Domains
@@ -41,7 +42,7 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
-VERSION = 6
+VERSION = 7
 """Raised when the same files would give other rows or another report: kept ones are not reused."""
 SPLITS = ("train", "steering", "report")
 """The names of the splits, those of :data:`versatune.data.store.Split`."""
@@ -100,7 +101,7 @@ def _clean_into(
         report[name]["duplicates_of"] = foreign.of_domain(name)
         logger.debug("%s", summary(name, report[name]))  # the account comes with the last stage
         if ignored := report[name]["ignored_columns"]:
-            shown = ", ".join(f"{column} ({rows} rows)" for column, rows in ignored.items())
+            shown = ", ".join(_ignored(column, rows) for column, rows in ignored.items())
             logger.warning("%s: ignored columns: %s.", name, shown)
     write_json(folder / REPORT, report)
     shutil.rmtree(parts)
@@ -150,6 +151,12 @@ def summary(name: str, entry: Mapping[str, Any]) -> str:
         + f"; {entry['train_rows']} train, {entry['steering_rows']} steering, "
         f"{entry['report_rows']} report"
     )
+
+
+def _ignored(column: str, rows: int) -> str:
+    field = field_of(column)
+    hint = f"; `columns: {{{field}: {column}}}` would use it" if field else ""
+    return f"{column} ({rows} rows{hint})"
 
 
 def _empty(folder: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from versatune.data.accounts import Rejects
+from versatune.data.advice import nearest
 from versatune.data.config import CleanParams, Shape, Source
 from versatune.data.conversations import (
     Messages,
@@ -33,7 +34,6 @@ from versatune.data.shapes import (
     detect_shape,
     ignored_columns,
     ignored_keys,
-    nearest,
     row_shape,
     settle,
     unknown_shape,
@@ -272,7 +272,9 @@ def _said(message: dict[str, Any]) -> str:
 def _rows(origin: Origin, params: CleanParams) -> Iterator[Row | RejectedRow]:
     if origin.source.hub is not None:
         yield from read_hub(origin.source)
-    asked = Asked(origin.source.split, params.max_line_bytes, origin.source.columns)
+    source = origin.source
+    said = source.format is not None
+    asked = Asked(source.split, params.max_line_bytes, source.columns, said)
     for path, kind in origin.files:
         yield from read(path, kind, asked)
 

@@ -39,10 +39,13 @@ ROLES = {
     "developer": "system",
     "user": "user",
     "human": "user",
+    "prompter": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
+    "bot": "assistant",
+    "ai": "assistant",
     "tool": "tool",
     "tool_response": "tool",
     "function": "tool",
@@ -53,7 +56,11 @@ ROLES = {
 CALLING = ("function_call", "tool_call")
 """Roles of turns of the assistant whose text is a call of a tool, as JSON."""
 
-_VISIBLE = re.compile(r"[^\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_VISIBLE = re.compile(
+    r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
+    r"\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
+)
+"""All but blanks, control characters, joiners, marks of direction and empty letters."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")
 
@@ -173,7 +180,8 @@ def _read_turn(turn: Mapping[str, Any], given: str, text_key: str, where: str) -
         }
     role = ROLES.get(name)
     if role is None:
-        raise RejectedError("unknown_role", f"{where} has the role {given!r}")
+        known = ", ".join(ROLES)
+        raise RejectedError("unknown_role", f"{where} has the role {given!r}; known are {known}")
     fields = turn_fields(turn, role, where)
     # Beside a call, and for a system turn that says nothing, there may be no text.
     silent = text is None and (role == "system" or "tool_calls" in fields)

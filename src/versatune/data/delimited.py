@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import string
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,6 +24,13 @@ QUOTINGS: tuple[dict[str, Any], ...] = (
 SAMPLE = 20
 """Records that a dialect is judged by."""
 
+_BLANKS = f"{string.whitespace}\ufeff"
+"""What may stand around a column's name: with blanks the byte order mark of a file in the midst."""
+_JSON = re.compile(rb'\s*(\[\s*[\[{]|\{\s*")')
+"""How JSON begins."""
+_QUOTED_LATE = re.compile(r' +"(?:[^"]|"")*"')
+"""A quoted field behind a blank, which a reader of CSV takes for a letter of the field."""
+
 _SEP = re.compile(rb"\s*\"?sep=(.)\"?\r?\n")
 """The line that spreadsheet programs read the delimiter from."""
 
@@ -37,6 +45,10 @@ def read_delimited(
     the header once more, where files were put behind each other. Raises VersatuneError when the
     header can't be read or names a column twice.
     """
+    if _JSON.match(handle.peek()):
+        raise VersatuneError(
+            f"{path} is JSON, not delimited values; set the source's `format` to json or jsonl."
+        )
     first = 1
     if said := _SEP.match(handle.peek()):
         handle.readline()
@@ -48,7 +60,7 @@ def read_delimited(
     csv.field_size_limit(limit)
     reader = csv.reader(_texts(handle, limit, skipped), strict=True, **dialect)
     try:
-        header = [name.strip() for name in next(reader, [])]
+        header = [name.strip(_BLANKS) for name in next(reader, [])]
     except csv.Error as error:
         raise VersatuneError(f"{path}: its header line can't be read: {error}.") from None
     if skipped:
@@ -72,7 +84,7 @@ def read_delimited(
             for number in skipped:
                 at = number + first - 1
                 yield RejectedRow(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
-        elif [field.strip() for field in record] == header:
+        elif [field.strip(_BLANKS) for field in record] == header:
             yield RejectedRow(where, "header_again", "the header line once more")
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
@@ -114,7 +126,21 @@ def find_dialect(head: bytes, preferred: str) -> dict[str, Any]:
         alike = sum(len(record) == width for record in records[1:])
         return alike / max(1, len(records) - 1 + broken), width
 
-    return max(found, key=fits)
+    best = max(found, key=fits)
+    return {**best, "skipinitialspace": True} if _quotes_late(text, best) else best
+
+
+def _quotes_late(text: str, dialect: dict[str, Any]) -> bool:
+    """Whether fields are quoted behind a blank: ``name, "a, b"``."""
+    delimiter = str(dialect["delimiter"])
+    if dialect.get("quoting") == csv.QUOTE_NONE or f'{delimiter} "' not in text:
+        return False
+    spaced = {**dialect, "skipinitialspace": True}
+    plain, other = (list(csv.reader(io.StringIO(text, newline=""), **d)) for d in (dialect, spaced))
+    width = len(plain[0])
+    fields = [f for record in plain[1:] if len(record) == width for f in record]
+    whole = any(_QUOTED_LATE.fullmatch(field) for field in fields)
+    return whole or sum(len(r) == width for r in other) > sum(len(r) == width for r in plain)
 
 
 def refuse_doubles(where: str, columns: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from tokenizers import Encoding, Tokenizer
 from versatune.data.begin import begin_tokens
 from versatune.data.conversations import RejectedError
 from versatune.data.encode import Example
+from versatune.data.marks import as_json, control_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,7 @@ class DocumentSpec:
     def of(cls, tokenizer: "PreTrainedTokenizerBase") -> Self:
         """Of a fast tokenizer with an end token."""
         return cls(
-            tokenizer=tokenizer.backend_tokenizer.to_str(),
+            tokenizer=as_json(tokenizer, control_texts(tokenizer)),
             begin=tuple(begin_tokens(tokenizer)),
             end=tokenizer.eos_token_id,
         )

@@ -13,6 +13,7 @@ from tokenizers import Encoding, Tokenizer
 from versatune.data.control import ControlTokens
 from versatune.data.conversations import Messages, RejectedError, loaded
 from versatune.data.located import Located, locate_span, locate_spans, n_bytes
+from versatune.data.marks import as_json, control_texts
 from versatune.data.own_templates import chat_templates
 from versatune.data.spans import Places
 from versatune.data.templates import LITERAL, ChatTemplate, Span
@@ -39,7 +40,7 @@ class EncoderSpec:
     template: str
     special_tokens: dict[str, str]
     control: tuple[str, ...]
-    """The texts of its special tokens."""
+    """The texts of its control tokens."""
     tool_template: str | None = None
     """The template for rows with tools, where the tokenizer brings its own for them."""
 
@@ -51,14 +52,14 @@ class EncoderSpec:
                 f"{tokenizer.name_or_path}: its tokenizer has no fast form (tokenizer.json); "
                 "save it once with transformers' AutoTokenizer(...).save_pretrained()."
             )
-        added = tokenizer.added_tokens_decoder.values()
         template, tool_template = chat_templates(tokenizer)
+        control = control_texts(tokenizer)
         return cls(
-            tokenizer=tokenizer.backend_tokenizer.to_str(),
+            tokenizer=as_json(tokenizer, control),
             template=template,
             tool_template=tool_template,
             special_tokens={k: str(v) for k, v in tokenizer.special_tokens_map.items()},
-            control=tuple(sorted(token.content for token in added if token.special)),
+            control=control,
         )
 
 

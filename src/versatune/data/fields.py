@@ -32,6 +32,9 @@ CALLS = ("tool_calls", "function_call")
 TURN_FIELDS = (*THOUGHTS, *TRAINED, *UNTRAINED, *PARTLY, *CALLS, "tool_call_id", "name")
 """Every key of a turn that is used, besides its role and its text."""
 
+MEDIA = ("image", "images", "video", "videos", "audio", "audios")
+"""Columns and keys of turns that hold what no text can stand for."""
+
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
 
 
@@ -56,8 +59,18 @@ def content_of(value: Any, name: str) -> str:
 
 
 def kind_of(value: Any) -> str:
-    """A value's type, for a message."""
-    return "missing" if value is None else f"a {type(value).__name__}"
+    """A value's type as JSON calls it, for a message."""
+    return "missing" if value is None else _KINDS.get(type(value), type(value).__name__)
+
+
+_KINDS = {
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+}
 
 
 def is_empty(value: Any) -> bool:
@@ -73,6 +86,9 @@ def turn_fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, Any
     Keys: ``reasoning_content``, ``tool_calls``, ``tool_call_id``, ``name``, and ``train`` (only
     where it is False). Raises RejectedError for what can't be used.
     """
+    for key in MEDIA:
+        if not is_empty(turn.get(key)):
+            raise RejectedError("wrong_type", f"{where} has {key}, not text alone")
     found: dict[str, Any] = {}
     if role == "assistant":
         thought = next((turn[k] for k in THOUGHTS if not is_empty(turn.get(k))), None)
@@ -145,6 +161,8 @@ def tools_of(given: Any) -> list[dict[str, Any]]:
     if is_empty(given):
         return []
     given = _parsed(given, "tools", "bad_tools") if isinstance(given, str) else given
+    if given is None:
+        return []
     if not isinstance(given, list):
         raise RejectedError("bad_tools", f"tools is {kind_of(given)}, not a list")
     tools = []

@@ -14,12 +14,22 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = {suffix: kind for kind, written in FORMATS.items() for suffix in written.suffixes}
 
+_OTHERS = {
+    (".zip", ".tar", ".tgz", ".7z", ".rar"): "unpack it",
+    (".xlsx", ".xls", ".ods"): "save it as CSV",
+    (".pdf", ".doc", ".docx", ".odt", ".html", ".htm", ".xml"): "convert it to text (.txt)",
+    (".arrow", ".feather", ".orc", ".avro", ".db", ".sqlite", ".pkl"): "convert it to Parquet",
+}
+"""Suffixes of files that hold rows or texts and are not read -> what to do with them."""
+
 _ABOUT = re.compile(
-    r"(readme|licen[cs]e|notice|changelog|contributing|citation)\b.*|"
+    r"(readme|licen[cs]e|notice|changelog|contributing|citation)"
+    r"([._-](md|txt|rst|text|markdown|json|csv|cff|mit|bsd|gpl|cc|apache|[a-z]{2}|[\d.]+))*|"
     r"(dataset_infos?|state|dataset_dict|manifest)\.json",
     re.IGNORECASE,
 )
-"""Files that tell about a data set and hold no rows of it."""
+"""Files that tell about a data set and hold no rows of it: ``README.de.md``, not the document
+``notice of termination.md``."""
 
 _HUB_ID = re.compile(r"[\w-]+/[\w-]+(\.\d[\w.-]*)?")
 _SHARD = re.compile(r"(?P<split>[\w.]+?)-\d{5}-of-\d{5}")
@@ -52,6 +62,11 @@ def files_of(source: Source) -> list[tuple[Path, Format]]:
     else:
         # not Path.glob, which takes no absolute patterns
         found = sorted(Path(p) for p in glob.glob(source.path, recursive=True))  # noqa: PTH207
+    if not found and "://" in source.path:
+        raise VersatuneError(
+            f"{source.path} is an address; files are read from disks. Download it first; a data "
+            "set on the hub is given as {hub: owner/name}."
+        )
     if not found:
         hub = f" (for one on the hub, give {{hub: {source.path}}})" * bool(
             _HUB_ID.fullmatch(source.path)
@@ -76,6 +91,10 @@ def is_saved(folder: Path) -> bool:
 def format_of(path: PurePath) -> Format:
     """How a file is written, by its suffix; a suffix of compression is left out first."""
     kind = _by_suffix(path)
+    suffix = _without_compression(path).suffix.lower()
+    for suffixes, what in _OTHERS.items():
+        if suffix in suffixes:
+            raise VersatuneError(f"{path}: {suffix} files can't be read; {what}.")
     if kind is None:
         raise VersatuneError(
             f"{path}: its suffix names no format; set the source's `format` to one of "
@@ -92,9 +111,11 @@ def is_about(path: PurePath) -> bool:
 
 
 def _by_suffix(path: PurePath) -> Format | None:
-    if path.suffix.lower() in COMPRESSED:
-        path = path.with_suffix("")
-    return SUFFIXES.get(path.suffix.lower())
+    return SUFFIXES.get(_without_compression(path).suffix.lower())
+
+
+def _without_compression(path: PurePath) -> PurePath:
+    return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
 def _family(kind: Format) -> str:
@@ -107,6 +128,11 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
         inside = file.relative_to(folder)
         if any(part.startswith(".") for part in inside.parts) or is_about(file):
             continue
+        if file.is_symlink() and not file.exists() and _by_suffix(inside):
+            raise VersatuneError(
+                f"{file} is a link to {file.readlink()}, which is not there: fetch that (in a hub "
+                "clone with `git lfs pull` or `hf download`), or remove the link."
+            )
         if file.is_file() and (kind := _by_suffix(inside)):
             kinds[file] = kind
     if source.format is not None:
@@ -140,6 +166,8 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
     if any(_by_suffix(file) == "text" for file in files):
         return files  # a document's name is its title
     told = {file: _split_of(file.relative_to(folder)) for file in files}
+    if wanted == "train" and len(names := set(told.values())) == 1 and _is_no_split(names.pop()):
+        return files
     chosen = [file for file in files if told[file] == wanted]
     if not chosen and wanted == "train":
         chosen = [file for file in files if told[file] is None]
@@ -166,13 +194,22 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
     return chosen
 
 
+def _is_no_split(name: str | None) -> bool:
+    """Whether a name of shards says nothing of splits, as ``data-00000-of-00002.parquet``."""
+    return name is not None and SPLITS.keys().isdisjoint(_words(name))
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
+
+
 def _split_of(file: PurePath) -> str | None:
     """The split that a file's name says, or else that of the folders it is in."""
     if shard := _SHARD.match(file.name):
         name = shard["split"]
         return SPLITS.get(name.lower(), name)
     for part in reversed(file.parts):
-        for word in re.split(r"[^a-z]+", part.lower()):
+        for word in _words(part):
             if word in SPLITS:
                 return SPLITS[word]
     return None

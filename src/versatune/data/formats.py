@@ -26,6 +26,8 @@ class Asked:
     """Bytes of the longest line accepted."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """The source's: field of the shape -> column of the file."""
+    said: bool = False
+    """Whether the source says its format, so that nothing is told from the suffix."""
 
 
 FORMATS = {

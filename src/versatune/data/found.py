@@ -7,6 +7,7 @@ the domain that they are named after, or of the domain in whose folder they lie.
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,12 +87,25 @@ def _is_one_data_set(entries: list[Path]) -> bool:
 
 
 def _add_questions(found: FoundDomains, folder: Path) -> None:
-    for file in sorted(folder.glob("*.jsonl")):
-        name = _domain(file)
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or is_about(file):
+            continue
+        if file.suffix != ".jsonl":
+            found.left_out[f"{folder.name}/{file.name}"] = (
+                f"{folder.name}/{file.name}: questions are read from JSON lines (.jsonl) alone"
+            )
+            continue
+        try:
+            name = _domain(file, asks=True)
+        except VersatuneError as error:
+            found.left_out[f"{folder.name}/{file.name}"] = str(error)
+            continue
         if name in found.sources:
             found.evaluation.setdefault(name, []).append(file)
         else:
-            found.left_out[f"{folder.name}/{file.name}"] = f"no domain is called {name}"
+            found.left_out[f"{folder.name}/{file.name}"] = (
+                f"{folder.name}/{file.name}: no domain is called {name}"
+            )
 
 
 def _questions_within(folder: Path) -> list[Path]:
@@ -118,17 +132,22 @@ def _stem(entry: Path) -> str:
     return re.sub(r"-\d{5}-of-\d{5}$", "", name)
 
 
-def _domain(entry: Path) -> str:
-    """The name of the domain that a file or folder is called after.
+def _without_accents(name: str) -> str:
+    """``name`` with a letter for each that has an accent: a domain's name is ASCII."""
+    return "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.combining(c))
+
+
+def _domain(entry: Path, *, asks: bool = False) -> str:
+    """The name of the domain that a file or folder is called after; ``asks``: it has questions.
 
     Raises VersatuneError when nothing of the name can be one, and on a file that is named after
     another split than that for training.
     """
-    stem = _stem(entry)
+    stem = _without_accents(_stem(entry))
     name, _, split = re.sub(r"\W+", "_", stem, flags=re.ASCII).rpartition("_")
     if entry.is_dir() or not name or split.lower() not in SPLITS:
         name = stem
-    elif SPLITS[split.lower()] != "train":
+    elif not asks and SPLITS[split.lower()] != "train":
         raise VersatuneError(
             f"{entry.name}: its name says the split {split!r}, which is not trained on. Questions "
             f"go into a sub-folder {QUESTIONS[1]}."

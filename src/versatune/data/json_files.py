@@ -22,8 +22,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from versatune.data.fields import kind_of
 from versatune.data.rows import RejectedRow, Row
-from versatune.data.shapes import conversation_row, fits, is_turn
+from versatune.data.shapes import fits
+from versatune.data.turn_lists import conversation_row, is_turn
 from versatune.errors import VersatuneError
 
 SPLITS = ("train", "training", "validation", "valid", "val", "dev", "test", "eval")
@@ -182,7 +184,8 @@ def row_of(where: str, value: Any) -> Row | RejectedRow:
     row = conversation_row(value) if isinstance(value, list) else value
     if isinstance(row, dict):
         return Row(where, row)
-    return RejectedRow(where, "bad_json", f"a JSON {type(value).__name__}, not an object")
+    kind = "null" if value is None else kind_of(value)
+    return RejectedRow(where, "bad_json", f"{kind}, not an object")
 
 
 def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator[Row | RejectedRow]:
@@ -247,12 +250,7 @@ class _Members:
                 yield from self._list(member)
             elif first == "{" and self._is_inner(window.look()):
                 inner = _object(window, self.split, self.columns)
-                if self._is_other_split(member):
-                    self.left.append(member)
-                    inner = (row for row in inner if False)
-                else:
-                    self.read.append(member)
-                yield from inner
+                yield from self._inner(member, inner)
             else:
                 self.held[member] = window.value()
             if len(self.read) > 1:
@@ -261,6 +259,20 @@ class _Members:
                     "file of each, or name them as splits (train, validation, test)."
                 )
         window.take("}")
+
+    def _inner(self, member: str, rows: Iterator[Row | RejectedRow]) -> Iterator[Row | RejectedRow]:
+        """The rows of an object within this one, if its first fits: a schema holds lists, too."""
+        first = next(rows, None)
+        if self._is_other_split(member):
+            self.left.append(member)
+            for _ in rows:
+                pass
+        elif isinstance(first, Row) and not fits(first.values, self.columns):
+            self.unfit[member] = [row for row in (first, *rows) if isinstance(row, Row)]
+        elif first is not None:
+            self.read.append(member)
+            yield first
+            yield from rows
 
     def _list(self, member: str) -> Iterator[Row | RejectedRow]:
         for place, value in _elements(self.window):

@@ -2,12 +2,16 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from versatune.data.fields import kind_of
+from versatune.data.json_files import DoubleKeyError, no_doubles
+from versatune.data.streams import open_text, refuse_carriage_returns
 from versatune.data.text import U64, Ints, Vocabulary, flatten, fold, ngram_hashes, only_words
 from versatune.errors import VersatuneError
 
@@ -66,15 +70,39 @@ def read_questions(path: Path) -> list[str]:
     Raises VersatuneError with the line when an item has none of them, or two equal choices: such
     a file is refused here, before any training, and not first when it is asked.
     """
-    questions = []
+    return [_question(item, where) for where, item in read_items(path)]
+
+
+def read_items(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSONL file of evaluation items, each with its place, file:line.
+
+    Raises VersatuneError with the line of what is no JSON object in UTF-8, or names a key twice.
+    """
+    with open_text(path) as handle:
+        refuse_carriage_returns(path, handle)
+        for number, line in enumerate(handle, start=1):
+            where = f"{path}:{number}"
+            if line.strip():
+                yield where, _item(line, where)
+
+
+def _item(line: bytes, where: str) -> dict[str, Any]:
     try:
-        with path.open(encoding="utf-8-sig") as handle:
-            for number, line in enumerate(handle, start=1):
-                if line.strip():
-                    questions.append(_question(json.loads(line), f"{path}:{number}"))
+        item = json.loads(line.decode(), object_pairs_hook=no_doubles)
+        json.dumps(item, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise VersatuneError(f"{where}: half a character (a lone surrogate) in a text.") from error
+    except UnicodeDecodeError as error:
+        raise VersatuneError(f"{where}: not UTF-8 (byte {error.start + 1}).") from error
+    except DoubleKeyError as error:
+        raise VersatuneError(f"{where}: {error}.") from error
     except (ValueError, RecursionError) as error:
-        raise VersatuneError(f"{path}: not a JSONL file of questions: {error}") from error
-    return questions
+        raise VersatuneError(
+            f"{where}: not JSON ({error}). Questions are JSON lines: an object a line."
+        ) from error
+    if not isinstance(item, dict):
+        raise VersatuneError(f"{where}: a JSON object is needed, this is {kind_of(item)}.")
+    return item
 
 
 def equal_choices(choices: object) -> str | None:
@@ -95,13 +123,11 @@ def equal_choices(choices: object) -> str | None:
     return None
 
 
-def _question(item: object, where: str) -> str:
-    values = [item.get(key) for key in _ASKED] if isinstance(item, dict) else []
-    for value in values:
+def _question(item: dict[str, Any], where: str) -> str:
+    for value in (item.get(key) for key in _ASKED):
         if isinstance(value, str) and value.strip():
-            if problem := equal_choices(item.get("choices")):  # type: ignore[attr-defined]
+            if problem := equal_choices(item.get("choices")):
                 raise VersatuneError(f"{where}: {problem}.")
-            value.encode()  # half a character can't be compared
             return value
     raise VersatuneError(f"{where}: the evaluation item has no `question`, `prompt` or `text`.")
 

@@ -39,13 +39,30 @@ def saved_token_limit(folder: Path) -> int | None:
 
     Raises VersatuneError when transformers can't read its config.json.
     """
+    config = _saved_config(folder)
+    return None if config is None else token_limit(config)
+
+
+def saved_vocabulary(folder: Path) -> int | None:
+    """How many tokens the model of a folder has embeddings for; None where that is not said.
+
+    Raises as :func:`saved_token_limit`.
+    """
+    config = _saved_config(folder)
+    if config is None:
+        return None
+    found = text_config(config)
+    size = getattr(found, "vocab_size", None)
+    return size + getattr(found, "additional_vocab_size", 0) if isinstance(size, int) else None
+
+
+def _saved_config(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         return None
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise VersatuneError(f"{folder / 'config.json'} can't be read: {reason}") from error
-    return token_limit(config)

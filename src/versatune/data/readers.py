@@ -6,6 +6,7 @@ file unreadable (missing, binary, cut off) is a VersatuneError; what spoils one 
 ``RejectedRow``.
 """
 
+import codecs
 import contextlib
 import importlib
 import io
@@ -22,6 +23,7 @@ from versatune.data.delimited import read_delimited, refuse_doubles
 from versatune.data.formats import FORMATS, Asked, Format
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json, row_of
 from versatune.data.rows import RejectedRow, Row
+from versatune.data.shapes import fits
 from versatune.data.streams import (
     PEEK,
     lines,
@@ -123,7 +125,9 @@ def parse(where: str, line: bytes) -> Iterator[Row | RejectedRow]:
 
 def _value(where: str, line: bytes) -> Any:
     try:
-        return json.loads(line.decode("utf-8"), object_pairs_hook=no_doubles)
+        # Files that were put behind each other may each begin with a byte order mark.
+        text = line.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+        return json.loads(text, object_pairs_hook=no_doubles)
     except UnicodeDecodeError as error:
         return RejectedRow(
             where, "not_utf8", f"byte {line[error.start]:#04x} at column {error.start + 1}"
@@ -147,6 +151,16 @@ def _is_by_line(head: bytes, named: bool, columns: Mapping[str, str]) -> bool:
     if named:
         return not (len(found) == 1 and is_wrapper(_value("", found[0]), columns))
     return not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{"
+
+
+def _holds_rows(head: bytes, columns: Mapping[str, str]) -> bool:
+    """Whether a file begins with a row in JSON that fits a shape."""
+    first = head.lstrip().removeprefix(b"[").lstrip()
+    try:
+        value, _ = json.JSONDecoder().raw_decode(first.decode("utf-8", errors="replace"))
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, dict) and bool(fits(value, columns))
 
 
 def _is_whole(line: bytes) -> bool:
@@ -182,6 +196,11 @@ def read_documents(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
 def read_text(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
     """The whole file as one document, with line ends as Unix has them."""
     with open_text(path) as handle:
+        if not asked.said and _holds_rows(handle.peek(PEEK), asked.columns):
+            raise VersatuneError(
+                f"{path}: its suffix says text, and it holds JSON rows; set the source's `format` "
+                "to jsonl or json (or to text, if this is a document)."
+            )
         content = handle.read(asked.limit + 1)
     if len(content) > asked.limit:
         yield RejectedRow(

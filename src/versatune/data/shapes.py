@@ -4,36 +4,24 @@
 :func:`settle` brings a row into the one spelling that ``conversations`` checks.
 """
 
-import ast
-import difflib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from versatune.data.advice import advice, nearest, needed
 from versatune.data.config import FIELDS, Shape
 from versatune.data.conversations import OPTIONAL, ROLES
 from versatune.data.fields import (
-    CALLS,
+    MEDIA,
     RejectedError,
     history_of,
     is_empty,
     unknown_turn_keys,
 )
+from versatune.data.turn_lists import SPELLINGS, is_turn, turns_of
 from versatune.errors import VersatuneError
 
-SPELLINGS = {"role": ("role", "from"), "content": ("content", "value")}
-"""Keys of a turn: OpenAI's, then ShareGPT's."""
-
-OTHER_NAMES = {
-    "instruction": ("question", "query", "prompt", "input", "task"),
-    "output": ("answer", "response", "completion", "target", "chosen"),
-    "prompt": ("question", "query", "instruction", "input", "problem"),
-    "completion": ("answer", "response", "output", "target", "solution", "chosen"),
-    "messages": ("conversation", "dialogue", "dialog", "chat", "turns", "chosen"),
-    "conversations": ("conversation", "dialogue", "dialog", "chat", "turns"),
-    "text": ("content", "document", "body", "article", "passage", "raw_content"),
-}
-"""What other data sets call the necessary fields; for advice, nothing is taken from them."""
+_OF_TURNS = {"role", "from", "speaker", "parent_id"}
+"""Columns of rows that are single turns, as in OASST."""
 
 _LISTS: tuple[Shape, ...] = ("messages", "sharegpt")
 
@@ -62,6 +50,12 @@ def detect_shape(values: Mapping[str, Any], mapping: Mapping[str, str], where: s
     if len(found) > 1:
         full = [s for s in found if all(values[mapping.get(f, f)] is not None for f in needed(s))]
         found = full or found
+    if found == ["text"] and (roles := sorted(_OF_TURNS & set(values))):
+        raise VersatuneError(
+            f"{where}: a row has {' and '.join(roles)}, so it holds one turn of a conversation and "
+            "not the whole: join the turns to `messages` first. If each text stands alone, set the "
+            "source's `shape` to text."
+        )
     if len(found) == 1:
         return found[0]
     if found:
@@ -87,18 +81,7 @@ def unknown_shape(
             "source's `columns`."
         )
     fields = "; ".join(f"{s}: {', '.join(f)}" for s, f in wanted.items())
-    return VersatuneError(f"{start} ({fields}). {_advice(values, mapping, list(wanted))}")
-
-
-def needed(shape: Shape) -> list[str]:
-    """The fields that a row of this shape must have."""
-    return [field for field in FIELDS[shape] if field not in OPTIONAL]
-
-
-def nearest(name: str, columns: Mapping[str, Any]) -> str:
-    """``, nearest 'x'`` where a column is called much like ``name``."""
-    close = difflib.get_close_matches(name, list(columns), n=1)
-    return f", nearest {close[0]!r}" if close else ""
+    return VersatuneError(f"{start} ({fields}). {advice(values, mapping, list(wanted))}")
 
 
 def settle(
@@ -123,10 +106,11 @@ def settle(
             if field not in renamed:
                 raise RejectedError("missing_column", f"`columns` takes {field!r} for two fields")
         values = renamed
+    _refuse_unusable(values, shape)
     settled = dict(values)
     if shape in _LISTS:
         name = FIELDS[shape][0]
-        settled[name] = _turns(settled[name], spelling=_LISTS.index(shape))
+        settled[name] = turns_of(settled[name], spelling=_LISTS.index(shape))
     elif shape == "prompt_completion":
         parts = _parts({f: settled[f] for f in ("prompt", "completion")})
         if any(isinstance(part, list) for part in parts.values()):
@@ -134,11 +118,27 @@ def settle(
     return settled, shape
 
 
+def _refuse_unusable(values: Mapping[str, Any], shape: Shape) -> None:
+    """Raise RejectedError where a column says that the conversation can't be trained on alone."""
+    if shape == "text":
+        return
+    for column in MEDIA:
+        if is_empty(values.get(column)):
+            continue
+        if column.endswith("s") or f"<{column}>" in str(values):
+            raise RejectedError("wrong_type", f"the column {column} holds what is no text")
+    if shape == "prompt_completion" and values.get("label") is False:
+        detail = "label is false: the completion is one that is not wanted (KTO data)"
+        raise RejectedError("unwanted_answer", detail)
+
+
 def ignored_columns(
     values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]
 ) -> set[str]:
     """The columns of a row, as the file has it, that nothing uses; empty ones don't count."""
     used = {mapping.get(field, field) for field in FIELDS[shape]}
+    if shape == "prompt_completion" and isinstance(values.get("label"), bool):
+        used.add("label")
     found = {str(k) for k, v in values.items() if k not in used and not is_empty(v)}
     return {column or "(no name)" for column in found}
 
@@ -160,22 +160,6 @@ def ignored_keys(settled: Mapping[str, Any], settled_shape: Shape, shape: Shape)
     return {f"{'/'.join(needed(shape))}[].{key}" for key in found}
 
 
-def is_turn(value: Any) -> bool:
-    """Whether a value is one turn of a conversation, in any spelling; a call needs no text."""
-    return (
-        isinstance(value, Mapping)
-        and any(key in value for key in SPELLINGS["role"])
-        and any(key in value for key in (*SPELLINGS["content"], *CALLS))
-    )
-
-
-def conversation_row(value: Any) -> dict[str, Any] | None:
-    """The row that a bare list of turns is; None for anything else."""
-    if not isinstance(value, list) or not value or not all(map(is_turn, value)):
-        return None
-    return {"messages" if "role" in value[0] else "conversations": value}
-
-
 def row_shape(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> Shape:
     """The shape of one row in a source whose first row had ``shape``.
 
@@ -192,49 +176,12 @@ def _lacks(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) 
     return any(values.get(mapping.get(field, field)) is None for field in needed(shape))
 
 
-def _turns(value: Any, spelling: int) -> Any:
-    """Turns in the keys of one spelling; anything else is left as it is."""
-    if isinstance(value, str):
-        value = _parsed(value)
-    if isinstance(value, Mapping) and is_turn(value):
-        # a list of structs that was stored by column
-        cells = [cell for cell in value.values() if isinstance(cell, list)]
-        if len(cells) == len(value) and len({len(cell) for cell in cells}) == 1:
-            value = [dict(zip(value, row, strict=True)) for row in zip(*cells, strict=True)]
-    if not isinstance(value, list) or not any(map(is_turn, value)):
-        return value
-    return [_respelled(turn, spelling) if isinstance(turn, Mapping) else turn for turn in value]
-
-
-def _respelled(turn: Mapping[str, Any], spelling: int) -> dict[str, Any]:
-    result = dict(turn)
-    for keys in SPELLINGS.values():
-        own, other = keys[spelling], keys[1 - spelling]
-        if result.get(own) is None and result.get(other) is not None:
-            result[own] = result.pop(other)
-    return result
-
-
-def _parsed(text: str) -> Any:
-    """The list in a text, as JSON or as Python prints it; the text itself when there is none."""
-    if not text.lstrip().startswith(("[", "{")) or not ("role" in text or "from" in text):
-        return text
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            value = parse(text.strip())
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-        turns = value if isinstance(value, list) else [value]
-        return value if turns and all(map(is_turn, turns)) else text
-    return text
-
-
 def _parts(given: dict[str, Any]) -> dict[str, Any]:
     """Prompt and completion with what is turns as turns.
 
     A text may be JSON for its own sake, so texts are turns only when both of them are.
     """
-    read = {field: _turns(part, spelling=0) for field, part in given.items()}
+    read = {field: turns_of(part, spelling=0) for field, part in given.items()}
     if all(isinstance(part, str) for part in given.values()):
         return read if all(isinstance(part, list) for part in read.values()) else given
     return {f: part if isinstance(part, str) else read[f] for f, part in given.items()}
@@ -245,46 +192,10 @@ def _joined(values: dict[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
     turns: list[Any] = []
     for field, role in (("prompt", "user"), ("completion", "assistant")):
         part = parts[field]
-        if not isinstance(part, list | str):
+        if not isinstance(part, str) and not (isinstance(part, list) and any(map(is_turn, part))):
             raise RejectedError("wrong_type", f"{field} is neither text nor a list of turns")
         turns += [{"role": role, "content": part}] if isinstance(part, str) else part
     begun = bool(turns) and is_turn(turns[0]) and ROLES.get(str(turns[0].get("role"))) == "system"
     turns[begun:begun] = history_of(values.get("history"))
     rest = {k: v for k, v in values.items() if k not in ("prompt", "completion", "history")}
     return {**rest, "messages": turns}
-
-
-def _advice(values: Mapping[str, Any], mapping: Mapping[str, str], shapes: Sequence[Shape]) -> str:
-    """Which `columns` would make one of these shapes of what is there: the likeliest one."""
-    for others in (False, True):
-        for shape in shapes:
-            absent = [f for f in needed(shape) if mapping.get(f, f) not in values]
-            found = {field: _likely(field, values, others=others) for field in absent}
-            columns = {**mapping, **{f: c for f, c in found.items() if c}}
-            apart = len(set(columns.values())) == len(columns)
-            # Of the shape that the map leads to, with what it leaves out.
-            if all(found.values()) and apart and set(columns) <= set(FIELDS[shape]):
-                written = ", ".join(f"{field}: {column}" for field, column in columns.items())
-                return f"Set the source's `columns`, perhaps {{{written}}} (that makes it {shape})."
-    for shape in shapes if mapping else ():
-        if set(mapping) <= set(FIELDS[shape]):
-            absent = [f for f in needed(shape) if mapping.get(f, f) not in values]
-            free = sorted(set(values) - set(mapping.values()))
-            return (
-                f"For the shape {shape} `columns` must also say which column is "
-                f"{' and which is '.join(absent)} (left are {', '.join(free) or 'none'})."
-            )
-    return (
-        "Set the source's `columns`, for example {prompt: question, completion: answer}; or its "
-        "`shape` or `format`, if the file is read wrongly."
-    )
-
-
-def _likely(field: str, values: Mapping[str, Any], *, others: bool) -> str | None:
-    """The column that most likely holds a field; ``others``: under other names too."""
-    lower = {column.lower().strip(): column for column in values}
-    for name in (field, *(OTHER_NAMES.get(field, ()) if others else ())):
-        if name in lower:
-            return lower[name]
-    close = difflib.get_close_matches(field, list(values), n=1, cutoff=0.75)
-    return close[0] if close else None

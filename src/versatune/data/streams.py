@@ -26,6 +26,7 @@ PEEK = 1 << 16
 """Bytes looked at before reading."""
 
 _HEADS = {
+    codecs.BOM_UTF32_LE: "is UTF-32, not UTF-8 text; convert it first",  # before UTF-16
     codecs.BOM_UTF16_LE: "is UTF-16, not UTF-8 text; convert it first",
     codecs.BOM_UTF16_BE: "is UTF-16, not UTF-8 text; convert it first",
     b"PK\x03\x04": "is a zip archive or an Office document, not UTF-8 text; convert it first",
@@ -118,6 +119,10 @@ def _refuse_binary(path: Path, handle: io.BufferedReader) -> None:
         if head.startswith(start):
             raise VersatuneError(f"{path} {what}.")
     if b"\x00" in head[:8192]:
-        raise VersatuneError(f"{path} is a binary file, not text.")
+        line = head[: head.index(b"\x00")].count(b"\n") + 1
+        raise VersatuneError(
+            f"{path}:{line} holds a NUL byte, so this is a binary file, not text (or UTF-16: then "
+            "convert it first)."
+        )
     if head.startswith(codecs.BOM_UTF8):
         handle.read(len(codecs.BOM_UTF8))

@@ -5,8 +5,9 @@ run goes on with the shards that are missing. The result does not depend on the 
 processes, nor on how many machines they are on.
 
 Raises VersatuneError: ``max_length`` is more than the model takes; the tokenizer has no fast form;
-a domain has no rows left in a split; cleaning and tokenising together lose more of a domain's rows
-than ``ingest.max_reject_rate`` allows; a worker process died.
+rows hold tokens that the model has no embeddings for; a domain has no rows left in a split;
+cleaning and tokenising together lose more of a domain's rows than ``ingest.max_reject_rate``
+allows; a worker process died.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ from versatune.artifacts import (
 from versatune.data.accounts import TokenNotes
 from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
-from versatune.data.lengths import saved_token_limit
+from versatune.data.lengths import saved_token_limit, saved_vocabulary
 from versatune.data.limits import check_losses, check_rows, tell_kept
 from versatune.errors import VersatuneError
 from versatune.work import ParallelParams, Piece, bars
@@ -51,7 +52,7 @@ ROWS_PER_WORKER = 25_000
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 7
+VERSION = 8
 """Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
@@ -143,6 +144,7 @@ def _tokenize(
     todo = [task for split in SPLITS for task in tasks[split] if not task.done]
     rows = sum(sum(of_split.values()) for of_split in data.metadata["rows"].values())
     _run(todo, spec, encoder, params, rows, parallel, folder)
+    _check_vocabulary(checkpoint, tokenizer, [task for split in SPLITS for task in tasks[split]])
     facts: dict[str, Any] = {}
     totals = {name: TokenNotes() for name in names}
     kept: dict[str, dict[str, int]] = {name: {} for name in names}
@@ -242,6 +244,29 @@ def _collect(
             found[names[int(domain)]].merge(entry)
             totals[names[int(domain)]].merge(entry)
     return found
+
+
+def _check_vocabulary(
+    checkpoint: Path, tokenizer: "PreTrainedTokenizerBase", tasks: "list[Task]"
+) -> None:
+    """Refuse rows with tokens that were added to the tokenizer and not to the model."""
+    import pyarrow.compute as pc
+
+    from versatune.data.arrow import read_shard
+
+    known = saved_vocabulary(checkpoint)
+    if known is None or len(tokenizer) <= known:
+        return
+    for task in tasks:
+        ids = read_shard(task.target).column("input_ids").combine_chunks().flatten()
+        last = pc.max(ids).as_py()
+        if last is not None and last >= known:
+            token = tokenizer.convert_ids_to_tokens(last)
+            raise VersatuneError(
+                f"{checkpoint}: its tokenizer has {len(tokenizer)} tokens and its model {known}, "
+                f"and rows hold {last} ({token!r}): call "
+                "model.resize_token_embeddings(len(tokenizer)) and save both."
+            )
 
 
 def _check_length(checkpoint: Path, max_length: int) -> None:

@@ -118,7 +118,7 @@ class EvaluateParams(Params):
     """Tasks by the harness's names."""
     code: CodeParams = CodeParams()
     """Programs written by the model."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=1 << 32)
     """For the choice of few-shot examples. Held-out rows do not depend on it."""
     extra_models: dict[str, Path] = Field(default={})
     """More models to measure, by their names in the tables (``last_week: models/last_week``):

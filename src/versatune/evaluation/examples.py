@@ -65,6 +65,7 @@ def answer_prompts(
     from transformers import GenerationConfig
 
     from versatune.data.answers import stop_tokens
+    from versatune.data.marks import control_ids
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.caching import generates_with_cache
     from versatune.modeling.heldout import chosen_rows
@@ -76,6 +77,7 @@ def answer_prompts(
     positions = getattr(config, "max_position_embeddings", None) or params.max_new_tokens + 10**6
     own = model.generation_config.eos_token_id if model.generation_config else None
     ends = sorted({*stop_tokens(tokenizer, own), tokenizer.eos_token_id})
+    control = control_ids(tokenizer)
     takes_cache = generates_with_cache(model)
     found: list[dict[str, Any]] = []
     for domain, rows in zip(split.domains, chosen_rows(split, params.examples), strict=True):
@@ -98,7 +100,7 @@ def answer_prompts(
                 )
             texts = (ids[:start], ids[start:stop], made[0, start:].tolist())
             prompted, truth, answer = (
-                tokenizer.decode(part, skip_special_tokens=True).strip() for part in texts
+                tokenizer.decode([i for i in part if i not in control]).strip() for part in texts
             )
             about = {"domain": domain, "item": f"report:{number}"}
             found.append({**about, "prompt": prompted, "truth": truth, "answer": answer})

@@ -12,14 +12,16 @@ mbpp               ``text`` or ``prompt``, ``test_list``                  pass@1
 More fields are fine. A file holds one kind; its first line decides.
 """
 
-import json
+import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from versatune.artifacts import file_digest, fingerprint
-from versatune.data.leaks import equal_choices
+from versatune.data.config import Domains
+from versatune.data.leaks import equal_choices, read_items
 from versatune.errors import VersatuneError
 from versatune.evaluation.results import APART
 
@@ -28,6 +30,8 @@ Kind = Literal["multiple_choice", "generation", "humaneval", "mbpp"]
 CODE_KINDS: tuple[Kind, ...] = ("humaneval", "mbpp")
 
 Item = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,22 @@ class LocalTask:
         return sum(1 / len(item["choices"]) for item in asked) / len(asked)
 
 
-SCORING = 8
+_USED: dict[Kind, set[str]] = {
+    "multiple_choice": {"item", "question", "choices", "answer"},
+    "generation": {"item", "question", "answer"},
+    "humaneval": {"item", "prompt", "test", "entry_point", "task_id", "canonical_solution"},
+    "mbpp": {
+        *("item", "text", "prompt", "test_list", "test_imports", "test_setup_code"),
+        *("task_id", "code", "source_file", "challenge_test_list"),
+    },
+}
+"""Keys that are asked or scored by, and what the benchmarks bring besides."""
+WORDS = 4
+"""A field of fewer words is a label."""
+COUNTED = 20
+"""Items of four choices of which none is the first by chance in one file of 300."""
+
+SCORING = 9
 """Raised when the same items are asked, scored or named in another way, so that kept results are
 not used."""
 
@@ -92,27 +111,67 @@ def read_task(domain: str, name: str, path: Path | str, *, apart: bool = False) 
     choices, two equal ones, an answer that is no index of them.
     """
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+    if not path.is_file():
         raise VersatuneError(
-            f"domains.{domain}.evaluation: {path} can't be read: {error}."
-        ) from error
+            f"domains.{domain}.evaluation: {path} can't be read: there is no such file."
+        )
     items: list[Item] = []
     kind: Kind | None = None
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        where = f"{path}:{number}"
-        item = _parse(line, where)
+    for where, item in read_items(path):
         kind = kind or _kind(item, where)
         problem = _CHECKS[kind](item)
         if problem:
             raise VersatuneError(f"{where}: {problem}.")
-        items.append({**item, "item": f"{name}:{number}"})
+        items.append({**item, "item": f"{name}:{where.rpartition(':')[2]}"})
     if kind is None:
         raise VersatuneError(f"domains.{domain}.evaluation: {path} holds no items.")
     return LocalTask(domain, name, kind, path, file_digest(path), tuple(items), apart)
+
+
+def domain_tasks(domains: Domains) -> list[LocalTask]:
+    """Every evaluation file of every domain, checked line by line."""
+    return read_tasks(
+        {
+            domain: [(file.task, Path(file.path), file.apart) for file in config.evaluation]
+            for domain, config in domains.active.items()
+        }
+    )
+
+
+def tell_doubts(task: LocalTask) -> None:
+    """Warn of texts in the items that are not asked, and of answers that seem to count from 1.
+
+    A passage beside a question is such a text; an item's number or subject is none.
+    """
+    unused = Counter(
+        key
+        for item in task.items
+        for key, value in item.items()
+        if key not in _USED[task.kind] and _is_told(value)
+    )
+    if unused:
+        named = ", ".join(f"{key} ({items} items)" for key, items in sorted(unused.items()))
+        logger.warning(
+            "%s (%s): not asked: %s. What a model needs for the answer must be in the question.",
+            task.path,
+            task.domain,
+            named,
+        )
+    if task.kind == "multiple_choice" and len(task.items) >= COUNTED:
+        answers = {item["answer"] for item in task.items}
+        if 0 not in answers:
+            logger.warning(
+                "%s (%s): no answer of %d items is 0, the first choice: do they count from 1? "
+                "They are indices from 0.",
+                task.path,
+                task.domain,
+                len(task.items),
+            )
+
+
+def _is_told(value: Any) -> bool:
+    """Whether a field holds several words, and so perhaps what a question is about."""
+    return isinstance(value, str | list | dict) and len(str(value).split()) >= WORDS
 
 
 def read_tasks(files: Mapping[str, Iterable[tuple[str, Path, bool]]]) -> list[LocalTask]:
@@ -128,19 +187,6 @@ def read_tasks(files: Mapping[str, Iterable[tuple[str, Path, bool]]]) -> list[Lo
             seen.add(name)
             tasks.append(read_task(domain, name, path, apart=apart))
     return tasks
-
-
-def _parse(line: str, where: str) -> Item:
-    try:
-        item = json.loads(line)
-        json.dumps(item, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        raise VersatuneError(f"{where}: half a character (a lone surrogate) in a text.") from error
-    except (ValueError, RecursionError) as error:
-        raise VersatuneError(f"{where}: not JSON ({error}).") from error
-    if not isinstance(item, dict):
-        raise VersatuneError(f"{where}: a JSON object is needed, this is {type(item).__name__}.")
-    return item
 
 
 def _kind(item: Item, where: str) -> Kind:

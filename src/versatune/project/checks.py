@@ -34,8 +34,10 @@ from versatune.project.own_checks import (
     check_retrained_rows,
 )
 from versatune.project.present_checks import (
+    check_bases,
     check_engine,
     check_evaluation_files,
+    check_extra_models,
     check_packages,
     check_reference_files,
     check_training_files,
@@ -239,7 +241,8 @@ ALWAYS: tuple[Check, ...] = (
 """Asked before every run, whichever pipeline it is of."""
 
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
-    "compare": (check_compared_references,),
+    "evaluate": (check_extra_models,),
+    "compare": (check_compared_references, check_bases),
     "retrain": (check_whole_models, check_retraining_objective, check_retrained_rows),
 }
 """Asked before runs that use a block."""

@@ -1,7 +1,7 @@
 """What `versatune init` writes for your model and data, and what it reports about them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from versatune.data.config import CleanParams, Domains
 from versatune.data.found import FoundDomains
 from versatune.data.lengths import saved_token_limit
 from versatune.data.row_check import ROWS, RowCheck, check_rows
+from versatune.errors import VersatuneError
+from versatune.evaluation.tasks import read_task
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.locate import find_here
 from versatune.project.blocks import Blocks
@@ -125,7 +127,14 @@ def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
     if len(pairs) == 1:  # a block of one domain is refused
         pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
     domains = Domains.model_validate(pairs).active
-    return check_rows({name: domains[name] for name in found.sources}, params)
+    rows = check_rows({name: domains[name] for name in found.sources}, params)
+    for name, paths in found.evaluation.items():
+        try:
+            for path in paths:
+                read_task(name, path.stem, path)
+        except VersatuneError as error:
+            rows[name] = replace(rows[name], problem=str(error))
+    return rows
 
 
 def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:

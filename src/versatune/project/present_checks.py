@@ -62,6 +62,18 @@ def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
         yield from _missing(references.proxy, ("references", "proxy"))
 
 
+def check_extra_models(evaluate: EvaluateParams) -> Iterator[Problem]:
+    """The models to compare with are there. Asked when models are evaluated."""
+    for name, path in evaluate.extra_models.items():
+        yield from _missing(path, ("evaluate", "extra_models", name))
+
+
+def check_bases(compare: CompareParams) -> Iterator[Problem]:
+    """Other projects whose comparisons are shown are there. Asked when one is made."""
+    for name, path in compare.bases.items():
+        yield from _missing(path, ("compare", "bases", name))
+
+
 def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
     """The harness's own task files are there."""
     yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))

@@ -9,6 +9,7 @@ import numpy as np
 from versatune.data.answers import stop_tokens
 from versatune.data.begin import own_begin_tokens
 from versatune.data.lengths import saved_token_limit, token_limit
+from versatune.data.marks import control_ids
 from versatune.data.user_turn import UserTurn, user_turn
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import (
@@ -23,7 +24,7 @@ from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
 
-DRAWING = 2
+DRAWING = 3
 """Raised when the same model would write other texts, so that kept samples are not used."""
 
 
@@ -90,7 +91,11 @@ class ModelSampler(Sampler):
             )
 
     def _decode(self, tokens: list[int]) -> str:
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+        return str(self.tokenizer.decode([t for t in tokens if t not in self._control]))
+
+    @functools.cached_property
+    def _control(self) -> frozenset[int]:
+        return control_ids(self.tokenizer)
 
     def _load(self) -> Any:
         """The decoder of the engine that was asked for, with the model in it."""

@@ -14,7 +14,7 @@ from versatune.mixing.config import (
     Unit,
 )
 from versatune.mixing.plan_config import PlanParams
-from versatune.params import Params, warn_renamed
+from versatune.params import Params, did_you_mean, warn_renamed
 from versatune.training.round_steps import RoundSteps, round_steps
 
 Optim = Literal[
@@ -71,6 +71,13 @@ class LauncherParams(Params):
     Without one, `torch.distributed.run` starts plain data parallelism."""
 
 
+ATTENTIONS = (
+    *("eager", "sdpa", "flex_attention"),
+    *("flash_attention_2", "flash_attention_3", "flash_attention_4"),
+)
+"""Those of transformers that training can use; the paged ones are for serving alone."""
+
+
 class TrainParams(PlanParams):
     """How a model is trained and how its mixture adapts."""
 
@@ -79,7 +86,7 @@ class TrainParams(PlanParams):
     parameters or data have changed since, an unfinished training is refused, and a finished one is
     kept as `trained.previous` before training starts over. `restart` starts over whenever they have
     changed, and keeps nothing."""
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 32)
     """Seed of the order of rows, of adapters and of dropout."""
 
     rounds: int = Field(8, ge=1)
@@ -151,7 +158,8 @@ class TrainParams(PlanParams):
     dataloader_num_workers: int = Field(0, ge=0)
     """Processes that read rows; the result does not depend on it."""
     attn_implementation: str | None = None
-    """transformers' name of an attention; null chooses by the device."""
+    """transformers' name of an attention (``sdpa``, ``eager``, ``flash_attention_2``), or the
+    ``owner/name`` of a kernel on the hub; null chooses by the device."""
 
     heldout_rows_per_domain: int | None = Field(32, ge=1)
     """Steering rows a domain measured at the end of each round, the same in every run on the
@@ -177,6 +185,16 @@ class TrainParams(PlanParams):
     null stops on NaN alone."""
     launcher: LauncherParams = LauncherParams()
     """More than one process."""
+
+    @field_validator("attn_implementation")
+    @classmethod
+    def _is_attention(cls, name: str | None) -> str | None:
+        if name is not None and name not in ATTENTIONS and "/" not in name:
+            raise ValueError(
+                f"transformers has no such attention{did_you_mean(name, ATTENTIONS)}; it has "
+                f"{', '.join(ATTENTIONS)}"
+            )
+        return name
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

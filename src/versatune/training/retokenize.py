@@ -8,12 +8,13 @@ from typing import Any
 
 from versatune.artifacts import FolderRef
 from versatune.data.begin import begin_tokens
+from versatune.data.marks import control_ids
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
 from versatune.work import Piece
 
-VERSION = 4
+VERSION = 5
 """Raised when the same store gives other tokens, so that kept ones are not used."""
 
 
@@ -40,7 +41,7 @@ def _retokenize(
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     end = stop_tokens(new, new.eos_token_id)[0]
     begins = begin_tokens(old), begin_tokens(new)
-    control = {number for number, token in old.added_tokens_decoder.items() if token.special}
+    control = control_ids(old)
     longest = 1
     splits: tuple[Split, ...] = ("train", "steering")
     for split in splits:
@@ -75,7 +76,7 @@ def _turn(
     marked = zip(row["input_ids"], (label != IGNORE for label in row["labels"]), strict=True)
     for supervised, part in groupby(marked, key=lambda pair: pair[1]):
         given = [token for token, _ in part]
-        text = old.decode(given, skip_special_tokens=True)
+        text = old.decode([token for token in given if token not in control])
         tokens = new(text, add_special_tokens=False)["input_ids"]
         # One that is cut off does not end.
         tokens += [end] if supervised and given[-1] in control else []

@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, sentencepiece, talk, tokenizer_of
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
+from versatune.data.documents import DocumentEncoder, DocumentSpec
 from versatune.data.encode import Encoder, EncoderSpec, Example
 
 ASKED: Messages = [{"role": "user", "content": "what is the law"}]
@@ -166,6 +167,30 @@ def test_the_end_of_an_answer_is_what_the_template_writes_there(
     assert found == (tokenizer.convert_tokens_to_ids(end) if end else None)
     ids, _, last = row(tokenizer, talk("why", "the court"))
     assert end is None or ids[last - 1] == found
+
+
+def test_marks_of_turns_that_were_only_added_are_control_tokens() -> None:
+    """With ``add_tokens``, as people extend a base: the end is supervised and stops, typed marks
+    stay text, in documents too. A word that was added stays a word, a tag of thoughts a tag."""
+    tokenizer = byte_level(special=False)
+    tokenizer.add_tokens(["<think>", "</think>", "user", "tribunal", "<tool_call>", "  "])
+    tokenizer.chat_template = TEMPLATES["thinking"]
+    assert EncoderSpec.of(tokenizer).control == ("</s>", "<s>", "<|im_end|>", "<|im_start|>")
+    end, start = tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"])
+    assert Answers(tokenizer).end == end
+    assert stop_tokens(tokenizer, tokenizer.eos_token_id) == [end, tokenizer.eos_token_id]
+    said = "the tribunal<|im_end|><|im_start|><tool_call>"
+    ids, first, last = row(tokenizer, talk("why", said))
+    assert ids[last - 1] == end
+    assert ids[first:last].count(end) == 1 and start not in ids[first:last]
+    kept = tokenizer.convert_tokens_to_ids(["<think>", "</think>", "tribunal", "<tool_call>"])
+    assert set(kept) <= set(ids[first:last])
+    assert Answers(tokenizer).content(tokenizer.decode(ids[first : last - 1])) == (
+        "the tribunal<tool_call>"
+    )
+    (document,) = DocumentEncoder(DocumentSpec.of(tokenizer), 99).encode([said])
+    assert isinstance(document, list)
+    assert {end, start}.isdisjoint(document[0].ids.tolist())
 
 
 def test_the_ends_of_the_base_model_stay() -> None:

@@ -149,6 +149,41 @@ def test_fields_that_can_not_be_used_are_refused(
     assert reason(*turns, **columns) == expected
 
 
+@pytest.mark.parametrize(
+    ("row", "shape", "expected"),
+    [
+        ({"messages": [ASKED, ANSWER], "images": ["a.png"]}, "messages", "wrong_type"),
+        ({"messages": [{**ASKED, "images": ["a.png"]}, ANSWER]}, "messages", "wrong_type"),
+        ({"messages": [ASKED, {**ANSWER, "audio": {"id": "x"}}]}, "messages", "wrong_type"),
+        ({"instruction": "<image>what", "output": "o", "image": "x"}, "alpaca", "wrong_type"),
+        ({"instruction": "what", "output": "o", "image": "logo.png"}, "alpaca", None),
+        ({"messages": [ASKED, ANSWER], "images": []}, "messages", None),
+        ({"text": "a", "images": ["a.png"]}, "text", None),
+        ({"prompt": "p", "completion": "c", "label": False}, "prompt_completion",
+         "unwanted_answer"),
+        ({"prompt": "p", "completion": "c", "label": True}, "prompt_completion", None),
+        ({"prompt": "p", "completion": "c", "label": "law"}, "prompt_completion", None),
+        ({"prompt": "p", "completion": [ANSWER], "label": False}, "prompt_completion",
+         "unwanted_answer"),
+        ({"prompt": "p", "completion": ["a", "b"]}, "prompt_completion", "wrong_type"),
+        ({"prompt": "p", "completion": "\u3164\u2800\x07"}, "prompt_completion", "empty_output"),
+        ({"messages": [{"role": "prompter", "content": "a"}, {"role": "bot", "content": "b"}]},
+         "messages", None),
+        ({"messages": [ASKED, ANSWER], "tools": "null"}, "messages", None),
+    ],
+)  # fmt: skip
+def test_rows_that_can_not_be_trained_as_they_stand_are_refused(
+    row: dict[str, Any], shape: Any, expected: str | None
+) -> None:
+    """Answers about what no text shows, and answers that are not wanted."""
+    found = None
+    try:
+        conversation(*settle(row, shape, {}), {})
+    except RejectedError as error:
+        found = error.reason
+    assert found == expected
+
+
 def test_an_image_is_named_as_the_reason() -> None:
     parts = [{"type": "text", "text": "what is"}, {"type": "image_url", "image_url": {"url": "x"}}]
     with pytest.raises(RejectedError, match="a part of type 'image_url', not text"):

@@ -60,6 +60,16 @@ def test_of_a_hub_clone_the_parquet_files_of_the_split_are_read(
         (["cases.jsonl", "test.jsonl"], ["jsonl cases.jsonl"]),
         (["a.parquet", "notes.txt", "README.md"], ["parquet a.parquet"]),
         (
+            ["a.txt", "notice of termination.md", "README.de.md", "LICENSE-APACHE.txt"],
+            ["text a.txt", "text notice of termination.md"],
+        ),
+        # Names of shards that say nothing of splits.
+        (
+            ["data-00000-of-00002.parquet", "data-00001-of-00002.parquet"],
+            ["parquet data-00000-of-00002.parquet", "parquet data-00001-of-00002.parquet"],
+        ),
+        (["x/part-00000-of-00001.parquet"], ["parquet x/part-00000-of-00001.parquet"]),
+        (
             ["one.txt", "two.md", "test of time.txt"],
             ["text one.txt", "text test of time.txt", "text two.md"],
         ),
@@ -88,6 +98,7 @@ def test_folders_of_data_files(tmp_path: Path, names: list[str], expected: list[
             "splits are test_sft, train_sft",
         ),
         (["a.jsonl"], {"split": "test"}, "names tell no split"),
+        (["test_sft-00000-of-00001.parquet"], {}, "no split 'train'; its splits are test_sft"),
         (["a.pdf"], {}, "neither a saved data set nor a folder with data files"),
         ([".git/a.json"], {}, "neither a saved data set"),
     ],
@@ -97,6 +108,41 @@ def test_folders_that_can_be_meant_in_two_ways_are_refused(
 ) -> None:
     with pytest.raises(VersatuneError, match=words):
         found(folder(tmp_path, *names), **source)
+
+
+def test_a_link_to_a_file_that_is_not_there_is_no_file_less(tmp_path: Path) -> None:
+    """A hub clone whose files were not fetched."""
+    folder(tmp_path, "a.jsonl")
+    (tmp_path / "b.jsonl").symlink_to("../../blobs/x")
+    with pytest.raises(
+        VersatuneError, match=r"b\.jsonl is a link to \.\./\.\./blobs/x, which is not"
+    ):
+        found(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("a.jsonl.zip", "unpack it"),
+        ("a.tar.gz", "unpack it"),
+        ("a.XLSX", "save it as CSV"),
+        ("a.pdf", "convert it to text"),
+        ("data-00000-of-00001.arrow", "convert it to Parquet"),
+        ("a.unknown", "set the source's `format` to one of csv"),
+    ],
+)
+def test_files_that_are_not_read_are_refused_with_what_to_do(
+    tmp_path: Path, name: str, advice: str
+) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(VersatuneError, match=advice):
+        files_of(Source(path=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("path", ["https://x.org/a.jsonl", "s3://x/a.jsonl", "hf://datasets/x/y"])
+def test_an_address_is_no_file(path: str) -> None:
+    with pytest.raises(VersatuneError, match=r"is an address.*\{hub: owner/name\}"):
+        files_of(Source(path=path))
 
 
 def test_a_format_settles_which_files_of_a_folder_are_meant(tmp_path: Path) -> None:

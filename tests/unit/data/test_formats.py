@@ -123,6 +123,10 @@ FILES: dict[str, Callable[[], bytes]] = {
     "wrapped_splits.json": lambda: json.dumps(
         {"test": {"rows": [{}]}, "train": {"rows": ROWS}}, indent=1
     ).encode(),
+    # As pandas writes a table with its schema, which holds a list of objects too.
+    "schema.json": lambda: json.dumps(
+        {"schema": {"fields": [{"name": "prompt", "type": "string"}]}, "data": ROWS}
+    ).encode(),
     "wrapped.jsonl": lambda: json.dumps({"data": ROWS}).encode(),
     "named.json": lambda: json.dumps({f"id{n}": row for n, row in enumerate(ROWS)}).encode(),
     "talks.json": lambda: json.dumps(TALK).encode(),

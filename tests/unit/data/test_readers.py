@@ -226,6 +226,41 @@ def test_a_header_in_the_midst_is_no_row(tmp_path: Path) -> None:
     assert faults(found) == [("3", "header_again")]
 
 
+def test_files_behind_each_other_may_each_begin_with_a_mark(tmp_path: Path) -> None:
+    """As ``cat`` makes one of two files that a spreadsheet program wrote."""
+    table = b"\xef\xbb\xbfq,a\r\n1,2\r\n"
+    found = rows(write(tmp_path / "a.csv", table * 2), "csv")
+    assert values(found) == [{"q": "1", "a": "2"}] * 2
+    assert faults(found) == [("3", "header_again")]
+    line = b'\xef\xbb\xbf{"a": 1}\n'
+    assert values(rows(write(tmp_path / "a.jsonl", line * 2))) == [{"a": 1}] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'q, a\n"x, y", "1, 2"\n"z", "3"\n', [("x, y", "1, 2"), ("z", "3")]),
+        (b'q, a\n"z", "3"\nx, 4\n', [("z", "3"), ("x", "4")]),
+        (b'q,a\nhe said, "no"\n', [("he said", "no")]),
+        (b"q,a\nz, 4\n", [("z", " 4")]),  # nothing is quoted, so a blank is a blank
+        (b'q;a\n"z"; "3; 4"\n', [("z", "3; 4")]),
+    ],
+)
+def test_fields_quoted_behind_a_blank_have_no_quotes(
+    tmp_path: Path, content: bytes, expected: list[tuple[str, str]]
+) -> None:
+    found = rows(write(tmp_path / "a.csv", content), "csv")
+    assert [tuple(v.values()) for v in values(found)] == expected
+    assert faults(found) == []
+
+
+@pytest.mark.parametrize("content", [b'[{"q": "a"}]', b'{"q": "a"}\n{"q": "b"}\n', b" [\n {"])
+def test_json_called_csv_is_refused_with_its_format(tmp_path: Path, content: bytes) -> None:
+    """On one line it would be a header without rows."""
+    with pytest.raises(VersatuneError, match=r"a\.csv is JSON.* set the source's `format` to json"):
+        rows(write(tmp_path / "a.csv", content), "csv")
+
+
 def test_parquet_and_saved_data_sets(tmp_path: Path) -> None:
     data = datasets.Dataset.from_list([{"a": "x"}, {"a": None}])
     data.to_parquet(str(tmp_path / "a.parquet"))
@@ -282,3 +317,15 @@ def test_lone_surrogates_survive_parsing_for_the_row_checks() -> None:
     [found] = parse("f:1", b'{"a": "\\ud800"}')
     assert isinstance(found, Row)
     assert found.values == {"a": "\ud800"}
+
+
+@pytest.mark.parametrize("content", [b'{"prompt": "q", "completion": "a"}\n', b'[\n{"text": "a"}]'])
+def test_rows_in_a_file_called_text_are_no_document(tmp_path: Path, content: bytes) -> None:
+    """Its braces would be trained on. A source that says its format is believed."""
+    path = write(tmp_path / "a.txt", content)
+    with pytest.raises(VersatuneError, match=r"a\.txt: .* holds JSON rows; set the source's `for"):
+        rows(path, "text")
+    (document,) = read(path, "text", Asked("train", LIMIT, said=True))
+    assert isinstance(document, Row) and document.values["text"] == content.decode()
+    other = write(tmp_path / "b.txt", b'{"width": 3} is JSON, but no row.')
+    assert len(values(rows(other, "text"))) == 1

@@ -1,11 +1,13 @@
 """Shapes: told from the columns, or refused with what would fit."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from versatune.data.config import Source
+from versatune.data.config import CleanParams, DomainConfig, Source
 from versatune.data.conversations import RejectedError
+from versatune.data.row_check import check_rows
 from versatune.data.shapes import detect_shape, settle
 from versatune.errors import VersatuneError
 
@@ -42,6 +44,26 @@ def test_shapes_are_told_from_what_is_there(
         ({"conversation": TURNS}, {}, r"\{conversations: conversation\} \(that makes it share"),
         ({"article": "t"}, {}, r"\{text: article\} \(that makes it text\)"),
         ({"a": 1, "b": 2}, {}, "`shape` or `format`"),
+        # What else would be left out is named, too.
+        (
+            {"instruction": "i", "context": "c", "response": "r"},
+            {},
+            r"\{output: response, input: context\}",
+        ),
+        (
+            {"system_prompt": "s", "question": "q", "response": "r"},
+            {},
+            r"\{instruction: question, output: response, system: system_prompt\}",
+        ),
+        # A column is advised only where its values can be what the field holds.
+        ({"prompt": "q", "chosen": TURNS, "rejected": TURNS}, {}, r"\{messages: chosen\}"),
+        ({"chosen": "Human: q", "rejected": "b"}, {}, "`shape` or `format`"),
+        ({"question": "q", "answers": {"text": ["a"]}}, {}, "`shape` or `format`"),
+        ({"method": "POST", "body": {"messages": TURNS}}, {}, "`shape` or `format`"),
+        ({"question": "q", "choices": ["a", "b"], "answer": 1}, {}, "to a domain's `evaluation`"),
+        # As YAML reads them back.
+        ({"prompt ": "q", "completion": "a"}, {}, r'\{prompt: "prompt "\}'),
+        ({"text": "t", "role": "user", "parent_id": None}, {}, "holds one turn of a conversation"),
         (
             {"question": "q", "answer": "a"},
             {"prompt": "question", "completion": "anwser"},
@@ -70,6 +92,13 @@ def test_what_fits_no_shape_or_several_is_refused_with_what_would_fit(
 ) -> None:
     with pytest.raises(VersatuneError, match=words):
         detect_shape(row, columns, "f:1")
+
+
+def test_a_text_beside_a_role_is_a_document_where_the_source_says_so(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a b", "role": "user"}\n')
+    domain = {"description": "x", "sources": [{"path": str(tmp_path / "a.jsonl"), "shape": "text"}]}
+    found = check_rows({"law": DomainConfig.model_validate(domain)}, CleanParams(seed=0))["law"]
+    assert (found.read, found.rejects.total if found.rejects else 0) == (1, 0)
 
 
 def test_two_fields_from_one_column_are_refused() -> None:

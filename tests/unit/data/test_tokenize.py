@@ -1,9 +1,11 @@
 """Labels, exact to the token, under templates of the usual kinds; and the store they make."""
 
+import contextlib
 import json
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -431,6 +433,26 @@ def test_a_model_that_takes_fewer_tokens_is_named(
         make_folder(
             tokenize(cleaned, tiny_checkpoint.path, load_tokenizer, params), tmp_path / "store"
         )
+
+
+def test_tokens_that_the_model_does_not_know_are_named(
+    cleaned: FolderRef, tmp_path: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    """Added to the tokenizer alone: training would end in an index error. Where no row has such a
+    token (as in Gemma 3's text models) nothing is wrong."""
+    base = tmp_path / "base"
+    shutil.copytree(tiny_checkpoint.path, base)
+    extended = load_tokenizer(tiny_checkpoint)
+    known = len(extended)
+    params = TokenizeParams(max_length=64, num_workers=1)
+    for added, refused in (("<image>", False), ("w what", True)):
+        extended.add_tokens([added])
+        extended.save_pretrained(base)
+        piece = tokenize(cleaned, base, load_tokenizer, params)
+        words = rf"has {known + 2} tokens .* {known}, .* {known + 1} \(.*w what'\).*resize_"
+        expected = pytest.raises(VersatuneError, match=words)
+        with expected if refused else contextlib.nullcontext():
+            make_folder(piece, tmp_path / added.strip("<> "))
 
 
 def test_domains_that_are_too_long_are_named(

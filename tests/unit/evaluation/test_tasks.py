@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from versatune.errors import VersatuneError
-from versatune.evaluation.tasks import read_task, read_tasks
+from versatune.evaluation.tasks import COUNTED, read_task, read_tasks, tell_doubts
 
 CHOICE = {"question": "q", "choices": ["a", "b", "c"], "answer": 2}
 HUMANEVAL = {"prompt": "def f():\n", "test": "def check(f): pass", "entry_point": "f"}
@@ -58,6 +58,7 @@ def test_a_file_is_told_by_its_fields(tmp_path: Path, item: Any, kind: str) -> N
         ("[" * 100_000, "not JSON"),
         ('{"question": "\\ud800", "choices": ["a", "b"], "answer": 0}', "half a character"),
         ("[1, 2]", "a JSON object is needed"),
+        ('{"question": "q", "question": "r"}', "'question' stands twice"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path: Path, item: Any, message: str) -> None:
@@ -90,8 +91,34 @@ def test_a_file_that_is_empty_missing_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(VersatuneError, match=r"domains\.law\.evaluation: .*can't be read"):
         read_task("law", "t", tmp_path / "none.jsonl")
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(VersatuneError, match="can't be read"):
+    with pytest.raises(VersatuneError, match=r"bytes\.jsonl is UTF-16"):
         read_task("law", "t", tmp_path / "bytes.jsonl")
+    (tmp_path / "pointer.jsonl").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(VersatuneError, match=r"pointer\.jsonl is a Git LFS pointer"):
+        read_task("law", "t", tmp_path / "pointer.jsonl")
+
+
+def test_what_is_not_asked_and_answers_from_1_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [
+        CHOICE
+        | {
+            "answer": 1 + i % 2,
+            "context": "the court of the town",
+            "subject": "contract law",
+            "id": 1,
+        }
+        for i in range(COUNTED)
+    ]
+    tell_doubts(read_task("law", "t", write(tmp_path / "t.jsonl", *items)))
+    assert "not asked: context (20 items)" in caplog.text
+    assert "no answer of 20 items is 0" in caplog.text
+    caplog.clear()
+    tell_doubts(read_task("law", "t", write(tmp_path / "t.jsonl", *[CHOICE | {"answer": 0}] * 30)))
+    tell_doubts(read_task("law", "t", write(tmp_path / "u.jsonl", HUMANEVAL)))
+    tell_doubts(read_task("law", "t", write(tmp_path / "v.jsonl", MBPP)))
+    assert caplog.text == ""
 
 
 def test_a_byte_order_mark_and_crlf_are_no_faults(tmp_path: Path) -> None:

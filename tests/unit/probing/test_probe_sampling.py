@@ -7,6 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from tests.helpers.chats import TEMPLATES, byte_level, saved, small_model
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
@@ -139,3 +140,11 @@ def test_shards_are_json_lines(tmp_path, tiny_checkpoint):
     first(tmp_path / "a", 8, tiny_checkpoint)
     lines = (tmp_path / "a" / "wave_00000.jsonl").read_text().splitlines()
     assert [json.loads(line)["index"] for line in lines] == list(range(8))
+
+
+def test_marks_of_turns_that_were_only_added_are_no_part_of_a_sample(tmp_path):
+    tokenizer = byte_level(special=False)
+    tokenizer.chat_template = TEMPLATES["chatml"]
+    base = saved(tmp_path / "base", tokenizer, small_model(tokenizer))
+    ids = tokenizer("<|im_start|>the law<|im_end|>", add_special_tokens=False).input_ids
+    assert ModelSampler(base, PARAMS)._decode(ids) == "the law"

@@ -65,6 +65,13 @@ def test_values_for_interpolation_may_be_there() -> None:
         (None, "train", "the block is empty"),
         ([1], "train", "a block of keys with values is needed here, not a list"),
         (3, "train", "a block of keys with values is needed here, not 3"),
+        ({"seed": -1}, "train.seed", "greater than or equal to 0"),  # numpy takes no such seed
+        ({"seed": 1 << 32}, "train.seed", "less than 4294967296"),
+        (
+            {"attn_implementation": "flash_attention"},
+            "train.attn_implementation",
+            "no such attention (did you mean 'flash_attention_",
+        ),
         ({"lora": 8}, "train.lora", "a block of keys with values is needed here, not 8"),
     ],
 )

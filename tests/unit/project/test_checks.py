@@ -252,6 +252,10 @@ def test_some_things_matter_to_the_stages_that_run(base: dict[str, Any]) -> None
     assert told(base, adapter) == {} and list(told(base, adapter, "retrain")) == [
         "train.lora.merge"
     ]
+    gone = {"evaluate": {"extra_models": {"a": "/nowhere/m"}}, "compare": {"bases": {"b": "/no"}}}
+    assert told(base, gone) == {}  # a report needs neither
+    assert told(base, gone, "evaluate") == {"evaluate.extra_models.a": "there is no /nowhere/m"}
+    assert told(base, gone, "compare") == {"compare.bases.b": "there is no /no"}
 
 
 def test_the_largest_gap_to_the_references_needs_references(base: dict[str, Any]) -> None:

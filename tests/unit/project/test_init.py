@@ -198,6 +198,27 @@ def test_questions_may_lie_in_the_folder_of_their_domain(tmp_path: Path) -> None
     assert checked_rows(found)["law"].read == 27
 
 
+def test_no_file_of_questions_is_passed_over(tmp_path: Path) -> None:
+    """Named after a split, as questions are; of another format; with a wrong answer."""
+    for name in ("law", "Ärzte"):
+        rows(tmp_path / f"{name}.jsonl", [f"What of {name} and {e}?" for e in ELEMENTS * 3])
+    folder = tmp_path / "evaluation"
+    folder.mkdir()
+    wrong = json.dumps({"question": "Is it?", "choices": ["a", "b"], "answer": "B"})
+    for name in ("law_test.jsonl", "arzte.csv", "zoo.jsonl", "7.jsonl", ".x.jsonl", "README.md"):
+        (folder / name).write_text(wrong)
+    found = find_domains(tmp_path)
+    assert list(found.sources) == ["law", "arzte"]
+    assert found.evaluation == {"law": [folder / "law_test.jsonl"]}
+    assert list(found.left_out) == [
+        f"evaluation/{n}" for n in ("7.jsonl", "arzte.csv", "zoo.jsonl")
+    ]
+    assert "JSON lines" in found.left_out["evaluation/arzte.csv"]
+    seen = checked_rows(found)
+    assert "law_test.jsonl:1: 'answer' must be the index" in str(seen["law"].problem)
+    assert seen["arzte"].problem is None
+
+
 def test_the_splits_of_one_data_set_are_no_domains(tmp_path: Path) -> None:
     for name in ("train.jsonl", "test.jsonl", "README.md"):
         (tmp_path / name).write_text("{}")

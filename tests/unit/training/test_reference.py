@@ -396,6 +396,23 @@ def test_a_cut_document_ends_with_the_end_token_in_its_last_piece_alone(
     assert "".join(kept) == text
 
 
+def test_marks_that_a_tokenizer_only_added_are_not_copied_to_a_proxy(proxy: CheckpointRef) -> None:
+    from tests.helpers.chats import TEMPLATES, byte_level
+    from versatune.data.marks import control_texts
+    from versatune.training.retokenize import _turn
+
+    old, new = byte_level(special=False), load_tokenizer(proxy)
+    old.chat_template = TEMPLATES["chatml"]
+    control = old.convert_tokens_to_ids(list(control_texts(old)))
+    asked, answer = (
+        old(t, add_special_tokens=False)["input_ids"] for t in ("<|im_start|>why", "law<|im_end|>")
+    )
+    row = {"input_ids": [*asked, *answer], "labels": [-100] * len(asked) + answer}
+    turned = _turn(row, old, new, new.unk_token_id, control)
+    assert new.decode(turned["input_ids"][:-1]) == "whylaw"
+    assert turned["labels"][-1] == new.unk_token_id
+
+
 def test_an_answer_that_is_cut_off_gets_no_end(
     tiny_checkpoint: CheckpointRef, proxy: CheckpointRef
 ) -> None:

@@ -18,10 +18,10 @@ from versatune.errors import VersatuneError
 from versatune.evaluation import comparison as against
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.objective import DeclaredObjective, reference_parts
+from versatune.evaluation.tasks import domain_tasks
 from versatune.mixing.doubt import detected_shares
 from versatune.mixing.traces import traces_of
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.pipelines.evaluate.nodes import local_tasks
 from versatune.pipelines.train.nodes import known_references, warn_of_other_rows
 from versatune.training.config import TrainParams
 from versatune.work import ParallelParams, Pieces
@@ -95,7 +95,7 @@ def train_and_evaluate(
     setup = ComparisonSetup(
         store=tokenized,
         base=CheckpointRef.from_entry(base_model),
-        tasks=tuple(local_tasks(domains)),
+        tasks=tuple(domain_tasks(domains)),
         evaluate=evaluate,
         evaluations=evaluations,
         keep_models=params.keep_models,

@@ -14,7 +14,7 @@ from versatune.evaluation import examples, forgetting
 from versatune.evaluation.config import BASE, TUNED, EvaluateParams
 from versatune.evaluation.measure import evaluate_checkpoint
 from versatune.evaluation.results import COLUMNS, ITEM_COLUMNS, metric_values, table
-from versatune.evaluation.tasks import LocalTask, read_tasks
+from versatune.evaluation.tasks import domain_tasks
 from versatune.modeling.checkpoints import CheckpointRef, same_vocabulary
 
 
@@ -26,7 +26,7 @@ def evaluate_base(
     evaluations: Path,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Measure the model before training."""
-    local_tasks(domains)  # a wrong line is reported before a model is read
+    domain_tasks(domains)  # a wrong line is reported before a model is read
     return evaluate(
         CheckpointRef.from_entry(base_model), BASE, tokenized, domains, params, evaluations
     )
@@ -86,7 +86,7 @@ def collect_examples(
     """Questions that became right or wrong, and the same prompts answered by both models."""
     items = _joined([evaluation_base_items, evaluation_tuned_items], ITEM_COLUMNS)
     return (
-        examples.changed_items(items, local_tasks(domains), BASE, TUNED),
+        examples.changed_items(items, domain_tasks(domains), BASE, TUNED),
         examples.both_answers(evaluation_base_answers, evaluation_tuned_answers),
     )
 
@@ -102,7 +102,7 @@ def evaluate(
     answers: bool = True,
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """The rows, items and answers of one model; ``chance`` is what guessing reaches on a task."""
-    tasks = local_tasks(domains)
+    tasks = domain_tasks(domains)
     found = evaluate_checkpoint(
         checkpoint,
         model=name,
@@ -116,16 +116,6 @@ def evaluate(
     places = zip(found.rows["domain"], found.rows["task"], strict=True)
     chance = np.array([chances.get(place) for place in places], dtype=np.float64)
     return found.rows.assign(chance=chance), found.items, found.answers
-
-
-def local_tasks(domains: Domains) -> list[LocalTask]:
-    """Every evaluation file of every domain, checked line by line."""
-    return read_tasks(
-        {
-            domain: [(file.task, Path(file.path), file.apart) for file in config.evaluation]
-            for domain, config in domains.active.items()
-        }
-    )
 
 
 def _joined(tables: Sequence[pd.DataFrame], columns: Sequence[str]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.ingest_report import ingest_report
 from versatune.data.tokenize import tokenize
+from versatune.evaluation.tasks import domain_tasks, tell_doubts
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.work import ParallelParams, Piece
 
@@ -15,7 +16,10 @@ from versatune.work import ParallelParams, Piece
 def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> Piece:
     """Check, deduplicate and split every domain's rows. ``sample`` orders it after its files."""
     del sample
-    return clean(domains, params)
+    piece = clean(domains, params)
+    for task in domain_tasks(domains):  # wrong questions end the run now, not after a probe
+        tell_doubts(task)
+    return piece
 
 
 def tokenize_rows(
