@@ -18,15 +18,16 @@ from versatune.reporting import timings
 from versatune.reporting.configuration import command
 from versatune.reporting.formats import duration
 from versatune.work import WorkFolder
+from versatune.work.bars import KEPT, show_kept
 
 logger = logging.getLogger(__name__)
 
 
 WORTH_A_LINE = 1.0
-"""Seconds from which on a node that makes no folder says how long it took."""
+"""Seconds from which on a node that makes a folder says how long it took."""
 
-A_MOMENT = 0.05
-"""The same for a node that makes one: below, there was nothing to make."""
+LONG = 10.0
+"""The same for a node that makes none, such as a figure. `timings.json` has all of them."""
 
 
 @dataclasses.dataclass
@@ -93,8 +94,8 @@ class NodeHook:
         opened, sealed = (now[key] > running.counts[key] for key in ("opened", "sealed"))
         timings.note(self._timings, self._run, node.name, seconds, kept=opened and not sealed)
         if opened and not sealed:
-            logger.info("── %s: unchanged, kept", node.name)
-        elif seconds >= (A_MOMENT if sealed else WORTH_A_LINE):
+            logger.info(KEPT, node.name)
+        elif seconds >= (WORTH_A_LINE if sealed else LONG):
             logger.info("── %s: %s", node.name, duration(seconds))
 
     @hook_impl
@@ -103,4 +104,5 @@ class NodeHook:
 
     @hook_impl
     def on_pipeline_error(self) -> None:
+        show_kept()
         tracking.log_artifact(self._timings)
