@@ -35,7 +35,7 @@ EVERY = 300.0
 """Seconds between the lines of a training beside others, whose bar shows how far they are."""
 
 WORTH_A_LINE = 10.0
-"""Seconds from which on a training beside others says how it ended."""
+"""Seconds from which on a training beside others says how it ended, if its model is not kept."""
 
 GROWN = 1.1
 """Times the memory that the log gave last, from which on it gives the new number."""
@@ -214,7 +214,8 @@ class RoundCallback(TrainerCallback):
         """Close the bar; a quiet training logs a summary."""
         self.progress.close()
         seconds = time.monotonic() - self._began
-        if self._quiet and seconds >= WORTH_A_LINE and self._trainer.is_world_process_zero():
+        due = self._saves or seconds >= WORTH_A_LINE
+        if self._quiet and due and self._trainer.is_world_process_zero():
             first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
             logger.info(
                 "%sheld-out loss %.3f to %.3f in %d steps, %.1f s",

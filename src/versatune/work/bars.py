@@ -182,12 +182,14 @@ class ConsoleHandler(logging.StreamHandler[Any]):
 
 
 def _by_pipeline(names: list[str]) -> str:
-    """``ingest (clean_domains, tokenize_rows), train (train_model)``, in the order given."""
+    """``ingest (clean_domains, tokenize_rows), train (train_model)``; nodes without one first."""
     grouped: dict[str, list[str]] = {}
     for name in names:
         pipeline, _, node = name.rpartition(".")
         grouped.setdefault(pipeline, []).append(node)
-    return ", ".join(f"{pipeline} ({', '.join(nodes)})" for pipeline, nodes in grouped.items())
+    alone = grouped.pop("", [])
+    each = [f"{pipeline} ({', '.join(nodes)})" for pipeline, nodes in grouped.items()]
+    return ", ".join([*alone, *each])
 
 
 class ConsoleFormatter(logging.Formatter):
