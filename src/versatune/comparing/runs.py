@@ -161,7 +161,7 @@ def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator
 def _train_and_evaluate(
     run: Run, start: Start, setup: ComparisonSetup, base: Measured, folder: Path
 ) -> dict[str, Any]:
-    """Train and evaluate; the numbers are written last, so a run that was cut off goes on."""
+    """Train and evaluate; the numbers are written last, so a run that was cut off continues."""
     trained = train(
         setup.store,
         setup.base,

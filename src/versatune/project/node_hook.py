@@ -57,9 +57,9 @@ class NodeHook:
         for name in ("ThreadRunner", "ParallelRunner"):
             if name in str(run_params.get("runner")):
                 raise VersatuneError(
-                    f"--runner {name} works on several nodes at a time, which share this process's "
-                    "random numbers, cores and records for MLflow: results would differ from run "
-                    "to run. Leave it out."
+                    f"--runner {name} runs several nodes at a time. They would share one process's "
+                    "random numbers, cores and records for MLflow, and results would differ from "
+                    "run to run. Leave it out."
                 )
         self._run = f"{os.getpid()}-{time.time_ns()}"
         timings.begin(self._timings, self._run, command())
@@ -68,8 +68,8 @@ class NodeHook:
     def before_node_run(self, node: Node, is_async: bool) -> None:
         if is_async:
             raise VersatuneError(
-                "--async saves in threads, and saving is where models are trained: what was asked "
-                "to stop would go on. Leave it out."
+                "--async saves in threads, and models are trained while they are saved: a training "
+                "that was told to stop would go on. Leave it out."
             )
         self._running[node.name] = _Running(
             set(node.outputs), time.monotonic(), dict(WorkFolder.counts)

@@ -253,8 +253,8 @@ def _told(error: Exception, when: str) -> VersatuneError:
     if means_offline(error):
         return RegistryOfflineError(f"{when}: {reason}")
     return VersatuneError(
-        f"MLflow can't do what the registry was asked for: {reason}. Waiting does not help: see to "
-        "its permissions, the room on its disk and its files, then run again; what is done is kept."
+        f"MLflow's registry refuses: {reason}. Waiting does not help: check its permissions, the "
+        "room on its disk and its files, then run again; finished work is kept."
     )
 
 

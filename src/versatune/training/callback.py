@@ -307,7 +307,6 @@ class RoundCallback(TrainerCallback):
         said = filter(None, (loss, shares, self._rates(rows[0]), left, why))
         logger.info("%s%s: %s", prefix(), what, "; ".join(said))
 
-
     def _rates(self, row: dict[str, Any]) -> str:
         """Speed, and memory where it is the first number of it or a larger one."""
         peak = row.get("peak_memory_bytes") or 0
