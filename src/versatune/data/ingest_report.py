@@ -59,7 +59,10 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
 
 
 def in_words(domains: dict[str, Any]) -> list[str]:
-    """One line on the rows of all domains, and one on each domain of which rows were rejected."""
+    """One line on the rows of all domains, and one on each domain that lost rows by a fault.
+
+    Rows that were rejected, and rows that repeat another domain's.
+    """
     splits = ("train", "steering", "report")
     read, train, steering, report = (
         sum(entry[key] for entry in domains.values())
@@ -70,7 +73,11 @@ def in_words(domains: dict[str, Any]) -> list[str]:
     return [
         f"{read:,} rows read, {lost:,} left out; {steering:,} steering, {report:,} report, "
         f"{train:,} train: {each}",
-        *(summary(name, entry) for name, entry in domains.items() if entry["rejected"]),
+        *(
+            summary(name, entry)
+            for name, entry in domains.items()
+            if entry["rejected"] or entry["duplicates_of"]
+        ),
     ]
 
 

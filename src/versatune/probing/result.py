@@ -175,14 +175,14 @@ def checks(
 
 def _way_out(params: ProbeParams, audited: bool) -> str:
     """What to set when the shares themselves are doubtful."""
-    without = "set mixture.strategy.name: proportional, which needs no probe"
+    without = "set mixture.strategy.name: proportional"
     if audited:
         kind = params.audit.judge.kind
         return f"take another second judge (probe.audit.judge, now of kind {kind}), or {without}"
     wanted = 2 * FEW_ANSWERS
     return (
-        f"let a second judge check some (probe.audit.n: {wanted}, now {params.audit.n}), "
-        f"or {without}"
+        f"let people or a served model check {wanted} samples (probe.audit.n, now "
+        f"{params.audit.n}, and probe.audit.judge.kind), or {without}"
     )
 
 
