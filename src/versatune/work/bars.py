@@ -224,7 +224,7 @@ def show_kept() -> None:
             handler.show_kept()
 
 
-def folded(line: str, columns: int) -> str:
+def folded(line: str, columns: int, indent: str = INDENT) -> str:
     """``line`` in lines of at most ``columns``, the later ones indented; words stay whole."""
     return "\n".join(
         part
@@ -232,7 +232,7 @@ def folded(line: str, columns: int) -> str:
         for part in textwrap.wrap(
             one,
             max(columns, 40),
-            subsequent_indent=INDENT,
+            subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
             replace_whitespace=False,

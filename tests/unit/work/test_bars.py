@@ -110,13 +110,15 @@ def test_stages_that_were_kept_one_after_the_other_share_a_line(
     assert terminal.lines() == [""]
     log.info("A line")
     log.info(bars.KEPT, "train.d")
+    log.info(bars.KEPT, "alone")
     (handler,) = log.handlers
     handler.close()
     assert terminal.lines() == [
         "12:00:00  ── unchanged, kept: ingest (a,",
         "          b), probe (c)",
         "12:00:00  A line",
-        "12:00:00  ── unchanged, kept: train (d)",
+        "12:00:00  ── unchanged, kept: alone,",
+        "          train (d)",
         "",
     ]
 
