@@ -87,7 +87,7 @@ def printed(browser: str, page: Path, target: Path) -> None:
     shown = Image.new("RGB", ((width + gap) * len(sheets) + gap, height + 2 * gap), "#d0d0d0")
     for number, sheet in enumerate(sheets):
         shown.paste(sheet, (gap + number * (width + gap), gap))
-    shown.quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
+    shown.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def main(data: str, docs: str) -> None:
