@@ -153,8 +153,8 @@ def test_the_speed_is_that_of_the_runs_before_unless_they_were_a_proxys(tmp_path
     known = EarlierStages({}, runs, forward, SHARES, SHARES)
     own, proxy = ReferenceParams(mode="mixes"), ReferenceParams(mode="mixes", proxy=Path("small"))
     assert speed_before(own, known) == Speed(pytest.approx(100), "the runs on mixes")
-    for asked, known in ((proxy, known), (own, replace(known, runs={}))):
-        found = speed_before(asked, known)
+    for asked, stages in ((proxy, known), (own, replace(known, runs={}))):
+        found = speed_before(asked, stages)
         assert found is not None and found.tokens_per_second == pytest.approx(10)
 
 
