@@ -63,13 +63,13 @@ docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 viz: $(READY)
-	$(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
+	PYTHONWARNINGS=ignore $(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
 
 schedule: $(READY)
 	PYTHON="$(CURDIR)/$(BIN)/python" deploy/dagster/start.sh
 
 mlflow: $(READY)
-	$(BIN)/kedro mlflow ui --host 127.0.0.1 $(ARGS)
+	PYTHONWARNINGS=ignore $(BIN)/kedro mlflow ui --host 127.0.0.1 $(ARGS)
 
 # torch first, alone: the pins of everything else then find it in place.
 $(READY): requirements.lock pyproject.toml

@@ -213,14 +213,21 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def difference(found: Any, wanted: Any, prefix: str = "") -> str:
     """The keys in which two JSON values differ, as ``key: old -> new``, joined by commas."""
+    return ", ".join(differences(found, wanted, prefix))
+
+
+def differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
+    """The same as a list, a key each."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        parts = [
-            difference(found.get(key, _ABSENT), wanted.get(key, _ABSENT), f"{prefix}{key}.")
+        return [
+            part
             for key in sorted(found.keys() | wanted.keys())
             if found.get(key, _ABSENT) != wanted.get(key, _ABSENT)
+            for part in differences(
+                found.get(key, _ABSENT), wanted.get(key, _ABSENT), f"{prefix}{key}."
+            )
         ]
-        return ", ".join(parts)
-    return f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"
+    return [f"{prefix.rstrip('.')}: {_short(found)} -> {_short(wanted)}"]
 
 
 _ABSENT = object()

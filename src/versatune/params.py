@@ -20,7 +20,7 @@ PLACES = ("folder", "cleaned", "tokenized", "knowledge")
 @functools.cache
 def warn_renamed(old: str, new: str) -> None:
     """Say once that a key has another name by now."""
-    logger.warning("%s is called %s now; the old name works in this version alone.", old, new)
+    logger.warning("%s is called %s now; the old name works only in this version.", old, new)
 
 
 def renamed(given: Any, names: Mapping[str, str], block: str) -> Any:

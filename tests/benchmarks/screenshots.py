@@ -3,7 +3,8 @@
     python -m tests.benchmarks.screenshots data docs
 
 Writes ``report.png`` and ``report_dark.png`` (1280 x 900) and ``report_phone.png`` (390 x 844): the
-first screen as Chromium draws it.
+first screen as Chromium draws it; and ``report_print.png``: the first printed pages side by side,
+where poppler's ``pdftoppm`` is installed.
 """
 
 import shutil
@@ -20,6 +21,7 @@ PICTURES = {
     "report_dark": ("dark", WIDE),
     "report_phone": ("light", PHONE),
 }
+PAGES = 3
 LEAST_WINDOW = 500
 """Pixels below which Chromium makes no window: narrower pages stand in a frame, cut out after."""
 
@@ -56,21 +58,50 @@ def picture(browser: str, page: str, target: Path, theme: str, size: tuple[int, 
             ],
             check=True,
             capture_output=True,
-            timeout=180,
+            timeout=600,
         )
         with Image.open(here / "shot.png") as shot:
             shot.convert("RGB").crop((0, 0, width, height)).save(target, optimize=True)
+
+
+def printed(browser: str, page: Path, target: Path) -> None:
+    """The first :data:`PAGES` pages of the report as it is printed, side by side."""
+    with tempfile.TemporaryDirectory() as folder:
+        pdf = Path(folder) / "report.pdf"
+        flags = ("--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")
+        subprocess.run(
+            [
+                *(browser, *flags, f"--user-data-dir={folder}/profile"),
+                *("--virtual-time-budget=10000", f"--print-to-pdf={pdf}", page.absolute().as_uri()),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=600,
+        )
+        subprocess.run(
+            ["pdftoppm", "-r", "48", "-png", "-l", str(PAGES), str(pdf), f"{folder}/page"],
+            check=True,
+        )
+        sheets = [Image.open(file).convert("RGB") for file in sorted(Path(folder).glob("*.png"))]
+    gap, (width, height) = 12, sheets[0].size
+    shown = Image.new("RGB", ((width + gap) * len(sheets) + gap, height + 2 * gap), "#d0d0d0")
+    for number, sheet in enumerate(sheets):
+        shown.paste(sheet, (gap + number * (width + gap), gap))
+    shown.quantize(128, dither=Image.Dither.NONE).save(target, optimize=True)
 
 
 def main(data: str, docs: str) -> None:
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("these pictures need Chromium")
-    page = find_page(Path(data)).read_text(encoding="utf-8")
+    file = find_page(Path(data))
+    page = file.read_text(encoding="utf-8")
     for name, (theme, size) in PICTURES.items():
         target = Path(docs) / f"{name}.png"
         picture(browser, page, target, theme, size)
         print(f"{target}: {target.stat().st_size // 1024} KB")
+    if shutil.which("pdftoppm"):
+        printed(browser, file, Path(docs) / "report_print.png")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,9 @@ import pytest
 from tests.faults.forks import Done, kedro_run
 from tests.helpers.support import Kedro, command, copy_project, environment
 
+FIRST_LOG = "first_run.log"
+"""What the run of :func:`finished` wrote to the terminal."""
+
 
 @pytest.fixture(scope="session")
 def project(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
@@ -53,4 +56,5 @@ def finished(project: Path, kedro: Kedro) -> Path:
     """The project after one whole run."""
     done = kedro()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    (project / FIRST_LOG).write_text(done.stderr, encoding="utf-8")
     return project

@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_left_for_the_one_before(
     assert done.code == 0, done.output[-3000:]
     printed = " ".join(done.output.split())
     assert "checkpoint-6" in printed and name in printed
-    assert "goes on from data/test/06_models/trained/checkpoints/checkpoint-3" in printed
+    assert "continues from data/test/06_models/trained/checkpoints/checkpoint-3" in printed
     assert results(tmp_path / "project") == results(undisturbed)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import heldout_losses
 from versatune.pipelines.plan import create_pipeline
 from versatune.training import ReferenceParams, TrainParams
+from versatune.training.plan import EarlierStages, speed_before
 
 NAMES = ("law", "medicine", "code")
 TRAIN: dict[str, Any] = {
@@ -142,6 +144,19 @@ def test_with_references_it_forecasts_every_mix(
     assert made["references_seconds"] == pytest.approx(3 * (1.0 + 2 * 1.5))
     assert made["advice"] in caplog.text and "Training takes 8 steps" in caplog.text
     assert len({t.xaxis for t in figure.data}) == 1 + len(NAMES)
+
+
+def test_the_speed_is_that_of_the_runs_before_unless_they_were_a_proxys(tmp_path: Path) -> None:
+    forward = FolderRef(path=tmp_path, fingerprint="f", metadata={"tokens_per_second": 30.0})
+    runs = {"mix-0": made_up_run(tmp_path / "mix-0", 1.5)}
+    known = EarlierStages({}, runs, forward, SHARES, SHARES)
+    own, proxy = ReferenceParams(mode="mixes"), ReferenceParams(mode="mixes", proxy=Path("small"))
+    mixes = speed_before(own, known)
+    assert mixes is not None and mixes.source == "the runs on mixes"
+    assert mixes.tokens_per_second == pytest.approx(100)
+    for asked, stages in ((proxy, known), (own, replace(known, runs={}))):
+        found = speed_before(asked, stages)
+        assert found is not None and found.tokens_per_second == pytest.approx(10)
 
 
 def test_without_references_it_measures_the_base_and_says_what_it_cannot_tell(

@@ -39,8 +39,8 @@ class CompareParams(Params):
     target: str | None = None
     """The domain to expand: adds target gain and the change of the others to the summary."""
     train: dict[str, Any] = Field(default={})
-    """Parameters of training that differ from ``train`` (``rounds: 4``), for all runs alike; of a
-    block (``lora: {r: 8}``) those alone that are given."""
+    """Parameters of training that differ from ``train`` (``rounds: 4``), for all runs; of a block
+    (``lora: {r: 8}``) only the keys that are given."""
     keep_models: bool = False
     """Keep the weights of finished runs. Off, a run's numbers, items and history are kept."""
 

@@ -22,6 +22,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import train
 from versatune.training.config import TrainParams
 from versatune.work import Piece
+from versatune.work.bars import KEPT
 from versatune.work.calls import emit
 from versatune.work.pieces import Began, Ended, Failed
 
@@ -147,7 +148,7 @@ def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator
     """Say how the run begins and ends (:func:`emit`); drop weights that are not to be kept."""
     emit(Began(whole))
     if whole:
-        logger.info("%s, seed %d: unchanged, kept", run.strategy, run.seed)
+        logger.info(KEPT, f"{run.strategy} seed {run.seed}")
     try:
         yield
         if not keep_model and _model_of(folder).exists():
@@ -161,7 +162,7 @@ def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator
 def _train_and_evaluate(
     run: Run, start: Start, setup: ComparisonSetup, base: Measured, folder: Path
 ) -> dict[str, Any]:
-    """Train and evaluate; the numbers are written last, so a run that was cut off goes on."""
+    """Train and evaluate; the numbers are written last, so a run that was cut off continues."""
     trained = train(
         setup.store,
         setup.base,

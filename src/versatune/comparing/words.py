@@ -13,7 +13,8 @@ from versatune.evaluation.results import LOSS
 def spoken(summary: pd.DataFrame, loss: str = LOSS) -> list[str]:
     """The verdicts over all domains in words, a line a strategy and metric."""
     found = summary[(summary["measure"] == "relative_gain") & (summary["domain"] == against.ALL)]
-    return [_spoken(row) for row in found.replace({"metric": {LOSS: loss}}).to_dict("records")]
+    said = "mean held-out loss" if loss == LOSS else loss
+    return [_spoken(row) for row in found.replace({"metric": {LOSS: said}}).to_dict("records")]
 
 
 def _spoken(row: Mapping[Any, Any]) -> str:

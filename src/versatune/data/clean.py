@@ -71,7 +71,7 @@ def _clean(found: Mapping[str, DomainFiles], params: CleanParams, folder: Path) 
         return _clean_into(folder, found, params)
     except OSError as error:
         raise VersatuneError(
-            f"cleaning into {folder} failed: {error}. Mend that and run again."
+            f"cleaning into {folder} failed: {error}. Fix that and run again."
         ) from error
 
 

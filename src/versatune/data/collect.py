@@ -234,7 +234,7 @@ class Collector:
         elif broken > self.params.max_reject_rate * tally.read:
             raise VersatuneError(
                 f"{source.label}: {broken} of {tally.read} rows are broken: "
-                f"{tally.rejects.worst()}. Mend the file, or raise ingest.max_reject_rate "
+                f"{tally.rejects.worst()}. Fix the file, or raise ingest.max_reject_rate "
                 f"(now {self.params.max_reject_rate:g}) to go on without them."
             )
 
@@ -245,7 +245,7 @@ def _refuse_unseen(source: Source, unseen: set[str], there: dict[str, Any]) -> N
     close = "".join(nearest(column, there) for column in sorted(unseen))
     raise VersatuneError(
         f"{source.label}: no row has what `columns` names ({wrong}); the last one has "
-        f"{', '.join(sorted(there))}. Mend the name{close}, or leave the field out of `columns`."
+        f"{', '.join(sorted(there))}. Fix the name{close}, or leave the field out of `columns`."
     )
 
 

@@ -65,7 +65,9 @@ class Source(Params):
             fields = type(self).model_fields.items()
             others = [n for n, f in fields if n != "own" and getattr(self, n) != f.default]
             if others:
-                raise ValueError(f"a source with `self: true` has nothing else, not {others[0]!r}")
+                raise ValueError(
+                    f"a source with `self: true` takes no other key, not {others[0]!r}"
+                )
             return self
         if (self.path is None) == (self.hub is None):
             raise ValueError("a source has either `path` or `hub`, or is `self: true`")
@@ -148,7 +150,7 @@ class DomainConfig(Params):
     @classmethod
     def _weights(cls, sources: list[Source]) -> list[Source]:
         if sum(source.own for source in sources) > 1:
-            raise ValueError("`self: true` stands once among a domain's sources")
+            raise ValueError("`self: true` may appear once among a domain's sources")
         given = [s.weight for s in sources if s.weight is not None]
         if given and len(given) < len(sources):
             raise ValueError("give every source of the domain a `weight`, or none")
@@ -177,7 +179,7 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
         if len(active) < 2:
             raise ValueError("name at least two domains: there is nothing to mix otherwise")
         if all(config.only_own for config in active.values()):
-            raise ValueError("every domain has `self: true` alone: one must have rows to learn")
+            raise ValueError("every domain has only `self: true`: at least one must have rows")
         return self
 
     @property
@@ -203,14 +205,14 @@ class CleanParams(Params):
     """How many rejected rows the report names for each domain and reason."""
     max_line_bytes: int = Field(default=1 << 20, ge=1024)
     """Longer lines (JSONL, CSV), rows and documents are rejected unread. In a JSON list, which
-    offers no place to go on from, a longer row ends the run."""
+    can't be continued after a fault, a longer row ends the run."""
     near_duplicate_threshold: float | None = Field(default=0.85, ge=0.5, le=1)
     """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
     leak_words: int = Field(default=13, ge=5)
     """A row that shares this many words in a row with an evaluation question is removed."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     """Share of the prompts held out: one half steers (shares, references, early stops), the other
-    half decides nothing, and results are of it alone."""
+    half decides nothing and gives the results."""
     min_validation_rows: int = Field(default=1, ge=1)
     """Small domains hold out at least this many rows to steer, and as many to report."""
     max_rows: int | None = Field(default=None, ge=2)
@@ -223,7 +225,7 @@ class TokenizeParams(Params):
     max_length: int = Field(default=512, ge=8)
     """Longest sequence in tokens (the paper's code uses 512)."""
     overflow: Literal["drop", "truncate"] = "drop"
-    """What happens to longer conversations. One whose prompt alone fills ``max_length`` is dropped.
+    """What happens to longer conversations. One whose prompt fills ``max_length`` is dropped.
     Documents (shape ``text``) are cut into pieces of ``max_length``; nothing of them is lost."""
     num_workers: int | None = Field(default=None, ge=1)
     """Processes to tokenise with; null: by the number of rows and cores. With ``parallel.engine:

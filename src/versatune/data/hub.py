@@ -30,7 +30,7 @@ def refusal(error: Exception, what: str) -> str | None:
 
 
 def check_hub(source: Source) -> bool:
-    """Ask once, without the retries of a download, whether a hub source can be had.
+    """Ask once, without the retries of a download, whether a hub source can be loaded.
 
     Returns whether the hub answered; when it did not, there is a copy in the cache. Raises
     VersatuneError in a sentence when there is neither.
@@ -52,11 +52,11 @@ def check_hub(source: Source) -> bool:
             f"the hub can't be reached ({type(error).__name__}) and there is no copy in the cache; "
             "go online, or download it elsewhere and give its folder as `path`"
         )
-    raise VersatuneError(f"the hub data set {source.hub!r}{at} can't be had: {reason}.")
+    raise VersatuneError(f"the hub data set {source.hub!r}{at} can't be loaded: {reason}.")
 
 
 def read_hub(source: Source) -> Iterator[Row | RejectedRow]:
-    """The rows of a data set on the hub. Data files alone are read: no code of it is run.
+    """The rows of a data set on the hub. Only data files are read: no code of it is run.
 
     As a stream nothing is written to the disk; without the hub a copy in the cache is read instead.
     """

@@ -49,12 +49,36 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
             **_together({**tokenised[name], **counts}),
             "examples": shown[name],
         }
-        logger.info("%s", summary(name, domains[name]))
+    for line in in_words(domains):
+        logger.info("%s", line)
     return {
         "data_fingerprint": tokenized.metadata["data_fingerprint"],
         "max_length": tokenized.metadata["max_length"],
         "domains": domains,
     }
+
+
+def in_words(domains: dict[str, Any]) -> list[str]:
+    """One line on the rows of all domains, and one on each domain that lost rows by a fault.
+
+    Rows that were rejected, and rows that repeat another domain's.
+    """
+    splits = ("train", "steering", "report")
+    read, train, steering, report = (
+        sum(entry[key] for entry in domains.values())
+        for key in ("read", *(f"{split}_rows" for split in splits))
+    )
+    lost = read - train - steering - report
+    each = ", ".join(f"{name} {entry['train_rows']:,}" for name, entry in domains.items())
+    return [
+        f"{read:,} rows read, {lost:,} left out; {steering:,} steering, {report:,} report, "
+        f"{train:,} train: {each}",
+        *(
+            summary(name, entry)
+            for name, entry in domains.items()
+            if entry["rejected"] or entry["duplicates_of"]
+        ),
+    ]
 
 
 def _together(counts: dict[str, Any]) -> dict[str, int]:

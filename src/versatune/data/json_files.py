@@ -245,7 +245,7 @@ class _Members:
             window.take(":")
             known = {*self.held, *self.read, *self.left, *self.unfit}
             if not isinstance(member, str) or member in known:
-                raise VersatuneError(f"{window.where}: the key {member!r} stands twice.")
+                raise VersatuneError(f"{window.where}: the key {member!r} appears twice.")
             if (first := window.next()) == "[":
                 yield from self._list(member)
             elif first == "{" and self._is_inner(window.look()):

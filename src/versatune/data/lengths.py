@@ -35,7 +35,7 @@ def token_limit(config: Any) -> int | None:
 
 
 def saved_token_limit(folder: Path) -> int | None:
-    """:func:`token_limit` of a model folder; None for a folder that holds a tokenizer alone.
+    """:func:`token_limit` of a model folder; None for a folder that holds only a tokenizer.
 
     Raises VersatuneError when transformers can't read its config.json.
     """

@@ -77,7 +77,7 @@ def unknown_shape(
     if missing:
         wrong = ", ".join(f"{field}: {c}{nearest(c, values)}" for field, c in missing.items())
         return VersatuneError(
-            f"{start}: `columns` names columns that do not exist ({wrong}). Mend the name in the "
+            f"{start}: `columns` names columns that do not exist ({wrong}). Fix the name in the "
             "source's `columns`."
         )
     fields = "; ".join(f"{s}: {', '.join(f)}" for s, f in wanted.items())

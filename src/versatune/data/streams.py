@@ -72,7 +72,7 @@ def refuse_carriage_returns(path: Path, handle: io.BufferedReader) -> None:
     head = handle.peek(PEEK).strip()
     if b"\r" in head and b"\n" not in head:
         raise VersatuneError(
-            f"{path}: its lines end in a carriage return alone, not in a line feed; convert them "
+            f"{path}: its lines end in a carriage return without a line feed; convert them "
             "first (`tr '\\r' '\\n'`)."
         )
 

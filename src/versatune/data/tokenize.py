@@ -1,7 +1,7 @@
 """Tokenising: from cleaned rows to the store that training and evaluation read.
 
-Each shard of cleaned rows becomes one shard of the store, written in one step; an interrupted
-run goes on with the shards that are missing. The result does not depend on the number of
+Each shard of cleaned rows becomes one shard of the store, written in one step; an interrupted run
+continues with the shards that are missing. The result does not depend on the number of
 processes, nor on how many machines they are on.
 
 Raises VersatuneError: ``max_length`` is more than the model takes; the tokenizer has no fast form;

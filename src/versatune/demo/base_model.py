@@ -42,7 +42,7 @@ class BaseModelParams(Params):
 def make_base(params: BaseModelParams, corpus: Path) -> Piece | CheckpointRef:
     """The base model that ``params`` ask for: one to be pretrained on ``corpus``, or one found.
 
-    Raises VersatuneError when the model can't be had or can't be loaded safely.
+    Raises VersatuneError when the model can't be found, or can't be loaded safely.
     """
     if params.kind == "pretrain":
         inputs = {

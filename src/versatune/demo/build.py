@@ -113,7 +113,7 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
-        "Embedded sample: %s documents, %s rows, %s multiple-choice questions.",
+        "Embedded sample: %s documents, %s rows, %s questions.",
         f"{params.documents:,}",
         f"{sum(c['rows'] for c in counts.values()):,}",
         f"{sum(c['items'] for c in counts.values()):,}",

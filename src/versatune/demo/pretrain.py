@@ -143,7 +143,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup_ratio: float) -> fl
 
 @dataclass
 class _State:
-    """What a run needs to go on: the model, its optimiser, and how many steps were taken."""
+    """What a run needs to continue: the model, its optimiser, and how many steps were taken."""
 
     model: "LlamaForCausalLM"
     optimizer: torch.optim.Optimizer
@@ -197,7 +197,7 @@ def _train(
     state = _State(model, _optimizer(model, params), predicted / steps_per_epoch, bf16)
     if progress.is_file():
         state.load(progress)
-        logger.info("Pretraining goes on at step %d of %d.", state.step, steps)
+        logger.info("Pretraining continues at step %d of %d.", state.step, steps)
     model.train()
     loss = math.nan
     started, tokens, paced = time.monotonic(), 0, bars.Paced(60)

@@ -31,7 +31,7 @@ class PretrainParams(Params):
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
     """Part of the steps over which the learning rate rises."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """AdamW weight decay, on matrices alone."""
+    """AdamW weight decay, only on matrices."""
     save_steps: int = Field(default=100, ge=1)
     """Steps between two checkpoints to resume from."""
     bf16: bool | None = None

@@ -10,7 +10,7 @@ from versatune.data import hub
 
 @contextlib.contextmanager
 def at_work(offline: bool) -> Iterator[None]:
-    """Within the block the harness logs errors alone; ``offline``: the hub is not asked."""
+    """Within the block the harness logs only errors; ``offline``: the hub is not asked."""
     before = os.environ.get("HF_HUB_OFFLINE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -60,7 +60,7 @@ class HarnessParams(Params):
     """A folder with task files of your own, in the harness's YAML format. Tasks
     whose files change are measured again; data elsewhere are not watched."""
     offline: bool = True
-    """Take the data of these tasks from the local cache alone. If false, the hub is asked."""
+    """Take the data of these tasks only from the local cache. If false, the hub is asked."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples shown before each question; null leaves the task's own number."""
 

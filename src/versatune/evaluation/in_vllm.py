@@ -52,11 +52,11 @@ def load_in_vllm(
 ) -> VllmConversations:
     """The model in vLLM, with the part of the GPUs' memory that ``params.vllm`` gives it.
 
-    Raises VersatuneError for a folder that holds an adapter alone.
+    Raises VersatuneError for a folder that holds only an adapter.
     """
     if not (checkpoint.path / "config.json").is_file():
         raise VersatuneError(
-            f"evaluate.engine is vllm, and {checkpoint.path} holds an adapter alone: take auto, or "
+            f"evaluate.engine is vllm, and {checkpoint.path} holds only an adapter: take auto, or "
             "train with train.lora.merge: true."
         )
     return VllmConversations(

@@ -168,8 +168,7 @@ def _is_left_out(task: LocalTask, params: EvaluateParams) -> bool:
 def _two_tasks(domain: str, name: str) -> VersatuneError:
     return VersatuneError(
         f"two tasks of {domain} are called {name!r}: name each task once in "
-        f"evaluate.harness.tasks, and call a file of domains.{domain}.evaluation otherwise (its "
-        "`task`)."
+        f"evaluate.harness.tasks, and give a file in domains.{domain}.evaluation another `task`."
     )
 
 

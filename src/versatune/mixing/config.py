@@ -274,4 +274,4 @@ StrategyParams = Annotated[
     | OdmParams,
     Field(discriminator="name"),
 ]
-"""All strategies, told apart by ``name``."""
+"""All strategies; ``name`` says which one."""

@@ -74,5 +74,5 @@ def stopped(failed: Mapping[str, str], key: str) -> str:
     """The message of a run that doubt ends."""
     return (
         f"{key} is 'stop', and the probe failed its own checks: {told(failed)} "
-        f"Mend that, or set {key} to proportional, uniform or keep."
+        f"Fix that, or set {key} to proportional, uniform or keep."
     )

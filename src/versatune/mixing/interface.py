@@ -2,7 +2,7 @@
 
 A strategy gives the first shares by ``initial()`` and the next ones by ``update(Signals)``.
 What it must remember (last and lowest losses, rewards, the guard's count) is a small JSON-able
-dict, so that a resumed run goes on exactly.
+dict, so that a resumed run continues exactly.
 """
 
 from abc import ABC, abstractmethod

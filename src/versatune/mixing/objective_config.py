@@ -16,7 +16,7 @@ class InStderrs(Params):
     """A tolerance in standard errors of the paired change since the base model."""
 
     stderrs: float = Field(ge=0)
-    """A domain may end so many standard errors above the base model's loss."""
+    """Standard errors by which a domain may end above the base model's loss."""
 
 
 Allowance = Annotated[float, Field(ge=0)] | InStderrs

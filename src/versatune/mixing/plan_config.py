@@ -21,7 +21,7 @@ class PlanParams(Params):
     """How many times a domain's rows may be seen in training: one number for all domains, a
     number by domain (the others are free), or null for no limit."""
     on_exhausted: Literal["repeat", "redistribute", "stop"] = "repeat"
-    """When a domain reaches its cap: ``repeat`` goes on with a warning, ``redistribute`` gives
+    """When a domain reaches its cap: ``repeat`` continues with a warning, ``redistribute`` gives
     its share to the others in proportion, ``stop`` ends with an error."""
 
     @field_validator("epoch_cap")

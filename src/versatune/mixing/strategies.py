@@ -59,7 +59,7 @@ def initial_shares(params: StaticParams, context: Context, floor: float) -> Arra
 
 
 def _start(params: StrategyParams, context: Context) -> Array:
-    """The first shares: the strategy's own, or the ones training was told to start with."""
+    """The first shares: the strategy's own, or the ones given to the training."""
     match params.starts_from:
         case "uniform":
             return formulas.uniform_weights(len(context.domains))

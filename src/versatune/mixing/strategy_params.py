@@ -63,8 +63,8 @@ class SignalParams(AdaptiveParams):
     """Strategies that can follow the losses of training itself."""
 
     signal: Literal["train", "validation"] = "train"
-    """Which loss the shares follow; the papers take the training batches'. ``smoothing`` goes with
-    ``validation`` alone."""
+    """Which loss the shares follow; the papers take the training batches'. ``smoothing`` needs
+    ``validation``."""
 
     @model_validator(mode="after")
     def _smooths_what_it_follows(self) -> Self:
@@ -85,7 +85,7 @@ class PotentialParams(AdaptiveParams):
 
     start: Start = "initial"
     """Shares of the first round: the ``initial`` mixture (the paper's: detected), ``uniform``, or
-    ``proportional`` to the data. The last two tell what adapting does without detection."""
+    ``proportional`` to the data. The last two show what adapting does without detection."""
     potential_source: PotentialSource = "reference"
     """Where gamma comes from: ``reference`` losses (the paper's), or the ``progress`` of the
     held-out loss since the last round, which needs no extra runs: what still falls fast is

@@ -55,5 +55,5 @@ def generates_with_cache(model: Any) -> bool:
         logger.debug("%s with a cache: %s", type(model).__name__, first_line(error))
         agrees = False
     if not agrees:
-        logger.info("%s writes without a cache: that takes longer.", type(model).__name__)
+        logger.info("%s generates without a cache, which takes longer.", type(model).__name__)
     return agrees

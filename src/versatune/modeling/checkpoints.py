@@ -111,7 +111,7 @@ def load_model(
     quantization: Any = None,
     parallelize: bool = False,
 ) -> "PreTrainedModel":
-    """The causal language model of a checkpoint: safetensors alone, no remote code, eval mode.
+    """The causal language model of a checkpoint: safetensors only, no remote code, eval mode.
 
     A folder that holds an adapter alone gives the base model it names with the adapter merged
     into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's

@@ -16,8 +16,8 @@ class VllmParams(Params):
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs that one copy of the model is divided over."""
     data_parallel_size: int = Field(default=1, ge=1)
-    """Copies of the model, each on GPUs of its own. Evaluation alone: lm-evaluation-harness starts
-    them with Ray (extra `ray`)."""
+    """Copies of the model, each on GPUs of its own. Only for evaluation:
+    lm-evaluation-harness starts them with Ray (extra `ray`)."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Part of each GPU's memory that vLLM takes."""
 

@@ -120,7 +120,7 @@ def _download(name: str, revision: str | None) -> Path:
             "path of a model folder"
         )
     raise VersatuneError(
-        f"base_model.name_or_path: {name}{at} can't be had from the hub: {reason}."
+        f"base_model.name_or_path: {name}{at} can't be loaded from the hub: {reason}."
     )
 
 

@@ -163,7 +163,7 @@ class TokenLoss:
         return torch.cat(parts)
 
     def prepared(self, input_ids: Tensor, positions: Tensor, **inputs: Any) -> "PreparedLogits":
-        """The logits at ``positions``, to be had a part at a time; for measuring alone."""
+        """The logits at ``positions``, a part at a time; only for measuring."""
         if self.way == "apart":
             hidden = self._hidden(input_ids, positions, inputs)
             return PreparedLogits(self._vocabulary, lambda part: self._logits(hidden[part]))
@@ -251,8 +251,8 @@ class TokenLoss:
         if ahead:
             raise VersatuneError(
                 f"{type(self.model).__name__}: its tokens see the tokens that follow them, so it "
-                "is no causal language model as its config.json stands (is_decoder: true makes "
-                "one of some encoders): choose another model."
+                "is no causal language model (with is_decoder: true in config.json some encoders "
+                "become one): choose another model."
             )
 
 

@@ -23,7 +23,7 @@ def device_bytes() -> int:
 def weight_bytes(folder: Path, dtype: str) -> int:
     """Bytes of a checkpoint's weights in ``dtype``; ``auto``: as they are saved.
 
-    Reads the headers of the safetensors files alone.
+    Reads only the headers of the safetensors files.
     """
     from safetensors import safe_open
 

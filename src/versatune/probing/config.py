@@ -43,7 +43,7 @@ class OneJudgeParams(Params):
     counts_as_true: ClassVar = False
     """Whether its answers are the truth, so that there are no errors to measure."""
     needs_rows: ClassVar = False
-    """Whether it knows a domain by its rows alone."""
+    """Whether it knows a domain only by its rows."""
 
     def missing(self) -> tuple[tuple[str, ...], str] | None:
         """A key without which it can't judge, and what to say of it; None when all is there."""
@@ -103,7 +103,7 @@ class EndpointParams(OneJudgeParams):
     max_chars: int = Field(default=4000, ge=100)
     """Characters of a text that are sent."""
     max_failed: float = Field(default=0.2, ge=0, le=1)
-    """Above this share of texts without any answer the probe stops; run it again to go on."""
+    """Above this share of texts without any answer the probe stops; run it again to continue."""
 
     def missing(self) -> tuple[tuple[str, ...], str] | None:
         said = f"is empty: name the model as {self.server.place} knows it"
@@ -126,7 +126,7 @@ class JudgeParams(Params):
 
     kind: str = "classifier"
     """One of the names below. ``classifier`` is trained on the ingested rows; ``likelihood`` is a
-    local instruct model; ``endpoint`` is a served chat model; ``person`` (for an audit alone) is
+    local instruct model; ``endpoint`` is a served chat model; ``person`` (only for an audit) is
     people who read."""
     classifier: ClassifierParams = ClassifierParams()
     """Used by that kind."""

@@ -132,7 +132,7 @@ def own_rows_of(texts: FolderRef, configs: Mapping[str, DomainConfig]) -> list[s
     wanted = [name for name, config in configs.items() if config.rehearses]
     if texts.metadata.get("trained_on") != wanted:
         raise VersatuneError(
-            f"{', '.join(wanted)}: the base model's own texts were not sorted out for "
+            f"{', '.join(wanted)}: the base model's own texts were not selected for "
             "`self: true` there: run the probe pipeline again."
         )
     return wanted

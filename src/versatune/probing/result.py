@@ -164,8 +164,8 @@ def checks(
         gap = what_counts["confidence_distance"]
         fails(
             "shift",
-            f"sampled texts are judged unlike the labelled rows (confidence distance {gap:.2f}): "
-            f"the correction's assumption is doubtful; {_way_out(params, bool(audit))}.",
+            "the judge's confidence differs between samples and labelled rows (distance "
+            f"{gap:.2f}), so these shares may be wrong: {_way_out(params, bool(audit))}.",
         )
     if missing > 0.05:
         says = f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high."
@@ -175,14 +175,14 @@ def checks(
 
 def _way_out(params: ProbeParams, audited: bool) -> str:
     """What to set when the shares themselves are doubtful."""
-    without = "start from shares that need no probe (mixture.strategy.name: proportional)"
+    without = "set mixture.strategy.name: proportional"
     if audited:
         kind = params.audit.judge.kind
         return f"take another second judge (probe.audit.judge, now of kind {kind}), or {without}"
     wanted = 2 * FEW_ANSWERS
     return (
-        f"let a second judge look at some (probe.audit.n: {wanted} or more, now {params.audit.n}; "
-        f"probe.audit.judge.kind: endpoint or person), or {without}"
+        f"let people or a served model check {wanted} samples (probe.audit.n, now "
+        f"{params.audit.n}, and probe.audit.judge.kind), or {without}"
     )
 
 

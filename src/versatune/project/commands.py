@@ -4,12 +4,13 @@ import contextlib
 import difflib
 import pkgutil
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 import click
 import yaml
@@ -29,11 +30,22 @@ from versatune.project.init import init
 from versatune.project.parameter_reference import markdown
 from versatune.reporting.requirements import RequirementNotMetError
 from versatune.tracking import registry
+from versatune.work.bars import folded
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
 NO_ROOM = r"No space left on device|File too large|Disk quota exceeded|PytorchStreamWriter failed"
 """How Python and the libraries that write files themselves say it."""
+
+
+class Mistake(click.ClickException):
+    """An error in a sentence: folded at the width of a terminal, whole elsewhere."""
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        said, stream = f"Error: {self.format_message()}", file or sys.stderr
+        if stream.isatty():
+            said = folded(said, shutil.get_terminal_size().columns, "  ")
+        click.echo(said, file=stream)
 
 
 class Terminated(KeyboardInterrupt):
@@ -67,7 +79,7 @@ def rollback(env: str | None) -> None:
             with alone_in(data_folder(context)):
                 old, new = registry.rollback(parameters["retrain"]["model_name"])
         except VersatuneError as error:
-            raise click.ClickException(str(error)) from error
+            raise Mistake(str(error)) from error
     click.echo(f"{new.label} serves again as champion, instead of version {old.number}.")
 
 
@@ -86,13 +98,13 @@ def run(**options: Any) -> Any:
         click.secho("Stopped. Run the same command again to continue.", err=True)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     except RequirementNotMetError as error:
-        click.secho(f"Error: {error}", err=True)
+        Mistake(str(error)).show()
         sys.exit(2)
     except Exception as error:
         message = explain(error)
         if message is None:
             raise
-        raise click.ClickException(message) from error
+        raise Mistake(message) from error
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
@@ -114,12 +126,12 @@ def _without_deprecated(options: dict[str, Any]) -> dict[str, Any]:
 
 def _check_pipelines(names: Iterable[str | None]) -> None:
     """Kedro would try to import a mistyped pipeline and show the traceback."""
-    known = ["__default__", *(module.name for module in pkgutil.iter_modules(pipelines.__path__))]
+    known = ["__default__", *(m.name for m in pkgutil.iter_modules(pipelines.__path__) if m.ispkg)]
     for name in names:
         if name and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.ClickException(
+            raise Mistake(
                 f"there is no pipeline {name!r}; the pipelines are {', '.join(known)}.{hint}"
             )
 

@@ -65,7 +65,7 @@ def create(
             click.echo(line)
         problems = [name for name, seen in rows.items() if seen.problem is not None]
         if len(found.sources) == 1:
-            click.echo("  one domain: texts of the base model's own stand for everything else")
+            click.echo("  one domain: the base model's own texts stand for everything else")
     if asks:
         click.confirm(f"Write the project to {folder}?", default=True, abort=True)
     write_project(folder, beside)
@@ -76,7 +76,7 @@ def create(
         click.echo(line)
     if problems:
         raise VersatuneError(
-            f"{', '.join(problems)}: mend the data, or its `sources` in {file} (`columns`, `shape` "
+            f"{', '.join(problems)}: fix the data, or its `sources` in {file} (`columns`, `shape` "
             "and `format` are explained in docs/data.md), then: kedro run --pipeline ingest"
         )
     if found is not None:

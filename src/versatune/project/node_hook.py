@@ -18,15 +18,16 @@ from versatune.reporting import timings
 from versatune.reporting.configuration import command
 from versatune.reporting.formats import duration
 from versatune.work import WorkFolder
+from versatune.work.bars import KEPT, show_kept
 
 logger = logging.getLogger(__name__)
 
 
 WORTH_A_LINE = 1.0
-"""Seconds from which on a node that makes no folder says how long it took."""
+"""Seconds from which on a node that makes a folder says how long it took."""
 
-A_MOMENT = 0.05
-"""The same for a node that makes one: below, there was nothing to make."""
+LONG = 10.0
+"""The same for a node that makes none, such as a figure. `timings.json` has all of them."""
 
 
 @dataclasses.dataclass
@@ -56,9 +57,9 @@ class NodeHook:
         for name in ("ThreadRunner", "ParallelRunner"):
             if name in str(run_params.get("runner")):
                 raise VersatuneError(
-                    f"--runner {name} works on several nodes at a time, which share this process's "
-                    "random numbers, cores and records for MLflow: results would differ from run "
-                    "to run. Leave it out."
+                    f"--runner {name} runs several nodes at a time. They would share one process's "
+                    "random numbers, cores and records for MLflow, and results would differ from "
+                    "run to run. Leave it out."
                 )
         self._run = f"{os.getpid()}-{time.time_ns()}"
         timings.begin(self._timings, self._run, command())
@@ -67,8 +68,8 @@ class NodeHook:
     def before_node_run(self, node: Node, is_async: bool) -> None:
         if is_async:
             raise VersatuneError(
-                "--async saves in threads, and saving is where models are trained: what was asked "
-                "to stop would go on. Leave it out."
+                "--async saves in threads, and models are trained while they are saved: a training "
+                "that was told to stop would go on. Leave it out."
             )
         self._running[node.name] = _Running(
             set(node.outputs), time.monotonic(), dict(WorkFolder.counts)
@@ -93,8 +94,8 @@ class NodeHook:
         opened, sealed = (now[key] > running.counts[key] for key in ("opened", "sealed"))
         timings.note(self._timings, self._run, node.name, seconds, kept=opened and not sealed)
         if opened and not sealed:
-            logger.info("── %s: unchanged, kept", node.name)
-        elif seconds >= (A_MOMENT if sealed else WORTH_A_LINE):
+            logger.info(KEPT, node.name)
+        elif seconds >= (WORTH_A_LINE if sealed else LONG):
             logger.info("── %s: %s", node.name, duration(seconds))
 
     @hook_impl
@@ -103,4 +104,5 @@ class NodeHook:
 
     @hook_impl
     def on_pipeline_error(self) -> None:
+        show_kept()
         tracking.log_artifact(self._timings)

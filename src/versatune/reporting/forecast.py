@@ -26,7 +26,9 @@ def lines(forecast: Mapping[str, Any]) -> list[str]:
     said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
         told = [n for n in strategies if n != BEST or names_best_mix(forecast)]
-        each = [f"{named(name)} {_valued(forecast, strategies[name])}" for name in told]
+        each = [
+            f"{named(name)} {_objective(forecast, strategies[name]['objective'])}" for name in told
+        ]
         said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
     return [*said, *_by_domain(forecast), takes(forecast)]
 
@@ -143,9 +145,9 @@ def takes(forecast: Mapping[str, Any]) -> str:
     said = f"Training takes {', '.join(parts)}"
     if training["memory"] is not None:
         said += (
-            f"; {formats.memory(sum(training['memory'].values()))} of memory on each device, "
-            f"which has {formats.memory(training['device_bytes'])}, and "
-            f"{formats.memory(training['disk'])} of disk"
+            f"; {formats.memory(sum(training['memory'].values()))} of each device's "
+            f"{formats.memory(training['device_bytes'])}, {formats.memory(training['disk'])} of "
+            "disk"
         )
     spent = forecast["references_seconds"]
     return f"{said}." if spent is None else f"{said}. The references took {_took(spent, training)}."
@@ -160,13 +162,6 @@ def _took(spent: float, training: Mapping[str, Any]) -> str:
 def named(strategy: str) -> str:
     """The name of a strategy of the forecast for readers."""
     return NAMES.get(strategy, strategy)
-
-
-def _valued(forecast: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
-    value, low, high = (
-        _objective(forecast, entry[key]) for key in ("objective", "objective_low", "objective_high")
-    )
-    return f"{value} ({low} to {high})"
 
 
 def _objective(forecast: Mapping[str, Any], value: float) -> str:

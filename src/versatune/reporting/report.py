@@ -1,4 +1,4 @@
-"""The report: one self-contained HTML page from artifacts alone."""
+"""The report: one self-contained HTML page from artifacts only."""
 
 from typing import Any
 

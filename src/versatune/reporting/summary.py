@@ -67,7 +67,7 @@ def warnings(artifacts: "Artifacts") -> list[str]:
     start = (artifacts.mixture or {}).get("strategy")
     origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
     if not follows_probe(strategy.told(), start, **origin):
-        said = [f"of the probe, whose shares this training did not use: {text}" for text in said]
+        said = [f"probe (its shares were not used for training): {text}" for text in said]
     if artifacts.references and strategy.needs_reference:
         said += reference_warnings(artifacts.references)
     if artifacts.history is not None:
@@ -271,7 +271,7 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
         return []
     shifts = (wide.iloc[-1] - wide.iloc[0]).abs()
     if not shifts.max() >= 0.0005:
-        return [Tile("mixture", "constant", "shares never changed")]
+        return [Tile("mixture", "unchanged", "no share moved")]
     shares = wide[shifts.idxmax()]
     ends = (100 * shares.iloc[0], 100 * shares.iloc[-1])
     digits = 1 if round(ends[0]) == round(ends[1]) else 0

@@ -87,8 +87,9 @@ def training_params(training: TrainParams, params: RetrainParams) -> TrainParams
     """
     if training.lora is not None and not training.lora.merge:
         raise VersatuneError(
-            "train.lora.merge is false, but retraining needs whole models: a champion is what the "
-            "next challenger is trained from, and serves alone. Set train.lora.merge to true."
+            "train.lora.merge is false, but retraining needs whole models: the next challenger "
+            "is trained from the champion, which serves without its base. Set train.lora.merge to "
+            "true."
         )
     return training.model_copy(
         update={

@@ -206,7 +206,7 @@ class Decoder:
             self.fast = False
         self.whole = not self._steps_agree()
         if self.whole:
-            logger.info("%s is sampled without a cache: that takes longer.", type(model).__name__)
+            logger.info("%s is sampled without a cache, which takes longer.", type(model).__name__)
 
     whole = False
     """Whether each step reads the whole text."""

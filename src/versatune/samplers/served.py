@@ -111,8 +111,8 @@ class ServerSampler(Sampler):
     """Draws from a served model: for models this machine can't hold.
 
     Each sample asks with its own seed; whether the same seed gives the same text again is
-    up to the server. A sample that can't be had stops the probe rather than being left out, since
-    what fails may not fail at random; run it again to go on.
+    up to the server. A sample that fails stops the probe and is not left out, since failures may
+    not be random; run it again to continue.
     """
 
     PASSES = 3
@@ -158,7 +158,7 @@ class ServerSampler(Sampler):
         raise VersatuneError(
             f"{self.params.server.place} gave no answer to {len(left)} of {len(indices)} requests, "
             f"tried {self.PASSES} times (last: {self.server.told(trouble)}). "
-            "What was drawn before is kept: run again to go on."
+            "Earlier samples are kept: run again to continue."
         )
 
     def _refuse_greedy(self, n: int, texts: set[str]) -> None:

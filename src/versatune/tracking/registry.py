@@ -6,6 +6,8 @@ tags; the tags this module reads itself begin with ``versatune.``. Moving ``cham
 call and the last of its kind, so an interruption leaves the old champion or the new one.
 """
 
+import contextlib
+import io
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,7 +90,9 @@ def register(
 
             uri = tracking.store_model(checkpoint.path, checkpoint.fingerprint, example, name)
             own = {KEY: key, PATH: str(checkpoint.path), FINGERPRINT: checkpoint.fingerprint}
-            version = _version(mlflow.register_model(uri, name, tags={**tags, **own}))
+            with contextlib.redirect_stderr(io.StringIO()):  # MLflow prints what the log says
+                made = mlflow.register_model(uri, name, tags={**tags, **own})
+            version = _version(made)
             logger.info("Registered %s.", version.label)
         client.set_registered_model_alias(name, CHALLENGER, str(version.number))
         return version
@@ -253,8 +257,8 @@ def _told(error: Exception, when: str) -> VersatuneError:
     if means_offline(error):
         return RegistryOfflineError(f"{when}: {reason}")
     return VersatuneError(
-        f"MLflow can't do what the registry was asked for: {reason}. Waiting does not help: see to "
-        "its permissions, the room on its disk and its files, then run again; what is done is kept."
+        f"MLflow's registry refuses: {reason}. Waiting does not help: check its permissions, the "
+        "room on its disk and its files, then run again; finished work is kept."
     )
 
 

@@ -34,6 +34,12 @@ logger = logging.getLogger(__name__)
 EVERY = 300.0
 """Seconds between the lines of a training beside others, whose bar shows how far they are."""
 
+WORTH_A_LINE = 10.0
+"""Seconds from which on a training beside others says how it ended, if its model is not kept."""
+
+GROWN = 1.1
+"""Times the memory that the log gave last, from which on it gives the new number."""
+
 
 class RoundCallback(TrainerCallback):
     """Measures, updates, writes the history and asks for checkpoints; stops a training that goes
@@ -77,7 +83,8 @@ class RoundCallback(TrainerCallback):
         peak = peak_flops()
         # Trainings that run side by side log less.
         self._quiet, self._paced = within_call(), Paced(EVERY)
-        self._told = ""  # the shares that the line before gave
+        # The shares, and the peak of memory in bytes, that the log gave last.
+        self._told, self._peak_told = "", 0.0
         self.progress = Progress(
             self._folder.parent,
             self._steps,
@@ -206,12 +213,13 @@ class RoundCallback(TrainerCallback):
     ) -> None:
         """Close the bar; a quiet training logs a summary."""
         self.progress.close()
-        if self._quiet and self._trainer.is_world_process_zero():
+        seconds = time.monotonic() - self._began
+        due = self._saves or seconds >= WORTH_A_LINE
+        if self._quiet and due and self._trainer.is_world_process_zero():
             first, last = self._mean_loss(0), self._mean_loss(self._mixture.round)
             logger.info(
                 "%sheld-out loss %.3f to %.3f in %d steps, %.1f s",
-                *(prefix(), first, last, state.global_step),
-                time.monotonic() - self._began,
+                *(prefix(), first, last, state.global_step, seconds),
             )
 
     def _mean_loss(self, number: int) -> float:
@@ -285,7 +293,7 @@ class RoundCallback(TrainerCallback):
 
     def _say(self, rows: list[dict[str, Any]], reason: str) -> None:
         mixture, told = self._mixture, self._told
-        self._told = " ".join(f"{row['domain']} {row['weight']:.3f}" for row in rows)
+        self._told = " ".join(f"{row['domain']} {row['weight']:.2f}" for row in rows)
         alone = len(rows) == 1  # on one domain there are no shares to tell
         shares = "" if alone or self._told == told else f"shares {self._told}"
         done = mixture.round - self._rounds_before
@@ -296,8 +304,15 @@ class RoundCallback(TrainerCallback):
         else:
             what, why = reason, ""
         loss = f"held-out loss {self._mean_loss(mixture.round):.4f}"
-        said = filter(None, (loss, shares, rates(rows[0]), left, why))
+        said = filter(None, (loss, shares, self._rates(rows[0]), left, why))
         logger.info("%s%s: %s", prefix(), what, "; ".join(said))
+
+    def _rates(self, row: dict[str, Any]) -> str:
+        """Speed, and memory where it is the first number of it or a larger one."""
+        peak = row.get("peak_memory_bytes") or 0
+        grown = peak > GROWN * self._peak_told
+        self._peak_told = peak if grown else self._peak_told
+        return rates(row if grown else {**row, "peak_memory_bytes": None})
 
 
 def _may_roll_back(params: TrainParams) -> bool:

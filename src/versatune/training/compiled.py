@@ -28,7 +28,7 @@ def compile_blocks(model: Any, backend: str = "inductor") -> int:
     for block in blocks:
         block.compile(backend=backend)
     if not blocks:
-        logger.warning("%s names no blocks to compile: it runs as it is.", type(base).__name__)
+        logger.warning("%s names no blocks to compile: it runs uncompiled.", type(base).__name__)
     return len(blocks)
 
 

@@ -173,7 +173,7 @@ class TrainParams(PlanParams):
     save_every_rounds: int = Field(1, ge=1)
     """Rounds between checkpoints; the last round always has one."""
     save_steps: int | None = Field(None, ge=1)
-    """Steps between checkpoints inside a round; null makes them at its end alone."""
+    """Steps between checkpoints inside a round; null: only at its end."""
     save_total_limit: int = Field(2, ge=1)
     """Checkpoints kept while training (and the best one, when a rule may return to it). They are
     deleted when training is done."""
@@ -182,7 +182,7 @@ class TrainParams(PlanParams):
     steps.jsonl), and between checks that the loss is finite and not exploding."""
     loss_guard: float | None = Field(3.0, gt=1)
     """Stop when the training loss exceeds this multiple of the base model's largest held-out loss;
-    null stops on NaN alone."""
+    null: only on NaN."""
     launcher: LauncherParams = LauncherParams()
     """More than one process."""
 
@@ -254,16 +254,16 @@ MIX_MEASURED = 3
 
 
 class ReferenceParams(Params):
-    """How the reference losses are measured: a model of each domain alone, stopped early."""
+    """How reference losses are measured: a model of each single domain, stopped early."""
 
     mode: Literal["measure", "mixes", "none"] = "measure"
-    """`measure` trains a model on each domain; `mixes` makes the short runs on mixes alone, which
+    """`measure` trains a model on each domain; `mixes` makes only the short runs on mixes, which
     the forecast and `mixing_law` need, and gives no references; `none` makes no runs."""
     mixes: int = Field(4, ge=0)
     """Short runs on mixes of all domains, each with half of the domains up and half down: they
     measure what a share does. From them come the forecast and the first shares of `mixing_law`
-    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on
-    each domain alone, which forget the others more than any mix does."""
+    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on single
+    domains, which forget the others more than any mix does."""
     mix_part: float = Field(0.1, gt=0, le=1)
     """Steps of all these runs together, as a part of the training's."""
     proxy: Path | None = None

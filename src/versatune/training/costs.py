@@ -109,15 +109,15 @@ def processes(params: TrainParams) -> int:
     return int(read_accelerate(file).get("num_processes", 1))
 
 
-def speed_of(runs: Mapping[str, FolderRef]) -> Speed | None:
-    """How fast the reference runs trained, measuring left out; None without any."""
+def speed_of(runs: Mapping[str, FolderRef], source: str) -> Speed | None:
+    """How fast these runs trained, measuring left out; None without any. ``source``: their name."""
     tokens = seconds = 0.0
     for run in runs.values():
         rounds = history(run.path)
         rounds = rounds[rounds["round"] > 0].drop_duplicates("round")
         tokens += float((rounds["tokens_per_second"] * rounds["seconds"]).sum())
         seconds += float((rounds["seconds"] - rounds["measurement_seconds"]).sum())
-    return Speed(tokens / seconds, "the reference runs") if seconds > 0 else None
+    return Speed(tokens / seconds, source) if seconds > 0 else None
 
 
 def seconds_of(runs: Mapping[str, FolderRef]) -> float:

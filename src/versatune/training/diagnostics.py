@@ -32,9 +32,8 @@ def reference_warnings(references: Mapping[str, Any]) -> list[str]:
     steps = max(references["domains"][name]["steps_run"] for name in cut)
     whose = "all domains" if len(cut) == len(references["domains"]) > 1 else _names(cut)
     return [
-        f"the reference runs of {whose} ended at their limit of {steps} steps, before their "
-        "loss had stopped falling: these references are too high, so gamma, and shares that follow "
-        "it, come out too small. Raise references.max_steps."
+        f"the reference runs of {whose} ended at their limit of {steps} steps while their loss "
+        "still fell: references are too high, so gamma is too small. Raise references.max_steps."
     ]
 
 

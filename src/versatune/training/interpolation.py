@@ -126,8 +126,8 @@ def _chosen(
         not abs(base[n].nats_per_token - loss) <= allowed * (1 + loss) for n, loss in first.items()
     ):
         logger.warning(
-            "%s: what is written for the base model is another model, so nothing between it and "
-            "the trained one is taken: please report this with the model's config.json.",
+            "%s: the base model has other losses once it is saved, so no model between it and the "
+            "trained one is taken: please report this with the model's config.json.",
             job.folder,
         )
         return {"part": 1.0, "why": "the weights between could not be made", "table": table}

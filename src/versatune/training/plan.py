@@ -112,7 +112,14 @@ def plan(
         "missing": missing,
         "base": dict(zip(domains, loss.tolist(), strict=True)),
         "tolerance_broken": _broken(told, train, domains, loss, context.reference_loss, chosen),
-        "training": _training(base, train, steering, budget, told["strategies"][chosen], known),
+        "training": _training(
+            base,
+            train,
+            steering,
+            budget,
+            told["strategies"][chosen],
+            speed_before(references, known),
+        ),
         "references_seconds": seconds_of(known.runs) if known.runs else None,
         "warnings": passes_warnings(told["strategies"][chosen]["domains"], train),
         "made_for": train.fingerprint_fields(),
@@ -266,19 +273,25 @@ def _targets(strategy: StrategyParams) -> list[str]:
     return [canonical(name) for name in strategy.targets]
 
 
+def speed_before(references: ReferenceParams, known: EarlierStages) -> Speed | None:
+    """How fast the base model trained in the runs before the training.
+
+    By its forward passes where there were none, or where they were runs of a proxy.
+    """
+    forward = known.base_losses.metadata.get("tokens_per_second")
+    if forward is not None and (references.proxy is not None or not known.runs):
+        return Speed(forward / FORWARD, "forward passes, of which a step is taken to cost three")
+    measured = references.mode == "measure"
+    return speed_of(known.runs, "the reference runs" if measured else "the runs on mixes")
+
+
 def _training(
     base: CheckpointRef, train: TrainParams, steering: TokenizedSplit, budget: Budget,
-    chosen: Mapping[str, Any], known: EarlierStages,
+    chosen: Mapping[str, Any], speed: Speed | None,
 ) -> dict[str, Any]:  # fmt: skip
     """What the chosen strategy's training takes."""
     seen = [entry["passes"] for entry in chosen["domains"].values()]
     spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
-    forward = known.base_losses.metadata.get("tokens_per_second")
-    speed = (
-        speed_of(known.runs)
-        if forward is None
-        else Speed(forward / FORWARD, "forward passes, of which a step is taken to cost three")
-    )
     return {
         "steps": train.steps.total,
         "tokens": round(spent["tokens"]),

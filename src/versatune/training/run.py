@@ -224,12 +224,12 @@ def _go_on(
         raise VersatuneError(
             f"{last} was trained with bf16: {state['precision'][0]}, dtype: "
             f"{state['precision'][1]}, and `auto` chooses bf16: {precision[0]}, dtype: "
-            f"{precision[1]} on this device: go on on a device like the first one, or delete "
+            f"{precision[1]} on this device: continue on a device like the first, or delete "
             f"{job.folder} to start over."
         )
     mixture.load(state)
     callback.load(state)
-    logger.info("Training goes on from %s, in round %d.", last, mixture.round + 1)
+    logger.info("Training continues from %s, in round %d.", last, mixture.round + 1)
 
 
 def _finish(job: Job, trainer: MixtureTrainer, mixture: Mixture, chosen: Path | None) -> None:

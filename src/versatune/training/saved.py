@@ -18,6 +18,7 @@ from versatune.modeling.checkpoints import load_model, saved_dtype
 from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
 from versatune.training.precision import resolved
+from versatune.work.calls import within_call
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def check_saved(job: Job) -> None:
         )
     if named:
         logger.warning("%s: more than rounding explains.", told)
-    else:
+    elif not within_call():
         logger.info("The saved model has the held-out losses of round %d.", record["model_round"])
 
 

@@ -136,7 +136,7 @@ class Trial:
         return found
 
     def _alone_in_float32(self) -> list[list[Tensor]] | None:
-        """The same in float32; None where that is training's own, or can't be had."""
+        """The same in float32; None where training is in float32 itself, or memory has no room."""
         in_4_bits = any(not p.is_floating_point() for p in self.model.parameters())
         if self._dtype() == torch.float32 or in_4_bits or not _has_room(self.model):
             return None

@@ -136,10 +136,41 @@ class Paced:
         return True
 
 
+KEPT = "── unchanged, kept: %s"
+"""The message of a stage that had nothing to do; its one argument is ``pipeline.node``."""
+
+
 class ConsoleHandler(logging.StreamHandler[Any]):
-    """Writes log lines above the bar; on a terminal, long ones are folded at its width."""
+    """Writes log lines above the bar; on a terminal, long ones are folded at its width.
+
+    Stages that were kept one after the other share a line: it is written with the next other line,
+    or by :meth:`show_kept`.
+    """
+
+    def __init__(self, stream: Any = None) -> None:
+        super().__init__(stream)
+        self._kept: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.msg == KEPT and isinstance(record.args, tuple):
+            self._kept += map(str, record.args)
+            return
+        self.show_kept()
+        self._write(record)
+
+    def show_kept(self) -> None:
+        """Write the line of the kept stages that have none yet."""
+        if self._kept:
+            said = KEPT % _by_pipeline(self._kept)
+            self._kept = []
+            self._write(logging.makeLogRecord({"msg": said, "levelno": logging.INFO}))
+
+    def close(self) -> None:
+        """Nothing stays unsaid."""
+        self.show_kept()
+        super().close()
+
+    def _write(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
             super().emit(record)
 
@@ -148,6 +179,17 @@ class ConsoleHandler(logging.StreamHandler[Any]):
         if record.exc_info or not self.stream.isatty():
             return line
         return folded(line, shutil.get_terminal_size().columns)
+
+
+def _by_pipeline(names: list[str]) -> str:
+    """``ingest (clean_domains, tokenize_rows), train (train_model)``; nodes without one first."""
+    grouped: dict[str, list[str]] = {}
+    for name in names:
+        pipeline, _, node = name.rpartition(".")
+        grouped.setdefault(pipeline, []).append(node)
+    alone = grouped.pop("", [])
+    each = [f"{pipeline} ({', '.join(nodes)})" for pipeline, nodes in grouped.items()]
+    return ", ".join([*alone, *each])
 
 
 class ConsoleFormatter(logging.Formatter):
@@ -175,7 +217,14 @@ def put_log_above_bars(log: logging.Logger) -> None:
             log.handlers[at] = mine
 
 
-def folded(line: str, columns: int) -> str:
+def show_kept() -> None:
+    """Write what the handlers of the root logger hold back, before a run ends with an error."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, ConsoleHandler):
+            handler.show_kept()
+
+
+def folded(line: str, columns: int, indent: str = INDENT) -> str:
     """``line`` in lines of at most ``columns``, the later ones indented; words stay whole."""
     return "\n".join(
         part
@@ -183,7 +232,7 @@ def folded(line: str, columns: int) -> str:
         for part in textwrap.wrap(
             one,
             max(columns, 40),
-            subsequent_indent=INDENT,
+            subsequent_indent=indent,
             break_long_words=False,
             break_on_hyphens=False,
             replace_whitespace=False,

@@ -20,7 +20,7 @@ from versatune.artifacts import (
     MANIFEST,
     FolderRef,
     check,
-    difference,
+    differences,
     exclusive,
     file_digest,
     files_below,
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 OnChange = Literal["replace", "keep", "leave"]
 SKIPPED = "skipped"
+SHOWN = 3
+"""Changed keys that the log names, of a finished folder that is kept; the others are counted."""
 
 
 class Unchanged(Enum):
@@ -165,7 +167,7 @@ class WorkFolder:
                 if on_change == "replace" or (unfinished and advice is None):
                     _discard(path)
                 else:
-                    _set_aside(path, difference(found, wanted), advice)
+                    _set_aside(path, differences(found, wanted), advice)
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / INPUTS, wanted)
@@ -202,11 +204,12 @@ class WorkFolder:
         return self.ref
 
 
-def _set_aside(path: Path, changed: str, advice: str | None) -> None:
+def _set_aside(path: Path, changed: list[str], advice: str | None) -> None:
     """Move a finished folder to ``<path>.previous``; refuse to give up an unfinished one."""
     if not (path / MANIFEST).is_file():
         raise VersatuneError(
-            f"{path} was begun with other inputs and is not finished: {changed}. {advice}"
+            f"{path} was begun with other inputs and is not finished: "
+            f"{', '.join(changed)}. {advice}"
         )
     previous = path.with_name(f"{path.name}.previous")
     if previous.exists():
@@ -216,7 +219,10 @@ def _set_aside(path: Path, changed: str, advice: str | None) -> None:
             )
         _discard(previous)
     path.rename(previous)
-    logger.info("%s was made with other inputs (%s): kept as %s.", path, changed, previous)
+    named = ", ".join(changed[:SHOWN]) + (
+        f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    )
+    logger.info("%s was made with other inputs (%s): kept as %s.", path, named, previous.name)
 
 
 def _discard(path: Path) -> None:

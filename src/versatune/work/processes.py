@@ -114,7 +114,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                 if tries[worker.at] < RETRIES:
                     tries[worker.at] += 1
                     logger.warning(
-                        "%s: its process ended with code %s; it goes on where it was.",
+                        "%s: its process ended with code %s; it continues where it stopped.",
                         call.name,
                         worker.process.exitcode,
                     )

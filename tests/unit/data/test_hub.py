@@ -1,4 +1,4 @@
-"""A hub data set that can't be had is told in a sentence, at once."""
+"""A hub data set that can't be loaded is refused in a sentence, at once."""
 
 import time
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_what_the_hub_answers_is_said_in_a_sentence(
         raise hub_error(error)
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", refuse)
-    with pytest.raises(VersatuneError, match=rf"'nobody/nothing' can't be had: .*{words}"):
+    with pytest.raises(VersatuneError, match=rf"'nobody/nothing' can't be loaded: .*{words}"):
         check_hub(Source(hub="nobody/nothing"))
 
 
@@ -48,7 +48,7 @@ def test_a_wrong_name_ends_before_anything_is_read(tmp_path: Path, hub: str) -> 
         "code": {"description": "c", "sources": [{"hub": hub}]},
     }
     (tmp_path / "a.jsonl").write_text("not read\n")
-    with pytest.raises(VersatuneError, match=rf"the hub data set '{hub}' can't be had: "):
+    with pytest.raises(VersatuneError, match=rf"the hub data set '{hub}' can't be loaded: "):
         make_folder(clean(Domains.model_validate(domains), CleanParams(seed=0)), tmp_path / "clean")
 
 

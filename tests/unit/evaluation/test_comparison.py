@@ -69,6 +69,15 @@ def test_a_group_of_the_harness_does_not_count_beside_its_members() -> None:
     assert scores(pd.concat([found, group]), "accuracy") == {("uniform", 0): {"law": 0.4}}
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_accuracy_that_may_have_fallen_below_0_is_no_loss() -> None:
+    seeds = {name: [{"law": 0.1}] * 3 for name in LOSSES}
+    wide = table(seeds, {"law": 0.2}, metric="acc").assign(change_low=-0.3, change_high=0.1)
+    losses = table(LOSSES, BASE).assign(change_low=-0.2, change_high=-0.1)
+    summary = summarise(pd.concat([losses, wide]), "uniform")
+    assert set(summary["metric"]) == {LOSS, "accuracy"}
+
+
 def test_differences_are_paired_by_seed() -> None:
     summary = summarise(table(LOSSES, BASE), baseline="uniform")
     assert tuple(summary.columns) == SUMMARY_COLUMNS

@@ -56,7 +56,7 @@ def write(folder: Path, domain_of) -> None:
 
 def test_people_are_given_all_texts_at_once_and_taken_at_their_word(tmp_path, clean, judge, probed):
     wanted = params()
-    with pytest.raises(VersatuneError, match="texts wait for somebody"):
+    with pytest.raises(VersatuneError, match="texts wait for a person"):
         run_audit(clean, *probed, tmp_path, wanted, DESCRIPTIONS)
     given = len(read(tmp_path))
     assert 160 < given < 240

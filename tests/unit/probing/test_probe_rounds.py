@@ -253,8 +253,8 @@ def test_doubtful_shares_are_warned_about_with_what_to_set():
     wanted = params(half_width=0.02)
     wanted = wanted.model_copy(update={"audit": wanted.audit.model_copy(update={"n": 0})})
     (said,) = warned(estimated(0.01, 0.005), loud, None, "limit", wanted, 0.0, ["law", "other"])
-    assert "probe.audit.n: 300 or more, now 0; probe.audit.judge.kind: endpoint or person" in said
-    assert said.endswith("(mixture.strategy.name: proportional).")
+    assert "300 samples (probe.audit.n, now 0, and probe.audit.judge.kind)" in said
+    assert said.endswith("or set mixture.strategy.name: proportional.")
 
 
 @pytest.mark.parametrize(

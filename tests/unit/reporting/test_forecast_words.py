@@ -52,7 +52,7 @@ def test_the_log_says_what_to_do_what_comes_and_what_it_takes() -> None:
     assert said[0] == MADE["advice"]
     assert said[-1] == (
         "Training takes 200 steps, 80,000 tokens, about 40 s at the speed of the reference "
-        "runs; 1.00 GiB of memory on each device, which has 16.00 GiB, and 3.00 GiB of disk. The "
+        "runs; 1.00 GiB of each device's 16.00 GiB, 3.00 GiB of disk. The "
         "references took 4.0 s, 10 % of that."
     )
     longer = forecast.lines(MADE | {"references_seconds": 80.0})

@@ -370,10 +370,10 @@ def test_warnings_about_what_a_training_did_not_use_say_so() -> None:
     late = json.loads(json.dumps(RUN["reference_losses"]))
     late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
     header = page_of(strategy=UniformParams(), references=late).split("</header>")[0]
-    assert "Of the probe, whose shares this training did not use: intervals too wide" in header
+    assert "Probe (its shares were not used for training): intervals too wide" in header
     assert "The reference runs" not in header
     fostered = page_of(references=late).split("</header>")[0]
-    assert "did not use" not in fostered and "The reference runs of law" in fostered
+    assert "were not used" not in fostered and "The reference runs of law" in fostered
 
 
 def test_questions_that_changed_and_answers_are_shown_a_few_a_domain() -> None:

@@ -52,13 +52,17 @@ def aliases() -> dict[str, int]:
 
 
 @pytest.mark.usefixtures("store")
-def test_from_challenger_to_champion_loadable_by_alias_and_back(checkpoint: Make) -> None:
+def test_from_challenger_to_champion_loadable_by_alias_and_back(
+    checkpoint: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
     import torch
     from transformers import AutoModelForCausalLM
 
     assert registry.champion(NAME) is None
     one, two = checkpoint(1), checkpoint(2)
     version = registry.register(NAME, "night 1", one, {"reason": "r"}, "a")
+    printed = "".join(capsys.readouterr())
+    assert "registered model" not in printed and "Created version" not in printed
     assert aliases() == {"challenger": 1}
     assert registry.promote(version, over=None)
     assert aliases() == {"champion": 1}

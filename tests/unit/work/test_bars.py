@@ -102,6 +102,27 @@ def test_log_lines_stand_above_the_bar_and_are_folded(
     ]
 
 
+def test_stages_that_were_kept_one_after_the_other_share_a_line(
+    terminal: Terminal, log: logging.Logger
+) -> None:
+    for name in ("ingest.a", "ingest.b", "probe.c"):
+        log.info(bars.KEPT, name)
+    assert terminal.lines() == [""]
+    log.info("A line")
+    log.info(bars.KEPT, "train.d")
+    log.info(bars.KEPT, "alone")
+    (handler,) = log.handlers
+    handler.close()
+    assert terminal.lines() == [
+        "12:00:00  ── unchanged, kept: ingest (a,",
+        "          b), probe (c)",
+        "12:00:00  A line",
+        "12:00:00  ── unchanged, kept: alone,",
+        "          train (d)",
+        "",
+    ]
+
+
 def test_in_a_file_lines_stay_whole() -> None:
     file = io.StringIO()
     handler = bars.ConsoleHandler(file)

@@ -109,7 +109,7 @@ def test_a_training_whose_worker_is_killed_ends_the_same(
     }
     whole = make_pieces(Pieces(pieces, ONE), tmp_path / "whole")
     again = make_pieces(Pieces(killed, TWO), tmp_path / "killed")
-    assert caplog.text.count("its process ended with code -9; it goes on where it was") == 2
+    assert caplog.text.count("its process ended with code -9; it continues where it stopped") == 2
     for name in pieces:
         assert contents(whole[name].path) == contents(again[name].path)
 

@@ -89,7 +89,7 @@ def train_and_evaluate(
     parallel: ParallelParams,
     evaluations: Path,
 ) -> Pieces:
-    """Every run; finished ones are found, interrupted ones go on."""
+    """Every run; finished ones are kept, interrupted ones continue."""
     from versatune.comparing.runs import ComparisonSetup, Plan, described, pieces
 
     setup = ComparisonSetup(

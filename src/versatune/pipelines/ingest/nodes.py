@@ -28,7 +28,7 @@ def tokenize_rows(
     params: TokenizeParams,
     parallel: ParallelParams,
 ) -> Piece:
-    """Apply the base model's chat template and tokenizer; labels on assistant turns alone."""
+    """Apply the base model's chat template and tokenizer; labels only on assistant turns."""
     checkpoint = CheckpointRef.model_validate(base_model)
     return tokenize(clean_data, checkpoint.path, load_tokenizer, params, parallel)
 

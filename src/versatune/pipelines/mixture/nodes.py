@@ -53,7 +53,7 @@ def reference_runs(
     train: TrainParams,
     parallel: ParallelParams,
 ) -> Pieces:
-    """Train on each domain alone, stopped early on held-out rows, and shortly on mixes."""
+    """Train on each single domain, stopped early on held-out rows, and shortly on mixes."""
     from versatune.training import reference
 
     base = CheckpointRef.from_entry(base_model)
@@ -69,13 +69,17 @@ def reference_losses(
     train: TrainParams,
     reference_runs: dict[str, FolderRef],
 ) -> dict[str, Any]:
-    """What a model reaches on each domain alone."""
+    """What a model reaches on each single domain."""
     from versatune.training import reference
 
     base = CheckpointRef.model_validate(base_model)
     found = reference.reference_losses(
         tokenized, reference_rows, base, params, train, reference_runs
     )
+    losses = {name: entry["nats_per_token"] for name, entry in found["domains"].items()}
+    if None not in losses.values():
+        each = ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
+        logger.info("Reference losses (trained on only that domain): %s", each)
     for warning in reference_warnings(found):
         logger.warning("%s", warning)
     return found
@@ -108,8 +112,7 @@ def compute_mixture(
         )
     words = start_in_words({}, strategy.name, **doubt_words(knowledge_distribution, made))
     logger.info(
-        "Starting shares, for strategies that take them (%s), in %s: %s",
-        *(words, params.unit.replace("_", " ")),
+        "Initial mixture: %s",
         ", ".join(f"{name} {share:.3f}" for name, share in by_domain.items()),
     )
     tracking.log_metrics({f"mixture/initial/{name}": w for name, w in by_domain.items()})

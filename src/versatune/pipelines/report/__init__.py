@@ -1,4 +1,4 @@
-"""Figures and the report, from artifacts alone."""
+"""Figures and the report, from artifacts only."""
 
 from versatune.pipelines.report.pipeline import create_pipeline
 

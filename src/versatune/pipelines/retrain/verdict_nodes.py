@@ -83,7 +83,7 @@ def register_challenger(
             retrain_news, retrain_models, retrain_tokenized, retrain_challenger, retrain_verdict
         )
         decision = champions.conclude(runs, waiting, params)
-        logger.info("Retraining %d: %s. %s.", number, decision, "; ".join(reasons))
+        logger.info("Retraining %d: %s: %s.", number, decision, "; ".join(reasons))
         champions.tell({"reasons": "; ".join(reasons)})
         shutil.rmtree(retrain_evaluations, ignore_errors=True)  # the next is of other rows
     champions.tell({"decision": decision})

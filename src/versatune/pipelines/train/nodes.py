@@ -127,9 +127,9 @@ def warn_of_other_rows(
         min(theirs or n, n) != min(ours or n, n) for n in there
     ):
         logger.warning(
-            "The references are of %s held-out rows a domain, the losses of training of %s: how "
-            "these rows differ counts as learnable potential. Give heldout_rows_per_domain, and "
-            "heldout_tokens_per_domain, of references.train and of train (or compare.train) one "
-            "value each.",
+            "References are measured on %s held-out rows a domain, training on %s: the difference "
+            "of these rows counts as learnable potential. Set heldout_rows_per_domain, and "
+            "heldout_tokens_per_domain, to the same value in references.train and in train (or "
+            "compare.train).",
             *("all" if n is None else n for n in (theirs, ours)),
         )

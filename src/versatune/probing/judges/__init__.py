@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def train_judge(clean: FolderRef, params: "JudgeParams", about: About) -> Piece:
     """The judge made ready, with its answers on labelled rows.
 
-    Raises VersatuneError when it can't be had: no model folder, no server.
+    Raises VersatuneError when there is no model folder or no server.
     """
     made: Piece = _module(params.kind).train(clean, params.own, about)
     return made

@@ -138,7 +138,7 @@ class Endpoint:
             raise VersatuneError(
                 f"{self.key}: {self.params.server.place} gave no answer to {failed} of "
                 f"{len(texts)} texts (last: {self.server.told(trouble)}). "
-                "What was answered is kept: run again to go on."
+                "Its answers are kept: run again to continue."
             )
         return self._judgement([known.get(key) for key in keys])
 

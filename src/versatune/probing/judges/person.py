@@ -57,9 +57,9 @@ class Person:
         waiting = len(asked) - len(answers)
         if waiting:
             raise VersatuneError(
-                f"{self.file}: {waiting} of {len(asked)} texts wait for somebody to read them. "
-                f"Write a domain into each one's column domain ({', '.join(self.domains)}; "
-                f"{CAN_NOT_TELL} where none can be told) and run again: it goes on from here."
+                f"{self.file}: {waiting} of {len(asked)} texts wait for a person. Fill in the "
+                f"column domain ({', '.join(self.domains)}; {CAN_NOT_TELL} where you can't tell) "
+                "and run again."
             )
         given = [answers[text_id(text)] for text in texts]
         known = [-1 if name == CAN_NOT_TELL else self.domains.index(name) for name in given]
@@ -94,7 +94,7 @@ class Person:
                 return name
         raise VersatuneError(
             f"{self.file}:{line}: {given!r} is no domain; there are "
-            f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where none can be told."
+            f"{', '.join(self.domains)}, and {CAN_NOT_TELL} where you can't tell."
         )
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]], list[int]]:
