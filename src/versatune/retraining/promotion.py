@@ -102,8 +102,8 @@ def mean_change(
     change of the mean of losses, 1 - sum(c_j l'_j) / sum(c_j l_j), and not the mean of the changes
     1 - l'_j / l_j: the parts that domains have in it are c_j l_j / sum(c_i l_i). stderr =
     sqrt(sum (p_j se_j)^2) with these parts or the c_j; Student's interval with Welch and
-    Satterthwaite's degrees of freedom. Raises ValueError on no changes, on changes of two metrics, and on weights
-    that lack a domain or are all 0.
+    Satterthwaite's degrees of freedom. Raises ValueError on no changes, on changes of two metrics,
+    and on weights that lack a domain or are all 0.
     """
     metrics = {change.metric for change in changes}
     if len(metrics) != 1:
@@ -148,9 +148,9 @@ def judge(
 
     ``objective``: what the held-out losses' mean is. The change of the mean loss itself for kind
     ``mean``, by its weights for ``weighted``; for ``relative``, and without one, the mean of the
-    losses as parts of the champion's. For accuracies every domain counts alike. Every condition must hold, so many
-    conditions at 95 % each do not make a wrong promotion more likely. Raises ValueError when
-    ``rule.improve`` was not measured.
+    losses as parts of the champion's. For accuracies every domain counts alike. Every condition
+    must hold, so many conditions at 95 % each do not make a wrong promotion more likely. Raises
+    ValueError when ``rule.improve`` was not measured.
     """
     by_metric: dict[Metric, list[Change]] = {}
     for change in changes:
