@@ -85,7 +85,7 @@ def run(
     """``forecast`` and its figure, as they come back from their files."""
     domains = {d: {"description": d, "sources": [{"path": f"{d}.jsonl"}]} for d in NAMES}
     values = {
-        "tokenized": store,
+        "training_rows": store,
         "base_model": base.model_dump(mode="json"),
         "reference_losses": losses,
         "reference_runs": runs,
