@@ -206,8 +206,9 @@ def _falls(metric: str, measure: str) -> bool:
 
 def _stderrs(comparison: pd.DataFrame) -> Scores:
     """Standard errors of ln(loss / base's), paired by row."""
-    errors = change_stderrs(comparison, "change_low", "change_high")
-    return scores(comparison.assign(change_stderr=errors), LOSS, "change_stderr")
+    losses = comparison[comparison["metric"] == LOSS]  # an accuracy may fall by all of itself
+    errors = change_stderrs(losses, "change_low", "change_high")
+    return scores(losses.assign(change_stderr=errors), LOSS, "change_stderr")
 
 
 def _mean(values: Mapping[str, float]) -> float:
