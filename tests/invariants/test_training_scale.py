@@ -25,7 +25,7 @@ from versatune.training.api import history
 ROOT = Path(__file__).parents[2]
 KILLED_AFTER = 3
 """Steps: the first round and its checkpoint are done, the weights have changed."""
-DEADLINE = 560
+DEADLINE = 120
 
 
 @pytest.fixture(scope="module")
