@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -91,9 +92,9 @@ def _changed(verdict: str, change: float) -> str:
     return f"{'fell' if change < 0 else 'rose'} by {formats.percent(abs(change))}"
 
 
-def _rows_of(loss: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, pd.Series]]:
-    rows = loss.set_index("domain") if len(loss) else pd.DataFrame()
-    return [(name, rows.loc[name]) for name in names if name in rows.index]
+def _rows_of(loss: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, dict[Any, Any]]]:
+    rows = {row["domain"]: row for row in loss.to_dict("records")}
+    return [(name, rows[name]) for name in names if name in rows]
 
 
 def target_tile(loss: pd.DataFrame, declared: DeclaredObjective) -> list[Tile]:
