@@ -121,8 +121,9 @@ def described(model: type[BaseModel], error: Any) -> str:
         case "model_type" | "dict_type":
             kind = "a list" if isinstance(given, list) else repr(given)
             return f"a block of keys with values is needed here, not {kind}"
-    shown = "" if isinstance(given, dict | list) else f", not {given!r}"
-    return str(error["msg"]).removeprefix("Value error, ") + shown
+    said = str(error["msg"]).removeprefix("Value error, ")
+    shown = isinstance(given, dict | list) or said.endswith(f"got {given!r}")
+    return said if shown else f"{said}, not {given!r}"
 
 
 def did_you_mean(name: object, known: Collection[str]) -> str:

@@ -35,11 +35,15 @@ PARAMS: dict[str, Any] = {
         "guard": {"threshold": 0.0, "patience": 1},
     },
 }
+LORA = {**PARAMS, "lora": {"r": 2, "alpha": 4}, "learning_rate": 5e-2}
+"""The same with adapters."""
 DIE_AT = "DIE_AT"
 """Environment variable: the step in which the first process kills itself."""
 
 
-def start(store: Path, checkpoint: Path, folder: Path, config: Path) -> None:
+def start(
+    store: Path, checkpoint: Path, folder: Path, config: Path, params: dict[str, Any] = PARAMS
+) -> None:
     """Train in ``folder`` as ``config`` says."""
     real = launch.command
 
@@ -52,7 +56,7 @@ def start(store: Path, checkpoint: Path, folder: Path, config: Path) -> None:
     train(
         FolderRef.load(store),
         CheckpointRef.of_folder(checkpoint, name="tiny"),
-        TrainParams.model_validate({**PARAMS, "launcher": {"config_file": config}}),
+        TrainParams.model_validate({**params, "launcher": {"config_file": config}}),
         initial_weights=START,
         folder=folder,
     )

@@ -14,7 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from tests.helpers.scaled_training import DIE_AT, PARAMS, START
+from tests.helpers.scaled_training import DIE_AT, LORA, PARAMS, START
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef, load_model
@@ -55,12 +55,14 @@ def on_cpus(name: str, path: Path) -> Path:
     return path
 
 
-def machines(store: FolderRef, base: CheckpointRef, folder: Path, config: Path) -> list[list[str]]:
-    """What is started on each machine."""
+def machines(
+    store: FolderRef, base: CheckpointRef, folder: Path, config: Path, params: str = "PARAMS"
+) -> list[list[str]]:
+    """What is started on each machine; ``params``: the name of those in scaled_training."""
     places = [str(p) for p in (store.path, base.path, folder, config)]
     code = (
-        "from pathlib import Path; from tests.helpers.scaled_training import start; "
-        f"start(*map(Path, {places}))"
+        "from pathlib import Path; from tests.helpers import scaled_training as s; "
+        f"s.start(*map(Path, {places}), s.{params})"
     )
     commands = [[sys.executable, "-c", code]]
     if yaml.safe_load(config.read_text())["num_machines"] > 1:
@@ -133,6 +135,33 @@ def test_killed_and_gone_on_with_it_trains_what_one_process_does(
     )
     best = found[found["round"] == 2]["validation_loss"].tolist()
     assert [h.nats_per_token for h in measured.values()] == pytest.approx(best, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_adapters_are_divided_too(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    """FSDP2 over a base that stays as it is and adapters that train; merged when saved."""
+    one = train(
+        tiny_store,
+        tiny_checkpoint,
+        TrainParams.model_validate({**LORA, "gradient_accumulation_steps": 2}),
+        initial_weights=START,
+        folder=tmp_path / "alone",
+    )
+    folder, config = tmp_path / "t", on_cpus("fsdp.yaml", tmp_path / "fsdp.yaml")
+    assert run(machines(tiny_store, tiny_checkpoint, folder, config, "LORA"), folder) == [0]
+    found = history(folder)
+    for column in ("validation_loss", "train_loss", "weight"):
+        assert found[column].tolist() == pytest.approx(
+            one.history[column].tolist(), rel=1e-4, nan_ok=True
+        )
+    a, b = (load_file(p / "model.safetensors") for p in (folder, one.model_ref.path))
+    before = load_file(tiny_checkpoint.path / "model.safetensors")
+    assert a.keys() == b.keys()
+    for key in a:
+        torch.testing.assert_close(a[key], b[key], rtol=1e-3, atol=1e-4)
+    assert any(not torch.equal(a[key], before[key]) for key in a.keys() & before.keys())
 
 
 def _until(condition: Callable[[], bool]) -> None:

@@ -87,7 +87,7 @@ def run(
     """``forecast`` and its figure, as they come back from their files."""
     domains = {d: {"description": d, "sources": [{"path": f"{d}.jsonl"}]} for d in NAMES}
     values = {
-        "tokenized": store,
+        "training_rows": store,
         "base_model": base.model_dump(mode="json"),
         "reference_losses": losses,
         "reference_runs": runs,
@@ -259,3 +259,9 @@ def test_the_default_pipeline_trains_when_the_forecast_is_there() -> None:
 def test_catalog_has_the_outputs(project_root: Path) -> None:
     entries = yaml.safe_load((project_root / "conf/base/catalog_plan.yml").read_text())
     assert create_pipeline().all_outputs() == set(entries)
+
+
+def test_the_plan_is_of_the_rows_that_train() -> None:
+    """A domain with the base model's own texts alone has rows there, and none in `tokenized`."""
+    asked = create_pipeline().inputs()
+    assert "training_rows" in asked and "tokenized" not in asked

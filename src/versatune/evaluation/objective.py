@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from versatune.domains import canonical
 from versatune.evaluation.results import LOSS
 from versatune.intervals import Z95
-from versatune.mixing.config import InStderrs, ObjectiveParams
+from versatune.mixing.config import ExpandParams, InStderrs, ObjectiveParams, StrategyParams
 from versatune.mixing.curves import points_of
 from versatune.mixing.objective import IN_WORDS, Objective, make_objective
 
@@ -31,6 +32,8 @@ class DeclaredObjective:
     params: ObjectiveParams = field(default_factory=ObjectiveParams)
     parts: ByDomain | None = None
     """References as parts of the base model's losses (:func:`reference_parts`), for ``worst``."""
+    targets: tuple[str, ...] = ()
+    """The domains that ``expand`` was to raise: then it is about these, within the tolerance."""
 
     @property
     def words(self) -> str:
@@ -78,6 +81,16 @@ class DeclaredObjective:
         if isinstance(given, InStderrs):
             return f"{given.stderrs:g} standard errors"
         return f"{100 * given:g} %"
+
+
+def declared_by(
+    objective: ObjectiveParams, strategy: StrategyParams, references: Mapping[str, Any] | None
+) -> DeclaredObjective:
+    """What a training was to reach; ``references``: the ``reference_losses``."""
+    targets = strategy.targets if isinstance(strategy, ExpandParams) else ()
+    return DeclaredObjective(
+        objective, reference_parts(references), tuple(canonical(name) for name in targets)
+    )
 
 
 def reference_parts(references: Mapping[str, Any] | None) -> dict[str, float] | None:

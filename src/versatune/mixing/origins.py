@@ -16,6 +16,9 @@ INITIAL = "those of the initial mixture"
 
 FIXED = ("uniform", "proportional", "inverse", "constant", "custom")
 
+FORECAST = ", unless others are forecast to end better"
+"""Of strategies that start from runs on mixes, where there were some."""
+
 OF_PROBE = ("constant", "inverse")
 """Ways to start that take the probe's shares."""
 
@@ -82,10 +85,11 @@ def start_in_words(
             return OWN.get(initial or "", INITIAL) + replaced
         return f"the inverse of {detected}"
     if name == "expand" and strategy.get("rule") == "constrained":
-        return f"{OWN['proportional']}, but for the targets' {strategy['target_share']['start']:g}"
+        share = strategy["target_share"]["start"]
+        return f"{OWN['proportional']}, but for the targets' {share:g}{FORECAST}"
     own = OWN.get(str(strategy.get("stay", strategy.get("start", strategy.get("starts_from")))))
     if own is not None and name == "mixing_law":
-        return f"{own}, unless others are forecast to end better"
+        return f"{own}{FORECAST}"
     if own is not None:
         return own
     if initial == "constant":

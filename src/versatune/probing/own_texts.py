@@ -279,6 +279,21 @@ def _check_enough(name: str, entry: Mapping[str, Any], samples: int) -> None:
             f"domains.{name}: of {samples} texts that the base model wrote, "
             f"{entry['own']['train']} are left to train on, {entry['own']['steering']} to steer "
             f"and {entry['own']['report']} to report ({lost or 'none left out'}), and the domain "
-            "has no other rows. Draw more (probe.rounds.min_rounds), lower "
-            "probe.own_texts.min_confidence, or give the domain rows."
+            f"has no other rows. Draw more (probe.rounds.min_rounds){_remedy(entry)}, or give the "
+            "domain rows."
         )
+
+
+def _remedy(entry: Mapping[str, Any]) -> str:
+    """What helps against the reason that most texts were left out for, beside drawing more."""
+    reason = next(iter(entry["rejected"]), None)
+    remedies = {
+        "unsure": "lower probe.own_texts.min_confidence",
+        "too_short": "lower probe.own_texts.min_tokens",
+        "no_answer": "raise probe.sampling.max_new_tokens",
+        **dict.fromkeys(
+            ("garbage", "loop", "empty"),
+            "take a base model that writes text (most of this one's is none)",
+        ),
+    }
+    return f", {remedies[reason]}" if reason in remedies else ""

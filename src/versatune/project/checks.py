@@ -20,6 +20,7 @@ from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution
 from versatune.project.blocks import Blocks, Key, Problem
+from versatune.project.memory_check import check_memory
 from versatune.project.mix_checks import (
     bounds_problems,
     is_name,
@@ -246,6 +247,9 @@ WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "retrain": (check_whole_models, check_retraining_objective, check_retrained_rows),
 }
 """Asked before runs that use a block."""
+
+WHEN_MADE: dict[str, tuple[Check, ...]] = {"trained_model": (check_memory,)}
+"""Asked before runs that make an entry of the catalog."""
 
 
 def compared(train: TrainParams, compare: CompareParams) -> TrainParams:

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from versatune import tracking
-from versatune.evaluation.objective import DeclaredObjective, reference_parts
+from versatune.evaluation.objective import declared_by
 from versatune.reporting.closing import closing_lines
 from versatune.reporting.formats import duration
 from versatune.reporting.requirements import RequirementNotMetError, refusal, unmet
@@ -55,7 +55,7 @@ class ClosingHook:
         if "report" not in node.outputs:
             return
         results, train = inputs["results"], inputs["params:train"]
-        declared = DeclaredObjective(train.objective, reference_parts(inputs["reference_losses"]))
+        declared = declared_by(train.objective, train.strategy, inputs["reference_losses"])
         self._lines = closing_lines(results, declared)
         self._missed = unmet(results, inputs["params:report"].require)
         tracking.set_tags({"report.require": "; ".join(self._missed) or "met"})

@@ -58,9 +58,12 @@ class ParametersHook:
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
         """Check what matters only to the stages that are run."""
         asked = {name.removeprefix("params:") for name in pipeline.inputs()}
-        for block, those in checks.WHEN_RUN.items():
-            if block in asked and self._places is not None:
-                _refuse(list(checks.problems(self._blocks, those)), self._places)
+        made = pipeline.all_outputs()
+        due = [those for block, those in checks.WHEN_RUN.items() if block in asked]
+        due += [those for entry, those in checks.WHEN_MADE.items() if entry in made]
+        if (places := self._places) is not None:
+            for those in due:
+                _refuse(list(checks.problems(self._blocks, those)), places)
         evaluate = self._blocks.get("evaluate")
         if not isinstance(evaluate, EvaluateParams) or "evaluate" not in asked:
             return

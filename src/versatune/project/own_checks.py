@@ -6,7 +6,7 @@ Mistakes are yielded, not raised, so that one run reports all of them.
 from collections.abc import Iterator
 
 from versatune.data.config import Domains
-from versatune.mixing.config import ExpandParams
+from versatune.mixing.config import ExpandParams, InStderrs
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
@@ -60,7 +60,7 @@ def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Prob
     tolerance = train.objective.tolerance
     for name, config in domains.active.items():
         own = tolerance.get(name, 0.0) if isinstance(tolerance, dict) else tolerance
-        if config.only_own and own == 0.0:
+        if config.only_own and own in (0.0, InStderrs(stderrs=0)):
             yield Problem(
                 ("train", "objective", "tolerance"),
                 f"is 0 for {name}, whose held-out rows the base model wrote itself: their loss can "

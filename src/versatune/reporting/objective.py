@@ -1,8 +1,9 @@
 """The declared objective before and after training, in words."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -74,12 +75,44 @@ def sentence(found: Reached | None, declared: DeclaredObjective) -> str | None:
     return f"{name} {how} by {formats.percent(abs(found.change))}."
 
 
+def on_targets(loss: pd.DataFrame, declared: DeclaredObjective) -> str | None:
+    """How the domains changed that were to be raised; None where these are all, or not measured."""
+    each = [
+        f"{name} {_changed(row['verdict'], float(row['relative']))}"
+        for name, row in _rows_of(loss, declared.targets)
+    ]
+    if not each:
+        return None
+    return f"Held-out loss of the target{'s' if len(each) > 1 else ''}: {formats.comma(each)}."
+
+
+def _changed(verdict: str, change: float) -> str:
+    if verdict == "not distinguishable":
+        return f"did not change clearly ({formats.percent(change, signed=True)})"
+    return f"{'fell' if change < 0 else 'rose'} by {formats.percent(abs(change))}"
+
+
+def _rows_of(loss: pd.DataFrame, names: Sequence[str]) -> list[tuple[str, dict[Any, Any]]]:
+    rows = {row["domain"]: row for row in loss.to_dict("records")}
+    return [(name, rows[name]) for name in names if name in rows]
+
+
+def target_tile(loss: pd.DataFrame, declared: DeclaredObjective) -> list[Tile]:
+    """The change of the targets among the key figures."""
+    found = _rows_of(loss, declared.targets)
+    if not found:
+        return []
+    changes = " / ".join(formats.percent(float(r["relative"]), signed=True) for _, r in found)
+    names = formats.comma([name for name, _ in found])
+    return [Tile("target" if len(found) == 1 else "targets", changes, f"held-out loss of {names}")]
+
+
 def tile(found: Reached | None, declared: DeclaredObjective) -> list[Tile]:
     """The objective among the key figures."""
     if found is None:
         return []
     if found.leader is not None:
-        ends = f"{100 * found.before:.0f} → {100 * found.after:.0f} %"
+        ends = f"{100 * found.before:.1f} → {100 * found.after:.1f} %"
         return [Tile("largest gap", ends, "to the references")]
     notes = {"mean": "mean", "relative": "mean of relative losses", "weighted": "weighted mean"}
     change = formats.percent(found.change, signed=True)

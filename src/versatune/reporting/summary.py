@@ -42,6 +42,7 @@ def summarise(artifacts: "Artifacts") -> Summary:
         run=_run(artifacts),
         tiles=[
             *_improved_tile(loss),
+            *objective.target_tile(loss, declared),
             *objective.tile(found, declared),
             *_accuracy_tile(accuracy),
             *_training_tiles(artifacts),
@@ -53,7 +54,9 @@ def headline(results: pd.DataFrame, declared: DeclaredObjective) -> tuple[str, s
     """The verdict on losses, objective and accuracies, its mood, and further sentences."""
     loss, accuracy = tables.only_losses(results), tables.only_accuracies(results)
     told, mood, details = verdict(loss, declared)
-    reached = objective.sentence(objective.reached(loss, declared), declared)
+    reached = objective.on_targets(loss, declared) or objective.sentence(
+        objective.reached(loss, declared), declared
+    )
     told = " ".join(filter(None, (reached, told)))
     return with_accuracy(told, mood, details, accuracy)
 

@@ -180,3 +180,14 @@ def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]
         for metric, part in parts.items()
         for domain, of_domain in part.groupby("domain", sort=False)
     }
+
+
+def row_tokens(items: "pd.DataFrame") -> dict[str, Array]:
+    """Supervised tokens of each held-out row by domain, in the order of :func:`pair`."""
+    rows = items[
+        (items["model"] == CHAMPION) & (items["task"] == HELD_OUT) & (items["metric"] == LOSS)
+    ]
+    return {
+        str(domain): of_domain["weight"].to_numpy(np.float64)
+        for domain, of_domain in rows.groupby("domain", sort=False)
+    }

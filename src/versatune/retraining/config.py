@@ -32,8 +32,8 @@ class PromotionParams(Params):
     """When a challenger becomes champion."""
 
     improve: Metric = "heldout_loss"
-    """The mean of this over the domains must improve: `heldout_loss` by part of the champion's
-    loss, `accuracy` by points."""
+    """The mean of this over the domains must improve: `heldout_loss` as `train.objective` declares,
+    by part of the champion's; `accuracy` by points."""
     evidence: Evidence = "interval"
     """`interval`: the 95 % interval of the improvement must lie above 0; `estimate`: the
     measured value must."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from scipy.special import ndtri, stdtrit
 
 from versatune.intervals import Array, bonett_price, relative_change
-from versatune.mixing.config import ObjectiveParams
+from versatune.mixing.config import Kind, ObjectiveParams
 from versatune.retraining.config import Metric, PromotionParams
 
 
@@ -33,7 +33,7 @@ class Change(BaseModel):
     """Rows or items."""
     champion: float
     challenger: float
-    """Each model's mean nats a row, or accuracy."""
+    """Each model's nats a supervised token, or accuracy."""
 
 
 class PromotionVerdict(BaseModel):
@@ -46,27 +46,32 @@ class PromotionVerdict(BaseModel):
     reasons: list[str]
 
 
-def loss_change(domain: str, champion: Array, challenger: Array) -> Change:
+def loss_change(
+    domain: str, champion: Array, challenger: Array, tokens: Array | None = None
+) -> Change:
     """1 - sum(challenger) / sum(champion): the part of the champion's loss that is gone.
 
-    ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows. The interval
+    ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows; ``tokens``:
+    how many supervised ones each has (None: one). The interval
     is :func:`versatune.intervals.relative_change`'s, as in the report, and unbounded where it is
     unknown (n < 2). A challenger whose loss is not finite falls without bound. Raises
     ValueError on different shapes, no rows, or a champion's loss that is not finite and above 0.
     """
     _same(champion, challenger)
-    total, n = float(champion.sum()), len(champion)
+    tokens = np.ones_like(champion) if tokens is None else tokens
+    _same(champion, tokens)
+    total, n, size = float(champion.sum()), len(champion), float(tokens.sum())
     if not (math.isfinite(total) and total > 0):
         raise ValueError(f"the champion's loss on {domain!r} is {total}")
     if not np.isfinite(challenger).all():
-        return _lost("heldout_loss", domain, n, total / n, math.inf)
+        return _lost("heldout_loss", domain, n, total / size, math.inf)
     _, low, high, stderr = relative_change(champion, challenger)
     known = math.isfinite(stderr)
     return Change(
         metric="heldout_loss", domain=domain, value=1 - float(challenger.sum()) / total,
         low=-high if known else -math.inf, high=-low if known else math.inf,
         stderr=stderr if known else math.inf, n=n,
-        champion=total / n, challenger=float(challenger.sum()) / n,
+        champion=total / size, challenger=float(challenger.sum()) / size,
     )  # fmt: skip
 
 
@@ -85,13 +90,20 @@ def accuracy_change(domain: str, champion: Array, challenger: Array) -> Change:
     )  # fmt: skip
 
 
-def mean_change(changes: Sequence[Change], weights: Mapping[str, float] | None = None) -> Change:
+def mean_change(
+    changes: Sequence[Change],
+    weights: Mapping[str, float] | None = None,
+    *,
+    of_levels: bool = False,
+) -> Change:
     """The mean of one metric's changes over the domains, every domain counting alike.
 
-    ``weights``: how much each domain counts instead, c_j, normalised here. stderr =
-    sqrt(sum (c_j se_j)^2) with c_j = 1 / k; Student's interval with Welch and Satterthwaite's
-    degrees of freedom. Raises ValueError on no changes, on changes of two metrics, and on weights
-    that lack a domain or are all 0.
+    ``weights``: how much each domain counts instead, c_j, normalised here. ``of_levels``: the
+    change of the mean of losses, 1 - sum(c_j l'_j) / sum(c_j l_j), and not the mean of the changes
+    1 - l'_j / l_j: the parts that domains have in it are c_j l_j / sum(c_i l_i). stderr =
+    sqrt(sum (p_j se_j)^2) with these parts or the c_j; Student's interval with Welch and
+    Satterthwaite's degrees of freedom. Raises ValueError on no changes, on changes of two metrics,
+    and on weights that lack a domain or are all 0.
     """
     metrics = {change.metric for change in changes}
     if len(metrics) != 1:
@@ -103,6 +115,8 @@ def mean_change(changes: Sequence[Change], weights: Mapping[str, float] | None =
     challenger = float(shares @ [change.challenger for change in changes])
     if not all(math.isfinite(change.value) for change in changes):
         return _lost(metrics.pop(), "mean", n, champion, challenger)
+    if of_levels:
+        shares = shares * [change.champion for change in changes] / champion
     variances = np.array([change.stderr**2 for change in changes]) * shares**2
     value, stderr = float(shares @ [c.value for c in changes]), math.sqrt(variances.sum())
     freedom = math.inf
@@ -132,23 +146,29 @@ def judge(
 ) -> PromotionVerdict:
     """Promote when the mean improves and no domain falls by more than its tolerance.
 
-    ``objective``: with kind ``weighted`` the held-out losses' mean is by its weights; with the
-    others, and for accuracies, every domain counts alike. Every condition must hold, so many
-    conditions at 95 % each do not make a wrong promotion more likely. Raises ValueError when
-    ``rule.improve`` was not measured.
+    ``objective``: what the held-out losses' mean is. The change of the mean loss itself for kind
+    ``mean``, by its weights for ``weighted``; for ``relative``, and without one, the mean of the
+    losses as parts of the champion's. For accuracies every domain counts alike. Every condition
+    must hold, so many conditions at 95 % each do not make a wrong promotion more likely. Raises
+    ValueError when ``rule.improve`` was not measured.
     """
     by_metric: dict[Metric, list[Change]] = {}
     for change in changes:
         by_metric.setdefault(change.metric, []).append(change)
     if rule.improve not in by_metric:
         raise ValueError(f"{rule.improve} was not measured")
-    weights: dict[Metric, dict[str, float] | None] = {
-        "heldout_loss": None if objective is None else objective.weights
+    weights = None if objective is None else objective.weights
+    in_levels = objective is not None and objective.kind in ("mean", "weighted")
+    mean = {
+        metric: mean_change(of, weights, of_levels=in_levels)
+        if metric == "heldout_loss"
+        else mean_change(of)
+        for metric, of in by_metric.items()
     }
-    mean = {metric: mean_change(of, weights.get(metric)) for metric, of in by_metric.items()}
     target = mean[rule.improve]
     better = (target.low if rule.evidence == "interval" else target.value) > 0
-    reasons = [_tell_mean(target, better, weights.get(rule.improve) is not None)]
+    kind = objective.kind if objective and rule.improve == "heldout_loss" else "mean"
+    reasons = [_tell_mean(target, better, kind)]
     falls = []
     for metric, limit in rule.limits.items():
         for change in by_metric.get(metric, []):
@@ -160,18 +180,28 @@ def judge(
     return PromotionVerdict(promote=better and not falls, mean=mean, reasons=reasons)
 
 
-def measured(results: Mapping[tuple[str, Metric], tuple[Array, Array]]) -> list[Change]:
-    """The changes of all domains and metrics from ``(champion, challenger)`` values by row."""
-    make = {"heldout_loss": loss_change, "accuracy": accuracy_change}
+def measured(
+    results: Mapping[tuple[str, Metric], tuple[Array, Array]], tokens: Mapping[str, Array]
+) -> list[Change]:
+    """The changes of all domains and metrics from ``(champion, challenger)`` values by row.
+
+    ``tokens``: the supervised tokens of each domain's held-out rows.
+    """
     return [
-        make[metric](domain, champion, challenger)
+        loss_change(domain, champion, challenger, tokens[domain])
+        if metric == "heldout_loss"
+        else accuracy_change(domain, champion, challenger)
         for (domain, metric), (champion, challenger) in results.items()
     ]
 
 
-def _tell_mean(change: Change, better: bool, weighted: bool) -> str:
+def _tell_mean(change: Change, better: bool, kind: Kind) -> str:
     doubt = "" if better or change.value <= 0 else ", which is not certain"
-    return f"{'weighted ' if weighted else ''}mean {_name(change)}: {_words(change)}{doubt}"
+    what = {
+        "weighted": f"weighted mean {_name(change)}",
+        "relative": f"mean {_name(change)} as a part of the champion's",
+    }.get(kind, f"mean {_name(change)}")
+    return f"{what}: {_words(change)}{doubt}"
 
 
 def _tell_fall(change: Change, allowed: float) -> str:

@@ -71,6 +71,11 @@ class Sampler(ABC):
     def begins(self) -> str:
         """How every sequence begins, for the output."""
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What was found out while drawing, for the manifest."""
+        return {}
+
     @abstractmethod
     def batch(self, indices: range, seed: int) -> Iterator[Sample]:
         """Draw these samples; they come in any order."""
@@ -79,8 +84,8 @@ class Sampler(ABC):
 def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
     """The first ``n`` samples or more, to the end of a batch of ``size``.
 
-    A folder with fewer is gone on with; metadata: ``drawn``, ``seed``, ``begins``, and what the
-    samples depend on.
+    A folder with fewer is gone on with; metadata: ``drawn``, ``seed``, ``begins``, what the
+    samples depend on, and the sampler's ``facts``.
     """
     batches = -(-n // size)
     return Piece(
@@ -118,4 +123,5 @@ def _draw(sampler: Sampler, seed: int, size: int, batches: int, folder: Path) ->
             lines = [s.model_dump_json() for s in draw_batch(sampler, seed, size, batch, bar)]
             write_atomic(files[batch], "\n".join(lines) + "\n")
     drawn = len(list(folder.glob("wave_*.jsonl"))) * size
-    return {"drawn": drawn, "seed": seed, "begins": sampler.begins, **sampler.about}
+    about = {"begins": sampler.begins, **sampler.about, **sampler.facts}
+    return {"drawn": drawn, "seed": seed, **about}

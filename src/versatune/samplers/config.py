@@ -69,7 +69,9 @@ class SamplingParams(Params):
     grows and is left by rows that ended. ``static``: transformers' ``generate`` with a cache of
     fixed size, whose step it compiles on a GPU. Both draw the same tokens. ``vllm``: vLLM in this
     process, if it is installed; it draws with random numbers of its own. ``auto``: ``dynamic`` on a
-    CPU, where it was measured to be faster; on a GPU ``static``, for models that allow it."""
+    CPU, where it was measured to be faster; on a GPU ``dynamic`` or ``static``, by the speed of the
+    first three batches, which is in the samples' manifest. Never ``vllm``, whose samples are
+    others."""
     vllm: VllmParams = VllmParams()
     """Used when ``engine`` is ``vllm``."""
 

@@ -134,8 +134,7 @@ class ModelSampler(Sampler):
 
         engine = self.params.engine
         if engine == "auto":
-            fixed = model.device.type == "cuda" and takes_static_cache(model)
-            engine = "static" if fixed else "dynamic"
+            return self._faster(model)
         if engine == "static" and not takes_static_cache(model):
             raise VersatuneError(
                 f"probe.sampling.engine is static, and {type(model).__name__} can't generate from "
@@ -143,6 +142,20 @@ class ModelSampler(Sampler):
             )
         kind: Any = StaticDecoder if engine == "static" else Decoder
         return kind(model, self.start, self.params.max_new_tokens)
+
+    def _faster(self, model: Any) -> Any:
+        """On a GPU what is measured to be faster; on a CPU, which compiles nothing, `dynamic`."""
+        from versatune.samplers.decoding import Decoder
+        from versatune.samplers.faster import faster_engine
+
+        measured = model.device.type == "cuda" and takes_static_cache(model)
+        make: Any = faster_engine if measured else Decoder
+        return make(model, self.start, self.params.max_new_tokens)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        measured = getattr(self._decoder, "tokens_per_second", {})
+        return {"tokens_per_second": dict(measured)} if measured else {}
 
     def _in_vllm(self) -> Any:
         from versatune.samplers.in_vllm import VllmDecoder

@@ -30,6 +30,8 @@ def base_losses(
         "rows": train.heldout_rows_per_domain,
         "row_choice": ROW_CHOICE,
     }
+    if train.heldout_tokens_per_domain is not None:
+        inputs["tokens"] = train.heldout_tokens_per_domain
     if train.quantization is not None:
         inputs["quantization"] = train.quantization
     return Piece(inputs, partial(_measure, store, base, train))
@@ -61,10 +63,12 @@ def _measure(
         model,
         split,
         rows_per_domain=train.heldout_rows_per_domain,
+        tokens_per_domain=train.heldout_tokens_per_domain,
         batch_tokens=train.heldout_batch_tokens,
     )
     seconds = time.monotonic() - began
-    rows = np.concatenate(chosen_rows(split, train.heldout_rows_per_domain))
+    chosen = chosen_rows(split, train.heldout_rows_per_domain, train.heldout_tokens_per_domain)
+    rows = np.concatenate(chosen)
     return {
         "losses": {name: measured.nats_per_token for name, measured in found.items()},
         "tokens_per_second": float(split.lengths[rows].sum()) / max(seconds, 1e-9),

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -252,6 +252,27 @@ _NOT_IN_FINGERPRINT = {
 MIX_MEASURED = 3
 """How often a run on a mix measures all domains."""
 
+LEAST_STEPS = 9
+"""Steps of a run on a mix, at least."""
+
+
+class MixShape(NamedTuple):
+    """The runs on mixes: how many, how long, and how they measure."""
+
+    number: int
+    steps: int
+    """Of each; a multiple of ``measured``."""
+    measured: int
+    """How often each measures all domains, besides the base model."""
+    rows: int | None
+    """Held-out rows a domain; None: all."""
+    tokens: int | None
+    """And more rows where these have fewer supervised tokens."""
+
+    def with_steps(self, number: int, steps: int) -> "MixShape":
+        """So many runs, each of so many steps."""
+        return self._replace(number=number, steps=steps)
+
 
 class ReferenceParams(Params):
     """How reference losses are measured: a model of each single domain, stopped early."""
@@ -266,6 +287,10 @@ class ReferenceParams(Params):
     domains, which forget the others more than any mix does."""
     mix_part: float = Field(0.1, gt=0, le=1)
     """Steps of all these runs together, as a part of the training's."""
+    budget: float | None = Field(None, gt=0, le=1)
+    """What these runs and the training's own held-out measurements may cost together, as a part of
+    the training (a measured token counts a third of a trained one). The runs measure fewer rows,
+    less often, or get shorter until they fit; they always have half of it. null: no limit."""
     proxy: Path | None = None
     """A smaller model's folder to measure with instead of the base model. With another tokenizer
     its losses are compared in bits per byte."""
@@ -331,11 +356,19 @@ class ReferenceParams(Params):
         }
         return like.model_copy(update=own)
 
-    def of_mix(self, train: TrainParams, longest: int = 1) -> TrainParams:
-        """How each run on a mix trains: on all domains, its learning rate falling to 0."""
+    def of_mix(
+        self, train: TrainParams, longest: int = 1, runs: MixShape | None = None
+    ) -> TrainParams:
+        """How each run on a mix trains: on all domains, its learning rate falling to 0.
+
+        ``runs``: as a budget allows them, else :meth:`mix_shape`.
+        """
+        runs = runs or self.mix_shape(train)
         own = {
-            "rounds": MIX_MEASURED,
-            "steps_per_round": self.mix_steps(train) // MIX_MEASURED,
+            "rounds": runs.measured,
+            "steps_per_round": runs.steps // max(runs.measured, 1),
+            "heldout_rows_per_domain": runs.rows,
+            "heldout_tokens_per_domain": runs.tokens,
             "lr_scheduler_type": "linear",
             "unit": train.unit,
         }
@@ -344,7 +377,13 @@ class ReferenceParams(Params):
     def mix_steps(self, train: TrainParams) -> int:
         """Optimiser steps of each run on a mix: a multiple of :data:`MIX_MEASURED`."""
         each = int(self.mix_part * train.steps.total / max(self.mixes, 1))
-        return max(each // MIX_MEASURED * MIX_MEASURED, 3 * MIX_MEASURED)
+        return max(each // MIX_MEASURED * MIX_MEASURED, LEAST_STEPS)
+
+    def mix_shape(self, train: TrainParams) -> MixShape:
+        """The runs on mixes without a budget."""
+        like = train.changed(self.train)
+        rows, tokens = like.heldout_rows_per_domain, like.heldout_tokens_per_domain
+        return MixShape(self.mixes, self.mix_steps(train), MIX_MEASURED, rows, tokens)
 
     def as_used(self, train: TrainParams) -> dict[str, Any]:
         """Every parameter that a reference run has, in one block, for people to read."""

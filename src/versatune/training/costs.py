@@ -130,7 +130,8 @@ def seconds_to_train(
     params: TrainParams, steering: TokenizedSplit, tokens: float, speed: Speed
 ) -> float:
     """Seconds of training on this many tokens, held-out measurements included."""
-    rows = np.concatenate(chosen_rows(steering, params.heldout_rows_per_domain))
+    chosen = chosen_rows(steering, params.heldout_rows_per_domain, params.heldout_tokens_per_domain)
+    rows = np.concatenate(chosen)
     measured = float(steering.lengths[rows].sum()) * (params.rounds + 1) / FORWARD
     return (tokens + measured) / speed.tokens_per_second / processes(params)
 

@@ -19,6 +19,7 @@ from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.job import Training
+from versatune.training.mix_budget import mix_budget
 from versatune.work import Piece
 
 APART = np.log(2.0)
@@ -43,11 +44,12 @@ def mixes(k: int, n: int) -> list[Array]:
 def mix_runs(
     data: FolderRef, model: CheckpointRef, params: ReferenceParams, train: TrainParams
 ) -> dict[str, Piece]:
-    """The runs by name; none with ``references.mixes: 0``."""
+    """The runs by name; none with ``references.mixes: 0``, or where the budget has no room."""
     domains = data.metadata["domains"]
-    like = params.of_mix(train, data.metadata["max_length"])
+    shape = mix_budget(data, params, train).runs
+    like = params.of_mix(train, data.metadata["max_length"], shape)
     runs = {}
-    for number, shares in enumerate(mixes(len(domains), params.mixes)):
+    for number, shares in enumerate(mixes(len(domains), shape.number)):
         weights = dict(zip(domains, shares.tolist(), strict=True))
         given = like.model_copy(update={"strategy": CustomParams(weights=weights)})
         runs[mix_name(number)] = piece_of(
@@ -74,11 +76,14 @@ def mix_entries(
     ``scale``: what a domain's losses are multiplied with where the proxy has other tokens.
     """
     domains = data.metadata["domains"]
-    like = params.of_mix(train, data.metadata["max_length"])
+    shape = mix_budget(data, params, train).runs
+    if not shape.number:
+        return []
+    like = params.of_mix(train, data.metadata["max_length"], shape)
     learning = np.concatenate([[0.0], np.cumsum(learning_by_round(like))])
     rate = np.concatenate([[0.0], rate_by_round(like)])
     entries = []
-    for number, shares in enumerate(mixes(len(domains), params.mixes)):
+    for number, shares in enumerate(mixes(len(domains), shape.number)):
         rows = history(runs[mix_name(number)].path)
         curve = []
         for at in range(learning.size):

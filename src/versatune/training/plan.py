@@ -138,6 +138,8 @@ def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> s
     if references.mode == "none":
         return "references.mode is none"
     if traces_of(losses) is None:
+        if references.mixes and references.budget is not None:
+            return "references.budget leaves no room for runs that measure what shares do"
         return "no run before the training measured what shares do (references.mixes)"
     return None
 

@@ -22,6 +22,7 @@ from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import ReferenceParams, TrainParams
 from versatune.training.job import HISTORY, Training
+from versatune.training.mix_budget import mix_budget
 from versatune.training.mix_runs import mix_entries, mix_runs
 from versatune.work import Piece, not_needed
 from versatune.work.folder import SKIPPED
@@ -58,6 +59,11 @@ def reference_runs(
     if params.mode == "none":
         return {}
     data, model = _rows(store, rows), _model(base, params)
+    budget = mix_budget(data, params, train)
+    for note in budget.notes():
+        logger.info("%s", note)
+    for warning in budget.warnings():
+        logger.warning("%s", warning)
     on_mixes = mix_runs(data, model, params, train)
     if params.mode == "mixes":
         return on_mixes
@@ -95,7 +101,8 @@ def reference_losses(
     ``at_limit``: the run ended at ``max_steps`` and not after ``patience`` measurements without a
     new minimum; ``still_falling``: it did, and more steps would have given a lower loss.
     ``curve``: its :class:`~versatune.mixing.curves.Point` s, the other domains' losses now and then
-    among them. ``mixes``: the ``weights`` and the ``curve`` of each run on a mix.
+    among them. ``mixes``: the ``weights`` and the ``curve`` of each run on a mix; ``mix_cost``:
+    their part of the training, and that of measuring it (``control``).
     ``nats_per_token`` is in tokens of ``base``'s tokenizer; when a proxy has another one, its
     bits per byte are turned into them by the bytes and tokens of the rows measured.
     With ``mode`` ``none`` or ``mixes`` all values of the domains are None.
@@ -109,11 +116,20 @@ def reference_losses(
     each = params.of_run(train, data.metadata["max_length"])
     n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
     domains, scale = {}, {}
+    budget = mix_budget(data, params, train)
+    cost = {"mixes": budget.part, "control": budget.control, "budget": budget.budget}
     if params.mode == "mixes":
         if data is not store:
-            scale = {name: _tokens_apart(store, data, name, (n_rows, n_tokens)) for name in names}
+            rows_of = budget.runs.rows, budget.runs.tokens
+            scale = {name: _tokens_apart(store, data, name, rows_of) for name in names}
         mixes = mix_entries(data, params, train, dict(runs), scale)
-        return {**none, "rows_per_domain": n_rows, "tokens_per_domain": n_tokens, "mixes": mixes}
+        return {
+            **none,
+            "rows_per_domain": n_rows,
+            "tokens_per_domain": n_tokens,
+            "mixes": mixes,
+            "mix_cost": cost,
+        }
     for name in names:
         found = _reached(runs[name], name, each)
         if data is not store:
@@ -132,6 +148,7 @@ def reference_losses(
         "tokens_per_domain": n_tokens,
         "domains": domains,
         "mixes": mix_entries(data, params, train, dict(runs), scale),
+        "mix_cost": cost,
     }
 
 

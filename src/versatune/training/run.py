@@ -159,17 +159,25 @@ def check_memory(job: Job) -> None:
     Before any weight is loaded, by the base's configuration alone. Where that can't be estimated
     (an unusual architecture, an adapter without its base), training goes on.
     """
+    if problem := too_large(job.base.path, job.params, job.key):
+        raise DoesNotFitError(problem)
+
+
+def too_large(folder: Path, params: TrainParams, key: str) -> str | None:
+    """What to say of a training that needs more memory than the device has; else None.
+
+    ``folder``: the base model's, of which the configuration is read.
+    """
     try:
-        config = AutoConfig.from_pretrained(
-            job.base.path, trust_remote_code=False, local_files_only=True
-        )
-        plan = check_fits(config, job.params, device_bytes(), job.key)
-    except DoesNotFitError:
-        raise
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        plan = check_fits(config, params, device_bytes(), key)
+    except DoesNotFitError as error:
+        return str(error)
     except Exception as error:  # models on the meta device raise whatever their code happens to
         logger.debug("The memory of training can't be estimated: %s", first_line(error))
     else:
         logger.debug("Training needs about %s on each device.", plan)
+    return None
 
 
 def prepared_model(job: Job) -> Any:

@@ -50,8 +50,10 @@ def check_saved(job: Job) -> None:
         for row in record["rows"]
         if row["round"] == record["model_round"]
     }
+    whose = f"round {record['model_round']}"
     between = record.get("interpolation")
     if between is not None:
+        whose = f"the model {between['part']:g} of the way from the base to the trained one"
         wanted = {
             row["domain"]: row["validation_loss"]
             for row in between["table"]
@@ -69,7 +71,7 @@ def check_saved(job: Job) -> None:
     ]
     told = (
         f"the model saved in {job.folder} is not quite the trained one: its held-out loss is "
-        f"{', '.join(named)} (round {record['model_round']} of the history)"
+        f"{', '.join(named)} ({whose}, in {HISTORY})"
     )
     if not all(difference <= max(REFUSED, 2 * allowed) for difference in apart.values()):
         raise VersatuneError(
@@ -80,7 +82,7 @@ def check_saved(job: Job) -> None:
     if named:
         logger.warning("%s: more than rounding explains.", told)
     elif not within_call():
-        logger.info("The saved model has the held-out losses of round %d.", record["model_round"])
+        logger.info("The saved model has the held-out losses of %s.", whose)
 
 
 def measure_saved(job: Job, folder: Path) -> tuple[dict[str, HeldOut], torch.dtype]:

@@ -542,3 +542,14 @@ def test_losses_are_those_of_held_out_rows() -> None:
     other = found.assign(task="wikitext", value=9.0)
     accuracy = found.assign(metric="acc", value=0.5)
     assert scores(pd.concat([found, other, accuracy]), LOSS) == {("uniform", 0): {"law": 2.0}}
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_an_accuracy_that_may_fall_to_nothing_gives_no_warning() -> None:
+    losses = table({"foster": [{"law": 3.3, "code": 1.0}] * 3}, BASE)
+    both = pd.concat(
+        [losses, losses.assign(metric="accuracy", task="questions", base=0.2, value=0.1)]
+    )
+    both = both.assign(change_low=-0.3, change_high=-0.1).reset_index(drop=True)
+    beyond = line(summarise(both, "foster"), measure="beyond_tolerance", metric=LOSS)
+    assert beyond["value"] == 1, "law rose by a tenth"

@@ -25,7 +25,12 @@ TARGETS = {"name": "expand", "rule": "constrained", "target_share": {"start": 0.
         ({"name": "foster"}, "proportional", {}, "those of the data"),
         ({"name": "foster"}, None, {}, "those of the initial mixture"),
         ({"name": "inverse"}, "constant", {}, f"the inverse of {PROBE}"),
-        (TARGETS, "constant", {}, "those of the data, but for the targets' 0.2"),
+        (
+            TARGETS,
+            "constant",
+            {},
+            "those of the data, but for the targets' 0.2, unless others are forecast to end better",
+        ),
         ({"name": "expand", "rule": "paper", "target": "law"}, "constant", {}, PROBE),
         (
             {"name": "mixing_law", "stay": "uniform"},

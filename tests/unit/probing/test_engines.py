@@ -8,8 +8,9 @@ import dataclasses
 import importlib.machinery
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,13 @@ from tests.helpers.chats import tokenizer_of
 from tests.unit.probing.test_decoding import models
 from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
-from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.engines import VllmParams
 from versatune.samplers import local
 from versatune.samplers.base import Sample, draw_batch
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.faster import Drawn, FasterEngine, faster_engine
 from versatune.samplers.in_vllm import VllmDecoder
 from versatune.samplers.local import ModelSampler
 from versatune.samplers.static import StaticDecoder
@@ -195,3 +197,36 @@ def test_vllm_is_asked_for_the_answer_behind_the_question(
     assert answer == [*turn.opening_ids, *asked, *turn.handover_ids]
     assert set(calls.settings[0]["stop_token_ids"]) == {turn.end_id, end}
     assert calls.settings[1]["max_tokens"] == 80 - len(asked) - len(turn.handover_ids)
+
+
+def by_the_clock(checkpoint: CheckpointRef, seconds: dict[str, float]) -> FasterEngine:
+    """On a clock that shows ``seconds`` for a batch, whatever it really took."""
+    at = [0.0]
+    engine = faster_engine(load_model(checkpoint), [1], 20, clock=lambda: at[0])
+    for name, one in engine._engines.items():
+
+        def sample(*given: Any, name: str = name, one: Any = one) -> Iterator[Drawn]:
+            yield from one.sample(*given)
+            at[0] += seconds[name]
+
+        engine._engines[name] = SimpleNamespace(sample=sample)
+    return engine
+
+
+@pytest.mark.parametrize("faster", ["dynamic", "static"])
+def test_the_faster_engine_is_measured_and_all_draw_the_same(
+    tiny_checkpoint: CheckpointRef, faster: str
+) -> None:
+    seconds = {"dynamic": 2.0, "static": 1.0 if faster == "static" else 3.0}
+    engine = by_the_clock(tiny_checkpoint, seconds)
+    plain = Decoder(load_model(tiny_checkpoint), [1], 20)
+    rng = np.random.default_rng(0)
+    for batch_number, rows in enumerate((6, 6, 4, 6, 6, 4)):
+        uniforms = rng.random((rows, 20))
+        drawn = sorted(engine.sample(uniforms, {2}, Filters()))
+        assert drawn == sorted(plain.sample(uniforms, {2}, Filters()))
+        assert engine.chosen == (faster if batch_number >= 3 else None)
+        tokens = sum(len(row[1]) for row in drawn)
+        if batch_number == 3:  # the first batch that nothing had to be compiled for
+            assert engine.tokens_per_second["static"] == tokens / seconds["static"]
+    assert set(engine.tokens_per_second) == {"dynamic", "static"}

@@ -16,6 +16,7 @@ from versatune.probing.config import ClassifierParams, OwnTextParams
 from versatune.probing.judges.base import About, Background, Judgement, Labelled
 from versatune.probing.judges.classifier import Classifier, train
 from versatune.probing.own_texts import (
+    _check_enough,
     account,
     in_words,
     own_rows_of,
@@ -216,3 +217,22 @@ def test_domains_without_labelled_rows_are_trusted() -> None:
     assert found.labels.tolist() == [0, 1, 2]
     assert found.probabilities.tolist() == [[0.7, 0.2, 0.1], [0, 1, 0], [0, 0, 1]]
     assert json.dumps(labelled.with_oracle([]).labels.tolist()) == "[0]"
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("unsure", "lower probe.own_texts.min_confidence"),
+        ("too_short", "lower probe.own_texts.min_tokens"),
+        ("garbage", "take a base model that writes text"),
+        ("duplicate", "(probe.rounds.min_rounds), or give the domain rows"),
+    ],
+)
+def test_too_few_texts_are_refused_with_what_helps(reason: str, remedy: str) -> None:
+    entry = {"own": {"train": 1, "steering": 0, "report": 0}, "rejected": {reason: 9, "leaked": 1}}
+    with pytest.raises(VersatuneError) as refused:
+        _check_enough("other", entry, 11)
+    assert f"1 are left to train on, 0 to steer and 0 to report (9 {reason}, 1 leaked)" in str(
+        refused.value
+    )
+    assert remedy in str(refused.value)

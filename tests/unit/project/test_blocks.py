@@ -99,3 +99,10 @@ def test_references_are_shown_as_they_are_measured() -> None:
     assert (shown["learning_rate"], shown["max_length"]) == (1e-4, 64)
     assert (shown["max_steps"], shown["weight_decay"]) == (9, 0.5)
     assert used(blocks)["train"]["learning_rate"] == 1e-4
+
+
+def test_a_value_that_the_message_ends_with_is_not_said_twice() -> None:
+    (said,) = told({"train": {"objective": {"tolerance": -0.1}}}).values()
+    assert said.endswith("; got -0.1")
+    (said,) = told({"train": {"rounds": 0}}).values()
+    assert said.endswith("greater than or equal to 1, not 0")

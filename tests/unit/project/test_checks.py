@@ -57,6 +57,8 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
         (OWN | {"mixture": {"strategy": {"name": "inverse"}}}, "mixture.strategy.name",
          "'inverse' takes the detected"),
         (OWN | {"train": {"interpolate": {}}}, "train.objective.tolerance", "is 0 for science"),
+        (OWN | {"train": {"interpolate": {}, "objective": {"tolerance": {"stderrs": 0}}}},
+         "train.objective.tolerance", "is 0 for science"),
         (OWN | {"train": {"strategy": BOTH}}, "train.objective.tolerance", "{science: 0.05}"),
         ({"tokenize": {"max_length": 300}}, "train.max_length", "tokenize.max_length (300)"),
         ({"train": {"max_length": 255}}, "train.max_length", "tokenize.max_length (256)"),

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from versatune.evaluation.objective import DeclaredObjective
-from versatune.mixing.config import ObjectiveParams
+from versatune.evaluation.objective import DeclaredObjective, declared_by
+from versatune.mixing.config import ExpandParams, ObjectiveParams, UniformParams
 from versatune.reporting import objective, summary
 
 
@@ -48,7 +48,7 @@ TABLE = losses(law=0.2, code=-0.4, other=-0.4)
         (
             {"kind": "worst"},
             "Largest gap to the references went from 50.0 % to 54.5 % (law).",
-            "50 → 55 %",
+            "50.0 → 54.5 %",
         ),
     ],
 )
@@ -58,6 +58,22 @@ def test_the_objective_leads(params: dict[str, Any], sentence: str, value: str) 
     found = objective.reached(TABLE, some)
     assert objective.sentence(found, some) == sentence
     assert [tile.value for tile in objective.tile(found, some)] == [value]
+
+
+def test_an_expansion_is_about_its_targets() -> None:
+    table = losses(law=0.2, code=-0.4, other=0.01)
+    both = declared_by(ObjectiveParams(), ExpandParams(target=["Code", "other"]), None)
+    assert objective.on_targets(table, both) == (
+        "Held-out loss of the targets: code fell by 20.0 % and other did not change clearly "
+        "(+0.5 %)."
+    )
+    (tile,) = objective.target_tile(table, both)
+    assert (tile.name, tile.value) == ("targets", "−20.0 % / +0.5 %")
+    one = declared_by(ObjectiveParams(), ExpandParams(target="law"), None)
+    assert objective.on_targets(table, one) == "Held-out loss of the target: law rose by 10.0 %."
+    plain = declared_by(ObjectiveParams(), UniformParams(), None)
+    assert objective.on_targets(table, plain) is None and objective.target_tile(table, plain) == []
+    assert objective.on_targets(table.iloc[:0], both) is None
 
 
 def test_a_change_of_the_mean_within_noise_is_not_clear() -> None:

@@ -144,7 +144,8 @@ def test_the_size_behind_the_verdict_is_said() -> None:
             },
             "constant",
             True,
-            "towards law, code; starting shares: those of the data, but for the targets' 0.7",
+            "towards law, code; starting shares: those of the data, but for the targets' 0.7, "
+            "unless others are forecast to end better",
         ),
         (
             {"name": "mixing_law", "stay": "proportional"},

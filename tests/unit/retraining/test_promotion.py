@@ -92,6 +92,33 @@ def test_promotion_goes_by_the_declared_weights() -> None:
     assert judge([lost, changes[1]], rule, by_code).mean["heldout_loss"].value == -0.01
 
 
+def test_promotion_goes_by_the_objective_that_training_had() -> None:
+    """Law, at 4 nats a token, is 2 % better, code, at 1, 5 % worse: 5.00 becomes 4.97."""
+    law = loss_change("law", np.full(50, 8.0), np.full(50, 7.84), np.full(50, 2.0))
+    code = loss_change("code", np.full(50, 5.0), np.full(50, 5.25), np.full(50, 5.0))
+    assert (law.champion, law.challenger) == pytest.approx((4.0, 3.92))
+    assert (code.champion, code.challenger) == pytest.approx((1.0, 1.05))
+    rule = PromotionParams(limits={"heldout_loss": LimitParams(tolerance=0.1)})
+    found = {
+        "mean": judge([law, code], rule, ObjectiveParams()),
+        "relative": judge([law, code], rule, ObjectiveParams(kind="relative")),
+        "weighted": judge(
+            [law, code], rule, ObjectiveParams(kind="weighted", weights={"law": 1, "code": 3})
+        ),
+    }
+    value = {kind: v.mean["heldout_loss"].value for kind, v in found.items()}
+    assert value["mean"] == pytest.approx(1 - 4.97 / 5)
+    assert value["relative"] == pytest.approx((0.02 - 0.05) / 2)
+    assert value["weighted"] == pytest.approx(1 - (3.92 + 3 * 1.05) / 7)
+    assert {kind: v.promote for kind, v in found.items()} == {
+        "mean": True,
+        "relative": False,
+        "weighted": False,
+    }
+    assert found["mean"].mean["heldout_loss"].champion == pytest.approx(2.5)
+    assert "as a part of the champion's: worse by 1.50 %" in found["relative"].reasons[0]
+
+
 def test_a_row_alone_proves_nothing() -> None:
     found = loss_change("law", np.array([2.0]), np.array([1.0]))
     assert found.value == 0.5 and found.low == -math.inf and found.high == math.inf

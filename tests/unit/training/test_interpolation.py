@@ -87,8 +87,12 @@ def params(**changes: Any) -> TrainParams:
 
 
 def test_training_saves_the_part_it_chose_and_says_so(
-    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     plain = train(tiny_store, tiny_checkpoint, params(), folder=tmp_path / "plain")
     made = train(tiny_store, tiny_checkpoint, params(interpolate=PARTS), folder=tmp_path / "half")
     base, last, half = (
@@ -99,6 +103,8 @@ def test_training_saves_the_part_it_chose_and_says_so(
         assert torch.equal(found, between(base[name], last[name], 0.5)), name
         assert not torch.equal(found, last[name])
     assert not (made.model_ref.path / "between").exists()
+    whose = "the model 0.5 of the way from the base to the trained one"
+    assert f"The saved model has the held-out losses of {whose}." in caplog.text
     noted = made.model_ref.metadata["interpolation"]
     assert noted["part"] == 0.5
     losses = {(row["part"], row["domain"]): row["validation_loss"] for row in noted["table"]}

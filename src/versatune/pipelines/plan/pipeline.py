@@ -11,14 +11,14 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         [
             Node(
                 nodes.base_losses,
-                ["tokenized", "base_model", "params:train", "params:references"],
+                ["training_rows", "base_model", "params:train", "params:references"],
                 "base_losses",
                 name="base_losses",
             ),
             Node(
                 nodes.make_forecast,
                 [
-                    *("tokenized", "base_model", "base_losses", "reference_losses"),
+                    *("training_rows", "base_model", "base_losses", "reference_losses"),
                     *("reference_runs", "initial_mixture", "knowledge_distribution"),
                     *("params:references", "params:train"),
                 ],

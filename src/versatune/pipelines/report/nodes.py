@@ -9,7 +9,7 @@ from versatune import tracking
 from versatune.artifacts import to_jsonable
 from versatune.data.config import Domains
 from versatune.demo.base_model import BaseModelParams
-from versatune.evaluation.objective import DeclaredObjective, reference_parts
+from versatune.evaluation.objective import declared_by
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import configuration, figures, summary, tables, timings
@@ -115,7 +115,7 @@ def write_report(
     **drawn: go.Figure,
 ) -> str:
     """The whole page as text; ``drawn`` are the figures by name."""
-    declared = DeclaredObjective(train.objective, reference_parts(reference_losses))
+    declared = declared_by(train.objective, train.strategy, reference_losses)
     page = render(
         Artifacts(
             domains=list(domains.active),

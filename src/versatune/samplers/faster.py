@@ -1,0 +1,108 @@
+"""The faster of two engines that draw the same tokens, measured on the batches themselves.
+
+Nothing is drawn twice: the first full batch comes by the growing cache, the second by the cache of
+fixed size, which compiles its step, the third by it again; then the faster of the first and the
+third goes on. A batch of another size would be compiled anew, so it comes by the growing cache.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.static import StaticDecoder
+from versatune.samplers.turn_taking import Conversations
+
+logger = logging.getLogger(__name__)
+
+Drawn = tuple[int, list[int], bool]
+
+
+class Engine(Protocol):
+    """What draws a batch: see :meth:`versatune.samplers.decoding.Decoder.sample`."""
+
+    def sample(
+        self,
+        uniforms: np.ndarray,
+        end_ids: set[int],
+        filters: Filters,
+        turns: Conversations | None = None,
+    ) -> Iterator[Drawn]:
+        """A batch of ``uniforms`` (rows, limit): row, tokens, whether the model ended it."""
+        ...
+
+
+class FasterEngine:
+    """Draws by either engine until both are measured, then by the faster one."""
+
+    def __init__(
+        self,
+        dynamic: Engine,
+        static: Engine,
+        prepare: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``prepare``: called with the engine's name before it draws."""
+        self._engines, self._clock = {"dynamic": dynamic, "static": static}, clock
+        self._prepare = prepare
+        self._rows: int | None = None
+        self._plan = ["dynamic", "static", "static"]
+        self.tokens_per_second: dict[str, float] = {}
+        """Of each engine that was measured."""
+
+    @property
+    def chosen(self) -> str | None:
+        """The faster engine, once both are measured."""
+        if self._plan:
+            return None
+        return max(self.tokens_per_second, key=self.tokens_per_second.__getitem__)
+
+    def sample(
+        self,
+        uniforms: np.ndarray,
+        end_ids: set[int],
+        filters: Filters,
+        turns: Conversations | None = None,
+    ) -> Iterator[Drawn]:
+        """As :meth:`Engine.sample`."""
+        self._rows = self._rows or len(uniforms)
+        if len(uniforms) != self._rows:
+            self._prepare("dynamic")
+            yield from self._engines["dynamic"].sample(uniforms, end_ids, filters, turns)
+            return
+        name = self.chosen or self._plan[0]
+        self._prepare(name)
+        began, tokens = self._clock(), 0
+        for row in self._engines[name].sample(uniforms, end_ids, filters, turns):
+            tokens += len(row[1])
+            yield row
+        if self._plan:
+            self._measured(name, tokens / max(self._clock() - began, 1e-9))
+
+    def _measured(self, name: str, speed: float) -> None:
+        self._plan.pop(0)
+        self.tokens_per_second[name] = speed  # the second of `static` stays: nothing is compiled
+        if not self._plan:
+            told = ", ".join(f"{n} {v:,.0f}" for n, v in self.tokens_per_second.items())
+            logger.info("probe.sampling.engine: %s (tokens/s: %s).", self.chosen, told)
+
+
+def faster_engine(
+    model: Any, start: list[int], limit: int, clock: Callable[[], float] = time.monotonic
+) -> FasterEngine:
+    """The growing cache and the one of fixed size, in turns on one model.
+
+    Each has its own attention, which the model is given before that engine draws.
+    """
+    attention = {"static": model.config._attn_implementation}
+    dynamic = Decoder(model, start, limit)
+    attention["dynamic"] = model.config._attn_implementation
+
+    def prepare(name: str) -> None:
+        if model.config._attn_implementation != attention[name]:
+            model.set_attn_implementation(attention[name])
+
+    return FasterEngine(dynamic, StaticDecoder(model, start, limit), prepare, clock)
