@@ -5,6 +5,7 @@ here, so a model is asked, scored and stopped in the very tokens it was trained 
 """
 
 import itertools
+import re
 import string
 import sys
 from collections.abc import Sequence
@@ -15,16 +16,12 @@ from typing import TYPE_CHECKING, Any
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec
 from versatune.data.spans import Span, n_common, without_blanks
+from versatune.data.thoughts import ANSWERS, CONTENT, THOUGHT, Thought, Written
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_CONTENT, _THOUGHT = "\ufdd4", "\ufdd5"
-"""Stand-ins; noncharacters, so no text has them."""
 _EXAMPLE: Messages = [{"role": "user", "content": "a"}]
-_REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Keys in which templates expect a thought beside the content."""
-_THINK = ("<think>", "</think>")
 
 
 @dataclass(frozen=True)
@@ -38,16 +35,6 @@ class AnswerTokens:
     """First and end position of the tokens with the content's characters."""
     end: int
     """Behind the last supervised token: the one that ends the answer, if any does."""
-
-
-@dataclass(frozen=True)
-class Thought:
-    """How a template writes a thought before the content."""
-
-    begin: str
-    end: str
-    parsed: bool
-    """Whether the template takes a thought out of a content by its end alone."""
 
 
 class Answers:
@@ -92,14 +79,20 @@ class Answers:
     @cached_property
     def thinks(self) -> bool:
         """Whether the template writes more than blanks before the content, or knows thoughts."""
-        return bool(self._around(_EXAMPLE)[0].strip()) or self._thought.parsed
+        return bool(self._around(_EXAMPLE)[0].strip()) or self._parsed or self._forms[0] is not None
 
     def encode(
-        self, asked: Messages, contents: Sequence[str], prefix: str = ""
+        self,
+        asked: Messages,
+        contents: Sequence[str],
+        prefix: str = "",
+        lead: str | None = None,
     ) -> list[AnswerTokens]:
         """The conversation ``asked`` with each of ``contents`` as its answer.
 
-        ``prefix`` stands before every content and is counted to what is asked.
+        ``prefix`` stands before every content and is counted to what is asked. ``lead``: what
+        stands between the prompt and the content, where the answer has a thought; the prompt is
+        then that of :meth:`thinking_prompt`, if there is one.
         """
         before, after = self._around(asked)
         prompt = without_blanks(self._template.text(asked, prompt=True))
@@ -108,6 +101,8 @@ class Answers:
             text, spans = self._template.render([*asked, _answer(prefix + content)])
             answer = self._behind(prompt, text, spans)
             place = _content(text, answer, before + prefix, after)
+            if lead is not None:
+                text, answer, place = self._behind_lead(asked, lead, text, answer, place)
             rendered.append((text, [answer, place]))
         found = []
         for example in self._encoder.encode_rendered(rendered):
@@ -119,15 +114,20 @@ class Answers:
         return found
 
     def choices(
-        self, asked: Messages, contents: Sequence[str], prefix: str = ""
+        self,
+        asked: Messages,
+        contents: Sequence[str],
+        prefix: str = "",
+        lead: str | None = None,
     ) -> list[tuple[list[int], list[int]]]:
         """For each content the tokens it is scored after, and those that are scored.
 
         Together they are the training row with this answer, up to where scoring ends: at the end
         of the content. Where a content's tokens begin another one's, the shorter could not lose,
-        so then all are scored up to the end of the answer, the end token included.
+        so then all are scored up to the end of the answer, the end token included. ``lead``: see
+        :meth:`encode`.
         """
-        rows = self.encode(asked, contents, prefix)
+        rows = self.encode(asked, contents, prefix, lead)
         start = min(row.content[0] for row in rows)
         start = min(start, _shared([row.ids for row in rows]))
         scored = [row.ids[start : row.content[1]] for row in rows]
@@ -150,27 +150,74 @@ class Answers:
         """The text before an answer."""
         return self._example(asked)[0]
 
-    def content(self, text: str) -> str:
-        """The content of a generated answer, of which ``text`` has all but its end.
+    def thinking_prompt(self, asked: Messages) -> tuple[str, list[int]] | None:
+        """Text and tokens before an answer with a thought, where others follow another prompt.
 
-        Thoughts are left out, and so is what the template writes around a content. A thought
-        that does not end leaves no content.
+        Either the generation prompt opens a thought that other rows do not have (DeepSeek-R1's), or
+        it closes an empty one, in the place of which the thought stands (Qwen3.5's small models).
+        None for other templates: there the model itself decides whether it thinks.
         """
-        before, after = self._written
-        thought, lead = self._thought, text.lstrip()
-        begun = self._thinks_already or self._template.control.sub("", lead).lstrip().startswith(
-            thought.begin
-        )
-        if thought.end in text and (begun or thought.parsed):
-            text = text.rpartition(thought.end)[2].lstrip("\n")
-        elif begun:
-            return ""
-        elif lead.startswith(before.strip()):
+        if not self._two_ways:
+            return None
+        text, start = self._thinking(asked)
+        (row,) = self._encoder.encode_rendered([(text, [Span(start, len(text), len(text))])])
+        if isinstance(row, RejectedError):
+            raise row
+        return text[:start], row.ids[: row.spans[0][0]].tolist()
+
+    @cached_property
+    def opening(self) -> int:
+        """Tokens in which a thought has begun, if the answer has one."""
+        begun = [form.begin for form in self._forms if form is not None]
+        lengths = [len(self._tokenizer(text, add_special_tokens=False).input_ids) for text in begun]
+        return max(lengths, default=0) + 3
+
+    def begins_thought(self, text: str) -> bool:
+        """Whether a generated text begins with a thought; see :meth:`read`."""
+        return any(form.begins(text) for form in self._readable(thinking=False))
+
+    def read(self, text: str, *, thinking: bool = False) -> Written:
+        """A generated answer, of which ``text`` has all but its end.
+
+        Thoughts are no part of its content, nor is what the template writes around a content.
+        ``thinking``: it was asked for with :meth:`thinking_prompt`.
+        """
+        rendered = self._rendered(text)
+        for form in self._readable(thinking=thinking):
+            if found := form.read(rendered):
+                return Written(self._inner(found.content), found.lead, found.ended)
+        forms = [form for form in self._forms if form is not None]
+        if self._parsed and forms and (found := _by_end(text, forms[0].end.strip())) is not None:
+            return Written(self._inner(found))
+        before, lead = self._written[0], text.lstrip()
+        if lead.startswith(before.strip()):
             text = lead.removeprefix(before.strip()).removeprefix(before[len(before.rstrip()) :])
-        tail = self._template.control.split(after, maxsplit=1)[0]
+        return Written(self._inner(text))
+
+    def content(self, text: str) -> str:
+        """The content of a generated answer; empty where its thought does not end."""
+        return self.read(text).content
+
+    def _inner(self, text: str) -> str:
+        """A content without what the template writes behind it."""
+        tail = self._template.control.split(self._written[1], maxsplit=1)[0]
         if tail.strip():
             text = text.rstrip().removesuffix(tail.strip())
         return self._template.control.sub("", text.removesuffix(tail))
+
+    def _rendered(self, text: str) -> str:
+        """A decoded text without the blanks that the tokenizer puts behind control tokens."""
+        if not self._puts_blanks:
+            return text
+        return re.sub(rf"({self._template.control.pattern}) ", r"\1", text)
+
+    @cached_property
+    def _puts_blanks(self) -> bool:
+        for token in sorted(self._control)[:1]:
+            text = f"{self._tokenizer.convert_ids_to_tokens(token)}a"
+            ids = self._tokenizer(text, add_special_tokens=False).input_ids
+            return self._decoded(ids) == f"{text[:-1]} a"
+        return False
 
     @cached_property
     def _written(self) -> tuple[str, str]:
@@ -208,12 +255,12 @@ class Answers:
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""
-        before, found, after = self._example(asked)[1].partition(_CONTENT)
+        before, found, after = self._example(asked)[1].partition(CONTENT)
         return (before, after) if found else ("", "")
 
     def _example(self, asked: Messages) -> tuple[str, str]:
         """The text before an answer, and an answer with a stand-in for its content."""
-        text, spans = self._template.render([*asked, _answer(_CONTENT)])
+        text, spans = self._template.render([*asked, _answer(CONTENT)])
         prompt = without_blanks(self._template.text(asked, prompt=True))
         answer = self._behind(prompt, text, spans)
         return text[: answer.start], text[answer.start : answer.end]
@@ -233,29 +280,81 @@ class Answers:
         return Span(max(first.start, min(common, first.stop)), last.stop, last.end)
 
     @cached_property
-    def _thought(self) -> Thought:
-        """From the template where it takes thoughts, else as most models write them."""
-        prompt = self.prompt_text(_EXAMPLE)
-        for key in _REASONING:
-            text = self._try({**_answer(_CONTENT), key: _THOUGHT})
-            begin, _, rest = text.partition(_THOUGHT)
-            end, found, _ = rest.partition(_CONTENT)
-            if found and end.strip() and begin.startswith(prompt):
-                return Thought(begin[len(prompt) :].strip() or _THINK[0], end.strip(), True)
-        whole = f"{_THOUGHT}{_THINK[1]}{_CONTENT}"
-        text = self._try(_answer(whole))
-        return Thought(*_THINK, parsed=_CONTENT in text and whole not in text)
+    def _shown(self) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
+        """Prompt and answer with a thought beside the content, and within the content."""
+        beside, within = (self._try(answer) for answer in ANSWERS)
+        return beside, within
+
+    def _try(self, answer: dict[str, str]) -> tuple[str, str] | None:
+        try:
+            text, spans = self._template.render([*_EXAMPLE, answer])
+            prompt = without_blanks(self._template.text(_EXAMPLE, prompt=True))
+        except RejectedError:
+            return None
+        start = self._behind(prompt, text, spans).start
+        shown = text[:start], text[start:]
+        return shown if Thought.of(shown[1], self._template.control) else None
 
     @cached_property
-    def _thinks_already(self) -> bool:
-        """Whether the prompt ends within a thought."""
-        return self.prompt_text(_EXAMPLE).rstrip().endswith(self._thought.begin)
+    def _forms(self) -> tuple[Thought | None, Thought | None]:
+        """What stands around a thought beside the content, and around one within the content."""
+        beside, within = (
+            shown and Thought.of(shown[1], self._template.control) for shown in self._shown
+        )
+        return beside, within
 
-    def _try(self, answer: dict[str, str]) -> str:
+    @cached_property
+    def _two_ways(self) -> bool:
+        """Whether answers with a thought follow another prompt than those without one."""
+        shown = self._shown[0] or self._shown[1]
+        return shown is not None and shown[0] != self.prompt_text(_EXAMPLE)
+
+    def _readable(self, *, thinking: bool) -> list[Thought]:
+        """How a thought may begin and end behind the prompt."""
+        prompt = self.prompt_text(_EXAMPLE)
+        if thinking and self._two_ways:
+            prompt = (self._shown[0] or self._shown[1] or ("", ""))[0]
+        found = []
+        for shown in filter(None, self._shown):
+            whole = shown[0] + shown[1]
+            form = Thought.of(whole[len(prompt) :], self._template.control)
+            if whole.startswith(prompt) and form is not None and form not in found:
+                found.append(form)
+        return found
+
+    @cached_property
+    def _parsed(self) -> bool:
+        """Whether the template takes a thought out of a content by its end alone."""
+        whole = f"{THOUGHT}</think>{CONTENT}"
         try:
-            return self._template.text([*_EXAMPLE, answer])
+            text = self._template.text([*_EXAMPLE, _answer(whole)])
         except RejectedError:
-            return ""
+            return False
+        return CONTENT in text and whole not in text
+
+    def _thinking(self, asked: Messages) -> tuple[str, int]:
+        """A conversation whose answer has a thought, and where the answer begins in it."""
+        answer = ANSWERS[0] if self._shown[0] else ANSWERS[1]
+        text, spans = self._template.render([*asked, answer])
+        prompt = without_blanks(self._template.text(asked, prompt=True))
+        return text, self._behind(prompt, text, spans).start
+
+    def _behind_lead(
+        self, asked: Messages, lead: str, text: str, answer: Span, place: Span
+    ) -> tuple[str, Span, Span]:
+        """A rendered answer with ``lead`` before its content."""
+        before = text[: answer.start]
+        if self._two_ways:
+            whole, start = self._thinking(asked)
+            before = whole[:start]
+        head = before + lead
+        by = len(head) - place.start
+        moved = [Span(place.start + by, s.stop + by, s.end + by) for s in (answer, place)]
+        return (
+            head + text[place.start :],
+            Span(len(before), moved[0].stop, moved[0].end),
+            moved[1],
+        )
 
 
 def stop_tokens(tokenizer: Any, own: int | Sequence[int] | None) -> list[int]:
@@ -283,6 +382,11 @@ def _content(text: str, answer: Span, before: str, after: str) -> Span:
     if text.endswith(after, start, answer.end):
         stop = answer.end - len(after)
     return Span(start, max(start, stop), max(start, stop))
+
+
+def _by_end(text: str, end: str) -> str | None:
+    """What follows the last end of a thought."""
+    return text.rpartition(end)[2].lstrip("\n") if end in text else None
 
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
