@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs, ranks
@@ -33,14 +33,22 @@ from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
 from versatune.intervals import Z95
 
+if TYPE_CHECKING:
+    from versatune.evaluation.thinking import Rows
+
 logger = logging.getLogger(__name__)
 
 
 def measure_local(
-    task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any
+    task: LocalTask,
+    params: EvaluateParams,
+    model: Any,
+    tokenizer: Any,
+    thoughts: "Rows | None" = None,
 ) -> Measured | None:
     """Ask ``model`` the items of a checked file (the first ``params.limit``).
 
+    ``thoughts``: how many of the domain's rows hold one; see ``thinking``.
     Several processes share the items, and the first has the result, the others None.
     """
     items = list(task.items[: params.limit])
@@ -49,7 +57,9 @@ def measure_local(
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with at_work(offline=True):
-        found = _evaluate_local(model, tokenizer, config, params, longest, chat, len(items))
+        found = _evaluate_local(
+            model, tokenizer, config, params, longest, chat, len(items), thoughts
+        )
     if found is None:
         return None
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
@@ -72,7 +82,12 @@ def _answer_nats(sample: Mapping[str, Any]) -> float:
 
 
 def measure_named(
-    domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
+    domain: str,
+    name: str,
+    params: EvaluateParams,
+    model: Any,
+    tokenizer: Any,
+    thoughts: "Rows | None" = None,
 ) -> Measured | None:
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
@@ -83,7 +98,7 @@ def measure_named(
     """
     try:
         with at_work(offline=params.harness.offline):
-            found = _evaluate_named(model, tokenizer, name, params)
+            found = _evaluate_named(model, tokenizer, name, params, thoughts)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
         if "unsafe" in str(error):
@@ -236,17 +251,20 @@ def _evaluate_local(
     longest: int,
     chat: bool,
     items: int,
+    thoughts: "Rows | None",
 ) -> dict[str, Any] | None:
     """``evaluate`` and not ``simple_evaluate``: that one describes the machine each time (by
     running git and pip), which takes longer than most local files."""
     from lm_eval import evaluate
 
     from versatune.evaluation.language_model import AnswerLM, language_model
+    from versatune.evaluation.thinking import Thinking
 
     if items < ranks.world() and ranks.rank():
         return None
     lm = language_model(AnswerLM, model, tokenizer, params.batch_size, longest)
     lm.shares = items >= ranks.world()
+    lm.replies.thinking = thinking = Thinking(params.max_thought_tokens, thoughts)
     loaded = _index(None, include_defaults=False).load([config])
     result: dict[str, Any] | None = evaluate(
         lm=lm,
@@ -254,18 +272,22 @@ def _evaluate_local(
         apply_chat_template=chat,
         bootstrap_iters=0,
     )
+    thinking.tell(config["task"])
     return result
 
 
 def _evaluate_named(
-    model: Any, tokenizer: Any, name: str, params: EvaluateParams
+    model: Any, tokenizer: Any, name: str, params: EvaluateParams, thoughts: "Rows | None"
 ) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
 
     from versatune.evaluation.language_model import ConversationLM, language_model
+    from versatune.evaluation.thinking import Thinking
 
+    lm = language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024)
+    lm.replies.thinking = thinking = Thinking(params.max_thought_tokens, thoughts)
     result: dict[str, Any] | None = simple_evaluate(
-        model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
+        model=lm,
         tasks=[name],
         limit=params.limit,
         num_fewshot=params.harness.num_fewshot,
@@ -277,6 +299,7 @@ def _evaluate_named(
         torch_random_seed=params.seed,
         fewshot_random_seed=params.seed,
     )
+    thinking.tell(name)
     return result
 
 

@@ -14,11 +14,12 @@ from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.begin import begin_tokens
-from versatune.data.conversations import Messages, RejectedError
+from versatune.data.conversations import RejectedError
 from versatune.data.lengths import text_config, token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation import ranks
 from versatune.evaluation.padding import MAX_BATCH, batch_size, one_by_one, reads_padding
+from versatune.evaluation.thinking import Asked, Replies, Thinking, stop_texts
 from versatune.modeling.caching import generates_with_cache
 
 
@@ -28,7 +29,7 @@ class Conversations(TemplateLM):
     The harness renders a question with the tokenizer's template and scores choices right after the
     generation prompt, where a trained model expects the text that its template writes there. Here a
     conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them. The
-    harness encodes texts without the chat format.
+    harness encodes texts without the chat format. What a model thinks first: :class:`Replies`.
     """
 
     alone = False
@@ -40,7 +41,8 @@ class Conversations(TemplateLM):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._asked: dict[str, tuple[Messages, str]] = {}
+        self.replies = Replies(self, Thinking())
+        self.asked: dict[str, Asked] = {}
         self._prompts: dict[str, list[int]] = {}
 
     @cached_property
@@ -60,6 +62,11 @@ class Conversations(TemplateLM):
         config = self.generation_config()
         found = stop_tokens(self.tokenizer, config.eos_token_id if config else None)
         return list(dict.fromkeys([*found, self.tokenizer.eos_token_id]))
+
+    @cached_property
+    def ends(self) -> list[str]:
+        """Texts of :attr:`stops`."""
+        return list(self.tokenizer.convert_ids_to_tokens(self.stops))
 
     def apply_chat_template(
         self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
@@ -83,7 +90,7 @@ class Conversations(TemplateLM):
                     f"the question {asked[-1]['content'][:80]!r} can't be asked in the chat "
                     f"format: {error}."
                 ) from None
-        self._asked[text + prefix] = asked, prefix
+        self.asked[text + prefix] = Asked(asked, prefix)
         return text + prefix
 
     def loglikelihood(
@@ -92,19 +99,20 @@ class Conversations(TemplateLM):
         """Choices of one question are encoded together; see ``Answers.choices``."""
         questions: dict[tuple[Any, ...], list[int]] = defaultdict(list)
         for number, request in enumerate(requests):
-            if request.args[0] in self._asked:
+            if request.args[0] in self.asked:
                 key = request.task_name, request.doc_id, request.args[0]
                 questions[key].append(number)
         encoded: dict[int, Any] = {}
+        leads = self.replies.leads({text for _, _, text in questions}, self._room(requests))
         for (task, _, text), numbers in questions.items():
             choices = [requests[number].args[1] for number in numbers]
-            asked, prefix = self._asked[text]
+            asked = self.asked[text]
             try:
-                pairs = self.answers.choices(asked, choices, prefix)
+                pairs = self.answers.choices(asked.messages, choices, asked.prefix, leads.get(text))
             except RejectedError as error:
                 raise VersatuneError(
                     f"{task}: the choices {choices} to the question "
-                    f"{asked[-1]['content'][:80]!r} can't be scored: {error}."
+                    f"{asked.messages[-1]['content'][:80]!r} can't be scored: {error}."
                 ) from None
             for number, choice, pair in zip(numbers, choices, pairs, strict=True):
                 encoded[number] = ((text, choice), *pair)
@@ -118,46 +126,68 @@ class Conversations(TemplateLM):
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The content of each generated answer, as the template defines it."""
-        if not all(request.args[0] in self._asked for request in requests):
+        if not all(request.args[0] in self.asked for request in requests):
             return list(super().generate_until(requests, disable_tqdm))
-        texts = super().generate_until([self._to_the_end(r) for r in requests], disable_tqdm)
         found = []
-        for request, text in zip(requests, texts, strict=True):
-            content = self.answers.content(text)
-            for stop in _stop_texts(request):
+        written_to_all = self.replies.of(requests, disable_tqdm)
+        for request, written in zip(requests, written_to_all, strict=True):
+            content = written.content
+            for stop in stop_texts(request):
                 content = content.split(stop)[0]
             found.append(content)
         return found
 
-    def _to_the_end(self, request: Instance) -> Instance:
+    def generated(self, requests: list[Instance], disable_tqdm: bool) -> list[str]:
+        """The texts as they are generated."""
+        return list(super().generate_until(requests, disable_tqdm)) if requests else []
+
+    def log_probabilities(self, rows: list[tuple[Any, list[int], list[int]]]) -> list[float]:
+        """Of the second tokens of each row behind the first."""
+        return [float(s) for s, _ in self._loglikelihood_tokens(rows, disable_tqdm=True)]
+
+    @property
+    def longest(self) -> int:
+        """Tokens that the model reads; 0 where it has no limit."""
+        return int(self.max_length or 0)
+
+    def until_the_end(self, request: Instance, more: int = 0) -> Instance:
         """The request, which stops where an answer ends, with room for the text around the content.
 
         The task's own texts to stop at may stand in a thought: then they are looked for later.
+        ``more``: tokens for a thought.
         """
         text, settings = request.args
-        ends = self.tokenizer.convert_ids_to_tokens(self.stops)
-        settings = {
-            **settings,
-            "until": [*ends, *([] if self.answers.thinks else _stop_texts(request))],
-            "eos_token_id": self.stops,
-        }
-        limit = int(self.max_length or 0)
-        room = settings.get("max_gen_toks", limit) + self.answers.overhead
+        own = [] if more or self.answers.thinks else stop_texts(request)
+        settings = {**settings, "until": [*self.ends, *own], "eos_token_id": self.stops}
+        limit = self.longest
+        usual = self.max_gen_toks if more else limit
+        room = settings.get("max_gen_toks", usual) + self.answers.overhead + more
         if room < limit:
             settings["max_gen_toks"] = room
         return dataclasses.replace(request, arguments=(text, settings))
 
+    def _room(self, requests: list[Instance]) -> int:
+        """Tokens of the longest choice."""
+        texts = [r.args[1] for r in requests if r.args[0] in self.asked]
+        longest = sorted(set(texts), key=len)[-8:]
+        found = self.tokenizer(longest, add_special_tokens=False).input_ids if longest else []
+        return max(map(len, found), default=0) + 4
+
     def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
         """A question's tokens as training has them; of other texts see :attr:`alone`."""
-        if string in self._asked:
+        if string in self.asked:
             if string not in self._prompts:
-                self._prompts[string] = self.answers.prompt(*self._asked[string])
+                self._prompts[string] = self._prompt(self.asked[string])
             return self._prompts[string]
         if not self.alone:
             tokens: list[int] = super().tok_encode(string, *args, **settings)
             return tokens
         found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
         return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
+
+    def _prompt(self, asked: Asked) -> list[int]:
+        other = self.answers.thinking_prompt(asked.messages) if asked.thinking else None
+        return other[1] if other else self.answers.prompt(asked.messages, asked.prefix)
 
     @cached_property
     def _begin(self) -> list[int]:
@@ -248,7 +278,7 @@ class ConversationLM(Conversations, HFLM):
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
         """Questions as training has them, padded; else as the harness encodes them."""
-        if not (self.alone or all(string in self._asked for string in strings)):
+        if not (self.alone or all(string in self.asked for string in strings)):
             found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
             return found
         limit = settings.get("left_truncate_len") or 0
@@ -260,7 +290,7 @@ class ConversationLM(Conversations, HFLM):
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Control tokens stay in answers: the template's are taken out with it."""
-        skip = skip_special_tokens and not self._asked
+        skip = skip_special_tokens and not self.asked
         return str(super().tok_decode(tokens, skip_special_tokens=skip))
 
 
@@ -278,12 +308,6 @@ class AnswerLM(ConversationLM):
 
     def _model_generate(self, *args: Any, **settings: Any) -> Any:
         return super()._model_generate(*args, **{"eos_token_id": self.stops, **settings})
-
-
-def _stop_texts(request: Instance) -> list[str]:
-    """Texts at which a task ends an answer."""
-    until = request.args[1].get("until") or []
-    return [until] if isinstance(until, str) else list(filter(None, until))
 
 
 def language_model(

@@ -45,7 +45,7 @@ from versatune.work.bars import Paced
 logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples"
-ANSWERING = 2
+ANSWERING = 3
 """Raised when the same prompts get other answers, so that kept ones are not used."""
 """The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERS = "answers.parquet"

@@ -80,7 +80,7 @@ class LocalTask:
         return sum(1 / len(item["choices"]) for item in asked) / len(asked)
 
 
-SCORING = 8
+SCORING = 9
 """Raised when the same items are asked, scored or named in another way, so that kept results are
 not used."""
 
