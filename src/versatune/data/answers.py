@@ -198,6 +198,19 @@ class Answers:
         """The content of a generated answer; empty where its thought does not end."""
         return self.read(text).content
 
+    def read_behind(self, prompt: str, text: str) -> Written:
+        """A generated answer behind the ``prompt`` of a training row."""
+        return self.read(text, thinking=self._two_ways and self._asks_for_thought(prompt))
+
+    def _asks_for_thought(self, prompt: str) -> bool:
+        """Whether a row's prompt is that of rows with a thought, where there are two."""
+        plain, other = self.prompt_text(_EXAMPLE), self._thinking(_EXAMPLE)
+        other_prompt = other[0][: other[1]]
+        common = n_common(plain, other_prompt)
+        if opened := other_prompt[common:].strip():
+            return prompt.rstrip().endswith(opened)
+        return not prompt.rstrip().endswith(plain[common:].strip())
+
     def _inner(self, text: str) -> str:
         """A content without what the template writes behind it."""
         tail = self._template.control.split(self._written[1], maxsplit=1)[0]
@@ -216,7 +229,7 @@ class Answers:
         for token in sorted(self._control)[:1]:
             text = f"{self._tokenizer.convert_ids_to_tokens(token)}a"
             ids = self._tokenizer(text, add_special_tokens=False).input_ids
-            return self._decoded(ids) == f"{text[:-1]} a"
+            return self.decoded(ids) == f"{text[:-1]} a"
         return False
 
     @cached_property
@@ -228,14 +241,15 @@ class Answers:
         """
         (row,) = self.encode(_EXAMPLE, [self._joining])
         ids, first = row.ids[: row.end], len(self.prompt(_EXAMPLE))
-        upto, whole = self._decoded(ids[first : row.content[1]]), self._decoded(ids[first:])
+        upto, whole = self.decoded(ids[first : row.content[1]]), self.decoded(ids[first:])
         at = upto.rfind(self._joining)
         if at < 0 or not whole.startswith(upto):
             return self._around(_EXAMPLE)
         return whole[:at], whole[at + len(self._joining) :]
 
-    def _decoded(self, ids: list[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False))
+    def decoded(self, ids: list[int], *, control: bool = True) -> str:
+        """The text of tokens, with or without control tokens."""
+        return str(self._tokenizer.decode(ids, skip_special_tokens=not control))
 
     @cached_property
     def _joining(self) -> str:
@@ -305,9 +319,16 @@ class Answers:
 
     @cached_property
     def _two_ways(self) -> bool:
-        """Whether answers with a thought follow another prompt than those without one."""
+        """Whether answers with a thought follow another prompt than those without one.
+
+        A prompt that the model is taught to go on with itself is no other one.
+        """
         shown = self._shown[0] or self._shown[1]
-        return shown is not None and shown[0] != self.prompt_text(_EXAMPLE)
+        if shown is None:
+            return False
+        prompt = self.prompt_text(_EXAMPLE)
+        text, spans = self._template.render([*_EXAMPLE, ANSWERS[0 if self._shown[0] else 1]])
+        return not (text.startswith(prompt) and spans[-1].start <= len(prompt))
 
     def _readable(self, *, thinking: bool) -> list[Thought]:
         """How a thought may begin and end behind the prompt."""

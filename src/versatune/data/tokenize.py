@@ -51,7 +51,7 @@ ROWS_PER_WORKER = 25_000
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 7
+VERSION = 8
 """Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),
@@ -174,6 +174,7 @@ def _tokenize(
         "max_length": params.max_length,
         "tokenizer": tokenizer_fingerprint(checkpoint),
         "data_fingerprint": data.metadata["data_fingerprint"],
+        "thoughts": {name: _thoughts(notes_of["train"][name]) for name in names},
         **facts,
     }
 
@@ -242,6 +243,14 @@ def _collect(
             found[names[int(domain)]].merge(entry)
             totals[names[int(domain)]].merge(entry)
     return found
+
+
+def _thoughts(notes: TokenNotes) -> str | None:
+    """How many of a domain's conversations hold a thought: ``all``, ``some`` or ``none``."""
+    conversations = notes.rows - notes.documents
+    if not conversations:
+        return None
+    return {0: "none", conversations: "all"}.get(notes.thoughts, "some")
 
 
 def _check_length(checkpoint: Path, max_length: int) -> None:

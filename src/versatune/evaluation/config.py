@@ -100,9 +100,9 @@ class EvaluateParams(Params):
     max_new_tokens: int = Field(default=64, ge=1)
     """Length of an answer in tokens, at most, for files without choices."""
     max_thought_tokens: int = Field(default=1024, ge=0)
-    """Tokens that a model may think before an answer, beside those of the answer, where its template
-    or its rows have thoughts. A thought that does not end is no answer; before choices it is cut
-    and closed. 0: none, and choices are scored as in a row without a thought."""
+    """Tokens that a model may think before an answer, beside those of the answer. A thought that
+    does not end is no answer; before choices it is cut and closed. 0: none, and choices are scored
+    as in a row without a thought."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights while measuring; ``auto`` takes the one they were saved in."""
     engine: Engine = "auto"
