@@ -4,6 +4,7 @@ Where an answer begins and ends is one fact. Labels, saved models and evaluation
 here, so a model is asked, scored and stopped in the very tokens it was trained on.
 """
 
+import dataclasses
 import itertools
 import re
 import string
@@ -185,7 +186,7 @@ class Answers:
         rendered = self._rendered(text)
         for form in self._readable(thinking=thinking):
             if found := form.read(rendered):
-                return Written(self._inner(found.content), found.lead, found.ended)
+                return dataclasses.replace(found, content=self._inner(found.content))
         forms = [form for form in self._forms if form is not None]
         if self._parsed and forms and (found := _by_end(text, forms[0].end.strip())) is not None:
             return Written(self._inner(found))

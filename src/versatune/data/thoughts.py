@@ -23,6 +23,8 @@ class Written:
     """All before the content, as a rendered text has it; None for an answer without a thought."""
     ended: bool = True
     """Whether its thought ended, if it has one."""
+    thought: str = ""
+    """What was thought."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +72,12 @@ class Thought:
         ends = list(self._ending.finditer(text, found.end()))
         if not ends:
             cut = text[found.start(1) :].rstrip()
-            return Written("", blanks + cut + self.end, ended=False)
+            thought = text[found.end() :].strip()
+            return Written("", blanks + cut + self.end, ended=False, thought=thought)
         content = text[ends[-1].end() :].lstrip("\n")
         lead = text[found.start(1) : len(text) - len(content)]
-        return Written(content, blanks + lead)
+        thought = text[found.end() : ends[-1].start()].strip()
+        return Written(content, blanks + lead, thought=thought)
 
     def _tolerant(self, text: str) -> str:
         """A pattern for ``text`` without regard to blanks, which tokenizers put beside tokens."""

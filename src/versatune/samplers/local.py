@@ -23,7 +23,7 @@ from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
 
-DRAWING = 2
+DRAWING = 3
 """Raised when the same model would write other texts, so that kept samples are not used."""
 
 
@@ -72,7 +72,7 @@ class ModelSampler(Sampler):
         )
         turns = None
         if self.turn is not None:
-            turns = Conversations(self.turn, self._ends, self._decode, len(indices))
+            turns = Conversations(self.turn, self._ends, self._decode_all, len(indices))
         for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
             index = indices[row]
             if turns is None:
@@ -87,7 +87,12 @@ class ModelSampler(Sampler):
                 ended=ended,
                 question=question,
                 answer=answer,
+                thought=turns.written(row).thought,
             )
+
+    def _decode_all(self, tokens: list[int]) -> str:
+        """With control tokens, by which a template may mark a thought."""
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from versatune.data.thoughts import Written
 from versatune.data.user_turn import UserTurn
 
 _TAIL = 24
@@ -64,7 +65,11 @@ class Conversations:
         asked = self._decode(found.asked)
         if found.answers and self._turn.end_id is None:
             asked = asked.rpartition(self._turn.end)[0] or asked
-        return asked.strip(), self._decode(found.answer).strip()
+        return asked.strip(), self.written(row).content.strip()
+
+    def written(self, row: int) -> Written:
+        """The answer with what was thought before it."""
+        return self._turn.read(self._decode(self._rows[row].answer))
 
     def text(self, row: int) -> str:
         """Both, as a training row's contents are joined for a judge."""
