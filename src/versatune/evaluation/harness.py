@@ -8,7 +8,6 @@ the harness's own are measured exactly as it does, and compare with numbers publ
 import difflib
 import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from versatune.evaluation.at_work import at_work
 from versatune.evaluation.choices import refuse_equal_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
+from versatune.evaluation.named_rows import item_scores, named_row, version
 from versatune.evaluation.results import (
     ANSWER_NATS,
     GROUP,
@@ -31,7 +31,6 @@ from versatune.evaluation.results import (
 )
 from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
-from versatune.intervals import Z95
 
 if TYPE_CHECKING:
     from versatune.evaluation.thinking import Rows
@@ -112,16 +111,16 @@ def measure_named(
     for task, metrics in found["results"].items():
         is_group = bool(found["group_subtasks"].get(task))
         about = {"domain": domain, "task": task + GROUP if is_group else task}
-        version = {"task_version": _version(task, found)}
+        of_task = {"task_version": version(task, found)}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             stderr = metrics.get(f"{metric}_stderr,{chain}")
-            values = _item_scores(found["samples"].get(task, []), metric, chain)
+            values = item_scores(found["samples"].get(task, []), metric, chain)
             label = metric if chain == "none" else f"{metric} ({chain})"
-            row = _named_row(float(value), stderr, values, metrics["sample_len"])
-            rows.append({**about, "metric": label, **row, **version})
+            row = named_row(float(value), stderr, values, metrics["sample_len"])
+            rows.append({**about, "metric": label, **row, **of_task})
             scores += [
                 {**about, "metric": label, "item": f"{task}:{i}", "score": s, "weight": 1.0}
                 for i, s in values.items()
@@ -318,31 +317,3 @@ def _index(folder: Path | None, *, include_defaults: bool) -> Any:
     return TaskManager(
         include_path=None if folder is None else str(folder), include_defaults=include_defaults
     )
-
-
-def _item_scores(samples: list[dict[str, Any]], metric: str, chain: str) -> dict[int, float]:
-    """Scores of single items by number; empty for metrics that only exist for the whole task."""
-    mine = [s for s in samples if s["filter"] == chain and metric in s["metrics"]]
-    if not all(isinstance(s[metric], int | float) for s in mine):
-        return {}
-    return {int(s["doc_id"]): float(s[metric]) for s in mine}
-
-
-def _version(task: str, found: dict[str, Any]) -> str:
-    """The version a task or group declares; for a group without one, those of its members."""
-    own = found["versions"].get(task)
-    if own in (None, "N/A") and found["group_subtasks"].get(task):
-        members = {_version(member, found) for member in found["group_subtasks"][task]}
-        return f"members: {', '.join(sorted(members))}"
-    return str(own)
-
-
-def _named_row(value: float, stderr: Any, values: Mapping[int, float], n: int) -> dict[str, Any]:
-    """The harness's own number with its error; Wilson's interval where items are 0 or 1."""
-    error = float(stderr) if isinstance(stderr, int | float) else math.nan
-    if values:
-        row = score_row(list(values.values()))
-        if math.isclose(row["value"], value, abs_tol=1e-9):
-            return row
-    low, high = value - Z95 * error, value + Z95 * error
-    return {"value": value, "stderr": error, "low": low, "high": high, "n": n}

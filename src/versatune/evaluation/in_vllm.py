@@ -10,7 +10,7 @@ from lm_eval.models.vllm_causallms import VLLM
 from versatune.data.lengths import saved_token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.language_model import Conversations
+from versatune.evaluation.conversations import Conversations
 from versatune.evaluation.thinking import Thinking
 from versatune.modeling.checkpoints import CheckpointRef, generation_config
 
