@@ -72,7 +72,9 @@ class ModelSampler(Sampler):
         )
         turns = None
         if self.turn is not None:
-            turns = Conversations(self.turn, self._ends, self._decode_all, len(indices))
+            turns = Conversations(
+                self.turn, self._ends, self._decode, len(indices), self._decode_all
+            )
         for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
             index = indices[row]
             if turns is None:
@@ -91,7 +93,6 @@ class ModelSampler(Sampler):
             )
 
     def _decode_all(self, tokens: list[int]) -> str:
-        """With control tokens, by which a template may mark a thought."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _decode(self, tokens: list[int]) -> str:

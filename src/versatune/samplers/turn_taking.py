@@ -29,8 +29,17 @@ class Conversations:
     ends all texts.
     """
 
-    def __init__(self, turn: UserTurn, ends: Iterable[int], decode: Decode, rows: int) -> None:
+    def __init__(
+        self,
+        turn: UserTurn,
+        ends: Iterable[int],
+        decode: Decode,
+        rows: int,
+        decode_answer: Decode | None = None,
+    ) -> None:
+        """``decode_answer``: with control tokens, by which a template may mark a thought."""
         self._turn, self._ends, self._decode = turn, set(ends), decode
+        self._decode_answer = decode_answer or decode
         self._rows = [_Row() for _ in range(rows)]
 
     def steer(self, names: Sequence[int], drawn: Sequence[int]) -> tuple[list[int], list[bool]]:
@@ -69,7 +78,7 @@ class Conversations:
 
     def written(self, row: int) -> Written:
         """The answer with what was thought before it."""
-        return self._turn.read(self._decode(self._rows[row].answer))
+        return self._turn.read(self._decode_answer(self._rows[row].answer))
 
     def text(self, row: int) -> str:
         """Both, as a training row's contents are joined for a judge."""
