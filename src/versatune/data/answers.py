@@ -48,7 +48,7 @@ class Answers(AnswerEncoder):
     @cached_property
     def opening(self) -> int:
         """Tokens in which a thought has begun, if the answer has one."""
-        begun = [form.begin for form in self._forms if form is not None]
+        begun = [form.begin for form in self._readable(thinking=False)]
         lengths = [len(self._tokenizer(text, add_special_tokens=False).input_ids) for text in begun]
         return max(lengths, default=0) + 3
 
