@@ -79,18 +79,28 @@ class TokenNotes:
     document was cut into pieces."""
     documents: int = 0
     """How many of ``rows`` are documents."""
+    thoughts: int = 0
+    """How many of ``rows`` have an answer with a thought."""
     tokens: int = 0
     supervised_tokens: int = 0
     truncated: int = 0
     dropped: Rejects = field(default_factory=Rejects)
 
     def keep(
-        self, examples: int, tokens: int, supervised: int, *, truncated: bool, document: bool
+        self,
+        examples: int,
+        tokens: int,
+        supervised: int,
+        *,
+        truncated: bool,
+        document: bool,
+        thought: bool,
     ) -> None:
         """Count a row that stays, with what its examples hold together."""
         self.rows += 1
         self.examples += examples
         self.documents += document
+        self.thoughts += thought
         self.tokens += tokens
         self.supervised_tokens += supervised
         self.truncated += truncated
@@ -100,6 +110,7 @@ class TokenNotes:
         self.rows += other["rows"]
         self.examples += other["examples"]
         self.documents += other["documents"]
+        self.thoughts += other["thoughts"]
         self.tokens += other["tokens"]
         self.supervised_tokens += other["supervised_tokens"]
         self.truncated += other["truncated"]
@@ -110,6 +121,7 @@ class TokenNotes:
             "rows": self.rows,
             "examples": self.examples,
             "documents": self.documents,
+            "thoughts": self.thoughts,
             "tokens": self.tokens,
             "supervised_tokens": self.supervised_tokens,
             "truncated": self.truncated,

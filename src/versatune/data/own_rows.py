@@ -15,6 +15,7 @@ from versatune.data.arrow import ShardWriter
 from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
 from versatune.data.conversations import DOCUMENT, Messages, RejectedError
+from versatune.data.prepared import THINK, THOUGHT
 from versatune.work import Piece
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from versatune.data.encode import Example
     from versatune.data.store import Split
 
-VERSION = 1
+VERSION = 2
 """Raised when the same store and texts would give other rows: kept stores are not used."""
 
 SHARD_ROWS = 10_000
@@ -46,6 +47,8 @@ class OwnText:
     question: str = ""
     answer: str = ""
     """With a question the row is an instruction and its answer, else ``text`` as a document."""
+    thought: str = ""
+    """What the model thought before the answer."""
 
 
 def read_own_texts(ref: FolderRef) -> list[OwnText]:
@@ -132,16 +135,23 @@ def examples(
 
     params = TokenizeParams(max_length=max_length)
     encoders = Encoders.of(EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer), params)
-    return encoders.encode([_row(text) for text in texts])
+    found = encoders.encode([_row(text) for text in texts])
+    for i, text in enumerate(texts):
+        if text.thought and isinstance(found[i], RejectedError):
+            (found[i],) = encoders.encode([_row(text, within=True)])
+    return found
 
 
-def _row(text: OwnText) -> Messages:
+def _row(text: OwnText, *, within: bool = False) -> Messages:
+    """``within``: with the thought in the content, where the template takes none beside it."""
     if not text.question:
         return [{"role": DOCUMENT, "content": text.text, "ended": text.ended}]
-    return [
-        {"role": "user", "content": text.question},
-        {"role": "assistant", "content": text.answer},
-    ]
+    answer = {"role": "assistant", "content": text.answer}
+    if text.thought and within:
+        answer["content"] = f"{THINK}\n{text.thought}\n{THOUGHT}\n\n{text.answer}"
+    elif text.thought:
+        answer["reasoning_content"] = text.thought
+    return [{"role": "user", "content": text.question}, answer]
 
 
 def _encoded(

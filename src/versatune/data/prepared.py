@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 LITERAL = ("\ufdd2", "\ufdd3")
@@ -33,6 +34,15 @@ def literal(message: dict[str, Any], control: re.Pattern[str], *, thoughts: bool
         return [marked(v) for v in value] if isinstance(value, list) else value
 
     return {k: v if k == "role" else marked(v) for k, v in message.items()}
+
+
+def has_thought(messages: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an answer that is trained on has a thought, beside its content or within it."""
+    return any(
+        turn.get("reasoning_content") or THOUGHT in (turn.get("content") or "")
+        for turn in messages
+        if turn["role"] == "assistant" and turn.get("train") is not False
+    )
 
 
 def is_torn(text: str) -> bool:

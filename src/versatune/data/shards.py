@@ -12,9 +12,10 @@ from versatune.artifacts import write_json
 from versatune.data.accounts import TokenNotes
 from versatune.data.arrow import read_shard, write_shard
 from versatune.data.config import TokenizeParams
-from versatune.data.conversations import Messages, RejectedError, is_document
+from versatune.data.conversations import Messages, RejectedError, is_document, loaded
 from versatune.data.documents import DocumentEncoder, DocumentSpec
 from versatune.data.encode import SCHEMA, Encoder, EncoderSpec, Example, to_arrow
+from versatune.data.prepared import has_thought
 
 BATCH = 500
 """Rows at a time, fewer where they are long."""
@@ -113,6 +114,7 @@ def make_shard(task: Task, encoder: Encoders) -> None:
                 sum(example.n_supervised for example in result),
                 truncated=any(example.truncated for example in result),
                 document=is_document(columns["messages"][number]),
+                thought=has_thought(loaded(columns["messages"][number])),
             )
             kept += [(number, example) for example in result]
         tables.append(

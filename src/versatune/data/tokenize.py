@@ -176,6 +176,7 @@ def _tokenize(
         "max_length": params.max_length,
         "tokenizer": tokenizer_fingerprint(checkpoint),
         "data_fingerprint": data.metadata["data_fingerprint"],
+        "thoughts": {name: _thoughts(notes_of["train"][name]) for name in names},
         **facts,
     }
 
@@ -267,6 +268,14 @@ def _check_vocabulary(
                 f"and rows hold {last} ({token!r}): call "
                 "model.resize_token_embeddings(len(tokenizer)) and save both."
             )
+
+
+def _thoughts(notes: TokenNotes) -> str | None:
+    """How many of a domain's conversations hold a thought: ``all``, ``some`` or ``none``."""
+    conversations = notes.rows - notes.documents
+    if not conversations:
+        return None
+    return {0: "none", conversations: "all"}.get(notes.thoughts, "some")
 
 
 def _check_length(checkpoint: Path, max_length: int) -> None:

@@ -5,7 +5,8 @@ turn's end its answer (Magpie, arXiv 2406.08464).
 """
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from versatune.data.answers import Answers
@@ -13,6 +14,7 @@ from versatune.data.conversations import Messages
 from versatune.data.encode import Encoder, EncoderSpec, Example
 from versatune.data.fields import RejectedError
 from versatune.data.templates import Span
+from versatune.data.thoughts import Written
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ class UserTurn:
     """The first control token of the handover; None where words alone end the turn."""
     end: str
     """The same as text: the control token, or the handover's words."""
+    read: Callable[[str], Written] = field(default=Written, compare=False, repr=False)
+    """Reads an answer that was written behind the handover, its thought apart."""
 
 
 def user_turn(tokenizer: "PreTrainedTokenizerBase") -> UserTurn:
@@ -64,7 +68,8 @@ def user_turn(tokenizer: "PreTrainedTokenizerBase") -> UserTurn:
     end_id = vocabulary[end] if control else None
     if end_id not in handover_ids:
         end_id = None
-    return UserTurn(opening, opening_ids, handover, handover_ids, end_id, end)
+    read = Answers(tokenizer).read
+    return UserTurn(opening, opening_ids, handover, handover_ids, end_id, end, read)
 
 
 def _asked(said: str) -> Messages:

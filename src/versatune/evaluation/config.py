@@ -14,7 +14,7 @@ from versatune.params import Params, file_name, renamed
 BASE, TUNED = "base", "tuned"
 """The names of the two models in the tables."""
 
-HARNESS_ROWS = 4
+HARNESS_ROWS = 5
 """Raised when the harness's questions or the rows of its results change."""
 
 
@@ -99,6 +99,10 @@ class EvaluateParams(Params):
     and the vocabulary (the same every time), on a GPU by trial."""
     max_new_tokens: int = Field(default=64, ge=1)
     """Length of an answer in tokens, at most, for files without choices."""
+    max_thought_tokens: int = Field(default=1024, ge=0)
+    """Tokens that a model may think before an answer, beside those of the answer. A thought that
+    does not end is no answer; before choices it is cut and closed. 0: none, and choices are scored
+    as in a row without a thought."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """Precision of the weights while measuring; ``auto`` takes the one they were saved in."""
     engine: Engine = "auto"
@@ -166,14 +170,17 @@ class EvaluateParams(Params):
             "examples": self.examples,
             "row_choice": ROW_CHOICE,
             "max_new_tokens": self.max_new_tokens,
+            "max_thought_tokens": self.max_thought_tokens,
         }
 
     def of_file(self, kind: Kind) -> dict[str, Any]:
         """The settings that decide the numbers of a local file of this kind."""
         settings = {"dtype": self.dtype, "limit": self.limit, **self._of_engine()}
         if kind in CODE_KINDS:
-            return settings | self.code.model_dump(exclude={"run"})
+            settings |= self.code.model_dump(exclude={"run"})
+            return settings | self._of_thoughts(chat=self.code.apply_chat_template)
         settings["chat"] = self.apply_chat_template
+        settings |= self._of_thoughts(chat=self.apply_chat_template)
         return settings | ({"max_new_tokens": self.max_new_tokens} if kind == "generation" else {})
 
     def of_harness(self) -> dict[str, Any]:
@@ -186,8 +193,12 @@ class EvaluateParams(Params):
             "include_path": self.harness.content(),
             "seed": self.seed,
             "rows": HARNESS_ROWS,
+            **self._of_thoughts(chat=self.apply_chat_template),
             **self._of_engine(),
         }
+
+    def _of_thoughts(self, *, chat: bool) -> dict[str, int]:
+        return {"max_thought_tokens": self.max_thought_tokens} if chat else {}
 
     def _of_engine(self) -> dict[str, str]:
         """transformers' engines give the same numbers, up to rounding."""

@@ -1,7 +1,7 @@
 """Examples for the report: questions whose answer changed, and answers to held-out prompts."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -9,6 +9,10 @@ from versatune.artifacts import FolderRef
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, table, task_accuracies
 from versatune.evaluation.tasks import LocalTask
+
+if TYPE_CHECKING:
+    from versatune.data.answers import Answers
+    from versatune.data.thoughts import Written
 
 ANSWER_COLUMNS = ("domain", "item", "prompt", "truth", "answer")
 """One model's answers to held-out prompts, a row a prompt."""
@@ -59,26 +63,18 @@ def answer_prompts(
 
     A prompt is what the row holds before its first supervised token, so the models are asked
     as they are trained; the right answer is what follows. An answer ends where the template, the
-    model or the tokenizer ends one, or after ``params.max_new_tokens``.
+    model or the tokenizer ends one, or after ``params.max_new_tokens``; a thought may take
+    ``params.max_thought_tokens`` more, and is no part of an answer.
     """
-    import torch
-    from transformers import GenerationConfig
-
-    from versatune.data.answers import stop_tokens
-    from versatune.data.marks import control_ids
+    from versatune.data.answers import Answers, stop_tokens
     from versatune.data.store import TokenizedSplit
-    from versatune.modeling.caching import generates_with_cache
     from versatune.modeling.heldout import chosen_rows
     from versatune.modeling.losses import IGNORE
 
     split = TokenizedSplit.load(store, "report")
-    device = next(model.parameters()).device
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None) or params.max_new_tokens + 10**6
     own = model.generation_config.eos_token_id if model.generation_config else None
     ends = sorted({*stop_tokens(tokenizer, own), tokenizer.eos_token_id})
-    control = control_ids(tokenizer)
-    takes_cache = generates_with_cache(model)
+    answers = Answers(tokenizer)
     found: list[dict[str, Any]] = []
     for domain, rows in zip(split.domains, chosen_rows(split, params.examples), strict=True):
         for number in rows:
@@ -86,26 +82,65 @@ def answer_prompts(
             ids, labels = (row[name].tolist() for name in ("input_ids", "labels"))
             start = next(i for i, label in enumerate(labels) if i and label != IGNORE)
             stop = next((i for i in range(start, len(ids)) if labels[i] == IGNORE), len(ids))
-            settings = GenerationConfig(
-                do_sample=False,
-                max_new_tokens=min(params.max_new_tokens, max(1, positions - start)),
-                eos_token_id=ends,
-                pad_token_id=ends[0],
-                use_cache=takes_cache,
-            )
-            prompt = torch.tensor([ids[:start]], device=device)
-            with torch.no_grad():
-                made = model.generate(
-                    prompt, attention_mask=torch.ones_like(prompt), generation_config=settings
-                )
-            texts = (ids[:start], ids[start:stop], made[0, start:].tolist())
-            prompted, truth, answer = (
-                tokenizer.decode([i for i in part if i not in control]).strip() for part in texts
-            )
+            asked = answers.decoded(ids[:start])
+            made = _generated(model, ids[:start], ends, params.max_new_tokens)
+            if len(made) >= params.max_new_tokens and _read(answers, asked, made, ends):
+                room = params.max_new_tokens + params.max_thought_tokens
+                made = _generated(model, ids[:start], ends, room)
+            prompted = answers.decoded(ids[:start], control=False).strip()
+            truth, answer = (_said(answers, asked, part, ends) for part in (ids[start:stop], made))
             about = {"domain": domain, "item": f"report:{number}"}
             found.append({**about, "prompt": prompted, "truth": truth, "answer": answer})
     nothing = table([], ROW_COLUMNS), table([], ITEM_COLUMNS[1:])
     return Measured(*nothing, answers=table(found, ANSWER_COLUMNS))
+
+
+UNENDED = "(no answer: the thought did not end)"
+
+
+def _generated(model: Any, prompt: list[int], ends: list[int], tokens: int) -> list[int]:
+    """What the model goes on with, greedily."""
+    import torch
+    from transformers import GenerationConfig
+
+    from versatune.modeling.caching import generates_with_cache
+
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None) or len(prompt) + tokens
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=min(tokens, max(1, positions - len(prompt))),
+        eos_token_id=ends,
+        pad_token_id=ends[0],
+        use_cache=generates_with_cache(model),
+    )
+    asked = torch.tensor([prompt], device=next(model.parameters()).device)
+    with torch.no_grad():
+        made = model.generate(
+            asked, attention_mask=torch.ones_like(asked), generation_config=settings
+        )
+    tokens_made: list[int] = made[0, len(prompt) :].tolist()
+    return tokens_made
+
+
+def _read(answers: "Answers", prompt: str, ids: list[int], ends: list[int]) -> "Written | None":
+    """An answer that has a thought, read as the template writes it."""
+    from versatune.data.fields import RejectedError
+
+    text = answers.decoded([token for token in ids if token not in ends])
+    try:
+        written = answers.read_behind(prompt, text)
+    except RejectedError:  # rows of documents under a template that shows no conversation
+        return None
+    return written if written.lead is not None else None
+
+
+def _said(answers: "Answers", prompt: str, ids: list[int], ends: list[int]) -> str:
+    """The text of an answer without its thought."""
+    written = _read(answers, prompt, ids, ends)
+    if written is None:
+        return answers.decoded(ids, control=False).strip()
+    return written.content.strip() if written.ended else UNENDED
 
 
 def both_answers(base: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:

@@ -8,11 +8,10 @@ the harness's own are measured exactly as it does, and compare with numbers publ
 import difflib
 import json
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs, ranks
@@ -20,6 +19,7 @@ from versatune.evaluation.at_work import at_work
 from versatune.evaluation.choices import refuse_equal_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
+from versatune.evaluation.named_rows import item_scores, named_row, version
 from versatune.evaluation.results import (
     ANSWER_NATS,
     GROUP,
@@ -31,16 +31,23 @@ from versatune.evaluation.results import (
 )
 from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
-from versatune.intervals import Z95
+
+if TYPE_CHECKING:
+    from versatune.evaluation.thinking import Rows
 
 logger = logging.getLogger(__name__)
 
 
 def measure_local(
-    task: LocalTask, params: EvaluateParams, model: Any, tokenizer: Any
+    task: LocalTask,
+    params: EvaluateParams,
+    model: Any,
+    tokenizer: Any,
+    thoughts: "Rows | None" = None,
 ) -> Measured | None:
     """Ask ``model`` the items of a checked file (the first ``params.limit``).
 
+    ``thoughts``: how many of the domain's rows hold one; see ``thinking``.
     Several processes share the items, and the first has the result, the others None.
     """
     items = list(task.items[: params.limit])
@@ -49,7 +56,9 @@ def measure_local(
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with at_work(offline=True):
-        found = _evaluate_local(model, tokenizer, config, params, longest, chat, len(items))
+        found = _evaluate_local(
+            model, tokenizer, config, params, longest, chat, len(items), thoughts
+        )
     if found is None:
         return None
     samples = sorted(found["samples"][task.name], key=lambda sample: sample["doc_id"])
@@ -72,7 +81,12 @@ def _answer_nats(sample: Mapping[str, Any]) -> float:
 
 
 def measure_named(
-    domain: str, name: str, params: EvaluateParams, model: Any, tokenizer: Any
+    domain: str,
+    name: str,
+    params: EvaluateParams,
+    model: Any,
+    tokenizer: Any,
+    thoughts: "Rows | None" = None,
 ) -> Measured | None:
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
@@ -83,7 +97,7 @@ def measure_named(
     """
     try:
         with at_work(offline=params.harness.offline):
-            found = _evaluate_named(model, tokenizer, name, params)
+            found = _evaluate_named(model, tokenizer, name, params, thoughts)
     except (OSError, ValueError) as error:
         hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
         if "unsafe" in str(error):
@@ -97,16 +111,16 @@ def measure_named(
     for task, metrics in found["results"].items():
         is_group = bool(found["group_subtasks"].get(task))
         about = {"domain": domain, "task": task + GROUP if is_group else task}
-        version = {"task_version": _version(task, found)}
+        of_task = {"task_version": version(task, found)}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
                 continue
             stderr = metrics.get(f"{metric}_stderr,{chain}")
-            values = _item_scores(found["samples"].get(task, []), metric, chain)
+            values = item_scores(found["samples"].get(task, []), metric, chain)
             label = metric if chain == "none" else f"{metric} ({chain})"
-            row = _named_row(float(value), stderr, values, metrics["sample_len"])
-            rows.append({**about, "metric": label, **row, **version})
+            row = named_row(float(value), stderr, values, metrics["sample_len"])
+            rows.append({**about, "metric": label, **row, **of_task})
             scores += [
                 {**about, "metric": label, "item": f"{task}:{i}", "score": s, "weight": 1.0}
                 for i, s in values.items()
@@ -236,17 +250,20 @@ def _evaluate_local(
     longest: int,
     chat: bool,
     items: int,
+    thoughts: "Rows | None",
 ) -> dict[str, Any] | None:
     """``evaluate`` and not ``simple_evaluate``: that one describes the machine each time (by
     running git and pip), which takes longer than most local files."""
     from lm_eval import evaluate
 
     from versatune.evaluation.language_model import AnswerLM, language_model
+    from versatune.evaluation.thinking import Thinking
 
     if items < ranks.world() and ranks.rank():
         return None
     lm = language_model(AnswerLM, model, tokenizer, params.batch_size, longest)
     lm.shares = items >= ranks.world()
+    lm.replies.thinking = thinking = Thinking(params.max_thought_tokens, thoughts)
     loaded = _index(None, include_defaults=False).load([config])
     result: dict[str, Any] | None = evaluate(
         lm=lm,
@@ -254,18 +271,22 @@ def _evaluate_local(
         apply_chat_template=chat,
         bootstrap_iters=0,
     )
+    thinking.tell(config["task"])
     return result
 
 
 def _evaluate_named(
-    model: Any, tokenizer: Any, name: str, params: EvaluateParams
+    model: Any, tokenizer: Any, name: str, params: EvaluateParams, thoughts: "Rows | None"
 ) -> dict[str, Any] | None:
     from lm_eval import simple_evaluate
 
     from versatune.evaluation.language_model import ConversationLM, language_model
+    from versatune.evaluation.thinking import Thinking
 
+    lm = language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024)
+    lm.replies.thinking = thinking = Thinking(params.max_thought_tokens, thoughts)
     result: dict[str, Any] | None = simple_evaluate(
-        model=language_model(ConversationLM, model, tokenizer, params.batch_size, longest=1024),
+        model=lm,
         tasks=[name],
         limit=params.limit,
         num_fewshot=params.harness.num_fewshot,
@@ -277,6 +298,7 @@ def _evaluate_named(
         torch_random_seed=params.seed,
         fewshot_random_seed=params.seed,
     )
+    thinking.tell(name)
     return result
 
 
@@ -295,31 +317,3 @@ def _index(folder: Path | None, *, include_defaults: bool) -> Any:
     return TaskManager(
         include_path=None if folder is None else str(folder), include_defaults=include_defaults
     )
-
-
-def _item_scores(samples: list[dict[str, Any]], metric: str, chain: str) -> dict[int, float]:
-    """Scores of single items by number; empty for metrics that only exist for the whole task."""
-    mine = [s for s in samples if s["filter"] == chain and metric in s["metrics"]]
-    if not all(isinstance(s[metric], int | float) for s in mine):
-        return {}
-    return {int(s["doc_id"]): float(s[metric]) for s in mine}
-
-
-def _version(task: str, found: dict[str, Any]) -> str:
-    """The version a task or group declares; for a group without one, those of its members."""
-    own = found["versions"].get(task)
-    if own in (None, "N/A") and found["group_subtasks"].get(task):
-        members = {_version(member, found) for member in found["group_subtasks"][task]}
-        return f"members: {', '.join(sorted(members))}"
-    return str(own)
-
-
-def _named_row(value: float, stderr: Any, values: Mapping[int, float], n: int) -> dict[str, Any]:
-    """The harness's own number with its error; Wilson's interval where items are 0 or 1."""
-    error = float(stderr) if isinstance(stderr, int | float) else math.nan
-    if values:
-        row = score_row(list(values.values()))
-        if math.isclose(row["value"], value, abs_tol=1e-9):
-            return row
-    low, high = value - Z95 * error, value + Z95 * error
-    return {"value": value, "stderr": error, "low": low, "high": high, "n": n}

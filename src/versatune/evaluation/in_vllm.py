@@ -10,7 +10,8 @@ from lm_eval.models.vllm_causallms import VLLM
 from versatune.data.lengths import saved_token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
-from versatune.evaluation.language_model import Conversations
+from versatune.evaluation.conversations import Conversations
+from versatune.evaluation.thinking import Thinking
 from versatune.modeling.checkpoints import CheckpointRef, generation_config
 
 
@@ -25,7 +26,8 @@ class VllmConversations(Conversations, VLLM):
     def begin(self, *, alone: bool) -> None:
         """Before a task."""
         self.alone = alone
-        self._asked.clear()
+        self.asked.clear()
+        self.replies.thinking = Thinking()
         self._prompts.clear()
 
     def generation_config(self) -> Any:
@@ -41,9 +43,9 @@ class VllmConversations(Conversations, VLLM):
         """Settings of a request as vLLM calls them: answers end at the tokens of :attr:`stops`."""
         settings, until, length = VLLM.modify_gen_kwargs(gen_kwargs, **others)
         settings.pop("eos_token_id", None)
-        if self._asked or self.alone:
+        if self.asked or self.alone:
             settings["stop_token_ids"] = self.stops
-            settings["skip_special_tokens"] = not self._asked
+            settings["skip_special_tokens"] = not self.asked
         return settings, until, length
 
 

@@ -1,176 +1,17 @@
 """The model behind lm-evaluation-harness's interface. Importing this imports the harness."""
 
-import dataclasses
-from abc import abstractmethod
-from collections import defaultdict
 from functools import cached_property
 from typing import Any
 
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
-from versatune.data.answers import Answers, stop_tokens
-from versatune.data.begin import begin_tokens
-from versatune.data.conversations import Messages, RejectedError
 from versatune.data.lengths import text_config, token_limit
-from versatune.errors import VersatuneError
 from versatune.evaluation import ranks
+from versatune.evaluation.conversations import Conversations
 from versatune.evaluation.padding import MAX_BATCH, batch_size, one_by_one, reads_padding
 from versatune.modeling.caching import generates_with_cache
-
-
-class Conversations(TemplateLM):
-    """Questions in the chat format are encoded as in training.
-
-    The harness renders a question with the tokenizer's template and scores choices right after the
-    generation prompt, where a trained model expects the text that its template writes there. Here a
-    conversation keeps its turns until :class:`~versatune.data.answers.Answers` encodes them. The
-    harness encodes texts without the chat format.
-    """
-
-    alone = False
-    """Whether a choice without the chat format is scored by its own tokens alone, behind a text
-    that begins as documents do in training; else as the harness does it."""
-    tokenizer: Any
-    shares = True
-    """Whether several processes may share the items."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._asked: dict[str, tuple[Messages, str]] = {}
-        self._prompts: dict[str, list[int]] = {}
-
-    @cached_property
-    def answers(self) -> Answers:
-        return Answers(self.tokenizer)
-
-    @abstractmethod
-    def generation_config(self) -> Any:
-        """The model's own, or None."""
-
-    def begin(self, *, alone: bool) -> None:
-        """Called before a task; nothing to do here. See :attr:`alone`."""
-
-    @cached_property
-    def stops(self) -> list[int]:
-        """Tokens that end a generation: those of the template, the model and the tokenizer."""
-        config = self.generation_config()
-        found = stop_tokens(self.tokenizer, config.eos_token_id if config else None)
-        return list(dict.fromkeys([*found, self.tokenizer.eos_token_id]))
-
-    def apply_chat_template(
-        self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True
-    ) -> str:
-        """The text of a question; its turns are kept.
-
-        Without a generation prompt the last turn is the beginning of the answer. As in the
-        harness, system turns are left out when the template refuses them.
-        """
-        asked, prefix = list(chat_history), ""
-        if not add_generation_prompt:
-            prefix = asked.pop()["content"]
-        try:
-            text = self.answers.prompt_text(asked)
-        except RejectedError:
-            asked = [turn for turn in asked if turn["role"] != "system"]
-            try:
-                text = self.answers.prompt_text(asked)
-            except RejectedError as error:
-                raise VersatuneError(
-                    f"the question {asked[-1]['content'][:80]!r} can't be asked in the chat "
-                    f"format: {error}."
-                ) from None
-        self._asked[text + prefix] = asked, prefix
-        return text + prefix
-
-    def loglikelihood(
-        self, requests: list[Instance], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
-        """Choices of one question are encoded together; see ``Answers.choices``."""
-        questions: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for number, request in enumerate(requests):
-            if request.args[0] in self._asked:
-                key = request.task_name, request.doc_id, request.args[0]
-                questions[key].append(number)
-        encoded: dict[int, Any] = {}
-        for (task, _, text), numbers in questions.items():
-            choices = [requests[number].args[1] for number in numbers]
-            asked, prefix = self._asked[text]
-            try:
-                pairs = self.answers.choices(asked, choices, prefix)
-            except RejectedError as error:
-                raise VersatuneError(
-                    f"{task}: the choices {choices} to the question "
-                    f"{asked[-1]['content'][:80]!r} can't be scored: {error}."
-                ) from None
-            for number, choice, pair in zip(numbers, choices, pairs, strict=True):
-                encoded[number] = ((text, choice), *pair)
-        rest = [number for number in range(len(requests)) if number not in encoded]
-        scores = self._loglikelihood_tokens(list(encoded.values()), disable_tqdm=disable_tqdm)
-        found = dict(zip(encoded, scores, strict=True))
-        if rest:
-            plain = super().loglikelihood([requests[number] for number in rest], disable_tqdm)
-            found |= zip(rest, plain, strict=True)
-        return [found[number] for number in range(len(requests))]
-
-    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The content of each generated answer, as the template defines it."""
-        if not all(request.args[0] in self._asked for request in requests):
-            return list(super().generate_until(requests, disable_tqdm))
-        texts = super().generate_until([self._to_the_end(r) for r in requests], disable_tqdm)
-        found = []
-        for request, text in zip(requests, texts, strict=True):
-            content = self.answers.content(text)
-            for stop in _stop_texts(request):
-                content = content.split(stop)[0]
-            found.append(content)
-        return found
-
-    def _to_the_end(self, request: Instance) -> Instance:
-        """The request, which stops where an answer ends, with room for the text around the content.
-
-        The task's own texts to stop at may stand in a thought: then they are looked for later.
-        """
-        text, settings = request.args
-        ends = self.tokenizer.convert_ids_to_tokens(self.stops)
-        settings = {
-            **settings,
-            "until": [*ends, *([] if self.answers.thinks else _stop_texts(request))],
-            "eos_token_id": self.stops,
-        }
-        limit = int(self.max_length or 0)
-        room = settings.get("max_gen_toks", limit) + self.answers.overhead
-        if room < limit:
-            settings["max_gen_toks"] = room
-        return dataclasses.replace(request, arguments=(text, settings))
-
-    def tok_encode(self, string: str, *args: Any, **settings: Any) -> list[int]:
-        """A question's tokens as training has them; of other texts see :attr:`alone`."""
-        if string in self._asked:
-            if string not in self._prompts:
-                self._prompts[string] = self.answers.prompt(*self._asked[string])
-            return self._prompts[string]
-        if not self.alone:
-            tokens: list[int] = super().tok_encode(string, *args, **settings)
-            return tokens
-        found: list[int] = self.tokenizer.encode(string, add_special_tokens=False)
-        return found if found[: len(self._begin)] == self._begin else [*self._begin, *found]
-
-    @cached_property
-    def _begin(self) -> list[int]:
-        return begin_tokens(self.tokenizer)
-
-    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """The tokens of both; as the harness does it where the tokenizer merges their border."""
-        if self.alone:
-            before, both = self.tok_encode(context), self.tok_encode(context + continuation)
-            if both[: len(before)] == before:
-                return before, both[len(before) :]
-        pair: tuple[list[int], list[int]] = super()._encode_pair(context, continuation)
-        return pair
 
 
 class ConversationLM(Conversations, HFLM):
@@ -248,7 +89,7 @@ class ConversationLM(Conversations, HFLM):
         self, strings: list[str], padding_side: str = "left", **settings: Any
     ) -> tuple[Any, Any]:
         """Questions as training has them, padded; else as the harness encodes them."""
-        if not (self.alone or all(string in self._asked for string in strings)):
+        if not (self.alone or all(string in self.asked for string in strings)):
             found: tuple[Any, Any] = super().tok_batch_encode(strings, padding_side, **settings)
             return found
         limit = settings.get("left_truncate_len") or 0
@@ -260,7 +101,7 @@ class ConversationLM(Conversations, HFLM):
 
     def tok_decode(self, tokens: Any, skip_special_tokens: bool = True) -> str:
         """Control tokens stay in answers: the template's are taken out with it."""
-        skip = skip_special_tokens and not self._asked
+        skip = skip_special_tokens and not self.asked
         return str(super().tok_decode(tokens, skip_special_tokens=skip))
 
 
@@ -278,12 +119,6 @@ class AnswerLM(ConversationLM):
 
     def _model_generate(self, *args: Any, **settings: Any) -> Any:
         return super()._model_generate(*args, **{"eos_token_id": self.stops, **settings})
-
-
-def _stop_texts(request: Instance) -> list[str]:
-    """Texts at which a task ends an answer."""
-    until = request.args[1].get("until") or []
-    return [until] if isinstance(until, str) else list(filter(None, until))
 
 
 def language_model(

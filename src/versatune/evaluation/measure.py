@@ -119,6 +119,7 @@ def evaluate_checkpoint(
 def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> list[Part]:
     """All there is to measure. Raises VersatuneError when two tasks of a domain have one name."""
     versions = library_versions()
+    thoughts = store.metadata.get("thoughts", {})
     found = [
         Part(
             HELD_OUT,
@@ -129,8 +130,11 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
     found += [
         Part(
             f"{task.domain}-{task.name}",
-            {"versions": versions, "task": task.fingerprint, **params.of_file(task.kind)},
-            partial(harness.measure_local, task, params),
+            {
+                **{"versions": versions, "task": task.fingerprint, **params.of_file(task.kind)},
+                "thoughts": thoughts.get(task.domain),
+            },
+            partial(harness.measure_local, task, params, thoughts=thoughts.get(task.domain)),
         )
         for task in tasks
         if not _is_left_out(task, params)
@@ -140,8 +144,11 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
         found += [
             Part(
                 f"{domain}-{name}",
-                {"versions": versions, "harness": name, **params.of_harness()},
-                partial(harness.measure_named, domain, name, params),
+                {
+                    **{"versions": versions, "harness": name, **params.of_harness()},
+                    "thoughts": thoughts.get(domain),
+                },
+                partial(harness.measure_named, domain, name, params, thoughts=thoughts.get(domain)),
             )
             for name in names
         ]

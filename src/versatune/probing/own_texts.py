@@ -41,7 +41,7 @@ from versatune.work import Piece
 from versatune.work.folder import SKIPPED
 
 REPORT = "report.json"
-VERSION = 1
+VERSION = 2
 """Raised when the same samples would give other texts: kept ones are not used."""
 
 LEAST: dict[Split, int] = {"train": 1, "steering": 2, "report": 2}
@@ -227,6 +227,7 @@ def sorted_out(
             text=sample.text,
             question=sample.question,
             answer=sample.answer,
+            thought=sample.thought,
         )
         for sample, row, draw, reason in zip(samples, best, draws, reasons, strict=True)
         if not reason

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
@@ -20,6 +21,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.project import blocks, checks
 from versatune.project.blocks import Blocks, Problem
+from versatune.project.made_before import check_made_before
 from versatune.project.places import Places
 from versatune.tracking.secrets import hide
 from versatune.work.bars import put_log_above_bars
@@ -55,8 +57,17 @@ class ParametersHook:
             catalog.save("parameters", blocks.used(self._blocks))
 
     @hook_impl(tryfirst=True)
-    def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Check what matters only to the stages that are run."""
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
+    ) -> None:
+        """Check what matters only to the stages that are run, and that what they read is there."""
+        domains = self._blocks.get("domains")
+        check_made_before(
+            pipeline,
+            catalog,
+            domains.active if isinstance(domains, Domains) else None,
+            only_missing_outputs=bool(run_params.get("only_missing_outputs")),
+        )
         asked = {name.removeprefix("params:") for name in pipeline.inputs()}
         made = pipeline.all_outputs()
         due = [those for block, those in checks.WHEN_RUN.items() if block in asked]

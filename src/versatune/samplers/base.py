@@ -42,6 +42,8 @@ class Sample(BaseModel):
     """What is asked, where the sequence begins with a user's turn; ``text`` holds both turns."""
     answer: str = ""
     """The answer to it; empty where the model came to none."""
+    thought: str = ""
+    """What the model thought before the answer; no part of ``text``."""
 
     @property
     def flag(self) -> str:

@@ -73,7 +73,9 @@ class ModelSampler(Sampler):
         )
         turns = None
         if self.turn is not None:
-            turns = Conversations(self.turn, self._ends, self._decode, len(indices))
+            turns = Conversations(
+                self.turn, self._ends, self._decode, len(indices), self._decode_all
+            )
         for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
             index = indices[row]
             if turns is None:
@@ -88,7 +90,11 @@ class ModelSampler(Sampler):
                 ended=ended,
                 question=question,
                 answer=answer,
+                thought=turns.written(row).thought,
             )
+
+    def _decode_all(self, tokens: list[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode([t for t in tokens if t not in self._control]))

@@ -182,7 +182,8 @@ class ServerSampler(Sampler):
             prompt = turn.opening + asked + turn.handover
             answer, more, ended = self._complete(prompt, numbers[1], limit - n)
             n += more
-        question, answer = asked.strip(), answer.strip()
+        written = turn.read(answer)
+        question, answer = asked.strip(), written.content.strip()
         return Sample(
             index=index,
             text="\n".join(filter(None, (question, answer))),
@@ -190,6 +191,7 @@ class ServerSampler(Sampler):
             ended=ended,
             question=question,
             answer=answer,
+            thought=written.thought,
         )
 
     def _complete(

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from versatune.data.thoughts import Written
 from versatune.data.user_turn import UserTurn
 
 _TAIL = 24
@@ -28,8 +29,17 @@ class Conversations:
     ends all texts.
     """
 
-    def __init__(self, turn: UserTurn, ends: Iterable[int], decode: Decode, rows: int) -> None:
+    def __init__(
+        self,
+        turn: UserTurn,
+        ends: Iterable[int],
+        decode: Decode,
+        rows: int,
+        decode_answer: Decode | None = None,
+    ) -> None:
+        """``decode_answer``: with control tokens, by which a template may mark a thought."""
         self._turn, self._ends, self._decode = turn, set(ends), decode
+        self._decode_answer = decode_answer or decode
         self._rows = [_Row() for _ in range(rows)]
 
     def steer(self, names: Sequence[int], drawn: Sequence[int]) -> tuple[list[int], list[bool]]:
@@ -64,7 +74,11 @@ class Conversations:
         asked = self._decode(found.asked)
         if found.answers and self._turn.end_id is None:
             asked = asked.rpartition(self._turn.end)[0] or asked
-        return asked.strip(), self._decode(found.answer).strip()
+        return asked.strip(), self.written(row).content.strip()
+
+    def written(self, row: int) -> Written:
+        """The answer with what was thought before it."""
+        return self._turn.read(self._decode_answer(self._rows[row].answer))
 
     def text(self, row: int) -> str:
         """Both, as a training row's contents are joined for a judge."""

@@ -251,6 +251,51 @@ def test_a_thought_has_the_marks_that_the_template_gives_it() -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "prompt"),
+    [("chatml", None), ("thinking", None), ("channels", None), ("thought-begun", None),
+     ("marked-thought-begun", None), ("thought-dropped", "<|assistant|><think>\n"),
+     ("thought-off", "<|im_start|>assistant\n")],
+)  # fmt: skip
+def test_rows_with_a_thought_may_have_a_prompt_of_their_own(
+    template: str, prompt: str | None
+) -> None:
+    """Where the prompt itself decides on it, in training and so in evaluation."""
+    tokenizer = tokenizer_of("bytes", template)
+    found = Answers(tokenizer).thinking_prompt(ASKED)
+    if prompt is None:
+        assert found is None
+        return
+    assert found is not None
+    answer = {"role": "assistant", "content": "b", "reasoning_content": "why"}
+    ids, first, _ = row(tokenizer, [*ASKED, answer])
+    assert found[1] == ids[:first]
+    assert found[0].endswith(prompt) and tokenizer.decode(found[1]) == found[0]
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+@pytest.mark.parametrize("template", ["thinking", "channels", "thought-dropped", "vicuna"])
+def test_a_choice_behind_a_thought_is_the_row_with_both(kind: str, template: str) -> None:
+    """To the token, where the thought is what a model writes that knows the row."""
+    tokenizer = tokenizer_of(kind, template)
+    answers = Answers(tokenizer)
+    answer = {"role": "assistant", "content": "the court", "reasoning_content": "a judge"}
+    if template == "vicuna":
+        answer = {"role": "assistant", "content": "<think>\na judge\n</think>\n\nthe court"}
+    ids, _, end = row(tokenizer, [*ASKED, answer])
+    asked = answers.thinking_prompt(ASKED)
+    before = asked[1] if asked else answers.prompt(ASKED)
+    text = tokenizer.decode(ids[len(before) : end - 1], skip_special_tokens=False)
+    written = answers.read(text, thinking=asked is not None)
+    assert (written.content.strip(), written.thought) == ("the court", "a judge")
+    choices = ["the court", "the court of law"]
+    (first, scored), _ = answers.choices(ASKED, choices, lead=written.lead)
+    assert first + scored == ids[:end]
+    assert tokenizer.decode(scored).strip().startswith("the court")
+    cut = answers.read(text.partition("judge")[0], thinking=asked is not None)
+    assert (cut.content, cut.ended) == ("", False)
+
+
+@pytest.mark.parametrize(
     ("template", "alone"),
     [("chatml", ""), ("thought-begun", ""), ("thought-off", ""), ("vicuna", ""),
      ("thought-dropped", "<think>\n"), ("marked-thought-begun", "<think>\n")],

@@ -132,6 +132,68 @@ def test_a_real_thought_is_no_part_of_the_answer(tmp_path: Path) -> None:
         assert measured(tmp_path, WRITTEN, model, tokenizer) == {"exact_match": 1.0}
 
 
+THOUGHTS = ["it is old", "a river", "number", "what is", "spring", "user", "old judge", "loan"]
+
+
+def thinking_rows(rows: str, form: str) -> list[list[dict[str, str]]]:
+    """The rows with a thought ``beside`` or ``within`` the content; every second if ``some``."""
+    talks = []
+    for number, ((question, answer), thought) in enumerate(
+        zip(ROWS.items(), THOUGHTS, strict=True)
+    ):
+        asked, said = talk(question, answer)
+        if (rows == "all" or number % 2) and form == "beside":
+            said["reasoning_content"] = thought
+        elif rows == "all" or number % 2:
+            said["content"] = f"<think>\n{thought}\n</think>\n\n{answer}"
+        talks.append([asked, said])
+    return talks
+
+
+@pytest.mark.parametrize(
+    ("template", "kind", "rows", "form"),
+    [
+        ("thinking", "bytes", "some", "beside"),
+        ("thought-dropped", "pieces-with-bos", "all", "within"),
+        ("thought-dropped", "bytes", "some", "beside"),
+        ("thought-off", "bytes", "all", "beside"),
+        ("marked-thought-begun", "bytes", "some", "beside"),
+        ("thought-begun", "pieces", "all", "beside"),
+        ("channels", "pieces", "some", "beside"),
+        ("framed", "bytes", "some", "within"),
+        ("vicuna", "pieces", "all", "within"),
+    ],
+)
+def test_all_its_answers_are_right_that_it_thinks_about(
+    template: str, kind: str, rows: str, form: str, tmp_path: Path
+) -> None:
+    """Choices too, which are scored behind the thought that it writes itself."""
+    tokenizer = tokenizer_of(kind, template)
+    model = knowing(tokenizer, thinking_rows(rows, form), loss_below=0.004)
+    assert measured(tmp_path, CHOSEN, model, tokenizer) == {"acc": 1.0, "acc_norm": 1.0}
+    found = measured(tmp_path, WRITTEN, model, tokenizer, max_new_tokens=8)
+    assert found == {"exact_match": 1.0}
+
+
+def test_a_thought_that_does_not_end_is_no_answer_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its budget is beside the answer's; without one there is no room for a long thought."""
+    tokenizer = tokenizer_of("bytes", "thinking")
+    talks = thinking_rows("all", "beside")
+    for _, said in talks:
+        said["reasoning_content"] = "the old river judge " * 3
+    model = knowing(tokenizer, talks)
+    asked = {"max_new_tokens": 6}
+    assert measured(tmp_path, WRITTEN, model, tokenizer, **asked) == {"exact_match": 1.0}
+    assert not caplog.records
+    found = measured(tmp_path, WRITTEN, model, tokenizer, **asked, max_thought_tokens=2)
+    assert found == {"exact_match": 0.0}
+    assert (
+        "items: 8 of 8 thoughts did not end within evaluate.max_thought_tokens (2)" in caplog.text
+    )
+
+
 @pytest.mark.parametrize("kind", TOKENIZERS)
 @pytest.mark.parametrize("template", [name for name in TEMPLATES if "thought" not in name])
 def test_a_choice_has_the_loss_of_its_training_row(kind: str, template: str) -> None:

@@ -41,6 +41,7 @@ def test_answers_are_understood(content):
 
 def test_a_domain_left_out_has_no_probability():
     assert parse('{"law": 1}', list(DOMAINS)) == [1, 0, 0]
+    assert parse('<think>{law?}</think>\n{"law": 1}', list(DOMAINS)) == [1, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from tests.helpers.chats import TEMPLATES, TOKENIZERS, saved, small_model, talk,
 from tests.helpers.hostile_server import serving
 from tests.unit.probing.test_endpoint import completion
 from versatune.data.answers import Answers
+from versatune.data.encode import Encoder, EncoderSpec, Example
+from versatune.data.own_rows import OwnText, examples
 from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
@@ -77,6 +79,32 @@ def test_the_template_hands_over_where_the_users_turn_ends(template: str, early:
         _, (ended,) = conversations.steer([0], [token])
     assert went == written
     assert ended and conversations.text(0) == f"{asked}\n{answer}"
+
+
+@pytest.mark.parametrize("template", ["thinking", "thought-dropped", "channels", "chatml"])
+def test_a_thought_is_no_part_of_the_answer_that_was_drawn(template: str) -> None:
+    """And trained again it stands where the template has thoughts."""
+    tokenizer = tokenizer_of("bytes", template)
+    answer = {"role": "assistant", "content": "the old judge", "reasoning_content": "a court"}
+    if template == "chatml":
+        answer = {"role": "assistant", "content": "<think>\na court\n</think>\n\nthe old judge"}
+    (row,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([[talk("what", "")[0], answer]])
+    assert isinstance(row, Example)
+    ids, (first, end) = row.ids.tolist(), row.spans[0]
+    turn = user_turn(tokenizer)
+    ends = {ids[end - 1]}
+    read = tokenizer.decode
+    conversations = Conversations(turn, ends, lambda t: read(t, True), 1, read)
+    conversations._rows[0].answers = True
+    opened = tokenizer.encode("<think>\n") if template == "thought-dropped" else []
+    for token in [*opened, *ids[first:end]]:
+        conversations.steer([0], [token])
+    assert conversations.ended(0)
+    assert conversations.parts(0)[1] == "the old judge"
+    assert conversations.written(0).thought == "a court"
+    text = OwnText(0, "law", "train", True, 1.0, "", "what", "the old judge", "a court")
+    ((again,),) = examples(tokenizer, [text], 99)
+    assert again.ids.tolist() == ids
 
 
 def chat_model(folder: Path, tokenizer: Any) -> CheckpointRef:

@@ -81,9 +81,10 @@ class Probabilities(BaseModel):
 def parse(content: str, domains: Sequence[str]) -> list[float]:
     """The probabilities in an answer, (k,) summing to 1. ValueError when there are none.
 
-    Words around the object are allowed, so are percentages, other spellings of the domains and
-    one object around another (``{"probabilities": {...}}``).
+    Words around the object are allowed, so are a thought before it, percentages, other spellings
+    of the domains and one object around another (``{"probabilities": {...}}``).
     """
+    content = content.rpartition("</think>")[2]
     begin, end = content.find("{"), content.rfind("}")
     if begin < 0 or end < begin:
         raise ValueError("no JSON object")
@@ -182,7 +183,9 @@ class Endpoint:
             probabilities = parse(content, self.domains)
         except (ValueError, TypeError):
             declined = choice.message.refusal or choice.finish_reason == "content_filter"
-            status = "refused" if declined or not content.strip() else "unparseable"
+            cut = choice.finish_reason == "length"  # a thought may have taken all tokens
+            silent = not content.strip() and not cut
+            status = "refused" if declined or silent else "unparseable"
         usage = answer.usage
         return Answer(
             key=key,
