@@ -52,7 +52,9 @@ def find_domains(folder: Path) -> FoundDomains:
     if not folder.is_dir():
         raise VersatuneError(f"{folder}: there is no such folder.")
     entries = [e for e in sorted(folder.iterdir()) if not e.name.startswith(".")]
-    if is_saved(folder) or _is_one_data_set(entries):
+    # One whose every entry with rows is named after a split is divided in these.
+    names = [_stem(e).lower() for e in entries if not is_about(e)]
+    if is_saved(folder) or (names and all(name in SPLITS for name in names)):
         raise VersatuneError(
             f"{folder} is one data set with its splits. Give the folder above it, in which each "
             "domain is a sub-folder or a file."
@@ -71,27 +73,16 @@ def find_domains(folder: Path) -> FoundDomains:
         found.sources.setdefault(name, []).append(entry)
         if own := _questions_within(entry):
             found.evaluation.setdefault(name, []).extend(own)
-    for entry in questions:
-        _add_questions(found, entry)
-    if not found.sources:
-        reasons = "".join(f"\n  {why}" for why in found.left_out.values())
-        raise VersatuneError(f"{folder} holds no data that can be read.{reasons}")
-    return found
-
-
-def _is_one_data_set(entries: list[Path]) -> bool:
-    """Whether every entry with rows is named after a split, as ``train.jsonl``, ``test.jsonl``."""
-    names = [_stem(e).lower() for e in entries if not is_about(e)]
-    return bool(names) and all(name in SPLITS for name in names)
-
-
-def _add_questions(found: FoundDomains, folder: Path) -> None:
-    for file in sorted(folder.glob("*.jsonl")):
+    for file in (file for entry in questions for file in sorted(entry.glob("*.jsonl"))):
         name = _domain(file)
         if name in found.sources:
             found.evaluation.setdefault(name, []).append(file)
         else:
-            found.left_out[f"{folder.name}/{file.name}"] = f"no domain is called {name}"
+            found.left_out[f"{file.parent.name}/{file.name}"] = f"no domain is called {name}"
+    if not found.sources:
+        reasons = "".join(f"\n  {why}" for why in found.left_out.values())
+        raise VersatuneError(f"{folder} holds no data that can be read.{reasons}")
+    return found
 
 
 def _questions_within(folder: Path) -> list[Path]:
