@@ -191,14 +191,24 @@ def test_the_violation_is_the_least_of_many_and_none_gets_more_than_it_needs(
     assert not outlook.meets_limits(found)
 
 
+def test_what_others_rows_teach_brings_nobody_to_its_limit() -> None:
+    outlook, bounds = weak(4, 0)
+    known = law([0.8, 0.5, 1.2, 0.9], nu=1.0, beta=0.5, unsure=0.1)
+    taught, alone = (replace(outlook, law=one) for one in (known, known.own_alone()))
+    shares = protective_shares(taught, bounds)
+    assert (taught.forecast(shares)[0] < alone.forecast(shares)[0] - 0.05).all()
+    np.testing.assert_allclose(shares, protective_shares(alone, bounds), atol=1e-6)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_limits_are_searched_with_the_errors_own_derivatives(seed: int) -> None:
     outlook, _ = weak(5, seed)
     supply = Supply(np.full(5, 0.5), np.full(5, 6.0)) if seed % 2 else None
-    outlook = replace(outlook, caution_limits=2.0, supply=supply)
+    caution = 1.0 + seed // 2
+    outlook = replace(outlook, caution_limits=caution, supply=supply)
     x, h = np.random.default_rng(seed).dirichlet(np.ones(5)), 1e-6
     highest, slopes = outlook.cautious(x)
-    np.testing.assert_allclose(highest, outlook.forecast(x)[0] + 2 * outlook.errors(x))
+    np.testing.assert_allclose(highest, outlook.forecast(x)[0] + caution * outlook.errors(x))
     found = outlook.cautious(x + h)[0] - outlook.cautious(x - h)[0]
     np.testing.assert_allclose(slopes, found / (2 * h), atol=1e-5)
 
