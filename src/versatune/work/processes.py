@@ -228,8 +228,6 @@ def _child(pipe: Connection, setup: _Setup) -> None:
     if setup.devices is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setup.devices
     os.environ["DO_NOT_TRACK"] = "true"
-    import torch
-
     lock = threading.Lock()
 
     def send(message: Any) -> None:
@@ -242,6 +240,8 @@ def _child(pipe: Connection, setup: _Setup) -> None:
     root = logging.getLogger()
     root.handlers = [ToParent(send)]
     logging.getLogger("versatune").setLevel(setup.level)
+    import torch  # by now a signal is heeded
+
     send(("ready", None))
     while pipe.poll(IDLE):
         try:
