@@ -10,10 +10,12 @@ kept in OUT_DIR; a run that was stopped goes on.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tests.helpers.probing import probe
+from versatune.artifacts import FolderRef
 from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains
 from versatune.modeling.checkpoints import CheckpointRef
@@ -21,7 +23,7 @@ from versatune.probing import judges
 from versatune.probing.audit import agreement
 from versatune.probing.config import JudgeParams, ProbeParams
 from versatune.probing.estimate import Audit
-from versatune.probing.judges.base import About, Labelled
+from versatune.probing.judges.base import About, Judgement, Labelled
 from versatune.probing.probe import load_probe
 from versatune.probing.result import knowledge_distribution
 from versatune.work import make_folder
@@ -36,23 +38,43 @@ DESCRIPTIONS = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--n", type=int, default=2048)
+def arguments(doc: str | None, n: int) -> argparse.ArgumentParser:
+    """A parser that knows the model, the rows, where all is kept, and how much to draw."""
+    parser = argparse.ArgumentParser(description=doc)
+    for name in ("model", "data", "out"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--n", type=int, default=n)
     parser.add_argument("--tokens", type=int, default=128)
-    parser.add_argument("--labelled", type=int, default=100)
-    parser.add_argument("--start", default=None)
-    args = parser.parse_args()
+    return parser
+
+
+def cleaned(args: argparse.Namespace, **settings: Any) -> FolderRef:
+    """The rows of the domains."""
     sources = {
         d: {"description": text, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
         for d, text in DESCRIPTIONS.items()
     }
-    rows = make_folder(clean(Domains(sources), CleanParams(seed=0)), args.out / "clean")
-    base = CheckpointRef.of_folder(args.model)
-    said = {}
+    piece = clean(Domains(sources), CleanParams(seed=0, **settings))
+    return make_folder(piece, args.out / "clean")
+
+
+def probed(
+    base: CheckpointRef, judge: FolderRef, folder: Path, params: ProbeParams
+) -> tuple[dict[str, Any], Judgement]:
+    """The knowledge distribution by a judge, and what it said of each sample."""
+    made = probe(base, judge, folder, params)
+    samples, judgement = load_probe(*made)
+    facts = {**made[0].metadata, **made[1].metadata}
+    found = knowledge_distribution(samples, judgement, judge, facts, params, base.name, {})
+    return found, judgement
+
+
+def main() -> None:
+    parser = arguments(__doc__, 2048)
+    parser.add_argument("--labelled", type=int, default=100)
+    parser.add_argument("--start", default=None)
+    args = parser.parse_args()
+    rows, base, said = cleaned(args), CheckpointRef.of_folder(args.model), {}
     for kind in ("classifier", "likelihood"):
         likelihood = {"name_or_path": str(args.model), "labelled_per_domain": args.labelled}
         judge = JudgeParams.model_validate({"kind": kind, "likelihood": likelihood})
@@ -64,11 +86,7 @@ def main() -> None:
             rounds={"samples_per_round": args.n, "min_rounds": 1, "max_rounds": 1},
             judge=judge,
         )
-        made = probe(base, ref, args.out, params)
-        samples, judgement = load_probe(*made)
-        facts = {**made[0].metadata, **made[1].metadata}
-        found = knowledge_distribution(samples, judgement, ref, facts, params, base.name, {})
-        said[kind] = judgement
+        found, said[kind] = probed(base, ref, args.out, params)
         print(
             f"\n{found['judge']}: accuracy {found['judge_accuracy']:.3f} on "
             f"{found['labelled_rows']} held-out rows; {found['n_samples']} samples, "

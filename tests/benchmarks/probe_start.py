@@ -8,26 +8,22 @@ intervals, the judge's own check (``shift``: how unlike the labelled rows the sa
 and Spearman's correlation of the shares with the negated nats. Everything is kept in OUT_DIR.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 from scipy.stats import spearmanr
 
-from tests.benchmarks.probe_real import DESCRIPTIONS
-from tests.helpers.probing import probe
+from tests.benchmarks.probe_real import DESCRIPTIONS, arguments, cleaned, probed
 from versatune.artifacts import FolderRef
-from versatune.data.clean import clean
-from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.config import TokenizeParams
 from versatune.data.store import TokenizedSplit
 from versatune.data.tokenize import tokenize
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.heldout import heldout_losses
 from versatune.probing import judges
 from versatune.probing.config import JudgeParams, ProbeParams
-from versatune.probing.judges.base import Background
-from versatune.probing.probe import draw_samples, load_probe
-from versatune.probing.result import knowledge_distribution
+from versatune.probing.judges.base import About, Background
+from versatune.probing.probe import draw_samples
 from versatune.samplers.make import make_sampler
 from versatune.work import make_folder
 
@@ -43,7 +39,7 @@ def skills(base: CheckpointRef, rows: FolderRef, out: Path, n: int) -> dict[str,
     return {name: loss.nats_per_token for name, loss in measured.items()}
 
 
-def probed(
+def probed_from(
     base: CheckpointRef, rows: FolderRef, out: Path, start: str, args: Any
 ) -> dict[str, Any]:
     """The knowledge distribution of samples that begin with ``start``."""
@@ -58,33 +54,18 @@ def probed(
     drawn = make_folder(
         draw_samples(make_sampler(base, params.sampling), params), folder / "samples"
     )
-    piece = judges.train_judge(
-        rows, JudgeParams(), DESCRIPTIONS, 0, folder / "answers", Background(drawn, args.n)
-    )
-    judge = make_folder(piece, folder / "judge")
-    made = probe(base, judge, folder, params)
-    facts = {**made[0].metadata, **made[1].metadata}
-    return knowledge_distribution(*load_probe(*made), judge, facts, params, base.name, {})
+    about = About(DESCRIPTIONS, keep=folder / "answers", background=Background(drawn, args.n))
+    judge = make_folder(judges.train_judge(rows, JudgeParams(), about), folder / "judge")
+    return probed(base, judge, folder, params)[0]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--n", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=128)
+    parser = arguments(__doc__, 512)
     parser.add_argument("--rows", type=int, default=64)
     args = parser.parse_args()
-    sources = {
-        d: {"description": text, "sources": [{"path": str(args.data / f"{d}.jsonl")}]}
-        for d, text in DESCRIPTIONS.items()
-    }
-    settings = CleanParams(seed=0, max_reject_rate=0.15)
-    rows = make_folder(clean(Domains(sources), settings), args.out / "clean")
-    base = CheckpointRef.of_folder(args.model)
+    rows, base = cleaned(args, max_reject_rate=0.15), CheckpointRef.of_folder(args.model)
     nats = skills(base, rows, args.out, args.rows)
-    found = {start: probed(base, rows, args.out, start, args) for start in STARTS}
+    found = {start: probed_from(base, rows, args.out, start, args) for start in STARTS}
     print("| domain | nats a token | " + " | ".join(STARTS) + " |\n| --- | --- | --- | --- |")
     for name in nats:
         each = [found[s]["domains"][name] for s in STARTS]

@@ -1,10 +1,14 @@
 """A project of one's own to run, and one that has run."""
 
+import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from filelock import FileLock
 
 from tests.faults.forks import Done, kedro_run
 from tests.helpers.support import Kedro, command, copy_project, environment
@@ -52,9 +56,34 @@ def forked(project: Path) -> Callable[..., Done]:
 
 
 @pytest.fixture(scope="session")
-def finished(project: Path, kedro: Kedro) -> Path:
-    """The project after one whole run."""
-    done = kedro()
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    (project / FIRST_LOG).write_text(done.stderr, encoding="utf-8")
+def finished(project: Path, kedro: Kedro, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project after one whole run: of the first process of the tests, others get a copy."""
+    shared = tmp_path_factory.getbasetemp()
+    if shared.name.startswith("popen-"):
+        shared = shared.parent
+    kept, place = shared / "finished", shared / "finished.txt"
+    with FileLock(shared / "finished.lock"):
+        if place.exists():
+            shutil.rmtree(project / ".git")
+            shutil.copytree(kept, project, dirs_exist_ok=True)
+            _move_records(project / "mlflow.db", place.read_text(), str(project))
+            return project
+        done = kedro()
+        assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+        (project / FIRST_LOG).write_text(done.stderr, encoding="utf-8")
+        shutil.copytree(project, kept)
+        place.write_text(str(project))
     return project
+
+
+def _move_records(database: Path, before: str, after: str) -> None:
+    """MLflow knows its artifacts by absolute places, some of them as addresses."""
+    places = (
+        *(("experiments", "artifact_location"), ("runs", "artifact_uri")),
+        ("logged_models", "artifact_location"),
+    )
+    with sqlite3.connect(database) as store:
+        for table, column in places:
+            for old, new in ((before, after), (quote(before), quote(after))):
+                store.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (old, new))
+    store.close()

@@ -336,19 +336,17 @@ def test_an_unfinished_training_with_other_parameters_is_told_before_all_work(
     assert not timings.read(fresh / DATA / "08_reporting/timings.json")[1]  # no node ended
 
 
-@pytest.mark.parametrize(
-    "parameter",
-    ["train.folder", "ingest.folder", "probe.folder", "references.folder", "retrain.cleaned"],
-)
-def test_a_place_among_the_parameters_is_refused_with_where_places_are(
-    fresh: Path, parameter: str
-) -> None:
-    done = kedro_run(fresh, "--env", "test", "--params", f"{parameter}=elsewhere")
+def test_places_among_the_parameters_are_refused_with_where_places_are(fresh: Path) -> None:
+    """All of them in one run."""
+    blocks = ("train", "ingest", "probe", "references")
+    names = [*(f"{block}.folder" for block in blocks), "retrain.cleaned"]
+    given = ",".join(f"{name}=elsewhere" for name in names)
+    done = kedro_run(fresh, "--env", "test", "--params", given)
     assert done.code == 1 and "Traceback" not in done.output
-    assert f"{parameter} (--params): parameters name no places any more" in " ".join(
-        done.error.split()
-    )
-    assert "`data` in globals.yml" in " ".join(done.error.split())
+    said = " ".join(done.error.split())
+    for name in names:
+        assert f"{name} (--params): parameters name no places any more" in said
+    assert said.count("`data` in globals.yml") == len(names)
     assert not timings.read(fresh / DATA / "08_reporting/timings.json")[1]  # no node ended
 
 

@@ -138,7 +138,9 @@ def started(project: Path, target: str, arguments: str, log: Path) -> Iterator[s
             with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(child.pid, signal.SIGTERM)
                 child.wait(20)
-                time.sleep(2)  # its children end after it
+                for _ in range(100):  # its children end after it
+                    os.killpg(child.pid, 0)
+                    time.sleep(0.05)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
 

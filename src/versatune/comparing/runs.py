@@ -153,7 +153,7 @@ def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator
         yield
         if not keep_model and _model_of(folder).exists():
             shutil.rmtree(_model_of(folder))
-        emit(Ended(_final(pd.read_parquet(folder / ROWS))))
+        emit(Ended(metric_values(pd.read_parquet(folder / ROWS).assign(model="final"))))
     except Exception:
         emit(Failed())
         raise
@@ -208,8 +208,3 @@ def _evaluate(setup: ComparisonSetup, checkpoint: CheckpointRef, name: str) -> M
         folder=setup.evaluations,
         wait=True,  # runs that are made side by side may end with one checkpoint
     )
-
-
-def _final(rows: pd.DataFrame) -> dict[str, float]:
-    """A run's last numbers, without its name before them, so that runs stand side by side."""
-    return metric_values(rows.assign(model="final"))

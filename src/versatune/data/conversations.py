@@ -72,7 +72,10 @@ def conversation(values: Mapping[str, Any], shape: Shape, columns: Mapping[str, 
         if field not in OPTIONAL and columns.get(field, field) not in values:
             raise RejectedError("missing_column", f"no {columns.get(field, field)!r}")
     if shape == "text":
-        return _encodable([_document(_text(fields, "text"))])
+        text = _text(fields, "text")
+        if not _VISIBLE.search(text):
+            raise RejectedError("empty_document", "the document is empty")
+        return _encodable([_turn(DOCUMENT, text)])
     if shape == "alpaca":
         prompt, extra = _text(fields, "instruction"), _optional(fields, "input")
         user = f"{prompt}\n\n{extra}" if prompt and extra else prompt or extra
@@ -134,12 +137,6 @@ def besides_text(messages: Messages) -> str:
 
 def _besides(message: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in message.items() if k not in ("role", "content")}
-
-
-def _document(text: str) -> dict[str, Any]:
-    if not _VISIBLE.search(text):
-        raise RejectedError("empty_document", "the document is empty")
-    return _turn(DOCUMENT, text)
 
 
 def _turn(role: str, content: str) -> dict[str, Any]:

@@ -147,14 +147,11 @@ def refuse_doubles(where: str, columns: Sequence[str]) -> None:
     """Raise VersatuneError when a column stands twice: one of the two would silently win."""
     for name in columns:
         if (times := columns.count(name)) > 1:
+            often = "twice" if times == 2 else f"{times} times"
             raise VersatuneError(
-                f"{where}: the header names the column {name!r} {_times(times)}; rename or remove "
-                "all but one."
+                f"{where}: the header names the column {name!r} {often}; rename or remove all but "
+                "one."
             )
-
-
-def _times(number: int) -> str:
-    return "twice" if number == 2 else f"{number} times"
 
 
 def _texts(handle: BinaryIO, limit: int, skipped: list[int]) -> Iterator[str]:

@@ -94,7 +94,10 @@ def turn_fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, Any
         thought = next((turn[k] for k in THOUGHTS if not is_empty(turn.get(k))), None)
         if thought is not None:
             found["reasoning_content"] = content_of(thought, f"the thought of {where}")
-        if calls := _calls(turn, where):
+        given = turn.get("tool_calls")
+        if is_empty(given) and not is_empty(turn.get("function_call")):
+            given = [turn["function_call"]]
+        if not is_empty(given) and (calls := calls_of(given, where)):
             found["tool_calls"] = calls
         if not _is_trained(turn, where):
             found["train"] = False
@@ -117,13 +120,6 @@ def _is_trained(turn: Mapping[str, Any], where: str) -> bool:
             raise RejectedError("partly_trained_turn", detail)
         trained &= bool(value) != (key in UNTRAINED)
     return trained
-
-
-def _calls(turn: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    given = turn.get("tool_calls")
-    if is_empty(given):
-        given = [] if is_empty(turn.get("function_call")) else [turn["function_call"]]
-    return calls_of(given, where)
 
 
 def calls_of(given: Any, where: str) -> list[dict[str, Any]]:

@@ -53,7 +53,9 @@ def find_domains(folder: Path) -> FoundDomains:
     if not folder.is_dir():
         raise VersatuneError(f"{folder}: there is no such folder.")
     entries = [e for e in sorted(folder.iterdir()) if not e.name.startswith(".")]
-    if is_saved(folder) or _is_one_data_set(entries):
+    # One whose every entry with rows is named after a split is divided in these.
+    names = [_stem(e).lower() for e in entries if not is_about(e)]
+    if is_saved(folder) or (names and all(name in SPLITS for name in names)):
         raise VersatuneError(
             f"{folder} is one data set with its splits. Give the folder above it, in which each "
             "domain is a sub-folder or a file."

@@ -41,12 +41,17 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
             for unit in UNITS
         }
         kept = (f"{split}_{unit}" for split in SPLITS for unit in ("rows", "examples"))
+        known = {**tokenised[name], **counts}
+        held_out = {  # those that steer and those that are reported
+            f"validation_{unit}": known[f"steering_{unit}"] + known[f"report_{unit}"]
+            for unit in ("rows", "examples", *UNITS)
+        }
         domains[name] = {
             **entry,
             "rejected": Rejects.of(entry["rejected"], tokenised[name]["dropped"]).as_dict(),
             **{key: tokenised[name][key] for key in ("truncated", "documents", *kept)},
             **counts,
-            **_together({**tokenised[name], **counts}),
+            **held_out,
             "examples": shown[name],
         }
     for line in in_words(domains):
@@ -79,11 +84,3 @@ def in_words(domains: dict[str, Any]) -> list[str]:
             if entry["rejected"] or entry["duplicates_of"]
         ),
     ]
-
-
-def _together(counts: dict[str, Any]) -> dict[str, int]:
-    """The numbers of all held-out rows, those that steer and those that are reported."""
-    return {
-        f"validation_{unit}": counts[f"steering_{unit}"] + counts[f"report_{unit}"]
-        for unit in ("rows", "examples", *UNITS)
-    }

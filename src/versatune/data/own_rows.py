@@ -101,7 +101,7 @@ def _make(
         writer = ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
         facts[split] = {}
         for number, name in enumerate(names):
-            rows = table.filter(_is(table.column("domain"), number)).select(SCHEMA.names)
+            rows = table.filter(pc.equal(table.column("domain"), number)).select(SCHEMA.names)
             for batch in rows.cast(SCHEMA).to_batches():
                 writer.add(batch)
             # Where a domain has held-out rows, they measure what it can do, and drift the rest.
@@ -115,10 +115,6 @@ def _make(
         writer.close()
     whole = fingerprint([store.metadata["data_fingerprint"], texts.fingerprint, list(trained_on)])
     return {**store.metadata, **facts, "own": own, "data_fingerprint": whole}
-
-
-def _is(column: pa.ChunkedArray, number: int) -> Any:
-    return pc.equal(column, number)
 
 
 def examples(

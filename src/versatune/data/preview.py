@@ -57,7 +57,9 @@ def marked(tokenizer: "PreTrainedTokenizerBase", example: "Example") -> str:
                 example.ids[:end], skip_special_tokens=False, clean_up_tokenization_spaces=False
             )
         )
-        part = _shortened(upto[len(before) :].replace(MARKS[0], "[").replace(MARKS[1], "]"))
+        part = upto[len(before) :].replace(MARKS[0], "[").replace(MARKS[1], "]")
+        if len(part) > PART:
+            part = f"{part[: PART * 3 // 4]} ... {part[-PART // 4 :]}"
         before = upto
         size += len(part)
         if start < end:
@@ -92,7 +94,3 @@ def _of_domain(
         found += 1
         if found == wanted:
             return
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= PART else f"{text[: PART * 3 // 4]} ... {text[-PART // 4 :]}"

@@ -13,6 +13,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -44,34 +45,23 @@ def read(path: Path, kind: Format, asked: Asked) -> Iterator[Row | RejectedRow]:
     yield from getattr(importlib.import_module(f"versatune.data.{module}"), name)(path, asked)
 
 
-def read_jsonl(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
+def read_jsonl(path: Path, asked: Asked, by_line: bool = True) -> Iterator[Row | RejectedRow]:
     """JSON with an object a line, or over many lines all the same."""
-    yield from _read_json(path, asked, by_line=True)
-
-
-def read_json_file(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
-    """JSON over many lines, or with an object a line all the same."""
-    yield from _read_json(path, asked, by_line=False)
-
-
-def read_csv(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
-    """Records with a header, divided by commas or what is found to divide them."""
-    with _open_lines(path) as handle:
-        yield from read_delimited(path, handle, asked.limit, ",")
-
-
-def read_tsv(path: Path, asked: Asked) -> Iterator[Row | RejectedRow]:
-    """The same, divided by tabs."""
-    with _open_lines(path) as handle:
-        yield from read_delimited(path, handle, asked.limit, "\t")
-
-
-def _read_json(path: Path, asked: Asked, *, by_line: bool) -> Iterator[Row | RejectedRow]:
     with _open_lines(path) if by_line else open_text(path) as handle:
         if _is_by_line(handle.peek(PEEK), by_line, asked.columns):
             yield from _read_lines(path, handle, asked.limit)
         else:
             yield from read_json(path, handle, asked.limit, asked.split, asked.columns)
+
+
+def read_csv(path: Path, asked: Asked, delimiter: str = ",") -> Iterator[Row | RejectedRow]:
+    """Records with a header, divided by commas or what is found to divide them."""
+    with _open_lines(path) as handle:
+        yield from read_delimited(path, handle, asked.limit, delimiter)
+
+
+read_json_file = partial(read_jsonl, by_line=False)
+read_tsv = partial(read_csv, delimiter="\t")
 
 
 @contextlib.contextmanager

@@ -113,7 +113,8 @@ def decide(
     statuses[alive] = divided(keys, alive, fractions, at_least, params.seed + 1)[alive]
     for d, (name, config) in enumerate(domains.items()):
         mine = alive & (keys.domain == d)
-        if not config.only_own and not _three_parts(statuses[mine], at_least):
+        train, *held = ((statuses[mine] == s).sum() for s in (RowStatus.TRAIN, *HELD_OUT))
+        if not config.only_own and not (train > 0 and min(held) >= at_least):
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
                 "different prompts can't be divided in three: rows to train on, and at least "
@@ -123,11 +124,6 @@ def decide(
                 "`format` to lines if each line is one.)"
             )
     return statuses
-
-
-def _three_parts(statuses: RowStatuses, at_least: int) -> bool:
-    train, *held = ((statuses == status).sum() for status in (RowStatus.TRAIN, *HELD_OUT))
-    return bool(train > 0 and min(held) >= at_least)
 
 
 def _nothing_left(name: str, statuses: RowStatuses) -> str:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from versatune.data.own_rows import OwnText, examples
 from versatune.evaluation.config import EvaluateParams
@@ -60,11 +59,6 @@ def drift(
         "dtype": params.dtype,
     }
     return Piece(inputs, partial(_measure, base, tuned, texts, trained_on, params))
-
-
-def read_drift(folder: Path) -> pd.DataFrame:
-    """The table of a finished folder."""
-    return pd.read_parquet(folder / TABLE)
 
 
 def _measure(

@@ -66,18 +66,15 @@ def measure_local(
     metrics = METRICS[task.kind]
     if task.apart and task.kind == "multiple_choice":
         metrics = (*metrics, ANSWER_NATS)
-        samples = [{**sample, ANSWER_NATS: _answer_nats(sample)} for sample in samples]
+        for sample in samples:
+            score, _ = sample["filtered_resps"][sample["doc"]["answer"]]
+            sample[ANSWER_NATS] = -float(score)
     for metric in metrics:
         values = [float(sample[metric]) for sample in samples]
         about = {"domain": task.domain, "task": task.label, "metric": metric}
         rows.append({**about, **score_row(values), "task_version": task.fingerprint})
         scores += scored_items(task, about, samples)
     return Measured(table(rows, ROW_COLUMNS), table(scores, ITEM_COLUMNS[1:]))
-
-
-def _answer_nats(sample: Mapping[str, Any]) -> float:
-    score, _ = sample["filtered_resps"][sample["doc"]["answer"]]
-    return -float(score)
 
 
 def measure_named(

@@ -45,9 +45,9 @@ from versatune.work.bars import Paced
 logger = logging.getLogger(__name__)
 
 EXAMPLES = "examples"
+"""The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERING = 3
 """Raised when the same prompts get other answers, so that kept ones are not used."""
-"""The part with the answers to held-out prompts; no task is called so, as it has no domain."""
 ANSWERS = "answers.parquet"
 EVERY = 30.0
 """Seconds between the lines that say what is measured."""
@@ -197,20 +197,20 @@ def _measure_open(
 ) -> None:
     """Measure these parts, together with the other processes if there are any."""
     tokenizer = load_tokenizer(checkpoint)
-    others = parts
+    asked: list[tuple[Part, WorkFolder]] = []
     if params.engine == "vllm":  # it asks the tasks, and needs the GPU's memory for itself
-        own = [(part, work) for part, work in parts if part.name in (HELD_OUT, EXAMPLES)]
-        others = [(part, work) for part, work in parts if part.name not in (HELD_OUT, EXAMPLES)]
-        if own:
-            _measure_with(_load(checkpoint, params), tokenizer, checkpoint, own)
-        if others:
-            from versatune.evaluation.in_vllm import load_in_vllm
+        asked = [(part, work) for part, work in parts if part.name not in (HELD_OUT, EXAMPLES)]
+    if own := [each for each in parts if each not in asked]:
+        _measure_with(_load(checkpoint, params), tokenizer, checkpoint, own)
+    if asked:
+        import torch
 
-            _free()
-            model = load_in_vllm(checkpoint, tokenizer, params)
-            _measure_with(model, tokenizer, checkpoint, others)
-        return
-    _measure_with(_load(checkpoint, params), tokenizer, checkpoint, others)
+        from versatune.evaluation.in_vllm import load_in_vllm
+
+        gc.collect()
+        torch.cuda.empty_cache()
+        model = load_in_vllm(checkpoint, tokenizer, params)
+        _measure_with(model, tokenizer, checkpoint, asked)
 
 
 def _measure_with(
@@ -250,14 +250,6 @@ def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
     if params.parallelize:
         return model
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _free() -> None:
-    """Free a GPU's memory that nothing uses any more."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
 
 
 def _read(work: WorkFolder) -> Measured:

@@ -233,14 +233,6 @@ def _check_choice(item: Item) -> str | None:
     return None
 
 
-def _check_generation(item: Item) -> str | None:
-    return _missing(item, "question", "answer")
-
-
-def _check_humaneval(item: Item) -> str | None:
-    return _missing(item, "prompt", "test", "entry_point")
-
-
 def _check_mbpp(item: Item) -> str | None:
     tests = item.get("test_list")
     if not isinstance(tests, list) or not tests or not all(isinstance(t, str) for t in tests):
@@ -250,7 +242,7 @@ def _check_mbpp(item: Item) -> str | None:
 
 _CHECKS: dict[Kind, Callable[[Item], str | None]] = {
     "multiple_choice": _check_choice,
-    "generation": _check_generation,
-    "humaneval": _check_humaneval,
+    "generation": lambda item: _missing(item, "question", "answer"),
+    "humaneval": lambda item: _missing(item, "prompt", "test", "entry_point"),
     "mbpp": _check_mbpp,
 }

@@ -91,11 +91,11 @@ def write_between(base: CheckpointRef, trained: Path, part: float, out: Path) ->
 
 def scale_adapter(trained: Path, part: float, out: Path) -> None:
     """Write the adapter's weights into ``out`` with its second factor (B of B A) times ``part``."""
-    _rewrite(trained, out, lambda name, own: own * part if _is_second_factor(name) else own)
 
+    def scaled(name: str, own: "Tensor") -> "Tensor":
+        return own * part if "lora_B." in name or name.endswith("lora_embedding_B") else own
 
-def _is_second_factor(name: str) -> bool:
-    return "lora_B." in name or name.endswith("lora_embedding_B")
+    _rewrite(trained, out, scaled)
 
 
 def _rewrite(source: Path, out: Path, change: Callable[[str, "Tensor"], "Tensor"]) -> None:

@@ -22,7 +22,7 @@ from versatune import __version__, tracking
 from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
-from versatune.project.run_names import FORMER, VIEWS, run_name, run_page
+from versatune.project.run_names import VIEWS, run_name, run_page
 from versatune.reporting.configuration import git_state
 from versatune.tracking.secrets import hide, masked
 from versatune.tracking.spool import Spool, first_line
@@ -72,7 +72,10 @@ class TrackingHook(MlflowHook):
         if self._error is None:
             try:
                 self.mlflow_config.tracking.run.name = name
-                super().before_pipeline_run(_without_secrets(run_params), pipeline, catalog)
+                given = masked(run_params.get("runtime_params") or {})  # they become tags
+                super().before_pipeline_run(
+                    {**run_params, "runtime_params": given}, pipeline, catalog
+                )
             except Exception as error:
                 self._error = error
         if self._error is not None:
@@ -132,11 +135,13 @@ class TrackingHook(MlflowHook):
 
     def _tags(self, run_params: dict[str, Any]) -> dict[str, str]:
         names = run_params.get("pipeline_names") or ["__default__"]
+        state = git_state(self._project)
+        git = {"git.commit": state[0], "git.changed": str(state[1]).lower()} if state else {}
         return {
             "versatune.pipeline": "+".join("all" if n == "__default__" else n for n in names),
             "versatune.version": __version__,
             "versatune.process": f"{socket.gethostname()}:{os.getpid()}",
-            **_git(self._project),
+            **git,
         }
 
     def _end_orphans(self) -> None:
@@ -161,7 +166,7 @@ class TrackingHook(MlflowHook):
             kept = client.get_experiment(self._experiment_id()).tags
             for name, view in VIEWS.items():
                 key = f"mlflow.sharedViewState.{name}"
-                if key not in kept or json.loads(kept[key]) == FORMER.get(name):
+                if key not in kept:
                     client.set_experiment_tag(self._experiment_id(), key, json.dumps(view))
 
     def _page(self) -> str:
@@ -241,12 +246,6 @@ def _name(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) 
     return run_name(run_params, used, datetime.datetime.now().astimezone())
 
 
-def _without_secrets(run_params: dict[str, Any]) -> dict[str, Any]:
-    """What kedro-mlflow makes tags of, with credentials among ``--params`` masked."""
-    given = run_params.get("runtime_params")
-    return {**run_params, "runtime_params": masked(given)} if given else run_params
-
-
 def _be_brief_about_databases() -> None:
     """MLflow tries ten times in 100 s to open a database, and prints tracebacks of its errors."""
     from mlflow.store.db import utils
@@ -262,8 +261,3 @@ def _leave_artifacts_to_server(context: KedroContext) -> None:
         experiment = settings["tracking"]["experiment"]
         experiment["create_experiment_kwargs"].pop("artifact_location", None)
         context.config_loader["mlflow"] = settings
-
-
-def _git(folder: Path) -> dict[str, str]:
-    state = git_state(folder)
-    return {"git.commit": state[0], "git.changed": str(state[1]).lower()} if state else {}

@@ -32,12 +32,6 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 """Views kept in the experiment: the name in the page's address, and the state of MLflow's page."""
 
-FORMER: dict[str, dict[str, Any]] = {
-    "losses": {_CHARTS: "validation_loss"},
-    "shares": {_CHARTS: "^weight"},
-}
-"""Views of earlier versions, which show none of today's metrics; they are replaced."""
-
 
 def run_name(
     run_params: Mapping[str, Any], used: Mapping[str, Any] | None, now: datetime.datetime
@@ -53,7 +47,8 @@ def run_name(
     if used is not None:
         train = used["train"]
         parts += [train["strategy"]["name"], f"{train['rounds']} x {train['steps_per_round']}"]
-        parts.append(base_name(used["base_model"]))
+        base = used["base_model"].get("name_or_path")
+        parts.append(Path(base).name if base else "sample model")
         given = {key: value for key, value in given.items() if key not in SAID}
     elif not names:
         parts = ["all"]
@@ -63,12 +58,6 @@ def run_name(
     env = run_params.get("env")
     parts += [changed[:MAX_NAME], env if env and env != "local" else "", now.strftime("%H:%M")]
     return " · ".join(part for part in parts if part)
-
-
-def base_name(base: Mapping[str, Any]) -> str:
-    """The base model in a word: the last part of its folder or of its id."""
-    given = base.get("name_or_path")
-    return Path(given).name if given else "sample model"
 
 
 def run_page(tracking_uri: str, experiment: str, run: str, host: str, port: str) -> str:

@@ -52,16 +52,14 @@ def _by_domain(results: pd.DataFrame) -> dict[str, tuple[str, str]]:
     accuracies = tables.only_accuracies(results).groupby("domain", sort=False)[ends].mean()
     losses.loc["mean"], accuracies.loc["mean"] = losses.mean(), accuracies.mean()
     names = list(dict.fromkeys([*losses.index[:-1], *accuracies.index[:-1], "mean"]))
-    return {name: (_loss(losses, name), _accuracy(accuracies, name)) for name in names}
+    return {
+        name: (_ends(losses, name), _ends(100 * accuracies, name, digits=0, unit=" %"))
+        for name in names
+    }
 
 
-def _loss(table: pd.DataFrame, name: str) -> str:
+def _ends(table: pd.DataFrame, name: str, digits: int = 3, unit: str = "") -> str:
     if name not in table.index or not formats.finite(table.loc[name, "tuned"]):
         return "–"
-    return " → ".join(formats.number(table.loc[name, end]) for end in ("base", "tuned"))
-
-
-def _accuracy(table: pd.DataFrame, name: str) -> str:
-    if name not in table.index or not formats.finite(table.loc[name, "tuned"]):
-        return "–"
-    return " → ".join(f"{100 * float(table[end][name]):.0f}" for end in ("base", "tuned")) + " %"
+    ends = (formats.number(table.loc[name, end], digits) for end in ("base", "tuned"))
+    return " → ".join(ends) + unit

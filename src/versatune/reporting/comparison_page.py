@@ -291,8 +291,8 @@ def _level(row: Row, metric: str) -> Cell:
 def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
     return Cell(
         row["value"],
-        formats.hundredfold(row["value"], digits),
-        "" if few else formats.span(row["low"], row["high"], digits, 100),
+        formats.points(row["value"], digits),
+        "" if few else formats.span(row["low"], row["high"], digits),
         "" if few else row["verdict"] or "",
     )
 
@@ -311,7 +311,7 @@ def _difference(row: Row, metric: str, few: bool) -> Cell:
 
 
 def _spared(row: Row, few: bool) -> Cell:
-    span = "" if few else formats.span(row["value_low"], row["value_high"], 0, 100)
+    span = "" if few else formats.span(row["value_low"], row["value_high"], 0)
     part = row["value"]
     return NOTHING if part is None else Cell(part, formats.percent(part, 0), span)
 

@@ -18,26 +18,14 @@ def percent(value: Any, digits: int = 1, signed: bool = False) -> str:
     return "–" if not finite(value) else f"{number(100 * float(value), digits, signed)} %"
 
 
-def points(value: Any) -> str:
-    """A difference of two shares, in percentage points."""
-    return "–" if not finite(value) else number(100 * float(value), 1, signed=True)
+def points(value: Any, digits: int = 1) -> str:
+    """A change as a part, or of a share: per cent or percentage points, without the unit."""
+    return "–" if not finite(value) else number(100 * float(value), digits, signed=True)
 
 
-def interval(low: Any, high: Any) -> str:
-    """An interval of relative changes in per cent, or nothing where it is not known."""
-    if low is None or high is None or not (finite(low) and finite(high)):
-        return ""
-    return f"{points(low)} to {points(high)}"
-
-
-def hundredfold(value: float | None, digits: int) -> str:
-    """A part as per cent with its sign, without the unit."""
-    return number(None if value is None else 100 * value, digits, signed=True)
-
-
-def span(low: float | None, high: float | None, digits: int, scale: float) -> str:
+def span(low: Any, high: Any, digits: int = 1, scale: float = 100) -> str:
     """An interval of ``scale`` times its ends, or nothing where it is not known."""
-    if low is None or high is None or not (finite(low) and finite(high)):
+    if not (finite(low) and finite(high)):
         return ""
     return " to ".join(number(scale * end, digits, signed=True) for end in (low, high))
 

@@ -112,7 +112,7 @@ def write(
         script=Markup(script),
         plotly=plotly,
         hashes=" ".join(f"'sha256-{hashed}'" for hashed in (plotly.sha256, _sha256(script))),
-        interval=formats.interval,
+        interval=formats.span,
         **context,
     )
     return page

@@ -236,8 +236,7 @@ def _sentence(loss: pd.DataFrame, domain: str) -> str:
 def _improved_tile(loss: pd.DataFrame) -> list[Tile]:
     if loss.empty:
         return []
-    better = int((loss["verdict"] == "better").sum())
-    worse = int((loss["verdict"] == "worse").sum())
+    better, worse = (int((loss["verdict"] == v).sum()) for v in ("better", "worse"))
     note = f"{worse} worse" if worse else "none worse"
     return [Tile("domains improved", f"{better} of {len(loss)}", note)]
 

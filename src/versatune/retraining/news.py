@@ -5,12 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import (
-    difference,
-    file_digest,
-    read_json,
-    write_json,
-)
+from versatune.artifacts import difference, file_digest, read_json, write_json
 from versatune.data.config import Domains
 from versatune.data.sources import locate
 

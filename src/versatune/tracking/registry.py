@@ -9,7 +9,7 @@ call and the last of its kind, so an interruption leaves the old champion or the
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from versatune.work import Piece, make_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ def register(
     Raises RegistryOfflineError.
     """
     with _client() as client:
-        found = [v for v in _versions(client, name) if v.tags.get(KEY) == key]
+        found = [v for v in _versions(name) if v.tags.get(KEY) == key]
         if found:
             version = found[0]
         else:
@@ -145,9 +145,7 @@ def rollback(name: str) -> tuple[Version, Version]:
             raise VersatuneError(f"the files of {previous.label} were deleted; it can't serve.")
         client.set_model_version_tag(name, str(serving.number), "versatune.rolled_back", now())
         client.set_registered_model_alias(name, CHAMPION, str(previous.number))
-        before = {v.number: v for v in _versions(client, name)}.get(
-            int(previous.tags.get(REPLACED, 0))
-        )
+        before = {v.number: v for v in _versions(name)}.get(int(previous.tags.get(REPLACED, 0)))
         if before is not None and PRUNED not in before.tags:
             client.set_registered_model_alias(name, PREVIOUS, str(before.number))
         else:
@@ -195,7 +193,7 @@ def prune(name: str, keep_last: int) -> list[Version]:
     with _client() as client:
         aliases = _aliases(client, name)
         safe = {aliases[a] for a in (CHAMPION, PREVIOUS) if a in aliases}
-        versions = sorted(_versions(client, name), key=lambda v: -v.number)
+        versions = sorted(_versions(name), key=lambda v: -v.number)
         others = [v for v in versions if v.number not in safe and KEY in v.tags]
         kept = {v.source for v in versions if v.number in safe} | {
             v.source for v in [v for v in others if PRUNED not in v.tags][:keep_last]
@@ -203,7 +201,7 @@ def prune(name: str, keep_last: int) -> list[Version]:
         for version in others:
             if PRUNED not in version.tags and version.source not in kept:
                 _delete_files(client, version)
-        return [v for v in _versions(client, name) if PRUNED in v.tags]
+        return [v for v in _versions(name) if PRUNED in v.tags]
 
 
 def _delete_files(client: "MlflowClient", version: Version) -> None:
@@ -269,30 +267,20 @@ def _by_alias(name: str, alias: str) -> Version | None:
 
 
 def _aliases(client: "MlflowClient", name: str) -> dict[str, int]:
-    found = _unless_missing(lambda: client.get_registered_model(name))
-    return {} if found is None else {a: int(v) for a, v in found.aliases.items()}
-
-
-def _versions(client: "MlflowClient", name: str) -> list[Version]:
-    found: list[Version] = []
-    token = None
-    while True:
-        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
-        found += [_version(v) for v in page]
-        token = page.token
-        if not token:
-            return found
-
-
-def _unless_missing(ask: Callable[[], "RegisteredModel"]) -> "RegisteredModel | None":
     from mlflow import MlflowException
 
     try:
-        return ask()
+        return {a: int(v) for a, v in client.get_registered_model(name).aliases.items()}
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return None
+            return {}
         raise
+
+
+def _versions(name: str) -> list[Version]:
+    import mlflow
+
+    return [_version(v) for v in mlflow.search_model_versions(filter_string=f"name = '{name}'")]
 
 
 def _drop_alias(client: "MlflowClient", name: str, alias: str, number: int) -> None:

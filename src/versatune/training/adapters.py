@@ -9,9 +9,6 @@ from versatune.modeling.influence import first_line
 from versatune.modeling.ties import shared_layers, tied_embedding, without_advice
 from versatune.training.config import LoraParams
 
-_MAMBA = ("mamba", "mamba2", "falcon_mamba", "falcon_h1", "nemotron_h")
-"""Kinds of model whose kernels read the weight of ``out_proj`` past an adapter: peft has none."""
-
 
 def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     """``model`` with fresh low-rank adapters, all else frozen; ``key`` is where they are asked for.
@@ -21,15 +18,15 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     """
     from peft import LoraConfig, get_peft_model
 
-    everything = lora.target_modules == "all-linear"
     config = LoraConfig(
         r=lora.r,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=lora.target_modules,
-        exclude_modules=_without_adapter(model) or None if everything else None,
         task_type="CAUSAL_LM",
     )
+    if lora.target_modules == "all-linear":
+        config.exclude_modules = _without_adapter(model, config) or None
     try:
         with without_advice():
             adapted = get_peft_model(model, config)
@@ -46,11 +43,18 @@ def with_adapters(model: Any, lora: LoraParams, key: str) -> Any:
     return adapted
 
 
-def _without_adapter(model: Any) -> list[str]:
-    """Names of linear layers that peft has no adapter for."""
+def _without_adapter(model: Any, config: Any) -> list[str]:
+    """Names of linear layers that peft has no adapter for: kernels of Mamba read the weight of some
+    past it, and only a private function of peft knows of which."""
+    from peft.tuners.tuners_utils import _check_lora_target_modules_mamba
+
     found = _more_than_linear(model)
-    if getattr(model.config, "model_type", None) in _MAMBA:
-        found += [name for name, _ in model.named_modules() if name.endswith(".out_proj")]
+    for name, layer in model.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            try:
+                _check_lora_target_modules_mamba(config, model, name.rpartition(".")[2])
+            except ValueError:
+                found.append(name)
     return found
 
 

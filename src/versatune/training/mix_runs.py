@@ -52,15 +52,9 @@ def mix_runs(
     for number, shares in enumerate(mixes(len(domains), shape.number)):
         weights = dict(zip(domains, shares.tolist(), strict=True))
         given = like.model_copy(update={"strategy": CustomParams(weights=weights)})
-        runs[mix_name(number)] = piece_of(
-            Training(
-                store=data,
-                base=model,
-                params=given,
-                key="references.train",
-                save_model=False,
-            )
-        )
+        key = "references.train"
+        training = Training(store=data, base=model, params=given, key=key, save_model=False)
+        runs[mix_name(number)] = piece_of(training)
     return runs
 
 

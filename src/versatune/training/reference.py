@@ -120,8 +120,10 @@ def reference_losses(
     cost = {"mixes": budget.part, "control": budget.control, "budget": budget.budget}
     if params.mode == "mixes":
         if data is not store:
+            # The proxy's tokens of the same rows over those of the base model.
             rows_of = budget.runs.rows, budget.runs.tokens
-            scale = {name: _tokens_apart(store, data, name, rows_of) for name in names}
+            sizes = {n: [_sizes(s, n, rows_of)[1] for s in (data, store)] for n in names}
+            scale = {name: theirs / own for name, (theirs, own) in sizes.items()}
         mixes = mix_entries(data, params, train, dict(runs), scale)
         return {
             **none,
@@ -134,12 +136,13 @@ def reference_losses(
         found = _reached(runs[name], name, each)
         if data is not store:
             own = found["nats_per_token"]
-            found |= _in_tokens_of(store, name, (n_rows, n_tokens), found["bits_per_byte"])
+            n_bytes, tokens = _sizes(store, name, (n_rows, n_tokens))
+            found["nats_per_token"] = found["bits_per_byte"] * math.log(2) * n_bytes / tokens
+            found["proxy_bits_per_byte"] = found["bits_per_byte"]
             scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
-    for entry in domains.values():
-        if scale:
-            entry["curve"] = _in_tokens(entry, scale)
+    for point in (p for entry in domains.values() for p in entry["curve"] if scale):
+        point["losses"] = {n: loss * scale[n] for n, loss in point["losses"].items()}
     return {
         "mode": "measure",
         "model": model.name,
@@ -221,47 +224,16 @@ def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams
     return max(1, int(transfer * trained / (tokens / 3)))
 
 
-def _in_tokens(entry: dict[str, Any], scale: dict[str, float]) -> list[dict[str, Any]]:
-    """The curve of a proxy with another tokenizer, each domain's losses times ``scale``."""
-    return [
-        {**point, "losses": {n: loss * scale[n] for n, loss in point["losses"].items()}}
-        for point in entry["curve"]
-    ]
+def _sizes(
+    store: FolderRef, name: str, per_domain: tuple[int | None, int | None]
+) -> tuple[float, float]:
+    """UTF-8 bytes and supervised tokens of a domain's held-out rows that are measured.
 
-
-def _in_tokens_of(
-    store: FolderRef,
-    name: str,
-    per_domain: tuple[int | None, int | None],
-    bits_per_byte: float,
-) -> dict[str, Any]:
-    """Bits per byte as nats per token of the rows the base model is measured on.
-
-    ``per_domain``: rows and supervised tokens.
+    ``per_domain``: rows and supervised tokens, at most and at least.
     """
     from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows
 
     split = TokenizedSplit.load(store, "steering")
-    at = split.domains.index(name)
-    rows = chosen_rows(split, *per_domain)[at]
-    bytes_a_token = split.n_bytes[rows].sum() / split.supervised[rows].sum()
-    return {
-        "nats_per_token": float(bits_per_byte * math.log(2) * bytes_a_token),
-        "proxy_bits_per_byte": bits_per_byte,
-    }
-
-
-def _tokens_apart(
-    store: FolderRef, data: FolderRef, name: str, per_domain: tuple[int | None, int | None]
-) -> float:
-    """The proxy's supervised tokens of a domain's held-out rows over those of the base model."""
-    from versatune.data.store import TokenizedSplit
-    from versatune.modeling.heldout import chosen_rows
-
-    counts = []
-    for each in (data, store):
-        split = TokenizedSplit.load(each, "steering")
-        at = split.domains.index(name)
-        counts.append(float(split.supervised[chosen_rows(split, *per_domain)[at]].sum()))
-    return counts[0] / counts[1]
+    rows = chosen_rows(split, *per_domain)[split.domains.index(name)]
+    return float(split.n_bytes[rows].sum()), float(split.supervised[rows].sum())

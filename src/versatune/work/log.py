@@ -39,8 +39,10 @@ class Log:
         with self._lock:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a+b") as handle:
-                handle.seek(0, 2)
-                start = b"\n" if handle.tell() and self._is_cut(handle) else b""
+                start = b""
+                if handle.seek(0, 2):
+                    handle.seek(-1, 2)
+                    start = b"\n" if handle.read(1) != b"\n" else b""  # the last line was cut off
                 handle.write(start + f"{encoded(record)}\n".encode())
 
     def entries(self) -> list[Entry]:
@@ -71,11 +73,6 @@ class Log:
                 write_atomic(self.path, text)
             else:
                 self.path.unlink()
-
-    @staticmethod
-    def _is_cut(handle: Any) -> bool:
-        handle.seek(-1, 2)
-        return bool(handle.read(1) != b"\n")
 
 
 def _decoded(line: str) -> dict[str, Any] | None:

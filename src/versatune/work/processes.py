@@ -104,7 +104,10 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                 if kind == "result":
                     results[worker.at] = content
                     bar.update()
-                    _keep(worker)
+                    if worker.setup.devices is not None or worker.slot in _idle:
+                        _stop([worker])  # it would hold memory of its GPU
+                    else:
+                        _idle[worker.slot] = worker
                     continue
                 if kind == "error":
                     _stop([worker])
@@ -166,14 +169,6 @@ def _start(at: int, slot: int, setup: _Setup) -> _Worker:
                 os.environ[name] = value
     there.close()
     return _Worker(at, slot, setup, process, here)
-
-
-def _keep(worker: _Worker) -> None:
-    """Let a process wait for the next call; one with a GPU ends, for it would hold memory there."""
-    if worker.setup.devices is not None or worker.slot in _idle:
-        _stop([worker])
-    else:
-        _idle[worker.slot] = worker
 
 
 @atexit.register
@@ -245,6 +240,8 @@ def _child(pipe: Connection, setup: _Setup) -> None:
     root = logging.getLogger()
     root.handlers = [ToParent(send)]
     logging.getLogger("versatune").setLevel(setup.level)
+    import torch  # by now a signal is heeded
+
     send(("ready", None))
     while pipe.poll(IDLE):
         try:
@@ -252,7 +249,8 @@ def _child(pipe: Connection, setup: _Setup) -> None:
         except EOFError:
             break
         try:
-            _limit_threads(setup.cpus)
+            # For torch too: another library that was first to load OpenMP may have settled it.
+            torch.set_num_threads(setup.cpus)
             with emitting_to(lambda event: send(("event", event))):
                 result = call.function(**call.arguments)
         except Exception as error:
@@ -275,13 +273,6 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _limit_threads(cpus: int) -> None:
-    """For torch too: another library that was first to load OpenMP may have settled the number."""
-    import torch
-
-    torch.set_num_threads(cpus)
 
 
 def _portable(error: Exception) -> Exception:

@@ -7,7 +7,16 @@ import pytest
 
 from tests.helpers.laws import ends, law
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.forecast import UNEXPLAINED, Path, follow, forecast, headroom, simulated
+from versatune.mixing.forecast import (
+    INTERVAL,
+    UNEXPLAINED,
+    Path,
+    Simulation,
+    follow,
+    forecast,
+    headroom,
+    simulated,
+)
 from versatune.mixing.law import Law
 from versatune.mixing.objective import Objective, make_objective
 
@@ -31,6 +40,16 @@ def test_a_path_in_parts_is_the_whole() -> None:
 def test_rows_seen_again_count_in_a_path() -> None:
     fresh, worn = (follow(ALIKE, [(UNIFORM, 1.0)], p)[0] for p in (None, np.full(3, 60.0)))
     assert (worn > 1.02 * fresh).all()
+
+
+def test_rows_are_worn_over_all_parts_of_a_path() -> None:
+    passes = np.array([60.0, 6.0, 0.6])
+    whole = follow(ALIKE, [(UNIFORM, 1.0)], passes)
+    np.testing.assert_allclose(follow(ALIKE, [(UNIFORM, 0.25)] * 4, passes), whole)
+    simulation = Simulation(ALIKE, 1.0, passes)
+    for _ in range(2):
+        simulation.go(UNIFORM, 0.25)
+    np.testing.assert_allclose(simulation.seen, passes / 6)
 
 
 def test_where_domains_are_alike_there_is_nothing_to_win() -> None:
@@ -97,6 +116,32 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
     best, uniform = (found["strategies"][n]["objective"] for n in ("best", "uniform"))
     assert 1 - best / uniform == pytest.approx(found["headroom"]["gain"], rel=0.05)
     assert found["strategies"]["uniform"]["within_tolerance"]
+
+
+def test_the_forecast_is_of_rows_that_are_seen_again() -> None:
+    """Every number of it: the paths' ends and intervals, the best mix and what it gains."""
+    passes, path = np.array([200.0, 4.0, 4.0]), [(np.array([0.6, 0.2, 0.2]), 1.0)]
+    found = forecast(DOMAINS, ALIKE, objective(), {"given": path}, passes)
+    entry, best = (found["strategies"][name] for name in ("given", "best"))
+    each = [entry["domains"][name] for name in DOMAINS]
+    likeliest = follow(ALIKE.likeliest(), path, passes)[0]
+    drawn = simulated(ALIKE, path, passes)
+    np.testing.assert_allclose([d["loss"] for d in each], likeliest)
+    ends = np.quantile(drawn, INTERVAL, axis=0)
+    np.testing.assert_allclose([[d[end] for d in each] for end in ("low", "high")], ends)
+    even = [(UNIFORM, 1.0)]
+    equal = follow(ALIKE.likeliest(), even, passes)[0].mean()
+    assert entry["gain"] == pytest.approx(1 - likeliest.mean() / equal)
+    gains = 1 - drawn.mean(1) / simulated(ALIKE, even, passes).mean(1)
+    low, high = np.quantile(gains, INTERVAL)
+    assert (entry["gain_low"], entry["gain_high"]) == pytest.approx((low, high))
+    # Rows of the first domain wear off, so the best mix has fewer of them.
+    shares = np.array([best["domains"][name]["weight"] for name in DOMAINS])
+    assert shares[0] < 0.25
+    room = headroom(ALIKE, 1.0, objective(), passes)
+    mixed, plain = (simulated(ALIKE, [(x, 1.0)], passes).mean(1) for x in (room.weights, UNIFORM))
+    low, high = np.quantile(1 - mixed / plain, INTERVAL)
+    assert (min(low, room.gain), max(high, room.gain)) == pytest.approx((room.low, room.high))
 
 
 def test_no_end_is_beyond_what_a_model_that_forgets_all_has() -> None:

@@ -114,3 +114,14 @@ def test_bounds_keep_shares_and_the_targets_part(weights: list[float], floor: fl
     assert found.sum() == pytest.approx(1)
     assert 0.5 - 1e-9 <= found[1] + found[2] <= 0.8 + 1e-9
     assert (found >= floor - 1e-9).all()
+
+
+def test_where_all_are_targets_they_share_all() -> None:
+    given = np.array([0.5, 0.3, 0.2])
+    np.testing.assert_allclose(Bounds(0.0, 1.0, (0, 1, 2), 0.1, 0.8).keep(given), given)
+
+
+def test_a_targets_own_bound_is_that_of_the_targets_together() -> None:
+    """``cap`` is of the others: a target may have more, the others what it leaves them."""
+    found = Bounds(0.0, 0.15, (0, 1), 0.5, 0.75).keep(np.array([0.7, 0.1, 0.15, 0.05]))
+    np.testing.assert_allclose(found, [0.65625, 0.09375, 0.15, 0.1])

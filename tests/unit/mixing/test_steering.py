@@ -233,7 +233,7 @@ def test_the_best_round_is_one_in_which_nothing_is_lost_for_certain(
 @pytest.mark.parametrize("spec", [{"name": "mixing_law"}, CONSTRAINED])
 def test_a_resumed_strategy_goes_on_exactly(spec: dict[str, Any], known: Law | None) -> None:
     run = Run(make(spec, known), FORGETS, noise=0.01)
-    for _ in range(5):
+    for _ in range(3):
         other = make(spec, known)
         other.load_state_dict(json.loads(json.dumps(run.strategy.state_dict())))
         again = Run(other, FORGETS, noise=0.01)

@@ -308,8 +308,8 @@ def test_formats() -> None:
     assert formats.points(-1e-5) == "0.0" and formats.number(0.0004, signed=True) == "0.000"
     assert formats.thousands(1234567) == "1,234,567"
     assert formats.number(None) == formats.percent(math.inf) == formats.thousands("x") == "–"
-    assert formats.interval(-0.1, 0.2) == "−10.0 to +20.0"
-    assert formats.interval(-math.inf, 0.2) == ""
+    assert formats.span(-0.1, 0.2) == "−10.0 to +20.0"
+    assert formats.span(-math.inf, 0.2) == ""
     assert [formats.comma(["a", "b", "c"][:n]) for n in (1, 2, 3)] == ["a", "a and b", "a, b and c"]
 
 

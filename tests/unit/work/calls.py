@@ -1,4 +1,7 @@
-"""What the calls of the parallel tests do; importable by the processes that make them."""
+"""What the calls of the parallel tests do; importable by the processes that make them.
+
+Each new process imports this, so training and tokenising are imported by the calls that need them.
+"""
 
 import contextlib
 import logging
@@ -6,14 +9,14 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from versatune.data.shards import Task
-from versatune.data.tokenize import _work as tokenize_shard
 from versatune.errors import VersatuneError
-from versatune.training.api import piece_of
-from versatune.training.job import Training
 from versatune.work.calls import emit
+
+if TYPE_CHECKING:
+    from versatune.data.shards import Task
+    from versatune.training.job import Training
 
 
 def square(number: int) -> int:
@@ -48,8 +51,10 @@ def killed_once(folder: Path, number: int) -> int:
     return number
 
 
-def killed_after_a_shard(task: Task, given: Path) -> None:
+def killed_after_a_shard(task: "Task", given: Path) -> None:
     """Tokenise a shard; the first of a store is written by a process that is killed then."""
+    from versatune.data.tokenize import _work as tokenize_shard
+
     mark = task.target.parent.parent / "was_killed"
     with contextlib.suppress(FileExistsError):
         mark.touch(exist_ok=False)
@@ -84,8 +89,10 @@ def write(path: Path) -> str:
     return "written"
 
 
-def killed_in_training(training: Training, folder: Path) -> Mapping[str, Any]:
+def killed_in_training(training: "Training", folder: Path) -> Mapping[str, Any]:
     """Train; the first process is killed when its second round has ended."""
+    from versatune.training.api import piece_of
+
     mark = folder.with_name(f"{folder.name}.was_killed")
 
     def on_round(event: dict[str, Any]) -> None:

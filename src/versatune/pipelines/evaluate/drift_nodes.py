@@ -32,7 +32,8 @@ def measure_drift(
     piece = drift.drift(
         base, tuned, texts, own_texts.fingerprint, own_texts.metadata["trained_on"], params
     )
-    found = drift.read_drift(make_folder(piece, evaluations / tuned.fingerprint / "drift").path)
+    made = make_folder(piece, evaluations / tuned.fingerprint / "drift")
+    found = pd.read_parquet(made.path / drift.TABLE)
     tracking.log_metrics(
         {f"{TUNED}/drift/{row['domain']}": row["drift"] for row in found.to_dict("records")}
     )

@@ -64,7 +64,7 @@ def evaluate_others(
     return _joined(rows, COLUMNS), _joined(items, ITEM_COLUMNS)
 
 
-def summarise(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def summarise_evaluation(*tables: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """All models in one table, item by item in another, and what changed by training in a third.
 
     ``tables``: the rows of each model, then the items of each.

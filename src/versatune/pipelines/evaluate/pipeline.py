@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from versatune.pipelines.evaluate import drift_nodes, nodes
+from versatune.pipelines.node_of import node_of
 
 MODELS = ("base", "tuned", "others")
 """In the order of the tables."""
@@ -15,37 +16,32 @@ def create_pipeline(**_: Any) -> Pipeline:
     settings = ["training_rows", "params:domains", "params:evaluate", "evaluations"]
     return Pipeline(
         [
-            Node(
+            node_of(
                 nodes.evaluate_base,
                 ["base_model", *settings],
                 ["evaluation_base", "evaluation_base_items", "evaluation_base_answers"],
-                name="evaluate_base",
             ),
-            Node(
+            node_of(
                 nodes.evaluate_tuned,
                 ["trained_model", *settings],
                 ["evaluation_tuned", "evaluation_tuned_items", "evaluation_tuned_answers"],
-                name="evaluate_tuned",
             ),
-            Node(
+            node_of(
                 nodes.evaluate_others,
                 ["base_model", *settings],
                 ["evaluation_others", "evaluation_others_items"],
-                name="evaluate_others",
             ),
-            Node(
+            node_of(
                 drift_nodes.measure_drift,
                 ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
                 "drift",
-                name="measure_drift",
             ),
-            Node(
-                nodes.summarise,
+            node_of(
+                nodes.summarise_evaluation,
                 [f"evaluation_{model}{part}" for part in ("", "_items") for model in MODELS],
                 ["evaluation", "evaluation_items", "forgetting"],
-                name="summarise_evaluation",
             ),
-            Node(
+            node_of(
                 nodes.collect_examples,
                 [
                     "evaluation_base_items",
@@ -55,7 +51,6 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "params:domains",
                 ],
                 ["changed_items", "answers"],
-                name="collect_examples",
             ),
         ]
     )

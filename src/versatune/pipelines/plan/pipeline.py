@@ -1,7 +1,8 @@
 """The plan pipeline: references and shares -> the forecast and its figure."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from versatune.pipelines.node_of import node_of
 from versatune.pipelines.plan import nodes
 
 
@@ -9,13 +10,12 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     """Forecast the training that the parameters describe."""
     return Pipeline(
         [
-            Node(
+            node_of(
                 nodes.base_losses,
                 ["training_rows", "base_model", "params:train", "params:references"],
                 "base_losses",
-                name="base_losses",
             ),
-            Node(
+            node_of(
                 nodes.make_forecast,
                 [
                     *("training_rows", "base_model", "base_losses", "reference_losses"),
@@ -23,13 +23,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     *("params:references", "params:train"),
                 ],
                 "forecast",
-                name="make_forecast",
             ),
-            Node(
-                nodes.draw_forecast,
-                ["forecast", "params:domains"],
-                "figure_forecast",
-                name="draw_forecast",
-            ),
+            node_of(nodes.draw_forecast, ["forecast", "params:domains"], "figure_forecast"),
         ]
     )

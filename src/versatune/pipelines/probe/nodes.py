@@ -82,7 +82,7 @@ def judge_samples(
     )
 
 
-def estimate(
+def estimate_knowledge(
     base_model: dict[str, Any],
     clean_data: FolderRef,
     judge: FolderRef,

@@ -3,8 +3,9 @@ samples, judgements -> own_texts."""
 
 from typing import Any
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from versatune.pipelines.node_of import node_of
 from versatune.pipelines.probe import audit_nodes, nodes, own_nodes
 
 
@@ -12,62 +13,50 @@ def create_pipeline(**_: Any) -> Pipeline:
     """The probe pipeline."""
     return Pipeline(
         [
-            Node(
+            node_of(
                 nodes.train_judge,
                 [
                     *("clean_data", "params:domains", "params:probe"),
                     *("judge_key", "kept_answers", "samples"),
                 ],
                 "judge",
-                name="train_judge",
             ),
-            Node(
-                nodes.draw_samples,
-                ["base_model", "params:probe", "sampler_key"],
-                "samples",
-                name="draw_samples",
-            ),
-            Node(
+            node_of(nodes.draw_samples, ["base_model", "params:probe", "sampler_key"], "samples"),
+            node_of(
                 nodes.judge_samples,
                 [
                     *("base_model", "samples", "judge", "params:probe"),
                     *("judge_key", "sampler_key", "kept_answers"),
                 ],
                 "judgements",
-                name="judge_samples",
             ),
-            Node(
+            node_of(
                 audit_nodes.train_auditor,
                 [
                     *("clean_data", "params:domains", "params:probe"),
                     *("audit_key", "kept_answers", "samples"),
                 ],
                 "auditor",
-                name="train_auditor",
             ),
-            Node(
+            node_of(
                 audit_nodes.audit_samples,
                 [
                     *("auditor", "samples", "judgements", "params:probe"),
                     *("audit_key", "kept_answers"),
                 ],
                 "audit",
-                name="audit_samples",
             ),
-            Node(
+            node_of(
                 own_nodes.collect_own_texts,
                 [
                     *("samples", "judge", "judgements"),
                     *("params:domains", "params:ingest", "params:probe"),
                 ],
                 "own_texts",
-                name="collect_own_texts",
             ),
-            Node(
-                own_nodes.report_own_texts, "own_texts", "own_texts_report", name="report_own_texts"
-            ),
-            Node(
-                nodes.estimate,
+            node_of(own_nodes.report_own_texts, "own_texts", "own_texts_report"),
+            node_of(
+                nodes.estimate_knowledge,
                 [
                     "base_model",
                     "clean_data",
@@ -79,7 +68,6 @@ def create_pipeline(**_: Any) -> Pipeline:
                     "params:probe",
                 ],
                 ["knowledge_distribution", "judged_samples"],
-                name="estimate_knowledge",
             ),
         ]
     )

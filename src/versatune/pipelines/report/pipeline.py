@@ -1,7 +1,8 @@
 """The report pipeline: artifacts -> figures -> one page."""
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from versatune.pipelines.node_of import node_of
 from versatune.pipelines.report import nodes
 
 FIGURES = (
@@ -18,25 +19,18 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     figure = {name: f"figure_{name}" for name in FIGURES}
     return Pipeline(
         [
-            Node(
-                nodes.tabulate_results,
-                ["evaluation", "forgetting"],
-                "results",
-                name="tabulate_results",
-            ),
-            Node(
+            node_of(nodes.tabulate_results, ["evaluation", "forgetting"], "results"),
+            node_of(
                 nodes.draw_results,
                 ["results", "params:domains"],
                 [figure["loss_before_after"], figure["accuracy_before_after"]],
-                name="draw_results",
             ),
-            Node(
+            node_of(
                 nodes.draw_training,
                 ["mixture_history", "reference_losses", "params:domains", "params:train"],
                 [figure["shares"], figure["held_out_losses"], figure["potential_and_forgetting"]],
-                name="draw_training",
             ),
-            Node(
+            node_of(
                 nodes.draw_data,
                 [
                     "ingest_report",
@@ -46,15 +40,13 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     "params:base_model",
                 ],
                 [figure["rejects"], figure["knowledge"]],
-                name="draw_data",
             ),
-            Node(
+            node_of(
                 nodes.draw_outcome,
                 ["forecast", "mixture_history", "results", "params:domains"],
                 figure["forecast_and_outcome"],
-                name="draw_outcome",
             ),
-            Node(
+            node_of(
                 nodes.write_report,
                 {
                     **{name: name for name in _TABLES},
@@ -64,7 +56,6 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                     **{name: name for name in (*figure.values(), "figure_forecast")},
                 },
                 "report",
-                name="write_report",
             ),
         ]
     )

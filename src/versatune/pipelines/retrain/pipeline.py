@@ -3,6 +3,7 @@
 from kedro.pipeline import Node, Pipeline
 
 from versatune.pipelines import ingest
+from versatune.pipelines.node_of import node_of
 from versatune.pipelines.retrain import nodes, verdict_nodes
 from versatune.pipelines.retrain.when_new import when_new
 
@@ -19,7 +20,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
         parameters={"params:domains", "params:ingest", "params:tokenize", "params:parallel"},
     )
     work = [*data.nodes, *_work()]
-    look = Node(
+    look = node_of(
         nodes.look_for_news,
         [
             *("sample", "base_model", "params:domains", "params:ingest"),
@@ -27,15 +28,13 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             *("retrain_runs", "retrain_knowledge"),
         ],
         "retrain_news",
-        name="look_for_news",
     )
-    choose = Node(
+    choose = node_of(
         nodes.choose_models,
         ["retrain_news", "base_model", "params:retrain", "retrain_runs"],
         "retrain_models",
-        name="choose_models",
     )
-    register = Node(
+    register = node_of(
         verdict_nodes.register_challenger,
         [
             *("retrain_news", "retrain_models", "retrain_tokenized", "retrain_challenger"),
@@ -43,7 +42,6 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
             *("params:retrain", "retrain_runs", "retrain_evaluations"),
         ],
         "retrain_outcome",
-        name="register_challenger",
     )
     return Pipeline([look, choose, *map(when_new, work), register])
 
@@ -51,40 +49,33 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
 def _work() -> list[Node]:
     """The nodes that read, clean and tokenise a retraining's data."""
     return [
-        Node(
+        node_of(
             nodes.compute_mixture,
             ["retrain_tokenized", "params:retrain", "params:train", "retrain_knowledge"],
             "retrain_mixture",
-            name="compute_mixture",
         ),
-        Node(
+        node_of(
             nodes.train_challenger,
             [
                 *("retrain_news", "retrain_models", "retrain_tokenized", "retrain_mixture"),
                 *("params:train", "params:retrain"),
             ],
             "retrain_challengers",
-            name="train_challenger",
         ),
-        Node(
-            nodes.name_challenger,
-            ["retrain_news", "retrain_challengers"],
-            "retrain_challenger",
-            name="name_challenger",
+        node_of(
+            nodes.name_challenger, ["retrain_news", "retrain_challengers"], "retrain_challenger"
         ),
-        Node(
+        node_of(
             verdict_nodes.evaluate_models,
             [
                 *("retrain_models", "retrain_challenger", "retrain_tokenized"),
                 *("params:domains", "params:evaluate", "params:retrain", "retrain_evaluations"),
             ],
             ["retrain_evaluation", "retrain_evaluation_items"],
-            name="evaluate_models",
         ),
-        Node(
-            verdict_nodes.decide,
+        node_of(
+            verdict_nodes.decide_promotion,
             ["retrain_evaluation_items", "params:train", "params:retrain"],
             ["retrain_changes", "retrain_verdict"],
-            name="decide_promotion",
         ),
     ]

@@ -51,7 +51,7 @@ def evaluate_models(
     return rows, items
 
 
-def decide(
+def decide_promotion(
     retrain_evaluation_items: pd.DataFrame, train: TrainParams, params: RetrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """How each domain changes, and the promotion rule: does the challenger take over, and why."""

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from versatune.pipelines.node_of import node_of
 from versatune.pipelines.train.nodes import log_trained_model, read_history, train_model
 
 
@@ -14,7 +15,7 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
     """
     return Pipeline(
         [
-            Node(
+            node_of(
                 train_model,
                 [
                     "training_rows",
@@ -26,19 +27,16 @@ def create_pipeline(after_forecast: bool = False, **_: Any) -> Pipeline:
                     *(["forecast"] if after_forecast else []),
                 ],
                 "trained_model",
-                name="train_model",
             ),
-            Node(
+            node_of(
                 read_history,
                 ["trained_model", "reference_losses", "params:train"],
                 ["mixture_history", "training_summary"],
-                name="read_history",
             ),
-            Node(
+            node_of(
                 log_trained_model,
                 ["trained_model", "base_model", "params:train", "params:tracking"],
                 None,
-                name="log_trained_model",
             ),
         ]
     )

@@ -42,27 +42,12 @@ def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") 
     for i, domain in enumerate(domains):
         rows = _of(history, domain)
         axes = axes_of(i) if panels else {}
-        rounds, colour = rows["round"].tolist(), styles[domain].colour
-        fig.add_scatter(
-            name=label(domain),
-            x=rounds,
-            y=numbers(rows["weight"]),
-            mode="lines",
-            line={"color": colour, "dash": styles[domain].dash, "width": 2},
-            hovertemplate="%{y:.1%} asked for",
-            showlegend=False,
-            **axes,
-        )
-        fig.add_scatter(
-            name=label(domain),
-            x=rounds,
-            y=numbers(rows[f"realised_share_{unit}"]),
-            mode="markers",
-            marker={"color": colour, "symbol": "circle-open", "size": 8, "line": {"width": 1.5}},
-            hovertemplate="%{y:.1%} realised",
-            showlegend=False,
-            **axes,
-        )
+        colour, name = styles[domain].colour, label(domain)
+        line = {"color": colour, "dash": styles[domain].dash, "width": 2}
+        _trace(fig, name, rows, "weight", "%{y:.1%} asked for", mode="lines", line=line, **axes)
+        marker = {"color": colour, "symbol": "circle-open", "size": 8, "line": {"width": 1.5}}
+        got, hover = f"realised_share_{unit}", "%{y:.1%} realised"
+        _trace(fig, name, rows, got, hover, mode="markers", marker=marker, **axes)
     if panels:
         _panels(fig, history, domains, styles, row_height=110, min_width=180)
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
@@ -98,17 +83,10 @@ def held_out_losses(
     styles = domain_styles(domains)
     for i, domain in enumerate(domains):
         rows = _of(history, domain)
-        fig.add_scatter(
-            name=label(domain),
-            x=rows["round"].tolist(),
-            y=numbers(rows["validation_loss"]),
-            mode="lines+markers",
-            line={"color": styles[domain].colour, "width": 2},
-            marker={"size": 5},
-            hovertemplate="round %{x}: %{y:.3f}<extra></extra>",
-            showlegend=False,
-            **axes_of(i),
-        )
+        hover = "round %{x}: %{y:.3f}<extra></extra>"
+        look = {"mode": "lines+markers", "line": {"color": styles[domain].colour, "width": 2}}
+        look |= {"marker": {"size": 5}, **axes_of(i)}
+        _trace(fig, label(domain), rows, "validation_loss", hover, **look)
         if domain in known and len(rows):
             fig.add_scatter(
                 name=f"{label(domain)} reference",
@@ -132,16 +110,9 @@ def _training_loss(
     fig: go.Figure, rows: pd.DataFrame, domain: str, style: DomainStyle, axes: dict[str, str]
 ) -> None:
     rows = rows[rows["train_loss"].notna()]
-    fig.add_scatter(
-        name=f"{label(domain)} training",
-        x=rows["round"].tolist(),
-        y=numbers(rows["train_loss"]),
-        mode="lines",
-        line={"color": style.colour, "dash": "dot", "width": 1.5},
-        hovertemplate="training rows, round %{x}: %{y:.3f}<extra></extra>",
-        showlegend=False,
-        **axes,
-    )
+    name, hover = f"{label(domain)} training", "training rows, round %{x}: %{y:.3f}<extra></extra>"
+    line = {"color": style.colour, "dash": "dot", "width": 1.5}
+    _trace(fig, name, rows, "train_loss", hover, mode="lines", line=line, **axes)
 
 
 def _lowest(
@@ -151,16 +122,9 @@ def _lowest(
     if best is None or best == rows["round"].max():
         return
     at = rows[rows["round"] == best]
-    fig.add_scatter(
-        name=f"{label(domain)} lowest",
-        x=[best],
-        y=numbers(at["validation_loss"]),
-        mode="markers",
-        marker={"color": INK, "symbol": "circle-open", "size": 11, "line": {"width": 1.5}},
-        hovertemplate="lowest, after round %{x}: %{y:.3f}<extra></extra>",
-        showlegend=False,
-        **axes,
-    )
+    name, hover = f"{label(domain)} lowest", "lowest, after round %{x}: %{y:.3f}<extra></extra>"
+    marker = {"color": INK, "symbol": "circle-open", "size": 11, "line": {"width": 1.5}}
+    _trace(fig, name, at, "validation_loss", hover, mode="markers", marker=marker, **axes)
 
 
 def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
@@ -183,17 +147,10 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
             continue
         for domain in domains:
             rows = _of(history, domain)
-            fig.add_scatter(
-                name=label(domain),
-                x=rows["round"].tolist(),
-                y=numbers(rows[column]),
-                mode="lines+markers",
-                line={"color": styles[domain].colour, "width": 2},
-                marker={"size": 5},
-                hovertemplate="%{y:.1%}",
-                showlegend=i == 0,
-                **axes_of(i),
-            )
+            look: dict[str, Any] = {"mode": "lines+markers"}
+            look["line"] = {"color": styles[domain].colour, "width": 2}
+            look |= {"marker": {"size": 5}, "showlegend": i == 0, **axes_of(i)}
+            _trace(fig, label(domain), rows, column, "%{y:.1%}", **look)
     many = len(domains) > MANY
     height = 26 * len(domains) if many else 240
     gap = 40 + 7 * max(len(label(d, 20)) for d in domains) if many else GAP_X
@@ -209,6 +166,14 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
             fig.update_layout(yaxis2_range=[0, 0.05])
         legend_below(fig)
     return fig
+
+
+def _trace(
+    fig: go.Figure, name: str, rows: pd.DataFrame, column: str, hover: str, **look: Any
+) -> None:
+    """A column over the rounds; ``look``: arguments of the trace, its axes among them."""
+    values = {"x": rows["round"].tolist(), "y": numbers(rows[column])}
+    fig.add_scatter(name=name, hovertemplate=hover, **values, **{"showlegend": False, **look})
 
 
 def _of(history: pd.DataFrame, domain: str) -> pd.DataFrame:
