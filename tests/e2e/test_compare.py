@@ -51,7 +51,7 @@ def compared(finished: Path, forked: Callable[..., Done]) -> Path:
         child.kill()
     done = forked("--pipeline", "compare")
     assert done.code == 0, done.output[-3000:]
-    assert "foster, nats_per_token:" in done.output
+    assert "foster, mean held-out loss:" in done.output
     return finished
 
 

@@ -111,10 +111,10 @@ def test_what_a_source_of_own_texts_may_hold() -> None:
     domains({"self": True})
     domains({"self": True}, {"path": "y.jsonl"})
     for wrong, told in (
-        ([{"self": True, "path": "y.jsonl"}], "nothing else, not 'path'"),
+        ([{"self": True, "path": "y.jsonl"}], "takes no other key, not 'path'"),
         ([{"self": True}, {"self": True}], "once"),
         ([{"self": False}], "either `path` or `hub`"),
-        ([{"self": True, "weight": 1.0}], "nothing else, not 'weight'"),
+        ([{"self": True, "weight": 1.0}], "takes no other key, not 'weight'"),
     ):
         with pytest.raises(ValueError, match=told):
             domains(*wrong)

@@ -67,7 +67,7 @@ def test_shapes_are_told_from_what_is_there(
         (
             {"question": "q", "answer": "a"},
             {"prompt": "question", "completion": "anwser"},
-            r"names columns that do not exist \(completion: anwser, nearest 'answer'\)\. Mend",
+            r"names columns that do not exist \(completion: anwser, nearest 'answer'\)\. Fix",
         ),
         (
             {"prompt": "q", "completion": "a"},

@@ -70,9 +70,9 @@ def test_a_changed_file_is_measured_again_and_nothing_else(
     asked: list[str] = []
     real = run.harness.measure_local
 
-    def counted(task: Any, *rest: Any) -> Any:
+    def counted(task: Any, *rest: Any, **more: Any) -> Any:
         asked.append(task.name)
-        return real(task, *rest)
+        return real(task, *rest, **more)
 
     monkeypatch.setattr(run.harness, "measure_local", counted)
 
@@ -237,6 +237,7 @@ def test_a_comparison_is_kept_by_what_each_part_of_it_is_kept_by(
         (tmp_path / f"{kind}.jsonl").write_text(json.dumps(item))
         tasks.append(read_task("code", kind, tmp_path / f"{kind}.jsonl"))
     fields, own = params.fingerprint_fields(), {"versions", "store", "task", "harness"}
+    own |= {"thoughts"}  # of the store
     for part in run.parts_of(tiny_store, tasks, params):
         settings = {k: v for k, v in to_jsonable(part.inputs).items() if k not in own}
         name = "harness" if part.name == "law-courts" else part.name.removeprefix("code-")

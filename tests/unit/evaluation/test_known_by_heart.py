@@ -56,13 +56,18 @@ def params(**changes: Any) -> EvaluateParams:
 
 
 def measured(
-    tmp_path: Path, items: list[dict[str, Any]], model: Any, tokenizer: Any, **changes: Any
+    tmp_path: Path,
+    items: list[dict[str, Any]],
+    model: Any,
+    tokenizer: Any,
+    thoughts: Any = None,
+    **changes: Any,
 ) -> dict[str, float]:
     path = tmp_path / "items.jsonl"
     path.write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
     task = read_task("law", "items", path)
-    rows = harness.measure_local(task, params(**changes), model, tokenizer).rows
-    return dict(zip(rows["metric"], rows["value"], strict=True))
+    found = harness.measure_local(task, params(**changes), model, tokenizer, thoughts=thoughts)
+    return dict(zip(found.rows["metric"], found.rows["value"], strict=True))
 
 
 CHOSEN = [{"question": q, "choices": ANSWERS, "answer": ANSWERS.index(a)} for q, a in ROWS.items()]
@@ -74,8 +79,9 @@ def test_all_its_answers_are_right(template: str, kind: str, tmp_path: Path) -> 
     """Choices of which one begins another too; and the answers it writes, up to their end."""
     tokenizer = tokenizer_of(kind, template)
     model = knowing(tokenizer, [talk(question, answer) for question, answer in ROWS.items()])
-    assert measured(tmp_path, CHOSEN, model, tokenizer) == {"acc": 1.0, "acc_norm": 1.0}
-    assert measured(tmp_path, WRITTEN, model, tokenizer) == {"exact_match": 1.0}
+    chosen = measured(tmp_path, CHOSEN, model, tokenizer, "none")
+    assert chosen == {"acc": 1.0, "acc_norm": 1.0}
+    assert measured(tmp_path, WRITTEN, model, tokenizer, "none") == {"exact_match": 1.0}
 
 
 @pytest.mark.parametrize(
