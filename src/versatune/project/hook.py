@@ -61,13 +61,6 @@ class ParametersHook:
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         """Check what matters only to the stages that are run, and that what they read is there."""
-        domains = self._blocks.get("domains")
-        check_made_before(
-            pipeline,
-            catalog,
-            domains.active if isinstance(domains, Domains) else None,
-            only_missing_outputs=bool(run_params.get("only_missing_outputs")),
-        )
         asked = {name.removeprefix("params:") for name in pipeline.inputs()}
         made = pipeline.all_outputs()
         due = [those for block, those in checks.WHEN_RUN.items() if block in asked]
@@ -75,6 +68,13 @@ class ParametersHook:
         if (places := self._places) is not None:
             for those in due:
                 _refuse(list(checks.problems(self._blocks, those)), places)
+        domains = self._blocks.get("domains")
+        check_made_before(
+            pipeline,
+            catalog,
+            domains.active if isinstance(domains, Domains) else None,
+            only_missing_outputs=bool(run_params.get("only_missing_outputs")),
+        )
         evaluate = self._blocks.get("evaluate")
         if not isinstance(evaluate, EvaluateParams) or "evaluate" not in asked:
             return

@@ -141,7 +141,7 @@ def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data:
     done = init(str(tmp_path / "p"), "--data", str(data), "--yes")
     assert done.exit_code == 1
     assert "sums" in done.output and "can't be used" in done.output
-    assert "sums: mend the data, or its `sources` in" in done.output
+    assert "sums: fix the data, or its `sources` in" in done.output
     assert "sums" in local(tmp_path / "p")["domains"], "to be mended there"
 
 

@@ -57,11 +57,11 @@ def test_rows_of_a_step_count_every_process(tmp_path: Path) -> None:
 
 def test_the_speed_is_that_of_the_reference_runs_without_measuring(tmp_path: Path) -> None:
     runs = {name: made_up_run(tmp_path / name, s) for name, s in (("law", 1.5), ("code", 2.5))}
-    speed = costs.speed_of(runs)
+    speed = costs.speed_of(runs, "the runs")
     assert speed is not None
     assert speed.tokens_per_second == pytest.approx(400 / (2 * 1.0 + 2 * 2.0))
     assert costs.seconds_of(runs) == pytest.approx(1 + 3 + 1 + 5)
-    assert costs.speed_of({}) is None
+    assert costs.speed_of({}, "the runs") is None
 
 
 def test_time_counts_the_measurements_and_shares_by_processes(tiny_store: FolderRef) -> None:
