@@ -12,9 +12,10 @@ from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import reference
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
 from versatune.training.job import HISTORY
 from versatune.training.mix_runs import mixes as mix_shares
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import make_folder
 
 

@@ -18,7 +18,7 @@ from versatune.pipelines.mixture import create_pipeline
 from versatune.pipelines.mixture.nodes import add_own_rows, compute_mixture
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.training import TrainParams
-from versatune.training.config import ReferenceParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams, Piece, WorkFolder, make_folder
 
 ONE = ParallelParams(workers=1)

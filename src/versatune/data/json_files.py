@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from versatune.data.columns_of_json import by_column
 from versatune.data.fields import kind_of
 from versatune.data.rows import RejectedRow, Row
 from versatune.data.shapes import fits
@@ -192,7 +193,7 @@ def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator
     where, whole = window.where, window.look()
     if whole is not None and not is_wrapper(whole, columns):
         window.value()
-        yield from _by_column(window.path, whole, columns) or [Row(where, whole)]
+        yield from by_column(window.path, whole, columns) or [Row(where, whole)]
         return
     members = _Members(window, split, columns)
     yield from members.rows()
@@ -212,7 +213,7 @@ def _object(window: _Window, split: str, columns: Mapping[str, str]) -> Iterator
             f"{where}: there is no split {split!r}; there are {', '.join(members.left)}. Set the "
             "source's `split`."
         )
-    rows = _by_column(window.path, members.held, columns)
+    rows = by_column(window.path, members.held, columns)
     if not rows:
         raise VersatuneError(
             f"{where}: this JSON object is longer than ingest.max_line_bytes ({window.limit}) and "
@@ -315,25 +316,3 @@ def is_wrapper(value: Any, columns: Mapping[str, str]) -> bool:
         or is_wrapper(member, columns)
         for member in value.values()
     )
-
-
-def _by_column(
-    path: Path, values: Mapping[str, Any], columns: Mapping[str, str]
-) -> list[Row | RejectedRow]:
-    """The rows of an object that holds a column in each member, or a row; none else."""
-    cells = list(values.values())
-    if not fits(values, columns):
-        named = all(isinstance(cell, dict) and fits(cell, columns) for cell in cells)
-        return [Row(f"{path}:{n}", cell) for n, cell in enumerate(cells, 1)] if named else []
-    if all(isinstance(c, dict) and c.keys() == cells[0].keys() for c in cells):
-        cells = [list(c.values()) for c in cells]
-    if not all(isinstance(c, list) for c in cells) or any(is_turn(v) for c in cells for v in c):
-        return []
-    lengths = {name: len(cell) for name, cell in zip(values, cells, strict=True)}
-    if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise VersatuneError(f"{path}: its columns differ in length ({told}).")
-    return [
-        Row(f"{path}:{number}", dict(zip(values, row, strict=True)))
-        for number, row in enumerate(zip(*cells, strict=True), start=1)
-    ]

@@ -17,7 +17,8 @@ from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.train.params import TrackingParams
 from versatune.probing.config import ProbeParams
 from versatune.retraining.config import RetrainParams
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams
 
 BLOCKS: dict[str, type[BaseModel]] = {

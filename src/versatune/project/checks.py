@@ -46,7 +46,8 @@ from versatune.project.present_checks import (
 )
 from versatune.project.report_checks import check_required
 from versatune.retraining.config import RetrainParams
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 
 Check = Callable[..., Iterator[Problem]]
 

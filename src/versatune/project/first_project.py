@@ -23,7 +23,8 @@ from versatune.project.hook import check
 from versatune.project.places import Places
 from versatune.project.starter import HERE
 from versatune.reporting import formats
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 
 SAMPLE = "sample"
 """The embedded sample, as model and as data."""

@@ -10,7 +10,8 @@ from versatune.modeling.engines import without_vllm
 from versatune.modeling.quantized import without_bitsandbytes
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams
 
 

@@ -1,7 +1,8 @@
 """Training in rounds: transformers' Trainer, with a mixture that changes as it goes."""
 
 from versatune.training.api import TrainResult, train
-from versatune.training.config import LauncherParams, LoraParams, ReferenceParams, TrainParams
+from versatune.training.config import LauncherParams, LoraParams, TrainParams
+from versatune.training.reference_config import ReferenceParams
 
 __all__ = [
     "LauncherParams",

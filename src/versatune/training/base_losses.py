@@ -10,7 +10,8 @@ import numpy as np
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.modeling.checkpoints import CheckpointRef
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece, not_needed
 
 

@@ -13,13 +13,9 @@ import numpy as np
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.heldout import chosen_rows
-from versatune.training.config import (
-    LEAST_STEPS,
-    MixShape,
-    ReferenceParams,
-    TrainParams,
-)
+from versatune.training.config import TrainParams
 from versatune.training.costs import FORWARD, rows_per_step
+from versatune.training.reference_config import LEAST_STEPS, MixShape, ReferenceParams
 
 LEAST_ROWS = 8
 """Held-out rows of a domain, at least, where they are made fewer."""

@@ -17,9 +17,10 @@ from versatune.mixing.shares import Array, normalised
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round, rate_by_round
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
 from versatune.training.job import Training
 from versatune.training.mix_budget import mix_budget
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece
 
 APART = np.log(2.0)

@@ -26,7 +26,7 @@ from versatune.mixing.strategies import make_strategy
 from versatune.mixing.traces import Trace, read_traces, traces_of
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.budget import learning_by_round, rate_by_round
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
 from versatune.training.costs import (
     FORWARD,
     MANY_PASSES,
@@ -37,6 +37,7 @@ from versatune.training.costs import (
     seconds_to_train,
     speed_of,
 )
+from versatune.training.reference_config import ReferenceParams
 
 USUAL_NOISE = 0.2
 """The standard error of a change as a part of it, where no curve measured one."""

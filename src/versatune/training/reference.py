@@ -20,10 +20,11 @@ from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.training.api import history, piece_of
 from versatune.training.budget import learning_by_round, rate_by_round
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
 from versatune.training.job import HISTORY, Training
 from versatune.training.mix_budget import mix_budget
 from versatune.training.mix_runs import mix_entries, mix_runs
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece, not_needed
 from versatune.work.folder import SKIPPED
 

@@ -7,7 +7,8 @@ from kedro.framework.project import configure_project, pipelines
 
 from versatune.project.blocks import BLOCKS, read, used
 from versatune.project.parameter_reference import parameter_models
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 
 
 def told(parameters: dict[str, Any], *extra: str) -> dict[str, str]:

@@ -9,8 +9,8 @@ from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.heldout import chosen_rows
 from versatune.training import ReferenceParams, TrainParams
-from versatune.training.config import MixShape
 from versatune.training.mix_budget import MixBudget, mix_budget
+from versatune.training.reference_config import MixShape
 
 
 def trained(steps: int, **given: Any) -> TrainParams:

@@ -13,8 +13,8 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.training import TrainParams, TrainResult, train
 from versatune.training.base_losses import base_losses
-from versatune.training.config import ReferenceParams
 from versatune.training.job import Job
+from versatune.training.reference_config import ReferenceParams
 from versatune.training.run import prepared_model
 from versatune.work import make_folder
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from versatune.training import TrainParams
 from versatune.training.budget import learning_by_round, rate_by_round
-from versatune.training.config import ReferenceParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.training.round_steps import round_steps
 
 

@@ -36,8 +36,9 @@ from versatune.training import trainer_checkpoints as checkpoints
 from versatune.training.adapters import with_adapters
 from versatune.training.api import refuse_changed
 from versatune.training.callback import RoundCallback
-from versatune.training.config import LoraParams, ReferenceParams
+from versatune.training.config import LoraParams
 from versatune.training.job import Job
+from versatune.training.reference_config import ReferenceParams
 from versatune.training.rounds import Mixture
 from versatune.training.saved import check_saved
 from versatune.training.trainer import MixtureTrainer, arguments

@@ -18,9 +18,9 @@ from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
-from versatune.training.config import ReferenceParams
 from versatune.training.job import EVENTS, HISTORY, STEPS, Training
 from versatune.training.reference import reference_runs
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams, Pieces, make_pieces
 from versatune.work.pieces import Began, Ended, Failed
 

@@ -16,8 +16,9 @@ from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.mixture.params import MixtureParams
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
 from versatune.training.diagnostics import reference_warnings
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams, Piece, Pieces
 
 logger = logging.getLogger(__name__)

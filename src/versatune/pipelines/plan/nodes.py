@@ -12,7 +12,8 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.reporting import figures
 from versatune.reporting import forecast as words
 from versatune.reporting.png import png
-from versatune.training.config import ReferenceParams, TrainParams
+from versatune.training.config import TrainParams
+from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece
 
 logger = logging.getLogger(__name__)
