@@ -52,8 +52,11 @@ def _left(pipeline: Pipeline, catalog: DataCatalog) -> Pipeline:
 
 
 def _exists(name: str, catalog: DataCatalog) -> bool:
+    """Whether something is there; what is there and damaged says so itself when it is read."""
     place = _place(name, catalog)
-    return catalog.exists(name) if place is None else place.exists()
+    if place is None:
+        place = getattr(catalog.get(name), "_filepath", None)
+    return (place is not None and Path(place).exists()) or catalog.exists(name)
 
 
 def _place(name: str, catalog: DataCatalog) -> Path | None:
