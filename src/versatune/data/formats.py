@@ -27,7 +27,7 @@ class Asked:
     columns: Mapping[str, str] = field(default_factory=dict)
     """The source's: field of the shape -> column of the file."""
     said: bool = False
-    """Whether the source says its format, so that nothing is told from the suffix."""
+    """Whether the source names its format; if not, the suffix decides."""
 
 
 FORMATS = {
