@@ -20,6 +20,7 @@ def law(
     floor: float = 0.0,
     tau: float = 0.0,
     repeats: float = 30.0,
+    fade: float = 0.0,
     base: Any = 1.0,
     unsure: float = 0.0,
 ) -> Law:
@@ -33,6 +34,7 @@ def law(
     part = min(max(floor / 0.9, 4e-4), 0.99)
     columns = [np.log(np.maximum(np.broadcast_to(v, (k,)), 1e-6)) for v in (alpha, nu, beta, b)]
     columns += [np.full(k, v) for v in (np.log(part / (1 - part)), tau, np.log(repeats))]
+    columns.append(np.full(k, np.log(max(fade, 1e-6))))
     numbers = np.repeat(np.stack(columns, axis=1)[None], 1 + DRAWS, axis=0)
     assert numbers.shape[2] == len(PRIOR)
     rng = np.random.default_rng(0)

@@ -2,8 +2,8 @@
 
 With x_i the share of domain i, eta the learning rate over its peak, and sums over the steps so far:
 
-    A_i = sum of eta x_i            its own rows, repeated ones by their worth
     F_i = sum of eta (1 - x_i)      the others' rows
+    A_i = sum of eta x_i exp(-phi (F_i - F_i then))     its own rows, repeated ones by their worth
     w_i = (1 + nu F_i)^(-1/2) + alpha A_i + beta F_i
     L_i = (e + (L_i(0) - e) w_i^-b) exp(tau eta)
 
@@ -41,16 +41,17 @@ PRIOR = {
     "floor": (-3.0, 1.2),
     "tau": (0.05, 0.1),
     "repeats": (np.log(USUAL_REPEATS), 1.0),
+    "fade": (np.log(0.5), 1.5),
 }
 """Means and standard deviations of ln alpha, ln nu, ln beta, ln b, the log odds of the floor's part
 of the least loss measured, tau, and ln R*. alpha, nu and beta are those of a whole training here,
 so that they are the same for small and large batches. Chosen in ten worlds that no table uses."""
 
-BY_LEARNING = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+BY_LEARNING = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 """Which numbers of :data:`PRIOR` are logarithms of something per learning amount."""
 
-LOW = np.array([-14.0, -14.0, -14.0, -3.0, -8.0, -1.0, -2.0])
-HIGH = np.array([6.0, 6.0, 6.0, 3.0, 8.0, 1.0, 5.0])
+LOW = np.array([-14.0, -14.0, -14.0, -3.0, -8.0, -1.0, -2.0, -14.0])
+HIGH = np.array([6.0, 6.0, 6.0, 3.0, 8.0, 1.0, 5.0, 6.0])
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,11 @@ class Law:
     ) -> Exposure:
         """The exposure after ``learning`` on ``weights``; ``supply``: how often rows repeat."""
         fresh, _ = self._fresh(weights, supply)
-        return Exposure(exposure.own + fresh * learning, exposure.others + (1 - weights) * learning)
+        others = (1 - weights) * learning
+        fading = self._numbers.fade * others
+        kept, _ = kept_part(fading)
+        own = exposure.own * np.exp(-fading) + fresh * learning * kept
+        return Exposure(own, exposure.others + others)
 
     def losses(self, exposure: Exposure, rate: float = 0.0) -> Array:
         """Losses by draw, shape (n, k); ``rate``: learning rate over its peak at the time."""
@@ -97,7 +102,10 @@ class Law:
         """Losses after a training on one mix and d L_i / d x_i by draw, (n, k) each."""
         end = self.after(self.start(), weights, learning, supply)
         course = Course.of(self._numbers, self.base, end.own, end.others)
-        by_share = self._fresh(weights, supply)[1]
+        fresh, by_share = self._fresh(weights, supply)
+        numbers = self._numbers
+        kept, by_fading = kept_part(numbers.fade * end.others)
+        by_share = by_share * kept - fresh * by_fading * numbers.fade * learning
         return course.loss, learning * (course.by_own * by_share - course.by_others)
 
     def likeliest(self) -> Self:
@@ -131,13 +139,23 @@ class Numbers(NamedTuple):
     floor: Array
     tau: Array
     repeats: Array
+    fade: Array
 
     @classmethod
     def of(cls, z: Array, least: Array | float) -> Self:
         """From ``z`` (..., 7); ``least``: the least loss measured."""
         z = np.clip(z, LOW, HIGH)
-        alpha, nu, beta, b, _, _, repeats = np.exp(np.moveaxis(z, -1, 0))
-        return cls(alpha, nu, beta, b, least / (1 + np.exp(-z[..., 4])), z[..., 5], repeats)
+        alpha, nu, beta, b, _, _, repeats, fade = np.exp(np.moveaxis(z, -1, 0))
+        floor = least / (1 + np.exp(-z[..., 4]))
+        return cls(alpha, nu, beta, b, floor, z[..., 5], repeats, fade)
+
+
+def kept_part(fading: Array) -> tuple[Array, Array]:
+    """What is left on average of things learnt evenly while ``fading`` went on, (1 - e^-u) / u, and
+    its derivative."""
+    u = np.maximum(fading, 1e-6)
+    kept = -np.expm1(-u) / u
+    return kept, (np.exp(-u) - kept) / u
 
 
 class Course(NamedTuple):

@@ -14,14 +14,14 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.optimize import least_squares
 
-from versatune.mixing.law import BY_LEARNING, DRAWS, HIGH, LOW, PRIOR, Course, Law, Numbers
+from versatune.mixing.law import BY_LEARNING, DRAWS, HIGH, LOW, PRIOR, Course, Law, Numbers, kept_part
 from versatune.mixing.repeats import worth, worth_by_log
 from versatune.mixing.shares import Array
 from versatune.mixing.traces import Trace
 
 _MEAN = np.array([mean for mean, _ in PRIOR.values()])
 _SPREAD = np.array([spread for _, spread in PRIOR.values()])
-_STARTS = np.array([[-2.0, 2.0] + 5 * [0.0], 7 * [0.0], [1.5, -2.0] + 5 * [0.0]])
+_STARTS = np.array([[-2.0, 2.0] + 6 * [0.0], 8 * [0.0], [1.5, -2.0] + 6 * [0.0]])
 
 ALIKE, DOMAINS, POOLINGS = 0.5, 4.0, 4
 """How far domains usually differ, in parts of the spreads of :data:`PRIOR`; how many domains this
@@ -161,7 +161,10 @@ def _fitted(
     """One domain's fit with the prior ``common``; it begins at the fit ``before``."""
     seen = points.after - points.before
     repeats = seen > 0
-    others = points.summed((1 - points.shares) * points.learning)
+    other = (1 - points.shares) * points.learning
+    others = points.summed(other)
+    since = others[:, None] - others
+    earlier = (points.first[:, None] == points.first) & np.tri(since.shape[0], dtype=bool)
     known = ~np.isnan(points.change)
     error = points.error[known] ** 2 + SAME**2 + (misfit * points.change[known]) ** 2
     weight = np.sqrt(points.counts[known] / error)
@@ -170,14 +173,19 @@ def _fitted(
     per_pass = amount / np.where(repeats, seen, 1.0)
 
     def own(f: Callable[[Array, Array], Array], r: Array, fresh: Array | float) -> Array:
-        """A by what ``f`` says of passes; ``fresh`` where none are known."""
+        """What each stretch adds to A by what ``f`` says of passes; ``fresh`` where none are
+        known."""
         made = f(points.after, r) - f(points.before, r)
-        return points.summed(np.where(repeats, per_pass * made, fresh))
+        return np.where(repeats, per_pass * made, fresh)
 
     def told(z: Array) -> tuple[Array, Array]:
-        """Logarithms of losses over the base model's, and their derivatives by z (m, 7)."""
+        """Logarithms of losses over the base model's, and their derivatives by z (m, 8)."""
         numbers = Numbers.of(z, least)
-        learnt = own(worth, numbers.repeats, amount)
+        kept, by_fading = kept_part(numbers.fade * other)
+        left = np.where(earlier, np.exp(-numbers.fade * np.where(earlier, since, 0.0)), 0.0)
+        each = own(worth, numbers.repeats, amount)
+        learnt = left @ (each * kept)
+        faded = left @ (each * by_fading * other) - (left * since) @ (each * kept)
         course = Course.of(numbers, base, learnt, others)
         part = numbers.floor / least
         taught = course.by_w * numbers.beta * others
@@ -188,7 +196,8 @@ def _fitted(
             -np.log(course.w) * numbers.b * course.y,
             (1 - course.w**-numbers.b) * numbers.floor * (1 - part),
             points.rate * course.loss,
-            course.by_own * own(worth_by_log, numbers.repeats, 0.0),
+            course.by_own * (left @ (own(worth_by_log, numbers.repeats, 0.0) * kept)),
+            course.by_own * faded * numbers.fade,
         )
         losses = np.log(course.loss / base) + numbers.tau * points.rate
         return losses, np.stack(slopes, axis=1) / course.loss[:, None]

@@ -43,10 +43,29 @@ def test_a_small_share_keeps_most_of_what_is_known() -> None:
     assert w[2] - w[1] == pytest.approx(1.0, rel=0.01)
 
 
+def test_what_is_learnt_fades_while_others_are_trained_on() -> None:
+    """Own rows first: A = 2, of which exp(-0.5 * 2) is left after two units of the others'. On one
+    mix the two come to an equilibrium, x / (phi (1 - x)) = 2."""
+    known = law([4.0, 4.0], fade=0.5)
+    at = known.after(known.start(), np.array([1.0, 0.0]), 2.0)
+    at = known.after(at, np.array([0.0, 1.0]), 2.0)
+    assert at.own[0] == pytest.approx([2 * math.exp(-1.0), 2.0], rel=1e-6)
+    for many in (60.0, 600.0):
+        own = known.after(known.start(), HALF, many).own[0]
+        assert own == pytest.approx([2.0, 2.0], rel=1e-3)
+
+
 @given(st.integers(0, 10_000), st.floats(0.01, 3.0), st.booleans())
 def test_derivatives(seed: int, learning: float, scarce: bool) -> None:
     rng = np.random.default_rng(seed)
-    known = law(rng.uniform(0.1, 5, 3), rng.uniform(0, 1, 3), beta=0.1, floor=0.2, unsure=0.5)
+    known = law(
+        rng.uniform(0.1, 5, 3),
+        rng.uniform(0, 1, 3),
+        beta=0.1,
+        floor=0.2,
+        fade=float(rng.uniform(0, 2)),
+        unsure=0.5,
+    )
     supply = Supply(rng.uniform(0, 4, 3), rng.uniform(1, 20, 3)) if scarce else None
     x, h = rng.dirichlet(np.ones(3)), 1e-6
     _, slopes = known.ends(x, learning, supply)
@@ -55,7 +74,7 @@ def test_derivatives(seed: int, learning: float, scarce: bool) -> None:
 
 
 def test_parts_of_a_training_are_the_whole() -> None:
-    known = law([2.0, 1.0], nu=0.3, unsure=0.2)
+    known = law([2.0, 1.0], nu=0.3, fade=0.8, unsure=0.2)
     at = known.start()
     for _ in range(4):
         at = known.after(at, HALF, 0.25)
@@ -124,6 +143,23 @@ def test_worn_rows_are_told_from_a_slow_domain() -> None:
     fresh = [run(truth, [mix] * 6, 2.0, passes_alone=0.01, noise=0.003) for mix in MIXES]
     soon, usual = (fit(seen, truth.base, misfit=0.005).numbers[0, :, 6] for seen in (worn, fresh))
     assert (np.exp(soon) < 15).all() and np.exp(usual) == pytest.approx([30.0] * 2, rel=0.2)
+
+
+def test_learning_that_fades_is_told_from_learning_that_stays() -> None:
+    """One domain keeps what it learns, the other loses it: a long training at small shares."""
+    mixes = [np.array([0.6, 0.4])] * 3 + [np.array([0.1, 0.9])] * 3 + [np.array([0.9, 0.1])] * 3
+    fades = []
+    for fade in (0.0, 1.0):
+        truth = law([1.0, 1.0], fade=fade)
+        seen = [run(truth, mixes[i:] + mixes[:i], 2.0, noise=0.003) for i in (0, 3, 6)]
+        found = fit(seen, truth.base, misfit=0.02)
+        fades.append(found.numbers[0, :, 7])
+        for mix in (HALF, MIXES[1]):
+            np.testing.assert_allclose(
+                ends(found.likeliest(), mix, 30.0), ends(truth, mix, 30.0), rtol=0.05
+            )
+    assert np.exp(fades[1]) == pytest.approx([1.0, 1.0], rel=0.3)
+    assert (np.exp(fades[0]) < 0.1).all()
 
 
 def test_without_measurements_the_prior_stands_and_gaps_are_passed_over() -> None:

@@ -53,7 +53,7 @@ def test_what_is_expected_is_the_mean_over_all_laws_that_could_be_true() -> None
 def test_no_law_that_goes_mad_decides() -> None:
     """A draw by which a domain's loss explodes counts as the highest end there is."""
     numbers = WIDE.numbers.copy()
-    numbers[3, 0] = [-14.0, -14.0, 6.0, 3.0, -8.0, 0.0, 3.4]
+    numbers[3, 0] = [-14.0, -14.0, 6.0, 3.0, -8.0, 0.0, 3.4, -14.0]
     numbers[3, 0, 1] = 6.0
     mad = outlook(Law(numbers, WIDE.base, WIDE.least))
     assert mad.expected(Q)[0] <= outlook(WIDE).expected(Q)[0] + 3.0 / 3 / len(numbers)
