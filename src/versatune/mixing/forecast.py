@@ -12,7 +12,7 @@ import numpy as np
 
 from versatune.mixing.law import Law
 from versatune.mixing.lookahead import HIGHEST, Bounds, Outlook, best_shares
-from versatune.mixing.objective import Objective
+from versatune.mixing.objective import POINTS, Objective
 from versatune.mixing.repeats import Supply
 from versatune.mixing.shares import Array
 
@@ -34,7 +34,8 @@ WORTH = 0.01
 
 @dataclass(frozen=True)
 class Headroom:
-    """What the best static mix can gain over equal shares, in parts of the objective."""
+    """What the best static mix can gain over equal shares, in parts of the objective, or as a
+    difference where :data:`.objective.POINTS` says so."""
 
     weights: Array
     """The mix that is expected to be best."""
@@ -42,12 +43,13 @@ class Headroom:
     """What it gains, on average over what could be true."""
     low: float
     high: float
+    unit: str = "%"
 
     @property
     def advice(self) -> str:
         """What to do about it."""
         gain, low, high = (round(100 * part, 1) + 0.0 for part in (self.gain, self.low, self.high))
-        numbers = f"{gain:.1f} % ({low:.1f} to {high:.1f} %) over equal shares"
+        numbers = f"{gain:.1f} {self.unit} ({low:.1f} to {high:.1f}) over equal shares"
         if self.high < WORTH:
             return f"A mix can gain {numbers} at most: take uniform and skip the references."
         if self.low > WORTH:
@@ -131,7 +133,7 @@ def headroom(
     def gains(law: Law, best: Array, drawn: Callable[[Law, Path, Array | None], Array]) -> Array:
         ends = [drawn(law, [(weights, learning)], passes) for weights in (uniform, best)]
         even, better = (np.array([objective.value(end) for end in each]) for each in ends)
-        return np.asarray((even - better) / np.abs(even))
+        return objective.gain(better, even)
 
     own = np.empty(min(LAWS, law.numbers.shape[0]))
     for i in range(own.size):
@@ -140,7 +142,8 @@ def headroom(
     each = gains(law, expected, simulated)
     point, low = float(each.mean()), float(np.quantile(each, INTERVAL[0]))
     high = float(np.quantile(own, INTERVAL[1]))
-    return Headroom(expected, point, min(low, point), max(high, point))
+    unit = POINTS.get(objective.kind, "%")
+    return Headroom(expected, point, min(low, point), max(high, point), unit)
 
 
 def forecast(
@@ -154,7 +157,7 @@ def forecast(
 
     All paths should spend the same learning amount; that of the first is taken for the best
     static mix, which is added as ``best``. ``gain`` is over
-    equal shares, in parts of their objective. ``passes``: how many times the whole training would
+    equal shares, by :meth:`.Objective.gain`. ``passes``: how many times the whole training would
     go over each domain's rows at a share of 1; None: none repeats.
     """
     learning = float(sum(part for _, part in next(iter(paths.values()))))
@@ -169,12 +172,12 @@ def forecast(
         ends = simulated(law, path, passes)
         low, high = np.quantile(ends, INTERVAL, axis=0)
         values = np.array([objective.value(e) for e in ends])
-        gains = np.quantile((equals - values) / np.abs(equals), INTERVAL)
+        gains = np.quantile(objective.gain(values, equals), INTERVAL)
         strategies[name] = {
             "objective": objective.value(end),
             "objective_low": float(np.quantile(values, INTERVAL[0])),
             "objective_high": float(np.quantile(values, INTERVAL[1])),
-            "gain": (equal - objective.value(end)) / abs(equal),
+            "gain": float(objective.gain(objective.value(end), equal)),
             "gain_low": float(gains[0]),
             "gain_high": float(gains[1]),
             "within_tolerance": objective.meets_tolerance(end),

@@ -25,6 +25,9 @@ IN_WORDS: dict[Kind, str] = {
 }
 """What each kind of objective is a number of."""
 
+POINTS: dict[Kind, str] = {"worst": "points of the largest gap"}
+"""The units of gains that are differences; all other gains are in % of what equal shares reach."""
+
 ONE_SIDED = 1.6448536269514722
 """The 95 % point of the normal distribution: a rise beyond so many standard errors is real."""
 
@@ -56,6 +59,20 @@ class Objective:
             assert self.reference is not None
             return float(((now - self.reference) / now).max())
         return float(self._scale() @ now)
+
+    def gain(self, value: npt.ArrayLike, over: npt.ArrayLike) -> Array:
+        """What ``value`` gains over the objective's value ``over``, as a part of the latter.
+
+        For ``worst`` the difference: a gap is a part of a loss already, and may be 0.
+        """
+        better = np.asarray(over, dtype=np.float64) - np.asarray(value, dtype=np.float64)
+        return np.asarray(better if self.kind in POINTS else better / np.abs(over))
+
+    def told(self, value: float, *, change: bool = False) -> str:
+        """A value for a sentence: nats per token, or a part as per cent; ``change``: of two."""
+        if self.kind in ("mean", "weighted"):
+            return f"{value:.4f}"
+        return f"{100 * value:.2f} {'points' if change else '%'}"
 
     def surrogate(self, loss: npt.ArrayLike) -> tuple[Array, Array]:
         """A smooth objective with the same minimum, and its gradient u_j = d/dl_j.

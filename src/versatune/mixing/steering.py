@@ -153,10 +153,13 @@ class _Forecasting(Adaptive):
         stay = objective.value(outlook.forecast(self._stay)[0])
         gain = stay - objective.value(outlook.forecast(best)[0])
         if np.array_equal(best, self._stay) or round(gain, 4) <= 0:
-            return f"forecast {stay:.4f} at the end; no shares are clearly better"
+            return f"forecast {objective.told(stay)} at the end; no shares are clearly better"
         names = self.context.domains
         up = int(np.argmax(best / self._stay))
-        return f"forecast {stay - gain:.4f} at the end, {gain:.4f} better with more {names[up]}"
+        return (
+            f"forecast {objective.told(stay - gain)} at the end, "
+            f"{objective.told(gain, change=True)} better with more {names[up]}"
+        )
 
 
 class MixingLaw(_Forecasting):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from versatune.mixing.forecast import WORTH
 from versatune.mixing.interface import ROLLED_BACK
-from versatune.mixing.objective import IN_WORDS
+from versatune.mixing.objective import IN_WORDS, POINTS
 from versatune.reporting import formats
 
 BEST = "best"
@@ -86,9 +86,9 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
     if not parts and chosen != "uniform":
         gain = entry["gain"]
         how = "as good as" if abs(gain) < TIE else "better than" if gain > 0 else "worse than"
-        by = "" if abs(gain) < TIE else f"{formats.percent(abs(gain))} "
-        low, high = (formats.percent(entry[key], signed=True) for key in ("gain_low", "gain_high"))
-        parts.append(f"{named(chosen)} is forecast {by}{how} equal shares ({low} to {high})")
+        by = "" if abs(gain) < TIE else f"{formats.number(100 * abs(gain), 1)} {unit(forecast)} "
+        span = formats.span(entry["gain_low"], entry["gain_high"])
+        parts.append(f"{named(chosen)} is forecast {by}{how} equal shares ({span})")
     over = forecast["tolerance_broken"]
     if over:
         k = len(forecast["base"])
@@ -97,6 +97,11 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
             f"the tolerance ({formats.comma(over)})"
         )
     return "; ".join(parts) + "." if parts else None
+
+
+def unit(forecast: Mapping[str, Any]) -> str:
+    """Of gains over equal shares."""
+    return POINTS.get(forecast.get("objective", "mean"), "%")
 
 
 def _on_target(forecast: Mapping[str, Any], name: str) -> str:

@@ -59,6 +59,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         changed=page.records(tables.some_changes(artifacts.changed, CHANGES)),
         forecast=None if artifacts.forecast is None else ahead.said(artifacts.forecast),
         stale=ahead.stale_sentence(changed),
+        gain_unit=ahead.unit(artifacts.forecast or {}),
         mixes=page.records(pd.DataFrame(ahead.strategy_rows(artifacts.forecast))),
         came=page.records(came),
         came_said=ahead.outcome_sentence(came),

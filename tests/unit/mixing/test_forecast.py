@@ -69,6 +69,20 @@ def test_where_they_differ_the_room_is_that_of_a_search() -> None:
     assert "take mixing_law" in room.advice
 
 
+def test_the_room_of_the_worst_gap_is_a_difference() -> None:
+    """Equal shares end at their references: a gap near 0, which nothing is divided by. The part by
+    which the largest gap falls is within its own interval and told in points."""
+    reference = follow(WIDE.likeliest(), [(UNIFORM, 1.0)])[0]
+    worst = make_objective(ObjectiveParams(kind="worst"), DOMAINS, ONES, reference)
+    room = headroom(WIDE, 1.0, worst)
+    least = worst.value(follow(WIDE.likeliest(), [(room.weights, 1.0)])[0])
+    assert room.low <= room.gain <= room.high < 0.5
+    assert room.gain == pytest.approx(0.0 - least, abs=0.05)
+    assert "points of the largest gap" in room.advice and "%" not in room.advice
+    told = forecast(DOMAINS, WIDE, worst, {"uniform": [(UNIFORM, 1.0)]})
+    assert told["strategies"]["best"]["gain"] == pytest.approx(-least)
+
+
 def test_slopes_that_are_not_known_leave_the_room_open() -> None:
     unsure = law([2.2, 2.0, 1.0], unsure=2.0)
     room = headroom(unsure, 1.0, objective())

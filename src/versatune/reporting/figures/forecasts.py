@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.reporting.colours import INK, MUTED
-from versatune.reporting.forecast import advice, named
+from versatune.reporting.forecast import advice, named, unit
 from versatune.reporting.style import (
     axes_of,
     domain_styles,
@@ -45,7 +45,7 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
     for name, entry in strategies.items():
         gains = [100 * entry[key] for key in ("gain", "gain_low", "gain_high")]
         row, said, ring = html.escape(name), label(named(name)), name != made["strategy"]
-        dot(fig, row, row, gains, INK, f"{said}: %{{x:+.2f}} %", ring=ring, size=10, **axes_of(0))
+        dot(fig, row, row, gains, INK, f"{said}: %{{x:+.2f}} {unit(made)}", ring=ring, size=10, **axes_of(0))
         for i, domain in enumerate(panels, start=1):
             ends = [entry["domains"][domain][key] for key in ("loss", "low", "high")]
             colour, axes = styles[domain].colour, axes_of(i)
@@ -57,7 +57,7 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
             xref=axes["xaxis"], yref=f"{axes['yaxis']} domain",
             line={"color": MUTED, "width": 1, "dash": "dash" if i else "solid"}, layer="below",
         )  # fmt: skip
-    titles = ["gain over equal shares, %", *(label(d, 24) for d in panels)]
+    titles = [f"gain over equal shares, {unit(made)}", *(label(d, 24) for d in panels)]
     lay_out_grid(
         fig,
         [f'<span style="color:{c}">{t}</span>' for c, t in zip(colours, titles, strict=True)],
