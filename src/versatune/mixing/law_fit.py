@@ -14,7 +14,17 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.optimize import least_squares
 
-from versatune.mixing.law import BY_LEARNING, DRAWS, HIGH, LOW, PRIOR, Course, Law, Numbers, kept_part
+from versatune.mixing.law import (
+    BY_LEARNING,
+    DRAWS,
+    HIGH,
+    LOW,
+    PRIOR,
+    Course,
+    Law,
+    Numbers,
+    kept_part,
+)
 from versatune.mixing.repeats import worth, worth_by_log
 from versatune.mixing.shares import Array
 from versatune.mixing.traces import Trace

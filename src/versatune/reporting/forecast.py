@@ -241,8 +241,11 @@ def model_round(history: pd.DataFrame) -> int:
     return int(rest.partition(",")[0]) if found else last
 
 
-def outcome_sentence(table: pd.DataFrame) -> str | None:
-    """How many outcomes lie within their interval, and where the others are."""
+def outcome_sentence(table: pd.DataFrame, interpolated: bool = False) -> str | None:
+    """How many outcomes lie within their interval, and where the others are.
+
+    ``interpolated``: the model that was saved lies between the base and the trained one.
+    """
     if table.empty:
         return None
     n, k = int(table["inside"].sum()), len(table)
@@ -255,7 +258,13 @@ def outcome_sentence(table: pd.DataFrame) -> str | None:
     ]
     end = f": {'; '.join(off)}" if off else ""
     lie = "lies" if n == 1 else "lie"
-    return f"{n} of {k} outcomes {lie} within the forecast's 90 % interval{end}."
+    told = f"{n} of {k} outcomes {lie} within the forecast's 90 % interval{end}."
+    if interpolated:
+        told += (
+            " Forecast and outcome are of the trained model, before it went part of the way back to "
+            "the base; the last column is of the saved one."
+        )
+    return told
 
 
 def stale(forecast: Mapping[str, Any] | None, made_for: Mapping[str, Any]) -> list[str]:

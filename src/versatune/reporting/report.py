@@ -20,6 +20,8 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     """
     accuracies = tables.only_accuracies(artifacts.results)
     losses = tables.only_losses(artifacts.results)
+    between = tables.interpolation(artifacts.training.get("interpolation"))
+    went_back = between is not None and between["part"] < 1
     came = ahead.outcome(artifacts.forecast, artifacts.history, losses)
     changed = ahead.stale(artifacts.forecast, artifacts.made_for) if artifacts.made_for else []
     return page.write(
@@ -47,7 +49,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         apart=tables.apart(artifacts.results),
         drifts=page.records(tables.drift(artifacts.drift, artifacts.results)),
         own=tables.own_rows(artifacts.own_texts),
-        between=tables.interpolation(artifacts.training.get("interpolation")),
+        between=between,
         log=page.records(tables.round_log(artifacts.history)),
         ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
         places=tables.reject_examples(artifacts.ingest or {}, examples),
@@ -62,7 +64,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         gain_unit=ahead.unit(artifacts.forecast or {}),
         mixes=page.records(pd.DataFrame(ahead.strategy_rows(artifacts.forecast))),
         came=page.records(came),
-        came_said=ahead.outcome_sentence(came),
+        came_said=ahead.outcome_sentence(came, went_back),
         answers=page.records(artifacts.answers if artifacts.answers is not None else tables.NONE),
     )
 

@@ -148,6 +148,9 @@ def test_how_many_outcomes_lie_within() -> None:
         "1 of 4 outcomes lies within the forecast's 90 % interval: b and c ended higher; d ended "
         "lower."
     )
+    assert str(forecast.outcome_sentence(table, interpolated=True)).endswith(
+        "before it went part of the way back to the base; the last column is of the saved one."
+    )
     assert forecast.outcome_sentence(pd.DataFrame()) is None
 
 
