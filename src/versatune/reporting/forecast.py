@@ -261,8 +261,8 @@ def outcome_sentence(table: pd.DataFrame, interpolated: bool = False) -> str | N
     told = f"{n} of {k} outcomes {lie} within the forecast's 90 % interval{end}."
     if interpolated:
         told += (
-            " Forecast and outcome are of the trained model, before it went part of the way back to "
-            "the base; the last column is of the saved one."
+            " Forecast and outcome are of the trained model, before it went part of the way back "
+            "to the base; the last column is of the saved one."
         )
     return told
 
