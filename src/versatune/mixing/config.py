@@ -123,9 +123,10 @@ class ExpandParams(PotentialParams):
     forgotten."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
-    margin: float = Field(1.0, ge=0)
-    """Standard errors by which forecasts stay within the tolerance (``rule: constrained``). More
-    leaves the others more and the target less (docs/settings.md)."""
+    margin: float = Field(1.5, ge=0)
+    """Standard errors by which forecasts are within the tolerance when training ends; before, as
+    large a part of them as is trained (``rule: constrained``). More leaves the others more and the
+    target less (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)

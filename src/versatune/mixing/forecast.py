@@ -26,7 +26,7 @@ LAWS = 33
 
 UNEXPLAINED = 0.15
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
-and a law of seven numbers is not exact."""
+and a law of eight numbers is not exact."""
 
 WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""

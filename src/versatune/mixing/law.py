@@ -9,14 +9,15 @@ With x_i the share of domain i, eta the learning rate over its peak, and sums ov
 
 w is the domain's exposure in units of what the base model knows of it. The first term is what is
 left of that while other rows are trained on: it fades ever more slowly, and a domain whose rows are
-seen too comes back. alpha is what own rows teach, beta what the others' do. For a domain that the
-base does not know (alpha large) L falls as a power of its tokens with floor e, as in scaling laws;
-for one it knows, w is about linear in the domain's share, so that a small share keeps most of it.
+seen too comes back. alpha is what own rows teach, beta what the others' do; what own rows taught
+fades by phi. For a domain that the base does not know (alpha large) L falls as a power of its
+tokens with floor e, as in scaling laws; for one it knows, w is about linear in the domain's share,
+so that a small share keeps most of it.
 tau is what a high learning rate adds for the time being: it raises losses at once and goes when the
 rate is annealed (Tissue et al., arXiv 2408.11029), so a rise early in a training is not yet
 forgetting. Rows seen again count less (:mod:`versatune.mixing.repeats`).
 
-A domain's loss depends on its own share alone, what the others do being alike; so seven numbers a
+A domain's loss depends on its own share alone, what the others do being alike; so eight numbers a
 domain can be told from few runs (:mod:`versatune.mixing.law_fit`). The law is the likeliest fit and
 :data:`DRAWS` others that could as well be true.
 
@@ -44,8 +45,9 @@ PRIOR = {
     "fade": (np.log(0.5), 1.5),
 }
 """Means and standard deviations of ln alpha, ln nu, ln beta, ln b, the log odds of the floor's part
-of the least loss measured, tau, and ln R*. alpha, nu and beta are those of a whole training here,
-so that they are the same for small and large batches. Chosen in ten worlds that no table uses."""
+of the least loss measured, tau, ln R*, and ln phi. alpha, nu, beta and phi are those of a whole
+training here, so that they are the same for small and large batches. Chosen in ten worlds that no
+table uses."""
 
 BY_LEARNING = np.array([1.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0])
 """Which numbers of :data:`PRIOR` are logarithms of something per learning amount."""
@@ -69,7 +71,7 @@ class Law:
     """Fitted numbers; ``numbers[0]`` is the likeliest."""
 
     numbers: Array
-    """As in :data:`PRIOR`, shape (n, k, 7)."""
+    """As in :data:`PRIOR`, shape (n, k, 8)."""
     base: Array
     """L(0)."""
     least: Array
@@ -143,7 +145,7 @@ class Numbers(NamedTuple):
 
     @classmethod
     def of(cls, z: Array, least: Array | float) -> Self:
-        """From ``z`` (..., 7); ``least``: the least loss measured."""
+        """From ``z`` (..., 8); ``least``: the least loss measured."""
         z = np.clip(z, LOW, HIGH)
         alpha, nu, beta, b, _, _, repeats, fade = np.exp(np.moveaxis(z, -1, 0))
         floor = least / (1 + np.exp(-z[..., 4]))

@@ -1,6 +1,6 @@
 """A mixing law (:mod:`versatune.mixing.law`) from what short runs and a training did.
 
-The seven numbers of each domain are fitted to all runs at hand (:class:`.traces.Trace`), and the
+The eight numbers of each domain are fitted to all runs at hand (:class:`.traces.Trace`), and the
 domains together (partial pooling, by expectation and maximisation): all domains tell what they have
 in common, and only its own measurements make a domain differ. Each is fitted with a normal prior
 that all share, then the prior's means and variances are estimated from the fits, and so on.
@@ -80,14 +80,14 @@ def fit(
 
 
 class _Fit(NamedTuple):
-    """A domain's numbers, shape (7,), and their covariance."""
+    """A domain's numbers, shape (8,), and their covariance."""
 
     numbers: Array
     covariance: Array
 
 
 class _Common(NamedTuple):
-    """The normal distribution that the domains' numbers come from; shape (7,) each."""
+    """The normal distribution that the domains' numbers come from; shape (8,) each."""
 
     mean: Array
     spread: Array
@@ -95,7 +95,7 @@ class _Common(NamedTuple):
     def after(self, fits: Sequence[_Fit], known: Array) -> Self:
         """The likelier one by ``fits``, which were made with this one.
 
-        Its means have the prior ``known`` (7,) with :data:`.law.PRIOR`'s spreads, its variances an
+        Its means have the prior ``known`` (8,) with :data:`.law.PRIOR`'s spreads, its variances an
         inverse gamma prior whose scale is that of :data:`ALIKE` and which counts as :data:`DOMAINS`
         domains.
         """

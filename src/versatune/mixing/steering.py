@@ -172,6 +172,8 @@ class MixingLaw(_Forecasting):
 class Constrained(_Forecasting):
     """The targets' lowest forecast loss, each other domain's forecast within its tolerance.
 
+    A forecast stays within them by ``margin`` standard errors when training ends, and by a part of
+    that before, as large as what is trained: what goes wrong early can still be made up for.
     Where no shares keep all of them, the least violation (:func:`.lookahead.protective_shares`),
     and the targets' share does not rise. The best round is the one with the lowest loss on the
     targets among those in which no other domain is beyond its tolerance for certain.
@@ -196,6 +198,7 @@ class Constrained(_Forecasting):
                 start[part] *= size / start[part].sum()
         # The targets' share now, and the highest next one: no higher where limits can't be met.
         self._held, self._most = self._share.start, self._share.most
+        self._done = 0.0  # The part of the learning amount that is spent.
         super().__init__(params, context, normalised(start), normalised(start))
 
     def _bounds(self) -> Bounds:
@@ -204,6 +207,8 @@ class Constrained(_Forecasting):
 
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         self._held, self._most = float(now.weights[self._is_target].sum()), self._share.most
+        left, whole = now.signals.learning_left, self.context.learning
+        self._done = 1.0 if left is None or not whole else 1 - left / whole
         return super()._next(now)
 
     def _best(self, outlook: Outlook) -> Array:
@@ -219,13 +224,14 @@ class Constrained(_Forecasting):
 
     def _outlook(self, law: Law, learning: float) -> Outlook:
         objective = self._objective()
-        limits = objective.limits(self._doubt) - self._margin * self._doubt * objective.first
+        margin = self._margin * self._done
+        limits = objective.limits(self._doubt) - margin * self._doubt * objective.first
         counted = self._is_target / max(self._is_target.sum(), 1) / objective.first
         return replace(
             super()._outlook(law, learning),
             objective=lambda losses: (losses @ counted, np.broadcast_to(counted, losses.shape)),
             limits=np.where(self._is_target, np.inf, limits),
-            caution_limits=self._margin,
+            caution_limits=margin,
         )
 
     def _reason(self, outlook: Outlook, best: Array) -> str:

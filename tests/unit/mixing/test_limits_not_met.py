@@ -235,6 +235,6 @@ def test_doubt_that_grows_where_shares_are_small_moves_none_into_a_corner() -> N
     limits = np.full(k, 0.9)
     limits[0] = np.inf
     alike = law([0.8] * k, nu=1.0)
-    alike.numbers[1:] += 0.5 * np.random.default_rng(0).standard_normal((96, 1, 7))
+    alike.numbers[1:] += 0.5 * np.random.default_rng(0).standard_normal((96, 1, 8))
     known = replace(outlook, law=alike, limits=limits, caution_limits=2.0)
     np.testing.assert_allclose(protective_shares(known, bounds)[1:], 0.18, atol=5e-3)

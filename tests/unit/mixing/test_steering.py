@@ -195,12 +195,33 @@ def test_a_margin_and_more_noise_leave_the_others_more() -> None:
 
 
 def test_a_looser_tolerance_gives_the_target_more() -> None:
-    known = {**CONSTRAINED, "margin": 2.0}
-    ends = [
-        make(known, FORGETS, objective=ObjectiveParams(tolerance=tolerance)).initial()[0]
+    known, weights = {**CONSTRAINED, "margin": 4.0}, np.array([0.8, 0.1, 0.1])
+    shares = [
+        make(known, FORGETS, objective=ObjectiveParams(tolerance=tolerance))
+        .update(signals(weights))
+        .weights[0]
         for tolerance in (0.0, 0.1)
     ]
-    assert ends[1] > ends[0] + 0.01
+    assert shares[1] > shares[0] + 0.01
+
+
+def test_the_margin_grows_with_what_is_trained() -> None:
+    """What goes wrong early can be made up for: the same measurements leave the target less where
+    they come at the end."""
+    weights = np.array([0.8, 0.1, 0.1])
+    shares = [
+        make({**CONSTRAINED, "margin": 2.0}, FORGETS)
+        .update(
+            signals(
+                weights,
+                since_base_stderr=np.full(3, 0.03 * (1 - left)),
+                learning_left=left * WHOLE,
+            )
+        )
+        .weights[0]
+        for left in (0.9, 0.1)
+    ]
+    assert shares[0] > shares[1] + 0.02
 
 
 def test_several_targets_share_the_targets_part() -> None:
