@@ -24,7 +24,7 @@ INTERVAL = (0.05, 0.95)
 LAWS = 33
 """Of so many draws the own best mixes are found: a search each."""
 
-UNEXPLAINED = 0.15
+UNEXPLAINED = 0.12
 """How far a forecast may be off besides the law's uncertainty, as a part of itself: seeds differ,
 and a law of eight numbers is not exact."""
 

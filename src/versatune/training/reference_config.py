@@ -41,7 +41,7 @@ class ReferenceParams(Params):
     mode: Literal["measure", "mixes", "none"] = "measure"
     """`measure` trains a model on each domain; `mixes` makes only the short runs on mixes, which
     the forecast and `mixing_law` need, and gives no references; `none` makes no runs."""
-    mixes: int = Field(4, ge=0)
+    mixes: int = Field(2, ge=0)
     """Short runs on mixes of all domains, each with half of the domains up and half down: they
     measure what a share does. From them come the forecast and the first shares of `mixing_law`
     and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on single

@@ -41,7 +41,7 @@ DOMAINS = tuple("abcdef")
 STEPS = 400.0
 """Optimiser steps of a training at a constant rate, which is 1 in the worlds."""
 
-N_MIXES = 4
+N_MIXES = 2
 """Short runs on mixes before a training."""
 
 PATIENCE = 3

@@ -28,7 +28,7 @@ def trained(steps: int, **given: Any) -> TrainParams:
 
 
 def budgeted(store: FolderRef, steps: int, budget: float | None, **given: Any) -> MixBudget:
-    references = ReferenceParams(budget=budget, train={"per_device_train_batch_size": 2})
+    references = ReferenceParams(mixes=4, budget=budget, train={"per_device_train_batch_size": 2})
     return mix_budget(store, references, trained(steps, **given))
 
 

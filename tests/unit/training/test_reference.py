@@ -110,9 +110,9 @@ def test_short_runs_on_mixes_measure_all_domains_and_anneal(
     facts = traces_of(found)
     assert facts is not None
     traces = read_traces(facts)
-    # 50 rounds of 10 steps by default: a tenth of them in four runs of three measurements.
+    # 50 rounds of 10 steps by default: a tenth of them in two runs of three measurements.
     like = TRAIN.rounds * TRAIN.steps_per_round
-    assert ReferenceParams().mix_steps(TRAIN) == int(0.1 * like / 4) // 3 * 3
+    assert ReferenceParams().mix_steps(TRAIN) == int(0.1 * like / 2) // 3 * 3
     for one, trace in enumerate(traces):
         assert trace.rate[-1] < trace.rate[0] <= 1
         np.testing.assert_allclose(trace.weights.sum(1), 1)
