@@ -105,7 +105,7 @@ def run_in_processes(calls: Sequence[Call], shares: Shares, listener: OnEvent) -
                     results[worker.at] = content
                     bar.update()
                     if worker.setup.devices is not None or worker.slot in _idle:
-                        _stop([worker])  # it would hold memory of its GPU
+                        _dismiss([worker])  # it would hold memory of its GPU
                     else:
                         _idle[worker.slot] = worker
                     continue
@@ -147,7 +147,7 @@ def _worker(at: int, slot: int, shares: Shares) -> _Worker:
     if (waiting := _idle.pop(slot, None)) is not None:
         if waiting.setup == setup and waiting.process.is_alive():
             return replace(waiting, at=at)
-        _stop([waiting])
+        _dismiss([waiting])
     return _start(at, slot, setup)
 
 
@@ -174,8 +174,9 @@ def _start(at: int, slot: int, setup: _Setup) -> _Worker:
 @atexit.register
 def stop_idle() -> None:
     """End the processes that wait for a call."""
-    while _idle:
-        _stop([_idle.popitem()[1]])
+    waiting = list(_idle.values())
+    _idle.clear()
+    _dismiss(waiting)
 
 
 def _visible(devices: list[int]) -> str | None:
@@ -202,7 +203,18 @@ def _named(call: Call, error: BaseException, trace: str) -> BaseException:
     return error
 
 
+def _dismiss(workers: list[_Worker]) -> None:
+    """End processes that wait for a call: each leaves by itself and clears up behind it."""
+    for worker in workers:
+        with contextlib.suppress(OSError):  # ended already
+            worker.pipe.send(None)
+    for worker in workers:
+        worker.process.join(_STOPPING)
+    _stop(workers)
+
+
 def _stop(workers: list[_Worker]) -> None:
+    """End processes now, whatever they do."""
     for worker in workers:
         worker.process.terminate()
     for worker in workers:
@@ -247,6 +259,8 @@ def _child(pipe: Connection, setup: _Setup) -> None:
         try:
             call = pipe.recv()
         except EOFError:
+            break
+        if call is None:
             break
         try:
             # For torch too: another library that was first to load OpenMP may have settled it.

@@ -15,7 +15,7 @@ from tests.unit.work import calls as work
 from versatune.errors import VersatuneError
 from versatune.work.calls import Call, ParallelParams
 from versatune.work.parallel import resolve, side_by_side
-from versatune.work.processes import stop_idle
+from versatune.work.processes import _idle, stop_idle
 
 TWO = ParallelParams(workers=2, cpus=1, gpus=0)
 
@@ -82,7 +82,10 @@ def test_a_process_is_used_again_as_long_as_a_new_one_would_be_the_same(
     monkeypatch.setenv("VERSATUNE_SOMETHING", "else")
     second = processes()
     assert not second & first
+    waiting = [worker.process for worker in _idle.values()]
     stop_idle()
+    # They left by themselves: a signal would be caught in whatever they did, and said on the screen.
+    assert [process.exitcode for process in waiting] == [0] * len(waiting) and waiting
     assert not [pid for pid in first | second if Path(f"/proc/{pid}").exists()]
 
 
