@@ -84,7 +84,7 @@ def test_a_process_is_used_again_as_long_as_a_new_one_would_be_the_same(
     assert not second & first
     waiting = [worker.process for worker in _idle.values()]
     stop_idle()
-    # They left by themselves: a signal would be caught in whatever they did, and said on the screen.
+    # They left by themselves: a signal would be caught in whatever they did, and shown.
     assert [process.exitcode for process in waiting] == [0] * len(waiting) and waiting
     assert not [pid for pid in first | second if Path(f"/proc/{pid}").exists()]
 
