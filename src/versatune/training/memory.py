@@ -24,9 +24,15 @@ MOMENT_BYTES = {
     "adamw_torch": None,
     "adamw_torch_fused": None,
     "adamw_8bit": 2,
+    "adamw_bnb_8bit": 2,
     "paged_adamw_8bit": 0,
     "paged_adamw_32bit": 0,
+    "lion_8bit": 1,
+    "lion_32bit": 4,
+    "paged_lion_8bit": 0,
+    "paged_lion_32bit": 0,
     "adafactor": 0,
+    "sgd": 0,
 }
 """Bytes of an optimiser's state for each trained parameter; None: two numbers of the parameter's
 type. Paged state lies in the host's memory; Adafactor keeps a row and a column of each matrix."""

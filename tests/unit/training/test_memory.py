@@ -28,6 +28,8 @@ LLAMA_8B = LlamaConfig(
     max_position_embeddings=8192,
 )
 N_8B = 8_030_261_248
+MISTRAL_7B = LlamaConfig.from_dict({**LLAMA_8B.to_dict(), "vocab_size": 32768})
+"""7.25 billion weights in its shape."""
 SHORT = LlamaConfig.from_dict({**LLAMA_8B.to_dict(), "num_hidden_layers": 4})
 """Counted eight times as fast, where no number is of all layers."""
 
@@ -77,11 +79,33 @@ def test_lora_has_gradients_and_moments_of_its_adapters_alone() -> None:
 
 @pytest.mark.parametrize(
     ("optim", "bytes_each"),
-    [("adamw_8bit", 2), ("paged_adamw_8bit", 0), ("paged_adamw_32bit", 0), ("adafactor", 0)],
+    [
+        *(("adamw_8bit", 2), ("adamw_bnb_8bit", 2), ("lion_8bit", 1), ("lion_32bit", 4)),
+        *(("paged_adamw_8bit", 0), ("paged_adamw_32bit", 0), ("paged_lion_8bit", 0)),
+        *(("adafactor", 0), ("sgd", 0)),
+    ],
 )
 def test_optimizers_that_keep_less(optim: str, bytes_each: int) -> None:
     plan = plan_memory(TINY, params(optim=optim, max_length=8))
     assert plan.optimizer == bytes_each * AutoModelForCausalLM.from_config(TINY).num_parameters()
+
+
+@pytest.mark.parametrize(
+    ("values", "published"),
+    [
+        ({"bf16": True}, 120),
+        ({"dtype": "bfloat16"}, 60),
+        ({"dtype": "bfloat16", "bf16": True, "lora": {}}, 16),
+        (QLORA, 6),
+    ],
+)
+def test_the_plan_of_7b_is_near_what_others_publish(
+    values: dict[str, object], published: float
+) -> None:
+    """GB in LLaMA-Factory's README ("Hardware Requirement", estimates), here with short rows."""
+    few = {"gradient_checkpointing": True, "per_device_train_batch_size": 1, "max_length": 1024}
+    plan = plan_memory(MISTRAL_7B, params(**{**values, **few}))
+    assert plan.device / GB == pytest.approx(published, rel=0.12)
 
 
 def test_a_7b_model_by_qlora_fits_a_card_of_24_gb() -> None:
