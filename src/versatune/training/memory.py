@@ -51,6 +51,7 @@ class MemoryPlan:
     """Bytes on each device while training, by what they are for, and bytes on the disk."""
 
     weights: int
+    """Where they are divided, those that a device puts together to compute with included."""
     gradients: int
     optimizer: int
     activations: int
@@ -80,6 +81,8 @@ class _Counted:
     layers: int
     width: int
     vocabulary: int
+    gathered: int
+    """Of two layers and the head: what a device holds whole while all else is divided."""
 
 
 def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
@@ -102,6 +105,9 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
     quantised = counted.linear if params.quantization == "nf4" else 0
     rest = counted.frozen - quantised
     weights = counted.trained * own + rest * base + quantised * NF4_BYTES
+    # The layer at work, the next one on its way, and the head, which is kept from the forward to
+    # the backward pass.
+    gathered = 0 if shards.weights == 1 else counted.gathered * computed
     if params.bf16 and params.dtype == "float32" and not quantised and not shards.masters:
         weights += (counted.trained + counted.frozen) * 2  # autocast keeps a bfloat16 copy
     rows, columns = params.per_device_train_batch_size, params.max_length
@@ -110,7 +116,7 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
         kept = rows * columns * counted.width * base * counted.layers + kept // counted.layers
     at_once = min(rows * columns * counted.vocabulary, 1 << 28)
     return MemoryPlan(
-        weights=int(weights / shards.weights),
+        weights=int(weights / shards.weights) + gathered,
         gradients=counted.trained * own * shards.copies // shards.gradients,
         optimizer=counted.trained * moments // shards.optimizer,
         activations=kept,
@@ -208,6 +214,12 @@ def _count(model: Any) -> _Counted:
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     parameters = list(model.parameters())
+    ends = {
+        id(module.weight): module.weight.numel()
+        for module in (head, base.get_input_embeddings())
+        if module is not None
+    }
+    layer = (sum(p.numel() for p in parameters) - sum(ends.values())) // config.num_hidden_layers
     return _Counted(
         frozen=sum(p.numel() for p in parameters if not p.requires_grad),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
@@ -215,6 +227,7 @@ def _count(model: Any) -> _Counted:
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocabulary=config.vocab_size,
+        gathered=2 * layer + (0 if head is None else head.weight.numel()),
     )
 
 
