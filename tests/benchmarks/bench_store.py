@@ -55,7 +55,7 @@ def make_store(folder: Path, rows: int, domains: int) -> FolderRef:
 
 def write_split(folder: Path, sizes: np.ndarray, rng: np.random.Generator) -> None:
     folder.mkdir(parents=True)
-    names = []
+    names: list[str] = []
     ends, total = np.cumsum(sizes), int(sizes.sum())
     for start in range(0, total, SHARD_ROWS):
         n = min(SHARD_ROWS, total - start)
