@@ -24,7 +24,9 @@ endif
 GIVEN := $(filter command environment,$(firstword $(origin PYTHON)))
 GPU_PYTHON := $(if $(GIVEN),$(PYTHON),$(BIN)/python)
 GPU_SITE := .gpu/site
-GPU_READY := $(if $(GIVEN),$(if $(WHEELS),.gpu/.ready),$(READY))
+GPU_READY := $(if $(GIVEN),$(if $(WHEELS),.gpu/.ready),$(READY) .venv/.bench)
+# What the benchmark on a GPU compares with.
+TRL := trl==1.16.0
 
 export DO_NOT_TRACK := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -57,7 +59,7 @@ gpu: $(GPU_READY)
 	PYTHONPATH="src:$(GPU_SITE):$$PYTHONPATH" $(GPU_PYTHON) -m tests.benchmarks.gpu $(ARGS)
 
 wheels: $(READY)
-	$(BIN)/pip wheel --wheel-dir "$(or $(WHEELS),wheels)" -r requirements.lock "setuptools>=77"
+	$(BIN)/pip wheel --wheel-dir "$(or $(WHEELS),wheels)" -r requirements.lock "setuptools>=77" $(TRL)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
@@ -79,6 +81,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet -r requirements.lock
 	$(BIN)/pip install --quiet --no-deps -e .
 	@touch $@
+
+# Without it the table lacks a column, and nothing else.
+.venv/.bench: $(READY)
+	-$(BIN)/pip install --quiet --no-deps $(TRL) && touch $@
 
 # A second version of a package among the wheels would be an error: keep one of each.
 .gpu/.ready: $(wildcard $(WHEELS)/*.whl)

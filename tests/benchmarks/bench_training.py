@@ -22,7 +22,8 @@ counted:
 ``--contenders`` leaves some out.
 
 Then what adaptivity adds to a round at the default settings: held-out measurement, planning and
-the update, as a share of the round's time. Medians over the repeats are printed.
+the update, as a share of the round's time; ``--speed-only`` leaves it out. Medians over the repeats
+are printed.
 """
 
 import argparse
@@ -263,6 +264,7 @@ def _arguments() -> argparse.Namespace:
     dtypes = ["auto", "bfloat16", "float32"]
     parser.add_argument("--dtype", choices=dtypes, nargs="+", default=["bfloat16"])
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
+    parser.add_argument("--speed-only", action="store_true")
     parser.add_argument("--contenders", choices=CONTENDERS, nargs="+", default=list(CONTENDERS))
     options = parser.parse_args()
     if "ours" not in options.contenders:
@@ -272,10 +274,8 @@ def _arguments() -> argparse.Namespace:
     return options
 
 
-def _report(
-    params: TrainParams, found: dict[str, list[float]], model: Path, store: FolderRef
-) -> None:
-    """The table of one precision, and what adaptivity adds to a round."""
+def _report_speed(found: dict[str, list[float]]) -> None:
+    """The table of one precision."""
     for name, speeds in found.items():
         ratios = [a / b for a, b in zip(found["ours"], speeds, strict=True)]
         print(
@@ -283,6 +283,11 @@ def _report(
             f"ours / it = {statistics.median(ratios):.2f} "
             f"({min(ratios):.2f} to {max(ratios):.2f})"
         )
+
+
+def _report_adaptivity(
+    params: TrainParams, found: dict[str, list[float]], model: Path, store: FolderRef
+) -> None:
     tokens_a_step = params.per_device_train_batch_size * params.max_length
     parts = adaptivity(model, store, params, tokens_a_step / statistics.median(found["ours"]))
     added = parts["measuring"] + parts["planning and update"]
@@ -328,7 +333,9 @@ def main() -> None:
         for params, speeds in zip(settings, found, strict=True):
             shape = f"{options.batch} x {options.max_length}"
             print(f"\n{params.dtype}: real tokens/s, median of {options.repeats}, {shape}")
-            _report(params, speeds, options.model, store)
+            _report_speed(speeds)
+            if not options.speed_only:
+                _report_adaptivity(params, speeds, options.model, store)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def project(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Pat
         (made / name).symlink_to(project_root / name)
     (made / ".venv").mkdir()
     (made / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (made / ".venv" / ".ready").touch()
+    for name in (".ready", ".bench"):
+        (made / ".venv" / name).touch()
     return made
 
 
@@ -97,6 +98,19 @@ def test_a_python_that_is_given_runs_the_gpu_benchmark_as_it_is(
     assert install.startswith("/opt/python3 -m pip install") and "--no-deps" in install
     assert install.endswith(f"{tmp_path}/some-1-py3-none-any.whl")
     assert with_wheels[-1].split()[1] == "/opt/python3"
+
+
+def test_the_gpu_benchmark_has_trl_beside_it(project: Path) -> None:
+    """Installed apart from the locked packages; the benchmark runs without it, too."""
+    (project / ".venv" / ".bench").unlink()
+    try:
+        install, run = dry(project, "gpu").splitlines()
+    finally:
+        (project / ".venv" / ".bench").touch()
+    trl = re.search(r"trl==[\d.]+", install)
+    assert trl and install.startswith(".venv/bin/pip install") and "--no-deps" in install
+    assert run.split()[1:] == [".venv/bin/python", "-m", "tests.benchmarks.gpu"]
+    assert dry(project, "wheels").rstrip().endswith(trl[0])
 
 
 def test_packages_come_from_a_folder_where_there_is_no_registry(

@@ -114,6 +114,7 @@ def _tokenize(
     from versatune.data.encode import SCHEMA, EncoderSpec
     from versatune.data.preview import preview
     from versatune.data.shards import Encoders, Task
+    from versatune.data.store import write_index
 
     tokenizer = load_tokenizer(checkpoint)
     spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
@@ -167,6 +168,7 @@ def _tokenize(
         for name, notes in found.items():
             kept[name] |= {f"{split}_rows": notes.rows, f"{split}_examples": notes.examples}
         describe(folder / split, [task.target.name for task in tasks[split]], SCHEMA)
+        write_index(folder / split)
     for name in (n for n in names if n not in without):
         tell_kept(name, totals[name], kept[name])
     write_json(folder / REPORT, {name: {**n.as_dict(), **kept[name]} for name, n in totals.items()})

@@ -200,9 +200,12 @@ class EvaluateParams(Params):
     def _of_thoughts(self, *, chat: bool) -> dict[str, int]:
         return {"max_thought_tokens": self.max_thought_tokens} if chat else {}
 
-    def _of_engine(self) -> dict[str, str]:
+    def _of_engine(self) -> dict[str, Any]:
         """transformers' engines give the same numbers, up to rounding."""
-        return {"engine": self.engine} if self.engine == "vllm" else {}
+        if self.engine != "vllm":
+            return {}
+        longest = self.vllm.max_model_len  # what cuts questions
+        return {"engine": "vllm", **({} if longest is None else {"max_model_len": longest})}
 
     def fingerprint_fields(self) -> dict[str, Any]:
         """The settings that each part's numbers depend on, as JSON.

@@ -65,8 +65,8 @@ def load_in_vllm(
         checkpoint,
         tokenizer,
         dtype=params.dtype,
-        max_length=saved_token_limit(checkpoint.path),
+        max_length=params.vllm.max_model_len or saved_token_limit(checkpoint.path),
         batch_size=params.batch_size,
         seed=params.seed,
-        **params.vllm.model_dump(),
+        **params.vllm.model_dump(exclude={"max_model_len"}),
     )

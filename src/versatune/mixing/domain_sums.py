@@ -5,9 +5,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from versatune.mixing.config import Unit
 from versatune.mixing.shares import Array
 
 Counts = npt.NDArray[np.int64]
+
+_AT_ONCE = 1 << 20
+"""Values that are turned into larger numbers at a time: a store may have a hundred million rows."""
 
 
 def sums_of(domain: Counts, values: npt.NDArray[np.int32], k: int) -> Counts:
@@ -17,9 +21,33 @@ def sums_of(domain: Counts, values: npt.NDArray[np.int32], k: int) -> Counts:
 
 def domain_sums(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Counts:
     """Sums of values that lie domain by domain, from ``starts``; shape (k,)."""
-    total = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
-    result: Counts = total[starts[1:]] - total[starts[:-1]]
-    return result
+    return np.array([values[a:b].sum(dtype=np.int64) for a, b in pairwise(starts)], dtype=np.int64)
+
+
+def domain_squares(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Counts:
+    """The same of squares."""
+    return np.array(
+        [
+            sum(
+                int(np.square(values[at : min(at + _AT_ONCE, b)], dtype=np.int64).sum())
+                for at in range(a, b, _AT_ONCE)
+            )
+            for a, b in pairwise(starts.tolist())
+        ],
+        dtype=np.int64,
+    )
+
+
+def domain_units(
+    unit: Unit,
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int32],
+    supervised: npt.NDArray[np.int32],
+) -> Counts:
+    """What each domain has in ``unit``, by the tokens of its rows; shape (k,)."""
+    if unit == "rows":
+        return np.diff(starts)
+    return domain_sums(lengths if unit == "tokens" else supervised, starts)
 
 
 def domain_maxima(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Array:

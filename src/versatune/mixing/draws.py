@@ -73,8 +73,9 @@ class Passes:
         if kept is None or kept[0] != number:
             size = int(self._starts[domain + 1] - self._starts[domain])
             rng = np.random.default_rng([self._seed, domain, number])
-            kept = (number, rng.permutation(np.arange(size, dtype=np.int32)))
-            self._kept[domain] = kept
+            order = np.arange(size, dtype=np.int32)
+            rng.shuffle(order)
+            kept = self._kept[domain] = (number, order)
         return kept[1]
 
 

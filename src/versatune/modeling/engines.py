@@ -20,6 +20,10 @@ class VllmParams(Params):
     lm-evaluation-harness starts them with Ray (extra `ray`)."""
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=1)
     """Part of each GPU's memory that vLLM takes."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Tokens of a question and its answer at most, for which vLLM keeps room; null: what the model
+    reads, which may be more than a GPU has room for. Longer questions lose their beginning. Only
+    for evaluation: samples are as long as ``max_new_tokens``."""
 
 
 def without_vllm(engine: Engine, params: VllmParams | None = None) -> str | None:

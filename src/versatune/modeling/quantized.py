@@ -3,7 +3,10 @@
 import importlib.util
 from typing import Any
 
-BY_BITSANDBYTES = ("nf4", "adamw_8bit", "paged_adamw_8bit", "paged_adamw_32bit")
+BY_BITSANDBYTES = (
+    *("nf4", "adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit", "paged_adamw_32bit"),
+    *("lion_8bit", "lion_32bit", "paged_lion_8bit", "paged_lion_32bit"),
+)
 """Quantisation and optimisers that are its own."""
 
 

@@ -80,6 +80,8 @@ class SamplingParams(Params):
     def _one_copy(cls, vllm: VllmParams) -> VllmParams:
         if vllm.data_parallel_size > 1:
             raise ValueError("`data_parallel_size` is of `evaluate.vllm`; samples have one copy")
+        if vllm.max_model_len is not None:
+            raise ValueError("`max_model_len` is of `evaluate.vllm`; samples: `max_new_tokens`")
         return vllm
 
 

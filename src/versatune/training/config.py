@@ -20,11 +20,17 @@ Optim = Literal[
     "adamw_torch_fused",
     "adamw_torch",
     "adamw_8bit",
+    "adamw_bnb_8bit",
     "paged_adamw_8bit",
     "paged_adamw_32bit",
+    "lion_8bit",
+    "lion_32bit",
+    "paged_lion_8bit",
+    "paged_lion_32bit",
     "adafactor",
+    "sgd",
 ]
-"""Optimisers, by transformers' names."""
+"""Optimisers, by transformers' names; ``adamw_bnb_8bit`` is another name of ``adamw_8bit``."""
 
 
 class LoraParams(Params):
@@ -126,8 +132,9 @@ class TrainParams(PlanParams):
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients are clipped to this norm; 0 does not clip."""
     optim: Optim = "adamw_torch_fused"
-    """transformers' name of the optimiser. `adamw_8bit` keeps its state in 8 bits, the paged ones
-    in the host's memory (extra `quantized`); `adafactor` has hardly any state."""
+    """transformers' name of the optimiser. Those of 8 bits keep their state in 8 bits, the paged
+    ones in the host's memory (both, and lion, by the extra `quantized`); `adafactor` has hardly any
+    state, `sgd` none. Lion wants a learning rate of a third to a tenth of AdamW's."""
     per_device_train_batch_size: int = Field(4, ge=1)
     """Rows of `max_length` tokens in a batch of one process."""
     gradient_accumulation_steps: int = Field(1, ge=1)

@@ -9,6 +9,7 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
+from versatune.mixing.domain_sums import domain_squares, domain_sums
 from versatune.mixing.planner import Planner
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
@@ -61,10 +62,9 @@ class Budget:
         planned = min(self.rows, PLANNED_ROWS)
         plan = planner.plan_round(start, planner.initial_state(), planned)
         self._tokens_a_row = plan.n_tokens / planned
-        sizes = {"rows": np.ones_like(train.lengths), "tokens": train.lengths}
-        self._units = self._sums(sizes.get(params.unit, train.supervised))
-        self._lengths = self._sums(train.lengths)
-        self._examples = self._sums(np.ones_like(train.lengths))
+        self._units = planner.units
+        self._examples = planner.sizes
+        self._lengths = domain_sums(train.lengths, train.starts)
 
     def passes(self, weights: Array) -> Array:
         """How many times each domain's rows are seen, shape (k,); inf without any rows."""
@@ -81,18 +81,14 @@ class Budget:
 
     def spent(self, passes: Array) -> dict[str, float]:
         """``tokens``, ``supervised_tokens``, and ``squares``: the sum of lengths squared."""
-        lengths = self._split.lengths.astype(np.float64)
-        sizes = {
-            "tokens": lengths,
-            "supervised_tokens": self._split.supervised,
-            "squares": lengths**2,
+        split = self._split
+        sums = {
+            "tokens": self._lengths,
+            "supervised_tokens": domain_sums(split.supervised, split.starts),
+            "squares": domain_squares(split.lengths, split.starts),
         }
         some = np.where(np.isfinite(passes), passes, 0.0)
-        return {name: float(some @ self._sums(values)) for name, values in sizes.items()}
-
-    def _sums(self, values: Any) -> Array:
-        ends = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[self._split.starts]
-        return np.diff(ends)
+        return {name: float(some @ values) for name, values in sums.items()}
 
 
 def rows_per_step(params: TrainParams) -> int:

@@ -24,9 +24,15 @@ MOMENT_BYTES = {
     "adamw_torch": None,
     "adamw_torch_fused": None,
     "adamw_8bit": 2,
+    "adamw_bnb_8bit": 2,
     "paged_adamw_8bit": 0,
     "paged_adamw_32bit": 0,
+    "lion_8bit": 1,
+    "lion_32bit": 4,
+    "paged_lion_8bit": 0,
+    "paged_lion_32bit": 0,
     "adafactor": 0,
+    "sgd": 0,
 }
 """Bytes of an optimiser's state for each trained parameter; None: two numbers of the parameter's
 type. Paged state lies in the host's memory; Adafactor keeps a row and a column of each matrix."""
@@ -45,6 +51,7 @@ class MemoryPlan:
     """Bytes on each device while training, by what they are for, and bytes on the disk."""
 
     weights: int
+    """Where they are divided, those that a device puts together to compute with included."""
     gradients: int
     optimizer: int
     activations: int
@@ -74,6 +81,8 @@ class _Counted:
     layers: int
     width: int
     vocabulary: int
+    gathered: int
+    """Of two layers and the head: what a device holds whole while all else is divided."""
 
 
 def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
@@ -96,6 +105,9 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
     quantised = counted.linear if params.quantization == "nf4" else 0
     rest = counted.frozen - quantised
     weights = counted.trained * own + rest * base + quantised * NF4_BYTES
+    # The layer at work, the next one on its way, and the head, which is kept from the forward to
+    # the backward pass.
+    gathered = 0 if shards.weights == 1 else counted.gathered * computed
     if params.bf16 and params.dtype == "float32" and not quantised and not shards.masters:
         weights += (counted.trained + counted.frozen) * 2  # autocast keeps a bfloat16 copy
     rows, columns = params.per_device_train_batch_size, params.max_length
@@ -104,7 +116,7 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
         kept = rows * columns * counted.width * base * counted.layers + kept // counted.layers
     at_once = min(rows * columns * counted.vocabulary, 1 << 28)
     return MemoryPlan(
-        weights=int(weights / shards.weights),
+        weights=int(weights / shards.weights) + gathered,
         gradients=counted.trained * own * shards.copies // shards.gradients,
         optimizer=counted.trained * moments // shards.optimizer,
         activations=kept,
@@ -202,6 +214,12 @@ def _count(model: Any) -> _Counted:
         if isinstance(module, torch.nn.Linear) and module is not head
     }
     parameters = list(model.parameters())
+    ends = {
+        id(module.weight): module.weight.numel()
+        for module in (head, base.get_input_embeddings())
+        if module is not None
+    }
+    layer = (sum(p.numel() for p in parameters) - sum(ends.values())) // config.num_hidden_layers
     return _Counted(
         frozen=sum(p.numel() for p in parameters if not p.requires_grad),
         trained=sum(p.numel() for p in parameters if p.requires_grad),
@@ -209,6 +227,7 @@ def _count(model: Any) -> _Counted:
         layers=config.num_hidden_layers,
         width=config.hidden_size,
         vocabulary=config.vocab_size,
+        gathered=2 * layer + (0 if head is None else head.weight.numel()),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from versatune.artifacts import FolderRef
 from versatune.data.begin import begin_tokens
 from versatune.data.marks import control_ids
-from versatune.data.store import Split
+from versatune.data.store import Split, write_index
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.losses import IGNORE
 from versatune.work import Piece
@@ -35,6 +35,7 @@ def _retokenize(
     store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
 ) -> dict[str, Any]:
     import datasets
+    import pyarrow.compute as pc
 
     from versatune.data.answers import stop_tokens
 
@@ -51,8 +52,9 @@ def _retokenize(
             features=rows.features,
             desc=f"{split} rows",
         )
-        longest = max(longest, *turned["length"])
+        longest = max(longest, pc.max(turned.data.column("length")).as_py() or 0)
         turned.save_to_disk(str(folder / split))
+        write_index(folder / split)
     return {"domains": store.metadata["domains"], "max_length": longest}
 
 

@@ -56,7 +56,7 @@ def arguments(params: TrainParams, folder: Path) -> TrainingArguments:
         ddp_find_unused_parameters=False,
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
-        # Copies from pinned memory run beside the step before.
+        # Copies from pinned memory are queued while the step before runs: the host goes on.
         accelerator_config={"non_blocking": torch.cuda.is_available()},
     )
     if args.n_gpu > 1:

@@ -22,7 +22,7 @@ from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.encode import Encoder, EncoderSpec, Example
-from versatune.data.store import TokenizedSplit
+from versatune.data.store import INDEX, TokenizedSplit
 from versatune.data.templates import ChatTemplate
 from versatune.data.tokenize import tokenize, tokenizer_fingerprint
 from versatune.errors import VersatuneError
@@ -327,6 +327,7 @@ def test_the_store_holds_what_was_said(
     assert ref.metadata["domains"] == ["law", "code"]
     assert ref.metadata["tokenizer"] == tokenizer_fingerprint(tiny_checkpoint.path)
     for split in SPLITS:
+        assert (ref.path / split / INDEX).is_file()
         found = TokenizedSplit.load(ref, split)  # type: ignore[arg-type]
         for j, name in enumerate(ref.metadata["domains"]):
             mine = found.rows(j)

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from versatune.artifacts import FolderRef
+from versatune.data.lengths import token_limit
 from versatune.errors import VersatuneError
 from versatune.evaluation import measure
 from versatune.evaluation.config import EvaluateParams
@@ -78,7 +79,7 @@ def test_other_ways_of_transformers_measure_the_same(measured: Any) -> None:
 
 
 def test_vllm_is_asked_what_transformers_is_asked(
-    measured: Any, stand_in: list[dict[str, Any]]
+    measured: Any, stand_in: list[dict[str, Any]], tiny_checkpoint: CheckpointRef
 ) -> None:
     for chat in (True, False):
         how = {"apply_chat_template": chat, "rows_per_domain": 1, "examples": 0}
@@ -87,6 +88,9 @@ def test_vllm_is_asked_what_transformers_is_asked(
     assert len(stand_in) == 2, "loaded once for all tasks of a measurement"
     asked = {"dtype": "float32", "tensor_parallel_size": 2, "gpu_memory_utilization": 0.9}
     assert stand_in[0].items() >= asked.items()
+    assert stand_in[0]["max_model_len"] == token_limit(load_model(tiny_checkpoint).config)
+    measured(engine="vllm", vllm={"max_model_len": 48}, **how)
+    assert stand_in[2]["max_model_len"] == 48, "which a GPU may have no more room for"
 
 
 @pytest.mark.parametrize(
@@ -114,7 +118,9 @@ def test_transformers_numbers_are_kept_whatever_way_they_came_in() -> None:
     plain = EvaluateParams().fingerprint_fields()
     for how in ({"engine": "static"}, {"processes": 2}, {"parallelize": True}):
         assert EvaluateParams.model_validate(how).fingerprint_fields() == plain
-    assert EvaluateParams(engine="vllm").fingerprint_fields() != plain
+    vllm = EvaluateParams(engine="vllm").fingerprint_fields()
+    short = EvaluateParams.model_validate({"engine": "vllm", "vllm": {"max_model_len": 48}})
+    assert plain != vllm != short.fingerprint_fields() != plain
 
 
 class StandIn:

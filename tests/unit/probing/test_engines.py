@@ -230,3 +230,9 @@ def test_the_faster_engine_is_measured_and_all_draw_the_same(
         if batch_number == 3:  # the first batch that nothing had to be compiled for
             assert engine.tokens_per_second["static"] == tokens / seconds["static"]
     assert set(engine.tokens_per_second) == {"dynamic", "static"}
+
+
+@pytest.mark.parametrize("name", ["data_parallel_size", "max_model_len"])
+def test_what_is_of_evaluation_alone_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` is of `evaluate.vllm`"):
+        SamplingParams.model_validate({"engine": "vllm", "vllm": {name: 2}})

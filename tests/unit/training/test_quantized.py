@@ -75,10 +75,11 @@ def test_qlora_learns_and_is_saved_in_full_precision(
     assert kinds == {name: p.dtype for name, p in base.named_parameters()}
 
 
+@pytest.mark.parametrize("optim", ["adamw_torch_fused", "paged_adamw_8bit"])
 def test_a_killed_qlora_training_ends_with_the_same_adapters(
-    run: Any, monkeypatch: pytest.MonkeyPatch
+    run: Any, optim: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = run("whole")
+    whole = run("whole", optim=optim)
     from versatune.training.callback import RoundCallback
 
     real = RoundCallback.on_epoch_begin
@@ -91,8 +92,8 @@ def test_a_killed_qlora_training_ends_with_the_same_adapters(
     with monkeypatch.context() as patched:
         patched.setattr(RoundCallback, "on_epoch_begin", die)
         with pytest.raises(KeyboardInterrupt):
-            run("cut")
-    resumed = run("cut")
+            run("cut", optim=optim)
+    resumed = run("cut", optim=optim)
     measured = ("second", "peak_memory")  # of the machine
     timeless = [c for c in whole.history.columns if not any(part in c for part in measured)]
     pd.testing.assert_frame_equal(whole.history[timeless], resumed.history[timeless])
@@ -101,7 +102,7 @@ def test_a_killed_qlora_training_ends_with_the_same_adapters(
         assert ours == (whole.model_ref.path / name).read_bytes()
 
 
-@pytest.mark.parametrize("optim", ["adafactor", "adamw_torch"])
+@pytest.mark.parametrize("optim", ["adafactor", "adamw_torch", "adamw_bnb_8bit", "lion_8bit"])
 def test_other_optimizers_train(run: Any, optim: str) -> None:
     loss = run(optim, optim=optim, lora=None, quantization=None).history.groupby("round")[
         "validation_loss"

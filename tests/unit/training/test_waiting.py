@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoConfig, AutoModelForCausalLM, TrainerCallback
 
 from versatune.artifacts import FolderRef
@@ -32,6 +34,9 @@ WAITING = (
 )
 """Operations whose result, or its size, the host has to know before it goes on."""
 
+READ = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__", "__index__")
+"""Methods that take numbers to the host. On a CPU some of them are no operation at all."""
+
 SHAPE = {"vocab_size": 400, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2}
 
@@ -49,6 +54,37 @@ class Waits(TorchDispatchMode):
         if self.on and name in WAITING:
             self.found[name] += 1
         return func(*args, **(kwargs or {}))
+
+
+class Reads(TorchFunctionMode):
+    """Counts the methods of :data:`READ` while ``waits`` is on."""
+
+    def __init__(self, waits: Waits) -> None:
+        super().__init__()
+        self.waits = waits
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = getattr(func, "__name__", "")
+        if self.waits.on and name in READ:
+            self.waits.found[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+class Mixed(TorchDispatchMode):
+    """Lists the operations on tensors of two devices, copies and indices included: what lies on the
+    host is copied to the device while it waits. A number in a tensor is passed on without."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor) and x.dim()]
+        tensors += [x for x in tree_leaves(made) if isinstance(x, Tensor)]
+        if len({x.device.type for x in tensors}) > 1:
+            self.found.append(str(func))
+        return made
 
 
 class Between(TrainerCallback):
@@ -107,7 +143,7 @@ def test_no_step_between_the_logged_ones_waits(
     waits = Waits()
     between = Between(waits, every=3)
     trainer.add_callback(between)
-    with waits:
+    with waits, Reads(waits):
         trainer.train()
     assert between.steps == 4
     assert not waits.found
@@ -120,15 +156,15 @@ def test_waiting_is_found(tiny_store: FolderRef, tmp_path: Path) -> None:
 
     def looking(*args: Any, **kwargs: Any) -> Tensor:
         loss: Tensor = plain(*args, **kwargs)
-        assert loss.item() > 0
+        assert loss.item() > 0 and loss[None].tolist()
         return loss
 
     trainer.compute_loss = looking  # type: ignore[method-assign]
     waits = Waits()
     trainer.add_callback(Between(waits, every=3))
-    with waits:
+    with waits, Reads(waits):
         trainer.train()
-    assert waits.found == {"_local_scalar_dense": 4}
+    assert waits.found == {"_local_scalar_dense": 4, "item": 4, "tolist": 4}
 
 
 @pytest.mark.parametrize(
@@ -172,14 +208,19 @@ def test_a_step_through_the_kernel_needs_no_number(
     monkeypatch.setattr(
         varlen, "varlen_attn", lambda *a, **k: (calls.append(a[3].dtype), real(*a, **k))[1]
     )
-    nats = loss(**there)
+    with Mixed() as mixed:
+        nats = loss(**there)
+        nats.sum().backward()
     assert nats.device.type == "meta" and nats.dtype == torch.float32
-    nats.sum().backward()
+    assert not mixed.found
     layers = SHAPE["num_hidden_layers"] * (2 if "gradient_checkpointing" in values else 1)
     assert calls == [torch.int32] * layers
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
     with pytest.raises(RuntimeError):
         nats.sum().item()
+    with mixed:
+        nats[batch["positions"][:1]]
+    assert mixed.found, "an index on the host is found"
 
 
 def test_the_optimiser_is_fused_and_copies_from_pinned_memory_do_not_wait(
