@@ -154,6 +154,7 @@ def _log_model(path: Path, fingerprint: str, example: str, name: str) -> str:
         signature=infer_signature([example], ["an answer"]),
         input_example=[example],
         pip_requirements=["transformers", "torch", "accelerate"],
+        validate_serving_input=False,  # it would write 256 tokens, with the warnings of others
     )
     mlflow.set_logged_model_tags(info.model_id, {"fingerprint": fingerprint})
     return str(info.model_uri)
