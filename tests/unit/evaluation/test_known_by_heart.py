@@ -234,7 +234,9 @@ def _request(question: str, choice: str, number: int) -> Any:
 
 
 @pytest.mark.skipif(refusal() is not None, reason=f"no isolation here: {refusal()}")
-def test_a_program_after_an_empty_thought_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thought", ["", "it is\n\nnumber"])
+def test_a_program_after_a_thought_passes(thought: str, tmp_path: Path) -> None:
+    """Empty or not; its length is beside that of the program."""
     from versatune.evaluation import programs
 
     items = [{"text": f"Write f{i}.", "test_list": [f"assert f{i}() == {i}"]} for i in range(2)]
@@ -246,6 +248,8 @@ def test_a_program_after_an_empty_thought_passes(tmp_path: Path) -> None:
         )
         for i, item in enumerate(items)
     ]
+    for _, said in talks if thought else []:
+        said["reasoning_content"] = thought
     model = knowing(tokenizer, talks)
     code = CodeParams(run=True, apply_chat_template=True, max_new_tokens=40)
     assert measured(tmp_path, items, model, tokenizer, code=code) == {"pass@1": 1.0}
@@ -289,6 +293,21 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 def test_tasks_of_the_harness_are_asked_the_same_way(template: str, named: HarnessParams) -> None:
     tokenizer = tokenizer_of("bytes-with-bos", template)
     model = knowing(tokenizer, [talk(question, answer) for question, answer in ROWS.items()])
+    for task, metric in (("choices", "acc"), ("texts", "exact_match")):
+        found = harness.measure_named(
+            "law", f"versatune_known_{task}", params(harness=named), model, tokenizer
+        )
+        assert found.rows.set_index("metric").loc[metric, "value"] == 1.0
+
+
+@pytest.mark.parametrize("template", ["thinking", "thought-off"])
+def test_tasks_of_the_harness_are_thought_about(template: str, named: HarnessParams) -> None:
+    """A blank line, at which the task ends an answer, does not end a thought."""
+    tokenizer = tokenizer_of("bytes", template)
+    talks = thinking_rows("all", "beside")
+    for _, said in talks:
+        said["reasoning_content"] += "\n\nnumber"
+    model = knowing(tokenizer, talks, loss_below=0.004)
     for task, metric in (("choices", "acc"), ("texts", "exact_match")):
         found = harness.measure_named(
             "law", f"versatune_known_{task}", params(harness=named), model, tokenizer
