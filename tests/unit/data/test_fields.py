@@ -235,6 +235,17 @@ def test_unused_columns_and_keys_are_named() -> None:
     assert ignored({"text": "t", "url": "u", "id": None}, "text", {}) == {"url"}
 
 
+def test_what_a_turn_can_not_say_is_named() -> None:
+    """A thought or a call of the user, an earlier conversation beside turns, a second thought."""
+    asked = {**ASKED, "reasoning_content": "warm?", "tool_calls": [CALL], "weight": 0}
+    answer = {**ANSWER, "reasoning_content": "say 12", "thinking": "say 12", "reasoning": "say 13"}
+    row = {"messages": [asked, answer], "history": [["a", "b"]]}
+    assert ignored(row, "messages", {}) == {
+        *("history", "messages[].reasoning_content", "messages[].tool_calls"),
+        "messages[].reasoning",
+    }
+
+
 def ignored(row: dict[str, Any], shape: Any, columns: dict[str, str]) -> set[str]:
     return ignored_columns(row, shape, columns) | ignored_keys(*settle(row, shape, columns), shape)
 
