@@ -14,7 +14,7 @@ from versatune.params import Params, file_name, renamed
 BASE, TUNED = "base", "tuned"
 """The names of the two models in the tables."""
 
-HARNESS_ROWS = 5
+HARNESS_ROWS = 6
 """Raised when the harness's questions or the rows of its results change."""
 
 

@@ -128,6 +128,22 @@ def test_choices_that_the_model_reads_as_one_are_refused(chat: bool, tmp_path: P
             measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
 
 
+@pytest.mark.parametrize("items", [CHOSEN, WRITTEN])
+def test_a_question_of_tokens_that_the_model_lacks_is_refused(
+    items: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Added to the tokenizer alone; the harness's own tasks have no line to name."""
+    tokenizer = tokenizer_of("bytes", "chatml")
+    model = small_model(tokenizer)
+    tokenizer.add_tokens(["spring what"])
+    added = tokenizer.convert_tokens_to_ids("spring what")
+    with pytest.raises(VersatuneError, match=rf"items.jsonl:8: .* {added} \('spring what'\)"):
+        measured(tmp_path, items, model, tokenizer)
+    lm = language_model(ConversationLM, model, tokenizer, 2, 64)
+    with pytest.raises(VersatuneError, match=rf"holds the token {added} .*resize_token"):
+        lm.loglikelihood([_request("the spring what", " court", 0)])
+
+
 def test_a_real_thought_is_no_part_of_the_answer(tmp_path: Path) -> None:
     """Also where the template leaves it to the content, and where the text has no end token."""
     for template in ("thinking", "chatml"):
@@ -163,6 +179,7 @@ def thinking_rows(rows: str, form: str) -> list[list[dict[str, str]]]:
         ("thought-dropped", "pieces-with-bos", "all", "within"),
         ("thought-dropped", "bytes", "some", "beside"),
         ("thought-off", "bytes", "all", "beside"),
+        ("thought-off", "pieces", "some", "beside"),  # a text by itself has a blank before it
         ("marked-thought-begun", "bytes", "some", "beside"),
         ("thought-begun", "pieces", "all", "beside"),
         ("channels", "pieces", "some", "beside"),
