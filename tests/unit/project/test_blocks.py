@@ -74,6 +74,10 @@ def test_values_for_interpolation_may_be_there() -> None:
             "no such attention (did you mean 'flash_attention_",
         ),
         ({"lora": 8}, "train.lora", "a block of keys with values is needed here, not 8"),
+        ({"rounds": "many"}, "train.rounds", "a whole number is needed here, not 'many'"),
+        ({"rounds": 2.5}, "train.rounds", "a whole number is needed here, not 2.5"),
+        ({"learning_rate": "2e-5x"}, "train.learning_rate", "a number is needed here, not"),
+        ({"packing": "perhaps"}, "train.packing", "true or false is needed here, not 'perhaps'"),
     ],
 )
 def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
@@ -81,6 +85,11 @@ def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
 ) -> None:
     found = told({"train": value})
     assert list(found) == [key] and words in found[key]
+
+
+def test_a_list_without_brackets_is_told() -> None:
+    found = told({"evaluate": {"harness": {"tasks": {"law": "arc"}}}})
+    assert found == {"evaluate.harness.tasks.law": "a list is needed here, as [arc], not 'arc'"}
 
 
 def test_everything_wrong_is_told_at_once() -> None:
