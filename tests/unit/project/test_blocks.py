@@ -87,6 +87,23 @@ def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
     assert list(found) == [key] and words in found[key]
 
 
+@pytest.mark.parametrize(
+    ("value", "key", "words"),
+    [
+        ({"sampling": {"dtype": "fp16"}}, "probe.sampling.dtype", "'bfloat16' or 'float16'"),
+        ({"judge": {"likelihood": {"dtype": "half"}}}, "probe.judge.likelihood.dtype", "'float16'"),
+        (
+            {"sampling": {"server": {"url": "localhost:8000/v1"}}},
+            "probe.sampling.server.url",
+            "an address begins with http:// or https://, got 'localhost:8000/v1'",
+        ),
+    ],
+)
+def test_what_only_a_later_stage_would_notice_is_told(value: Any, key: str, words: str) -> None:
+    found = told({"probe": {"seed": 0, **value}})
+    assert list(found) == [key] and words in found[key]
+
+
 def test_a_list_without_brackets_is_told() -> None:
     found = told({"evaluate": {"harness": {"tasks": {"law": "arc"}}}})
     assert found == {"evaluate.harness.tasks.law": "a list is needed here, as [arc], not 'arc'"}
