@@ -6,6 +6,7 @@ import pytest
 from kedro.framework.project import configure_project, pipelines
 
 from versatune.project.blocks import BLOCKS, read, used
+from versatune.project.in_use import in_use
 from versatune.project.parameter_reference import parameter_models
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
@@ -133,3 +134,32 @@ def test_a_value_that_the_message_ends_with_is_not_said_twice() -> None:
     assert said.endswith("; got -0.1")
     (said,) = told({"train": {"rounds": 0}}).values()
     assert said.endswith("greater than or equal to 1, not 0")
+
+
+def test_blocks_of_choices_that_were_not_taken_are_left_out() -> None:
+    judge = {"kind": "endpoint", "endpoint": {"max_tokens": 8}, "classifier": {"held_out": 0.3}}
+    given = {
+        "base_model": {"kind": "pretrained", "pretrain": {"seed": 3}},
+        "probe": {
+            "sampling": {"source": "model", "server": {"url": "u"}, "engine": "vllm", "vllm": {}},
+            "judge": judge,
+            "audit": {"n": 0, "judge": judge},
+        },
+        "references": {"mode": "none", "max_steps": 9},
+        "domains": {"law": {"description": "l"}, "code": None},
+        "train": {"seed": 1},
+    }
+    assert in_use(given) == {
+        "base_model": {"kind": "pretrained"},
+        "probe": {
+            "sampling": {"source": "model", "engine": "vllm", "vllm": {}},
+            "judge": {"kind": "endpoint", "endpoint": {"max_tokens": 8}},
+            "audit": {"n": 0},
+        },
+        "references": {"mode": "none"},
+        "domains": {"law": {"description": "l"}},
+        "train": {"seed": 1},
+    }
+    assert given["domains"] == {"law": {"description": "l"}, "code": None}
+    taken = {"base_model": {"kind": "pretrain", "pretrain": {"seed": 3}}, "evaluate": {"code": {}}}
+    assert in_use(taken) == taken
