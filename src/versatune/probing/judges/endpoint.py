@@ -130,22 +130,18 @@ class Endpoint:
     def _warn_of_thoughts(self, answers: Sequence[Answer]) -> None:
         """Once: what to set where thoughts leave no room for an answer, or take its place."""
         counts = Counter(answer.missing for answer in answers)
+        limit = (
+            f"ended at the limit of {self.params.max_tokens} tokens without an answer; a model "
+            f"that thinks needs more: raise {self.key}.max_tokens"
+        )
+        alone = (
+            "came as a thought without content: switch off the model's thinking, or the server's "
+            "reasoning parser"
+        )
         said = [
-            text
-            for count, text in (
-                (
-                    counts["cut"],
-                    f"ended at the limit of {self.params.max_tokens} tokens without an answer; a "
-                    f"model that thinks needs more: raise {self.key}.max_tokens",
-                ),
-                (
-                    counts["content"],
-                    "came as a thought without content: switch off the model's thinking, or the "
-                    "server's reasoning parser",
-                ),
-            )
+            f"{count} of {len(answers)} answers {words}"
+            for count, words in ((counts["cut"], limit), (counts["content"], alone))
             if count
-            for text in [f"{count} of {len(answers)} answers {text}"]
         ]
         if said and not self._told:
             self._told = "; ".join(said)
