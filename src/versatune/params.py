@@ -121,6 +121,15 @@ def described(model: type[BaseModel], error: Any) -> str:
         case "model_type" | "dict_type":
             kind = "a list" if isinstance(given, list) else repr(given)
             return f"a block of keys with values is needed here, not {kind}"
+        case "list_type" | "tuple_type":
+            single = "" if isinstance(given, dict) or given is None else f", as [{given}]"
+            return f"a list is needed here{single}, not {given!r}"
+        case "int_parsing" | "int_type" | "int_from_float":
+            return f"a whole number is needed here, not {given!r}"
+        case "float_parsing" | "float_type":
+            return f"a number is needed here, not {given!r}"
+        case "bool_parsing" | "bool_type":
+            return f"true or false is needed here, not {given!r}"
     said = str(error["msg"]).removeprefix("Value error, ")
     shown = isinstance(given, dict | list) or said.endswith(f"got {given!r}")
     return said if shown else f"{said}, not {given!r}"

@@ -58,9 +58,11 @@ def serving(reply: Callable[[int], Reply]) -> Iterator[Any]:
         server.server_close()
 
 
-def chat(content: str | None, finish: str = "stop", refusal: str | None = None) -> Reply:
-    """A chat completion with this content."""
-    message = {"role": "assistant", "content": content, "refusal": refusal}
+def chat(
+    content: str | None, finish: str = "stop", refusal: str | None = None, **more: str
+) -> Reply:
+    """A chat completion with this content; ``more``: other keys of its message."""
+    message = {"role": "assistant", "content": content, "refusal": refusal, **more}
     choice = {"index": 0, "message": message, "finish_reason": finish}
     usage = {"prompt_tokens": 40, "completion_tokens": 9, "total_tokens": 49}
     body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
-VERSION = 7
+VERSION = 8
 """Raised when the same files would give other rows or another report: kept ones are not reused."""
 SPLITS = ("train", "steering", "report")
 """The names of the splits, those of :data:`versatune.data.store.Split`."""
@@ -103,6 +103,9 @@ def _clean_into(
         if ignored := report[name]["ignored_columns"]:
             shown = ", ".join(_ignored(column, rows) for column, rows in ignored.items())
             logger.warning("%s: ignored columns: %s.", name, shown)
+        if numbers := report[name]["numbers_as_text"]:
+            shown = ", ".join(f"{column} ({rows} rows)" for column, rows in numbers.items())
+            logger.warning("%s: numbers read as texts: %s.", name, shown)
     write_json(folder / REPORT, report)
     shutil.rmtree(parts)
     rows = {s: {n: r[f"{s}_rows"] for n, r in report.items()} for s in SPLITS}
@@ -124,6 +127,7 @@ def account(tally: Tally, statuses: RowStatuses) -> dict[str, Any]:
         "duplicates": {"exact": count[RowStatus.EXACT], "near": count[RowStatus.NEAR]},
         "leaked": count[RowStatus.LEAKED],
         "ignored_columns": dict(sorted(tally.ignored.items())),
+        "numbers_as_text": dict(sorted(tally.numbers.items())),
         "left_out_by_weight": count[RowStatus.WEIGHT],
         "left_out_by_limit": count[RowStatus.LIMIT],
         "train_rows": count[RowStatus.TRAIN],

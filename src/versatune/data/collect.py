@@ -34,6 +34,7 @@ from versatune.data.shapes import (
     detect_shape,
     ignored_columns,
     ignored_keys,
+    numbers_as_text,
     row_shape,
     settle,
     unknown_shape,
@@ -70,6 +71,8 @@ class Tally:
     read: int = 0
     ignored: Counter[str] = field(default_factory=Counter)
     """Columns and keys that nothing uses, with the number of rows that have them."""
+    numbers: Counter[str] = field(default_factory=Counter)
+    """Fields whose numbers were read as texts, with the number of rows that have one."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class Collector:
                 tally.read += of_source.read
                 tally.rejects.merge(of_source.rejects.as_dict())
                 tally.ignored.update(of_source.ignored)
+                tally.numbers.update(of_source.numbers)
         self.tallies.append(tally)
         self.parts.append(path)
 
@@ -168,7 +172,7 @@ class Collector:
             own = shape
             if origin.source.shape is None:
                 own = row_shape(raw.values, shape, origin.source.columns)
-            row = self._checked(raw, own, origin.source, tally.ignored)
+            row = self._checked(raw, own, origin.source, tally)
             if isinstance(row, RejectedRow):
                 tally.rejects.add(row.reason, row.where, row.detail)
             else:
@@ -181,12 +185,13 @@ class Collector:
             raise unknown_shape(last, origin.source.columns, origin.source.label, shape)
 
     def _checked(
-        self, raw: Row, shape: Shape, source: Source, ignored: Counter[str]
+        self, raw: Row, shape: Shape, source: Source, tally: Tally
     ) -> tuple[str, Messages] | RejectedRow:
-        ignored.update(ignored_columns(raw.values, shape, source.columns))
+        tally.ignored.update(ignored_columns(raw.values, shape, source.columns))
         try:
             values, settled = settle(raw.values, shape, source.columns)
-            ignored.update(ignored_keys(values, settled, shape))
+            tally.ignored.update(ignored_keys(values, settled, shape))
+            tally.numbers.update(numbers_as_text(values, settled))
             messages = conversation(values, settled, {})
         except RejectedError as error:
             return RejectedRow(raw.where, error.reason, error.detail)

@@ -202,12 +202,18 @@ def history_of(given: Any) -> list[dict[str, Any]]:
 def unknown_turn_keys(turn: Mapping[str, Any], known: Iterable[str], role: str | None) -> set[str]:
     """Keys of a turn that say something and are not used.
 
-    So is a flag that marks another turn than an answer: only answers are trained on.
+    So are thoughts, calls and flags of another turn than an answer, and of several thoughts, or
+    names of calls, that differ, all but the first.
     """
     used = {*known, *TURN_FIELDS}
     found = {str(k) for k, v in turn.items() if k not in used and not is_empty(v)}
     if role not in (None, "assistant"):
         found |= {key for key in TRAINED if turn.get(key) == 1}
+        found |= {key for key in (*THOUGHTS, *CALLS, *PARTLY) if not is_empty(turn.get(key))}
+        return found
+    for names in (THOUGHTS, CALLS):
+        first, *rest = [key for key in names if not is_empty(turn.get(key))] or [""]
+        found |= {key for key in rest if turn[key] != turn[first]}
     return found
 
 

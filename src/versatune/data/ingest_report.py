@@ -21,12 +21,12 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
     are among them, as ``too_long`` and so on), ``duplicates`` (``exact``, ``near``),
     ``duplicates_of`` (those of them that repeat another domain's rows: domain -> ``count`` and
     ``examples``), ``leaked``, ``left_out_by_weight``, ``left_out_by_limit``, ``truncated``,
-    ``ignored_columns`` (name -> rows that have it), ``documents`` (how many of the rows that
-    stay are no conversations), and for ``train``, ``steering``, ``report`` and ``validation`` (the
-    last two together) the ``*_rows``, ``*_examples`` (rows of the store: more where the template
-    makes several of a conversation, or a document was cut), ``*_tokens`` and
-    ``*_supervised_tokens``, and ``examples``: rows as they are trained on, see ``preview``. For
-    every domain
+    ``ignored_columns`` (name -> rows that have it), ``numbers_as_text`` (field -> rows in which it
+    is a number), ``documents`` (how many of the rows that stay are no conversations), and for
+    ``train``, ``steering``, ``report`` and ``validation`` (the last two together) the ``*_rows``,
+    ``*_examples`` (rows of the store: more where the template makes several of a conversation, or a
+    document was cut), ``*_tokens`` and ``*_supervised_tokens``, and ``examples``: rows as they are
+    trained on, see ``preview``. For every domain
 
         read = rejected + duplicates + leaked + left out + train_rows + validation_rows
     """

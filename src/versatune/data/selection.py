@@ -106,7 +106,8 @@ def decide(
                 RowStatus.LIMIT
             )
         if not config.only_own and not (mine & (statuses == RowStatus.TRAIN)).any():
-            raise VersatuneError(_nothing_left(name, statuses[mine]))
+            lost = _lost(statuses[mine], _others(keys, duplicates, list(domains), d))
+            raise VersatuneError(f"domains.{name}: no rows are left ({lost or 'none were sound'}).")
     fractions = [c.validation_fraction or params.validation_fraction for c in domains.values()]
     alive = statuses == RowStatus.TRAIN
     at_least = params.min_validation_rows
@@ -115,9 +116,11 @@ def decide(
         mine = alive & (keys.domain == d)
         train, *held = ((statuses[mine] == s).sum() for s in (RowStatus.TRAIN, *HELD_OUT))
         if not config.only_own and not (train > 0 and min(held) >= at_least):
+            lost = _lost(statuses[keys.domain == d], _others(keys, duplicates, list(domains), d))
             raise VersatuneError(
                 f"domains.{name}: {mine.sum()} rows with {len(np.unique(keys.prompt[mine]))} "
-                "different prompts can't be divided in three: rows to train on, and at least "
+                f"different prompts{f' ({lost})' if lost else ''} can't be divided in three: rows "
+                "to train on, and at least "
                 f"{at_least} each held out for steering and for the report; "
                 "add rows, or lower ingest.min_validation_rows or validation_fraction. (A document "
                 "stays whole on one side: make several of a long text, or set the source's "
@@ -126,13 +129,29 @@ def decide(
     return statuses
 
 
-def _nothing_left(name: str, statuses: RowStatuses) -> str:
-    lost = ", ".join(
-        f"{(statuses == status).sum()} {status.name.lower()}"
-        for status in RowStatus
-        if (statuses == status).any()
-    )
-    return f"domains.{name}: no rows are left ({lost or 'none were sound'})."
+_LOST = {
+    RowStatus.EXACT: "exact duplicates",
+    RowStatus.NEAR: "near duplicates",
+    RowStatus.LEAKED: "leaked from evaluation files",
+    RowStatus.WEIGHT: "left out by weight",
+    RowStatus.LIMIT: "left out by limit",
+}
+
+
+def _lost(statuses: RowStatuses, others: Mapping[str, int]) -> str:
+    """Which of a domain's rows were left out; ``others``: how many repeat one of which domain."""
+    counts = {words: int((statuses == status).sum()) for status, words in _LOST.items()}
+    lost = ", ".join(f"{n} {words}" for words, n in counts.items() if n)
+    of = ", ".join(f"{n} of {other}" for other, n in others.items() if n)
+    return lost + (f"; duplicates of other domains: {of}" if of else "")
+
+
+def _others(
+    keys: Keys, duplicates: Duplicates, names: Sequence[str], domain: int
+) -> dict[str, int]:
+    repeats = (keys.domain == domain) & (duplicates.original >= 0)
+    of = keys.domain[duplicates.original[repeats]]
+    return {name: int((of == i).sum()) for i, name in enumerate(names) if i != domain}
 
 
 def exact_duplicates(rows: U64, alive: Mask) -> Ints:

@@ -4,6 +4,7 @@
 :func:`settle` brings a row into the one spelling that ``conversations`` checks.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -90,9 +91,10 @@ def settle(
     """A row with the names and spellings of its shape, and the shape itself.
 
     Columns are renamed by ``mapping``; lists of turns that are written as text are parsed; turns
-    get the keys of their shape; a prompt and completion of turns become ``messages``. A column that
-    the map gives to one field is not read as another, though it be called so. Raises
-    RejectedError when a column of the map is missing.
+    get the keys of their shape; a prompt and completion of turns become ``messages``. Numbers that
+    stand for a text stay: see :func:`numbers_as_text`. A column that the map gives to one field is
+    not read as another, though it be called so. Raises RejectedError when a column of the map is
+    missing.
     """
     for field in needed(shape):
         if (column := mapping.get(field, field)) not in values:
@@ -158,6 +160,29 @@ def ignored_keys(settled: Mapping[str, Any], settled_shape: Shape, shape: Shape)
             role = ROLES.get(str(turn.get(keys[0])).strip().lower())
             found |= unknown_turn_keys(turn, keys, role)
     return {f"{'/'.join(needed(shape))}[].{key}" for key in found}
+
+
+def numbers_as_text(settled: dict[str, Any], shape: Shape) -> set[str]:
+    """Write the numbers of a settled row that stand where a text belongs as texts, in place.
+
+    Returns the fields that held one. Truth values stay, for files mean yes, True or 1 by them; so
+    does NaN, which is a missing one.
+    """
+    if shape not in _LISTS:
+        texts = [f for f in FIELDS[shape] if f in ("system", "input", *needed(shape))]
+        found = {field for field in texts if _is_number(settled.get(field))}
+        settled.update({field: str(settled[field]) for field in found})
+        return found
+    name, content = FIELDS[shape][0], SPELLINGS["content"][_LISTS.index(shape)]
+    turns = settled[name] if isinstance(settled[name], list) else []
+    numbers = [t for t in turns if isinstance(t, dict) and _is_number(t.get(content))]
+    for turn in numbers:
+        turn[content] = str(turn[content])
+    return {f"{name}[].{content}"} if numbers else set()
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def row_shape(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) -> Shape:

@@ -1,4 +1,4 @@
-"""Choices with different texts that are the same to a model."""
+"""Questions that a model can't be asked: choices that are the same to it, tokens that it lacks."""
 
 import contextlib
 from collections.abc import Sequence
@@ -32,6 +32,40 @@ def refuse_equal_tokens(
                     f"{task.path}:{line}: the choices {other!r} and {choice!r} are the same tokens "
                     "to this model, so the right one can't be told."
                 )
+
+
+def lacking(model: Any, tokenizer: Any) -> int | None:
+    """The first token of the tokenizer that the model has no embedding for.
+
+    None: it has all, or is run by another engine, which knows.
+    """
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        return None
+    known = model.get_input_embeddings().weight.shape[0]
+    return known if len(tokenizer) > known else None
+
+
+def lacking_words(tokenizer: Any, token: int) -> str:
+    """What to say of a question that holds ``token``, which the model has no embedding for."""
+    return (
+        f"a question holds the token {token} ({tokenizer.convert_ids_to_tokens(token)!r}), which "
+        "the model has no embedding for: call model.resize_token_embeddings(len(tokenizer)) on the "
+        "base model and save both"
+    )
+
+
+def refuse_lacking_tokens(
+    task: LocalTask, items: Sequence[Item], tokenizer: Any, first: int | None
+) -> None:
+    """Raise VersatuneError with file and line for an item that holds a token from ``first`` on."""
+    for item in items if first is not None else ():
+        texts = [task.question(item), *item.get("choices", ())]
+        for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]:
+            if max(ids, default=0) >= (first or 0):
+                line = item["item"].rpartition(":")[2]
+                raise VersatuneError(f"{task.path}:{line}: {lacking_words(tokenizer, max(ids))}.")
 
 
 def _tokens(item: Item, tokenizer: Any, answers: Answers | None) -> list[list[int]]:

@@ -8,13 +8,13 @@ from pydantic import Field, field_validator, model_validator
 from versatune.artifacts import file_digest, fingerprint, to_jsonable
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.evaluation.tasks import CODE_KINDS, Kind
-from versatune.modeling.engines import Engine, VllmParams
+from versatune.modeling.engines import Dtype, Engine, VllmParams
 from versatune.params import Params, file_name, renamed
 
 BASE, TUNED = "base", "tuned"
 """The names of the two models in the tables."""
 
-HARNESS_ROWS = 5
+HARNESS_ROWS = 6
 """Raised when the harness's questions or the rows of its results change."""
 
 
@@ -103,7 +103,7 @@ class EvaluateParams(Params):
     """Tokens that a model may think before an answer, beside those of the answer. A thought that
     does not end is no answer; before choices it is cut and closed. 0: none, and choices are scored
     as in a row without a thought."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     """Precision of the weights while measuring; ``auto`` takes the one they were saved in."""
     engine: Engine = "auto"
     """What runs the model. ``dynamic`` (``auto``): transformers with a cache that grows, as prompts

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from versatune.errors import VersatuneError
 from versatune.evaluation import programs, ranks
 from versatune.evaluation.at_work import at_work
-from versatune.evaluation.choices import refuse_equal_tokens
+from versatune.evaluation.choices import lacking, refuse_equal_tokens, refuse_lacking_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
 from versatune.evaluation.named_rows import item_scores, named_row, version
@@ -53,6 +53,7 @@ def measure_local(
     items = list(task.items[: params.limit])
     chat = params.code.apply_chat_template if task.runs_code else params.apply_chat_template
     refuse_equal_tokens(task, items, tokenizer, chat=chat)
+    refuse_lacking_tokens(task, items, tokenizer, lacking(model, tokenizer))
     config = local_config(task, items, params)
     longest = max(len(tokenizer(text).input_ids) for text in _texts(task, items, chat)) + 64
     with at_work(offline=True):

@@ -8,7 +8,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
 from versatune.data.lengths import text_config, token_limit
+from versatune.errors import VersatuneError
 from versatune.evaluation import ranks
+from versatune.evaluation.choices import lacking, lacking_words
 from versatune.evaluation.conversations import Conversations
 from versatune.evaluation.padding import MAX_BATCH, batch_size, one_by_one, reads_padding
 from versatune.modeling.caching import generates_with_cache
@@ -40,6 +42,7 @@ class ConversationLM(Conversations, HFLM):
 
     def _model_call(self, inps: Any, *_: Any, **__: Any) -> Any:
         """Logits of whole rows, for which no cache is made: some models can't make one."""
+        self._refuse_lacking(inps)
         with torch.no_grad():
             return self.model(inps, use_cache=False).logits
 
@@ -53,6 +56,7 @@ class ConversationLM(Conversations, HFLM):
                 context, max_length, stop, attention_mask=mask, **settings
             )
 
+        self._refuse_lacking(context)
         if len(context) == 1 or not self._reads_padding:
             return generate(context, attention_mask, max_length)
         pad = self.tokenizer.pad_token_id
@@ -76,6 +80,15 @@ class ConversationLM(Conversations, HFLM):
             use_cache=False,
             **settings,
         )
+
+    def _refuse_lacking(self, ids: Any) -> None:
+        """Of the harness's own questions; those of files are refused with their line before."""
+        if self._lacking is not None and (last := int(ids.max())) >= self._lacking:
+            raise VersatuneError(f"{lacking_words(self.tokenizer, last)}.")
+
+    @cached_property
+    def _lacking(self) -> int | None:
+        return lacking(self.model, self.tokenizer)
 
     @cached_property
     def _takes_cache(self) -> bool:

@@ -7,6 +7,7 @@ known, the model is asked both ways, and the answer it is surer of counts: the o
 mean log-probability of its tokens.
 """
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Iterable, Sequence
@@ -16,7 +17,7 @@ from typing import Any, Literal, Protocol
 from lm_eval.api.instance import Instance
 
 from versatune.data.answers import Answers
-from versatune.data.conversations import Messages
+from versatune.data.conversations import Messages, RejectedError
 from versatune.data.thoughts import Written
 
 logger = logging.getLogger(__name__)
@@ -131,23 +132,47 @@ class Replies:
             return [written for _, written in thought]
         plain = self._written([request for request, _ in ways], quiet)
         sure = [
-            self._sureness([pair[number] for pair in ways], texts)
-            for number, texts in enumerate(([t for t, _ in plain], [t for t, _ in thought]))
+            self._sureness([pair[number] for pair in ways], written)
+            for number, written in enumerate((plain, thought))
         ]
         return [
             b if with_thought > without else a
             for (_, a), (_, b), without, with_thought in zip(plain, thought, *sure, strict=True)
         ]
 
-    def _sureness(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[float]:
-        """Mean log-probability of the tokens of each text behind its question."""
-        ids = [self._lm.tokenizer(t, add_special_tokens=False).input_ids for t in texts]
-        rows = [
-            ((request.args[0], text), self._lm.tok_encode(request.args[0]), tokens or [0])
-            for request, text, tokens in zip(requests, texts, ids, strict=True)
+    def _sureness(
+        self, requests: Sequence[Instance], found: Sequence[tuple[str, Written]]
+    ) -> list[float]:
+        """Mean log-probability of the tokens of each answer behind its question."""
+        rows = [self._tokens(r, *answer) for r, answer in zip(requests, found, strict=True)]
+        scores = self._lm.log_probabilities(
+            [
+                ((r.args[0], text), *row)
+                for r, (text, _), row in zip(requests, found, rows, strict=True)
+            ]
+        )
+        return [
+            s / len(tokens) if text else float("-inf")
+            for s, (_, tokens), (text, _) in zip(scores, rows, found, strict=True)
         ]
-        scores = self._lm.log_probabilities(rows)
-        return [s / len(t) if t else float("-inf") for s, t in zip(scores, ids, strict=True)]
+
+    def _tokens(
+        self, request: Instance, text: str, written: Written
+    ) -> tuple[list[int], list[int]]:
+        """A question and its answer as a training row holds them, its end included.
+
+        A text by itself may be other tokens: SentencePiece puts a blank before it. An answer that
+        no row would hold, as with a thought that did not end, is taken so all the same.
+        """
+        asked = self._lm.asked[request.args[0]]
+        if written.ended and (written.lead is not None) == asked.thinking:
+            with contextlib.suppress(RejectedError):
+                (row,) = self._lm.answers.encode(
+                    asked.messages, [written.content], asked.prefix, written.lead
+                )
+                return row.ids[: row.first], row.ids[row.first : row.end]
+        alone = self._lm.tokenizer(text, add_special_tokens=False).input_ids
+        return self._lm.tok_encode(request.args[0]), alone or [0]
 
     def _written(self, requests: list[Instance], quiet: bool) -> list[tuple[str, Written]]:
         """Text and answer to each question; those that a thought left too little room, again."""

@@ -79,7 +79,8 @@ class Foster(Adaptive):
         names = self.context.domains
         most, least = int(np.argmax(gamma)), int(np.argmin(gamma))
         if gamma[most] == 0:
-            return "nothing left to learn in any domain (every gamma is 0)"
+            below = "fell" if self.potential_source == "progress" else "lies above its reference"
+            return f"no held-out loss {below} (every gamma is 0)"
         if gamma[most] - gamma[least] <= SAME:
             return f"as much to learn in every domain (gamma {_shown(gamma[most])})"
         return (

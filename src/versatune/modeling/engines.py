@@ -9,6 +9,9 @@ from versatune.params import Params
 
 Engine = Literal["auto", "dynamic", "static", "vllm"]
 
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""In which a model is loaded to write or to score; ``auto``: the one it was saved in."""
+
 
 class VllmParams(Params):
     """How vLLM runs a model in this process, in its own names."""

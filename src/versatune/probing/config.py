@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from versatune.modeling.engines import Dtype
 from versatune.params import Params
 from versatune.probing.known import KNOWN
 from versatune.samplers.config import SamplingParams, ServerParams
@@ -80,7 +81,7 @@ class LikelihoodParams(OneJudgeParams):
     """Texts scored at once."""
     max_text_tokens: int = Field(default=192, ge=16)
     """Tokens of a text that are looked at."""
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     """torch dtype the model is loaded in."""
 
     def missing(self) -> tuple[tuple[str, ...], str] | None:

@@ -16,6 +16,7 @@ from versatune.pipelines.mixture.params import MixtureParams
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.train.params import TrackingParams
 from versatune.probing.config import ProbeParams
+from versatune.project.in_use import in_use
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
@@ -82,13 +83,13 @@ def unknown_block(name: str) -> str:
 
 
 def used(blocks: Blocks) -> dict[str, Any]:
-    """All parameters as JSON, with the values that are used where one block takes them over from
-    another: `references` takes what is not given there from `train`."""
+    """The parameters in use as JSON, with the values that are used where one block takes them over
+    from another: `references` takes what is not given there from `train`."""
     shown: dict[str, Any] = dict(blocks)
     references, train = blocks.get("references"), blocks.get("train")
     if isinstance(references, ReferenceParams) and isinstance(train, TrainParams):
         shown["references"] = references.as_used(train)
-    return dict(to_jsonable(shown))
+    return in_use(to_jsonable(shown))
 
 
 def _problems(name: str, value: Any, error: ValidationError) -> Iterator[Problem]:

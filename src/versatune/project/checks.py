@@ -29,6 +29,7 @@ from versatune.project.mix_checks import (
     strategy_problems,
 )
 from versatune.project.own_checks import (
+    check_base_samples,
     check_detected_shares,
     check_drift_tolerance,
     check_own_texts,
@@ -235,7 +236,13 @@ def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[P
 ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
-    *(check_probe, check_own_texts, check_detected_shares, check_drift_tolerance),
+    *(
+        check_probe,
+        check_base_samples,
+        check_own_texts,
+        check_detected_shares,
+        check_drift_tolerance,
+    ),
     *(check_tasks, check_retraining, check_required),
     *(check_training_files, check_reference_files, check_evaluation_files),
     *(check_packages, check_engine, check_vllm),

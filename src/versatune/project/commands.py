@@ -25,6 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from versatune import pipelines, tracking
 from versatune.errors import VersatuneError
+from versatune.project import params_option
 from versatune.project.hook import enter
 from versatune.project.init import init
 from versatune.project.parameter_reference import markdown
@@ -107,7 +108,8 @@ def run(**options: Any) -> Any:
         raise Mistake(message) from error
 
 
-cli.add_command(click.Command("run", params=kedro_run.params, callback=run, help="Run a pipeline."))
+_OPTIONS = params_option.instead_of(kedro_run.params)
+cli.add_command(click.Command("run", params=_OPTIONS, callback=run, help="Run a pipeline."))
 
 
 def _without_deprecated(options: dict[str, Any]) -> dict[str, Any]:

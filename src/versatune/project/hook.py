@@ -97,6 +97,8 @@ def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
     if not problems:
         problems = list(checks.problems(found, checks.ALWAYS))
     _refuse(problems, places, list(places.unknown_globals()), list(places.unread_files()))
+    if left_out := places.left_out():
+        logger.warning("%s", left_out)
     domains = found.get("domains")
     if isinstance(domains, Domains):
         for name in domains.root:

@@ -6,12 +6,25 @@ Mistakes are yielded, not raised, so that one run reports all of them.
 from collections.abc import Iterator
 
 from versatune.data.config import Domains
+from versatune.demo.base_model import BaseModelParams
 from versatune.mixing.config import ExpandParams, InStderrs
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import TrainParams
+
+
+def check_base_samples(base_model: BaseModelParams, probe: ProbeParams) -> Iterator[Problem]:
+    """A base model that is made here writes the samples: a begin token, and so many more."""
+    limit, wanted = base_model.pretrain.max_length, probe.sampling.max_new_tokens
+    made_here = base_model.kind == "pretrain" and probe.sampling.source == "model"
+    if made_here and probe.known_distribution is None and wanted >= limit:
+        yield Problem(
+            ("probe", "sampling", "max_new_tokens"),
+            f"{wanted} tokens behind a begin token are more than the base model takes "
+            f"(base_model.pretrain.max_length is {limit}): lower it, or raise that",
+        )
 
 
 def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:

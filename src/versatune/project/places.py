@@ -112,6 +112,25 @@ class Places:
                     f"parameters_{file.stem}.yml."
                 )
 
+    def left_out(self) -> str | None:
+        """What to say of parameters in the default environment, in whose place another one runs."""
+        env, default = self._loader.env, self._loader.default_run_env
+        if not default or env in (None, default):
+            return None
+        there = sorted((Path(self._loader.conf_source) / default).rglob("*"))
+        held = {
+            shown(file): sorted({*BLOCKS, *GLOBALS} & content.keys())
+            for file in there
+            if file.suffix in _SUFFIXES and isinstance(content := _content(file), dict)
+        }
+        named = [f"{file} ({', '.join(blocks)})" for file, blocks in held.items() if blocks]
+        if not named:
+            return None
+        return (
+            f"with --env {env}, conf/{env} takes the place of conf/{default}. Not read: "
+            f"{', '.join(named)}. What is to count belongs in conf/{env} too."
+        )
+
     def _files(self, kind: str) -> list[Path]:
         patterns = [
             f"{pattern}/*" if pattern.endswith("**") else pattern

@@ -19,9 +19,10 @@ from kedro.pipeline import Pipeline
 from kedro_mlflow.framework.hooks import MlflowHook
 
 from versatune import __version__, tracking
-from versatune.artifacts import exclusive
+from versatune.artifacts import exclusive, to_jsonable
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
+from versatune.project.in_use import in_use
 from versatune.project.run_names import VIEWS, run_name, run_page
 from versatune.reporting.configuration import git_state
 from versatune.tracking.secrets import hide, masked
@@ -98,7 +99,7 @@ class TrackingHook(MlflowHook):
             references, train = values.pop("references"), values.get("train")
             if train is not None:
                 values["references"] = references.as_used(train)
-        for name, value in values.items():
+        for name, value in in_use(to_jsonable(values)).items():
             tracking.log_params({name: value})
 
     @hook_impl

@@ -71,8 +71,9 @@ def warnings(artifacts: "Artifacts") -> list[str]:
     origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
     if not follows_probe(strategy.told(), start, **origin):
         said = [f"probe (its shares were not used for training): {text}" for text in said]
-    if artifacts.references and strategy.needs_reference:
-        said += reference_warnings(artifacts.references)
+    if artifacts.references:
+        unused = "" if strategy.needs_reference else "references (no share follows them): "
+        said += [f"{unused}{text}" for text in reference_warnings(artifacts.references)]
     if artifacts.history is not None:
         said += training_warnings(artifacts.history, artifacts.references, strategy)
     return said

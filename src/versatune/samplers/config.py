@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from versatune.errors import VersatuneError
-from versatune.modeling.engines import Engine, VllmParams
+from versatune.modeling.engines import Dtype, Engine, VllmParams
 from versatune.params import Params
 
 
@@ -26,6 +26,13 @@ class ServerParams(Params):
     max_retries: int = Field(default=6, ge=0)
     """Further tries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential
     waits and jitter; a Retry-After of the server is honoured."""
+
+    @field_validator("url")
+    @classmethod
+    def _has_scheme(cls, url: str) -> str:
+        if not re.match(r"https?://[^/]", url):
+            raise ValueError(f"an address begins with http:// or https://, got {url!r}")
+        return url
 
     @property
     def place(self) -> str:
@@ -62,7 +69,7 @@ class SamplingParams(Params):
     """1: none. The paper's code used 1.1, which is not the model's distribution any more."""
     batch_size: int = Field(default=256, ge=1)
     """Sequences drawn at once. A killed probe loses at most the batches in progress."""
-    dtype: str = "auto"
+    dtype: Dtype = "auto"
     """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
     engine: Engine = "auto"
     """What runs the model (``source: model``). ``dynamic``: a loop of this project, whose cache

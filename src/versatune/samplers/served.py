@@ -215,6 +215,12 @@ class ServerSampler(Sampler):
         choice = first_choice(answer)
         if not isinstance(choice.text, str):
             raise ValueError("the answer holds no text")
+        if thought_beside(choice):
+            raise VersatuneError(
+                f"probe.sampling.server: {self.params.server.place} takes thoughts out of its "
+                "texts, so they are not what the model writes: switch off the server's reasoning "
+                "parser."
+            )
         used = answer.usage.completion_tokens if answer.usage else 0
         return choice.text, used or 0, choice.finish_reason == "stop"
 
@@ -229,3 +235,12 @@ def first_choice(answer: Any) -> Any:
     if not choices:
         raise ValueError(f"the server's answer has no choices: {str(answer)[:100]!r}")
     return choices[0]
+
+
+def thought_beside(part: Any) -> str:
+    """What a server has put beside the content as the model's thought; empty where it has not.
+
+    ``part``: a message, or the choice of a completion.
+    """
+    found = [getattr(part, name, None) for name in ("reasoning_content", "reasoning")]
+    return next((text for text in found if isinstance(text, str) and text.strip()), "")

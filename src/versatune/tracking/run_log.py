@@ -144,16 +144,19 @@ def _logged(fingerprint: str) -> str | None:
 
 def _log_model(path: Path, fingerprint: str, example: str, name: str) -> str:
     import mlflow
-    from mlflow.models import infer_signature
+    from mlflow.models import Model, infer_signature
 
     parts = {"model": load_model(path), "tokenizer": load_tokenizer(path)}
-    info = mlflow.transformers.log_model(
-        parts,
+    info = Model.log(  # mlflow.transformers.log_model, which can't be told to ask nothing
+        None,
+        mlflow.transformers,
+        transformers_model=parts,
         name=re.sub(r"[^\w-]+", "-", name),  # MLflow refuses dots, slashes and more
         task="text-generation",
         signature=infer_signature([example], ["an answer"]),
         input_example=[example],
         pip_requirements=["transformers", "torch", "accelerate"],
+        validate_serving_input=False,  # would generate 256 tokens, beyond a short model's positions
     )
     mlflow.set_logged_model_tags(info.model_id, {"fingerprint": fingerprint})
     return str(info.model_uri)

@@ -57,7 +57,11 @@ def lowest_rounds(history: pd.DataFrame) -> dict[str, int]:
 def _no_potential(
     trained: pd.DataFrame, references: Mapping[str, Any] | None, strategy: StrategyParams
 ) -> list[str]:
-    """Domains whose gamma was 0 in every round, where the strategy goes by gamma."""
+    """Domains whose gamma was 0 in every round, where the strategy goes by gamma.
+
+    With references also those whose gamma was 0 in the last half of the rounds or more: the loss
+    went on falling below its reference.
+    """
     follows_gamma = isinstance(strategy, FosterParams) or (
         isinstance(strategy, ExpandParams) and strategy.rule == "paper"
     )
@@ -65,13 +69,17 @@ def _no_potential(
         return []
     gamma = trained.pivot_table(index="round", columns="domain", values="learnable_potential")
     gamma = gamma.reindex(columns=trained["domain"].unique())
-    still = [str(d) for d in gamma if gamma[d].notna().any() and (gamma[d].dropna() == 0).all()]
-    if not still:
-        return []
+    rounds, zeros = len(gamma), {str(d): _last_zeros(gamma[d]) for d in gamma}
     name, by_progress = (
         strategy.name,
         getattr(strategy, "potential_source", "reference") == "progress",
     )
+    enough = rounds if by_progress else max(ROUNDS_AGO, (rounds + 1) // 2)
+    still = [d for d, last in zeros.items() if last >= min(enough, rounds)]
+    if not still:
+        return []
+    last = min(zeros[d] for d in still)
+    when = "every round" if last == rounds else f"the last {last} of {rounds} rounds"
     cause = "no held-out loss fell" if by_progress else "every reference lies above the loss"
     remedy = "" if by_progress else " Raise references.max_steps, or train with other references."
     if len(still) == len(gamma.columns):
@@ -79,12 +87,20 @@ def _no_potential(
         if isinstance(strategy, FosterParams):
             so = "trained as `constant` would have"
         elif isinstance(strategy, ExpandParams):
-            so = "never opened its gate"
-        return [f"every gamma was 0 in every round ({cause}): `{name}` {so}.{remedy}"]
+            so = "never opened its gate" if last == rounds else "kept its gate closed"
+        return [f"every gamma was 0 in {when} ({cause}): `{name}` {so}.{remedy}"]
     if by_progress:
         return []
-    lead = f"gamma of {_names(still)} was 0 in every round, since the reference lies above the loss"
-    return [f"{lead} of training ({_levels(trained, references, still)}).{remedy}"]
+    lead = f"gamma of {_names(still)} was 0 in {when}, since the reference lies above the loss"
+    then = trained[trained["round"] > trained["round"].max() - last]
+    return [f"{lead} of training ({_levels(then, references, still)}).{remedy}"]
+
+
+def _last_zeros(gamma: pd.Series) -> int:
+    """In how many rounds up to the last gamma was 0; rounds without one count as those around."""
+    values = gamma.dropna().tolist()
+    zeros = next((n for n, value in enumerate(reversed(values)) if value != 0), len(values))
+    return len(gamma) if values and zeros == len(values) else zeros
 
 
 def _levels(

@@ -64,7 +64,7 @@ def test_every_shape_becomes_messages(shape: Any, row: dict, expected: list) -> 
         ({"instruction": "", "output": "o"}, "empty_prompt"),
         ({"instruction": "i"}, "missing_column"),
         ({"instruction": "i", "output": None}, "wrong_type"),
-        ({"instruction": "i", "output": 42}, "wrong_type"),
+        ({"instruction": "i", "output": True}, "wrong_type"),
         ({"instruction": ["i"], "output": "o"}, "wrong_type"),
         ({"instruction": "i", "output": float("nan")}, "nan"),
         ({"instruction": "i", "output": "a\ud800b"}, "lone_surrogate"),

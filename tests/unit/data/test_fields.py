@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
-from versatune.data.clean import clean
+from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains
 from versatune.data.conversations import (
     RejectedError,
@@ -234,6 +235,17 @@ def test_unused_columns_and_keys_are_named() -> None:
     assert ignored({"text": "t", "url": "u", "id": None}, "text", {}) == {"url"}
 
 
+def test_what_a_turn_can_not_say_is_named() -> None:
+    """A thought or a call of the user, an earlier conversation beside turns, a second thought."""
+    asked = {**ASKED, "reasoning_content": "warm?", "tool_calls": [CALL], "weight": 0}
+    answer = {**ANSWER, "reasoning_content": "say 12", "thinking": "say 12", "reasoning": "say 13"}
+    row = {"messages": [asked, answer], "history": [["a", "b"]]}
+    assert ignored(row, "messages", {}) == {
+        *("history", "messages[].reasoning_content", "messages[].tool_calls"),
+        "messages[].reasoning",
+    }
+
+
 def ignored(row: dict[str, Any], shape: Any, columns: dict[str, str]) -> set[str]:
     return ignored_columns(row, shape, columns) | ignored_keys(*settle(row, shape, columns), shape)
 
@@ -317,3 +329,37 @@ def test_the_account_names_ignored_columns_once(
     report = json.loads((ref.path / "report.json").read_text())
     assert report["law"]["ignored_columns"] == {"id": 20, "u": 3}
     assert caplog.text.count("law: ignored columns: id (20 rows), u (3 rows).") == 1
+
+
+def test_numbers_are_read_as_texts_and_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of every shape; a truth value is not."""
+    rows = [{"instruction": f"law {n} and {n + 1}", "output": 2 * n + 1} for n in range(16)]
+    rows += [{"instruction": f"{n} halves", "input": 7, "output": n / 2} for n in range(3)]
+    rows += [{"instruction": "is it so", "output": True}]
+    turns = [
+        {"messages": [{"role": "user", "content": f"say {n}"}, {"role": "model", "content": n}]}
+        for n in range(20)
+    ]
+    shared = [
+        {"conversations": [{"from": "human", "value": f"tell {n}"}, {"from": "gpt", "value": n}]}
+        for n in range(20)
+    ]
+    config = {}
+    for name, told in (("law", rows), ("code", turns), ("sea", shared)):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(r) + "\n" for r in told))
+        config[name] = {"description": name, "sources": [{"path": str(path)}]}
+    params = CleanParams(seed=0, near_duplicate_threshold=None)
+    ref = make_folder(clean(Domains.model_validate(config), params), tmp_path / "clean")
+    report = json.loads((ref.path / "report.json").read_text())
+    assert report["law"]["numbers_as_text"] == {"input": 3, "output": 19}
+    assert report["law"]["rejected"]["wrong_type"]["count"] == 1
+    assert report["code"]["numbers_as_text"] == {"messages[].content": 20}
+    assert report["sea"]["numbers_as_text"] == {"conversations[].value": 20}
+    assert caplog.text.count("law: numbers read as texts: input (3 rows), output (19 rows).") == 1
+    kept = [r for s in SPLITS for r in datasets.load_from_disk(str(ref.path / s)).to_list()]
+    said = {row["messages"][0]["content"]: row["messages"][1]["content"] for row in kept}
+    assert (said["law 3 and 4"], said["1 halves\n\n7"]) == ("7", "0.5")
+    assert (said["say 12"], said["tell 13"]) == ("12", "13")

@@ -1,5 +1,7 @@
 """Duplicates, leaks, proportions, limits and the split, on keys worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -304,8 +306,25 @@ def test_a_domain_without_rows_is_refused() -> None:
         decide(keys_of([0, 0], [1, 2]), configs(2), params())
     leaked = keys_of([0, 0, 1], [1, 2, 3])
     leaked.leaked[2] = True
-    with pytest.raises(VersatuneError, match=r"no rows are left \(1 leaked\)"):
+    with pytest.raises(
+        VersatuneError, match=r"no rows are left \(1 leaked from evaluation files\)"
+    ):
         decide(leaked, configs(2), params())
+
+
+@pytest.mark.parametrize(
+    ("own", "words"),
+    [
+        (0, r"domains\.d1: no rows are left \(4 exact duplicates; .*: 3 of d0, 1 of d2\)"),
+        (1, r"domains\.d1: 1 rows .* \(4 exact duplicates; .*: 3 of d0, 1 of d2\) can't be div"),
+    ],
+)
+def test_a_domain_of_other_domains_rows_is_told_whose_they_are(own: int, words: str) -> None:
+    keys = keys_of([0] * 9 + [2] * 9 + [1] * (4 + own), list(range(22 + own)))
+    rows = keys.row.copy()
+    rows[18:22] = rows[[0, 1, 2, 9]]
+    with pytest.raises(VersatuneError, match=words):
+        decide(replace(keys, row=rows), configs(3), params())
 
 
 def test_more_validation_rows_than_there_are_prompts_to_spare_are_refused() -> None:

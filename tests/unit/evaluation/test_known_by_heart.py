@@ -128,6 +128,22 @@ def test_choices_that_the_model_reads_as_one_are_refused(chat: bool, tmp_path: P
             measured(tmp_path, items, model, tokenizer, apply_chat_template=chat)
 
 
+@pytest.mark.parametrize("items", [CHOSEN, WRITTEN])
+def test_a_question_of_tokens_that_the_model_lacks_is_refused(
+    items: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Added to the tokenizer alone; the harness's own tasks have no line to name."""
+    tokenizer = tokenizer_of("bytes", "chatml")
+    model = small_model(tokenizer)
+    tokenizer.add_tokens(["spring what"])
+    added = tokenizer.convert_tokens_to_ids("spring what")
+    with pytest.raises(VersatuneError, match=rf"items.jsonl:8: .* {added} \('spring what'\)"):
+        measured(tmp_path, items, model, tokenizer)
+    lm = language_model(ConversationLM, model, tokenizer, 2, 64)
+    with pytest.raises(VersatuneError, match=rf"holds the token {added} .*resize_token"):
+        lm.loglikelihood([_request("the spring what", " court", 0)])
+
+
 def test_a_real_thought_is_no_part_of_the_answer(tmp_path: Path) -> None:
     """Also where the template leaves it to the content, and where the text has no end token."""
     for template in ("thinking", "chatml"):
@@ -163,6 +179,7 @@ def thinking_rows(rows: str, form: str) -> list[list[dict[str, str]]]:
         ("thought-dropped", "pieces-with-bos", "all", "within"),
         ("thought-dropped", "bytes", "some", "beside"),
         ("thought-off", "bytes", "all", "beside"),
+        ("thought-off", "pieces", "some", "beside"),  # a text by itself has a blank before it
         ("marked-thought-begun", "bytes", "some", "beside"),
         ("thought-begun", "pieces", "all", "beside"),
         ("channels", "pieces", "some", "beside"),
@@ -234,7 +251,9 @@ def _request(question: str, choice: str, number: int) -> Any:
 
 
 @pytest.mark.skipif(refusal() is not None, reason=f"no isolation here: {refusal()}")
-def test_a_program_after_an_empty_thought_passes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("thought", ["", "it is\n\nnumber"])
+def test_a_program_after_a_thought_passes(thought: str, tmp_path: Path) -> None:
+    """Empty or not; its length is beside that of the program."""
     from versatune.evaluation import programs
 
     items = [{"text": f"Write f{i}.", "test_list": [f"assert f{i}() == {i}"]} for i in range(2)]
@@ -246,6 +265,8 @@ def test_a_program_after_an_empty_thought_passes(tmp_path: Path) -> None:
         )
         for i, item in enumerate(items)
     ]
+    for _, said in talks if thought else []:
+        said["reasoning_content"] = thought
     model = knowing(tokenizer, talks)
     code = CodeParams(run=True, apply_chat_template=True, max_new_tokens=40)
     assert measured(tmp_path, items, model, tokenizer, code=code) == {"pass@1": 1.0}
@@ -289,6 +310,21 @@ metric_list: [{{metric: exact_match, aggregation: mean, higher_is_better: true}}
 def test_tasks_of_the_harness_are_asked_the_same_way(template: str, named: HarnessParams) -> None:
     tokenizer = tokenizer_of("bytes-with-bos", template)
     model = knowing(tokenizer, [talk(question, answer) for question, answer in ROWS.items()])
+    for task, metric in (("choices", "acc"), ("texts", "exact_match")):
+        found = harness.measure_named(
+            "law", f"versatune_known_{task}", params(harness=named), model, tokenizer
+        )
+        assert found.rows.set_index("metric").loc[metric, "value"] == 1.0
+
+
+@pytest.mark.parametrize("template", ["thinking", "thought-off"])
+def test_tasks_of_the_harness_are_thought_about(template: str, named: HarnessParams) -> None:
+    """A blank line, at which the task ends an answer, does not end a thought."""
+    tokenizer = tokenizer_of("bytes", template)
+    talks = thinking_rows("all", "beside")
+    for _, said in talks:
+        said["reasoning_content"] += "\n\nnumber"
+    model = knowing(tokenizer, talks, loss_below=0.004)
     for task, metric in (("choices", "acc"), ("texts", "exact_match")):
         found = harness.measure_named(
             "law", f"versatune_known_{task}", params(harness=named), model, tokenizer

@@ -159,7 +159,7 @@ def test_the_reason_names_the_largest_potential_and_not_the_largest_move() -> No
 
 def test_the_reason_says_when_nothing_moves_the_shares() -> None:
     assert reason_of([0.9, 0.09, 0.01], [0.0, 0.0, 0.0]) == (
-        "nothing left to learn in any domain (every gamma is 0); no share moves"
+        "no held-out loss lies above its reference (every gamma is 0); no share moves"
     )
     assert reason_of([0.9, 0.09, 0.01], [0.25, 0.25, 0.25]) == (
         "as much to learn in every domain (gamma 0.250); no share moves"

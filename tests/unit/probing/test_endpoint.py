@@ -12,7 +12,8 @@ from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.probing.config import EndpointParams
 from versatune.probing.judges.base import About
-from versatune.probing.judges.endpoint import ANSWERS, Endpoint, parse, train
+from versatune.probing.judges.endpoint import ANSWERS, Endpoint, train
+from versatune.probing.judges.probabilities import parse
 from versatune.samplers.config import SamplingParams, ServerParams
 from versatune.samplers.served import ServerSampler
 from versatune.work import make_folder
@@ -47,7 +48,8 @@ def test_a_domain_left_out_has_no_probability():
 @pytest.mark.parametrize(
     "content",
     ["law", "", "{law: 1}", "{}", '{"law": -1}', '{"law": 0}', '{"law": "much"}', "[1, 2]",
-     '{"law": 0.5, "cooking": 0.5}', '{"law": NaN}', '{"law": {"medicine": 1}, "x": 2}'],
+     '{"law": 0.5, "cooking": 0.5}', '{"law": NaN}', '{"law": {"medicine": 1}, "x": 2}',
+     '<think>{"law": 1} perhaps', '[THINK]{"law": 1}', '<|channel|>analysis {"law": 1}'],
 )  # fmt: skip
 def test_anything_else_is_no_answer(content):
     with pytest.raises(ValueError, match=r"."):
@@ -90,6 +92,34 @@ def test_refused_and_unparseable_answers_are_told_apart_and_left_out(tmp_path):
     assert found.status == ["ok", "unparseable", "refused", "refused"]
     assert np.isnan(found.probabilities[1:]).all()
     assert not np.isnan(found.probabilities[0]).any()
+
+
+def test_a_thought_is_no_answer_and_what_to_set_is_said(tmp_path, caplog):
+    """Beside the content, in it, begun by the prompt; long, or in place of an answer."""
+    answer = '{"law": 0, "medicine": 1, "other": 0}'
+    thought = 'Perhaps {"law": 1, "medicine": 0, "other": 0}'
+    replies = [
+        chat(answer, reasoning_content=thought),
+        chat(answer, reasoning=thought),
+        chat(f"{thought}</think>{answer}"),
+        chat(f"<thinking>{thought}</thinking>\n{answer}"),
+        chat(f"```json\n{answer}\n``` The", finish="length"),
+        chat(None, finish="length", reasoning_content=thought),
+        chat(thought, finish="length"),
+        chat("", reasoning_content=answer),
+        chat(None, reasoning=answer),
+        chat(None),
+    ]
+    with serving(lambda i: replies[i]) as server:
+        judge = endpoint(server.url, tmp_path, concurrency=1)
+        found = judge.judge([str(i) for i in range(10)])
+    assert found.status == ["ok"] * 5 + ["unparseable"] * 4 + ["refused"]
+    assert found.probabilities[:5].tolist() == [[0, 1, 0]] * 5
+    assert (
+        "2 of 10 answers ended at the limit of 256 tokens without an answer; a model that thinks "
+        "needs more: raise probe.judge.endpoint.max_tokens; 2 of 10 answers came as a thought "
+        "without content: switch off the model's thinking, or the server's reasoning parser."
+    ) in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -287,10 +317,14 @@ def test_a_judge_that_never_answers_in_json_is_refused(tmp_path, clean):
         params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
         with pytest.raises(VersatuneError, match=r"fewer than two rows of law .*\(0 of 30"):
             made(tmp_path, clean, params)
+    with serving(lambda _: chat(None, "length", reasoning_content="Well")) as server:
+        params = EndpointParams(server={"url": server.url, "model": "m"}, labelled_per_domain=10)
+        with pytest.raises(VersatuneError, match=r"30 of 30 answers ended at .*raise probe\.judge"):
+            made(tmp_path, clean, params)
 
 
-def completion(text: str | None, finish: str = "stop"):
-    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None}
+def completion(text: str | None, finish: str = "stop", **more: str):
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": None, **more}
     body = {"id": "x", "object": "text_completion", "created": 0, "model": "m"}
     usage = {"prompt_tokens": 1, "completion_tokens": 5, "total_tokens": 6}
     answer = json.dumps({**body, "choices": [choice], "usage": usage}).encode()
@@ -325,6 +359,14 @@ def test_a_served_sample_that_fails_is_tried_again_never_left_out(tmp_path):
         pytest.raises(VersatuneError, match=r"no answer to 4 of 4 requests"),
     ):
         first_samples(tmp_path / "t", sampler(server.url), 0, 4, 4)
+
+
+def test_a_server_that_takes_thoughts_out_of_its_texts_is_refused(tmp_path):
+    with (
+        serving(lambda i: completion(f"text {i}", reasoning_content="so")) as server,
+        pytest.raises(VersatuneError, match="switch off the server's reasoning parser"),
+    ):
+        first_samples(tmp_path / "s", sampler(server.url), 0, 4, 4)
 
 
 def test_a_server_that_does_not_sample_is_refused(tmp_path):

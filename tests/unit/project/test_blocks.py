@@ -6,6 +6,7 @@ import pytest
 from kedro.framework.project import configure_project, pipelines
 
 from versatune.project.blocks import BLOCKS, read, used
+from versatune.project.in_use import in_use
 from versatune.project.parameter_reference import parameter_models
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
@@ -74,6 +75,10 @@ def test_values_for_interpolation_may_be_there() -> None:
             "no such attention (did you mean 'flash_attention_",
         ),
         ({"lora": 8}, "train.lora", "a block of keys with values is needed here, not 8"),
+        ({"rounds": "many"}, "train.rounds", "a whole number is needed here, not 'many'"),
+        ({"rounds": 2.5}, "train.rounds", "a whole number is needed here, not 2.5"),
+        ({"learning_rate": "2e-5x"}, "train.learning_rate", "a number is needed here, not"),
+        ({"packing": "perhaps"}, "train.packing", "true or false is needed here, not 'perhaps'"),
     ],
 )
 def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
@@ -81,6 +86,28 @@ def test_a_wrong_value_is_told_by_the_key_as_it_is_written(
 ) -> None:
     found = told({"train": value})
     assert list(found) == [key] and words in found[key]
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "words"),
+    [
+        ({"sampling": {"dtype": "fp16"}}, "probe.sampling.dtype", "'bfloat16' or 'float16'"),
+        ({"judge": {"likelihood": {"dtype": "half"}}}, "probe.judge.likelihood.dtype", "'float16'"),
+        (
+            {"sampling": {"server": {"url": "localhost:8000/v1"}}},
+            "probe.sampling.server.url",
+            "an address begins with http:// or https://, got 'localhost:8000/v1'",
+        ),
+    ],
+)
+def test_what_only_a_later_stage_would_notice_is_told(value: Any, key: str, words: str) -> None:
+    found = told({"probe": {"seed": 0, **value}})
+    assert list(found) == [key] and words in found[key]
+
+
+def test_a_list_without_brackets_is_told() -> None:
+    found = told({"evaluate": {"harness": {"tasks": {"law": "arc"}}}})
+    assert found == {"evaluate.harness.tasks.law": "a list is needed here, as [arc], not 'arc'"}
 
 
 def test_everything_wrong_is_told_at_once() -> None:
@@ -107,3 +134,32 @@ def test_a_value_that_the_message_ends_with_is_not_said_twice() -> None:
     assert said.endswith("; got -0.1")
     (said,) = told({"train": {"rounds": 0}}).values()
     assert said.endswith("greater than or equal to 1, not 0")
+
+
+def test_blocks_of_choices_that_were_not_taken_are_left_out() -> None:
+    judge = {"kind": "endpoint", "endpoint": {"max_tokens": 8}, "classifier": {"held_out": 0.3}}
+    given = {
+        "base_model": {"kind": "pretrained", "pretrain": {"seed": 3}},
+        "probe": {
+            "sampling": {"source": "model", "server": {"url": "u"}, "engine": "vllm", "vllm": {}},
+            "judge": judge,
+            "audit": {"n": 0, "judge": judge},
+        },
+        "references": {"mode": "none", "max_steps": 9},
+        "domains": {"law": {"description": "l"}, "code": None},
+        "train": {"seed": 1},
+    }
+    assert in_use(given) == {
+        "base_model": {"kind": "pretrained"},
+        "probe": {
+            "sampling": {"source": "model", "engine": "vllm", "vllm": {}},
+            "judge": {"kind": "endpoint", "endpoint": {"max_tokens": 8}},
+            "audit": {"n": 0},
+        },
+        "references": {"mode": "none"},
+        "domains": {"law": {"description": "l"}},
+        "train": {"seed": 1},
+    }
+    assert given["domains"] == {"law": {"description": "l"}, "code": None}
+    taken = {"base_model": {"kind": "pretrain", "pretrain": {"seed": 3}}, "evaluate": {"code": {}}}
+    assert in_use(taken) == taken

@@ -69,6 +69,8 @@ ONE = dict.fromkeys(["law", "medicine", "finance", "science", "code"], 0.2)
         ),
         ({"compare": {"train": {"max_length": 9}}}, "compare.train.max_length", "9 is less"),
         ({"base_model": {"pretrain": {"max_length": 64}}}, "tokenize.max_length", "takes (base"),
+        ({"probe": {"sampling": {"max_new_tokens": 512}}}, "probe.sampling.max_new_tokens",
+         "base_model.pretrain.max_length is 512"),
         ({"train": {"unit": "rows"}}, "train.unit", "mixture.unit is 'supervised_tokens'"),
         ({"compare": {"train": {"unit": "rows"}}}, "compare.train.unit", "mixture.unit is"),
         ({"train": {"strategy": EXPAND}}, "train.strategy.target", "Did you mean 'law'?"),

@@ -113,6 +113,29 @@ def test_parameters_in_a_file_that_is_not_read_are_refused(conf: Path) -> None:
     assert "other.yml" not in message
 
 
+def test_parameters_in_whose_place_an_environment_runs_are_named(
+    conf: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    local = {"local/parameters_a.yml": "train: {rounds: 4}\nevaluate: {}\n"}
+    write(conf, {**local, "local/globals.yml": "data: d\n", "paper/x.yml": "note: 1\n"})
+    for env in ("local", "paper"):
+        loader = OmegaConfigLoader(str(conf), env=env, **CONFIG_LOADER_ARGS)
+        rounds = {"local": 4, "paper": 3}[env]
+        assert Places(loader).of(("train", "rounds")).startswith("conf/local") is (rounds == 4)
+        assert loader["parameters"]["train"]["rounds"] == rounds
+        said = Places(loader).left_out()
+        assert said == (
+            None
+            if env == "local"
+            else "with --env paper, conf/paper takes the place of conf/local. Not read: "
+            "conf/local/globals.yml (data), conf/local/parameters_a.yml (evaluate, train). What is "
+            "to count belongs in conf/paper too."
+        )
+        caplog.clear()
+        check(loader, Places(loader))
+        assert [r.getMessage() for r in caplog.records] == ([said] if said else [])
+
+
 def test_a_changed_domain_name_is_said(conf: Path, caplog: pytest.LogCaptureFixture) -> None:
     one = "{description: d, sources: [{path: a.jsonl}]}"
     text = f"domains:\n  contract law: {one}\n  Tax: {one}\n  art: {one}\n"

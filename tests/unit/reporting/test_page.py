@@ -371,7 +371,7 @@ def test_warnings_about_what_a_training_did_not_use_say_so() -> None:
     late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
     header = page_of(strategy=UniformParams(), references=late).split("</header>")[0]
     assert "Probe (its shares were not used for training): intervals too wide" in header
-    assert "The reference runs" not in header
+    assert "References (no share follows them): the reference runs of law ended at" in header
     fostered = page_of(references=late).split("</header>")[0]
     assert "were not used" not in fostered and "The reference runs of law" in fostered
 

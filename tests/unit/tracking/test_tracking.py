@@ -258,13 +258,22 @@ def test_a_spool_that_cannot_be_rewritten_stops_nothing(
 
 
 def test_a_model_is_stored_once_and_can_be_loaded(
-    run_id: str, tmp_path: Path, tiny_checkpoint: CheckpointRef
+    run_id: str,
+    tmp_path: Path,
+    tiny_checkpoint: CheckpointRef,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Nothing is generated to store it, which takes minutes of a large model."""
+    from transformers.generation import utils
+
+    asked: list[Any] = []
+    monkeypatch.setattr(utils.GenerationMixin, "generate", lambda *_, **how: asked.append(how))
     with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
         name = "SmolLM2 1.7B/v2-foster"
         first = tracking.log_model(tiny_checkpoint.path, "f1", "the court", name)
         again = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
     assert first is not None and first == again
+    assert not asked
     assert mlflow.get_logged_model(first.rpartition("/")[2]).name == "SmolLM2-1-7B-v2-foster"
     loaded = mlflow.transformers.load_model(first)
     assert loaded.model.config.hidden_size == 32

@@ -85,6 +85,35 @@ def test_gammas_that_are_all_0_are_said_once(strategy: Any, words: str) -> None:
     assert said.startswith("every gamma was 0 in every round") and words in said
 
 
+@pytest.mark.parametrize(
+    ("gammas", "strategy", "words"),
+    [
+        ([[0.4, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]], FOSTER,
+         "every gamma was 0 in the last 3 of 4 rounds (every reference lies above the loss)"),
+        ([[0.4, 0.0, 0.0, 0.0], [0.2, 0.3, 0.0, 0.0]], FOSTER,
+         "every gamma was 0 in the last 2 of 4 rounds"),
+        ([[0.4, 0.3, 0.2, 0.1], [0.2, 0.3, 0.0, 0.0]], FOSTER,
+         "gamma of code was 0 in the last 2 of 4 rounds, since the reference lies above the loss "
+         "of training (code: reference 2.700, loss 2.500 at most)"),
+        ([[0.4, 0.3, 0.2, 0.0], [0.2, 0.3, 0.1, 0.0]], FOSTER, None),  # reached in the end
+        ([[0.0, 0.0, 0.0, 0.1], [0.0, 0.0, 0.0, 0.1]], FOSTER, None),
+        ([[0.4, 0.0, 0.0, 0.0], [0.2, 0.0, 0.0, 0.0]],
+         {"name": "foster", "potential_source": "progress"}, None),
+    ],
+)  # fmt: skip
+def test_gammas_that_were_0_in_the_later_rounds(
+    gammas: list[list[float]], strategy: Any, words: str | None
+) -> None:
+    losses = {d: [5.0, 4.0, 3.0, 2.5, 2.0] for d in ("law", "code")}
+    table = history(losses, BOTH)
+    for domain, values in zip(losses, gammas, strict=True):
+        mine = (table["domain"] == domain) & (table["round"] > 0)
+        table.loc[mine, "learnable_potential"] = values
+    said = warned(table, {"domains": {"code": {"nats_per_token": 2.7}}}, strategy)
+    assert len(said) == (words is not None)
+    assert words is None or words in said[0]
+
+
 def test_gammas_say_nothing_about_a_constrained_expansion() -> None:
     table = history(FALLING, {"law": 0.0, "code": 0.0})
     assert warned(table, None, {"name": "expand", "target": "law", "rule": "constrained"}) == []

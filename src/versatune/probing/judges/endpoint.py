@@ -8,18 +8,17 @@ changes, so the next run asks only for what is missing, ``failed`` texts among t
 """
 
 import hashlib
-import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from versatune.artifacts import FolderRef, fingerprint
-from versatune.domains import canonical
 from versatune.errors import VersatuneError
 from versatune.intervals import Array
 from versatune.probing.config import EndpointParams
@@ -31,8 +30,9 @@ from versatune.probing.judges.base import (
     labelled_texts,
     without_rows,
 )
+from versatune.probing.judges.probabilities import parse
 from versatune.samplers.config import require_server
-from versatune.samplers.served import FilteredError, Server, first_choice
+from versatune.samplers.served import FilteredError, Server, first_choice, thought_beside
 from versatune.work import Piece, bars
 from versatune.work.log import Log
 
@@ -57,44 +57,10 @@ class Answer(BaseModel):
     status: Status
     content: str
     probabilities: list[float] | None = None
+    missing: Literal["", "cut", "content"] = ""
+    """Why there are none: the answer was cut at ``max_tokens``, or is a thought alone."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-
-
-class Probabilities(BaseModel):
-    """What a well-formed answer holds."""
-
-    model_config = ConfigDict(strict=False)
-
-    probabilities: dict[str, float] = Field(min_length=1)
-
-    def vector(self, domains: Sequence[str]) -> list[float]:
-        """Probabilities in the domains' order, summing to 1; ValueError when they can't be."""
-        given = {canonical(name): value for name, value in self.probabilities.items()}
-        unknown = given.keys() - set(domains)
-        values = np.array([given.get(d, 0.0) for d in domains])
-        if unknown or not np.isfinite(values).all() or (values < 0).any() or values.sum() <= 0:
-            raise ValueError(f"no probabilities of the domains: {self.probabilities}")
-        return [float(v) for v in values / values.sum()]
-
-
-def parse(content: str, domains: Sequence[str]) -> list[float]:
-    """The probabilities in an answer, (k,) summing to 1. ValueError when there are none.
-
-    Words around the object are allowed, so are a thought before it, percentages, other spellings
-    of the domains and one object around another (``{"probabilities": {...}}``).
-    """
-    content = content.rpartition("</think>")[2]
-    begin, end = content.find("{"), content.rfind("}")
-    if begin < 0 or end < begin:
-        raise ValueError("no JSON object")
-    found = json.loads(content[begin : end + 1])
-    if len(found) == 1 and isinstance(next(iter(found.values())), dict):
-        found = next(iter(found.values()))
-    try:
-        return Probabilities(probabilities=found).vector(domains)
-    except (ValidationError, VersatuneError) as error:
-        raise ValueError(str(error)) from error
 
 
 class Endpoint:
@@ -117,6 +83,7 @@ class Endpoint:
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, asked(params)])
         self._answers = Log(keep / ANSWERS)
+        self._told = ""
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Ask for each text that has no kept answer, several at a time.
@@ -157,7 +124,34 @@ class Endpoint:
             "completion_tokens": sum(a.completion_tokens for a in given),
         }
         logger.info("judge: %(prompt_tokens)d tokens sent, %(completion_tokens)d received", facts)
+        self._warn_of_thoughts(given)
         return Judgement(probabilities, status, np.full(len(answers), np.nan), facts)
+
+    def _warn_of_thoughts(self, answers: Sequence[Answer]) -> None:
+        """Once: what to set where thoughts leave no room for an answer, or take its place."""
+        counts = Counter(answer.missing for answer in answers)
+        limit = (
+            f"ended at the limit of {self.params.max_tokens} tokens without an answer; a model "
+            f"that thinks needs more: raise {self.key}.max_tokens"
+        )
+        alone = (
+            "came as a thought without content: switch off the model's thinking, or the server's "
+            "reasoning parser"
+        )
+        said = [
+            f"{count} of {len(answers)} answers {words}"
+            for count, words in ((counts["cut"], limit), (counts["content"], alone))
+            if count
+        ]
+        if said and not self._told:
+            self._told = "; ".join(said)
+            logger.warning("%s: %s.", self.key, self._told)
+
+    @property
+    def advice(self) -> str:
+        """What to do where there are too few answers."""
+        told = f"{self._told[:1].upper()}{self._told[1:]}." if self._told else ""
+        return told or "Take a model that answers in JSON, or another judge."
 
     def _ask(self, item: tuple[str, str]) -> Answer:
         key, text = item
@@ -176,15 +170,14 @@ class Endpoint:
         except FilteredError as error:
             return Answer(key=key, status="refused", content=str(error))
         choice = first_choice(answer)
-        content = choice.message.content or ""
+        content, probabilities = choice.message.content or "", None
+        cut = choice.finish_reason == "length"  # a thought may have taken all tokens
         status: Status = "ok"
-        probabilities = None
         try:
-            probabilities = parse(content, self.domains)
+            probabilities = parse(content, self.domains, cut=cut)
         except (ValueError, TypeError):
             declined = choice.message.refusal or choice.finish_reason == "content_filter"
-            cut = choice.finish_reason == "length"  # a thought may have taken all tokens
-            silent = not content.strip() and not cut
+            silent = not (content.strip() or cut or thought_beside(choice.message))
             status = "refused" if declined or silent else "unparseable"
         usage = answer.usage
         return Answer(
@@ -192,6 +185,7 @@ class Endpoint:
             status=status,
             content=content or choice.message.refusal or "",
             probabilities=probabilities,
+            missing=_missing(status, content, cut),
             prompt_tokens=usage.prompt_tokens if usage else 0,
             completion_tokens=usage.completion_tokens if usage else 0,
         )
@@ -216,6 +210,12 @@ class Endpoint:
     def _kept(self) -> dict[str, Answer]:
         """Kept answers by key; a text that was asked about twice has the later one."""
         return {record["key"]: Answer(**record) for record in self._answers.records()}
+
+
+def _missing(status: Status, content: str, cut: bool) -> Literal["", "cut", "content"]:
+    if status != "unparseable":
+        return ""
+    return "cut" if cut else "" if content.strip() else "content"
 
 
 def asked(params: EndpointParams) -> dict[str, Any]:
@@ -253,7 +253,8 @@ def _measure(
 ) -> dict[str, Any]:
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
     ordered = {name: about.descriptions[name] for name in domains}
-    judgement = Endpoint(ordered, params, about.keep, about.api_key, about.key).judge(texts)
+    judge = Endpoint(ordered, params, about.keep, about.api_key, about.key)
+    judgement = judge.judge(texts)
     ok = judgement.ok
     empty = [domains.index(name) for name in without_rows(clean)]
     counts = np.bincount(labels[ok], minlength=len(domains))
@@ -262,7 +263,7 @@ def _measure(
         raise VersatuneError(
             f"{about.key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
             f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
-            f"{about.keep / ANSWERS}. Take a model that answers in JSON, or another judge."
+            f"{about.keep / ANSWERS}. {judge.advice}"
         )
     probabilities = judgement.probabilities[ok]
     labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))

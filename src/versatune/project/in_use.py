@@ -1,0 +1,48 @@
+"""Which parameters a run uses: blocks of choices that were not taken are none of them."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+JUDGES = ("classifier", "likelihood", "endpoint", "person")
+CHOICES: tuple[tuple[str, str, Any], ...] = (
+    ("base_model.pretrain", "base_model.kind", "pretrain"),
+    ("probe.sampling.server", "probe.sampling.source", "server"),
+    ("probe.sampling.vllm", "probe.sampling.engine", "vllm"),
+    *((f"probe.judge.{kind}", "probe.judge.kind", kind) for kind in JUDGES),
+    *((f"probe.audit.judge.{kind}", "probe.audit.judge.kind", kind) for kind in JUDGES),
+    ("evaluate.vllm", "evaluate.engine", "vllm"),
+    ("evaluate.code.sandbox", "evaluate.code.run", True),
+)
+"""A block, the key that chooses it, and the value with which it counts."""
+
+
+def in_use(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters, as JSON, without the blocks of choices that were not taken."""
+    found: dict[str, Any] = copy.deepcopy(dict(parameters))
+    for block, choice, value in CHOICES:
+        *above, name = choice.split(".")
+        if _block(found, above).get(name, value) != value:
+            _take_out(found, block)
+    if not _block(found, ["probe", "audit"]).get("n", 1):
+        _take_out(found, "probe.audit.judge")
+    if _block(found, ["probe"]).get("known_distribution") is not None:
+        found["probe"] = {"known_distribution": found["probe"]["known_distribution"]}
+    if _block(found, ["references"]).get("mode") == "none":
+        found["references"] = {"mode": "none"}
+    if "domains" in found:
+        found["domains"] = {n: domain for n, domain in found["domains"].items() if domain}
+    return found
+
+
+def _block(parameters: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """A block by its keys; empty where it is not there."""
+    block: Any = parameters
+    for key in path:
+        block = block.get(key) if isinstance(block, Mapping) else None
+    return block if isinstance(block, dict) else {}
+
+
+def _take_out(parameters: Mapping[str, Any], block: str) -> None:
+    *above, name = block.split(".")
+    _block(parameters, above).pop(name, None)
