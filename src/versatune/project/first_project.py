@@ -18,6 +18,7 @@ from versatune.errors import VersatuneError
 from versatune.evaluation.tasks import read_task
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.modeling.locate import find_here
+from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Blocks
 from versatune.project.hook import check
 from versatune.project.places import Places
@@ -35,8 +36,8 @@ LONGEST = 1024
 REST = "everything else"
 
 HEADER = """\
-# Written by `versatune init`. What stands here goes before conf/base. `versatune parameters` prints
-# every key that there is, and what it does.
+# Written by `versatune init`. These values replace those of conf/base.
+# `versatune parameters` prints every key and what it does.
 """
 
 
@@ -49,21 +50,21 @@ class Choice:
     found: FoundDomains | None
     """The domains of the user's data."""
 
-    @classmethod
-    def of(cls, model: str, found: FoundDomains | None) -> "Choice":
-        """``model``: as the user gave it. A folder is written with its whole path.
 
-        Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
-        """
-        if model == SAMPLE:
-            return cls(None, found)
-        here = find_here(model)
-        folder = Path(model).expanduser()
-        return cls(str(folder.absolute()) if here and folder.is_dir() else model, found)
+def model_of(name: str) -> str | None:
+    """The model as it is written down, a folder with its whole path; None for the sample's.
+
+    Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
+    """
+    if name in ("", SAMPLE):
+        return None
+    here = find_here(name)
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if here and folder.is_dir() else name
 
 
 def settings(choice: Choice) -> dict[str, Any]:
-    """The content of ``conf/local/parameters.yml``: what differs from ``conf/base`` alone."""
+    """The content of ``conf/local/parameters.yml``: only what differs from ``conf/base``."""
     made: dict[str, Any] = {}
     if choice.model is not None:
         made["base_model"] = {"kind": "pretrained", "name_or_path": choice.model}
@@ -168,7 +169,7 @@ def _of_rows(seen: RowCheck) -> str:
 
 
 def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
-    """What the training that the parameters describe takes at most."""
+    """What the forecast and the training take at most, and the least time they take here."""
     from versatune.training.costs import needs, upper_bound
 
     train, references, domains = (blocks[name] for name in ("train", "references", "domains"))
@@ -176,35 +177,84 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     assert isinstance(references, ReferenceParams)
     assert isinstance(domains, Domains)
     spent = upper_bound(train)
-    yield f"Training: {train.steps.words}, at most {formats.thousands(spent['tokens'])} tokens."
-    if references.mode == "measure" and train.strategy.needs_reference:
-        k = len(domains.active)
-        yield (
-            f"Before it: {k} reference runs, one a domain, of at most {references.max_steps} steps "
-            f"({train.strategy.name} steers by them)."
-        )
-    if references.mode != "none" and references.mixes:
-        yield (
-            f"Before it: {references.mixes} short runs on mixes, of {references.mix_steps(train)} "
-            "steps each (for the forecast)."
-        )
     folder = None if model is None else find_here(model)
-    if folder is None:
-        yield "Memory and time: kedro run --pipeline plan says them once the model is there."
+    estimate = None
+    if folder is not None:
+        estimate = needs(CheckpointRef(name=str(model), path=folder, fingerprint=""), train, spent)
+    least = _least_times(blocks, estimate and estimate["flops"], spent["tokens"])
+    if forecasts(blocks):
+        probe = blocks["probe"]
+        assert isinstance(probe, ProbeParams)
+        sampled = "" if probe.known_distribution else f"{_sampled(probe)}, then "
+        yield (
+            f"Forecast: {sampled}{references.mixes} short runs of "
+            f"{references.mix_steps(train)} steps{least.get('forecast', '')}."
+        )
+    if references.mode == "measure" and train.strategy.needs_reference:
+        yield (
+            f"References: {len(domains.active)} runs, one a domain, of at most "
+            f"{references.max_steps} steps ({train.strategy.name} steers by them)."
+        )
+    tokens = formats.thousands(spent["tokens"])
+    yield f"Training: {train.steps.words}, at most {tokens} tokens{least.get('training', '')}."
+    if estimate is None:
+        if model is not None:
+            yield f"{model} is not on this disk: the first run downloads it."
+        yield "Memory and time: the forecast says them once the model is there."
         return
-    base = CheckpointRef(name=str(model), path=folder, fingerprint="")
-    estimate = needs(base, train, spent)
+    if least:
+        yield "At least: the time of the matrix products. A training takes longer."
     if estimate["memory"] is None:
         yield "Memory: can't be counted for this architecture."
         return
-    needed = sum(estimate["memory"].values())
-    there = estimate["device_bytes"]
+    needed, there = sum(estimate["memory"].values()), estimate["device_bytes"]
     yield (
-        f"Memory: {formats.memory(needed)} of {formats.memory(there)}; disk: "
-        f"{formats.memory(estimate['disk'])}; {estimate['flops']:.1e} floating-point operations."
+        f"Memory: {formats.memory(needed)} of {formats.memory(there)}; "
+        f"disk: {formats.memory(estimate['disk'])}."
     )
     if needed > there:
         yield (
             "That does not fit: add `lora: {}`, `gradient_checkpointing: true` or a smaller "
             "`per_device_train_batch_size` to `train`."
         )
+
+
+def forecasts(blocks: Blocks) -> bool:
+    """Whether short runs on mixes are made, from which a forecast comes."""
+    references = blocks["references"]
+    assert isinstance(references, ReferenceParams)
+    return references.mode != "none" and references.mixes > 0
+
+
+def _sampled(probe: ProbeParams) -> str:
+    rounds = probe.rounds
+    fewest, most = (
+        formats.thousands(n * rounds.samples_per_round)
+        for n in (rounds.min_rounds, rounds.max_rounds)
+    )
+    return (
+        f"{fewest} to {most} texts of up to {probe.sampling.max_new_tokens} tokens from the model"
+    )
+
+
+def _least_times(blocks: Blocks, flops: float | None, tokens: float) -> dict[str, str]:
+    """How long ``forecast`` and ``training`` take at least, in words; empty where not known.
+
+    ``flops``: of the training, on ``tokens`` tokens.
+    """
+    from versatune.training.costs import FORWARD, rows_per_step
+    from versatune.training.throughput import measured_flops
+
+    if flops is None:
+        return {}
+    train, references, probe = (blocks[name] for name in ("train", "references", "probe"))
+    assert isinstance(train, TrainParams)
+    assert isinstance(references, ReferenceParams)
+    assert isinstance(probe, ProbeParams)
+    run = references.of_mix(train)
+    trained = references.mixes * references.mix_steps(train) * rows_per_step(run) * run.max_length
+    texts = 0 if probe.known_distribution else probe.rounds.min_rounds
+    sampled = texts * probe.rounds.samples_per_round * probe.sampling.max_new_tokens / FORWARD
+    seconds = flops / measured_flops()
+    times = {"forecast": seconds * (trained + sampled) / tokens, "training": seconds}
+    return {name: f"; at least {formats.duration(time)} here" for name, time in times.items()}

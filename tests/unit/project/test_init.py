@@ -14,10 +14,11 @@ from versatune.data.config import Domains
 from versatune.data.found import find_domains
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.project import first_project
 from versatune.project import init as command
 from versatune.project.commands import cli
 from versatune.project.first_project import checked_rows, read_blocks
-from versatune.project.starter import HERE
+from versatune.project.starter import HERE, write_project
 from versatune.training.config import TrainParams
 
 ELEMENTS = [
@@ -69,7 +70,7 @@ def test_without_options_and_a_terminal_the_sample_is_written_and_nothing_asked(
 ) -> None:
     done = init(str(tmp_path / "p"))
     assert done.exit_code == 0
-    assert done.output == f"Now: cd {tmp_path / 'p'} && kedro run\n"
+    assert done.output == f"Next: cd {tmp_path / 'p'} && kedro run\n"
     assert list((tmp_path / "p/conf/local").iterdir()) == []
 
 
@@ -102,9 +103,28 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert "README" not in done.output
     tokens = 8 * 50 * 4 * 256
     assert f"at most {tokens:,} tokens" in done.output
-    assert "4 short runs on mixes" in done.output
-    assert "MiB of " in done.output and "floating-point operations" in done.output
-    assert done.output.splitlines()[-1].endswith("&& kedro run")
+    assert "MiB of " in done.output and "; disk: " in done.output
+    texts = "1,024 to 10,240 texts of up to 128 tokens from the model"
+    assert f"Forecast: {texts}, then 4 short runs of 9 steps; at least " in done.output
+    assert done.output.count("; at least ") == 2, "the forecast's time and the training's"
+    assert done.output.splitlines()[-4:] == [
+        "Next, forecast what a mixture of the domains gains:",
+        f"  cd {project} && kedro run --pipelines ingest,probe,mixture,plan",
+        "Then train, evaluate and report:",
+        f"  cd {project} && kedro run",
+    ]
+
+
+def test_the_least_time_is_that_of_all_matrix_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training of ``flops`` on ``tokens``: 400 steps of 4 rows of 512 are 819,200 tokens."""
+    monkeypatch.setattr("versatune.training.throughput.measured_flops", lambda: 1e9)
+    write_project(tmp_path / "p")
+    times = first_project._least_times(read_blocks(tmp_path / "p"), 3600e9, 819_200.0)
+    assert times["training"] == "; at least 1 h 0 min here"
+    # 4 runs of 9 steps of 2 rows, and 1,024 texts of 128 tokens at a third: 80,555 tokens.
+    assert times["forecast"] == "; at least 5 min 54 s here"
 
 
 def test_a_terminal_is_asked_for_what_no_option_gives(
@@ -120,7 +140,26 @@ def test_a_terminal_is_asked_for_what_no_option_gives(
     assert set(local(project)["domains"]) == {
         *("law", "chemistry", "medicine", "finance", "science", "code", "other")
     }
-    assert "Memory and time: kedro run --pipeline plan" in done.output
+    assert "Memory and time: the forecast says them" in done.output
+
+
+def test_a_wrong_answer_is_asked_again_with_the_reason(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "is_terminal", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    answers = [data.name, "new one", "no such model", "someone/model", "nowhere", f"'{data}' ", ""]
+    done = init(answers="".join(f"{answer}\n" for answer in answers))
+    assert done.exit_code == 0, done.output
+    for reason in ("is not empty", "can't be the id of a hub model", "there is no such folder"):
+        assert done.output.count(f"{reason}") == 1
+    assert local(tmp_path / "new one")["base_model"]["name_or_path"] == "someone/model"
+    assert "someone/model is not on this disk: the first run downloads it." in done.output
+
+
+def test_without_a_terminal_the_folder_must_be_named() -> None:
+    done = init()
+    assert done.exit_code == 2 and "Missing argument 'FOLDER'" in done.output
 
 
 def test_one_domain_is_kept_company_by_the_models_own_texts(tmp_path: Path, data: Path) -> None:
@@ -133,7 +172,8 @@ def test_one_domain_is_kept_company_by_the_models_own_texts(tmp_path: Path, data
     domains = read_blocks(tmp_path / "q")["domains"]
     assert isinstance(domains, Domains)
     assert {n: c.only_own for n, c in domains.active.items()} == {"other": True, "a": False}
-    assert "reference runs" not in done.output, "its strategy needs none"
+    assert "References: " not in done.output, "its strategy needs none"
+    assert "Forecast: " not in done.output and done.output.splitlines()[-2] == "Next, train:"
 
 
 def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data: Path) -> None:
