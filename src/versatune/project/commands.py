@@ -28,6 +28,7 @@ from versatune.errors import VersatuneError
 from versatune.project.hook import enter
 from versatune.project.init import init
 from versatune.project.parameter_reference import markdown
+from versatune.project.quiet import without_failure_lines
 from versatune.reporting.requirements import RequirementNotMetError
 from versatune.tracking import registry
 from versatune.work.bars import folded
@@ -92,7 +93,8 @@ def run(**options: Any) -> Any:
     if project is not None:
         enter(project)
     try:
-        return kedro_run.callback(**options)  # type: ignore[misc]
+        with without_failure_lines(explain):
+            return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
         _end_tracking()
         click.secho("Stopped. Run the same command again to continue.", err=True)
