@@ -32,7 +32,7 @@ class _Of(Params):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1)
     kind: Literal["a", "b"] | None = None
     size: int | Literal["auto"] = "auto"
-    limits: dict[str, Annotated[float, Field(ge=0)]] = {}
+    limits: dict[str, Annotated[float, Field(ge=0)]] = Field(default={})
     folder: Path | None = None
     strategy: StrategyParams = FosterParams(sigma=3.0)
 

@@ -25,7 +25,7 @@ from versatune.artifacts import FolderRef
 
 Split = Literal["train", "steering", "report"]
 """``train`` is learnt from. ``steering`` rows are held out and decide: shares, references, early
-stops, rollbacks. ``report`` rows are held out and decide nothing: results are of them alone."""
+stops, rollbacks. ``report`` rows are held out and decide nothing: results are only of them."""
 
 
 @dataclass(frozen=True)

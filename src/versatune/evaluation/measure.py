@@ -60,7 +60,7 @@ class Part:
     name: str
     inputs: dict[str, Any]
     measure: Callable[[Any, Any], Measured | None]
-    """Takes model and tokenizer. Among several processes, the first alone has the result."""
+    """Takes model and tokenizer. Among several processes, only the first has the result."""
 
     @property
     def title(self) -> str:

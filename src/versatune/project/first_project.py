@@ -10,13 +10,17 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project
 from kedro.framework.project import settings as kedro_settings
 
-from versatune.data.config import CleanParams, Domains
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.documents import DocumentSpec
+from versatune.data.encode import EncoderSpec
 from versatune.data.found import FoundDomains
 from versatune.data.lengths import saved_token_limit
 from versatune.data.row_check import ROWS, RowCheck, check_rows
+from versatune.data.shards import Encoders
+from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.tasks import read_task
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.locate import find_here
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Blocks
@@ -75,6 +79,8 @@ def settings(choice: Choice) -> dict[str, Any]:
         made["tokenize"] = {"max_length": length}
         own = {"learning_rate": 2.0e-5, "max_length": length, "bf16": "auto"}
         made["train"] = own | made.get("train", {})
+    elif choice.found is not None:
+        made["tokenize"] = {"max_length": PretrainParams().max_length}
     return made
 
 
@@ -121,15 +127,21 @@ def read_blocks(project: Path) -> Blocks:
     return check(loader, Places(loader))
 
 
-def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
-    """What the first rows of each domain are like, by the rules of ``conf/base``."""
+def checked_rows(choice: Choice) -> dict[str, RowCheck]:
+    """What the first rows of each domain are like, by the rules of ``conf/base``.
+
+    They are tokenised, too, where the model is on this disk.
+    """
+    found = choice.found
+    assert found is not None
     base = yaml.safe_load((HERE / "conf/base/parameters_ingest.yml").read_text("utf-8"))
     params = CleanParams.model_validate({**base["ingest"], "seed": 0})
     pairs = {name: {"description": name, **block} for name, block in found.blocks().items()}
     if len(pairs) == 1:  # a block of one domain is refused
         pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
     domains = Domains.model_validate(pairs).active
-    rows = check_rows({name: domains[name] for name in found.sources}, params)
+    active = {name: domains[name] for name in found.sources}
+    rows = check_rows(active, params, encoders=_encoders(choice.model))
     for name, paths in found.evaluation.items():
         try:
             for path in paths:
@@ -137,6 +149,15 @@ def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
         except VersatuneError as error:
             rows[name] = replace(rows[name], problem=str(error))
     return rows
+
+
+def _encoders(model: str | None) -> Encoders | None:
+    folder = None if model is None else find_here(model)
+    if model is None or folder is None:
+        return None
+    tokenizer = load_tokenizer(folder)
+    spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
+    return Encoders.of(*spec, TokenizeParams(max_length=_length(model)))
 
 
 def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:
@@ -161,6 +182,8 @@ def _of_rows(seen: RowCheck) -> str:
     parts = [f"{many} rows" if seen.whole else f"the first {many} rows read (up to {ROWS} a file)"]
     if seen.rejects is not None and seen.rejects.total:
         parts.append(f"{seen.rejects.summary()} rejected")
+    if seen.dropped is not None and seen.dropped.total:
+        parts.append(f"{seen.dropped.summary()} dropped in tokenising")
     for count, what in ((seen.duplicates, "repeated"), (seen.leaked, "leaked from questions")):
         if count:
             parts.append(f"{count} {what}")

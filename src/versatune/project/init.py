@@ -96,7 +96,7 @@ def create(
     choice = first.Choice(named, found)
     problems = []
     if found is not None:
-        rows = first.checked_rows(found)
+        rows = first.checked_rows(choice)
         click.echo("Domains:")
         for line in first.domain_lines(found, rows):
             click.echo(line)

@@ -38,7 +38,7 @@ class DomainStyle:
 
 
 def domain_styles(domains: Iterable[str]) -> dict[str, DomainStyle]:
-    """Colour and dash of each domain, by its place in the list alone."""
+    """Colour and dash of each domain, only by its place in the list."""
     n = len(COLOURS)
     return {
         name: DomainStyle(COLOURS[i % n], DASHES[i // n % len(DASHES)])
@@ -89,7 +89,7 @@ def figure(title: str, caption: str, height: int) -> go.Figure:
 
 
 def empty(title: str, why: str) -> go.Figure:
-    """A figure that says why there is nothing to draw; the page prints the sentence alone."""
+    """A figure that says why there is nothing to draw; the page prints only the sentence."""
     fig = figure(title, why, 120)
     fig.add_annotation(text=label(why, 120), showarrow=False, font={"color": MUTED})
     fig.update_xaxes(visible=False)

@@ -1,4 +1,4 @@
-"""One progress bar at a time, on a terminal alone, that leaves no line behind; log lines above it.
+"""One progress bar at a time, only on a terminal, that leaves no line behind; log lines above it.
 
 Without a terminal nothing is drawn: there the log says how far long work is.
 """

@@ -17,7 +17,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.project import first_project
 from versatune.project import init as command
 from versatune.project.commands import cli
-from versatune.project.first_project import checked_rows, read_blocks
+from versatune.project.first_project import Choice, checked_rows, read_blocks
 from versatune.project.starter import HERE, write_project
 from versatune.training.config import TrainParams
 
@@ -143,6 +143,21 @@ def test_a_terminal_is_asked_for_what_no_option_gives(
     assert "Memory and time: the forecast says them" in done.output
 
 
+def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
+    tmp_path: Path, data: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    """One of 28 rows is below the limit of 5 %, two are above it."""
+    file, own = data / "chemistry.jsonl", ["--model", str(tiny_checkpoint.path), "--data"]
+    long = json.dumps({"prompt": "Why?", "completion": "salt and water " * 300}) + "\n"
+    file.write_text(file.read_text().replace(file.read_text().splitlines()[-1] + "\n", long))
+    done = init(str(tmp_path / "p"), *own, str(data), "--yes")
+    assert done.exit_code == 0 and "1 (1 too_long) dropped in tokenising" in done.output
+    file.write_text(long.replace("Why", "How") + file.read_text())
+    done = init(str(tmp_path / "q"), *own, str(data), "--yes")
+    assert done.exit_code == 1, "as ingest would stop"
+    assert "2 of 29 rows can't be used" in done.output and "the limit is 256" in done.output
+
+
 def test_a_wrong_answer_is_asked_again_with_the_reason(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,8 +249,8 @@ def test_questions_may_lie_in_the_folder_of_their_domain(tmp_path: Path) -> None
     asked.write_text(json.dumps({"question": "Is it?", "choices": ["a", "b"], "answer": 0}) + "\n")
     found = find_domains(tmp_path)
     assert found.evaluation == {"law": [asked]}, "rows of a split are no questions"
-    assert checked_rows(found)["law"].questions == 1
-    assert checked_rows(found)["law"].read == 27
+    seen = checked_rows(Choice(None, found))["law"]
+    assert (seen.questions, seen.read, seen.dropped) == (1, 27, None)
 
 
 def test_no_file_of_questions_is_passed_over(tmp_path: Path) -> None:
@@ -254,7 +269,7 @@ def test_no_file_of_questions_is_passed_over(tmp_path: Path) -> None:
         f"evaluation/{n}" for n in ("7.jsonl", "arzte.csv", "zoo.jsonl")
     ]
     assert "JSON lines" in found.left_out["evaluation/arzte.csv"]
-    seen = checked_rows(found)
+    seen = checked_rows(Choice(None, found))
     assert "law_test.jsonl:1: 'answer' must be the index" in str(seen["law"].problem)
     assert seen["arzte"].problem is None
 

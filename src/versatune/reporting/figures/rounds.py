@@ -73,7 +73,7 @@ def held_out_losses(
     )
     if known:
         caption += (
-            " The dashed line is the reference: what a model reaches that learns this domain alone."
+            " The dashed line is the reference: what a model trained only on this domain reaches."
         )
     caption += (
         " The dotted line is the loss of the round's training rows: where it falls and the "
