@@ -219,7 +219,9 @@ def _measure_with(
     paced = Paced(EVERY)
     for number, (part, work) in enumerate(parts, start=1):
         if paced.due() and ranks.rank() == 0:
-            logger.info("%s: %s (%d of %d)", checkpoint.name, part.title, number, len(parts))
+            logger.info(
+                "Evaluating %s: %s (task %d of %d)", checkpoint.name, part.title, number, len(parts)
+            )
         in_harness = part.name != HELD_OUT
         with named_bars(part.title) if in_harness else contextlib.nullcontext():
             measured = part.measure(model, tokenizer)
