@@ -23,6 +23,11 @@ INDENT = " " * 10
 DELAY = 2.0
 """Seconds that work takes before it gets a bar."""
 
+BAR_WIDTH = 16
+"""Columns of the bar itself."""
+
+BETWEEN = " · "
+
 _open: list[Any] = []
 """The bar that is shown. Those within it are not."""
 
@@ -109,8 +114,9 @@ class Line:
             _open.append(self._bar)
 
     def show(self, done: int, text: str) -> None:
-        """``done`` of the total, and what stands beside it."""
-        self._bar.set_description_str(text, refresh=False)
+        """``done`` of the total, and what stands beside it, as far as the terminal holds it."""
+        room = shutil.get_terminal_size().columns - BAR_WIDTH - 2
+        self._bar.set_description_str(fitted(text, room), refresh=False)
         self._bar.n = done
         self._bar.refresh()
 
@@ -119,6 +125,14 @@ class Line:
         if self._bar in _open:
             _open.remove(self._bar)
         self._bar.close()
+
+
+def fitted(text: str, width: int) -> str:
+    """``text`` in ``width`` columns: of its parts the second, third, ... go, and the last stays."""
+    parts = text.split(BETWEEN)
+    while len(parts) > 2 and len(BETWEEN.join(parts)) > width:
+        del parts[1]
+    return BETWEEN.join(parts)
 
 
 class Paced:

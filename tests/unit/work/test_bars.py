@@ -139,6 +139,14 @@ def test_the_time_left_in_words(seconds: float, said: str) -> None:
     assert bars.time_left(seconds) == said
 
 
+def test_a_line_too_long_for_the_terminal_loses_parts_and_not_letters() -> None:
+    line = "medicine: round 1/2 · step 1/2 · loss 5.45 · 420 tok/s · 4 s left"
+    assert bars.fitted(line, 65) == line
+    assert bars.fitted(line, 64) == "medicine: round 1/2 · loss 5.45 · 420 tok/s · 4 s left"
+    assert bars.fitted(line, 10) == "medicine: round 1/2 · 4 s left"
+    assert bars.fitted("one piece of text", 4) == "one piece of text"
+
+
 def test_lines_at_sensible_times(monkeypatch: pytest.MonkeyPatch) -> None:
     now: list[float] = [100.0]
 
