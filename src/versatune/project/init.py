@@ -14,19 +14,23 @@ from versatune.project import first_project as first
 from versatune.project.starter import refuse_existing, write_project
 
 EMBEDDED = "the embedded sample"
-HINT = f"sample: {EMBEDDED}"
+HINT = "`sample` takes the embedded one"
 FOLDER = "my-project"
 
 T = TypeVar("T")
 
 
+class UnusableDataError(VersatuneError):
+    """Rows of a domain can't be used as they are; the project is written all the same."""
+
+
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
-@click.option("--model", help=f"A model folder, or the id of a hub model ({HINT}).")
-@click.option("--data", help=f"A folder with a sub-folder or file for each domain ({HINT}).")
+@click.option("--model", help=f"A model folder, or the id of a hub model; {HINT}.")
+@click.option("--data", help=f"A folder with a sub-folder or file for each domain; {HINT}.")
 @click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
 def init(folder: Path | None, model: str | None, data: str | None, yes: bool) -> None:
-    """Create a project in FOLDER, with a model and data of your own or the embedded sample.
+    """Create a project for your model and data.
 
     Asks for what is not given, when it runs in a terminal.
     """
@@ -82,7 +86,7 @@ def create(
 
     ``asks``: ask for the model and the data that are None, and whether to write. ``beside``: what
     ``folder`` may hold already. Nothing is written when something is wrong before that.
-    Raises VersatuneError on a model or data that can't be used.
+    Raises VersatuneError on a model or data that can't be read, and UnusableDataError in the end.
     """
     if model is None and asks:
         named = ask("Model: a folder or a hub id", first.SAMPLE, first.model_of)
@@ -113,9 +117,9 @@ def create(
     for line in first.cost_lines(blocks, choice.model):
         click.echo(line)
     if problems:
-        raise VersatuneError(
-            f"{', '.join(problems)}: fix the data, or its `sources` in {file} (`columns`, `shape` "
-            "and `format` are explained in docs/data.md), then: kedro run --pipeline ingest"
+        raise UnusableDataError(
+            f"{', '.join(problems)}: fix the data, or set what the reason names in {file} "
+            "(`sources` are explained in docs/data.md), then: kedro run --pipeline ingest"
         )
     there = f"  cd {shlex.quote(str(folder))} && kedro run"
     if first.forecasts(blocks):

@@ -196,7 +196,7 @@ def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data:
     done = init(str(tmp_path / "p"), "--data", str(data), "--yes")
     assert done.exit_code == 1
     assert "sums" in done.output and "can't be used" in done.output
-    assert "sums: fix the data, or its `sources` in" in done.output
+    assert "sums: fix the data, or set what the reason names in" in done.output
     assert "sums" in local(tmp_path / "p")["domains"], "to be mended there"
 
 
@@ -284,13 +284,14 @@ def test_the_splits_of_one_data_set_are_no_domains(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kedro_new_makes_the_same_project(tmp_path: Path, data: Path) -> None:
     answers = {"project_name": "My own", "model": "sample", "data": data.name}
+    (data / "sums.csv").write_text("left,right\n1,2\n3,4\n")  # can't be used: to be mended there
     (tmp_path / "new.yml").write_text(yaml.safe_dump(answers))
     kedro = str(Path(sys.executable).parent / "kedro")
     starter = ["new", "--starter", str(HERE / "template"), "--config", "new.yml"]
     subprocess.run(
         [kedro, *starter], cwd=tmp_path, env=environment() | {"DO_NOT_TRACK": "true"}, check=True
     )
-    assert init(str(tmp_path / "same"), "--data", str(data), "--yes").exit_code == 0
+    assert init(str(tmp_path / "same"), "--data", str(data), "--yes").exit_code == 1
     assert local(tmp_path / "my-own") == local(tmp_path / "same")
     made, same = (
         {f.relative_to(tmp_path / name) for f in (tmp_path / name).rglob("*")}
