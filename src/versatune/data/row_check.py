@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 ROWS = 500
 """Rows that are read of each source."""
 
+TOO_LONG = ("too_long", "prompt_too_long")
+"""Reasons of tokenising that a larger ``tokenize.max_length`` removes."""
+
 
 @dataclass(frozen=True)
 class RowCheck:
@@ -44,6 +47,12 @@ class RowCheck:
     """Rows that tokenising can't use, such as too long ones; None without a tokenizer."""
     problem: str | None = None
     """Why cleaning or tokenising would stop on this domain."""
+
+    @property
+    def too_long(self) -> bool:
+        """Whether tokenising would stop, and longer rows would help."""
+        lost = {} if self.dropped is None else self.dropped.counts
+        return self.problem is not None and not lost.keys().isdisjoint(TOO_LONG)
 
 
 def check_rows(
@@ -75,6 +84,7 @@ def _check(
         collected = collector.finish()
         tally = collected.tallies[0]
         whole = tally.read < rows  # of several sources together: then each of them has ended
+        notes = None
         try:
             statuses = decide(collected.keys, {name: config}, params)
             notes = None if encoders is None else _tokenised(collected.parts[0], encoders)
@@ -82,7 +92,10 @@ def _check(
                 cleaned = {"read": tally.read, "rejected": tally.rejects.as_dict()}
                 check_losses({name: cleaned}, {name: notes}, params.max_reject_rate)
         except VersatuneError as error:
-            return RowCheck(tally.read, tally.rejects, whole=whole, problem=str(error))
+            dropped = None if notes is None else notes.dropped
+            return RowCheck(
+                tally.read, tally.rejects, whole=whole, dropped=dropped, problem=str(error)
+            )
     count = {status: int((statuses == status).sum()) for status in RowStatus}
     return RowCheck(
         read=tally.read,

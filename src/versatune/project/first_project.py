@@ -34,8 +34,9 @@ from versatune.training.reference_config import ReferenceParams
 SAMPLE = "sample"
 """The embedded sample, as model and as data."""
 
-LONGEST = 1024
-"""Tokens of the longest row that is trained on, where the model takes as many."""
+LENGTHS = (1024, 2048, 4096, 8192)
+"""Tokens of the longest row to train on: the first of these with which no domain loses too many
+rows, where the model takes as many."""
 
 REST = "everything else"
 
@@ -53,6 +54,8 @@ class Choice:
     """A model folder, or the id of a hub model."""
     found: FoundDomains | None
     """The domains of the user's data."""
+    length: int = LENGTHS[0]
+    """Tokens of the longest row."""
 
 
 def model_of(name: str) -> str | None:
@@ -75,9 +78,8 @@ def settings(choice: Choice) -> dict[str, Any]:
     if choice.found is not None:
         made |= _of_data(choice.found)
     if choice.model is not None:
-        length = _length(choice.model)
-        made["tokenize"] = {"max_length": length}
-        own = {"learning_rate": 2.0e-5, "max_length": length, "bf16": "auto"}
+        made["tokenize"] = {"max_length": choice.length}
+        own = {"learning_rate": 2.0e-5, "max_length": choice.length, "bf16": "auto"}
         made["train"] = own | made.get("train", {})
     elif choice.found is not None:
         made["tokenize"] = {"max_length": PretrainParams().max_length}
@@ -104,12 +106,6 @@ def _of_data(found: FoundDomains) -> dict[str, Any]:
     return made
 
 
-def _length(model: str) -> int:
-    folder = find_here(model)
-    limit = None if folder is None else saved_token_limit(folder)
-    return LONGEST if limit is None else min(limit, LONGEST)
-
-
 def as_yaml(made: Mapping[str, Any]) -> str:
     """The file that holds ``made``."""
     body = yaml.safe_dump(dict(made), sort_keys=False, allow_unicode=True, width=100)
@@ -127,6 +123,27 @@ def read_blocks(project: Path) -> Blocks:
     return check(loader, Places(loader))
 
 
+def with_rows_checked(choice: Choice) -> tuple[Choice, dict[str, RowCheck]]:
+    """The choice with a length that suits model and rows, and what the first rows are like."""
+    rows: dict[str, RowCheck] = {}
+    for length in _lengths(choice.model):
+        choice = replace(choice, length=length)
+        if choice.found is None:
+            break
+        rows = checked_rows(choice)
+        if not any(seen.too_long for seen in rows.values()):
+            break
+    return choice, rows
+
+
+def _lengths(model: str | None) -> list[int]:
+    folder = None if model is None else find_here(model)
+    if folder is None:
+        return [LENGTHS[0]]
+    limit = saved_token_limit(folder)
+    return sorted({length if limit is None else min(length, limit) for length in LENGTHS})
+
+
 def checked_rows(choice: Choice) -> dict[str, RowCheck]:
     """What the first rows of each domain are like, by the rules of ``conf/base``.
 
@@ -141,7 +158,7 @@ def checked_rows(choice: Choice) -> dict[str, RowCheck]:
         pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
     domains = Domains.model_validate(pairs).active
     active = {name: domains[name] for name in found.sources}
-    rows = check_rows(active, params, encoders=_encoders(choice.model))
+    rows = check_rows(active, params, encoders=_encoders(choice))
     for name, paths in found.evaluation.items():
         try:
             for path in paths:
@@ -151,13 +168,13 @@ def checked_rows(choice: Choice) -> dict[str, RowCheck]:
     return rows
 
 
-def _encoders(model: str | None) -> Encoders | None:
-    folder = None if model is None else find_here(model)
-    if model is None or folder is None:
+def _encoders(choice: Choice) -> Encoders | None:
+    folder = None if choice.model is None else find_here(choice.model)
+    if folder is None:
         return None
     tokenizer = load_tokenizer(folder)
     spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
-    return Encoders.of(*spec, TokenizeParams(max_length=_length(model)))
+    return Encoders.of(*spec, TokenizeParams(max_length=choice.length))
 
 
 def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:

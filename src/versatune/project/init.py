@@ -97,10 +97,9 @@ def create(
         found = ask(question, first.SAMPLE, domains_in)
     else:
         found = domains_in(data or first.SAMPLE)
-    choice = first.Choice(named, found)
+    choice, rows = first.with_rows_checked(first.Choice(named, found))
     problems = []
     if found is not None:
-        rows = first.checked_rows(choice)
         click.echo("Domains:")
         for line in first.domain_lines(found, rows):
             click.echo(line)

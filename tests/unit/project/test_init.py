@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,13 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.project import first_project
 from versatune.project import init as command
 from versatune.project.commands import cli
-from versatune.project.first_project import Choice, checked_rows, read_blocks
+from versatune.project.first_project import (
+    Choice,
+    _lengths,
+    checked_rows,
+    read_blocks,
+    with_rows_checked,
+)
 from versatune.project.starter import HERE, write_project
 from versatune.training.config import TrainParams
 
@@ -156,6 +163,22 @@ def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
     done = init(str(tmp_path / "q"), *own, str(data), "--yes")
     assert done.exit_code == 1, "as ingest would stop"
     assert "2 of 29 rows can't be used" in done.output and "the limit is 256" in done.output
+
+
+def test_the_length_is_the_first_that_suits_the_rows(
+    data: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_project, "LENGTHS", (16, 64, 128, 512))
+    file = data / "chemistry.jsonl"
+    rows(file, [f"What is the number of {e}, in words and figures?" for e in ELEMENTS * 3])
+    chosen, seen = with_rows_checked(Choice(str(tiny_checkpoint.path), find_domains(data)))
+    assert not any(check.problem for check in seen.values())
+    lengths = {16: True, 64: False}
+    assert chosen.length == 64 and lengths == {
+        length: any(c.too_long for c in checked_rows(replace(chosen, length=length)).values())
+        for length in lengths
+    }
+    assert _lengths(str(tiny_checkpoint.path)) == [16, 64, 128, 256], "the model takes 256"
 
 
 def test_a_wrong_answer_is_asked_again_with_the_reason(
