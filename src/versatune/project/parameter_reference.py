@@ -122,13 +122,13 @@ def _kind(annotation: Any) -> str:
         return f"{_kind(inside[1])} by name"
     if annotation is type(None):
         return "null"
-    return NAMES.get(annotation) or getattr(annotation, "__name__", str(annotation))
+    return NAMES.get(annotation) or str(getattr(annotation, "__name__", annotation))
 
 
 YAML_END = "...\n"
 """What ends a document that is a single value."""
 
-NAMES = {Any: "any value", Path: "path"}
+NAMES: dict[Any, str] = {Any: "any value", Path: "path"}
 """Types that have another name for people."""
 
 
