@@ -200,6 +200,22 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     return placed
 
 
+def within(positions: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
+    """Positions of :func:`spread` moved into ``bottom`` to ``top``, still ``gap`` apart.
+
+    Plotly does not draw a label beyond its axis. Where they are too many, the lowest go below.
+    """
+    placed = list(positions)
+    order = sorted(range(len(placed)), key=placed.__getitem__)
+    for i in order:
+        placed[i] = max(placed[i], bottom)
+        bottom = placed[i] + gap
+    for i in reversed(order):
+        placed[i] = min(placed[i], top)
+        top = placed[i] - gap
+    return placed
+
+
 def axes_of(i: int) -> dict[str, str]:
     """The axes of panel ``i`` (from 0), as arguments of a trace."""
     suffix = str(i + 1) if i else ""
