@@ -31,7 +31,7 @@ from versatune.project.parameter_reference import markdown
 from versatune.project.quiet import without_failure_lines
 from versatune.reporting.requirements import RequirementNotMetError
 from versatune.tracking import registry
-from versatune.work.bars import folded
+from versatune.work.bars import close_all, folded
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
@@ -97,6 +97,7 @@ def run(**options: Any) -> Any:
             return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
         _end_tracking()
+        close_all()
         click.secho("Stopped. Run the same command again to continue.", err=True)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     except RequirementNotMetError as error:

@@ -77,6 +77,12 @@ def _hidden(hidden: bool = False) -> bool | None:
     return True if hidden or _open or os.environ.get("TQDM_DISABLE") else None
 
 
+def close_all() -> None:
+    """Take the bar off the screen, before a last word about work that was stopped."""
+    for shown in [*_open]:
+        shown.close()
+
+
 @contextlib.contextmanager
 def bar(
     total: int | None, title: str, unit: str, *, done: int = 0, hidden: bool = False

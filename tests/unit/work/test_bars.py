@@ -44,6 +44,15 @@ def test_a_bar_is_drawn_and_leaves_nothing(terminal: Terminal) -> None:
     assert terminal.lines() == [""]
 
 
+def test_a_stopped_run_has_its_last_word_on_an_empty_line(terminal: Terminal) -> None:
+    line = bars.Line(8, 0)
+    line.show(2, "round 1/2 · step 2/4")
+    bars.close_all()
+    assert terminal.lines() == [""]
+    line.close()
+    assert terminal.lines() == [""]
+
+
 def test_without_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(bars, "sys", SimpleNamespace(stderr=file))
