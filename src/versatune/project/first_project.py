@@ -221,7 +221,8 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     estimate = None
     if folder is not None:
         estimate = needs(CheckpointRef(name=str(model), path=folder, fingerprint=""), train, spent)
-    least = _least_times(blocks, estimate and estimate["flops"], spent["tokens"])
+    flops = None if estimate is None else estimate["flops"]
+    least = _least_times(blocks, flops, spent["tokens"])
     if forecasts(blocks):
         probe = blocks["probe"]
         assert isinstance(probe, ProbeParams)
