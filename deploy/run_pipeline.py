@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Start a pipeline as a child process; its log and its end become the caller's.
 
-For schedulers, which run in an environment of their own: standard library alone. No shell takes
+For schedulers, which run in an environment of their own: only the standard library. No shell takes
 part, so no value can become a command. When the caller is stopped or the time is over, the child
 and all its children are asked to end (SIGTERM: the run is noted as killed and can be gone on
 with), and after ``grace`` seconds are made to.

@@ -8,7 +8,7 @@ VERSATUNE_PROJECT    the project's folder (needed)
 VERSATUNE_CRON       when (default: 0 2 * * *)
 VERSATUNE_ENV        the configuration environment
 
-The command is a constant: what differs reaches it by the environment alone, never as text that
+The command is a constant: what differs reaches it only by the environment, never as text that
 the shell would read.
 """
 

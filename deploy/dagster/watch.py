@@ -1,4 +1,4 @@
-"""Has new data arrived? By size and time of change alone: cheap enough to ask every minute.
+"""Has new data arrived? Only by size and time of change: cheap enough to ask every minute.
 
 The pipeline itself then looks at the content, and ends in seconds when it is the same.
 """

@@ -86,7 +86,7 @@ def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
 def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
     """Whether ``content`` holds these keys and is what :func:`with_checksum` made of them.
 
-    Without a checksum, as files were written before there was one, it holds these keys alone.
+    Without a checksum, as files were written before there was one, it holds only these keys.
     """
     rest = {key: value for key, value in content.items() if key != CHECKSUM}
     return set(rest) == set(keys) and content.get(CHECKSUM) in (None, fingerprint(rest))

@@ -22,7 +22,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         joined["train"] = folded(train.create_pipeline(after_forecast=True), "train")
     pipelines["__default__"] = sum(joined.values(), Pipeline([]))
     if "retrain" in pipelines:
-        # Kedro may have looked for the asked pipeline alone: ingest is made here.
+        # Kedro may have looked only for the asked pipeline: ingest is made here.
         pipelines["retrain"] += folded(ingest.create_pipeline(), "ingest").to_outputs("base_model")
     return pipelines
 

@@ -7,7 +7,9 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # a bar for each model that is loaded
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
-from versatune.project.quiet import without_type_hint_advice
+from versatune.project.quiet import suppress_viz_advice, without_type_hint_advice
+
+suppress_viz_advice()
 
 with without_type_hint_advice():
     from versatune.project.closing import ClosingHook

@@ -78,6 +78,7 @@ def main(what: str, server: str, name: str, docs: str) -> None:
     with sync_playwright() as started:
         opened = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = opened.new_page(viewport={"width": 1280, "height": 940 if what == "mlflow" else 860})
+        page.set_default_timeout(10 * WAIT)
         {"mlflow": mlflow, "viz": viz}[what](page, server, name, Path(docs))
         opened.close()
 

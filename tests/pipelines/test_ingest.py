@@ -19,7 +19,7 @@ from versatune.work import ParallelParams
 def catalog(folder: Path, checkpoint: CheckpointRef, files: list[Path]) -> DataCatalog:
     domains = {f.stem: {"description": f.stem, "sources": [{"path": str(f)}]} for f in files}
     values: dict[str, Any] = {
-        "sample": {},
+        "sample_summary": {},
         "base_model": checkpoint.model_dump(mode="json"),
         "params:domains": Domains.model_validate(domains),
         "params:ingest": CleanParams(seed=0),

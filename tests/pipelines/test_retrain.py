@@ -107,7 +107,7 @@ class House:
         }  # fmt: skip
         return DataCatalog(
             {
-                "sample": MemoryDataset({}),
+                "sample_summary": MemoryDataset({}),
                 "base_model": MemoryDataset(self.base.model_dump(mode="json")),
                 **{f"params:{name}": MemoryDataset(value) for name, value in blocks.items()},
                 "retrain_runs": PlaceDataset(filepath=str(self.runs.folder)),

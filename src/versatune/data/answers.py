@@ -181,7 +181,7 @@ class Answers(AnswerEncoder):
 
     @cached_property
     def _parsed(self) -> bool:
-        """Whether the template takes a thought out of a content by its end alone."""
+        """Whether the template takes a thought out of a content only by its end."""
         whole = f"{THOUGHT}</think>{CONTENT}"
         try:
             text = self._template.text([*EXAMPLE, message(whole)])

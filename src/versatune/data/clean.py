@@ -138,7 +138,7 @@ def account(tally: Tally, statuses: RowStatuses) -> dict[str, Any]:
 
 
 def summary(name: str, entry: Mapping[str, Any]) -> str:
-    """One line for the log about a domain's account, of cleaning alone or of both stages."""
+    """One line for the log about a domain's account, of cleaning only or of both stages."""
     counts = {
         "rejected": Rejects.of(entry["rejected"]).summary(),
         "duplicates": str(entry["duplicates"]["exact"] or ""),

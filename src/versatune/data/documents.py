@@ -74,7 +74,7 @@ class DocumentEncoder:
         end = np.array([self.spec.end] if ended else [], np.int32)
         ids = np.concatenate([begin, inner, end])
         if len(ids) < 2:
-            return RejectedError("no_supervised_tokens", "the document has one token alone")
+            return RejectedError("no_supervised_tokens", "the document has only one token")
         ends = _byte_ends(text, encoding)
         ends = np.concatenate([np.zeros(len(begin), np.int64), ends, ends[-1:][: len(end)]])
         borders = piece_borders(len(ids), self.max_length)

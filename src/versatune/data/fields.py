@@ -88,7 +88,7 @@ def turn_fields(turn: Mapping[str, Any], role: str, where: str) -> dict[str, Any
     """
     for key in MEDIA:
         if not is_empty(turn.get(key)):
-            raise RejectedError("wrong_type", f"{where} has {key}, not text alone")
+            raise RejectedError("wrong_type", f"{where} has {key}, not only text")
     found: dict[str, Any] = {}
     if role == "assistant":
         thought = next((turn[k] for k in THOUGHTS if not is_empty(turn.get(k))), None)

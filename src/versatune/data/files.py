@@ -52,7 +52,7 @@ def files_of(source: Source) -> list[tuple[Path, Format]]:
     """The files of a ``path`` source with their formats, globs and folders expanded, in name order.
 
     Of a folder that is no saved data set all data files below it are meant; where their names
-    tell splits, those of ``source.split`` alone. Raises VersatuneError when nothing is there, when
+    tell splits, only those of ``source.split``. Raises VersatuneError when nothing is there, when
     the format can't be told, or when a folder holds several formats or configurations.
     """
     assert source.path is not None

@@ -82,19 +82,13 @@ def find_domains(folder: Path) -> FoundDomains:
     return found
 
 
-def _is_one_data_set(entries: list[Path]) -> bool:
-    """Whether every entry with rows is named after a split, as ``train.jsonl``, ``test.jsonl``."""
-    names = [_stem(e).lower() for e in entries if not is_about(e)]
-    return bool(names) and all(name in SPLITS for name in names)
-
-
 def _add_questions(found: FoundDomains, folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or is_about(file):
             continue
         if file.suffix != ".jsonl":
             found.left_out[f"{folder.name}/{file.name}"] = (
-                f"{folder.name}/{file.name}: questions are read from JSON lines (.jsonl) alone"
+                f"{folder.name}/{file.name}: questions are read from JSON lines (.jsonl) only"
             )
             continue
         try:

@@ -95,7 +95,7 @@ def _is_cached(source: Source) -> bool:
 
 @contextlib.contextmanager
 def offline(wanted: bool = True) -> Iterator[None]:
-    """The hub is not asked if ``wanted``, as with HF_HUB_OFFLINE=1, read at import alone."""
+    """The hub is not asked if ``wanted``, as with HF_HUB_OFFLINE=1, read only at import."""
     import datasets
     from huggingface_hub import constants
 

@@ -10,7 +10,7 @@ LITERAL = ("\ufdd2", "\ufdd3")
 THINK, THOUGHT = "<think>", "</think>"
 """The tags of a thought within a content."""
 PLAIN = {"role", "content"}
-"""The keys of a turn that is a text alone."""
+"""The keys of a turn that is only a text."""
 _TORN = re.compile(r"\\u[fF][dD]{2}[23dD]")
 _UNMARKED = dict.fromkeys(map(ord, LITERAL))
 

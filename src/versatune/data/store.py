@@ -31,7 +31,7 @@ from versatune.errors import VersatuneError
 
 Split = Literal["train", "steering", "report"]
 """``train`` is learnt from. ``steering`` rows are held out and decide: shares, references, early
-stops, rollbacks. ``report`` rows are held out and decide nothing: results are of them alone."""
+stops, rollbacks. ``report`` rows are held out and decide nothing: results are only of them."""
 
 INDEX = "index.npy"
 INDEXED = ("domain", "length", "n_supervised", "n_bytes")

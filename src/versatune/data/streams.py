@@ -68,7 +68,7 @@ def lines(handle: BinaryIO, limit: int) -> Iterator[tuple[int, bytes | None]]:
 
 
 def refuse_carriage_returns(path: Path, handle: io.BufferedReader) -> None:
-    """Refuse a file of lines that all end in a carriage return alone: it would be one line."""
+    """Refuse a file of lines that all end in a bare carriage return: it would be one line."""
     head = handle.peek(PEEK).strip()
     if b"\r" in head and b"\n" not in head:
         raise VersatuneError(

@@ -209,7 +209,7 @@ class ChatTemplate:
         )
         if not found:
             raise RejectedError("template", "the chat template marks no answer")
-        # A template that marks contents alone leaves out what ends the last answer, so all of them.
+        # A template that marks only contents leaves out what ends the last answer, so all of them.
         found = joined(text, found)
         following = self._ending.match(text, found[-1][1])
         ending = following.group() if following else ""
@@ -224,7 +224,7 @@ class ChatTemplate:
     def by_skeleton(
         self, text: str, messages: Messages, *, last: bool = False
     ) -> list[Span] | None:
-        """None when the text is not made of the template's parts and the contents alone.
+        """None when the text is not made only of the template's parts and the contents.
 
         Also when an answer stands otherwise in it than as the last turn, unless ``last`` says
         that only the last one counts.

@@ -87,7 +87,7 @@ def _without_empty_thought(prompt: str) -> str:
 
 def _behind_prompt(template: Template, messages: Messages, prompt: str, text: str) -> Rendered:
     """The answer behind its prompt, where the template shows the turns before it differently once
-    it is there (Mistral's shows a system turn in the prompt alone).
+    it is there (Mistral's shows a system turn only in the prompt).
 
     Without spans unless the turn before the answer ends alike in both.
     """

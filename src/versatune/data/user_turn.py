@@ -1,6 +1,6 @@
 """A user's turn as the chat template writes it: what opens it, what ends it, what follows.
 
-With the opening alone for a prompt, a chat model writes what it might be asked, and after the
+With only the opening for a prompt, a chat model writes what it might be asked, and after the
 turn's end its answer (Magpie, arXiv 2406.08464).
 """
 
@@ -36,7 +36,7 @@ class UserTurn:
     """From the end of what the user says up to the answer."""
     handover_ids: list[int]
     end_id: int | None
-    """The first control token of the handover; None where words alone end the turn."""
+    """The first control token of the handover; None where only words end the turn."""
     end: str
     """The same as text: the control token, or the handover's words."""
     read: Callable[[str], Written] = field(default=Written, compare=False, repr=False)

@@ -113,10 +113,8 @@ def _write(params: SampleParams, shares: dict[str, float], folder: Path) -> dict
     _rng(params.seed, "all", "corpus").shuffle(corpus)
     _write_lines(folder / "corpus.jsonl", corpus)
     logger.info(
-        "Embedded sample: %s documents, %s rows, %s questions.",
-        f"{params.documents:,}",
+        "Embedded sample: %s rows, for domains without data of your own.",
         f"{sum(c['rows'] for c in counts.values()):,}",
-        f"{sum(c['items'] for c in counts.values()):,}",
     )
     return {
         "shares": {domain: number / params.documents for domain, number in documents.items()},

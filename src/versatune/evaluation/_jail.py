@@ -152,7 +152,7 @@ def build_root(libraries: list[str], work_mb: int) -> None:
 def drop_rights(was_root: bool) -> None:
     """Become nobody, in a new user namespace, without a single capability.
 
-    In a new namespace the limit on processes counts this program's alone. A user
+    In a new namespace the limit on processes counts only this program's. A user
     who was not root is nobody special already: root of a namespace that holds them alone.
     """
     if was_root:

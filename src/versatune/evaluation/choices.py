@@ -30,7 +30,7 @@ def refuse_equal_tokens(
                 line = item["item"].rpartition(":")[2]
                 raise VersatuneError(
                     f"{task.path}:{line}: the choices {other!r} and {choice!r} are the same tokens "
-                    "to this model, so the right one can't be told."
+                    "to this model, so the right one can't be known."
                 )
 
 

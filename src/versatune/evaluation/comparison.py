@@ -145,7 +145,7 @@ def summarise(
                 row = _paired(values, strategy, baseline, _falls(metric, measure), error)
                 if row:
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
-        # The draw of rows is known for the mean alone; other objectives count the seeds.
+        # The draw of rows is known only for the mean; other objectives count the seeds.
         draws = row_draws if metric != LOSS or declared.params.kind == "mean" else None
         rows += _relative_gains(metric, levels, strategies, baseline, in_points, draws)
         for other in strategies:

@@ -27,7 +27,7 @@ class Conversations(TemplateLM):
     """
 
     alone = False
-    """Whether a choice without the chat format is scored by its own tokens alone, behind a text
+    """Whether a choice without the chat format is scored only by its own tokens, behind a text
     that begins as documents do in training; else as the harness does it."""
     tokenizer: Any
     shares = True

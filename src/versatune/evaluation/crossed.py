@@ -31,7 +31,7 @@ Draw = int | tuple[str, int]
 
 
 def base_of(draw: Draw) -> str:
-    """The base model of a draw; empty where there is one alone."""
+    """The base model of a draw; empty where there is only one."""
     return in_order(draw)[0]
 
 
@@ -52,7 +52,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class RowErrors:
-    """Standard errors, from the draw of rows alone, of strategies' paired differences."""
+    """Standard errors, only from the draw of rows, of strategies' paired differences."""
 
     tasks: Mapping[str, list[list[_Task]]] = field(default_factory=dict)
     """By metric (held-out loss, accuracy), of each base model."""
@@ -113,7 +113,7 @@ def crossed_stderr(
 ) -> tuple[float, float, int]:
     """Mean of the seeds' differences, shape (n,), its standard error, and degrees of freedom n - 1.
 
-    ``row_stderr``: that from the rows alone, of this mean. Seeds that agree to the last digit do
+    ``row_stderr``: that only from the rows, of this mean. Seeds that agree to the last digit do
     not show how far others would differ: without an error from rows it is infinite then.
     ``bases``: the base model of each; of several, n is their number, and the mean is over theirs.
     """

@@ -155,7 +155,7 @@ def both_answers(base: pd.DataFrame, tuned: pd.DataFrame) -> pd.DataFrame:
 def changed_items(
     items: pd.DataFrame, tasks: Iterable[LocalTask], base: str, tuned: str
 ) -> pd.DataFrame:
-    """The ``changed_items`` table: every question of a local file that one model alone got right.
+    """The ``changed_items`` table: every question of a local file that only one model got right.
 
     ``items``: the ``evaluation_items`` table with both models. Right is what the task's accuracy
     counts as right.

@@ -301,7 +301,7 @@ def _evaluate_named(
 
 
 def _task_manager(names: Sequence[str], params: EvaluateParams) -> Any:
-    """The harness's index of tasks; of the user's own folder alone when that has all ``names``."""
+    """The harness's index of tasks; only the user's own folder's when it has all ``names``."""
     folder = params.harness.include_path
     own = _index(folder, include_defaults=False)
     return own if set(names) <= set(own.all_tasks) else _index(folder, include_defaults=True)

@@ -119,7 +119,7 @@ class ConversationLM(Conversations, HFLM):
 
 
 class AnswerLM(ConversationLM):
-    """Without the chat format, a choice is scored by its own tokens alone.
+    """Without the chat format, a choice is scored only by its own tokens.
 
     The harness takes white space at the end of the question for the beginning of every choice.
     Its log-probability is the same for all, so ``acc`` does not notice, but ``acc_norm`` divides

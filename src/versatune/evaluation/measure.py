@@ -60,7 +60,7 @@ class Part:
     name: str
     inputs: dict[str, Any]
     measure: Callable[[Any, Any], Measured | None]
-    """Takes model and tokenizer. Among several processes, the first alone has the result."""
+    """Takes model and tokenizer. Among several processes, only the first has the result."""
 
     @property
     def title(self) -> str:
@@ -219,7 +219,9 @@ def _measure_with(
     paced = Paced(EVERY)
     for number, (part, work) in enumerate(parts, start=1):
         if paced.due() and ranks.rank() == 0:
-            logger.info("%s: %s (%d of %d)", checkpoint.name, part.title, number, len(parts))
+            logger.info(
+                "Evaluating %s: %s (task %d of %d)", checkpoint.name, part.title, number, len(parts)
+            )
         in_harness = part.name != HELD_OUT
         with named_bars(part.title) if in_harness else contextlib.nullcontext():
             measured = part.measure(model, tokenizer)

@@ -1,5 +1,5 @@
 """Folders (checkpoint, tokenised sets, judge) as catalog entries: what is to be made goes in, a
-reference to what was made comes out. The catalog alone says where."""
+reference to what was made comes out. Only the catalog says where."""
 
 import json
 from collections.abc import Mapping

@@ -90,7 +90,7 @@ class Foster(Adaptive):
 
 
 def _shown(gamma: float) -> str:
-    """Three places, or as many as a small value needs: 0.000 is said of 0 alone."""
+    """Three places, or as many as a small value needs: 0.000 is said only of 0."""
     return f"{gamma:.3f}" if gamma == 0 or gamma >= 5e-4 else f"{gamma:.1g}"
 
 

@@ -1,6 +1,6 @@
 """The curves of the runs that are made before training: what they measure, and what they reached.
 
-A reference run trains on one domain alone and measures it every few steps, and all others several
+A reference run trains on only one domain and measures it every few steps, and all others several
 times on its way; a run on a mix measures all domains.
 """
 

@@ -24,8 +24,8 @@ from versatune.mixing.shares import (
 def learnable_potential(loss: npt.ArrayLike, reference: npt.ArrayLike) -> Array:
     """gamma_j = max((l_j - r_j) / l_j, 0), the part of the loss that can still be learnt.
 
-    ``loss`` l_j > 0 is the current model's, ``reference`` r_j > 0 what a model trained on the
-    domain alone reaches, both held-out and under one tokenizer. Range [0, 1), free of the
+    ``loss`` l_j > 0 is the current model's, ``reference`` r_j > 0 what a model trained only on
+    the domain reaches, both held-out and under one tokenizer. Range [0, 1), free of the
     losses' scale. A reference of 0 is refused: only training rows can be memorised so far.
     Source: paper, Algorithm 2.
     """

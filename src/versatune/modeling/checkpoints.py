@@ -38,7 +38,7 @@ PLAIN_CHAT_TEMPLATE = (
     "{% endif %}"
     "{% endfor %}"
 )
-"""Given to tokenizers that bring no chat template: contents alone, answers ended by eos."""
+"""Given to tokenizers that bring no chat template: only contents, answers ended by eos."""
 
 
 class CheckpointRef(BaseModel):
@@ -113,11 +113,11 @@ def load_model(
 ) -> "PreTrainedModel":
     """The causal language model of a checkpoint: safetensors only, no remote code, eval mode.
 
-    A folder that holds an adapter alone gives the base model it names with the adapter merged
+    A folder that holds only an adapter gives the base model it names with the adapter merged
     into it, and the adapter's own generation config where it has one. ``dtype``: a torch dtype's
     name, or ``auto`` for the one it was saved in. ``quantization``: a transformers quantisation
     configuration; such a model lies on the device it is trained on, and a checkpoint that is an
-    adapter alone can't be loaded so. ``parallelize``: divide the layers over all devices. Raises
+    adapter can't be loaded so. ``parallelize``: divide the layers over all devices. Raises
     VersatuneError when the folder (or the base's) is missing, damaged, or holds no such model.
     """
     import torch

@@ -75,7 +75,7 @@ class BaseWeights:
 def write_between(base: CheckpointRef, trained: Path, part: float, out: Path) -> None:
     """Write the model ``part`` of the way from ``base`` to ``trained`` into the folder ``out``.
 
-    ``trained``: a folder with whole weights, or with an adapter of ``base`` alone.
+    ``trained``: a folder with whole weights, or with only an adapter of ``base``.
     """
     adapter = not (trained / "config.json").is_file()
     out.mkdir(parents=True, exist_ok=True)

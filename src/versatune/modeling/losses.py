@@ -2,7 +2,7 @@
 
 With a vocabulary of 50,000 and more the logits are the largest thing a step makes, and most of
 them (prompt tokens, padding) are never read. :class:`TokenLoss` runs the decoder on everything,
-picks the hidden states that predict a supervised token, and applies the head to these alone.
+picks the hidden states that predict a supervised token, and applies the head only to these.
 """
 
 import contextlib
@@ -261,7 +261,7 @@ _UNSUITED = (TypeError, ValueError, AttributeError, LookupError, RuntimeError)
 
 
 def _same(found: Tensor, own: Tensor) -> bool:
-    """Whether logits differ by rounding alone, measured by their own size."""
+    """Whether logits differ only by rounding, measured by their own size."""
     if found.shape != own.shape:
         return False
     close = 1e-5 if own.dtype == torch.float32 else 4e-3

@@ -156,7 +156,7 @@ def checks(
     if audit and audit["answered"] < FEW_ANSWERS:
         fails(
             "few_answers",
-            f"the second judge answered about {audit['answered']} samples alone: with so few the "
+            f"the second judge answered about only {audit['answered']} samples: with so few the "
             "intervals hold the truth too seldom; a larger probe.audit.n is needed.",
         )
     what_counts = audit["shift"] if audit else shift

@@ -42,7 +42,7 @@ BLOCKS: dict[str, type[BaseModel]] = {
 """Top-level key -> its model. A test compares them with what the pipelines' nodes ask for."""
 
 HELPER = "_"
-"""Top-level keys that begin so are for ``${...}`` in other values alone, as in Kedro's catalog."""
+"""Top-level keys that begin so are only for ``${...}`` in other values, as in Kedro's catalog."""
 
 Key = tuple[str | int, ...]
 Blocks = dict[str, BaseModel]

@@ -278,8 +278,8 @@ def _other_unit(unit: Unit, initial: Unit, key: Key) -> Iterator[Problem]:
     if unit != initial:
         yield Problem(
             key,
-            f"{unit!r}, but mixture.unit is {initial!r}, and a share of one is not a share of the "
-            "other: give both the same value",
+            f"{unit!r}, but mixture.unit is {initial!r}. The two units must match: give both the "
+            "same value",
         )
 
 

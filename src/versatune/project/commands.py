@@ -29,9 +29,10 @@ from versatune.project import params_option
 from versatune.project.hook import enter
 from versatune.project.init import init
 from versatune.project.parameter_reference import markdown
+from versatune.project.quiet import without_failure_lines
 from versatune.reporting.requirements import RequirementNotMetError
 from versatune.tracking import registry
-from versatune.work.bars import folded
+from versatune.work.bars import close_all, folded
 
 FOR_PEOPLE = (VersatuneError, DatasetError, MissingConfigException, ParameterValidationError)
 
@@ -93,9 +94,11 @@ def run(**options: Any) -> Any:
     if project is not None:
         enter(project)
     try:
-        return kedro_run.callback(**options)  # type: ignore[misc]
+        with without_failure_lines(explain):
+            return kedro_run.callback(**options)  # type: ignore[misc]
     except KeyboardInterrupt as stop:
         _end_tracking()
+        close_all()
         click.secho("Stopped. Run the same command again to continue.", err=True)
         sys.exit(143 if isinstance(stop, Terminated) else 130)
     except RequirementNotMetError as error:

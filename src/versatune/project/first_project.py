@@ -10,14 +10,19 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.project import configure_project
 from kedro.framework.project import settings as kedro_settings
 
-from versatune.data.config import CleanParams, Domains
+from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.documents import DocumentSpec
+from versatune.data.encode import EncoderSpec
 from versatune.data.found import FoundDomains
 from versatune.data.lengths import saved_token_limit
 from versatune.data.row_check import ROWS, RowCheck, check_rows
+from versatune.data.shards import Encoders
+from versatune.demo.pretrain_config import PretrainParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.tasks import read_task
-from versatune.modeling.checkpoints import CheckpointRef
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.modeling.locate import find_here
+from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Blocks
 from versatune.project.hook import check
 from versatune.project.places import Places
@@ -29,14 +34,15 @@ from versatune.training.reference_config import ReferenceParams
 SAMPLE = "sample"
 """The embedded sample, as model and as data."""
 
-LONGEST = 1024
-"""Tokens of the longest row that is trained on, where the model takes as many."""
+LENGTHS = (1024, 2048, 4096, 8192)
+"""Tokens of the longest row to train on: the first of these with which no domain loses too many
+rows, where the model takes as many."""
 
 REST = "everything else"
 
 HEADER = """\
-# Written by `versatune init`. What stands here goes before conf/base. `versatune parameters` prints
-# every key that there is, and what it does.
+# Written by `versatune init`. These values replace those of conf/base.
+# `versatune parameters` prints every key and what it does.
 """
 
 
@@ -48,32 +54,35 @@ class Choice:
     """A model folder, or the id of a hub model."""
     found: FoundDomains | None
     """The domains of the user's data."""
+    length: int = LENGTHS[0]
+    """Tokens of the longest row."""
 
-    @classmethod
-    def of(cls, model: str, found: FoundDomains | None) -> "Choice":
-        """``model``: as the user gave it. A folder is written with its whole path.
 
-        Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
-        """
-        if model == SAMPLE:
-            return cls(None, found)
-        here = find_here(model)
-        folder = Path(model).expanduser()
-        return cls(str(folder.absolute()) if here and folder.is_dir() else model, found)
+def model_of(name: str) -> str | None:
+    """The model as it is written down, a folder with its whole path; None for the sample's.
+
+    Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
+    """
+    if name in ("", SAMPLE):
+        return None
+    here = find_here(name)
+    folder = Path(name).expanduser()
+    return str(folder.absolute()) if here and folder.is_dir() else name
 
 
 def settings(choice: Choice) -> dict[str, Any]:
-    """The content of ``conf/local/parameters.yml``: what differs from ``conf/base`` alone."""
+    """The content of ``conf/local/parameters.yml``: only what differs from ``conf/base``."""
     made: dict[str, Any] = {}
     if choice.model is not None:
         made["base_model"] = {"kind": "pretrained", "name_or_path": choice.model}
     if choice.found is not None:
         made |= _of_data(choice.found)
     if choice.model is not None:
-        length = _length(choice.model)
-        made["tokenize"] = {"max_length": length}
-        own = {"learning_rate": 2.0e-5, "max_length": length, "bf16": "auto"}
+        made["tokenize"] = {"max_length": choice.length}
+        own = {"learning_rate": 2.0e-5, "max_length": choice.length, "bf16": "auto"}
         made["train"] = own | made.get("train", {})
+    elif choice.found is not None:
+        made["tokenize"] = {"max_length": PretrainParams().max_length}
     return made
 
 
@@ -97,12 +106,6 @@ def _of_data(found: FoundDomains) -> dict[str, Any]:
     return made
 
 
-def _length(model: str) -> int:
-    folder = find_here(model)
-    limit = None if folder is None else saved_token_limit(folder)
-    return LONGEST if limit is None else min(limit, LONGEST)
-
-
 def as_yaml(made: Mapping[str, Any]) -> str:
     """The file that holds ``made``."""
     body = yaml.safe_dump(dict(made), sort_keys=False, allow_unicode=True, width=100)
@@ -120,15 +123,42 @@ def read_blocks(project: Path) -> Blocks:
     return check(loader, Places(loader))
 
 
-def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
-    """What the first rows of each domain are like, by the rules of ``conf/base``."""
+def with_rows_checked(choice: Choice) -> tuple[Choice, dict[str, RowCheck]]:
+    """The choice with a length that suits model and rows, and what the first rows are like."""
+    rows: dict[str, RowCheck] = {}
+    for length in _lengths(choice.model):
+        choice = replace(choice, length=length)
+        if choice.found is None:
+            break
+        rows = checked_rows(choice)
+        if not any(seen.too_long for seen in rows.values()):
+            break
+    return choice, rows
+
+
+def _lengths(model: str | None) -> list[int]:
+    folder = None if model is None else find_here(model)
+    if folder is None:
+        return [LENGTHS[0]]
+    limit = saved_token_limit(folder)
+    return sorted({length if limit is None else min(length, limit) for length in LENGTHS})
+
+
+def checked_rows(choice: Choice) -> dict[str, RowCheck]:
+    """What the first rows of each domain are like, by the rules of ``conf/base``.
+
+    They are tokenised, too, where the model is on this disk.
+    """
+    found = choice.found
+    assert found is not None
     base = yaml.safe_load((HERE / "conf/base/parameters_ingest.yml").read_text("utf-8"))
     params = CleanParams.model_validate({**base["ingest"], "seed": 0})
     pairs = {name: {"description": name, **block} for name, block in found.blocks().items()}
     if len(pairs) == 1:  # a block of one domain is refused
         pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
     domains = Domains.model_validate(pairs).active
-    rows = check_rows({name: domains[name] for name in found.sources}, params)
+    active = {name: domains[name] for name in found.sources}
+    rows = check_rows(active, params, encoders=_encoders(choice))
     for name, paths in found.evaluation.items():
         try:
             for path in paths:
@@ -136,6 +166,15 @@ def checked_rows(found: FoundDomains) -> dict[str, RowCheck]:
         except VersatuneError as error:
             rows[name] = replace(rows[name], problem=str(error))
     return rows
+
+
+def _encoders(choice: Choice) -> Encoders | None:
+    folder = None if choice.model is None else find_here(choice.model)
+    if folder is None:
+        return None
+    tokenizer = load_tokenizer(folder)
+    spec = EncoderSpec.of(tokenizer), DocumentSpec.of(tokenizer)
+    return Encoders.of(*spec, TokenizeParams(max_length=choice.length))
 
 
 def domain_lines(found: FoundDomains, rows: Mapping[str, RowCheck]) -> Iterator[str]:
@@ -160,6 +199,8 @@ def _of_rows(seen: RowCheck) -> str:
     parts = [f"{many} rows" if seen.whole else f"the first {many} rows read (up to {ROWS} a file)"]
     if seen.rejects is not None and seen.rejects.total:
         parts.append(f"{seen.rejects.summary()} rejected")
+    if seen.dropped is not None and seen.dropped.total:
+        parts.append(f"{seen.dropped.summary()} dropped in tokenising")
     for count, what in ((seen.duplicates, "repeated"), (seen.leaked, "leaked from questions")):
         if count:
             parts.append(f"{count} {what}")
@@ -168,7 +209,7 @@ def _of_rows(seen: RowCheck) -> str:
 
 
 def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
-    """What the training that the parameters describe takes at most."""
+    """What the forecast and the training take at most, and the least time they take here."""
     from versatune.training.costs import needs, upper_bound
 
     train, references, domains = (blocks[name] for name in ("train", "references", "domains"))
@@ -176,35 +217,85 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     assert isinstance(references, ReferenceParams)
     assert isinstance(domains, Domains)
     spent = upper_bound(train)
-    yield f"Training: {train.steps.words}, at most {formats.thousands(spent['tokens'])} tokens."
-    if references.mode == "measure" and train.strategy.needs_reference:
-        k = len(domains.active)
-        yield (
-            f"Before it: {k} reference runs, one a domain, of at most {references.max_steps} steps "
-            f"({train.strategy.name} steers by them)."
-        )
-    if references.mode != "none" and references.mixes:
-        yield (
-            f"Before it: {references.mixes} short runs on mixes, of {references.mix_steps(train)} "
-            "steps each (for the forecast)."
-        )
     folder = None if model is None else find_here(model)
-    if folder is None:
-        yield "Memory and time: kedro run --pipeline plan says them once the model is there."
+    estimate = None
+    if folder is not None:
+        estimate = needs(CheckpointRef(name=str(model), path=folder, fingerprint=""), train, spent)
+    flops = None if estimate is None else estimate["flops"]
+    least = _least_times(blocks, flops, spent["tokens"])
+    if forecasts(blocks):
+        probe = blocks["probe"]
+        assert isinstance(probe, ProbeParams)
+        sampled = "" if probe.known_distribution else f"{_sampled(probe)}, then "
+        yield (
+            f"Forecast: {sampled}{references.mixes} short runs of "
+            f"{references.mix_steps(train)} steps{least.get('forecast', '')}."
+        )
+    if references.mode == "measure" and train.strategy.needs_reference:
+        yield (
+            f"References: {len(domains.active)} runs, one a domain, of at most "
+            f"{references.max_steps} steps ({train.strategy.name} steers by them)."
+        )
+    tokens = formats.thousands(spent["tokens"])
+    yield f"Training: {train.steps.words}, at most {tokens} tokens{least.get('training', '')}."
+    if estimate is None:
+        if model is not None:
+            yield f"{model} is not on this disk: the first run downloads it."
+        yield "Memory and time: the forecast says them once the model is there."
         return
-    base = CheckpointRef(name=str(model), path=folder, fingerprint="")
-    estimate = needs(base, train, spent)
+    if least:
+        yield "At least: the time of the matrix products. A training takes longer."
     if estimate["memory"] is None:
         yield "Memory: can't be counted for this architecture."
         return
-    needed = sum(estimate["memory"].values())
-    there = estimate["device_bytes"]
+    needed, there = sum(estimate["memory"].values()), estimate["device_bytes"]
     yield (
-        f"Memory: {formats.memory(needed)} of {formats.memory(there)}; disk: "
-        f"{formats.memory(estimate['disk'])}; {estimate['flops']:.1e} floating-point operations."
+        f"Memory: {formats.memory(needed)} of {formats.memory(there)}; "
+        f"disk: {formats.memory(estimate['disk'])}."
     )
     if needed > there:
         yield (
             "That does not fit: add `lora: {}`, `gradient_checkpointing: true` or a smaller "
             "`per_device_train_batch_size` to `train`."
         )
+
+
+def forecasts(blocks: Blocks) -> bool:
+    """Whether short runs on mixes are made, from which a forecast comes."""
+    references = blocks["references"]
+    assert isinstance(references, ReferenceParams)
+    return references.mode != "none" and references.mixes > 0
+
+
+def _sampled(probe: ProbeParams) -> str:
+    rounds = probe.rounds
+    fewest, most = (
+        formats.thousands(n * rounds.samples_per_round)
+        for n in (rounds.min_rounds, rounds.max_rounds)
+    )
+    return (
+        f"{fewest} to {most} texts of up to {probe.sampling.max_new_tokens} tokens from the model"
+    )
+
+
+def _least_times(blocks: Blocks, flops: float | None, tokens: float) -> dict[str, str]:
+    """How long ``forecast`` and ``training`` take at least, in words; empty where not known.
+
+    ``flops``: of the training, on ``tokens`` tokens.
+    """
+    from versatune.training.costs import FORWARD, rows_per_step
+    from versatune.training.throughput import measured_flops
+
+    if flops is None:
+        return {}
+    train, references, probe = (blocks[name] for name in ("train", "references", "probe"))
+    assert isinstance(train, TrainParams)
+    assert isinstance(references, ReferenceParams)
+    assert isinstance(probe, ProbeParams)
+    run = references.of_mix(train)
+    trained = references.mixes * references.mix_steps(train) * rows_per_step(run) * run.max_length
+    texts = 0 if probe.known_distribution else probe.rounds.min_rounds
+    sampled = texts * probe.rounds.samples_per_round * probe.sampling.max_new_tokens / FORWARD
+    seconds = flops / measured_flops()
+    times = {"forecast": seconds * (trained + sampled) / tokens, "training": seconds}
+    return {name: f"; at least {formats.duration(time)} here" for name, time in times.items()}

@@ -1,13 +1,18 @@
 """The parameter reference, made from the models that validate the parameters."""
 
 import inspect
+import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from kedro.pipeline import Pipeline
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+
+from versatune.artifacts import to_jsonable
 
 HEADER = """# Parameters
 
@@ -15,6 +20,9 @@ Made from the parameter models by `kedro parameters`; a test keeps it true. A bl
 top-level key of `conf/*/parameters_*.yml`; give single values with
 `kedro run --params block.key=value`.
 """
+
+STRATEGIES = ("train", "strategy")
+"""Block and key at which the strategies' own keys are listed. Other places refer to it."""
 
 
 def parameter_models(pipelines: dict[str, Pipeline]) -> dict[str, type[BaseModel]]:
@@ -33,11 +41,18 @@ def parameter_models(pipelines: dict[str, Pipeline]) -> dict[str, type[BaseModel
 def markdown(pipelines: dict[str, Pipeline]) -> str:
     """The whole reference: a section a block, a row a key."""
     sections = [HEADER]
-    for block, model in parameter_models(pipelines).items():
+    models = parameter_models(pipelines)
+    block, key = STRATEGIES
+    strategies = (
+        set(_models(models[block].model_fields[key].annotation)) if block in models else set()
+    )
+    for block, model in models.items():
         summary = inspect.cleandoc(model.__doc__ or "").split("\n\n")[0].replace("\n", " ")
         rows = [
             f"| `{key}` | {kind} | {default} | {text} |"
-            for key, kind, default, text in rows_of(model)
+            for key, kind, default, text in rows_of(
+                model, elsewhere=set() if block == STRATEGIES[0] else strategies
+            )
         ]
         table = ["| key | type | default | what it does |", "| --- | --- | --- | --- |", *rows]
         sections.append("\n".join([f"## `{block}`", "", summary, "", *table]) + "\n")
@@ -45,11 +60,15 @@ def markdown(pipelines: dict[str, Pipeline]) -> str:
 
 
 def rows_of(
-    model: type[BaseModel], prefix: str = "", given: BaseModel | None = None
+    model: type[BaseModel],
+    prefix: str = "",
+    given: BaseModel | None = None,
+    elsewhere: Collection[type[BaseModel]] = (),
 ) -> Iterator[tuple[str, str, str, str]]:
     """``(key, type, default, description)`` of each field, models inside it below it.
 
-    ``given``: a block's own default, whose values go before those of its fields.
+    ``given``: a block's own default, whose values go before those of its fields. ``elsewhere``:
+    models whose keys are listed at :data:`STRATEGIES`.
     """
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"
@@ -58,11 +77,16 @@ def rows_of(
             key = f"{prefix}NAME".removesuffix(".")
         text = " ".join((field.description or "").split()).replace("|", "\\|")
         value = field.default if given is None else getattr(given, name)
-        if inner:
+        if inner and set(inner) <= set(elsewhere):
+            block = STRATEGIES[0]
+            text += f" Keys of each strategy: [`{'.'.join(STRATEGIES)}`](#{block})."
+            yield key, " or ".join(_label(m) for m in inner), _default(field, value), text.strip()
+        elif inner:
             yield key, " or ".join(_label(m) for m in inner), _default(field, value), text
             for one in inner:
                 part = f"{key}." if len(inner) == 1 else f"{key} ({_label(one)})."
-                yield from rows_of(one, part, value if type(value) is one else None)
+                chosen = value if type(value) is one else None
+                yield from rows_of(one, part, chosen, elsewhere)
         else:
             yield key, _kind(field.annotation), _default(field, value), text
 
@@ -84,17 +108,41 @@ def _label(model: type[BaseModel]) -> str:
 
 
 def _kind(annotation: Any) -> str:
-    if typing.get_origin(annotation) is typing.Literal:
-        return ", ".join(f"`{value}`" for value in typing.get_args(annotation))
-    text = annotation.__name__ if inspect.isclass(annotation) else str(annotation)
-    for noise in ("typing.", "pathlib.", "collections.abc.", "NoneType", "versatune."):
-        text = text.replace(noise, "null" if noise == "NoneType" else "")
-    return text.replace("None", "null").replace("|", "or")
+    """A type in words: ``int or null``, ``list of int``, each value of a Literal."""
+    origin, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _kind(inside[0])
+    if origin is typing.Literal:
+        return ", ".join(f"`{value}`" for value in inside)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_kind, inside)))
+    if origin in (list, tuple, set, frozenset):
+        return f"list of {' or '.join(dict.fromkeys(_kind(i) for i in inside if i is not ...))}"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"{_kind(inside[1])} by name"
+    if annotation is type(None):
+        return "null"
+    return NAMES.get(annotation) or str(getattr(annotation, "__name__", annotation))
+
+
+YAML_END = "...\n"
+"""What ends a document that is a single value."""
+
+NAMES: dict[Any, str] = {Any: "any value", Path: "path"}
+"""Types that have another name for people."""
 
 
 def _default(field: Any, value: Any) -> str:
     if value is PydanticUndefined:
         return "required" if field.default_factory is None else "see below"
-    if isinstance(value, BaseModel):
+    if isinstance(value, BaseModel) and _label(type(value)) == "block":
         return "see below"
-    return "null" if value is None else f"`{value}`"
+    if isinstance(value, BaseModel):
+        tag = "name" if "name" in type(value).model_fields else "kind"
+        value = {tag: getattr(value, tag), **value.model_dump(mode="json", exclude_defaults=True)}
+    if isinstance(value, str):
+        return f"`{value}`" if value else "empty"
+    if value is None or value == {} or value == () or value == []:
+        return "null" if value is None else "none"
+    text = yaml.safe_dump(to_jsonable(value), default_flow_style=True, sort_keys=False, width=999)
+    return f"`{text.removesuffix(YAML_END).strip()}`"

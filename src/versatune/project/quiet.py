@@ -1,13 +1,27 @@
-"""Suppress another library's advice, which it prints at every command."""
+"""Suppress advice that libraries print at every command, and that is not for their users."""
 
 import contextlib
+import logging
 import re
+import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 TYPE_HINTS = r"(?s).*Add type hints to the `predict` method"
 """MLflow's advice to authors of its models, given whenever kedro-mlflow is imported."""
+
+VIZ = "ORJSONResponse is deprecated"
+"""FastAPI's advice to the authors of kedro-viz, given by `kedro viz run` and `kedro viz build`."""
+
+FAILURES = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
+"""Loggers that tell of a failed node."""
+
+
+def suppress_viz_advice() -> None:
+    """Filter it here and in the process that kedro-viz starts, which takes these options over."""
+    warnings.filterwarnings("ignore", message=VIZ)
+    sys.warnoptions.append(f"ignore:{VIZ}")
 
 
 @contextlib.contextmanager
@@ -27,3 +41,26 @@ def without_type_hint_advice() -> Iterator[None]:
         yield
     finally:
         warnings.showwarning = show
+
+
+@contextlib.contextmanager
+def without_failure_lines(explained: Callable[[BaseException], object]) -> Iterator[None]:
+    """Drop Kedro's lines about a failed node where the command ends with a sentence about it.
+
+    ``explained``: that sentence, or None. Kedro's hint on ``--from-nodes`` is dropped in any case:
+    the same command continues a run.
+    """
+
+    def is_news(record: logging.LogRecord) -> bool:
+        error = sys.exc_info()[1]
+        hint = "You can resume the pipeline run" in record.msg
+        return not hint and (error is None or explained(error) is None)
+
+    loggers = [logging.getLogger(name) for name in FAILURES]
+    for logger in loggers:
+        logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(is_news)

@@ -68,7 +68,7 @@ class Cell:
 NOTHING = Cell(None, "–")
 
 WIDE = 5
-"""With more strategies than this a table of domains says its verdicts by colour alone."""
+"""With more strategies than this a table of domains says its verdicts only by colour."""
 
 
 @dataclass(frozen=True)

@@ -119,13 +119,13 @@ def _on_target(forecast: Mapping[str, Any], name: str) -> str:
 def best_mix(forecast: Mapping[str, Any]) -> str | None:
     """The shares of the best static mix, to be written down as those of strategy ``custom``.
 
-    Where it can't be told from equal shares its numbers are those of noise: a sentence says that
+    Where it can't be distinguished from equal shares its numbers are noise: a sentence says that
     in their place. None without a forecast, and where the advice says that nothing can be gained.
     """
     if forecast["headroom"] is None or forecast["headroom"]["high"] < WORTH:
         return None
     if not names_best_mix(forecast):
-        return "No mix can be told from equal shares by this forecast, so none is named."
+        return "The forecast distinguishes no mix from equal shares, so it names none."
     domains = forecast["strategies"][BEST]["domains"]
     each = ", ".join(f"{name} {formats.number(d['weight'])}" for name, d in domains.items())
     return f"The best static mix: {each}."

@@ -22,7 +22,7 @@ from versatune.tracking.secrets import masked
 
 TEMPLATES = Path(__file__).parent / "templates"
 PLOTLY = Path(__file__).parent / "vendor" / "plotly-basic.min.js"
-"""The build of Plotly with lines, points and bars alone, a quarter of the whole."""
+"""The build of Plotly with only lines, points and bars, a quarter of the whole."""
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class DomainStyle:
 
 
 def domain_styles(domains: Iterable[str]) -> dict[str, DomainStyle]:
-    """Colour and dash of each domain, by its place in the list alone."""
+    """Colour and dash of each domain, only by its place in the list."""
     n = len(COLOURS)
     return {
         name: DomainStyle(COLOURS[i % n], DASHES[i // n % len(DASHES)])
@@ -89,7 +89,7 @@ def figure(title: str, caption: str, height: int) -> go.Figure:
 
 
 def empty(title: str, why: str) -> go.Figure:
-    """A figure that says why there is nothing to draw; the page prints the sentence alone."""
+    """A figure that says why there is nothing to draw; the page prints only the sentence."""
     fig = figure(title, why, 120)
     fig.add_annotation(text=label(why, 120), showarrow=False, font={"color": MUTED})
     fig.update_xaxes(visible=False)
@@ -197,6 +197,22 @@ def spread(positions: Sequence[float], gap: float) -> list[float]:
     for members, centre in groups:
         for n, member in enumerate(members):
             placed[member] = centre + gap * (n - (len(members) - 1) / 2)
+    return placed
+
+
+def within(positions: Sequence[float], gap: float, bottom: float, top: float) -> list[float]:
+    """Positions of :func:`spread` moved into ``bottom`` to ``top``, still ``gap`` apart.
+
+    Plotly does not draw a label beyond its axis. Where they are too many, the lowest go below.
+    """
+    placed = list(positions)
+    order = sorted(range(len(placed)), key=placed.__getitem__)
+    for i in order:
+        placed[i] = max(placed[i], bottom)
+        bottom = placed[i] + gap
+    for i in reversed(order):
+        placed[i] = min(placed[i], top)
+        top = placed[i] - gap
     return placed
 
 

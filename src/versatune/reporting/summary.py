@@ -91,7 +91,10 @@ def size_sentence(
         size = f"After {formats.thousands(steps)} training step{'s' if steps != 1 else ''}{of}, "
     counts = [
         f"{formats.thousands(table['n'].sum())} {what}"
-        for table, what in ((loss, "held-out rows that steered nothing"), (accuracy, "questions"))
+        for table, what in (
+            (loss, "rows held out of training and steering"),
+            (accuracy, "questions"),
+        )
         if len(table) and "n" in table
     ]
     if not counts:

@@ -83,7 +83,7 @@ def what_matters(
 def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
     """The parameters of ``train`` as a retraining uses them.
 
-    Raises VersatuneError when they would save an adapter alone.
+    Raises VersatuneError when they would save only an adapter.
     """
     if training.lora is not None and not training.lora.merge:
         raise VersatuneError(

@@ -43,7 +43,7 @@ def data_state(domains: Domains, digests: Digests) -> dict[str, Any]:
     """The domains' data as JSON: each domain's settings, and every file's digest.
 
     A folder written by ``save_to_disk`` counts by its files. Sources on the hub count by their
-    settings alone. Raises one VersatuneError naming all files that are missing.
+    settings only. Raises one VersatuneError naming all files that are missing.
     """
     state: dict[str, Any] = {}
     for name, found in locate(domains.active).items():

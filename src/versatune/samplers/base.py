@@ -1,7 +1,7 @@
 """Sequences from a base model, kept on disk as they come.
 
 A folder of samples (:func:`draw`) only grows: sample i depends on the model, the sampling
-parameters, the seed and i alone, so the first n samples are the same however many are drawn, in
+parameters, the seed and i, so the first n samples are the same however many are drawn, in
 how many sittings. Each sample has its own stream of random numbers (Philox, keyed by seed and
 index). Batches of ``batch_size`` sequences are decoded together and written as one file at a time.
 On one machine a sample is made again bit for bit by drawing its batch again (:func:`draw_batch`);

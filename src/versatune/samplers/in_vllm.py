@@ -1,7 +1,7 @@
 """Drawing by vLLM in this process.
 
 vLLM draws with generators of its own. Each sample has a seed that depends on the probe's seed and
-its index alone, so that it does not depend on how many are drawn.
+its index only, so that it does not depend on how many are drawn.
 """
 
 from collections.abc import Iterator

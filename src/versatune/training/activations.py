@@ -1,4 +1,4 @@
-"""Bytes of the activations of a training step, counted on shapes alone.
+"""Bytes of the activations of a training step, counted only on shapes.
 
 The forward pass runs on the meta device, and every tensor that autograd keeps for the backward pass
 is added up.

@@ -59,7 +59,7 @@ def _without_adapter(model: Any, config: Any) -> list[str]:
 
 
 def _more_than_linear(model: Any) -> list[str]:
-    """Names of layers that are linear by class alone, such as routers: an adapter adds to what a
+    """Names of layers that are linear only by class, such as routers: an adapter adds to what a
     linear layer returns, and these return something else. Each is tried; weights in 4 bits are
     linear layers that were turned into such, for which peft has special adapters."""
     plain = torch.nn.Linear.forward

@@ -113,7 +113,7 @@ def _train_in(
 def refuse_changed(params: TrainParams, folder: Path) -> None:
     """Raise VersatuneError when there is an unfinished training with other parameters.
 
-    By the parameters alone, so it can be asked before the data and the base model are there.
+    Only by the parameters, so it can be asked before the data and the base model are there.
     """
     begun = folder / INPUTS
     if params.resume == "restart" or not begun.is_file() or (folder / MANIFEST).is_file():

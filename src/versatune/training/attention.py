@@ -217,7 +217,7 @@ def _in_flash_words(
 
 
 def flexible(model: Any) -> bool:
-    """Whether FlexAttention is worth a trial: its kernel with gradients is made for GPUs alone."""
+    """Whether FlexAttention is worth a trial: its kernel with gradients is made only for GPUs."""
     return bool(model.device.type == "cuda" and model._supports_flex_attn)
 
 

@@ -53,7 +53,7 @@ class Collator:
     and ``starts`` (varlen: the lengths of the examples, and where they begin, int32 of shape
     (examples + 1,)), ``position_ids`` (the layout of that name) or ``attention_mask`` (padded).
 
-    With ``shape`` (rows of a batch, tokens of a row at most) compiled code meets one shape alone:
+    With ``shape`` (rows of a batch, tokens of a row at most) compiled code meets only one shape:
     a varlen batch always has rows x tokens columns, filled up by examples of at most ``longest``
     tokens that nothing is learnt from, and holds ``longest`` in place of ``seq_lens``; packed rows
     whose positions restart always have as many columns as tokens. ``longest`` None: a whole row.

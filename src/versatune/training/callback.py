@@ -278,7 +278,7 @@ class RoundCallback(TrainerCallback):
             control.should_training_stop = True
 
     def _report(self, reason: str) -> None:
-        """Log one line, append to metrics.jsonl, tell the listener; the first process alone."""
+        """Log one line, append to metrics.jsonl, tell the listener; only the first process."""
         if not self._trainer.is_world_process_zero():
             return
         mixture = self._mixture

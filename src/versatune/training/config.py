@@ -80,7 +80,7 @@ ATTENTIONS = (
     *("eager", "sdpa", "flex_attention"),
     *("flash_attention_2", "flash_attention_3", "flash_attention_4"),
 )
-"""Those of transformers that training can use; the paged ones are for serving alone."""
+"""Those of transformers that training can use; the paged ones are only for serving."""
 
 
 class TrainParams(PlanParams):

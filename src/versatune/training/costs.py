@@ -29,7 +29,7 @@ MANY_PASSES = 4.0
 are nearly as good as new rows)."""
 
 FORWARD = 3.0
-"""How many times as long as its forward pass alone a training step takes."""
+"""How many times as long as its forward pass a training step takes."""
 
 PLANNED_ROWS = 256
 """Packed rows that are planned to see how full they get."""

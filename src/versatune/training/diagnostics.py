@@ -15,6 +15,9 @@ ROUNDS_AGO = 2
 """After this many rounds above its lowest value the mean loss is said to rise: one round may be
 noise."""
 
+RISE = 0.01
+"""By this part of its lowest value the mean loss must have risen: seeds differ by as much."""
+
 
 def reference_warnings(references: Mapping[str, Any]) -> list[str]:
     """About ``reference_losses``: runs cut off by their step limit.
@@ -116,7 +119,7 @@ def _levels(
 
 
 def _was_lower(history: pd.DataFrame) -> list[str]:
-    """Whether the mean loss was lowest in an earlier round than the model's."""
+    """Whether the mean loss was clearly lower in an earlier round than the model's."""
     last = history[history["round"] == history["round"].max()]
     if ROLLED_BACK in str(last["reason"].iloc[0]):
         return []  # the model is not the last round's
@@ -127,7 +130,8 @@ def _was_lower(history: pd.DataFrame) -> list[str]:
     if not mean:
         return []
     best, end = min(mean, key=mean.__getitem__), max(mean)
-    if end - best < ROUNDS_AGO and not (best == 0 < end):
+    risen = end - best >= ROUNDS_AGO and mean[end] > (1 + RISE) * mean[best]
+    if not risen and not (best == 0 < end):
         return []
     when = f"after round {best}" if best else "before training"
     return [

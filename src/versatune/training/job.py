@@ -46,13 +46,13 @@ class Training(BaseModel):
     traces: dict[str, Any] | None = None
     """Losses and shares of earlier runs; only strategies that learn from them get these."""
     domain: str | None = None
-    """Train and measure on this domain alone, as if the store had no other."""
+    """Train and measure only on this domain, as if the store had no other."""
     patience: int | None = None
     """End after this many rounds without a new best."""
     all_at: tuple[int, ...] = ()
     """With ``domain``: after these rounds (0: the base model) the others are measured too."""
     save_model: bool = True
-    """Whether there are checkpoints and a trained model, or the history alone."""
+    """Whether there are checkpoints and a trained model, or only the history."""
 
     def inputs(self) -> dict[str, Any]:
         """Everything that decides the result."""

@@ -63,7 +63,7 @@ class MixBudget:
             said.append(
                 f"references.budget ({self.budget:.0%} of the training) has no room for two runs "
                 f"on mixes of {LEAST_STEPS} steps, and shorter ones say nothing: there is no "
-                "forecast, and mixing_law learns from its own rounds alone. Train more steps, set "
+                "forecast, and mixing_law learns only from its own rounds. Train more steps, set "
                 "references.budget: null, or choose uniform."
             )
         if self.part + self.control > self.budget + 1e-9:

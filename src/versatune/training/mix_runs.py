@@ -1,6 +1,6 @@
 """Short runs on fixed mixes of all domains: what a share does, measured before a training.
 
-A run on one domain alone forgets the others more than any mix does, so the effect of shares is
+A run on only one domain forgets the others more than any mix does, so the effect of shares is
 measured on mixes. Each run gives half of the domains four times the share of the others; over all
 runs each domain is up as often as down. They anneal to 0, since losses at a high learning rate are
 above those that a training ends with.

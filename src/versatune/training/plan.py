@@ -230,7 +230,7 @@ def _noise(traces: Sequence[Trace]) -> Array:
 def _without_law(
     domains: Sequence[str], train: TrainParams, paths: Mapping[str, Path]
 ) -> dict[str, Any]:
-    """As :func:`forecast`, with shares alone: a chosen strategy's are those it starts with."""
+    """As :func:`forecast`, with only shares: a chosen strategy's are those it starts with."""
     return {
         "objective": train.objective.kind,
         "learning": None,

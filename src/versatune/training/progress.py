@@ -47,7 +47,7 @@ class RoundTiming:
 
 @dataclass
 class Meter:
-    """Seconds of training alone, measuring and saving left out, and what was trained in them."""
+    """Seconds of training only, measuring and saving left out, and what was trained in them."""
 
     work: Work = field(default_factory=Work)
     seconds: float = 0.0
@@ -178,7 +178,7 @@ def bar_text(
 
     ``step`` counts from the training's start, ``left`` is in seconds. MFU, peak memory, gradient
     norm and learning rate stand there too as far as ``width`` columns hold them, in that order; a
-    terminal of 80 columns has the short line alone.
+    terminal of 80 columns has only the short line.
     """
     number, within = steps.place(max(step, 1) - 1)
     said = {

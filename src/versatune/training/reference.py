@@ -1,9 +1,9 @@
-"""Reference losses r_j: the held-out loss of a model trained on one domain alone, stopped early.
+"""Reference losses r_j: the held-out loss of a model trained on only one domain, stopped early.
 
 The paper's public code took training losses after memorising, which are near 0 and make every
 learnable potential about 1. Here each domain has its own run with a held-out measurement every few
 steps; the reference is the lowest of these losses, the base model's included. The curve is kept,
-and several times on the way the other domains are measured too (forward passes alone): what a share
+and several times on the way the other domains are measured too (forward passes only): what a share
 of one domain does to the others (:mod:`versatune.mixing.curves`).
 """
 

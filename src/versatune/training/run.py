@@ -156,7 +156,7 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
 def check_memory(job: Job) -> None:
     """Raise VersatuneError when training needs more memory than the device has.
 
-    Before any weight is loaded, by the base's configuration alone. Where that can't be estimated
+    Before any weight is loaded, only by the base's configuration. Where that can't be estimated
     (an unusual architecture, an adapter without its base), training goes on.
     """
     if problem := too_large(job.base.path, job.params, job.key):

@@ -8,7 +8,7 @@ makes them. A layout passes when
 - other tokens in the examples before leave an example's losses as they were;
 - each example has the losses it has alone, under the model's own attention.
 
-Precision lets the last two be decided to rounding alone, and bfloat16's hides small faults. So
+Precision lets the last two be decided only to rounding, and bfloat16's hides small faults. So
 they are decided a second time in float32, in which the weights are held for a moment.
 """
 
@@ -145,7 +145,7 @@ class Trial:
                 return [self._alone(rows, exact=True) for rows in self.rows]
         except torch.OutOfMemoryError:
             raise
-        except Exception as error:  # kernels made for half precision alone
+        except Exception as error:  # kernels made only for half precision
             logger.debug("%s in float32: %s", type(self.model).__name__, first_line(error))
             return None
 

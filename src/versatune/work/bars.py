@@ -1,4 +1,4 @@
-"""One progress bar at a time, on a terminal alone, that leaves no line behind; log lines above it.
+"""One progress bar at a time, only on a terminal, that leaves no line behind; log lines above it.
 
 Without a terminal nothing is drawn: there the log says how far long work is.
 """
@@ -22,6 +22,11 @@ INDENT = " " * 10
 
 DELAY = 2.0
 """Seconds that work takes before it gets a bar."""
+
+BAR_WIDTH = 16
+"""Columns of the bar itself."""
+
+BETWEEN = " · "
 
 _open: list[Any] = []
 """The bar that is shown. Those within it are not."""
@@ -72,6 +77,12 @@ def _hidden(hidden: bool = False) -> bool | None:
     return True if hidden or _open or os.environ.get("TQDM_DISABLE") else None
 
 
+def close_all() -> None:
+    """Take the bar off the screen, before a last word about work that was stopped."""
+    for shown in [*_open]:
+        shown.close()
+
+
 @contextlib.contextmanager
 def bar(
     total: int | None, title: str, unit: str, *, done: int = 0, hidden: bool = False
@@ -109,8 +120,9 @@ class Line:
             _open.append(self._bar)
 
     def show(self, done: int, text: str) -> None:
-        """``done`` of the total, and what stands beside it."""
-        self._bar.set_description_str(text, refresh=False)
+        """``done`` of the total, and what stands beside it, as far as the terminal holds it."""
+        room = shutil.get_terminal_size().columns - BAR_WIDTH - 2
+        self._bar.set_description_str(fitted(text, room), refresh=False)
         self._bar.n = done
         self._bar.refresh()
 
@@ -119,6 +131,14 @@ class Line:
         if self._bar in _open:
             _open.remove(self._bar)
         self._bar.close()
+
+
+def fitted(text: str, width: int) -> str:
+    """``text`` in ``width`` columns: of its parts the second, third, ... go, and the last stays."""
+    parts = text.split(BETWEEN)
+    while len(parts) > 2 and len(BETWEEN.join(parts)) > width:
+        del parts[1]
+    return BETWEEN.join(parts)
 
 
 class Paced:

@@ -111,7 +111,7 @@ class WorkFolder:
     """A folder a stage works in; make it with :meth:`open`."""
 
     counts: ClassVar[dict[str, int]] = {"opened": 0, "sealed": 0}
-    """How many were opened and sealed by this process: opened alone, work was found done."""
+    """How many were opened and sealed by this process: only opened, work was found done."""
 
     def __init__(self, path: Path, inputs: Any, metadata: dict[str, Any] | None) -> None:
         self.path = path

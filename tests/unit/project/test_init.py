@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,17 @@ from versatune.data.config import Domains
 from versatune.data.found import find_domains
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.project import first_project
 from versatune.project import init as command
 from versatune.project.commands import cli
-from versatune.project.first_project import checked_rows, read_blocks
-from versatune.project.starter import HERE
+from versatune.project.first_project import (
+    Choice,
+    _lengths,
+    checked_rows,
+    read_blocks,
+    with_rows_checked,
+)
+from versatune.project.starter import HERE, write_project
 from versatune.training.config import TrainParams
 
 ELEMENTS = [
@@ -69,7 +77,7 @@ def test_without_options_and_a_terminal_the_sample_is_written_and_nothing_asked(
 ) -> None:
     done = init(str(tmp_path / "p"))
     assert done.exit_code == 0
-    assert done.output == f"Now: cd {tmp_path / 'p'} && kedro run\n"
+    assert done.output == f"Next: cd {tmp_path / 'p'} && kedro run\n"
     assert list((tmp_path / "p/conf/local").iterdir()) == []
 
 
@@ -102,9 +110,28 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert "README" not in done.output
     tokens = 8 * 50 * 4 * 256
     assert f"at most {tokens:,} tokens" in done.output
-    assert "4 short runs on mixes" in done.output
-    assert "MiB of " in done.output and "floating-point operations" in done.output
-    assert done.output.splitlines()[-1].endswith("&& kedro run")
+    assert "MiB of " in done.output and "; disk: " in done.output
+    texts = "1,024 to 10,240 texts of up to 128 tokens from the model"
+    assert f"Forecast: {texts}, then 4 short runs of 9 steps; at least " in done.output
+    assert done.output.count("; at least ") == 2, "the forecast's time and the training's"
+    assert done.output.splitlines()[-4:] == [
+        "Next, forecast what a mixture of the domains gains:",
+        f"  cd {project} && kedro run --pipelines ingest,probe,mixture,plan",
+        "Then train, evaluate and report:",
+        f"  cd {project} && kedro run",
+    ]
+
+
+def test_the_least_time_is_that_of_all_matrix_products(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training of ``flops`` on ``tokens``: 400 steps of 4 rows of 512 are 819,200 tokens."""
+    monkeypatch.setattr("versatune.training.throughput.measured_flops", lambda: 1e9)
+    write_project(tmp_path / "p")
+    times = first_project._least_times(read_blocks(tmp_path / "p"), 3600e9, 819_200.0)
+    assert times["training"] == "; at least 1 h 0 min here"
+    # 4 runs of 9 steps of 2 rows, and 1,024 texts of 128 tokens at a third: 80,555 tokens.
+    assert times["forecast"] == "; at least 5 min 54 s here"
 
 
 def test_a_terminal_is_asked_for_what_no_option_gives(
@@ -120,7 +147,57 @@ def test_a_terminal_is_asked_for_what_no_option_gives(
     assert set(local(project)["domains"]) == {
         *("law", "chemistry", "medicine", "finance", "science", "code", "other")
     }
-    assert "Memory and time: kedro run --pipeline plan" in done.output
+    assert "Memory and time: the forecast says them" in done.output
+
+
+def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
+    tmp_path: Path, data: Path, tiny_checkpoint: CheckpointRef
+) -> None:
+    """One of 28 rows is below the limit of 5 %, two are above it."""
+    file, own = data / "chemistry.jsonl", ["--model", str(tiny_checkpoint.path), "--data"]
+    long = json.dumps({"prompt": "Why?", "completion": "salt and water " * 300}) + "\n"
+    file.write_text(file.read_text().replace(file.read_text().splitlines()[-1] + "\n", long))
+    done = init(str(tmp_path / "p"), *own, str(data), "--yes")
+    assert done.exit_code == 0 and "1 (1 too_long) dropped in tokenising" in done.output
+    file.write_text(long.replace("Why", "How") + file.read_text())
+    done = init(str(tmp_path / "q"), *own, str(data), "--yes")
+    assert done.exit_code == 1, "as ingest would stop"
+    assert "2 of 29 rows can't be used" in done.output and "the limit is 256" in done.output
+
+
+def test_the_length_is_the_first_that_suits_the_rows(
+    data: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(first_project, "LENGTHS", (16, 64, 128, 512))
+    file = data / "chemistry.jsonl"
+    rows(file, [f"What is the number of {e}, in words and figures?" for e in ELEMENTS * 3])
+    chosen, seen = with_rows_checked(Choice(str(tiny_checkpoint.path), find_domains(data)))
+    assert not any(check.problem for check in seen.values())
+    lengths = {16: True, 64: False}
+    assert chosen.length == 64 and lengths == {
+        length: any(c.too_long for c in checked_rows(replace(chosen, length=length)).values())
+        for length in lengths
+    }
+    assert _lengths(str(tiny_checkpoint.path)) == [16, 64, 128, 256], "the model takes 256"
+
+
+def test_a_wrong_answer_is_asked_again_with_the_reason(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "is_terminal", lambda: True)
+    monkeypatch.chdir(tmp_path)
+    answers = [data.name, "new one", "no such model", "someone/model", "nowhere", f"'{data}' ", ""]
+    done = init(answers="".join(f"{answer}\n" for answer in answers))
+    assert done.exit_code == 0, done.output
+    for reason in ("is not empty", "can't be the id of a hub model", "there is no such folder"):
+        assert done.output.count(f"{reason}") == 1
+    assert local(tmp_path / "new one")["base_model"]["name_or_path"] == "someone/model"
+    assert "someone/model is not on this disk: the first run downloads it." in done.output
+
+
+def test_without_a_terminal_the_folder_must_be_named() -> None:
+    done = init()
+    assert done.exit_code == 2 and "Missing argument 'FOLDER'" in done.output
 
 
 def test_one_domain_is_kept_company_by_the_models_own_texts(tmp_path: Path, data: Path) -> None:
@@ -133,7 +210,8 @@ def test_one_domain_is_kept_company_by_the_models_own_texts(tmp_path: Path, data
     domains = read_blocks(tmp_path / "q")["domains"]
     assert isinstance(domains, Domains)
     assert {n: c.only_own for n, c in domains.active.items()} == {"other": True, "a": False}
-    assert "reference runs" not in done.output, "its strategy needs none"
+    assert "References: " not in done.output, "its strategy needs none"
+    assert "Forecast: " not in done.output and done.output.splitlines()[-2] == "Next, train:"
 
 
 def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data: Path) -> None:
@@ -141,7 +219,7 @@ def test_data_that_cannot_be_used_is_named_with_what_to_do(tmp_path: Path, data:
     done = init(str(tmp_path / "p"), "--data", str(data), "--yes")
     assert done.exit_code == 1
     assert "sums" in done.output and "can't be used" in done.output
-    assert "sums: fix the data, or its `sources` in" in done.output
+    assert "sums: fix the data, or set what the reason names in" in done.output
     assert "sums" in local(tmp_path / "p")["domains"], "to be mended there"
 
 
@@ -194,8 +272,8 @@ def test_questions_may_lie_in_the_folder_of_their_domain(tmp_path: Path) -> None
     asked.write_text(json.dumps({"question": "Is it?", "choices": ["a", "b"], "answer": 0}) + "\n")
     found = find_domains(tmp_path)
     assert found.evaluation == {"law": [asked]}, "rows of a split are no questions"
-    assert checked_rows(found)["law"].questions == 1
-    assert checked_rows(found)["law"].read == 27
+    seen = checked_rows(Choice(None, found))["law"]
+    assert (seen.questions, seen.read, seen.dropped) == (1, 27, None)
 
 
 def test_no_file_of_questions_is_passed_over(tmp_path: Path) -> None:
@@ -214,7 +292,7 @@ def test_no_file_of_questions_is_passed_over(tmp_path: Path) -> None:
         f"evaluation/{n}" for n in ("7.jsonl", "arzte.csv", "zoo.jsonl")
     ]
     assert "JSON lines" in found.left_out["evaluation/arzte.csv"]
-    seen = checked_rows(found)
+    seen = checked_rows(Choice(None, found))
     assert "law_test.jsonl:1: 'answer' must be the index" in str(seen["law"].problem)
     assert seen["arzte"].problem is None
 
@@ -229,13 +307,14 @@ def test_the_splits_of_one_data_set_are_no_domains(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kedro_new_makes_the_same_project(tmp_path: Path, data: Path) -> None:
     answers = {"project_name": "My own", "model": "sample", "data": data.name}
+    (data / "sums.csv").write_text("left,right\n1,2\n3,4\n")  # can't be used: to be mended there
     (tmp_path / "new.yml").write_text(yaml.safe_dump(answers))
     kedro = str(Path(sys.executable).parent / "kedro")
     starter = ["new", "--starter", str(HERE / "template"), "--config", "new.yml"]
     subprocess.run(
         [kedro, *starter], cwd=tmp_path, env=environment() | {"DO_NOT_TRACK": "true"}, check=True
     )
-    assert init(str(tmp_path / "same"), "--data", str(data), "--yes").exit_code == 0
+    assert init(str(tmp_path / "same"), "--data", str(data), "--yes").exit_code == 1
     assert local(tmp_path / "my-own") == local(tmp_path / "same")
     made, same = (
         {f.relative_to(tmp_path / name) for f in (tmp_path / name).rglob("*")}

@@ -96,7 +96,7 @@ def test_the_best_static_mix_is_named_where_it_is_told_from_equal_shares(
     assert len(shares) == named
     # Its shares are noise otherwise, so no line speaks of it.
     assert any("best static mix" in line for line in said) == named
-    assert any("No mix can be told from equal shares" in line for line in said) == (
+    assert any("distinguishes no mix from equal shares" in line for line in said) == (
         not named and high >= 0.01
     )
     assert any("best static mix" in line for line in forecast.said(made)) == named

@@ -329,8 +329,8 @@ def said_by(page: str) -> str:
 def test_what_a_result_stands_on_is_on_the_page() -> None:
     text = said_by(PAGE)
     for words in (
-        "After 200 training steps (160,000 tokens), measured on 1,440 held-out rows that "
-        "steered nothing and 900 questions.",
+        "After 200 training steps (160,000 tokens), measured on 1,440 rows held out of "
+        "training and steering and 900 questions.",
         "2026-01-02 03:04:05+00:00",
         "kedro run --env mine",
         "CPU, 1 thread",

@@ -27,6 +27,7 @@ from versatune.reporting.style import (
     lay_out_grid,
     numbers,
     spread,
+    within,
 )
 
 # Simulated colour vision (Machado et al. 2009, severity 1): linear RGB -> linear RGB.
@@ -107,6 +108,16 @@ def test_spread_keeps_order_and_parts_neighbours(positions: list[float], gap: fl
 
 def test_spread_leaves_what_is_apart() -> None:
     assert spread([3.0, 1.0, 1.2], 0.5) == pytest.approx([3.0, 0.85, 1.35])
+
+
+def test_labels_stay_within_the_axis_and_apart() -> None:
+    """Four lines end together at the top: spread alone puts a label above the axis."""
+    ends, gap = [0.183, 0.178, 0.177, 0.169], 0.011
+    placed = within(spread(ends, gap), gap, 0.0, 0.19)
+    assert max(spread(ends, gap)) > 0.19
+    assert placed == pytest.approx([0.19, 0.179, 0.168, 0.157])
+    assert within([-0.1, 0.5], 0.1, 0.0, 1.0) == [0.0, 0.5]
+    assert within([0.2, 0.5], 0.1, 0.0, 1.0) == [0.2, 0.5]
 
 
 def test_numbers_and_labels() -> None:

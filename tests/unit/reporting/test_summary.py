@@ -112,8 +112,8 @@ def test_the_size_behind_the_verdict_is_said() -> None:
     loss = losses(law="better", code="better").assign(n=8)
     said = summary.size_sentence(history, loss, accuracies(law=(0.1, 0.2, UNCLEAR)))
     assert said == [
-        "After 6 training steps (2,200 tokens), measured on 16 held-out rows that steered "
-        "nothing and 6 questions."
+        "After 6 training steps (2,200 tokens), measured on 16 rows held out of training "
+        "and steering and 6 questions."
     ]
 
 

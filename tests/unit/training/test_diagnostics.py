@@ -129,6 +129,8 @@ def test_strategies_that_do_not_go_by_gamma_are_not_warned_about_it(name: str) -
     [
         ([3.0, 2.0, 2.4, 2.5], "lowest after round 1 (2.000) and is 2.500 after round 3"),
         ([3.0, 2.0, 1.9, 2.4], None),  # a round ago: that may be noise
+        ([3.0, 2.0, 2.015, 2.019], None),  # a rise of 1 % is what another seed makes
+        ([3.0, 2.0, 2.015, 2.022], "lowest after round 1 (2.000) and is 2.022 after round 3"),
         ([3.0, 3.2], "lowest before training (3.000) and is 3.200 after round 1"),
         ([3.0, 2.0, 1.9, 1.8], None),
     ],

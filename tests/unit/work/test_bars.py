@@ -44,6 +44,15 @@ def test_a_bar_is_drawn_and_leaves_nothing(terminal: Terminal) -> None:
     assert terminal.lines() == [""]
 
 
+def test_a_stopped_run_has_its_last_word_on_an_empty_line(terminal: Terminal) -> None:
+    line = bars.Line(8, 0)
+    line.show(2, "round 1/2 · step 2/4")
+    bars.close_all()
+    assert terminal.lines() == [""]
+    line.close()
+    assert terminal.lines() == [""]
+
+
 def test_without_a_terminal_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     file = io.StringIO()
     monkeypatch.setattr(bars, "sys", SimpleNamespace(stderr=file))
@@ -137,6 +146,14 @@ def test_in_a_file_lines_stay_whole() -> None:
 )
 def test_the_time_left_in_words(seconds: float, said: str) -> None:
     assert bars.time_left(seconds) == said
+
+
+def test_a_line_too_long_for_the_terminal_loses_parts_and_not_letters() -> None:
+    line = "medicine: round 1/2 · step 1/2 · loss 5.45 · 420 tok/s · 4 s left"
+    assert bars.fitted(line, 65) == line
+    assert bars.fitted(line, 64) == "medicine: round 1/2 · loss 5.45 · 420 tok/s · 4 s left"
+    assert bars.fitted(line, 10) == "medicine: round 1/2 · 4 s left"
+    assert bars.fitted("one piece of text", 4) == "one piece of text"
 
 
 def test_lines_at_sensible_times(monkeypatch: pytest.MonkeyPatch) -> None:

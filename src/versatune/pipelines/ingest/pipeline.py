@@ -11,10 +11,14 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     return Pipeline(
         [
             node_of(base_nodes.build_sample, "params:sample", "sample_files"),
-            node_of(base_nodes.describe_sample, "sample_files", "sample"),
-            node_of(base_nodes.make_base_model, ["params:base_model", "sample"], "base_model"),
+            node_of(base_nodes.describe_sample, "sample_files", "sample_summary"),
             node_of(
-                nodes.clean_domains, ["params:domains", "params:ingest", "sample"], "clean_data"
+                base_nodes.make_base_model, ["params:base_model", "sample_summary"], "base_model"
+            ),
+            node_of(
+                nodes.clean_domains,
+                ["params:domains", "params:ingest", "sample_summary"],
+                "clean_data",
             ),
             node_of(
                 nodes.tokenize_rows,

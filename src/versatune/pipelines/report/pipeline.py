@@ -35,7 +35,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
                 [
                     "ingest_report",
                     "knowledge_distribution",
-                    "sample",
+                    "sample_summary",
                     "params:domains",
                     "params:base_model",
                 ],

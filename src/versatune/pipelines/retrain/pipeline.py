@@ -9,13 +9,13 @@ from versatune.pipelines.retrain.when_new import when_new
 
 
 def create_pipeline(**_kwargs: object) -> Pipeline:
-    """One retraining, from `sample` and `base_model`; seconds when nothing is new.
+    """One retraining, from `sample_summary` and `base_model`; seconds when nothing is new.
 
     Rows are cleaned and tokenised by the nodes of ingest, into folders of their own.
     """
     data = Pipeline(
         ingest.create_pipeline().only_nodes("clean_domains", "tokenize_rows"),
-        inputs={"sample", "base_model"},
+        inputs={"sample_summary", "base_model"},
         outputs={"clean_data": "retrain_clean", "tokenized": "retrain_tokenized"},
         parameters={"params:domains", "params:ingest", "params:tokenize", "params:parallel"},
     )
@@ -23,7 +23,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     look = node_of(
         nodes.look_for_news,
         [
-            *("sample", "base_model", "params:domains", "params:ingest"),
+            *("sample_summary", "base_model", "params:domains", "params:ingest"),
             *("params:tokenize", "params:train", "params:evaluate", "params:retrain"),
             *("retrain_runs", "retrain_knowledge"),
         ],

@@ -258,7 +258,7 @@ def _measure(
     ok = judgement.ok
     empty = [domains.index(name) for name in without_rows(clean)]
     counts = np.bincount(labels[ok], minlength=len(domains))
-    counts[empty] = len(ok)  # known by their descriptions alone
+    counts[empty] = len(ok)  # known only by their descriptions
     if counts.min() < 2:
         raise VersatuneError(
             f"{about.key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "

@@ -1,7 +1,7 @@
 """People as judges: a CSV file with the texts, in which they write each text's domain.
 
 The file is made by the first run, which then stops and says so. Later runs add texts at its end
-and leave alone what is there, columns of people's own among it. Columns: ``id`` (stands for the
+and keep what is there, columns of people's own among it. Columns: ``id`` (stands for the
 text), ``domain`` (to be filled in: a domain's name, or ``?`` for "can't say"), ``text``.
 """
 

@@ -20,6 +20,7 @@ from versatune.reporting.style import (
     legend_below,
     numbers,
     spread,
+    within,
 )
 from versatune.training.diagnostics import lowest_rounds
 
@@ -73,7 +74,7 @@ def held_out_losses(
     )
     if known:
         caption += (
-            " The dashed line is the reference: what a model reaches that learns this domain alone."
+            " The dashed line is the reference: what a model trained only on this domain reaches."
         )
     caption += (
         " The dotted line is the loss of the round's training rows: where it falls and the "
@@ -219,7 +220,8 @@ def _end_labels(
     margin = (top - bottom) * 0.06 or 0.05
     top, bottom = top + margin, bottom if from_zero else bottom - margin
     gap = (top - bottom) * 17 / (fig.layout.height - 104)
-    for domain, y in zip(ends, spread(list(ends.values()), gap), strict=True):
+    heights = within(spread(list(ends.values()), gap), gap, bottom, top)
+    for domain, y in zip(ends, heights, strict=True):
         fig.add_annotation(
             text=f"<b>{label(domain, 14)}</b>",
             font={"color": styles[domain].text, "size": 13},

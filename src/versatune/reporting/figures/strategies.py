@@ -42,7 +42,7 @@ def differences(
     ``comparison``: the table of that name; ``metric``: ``nats_per_token`` or ``accuracy``. Small
     rings are single seeds, the dot is their mean with its 95 % interval, that of
     ``summary`` (none for fewer than :data:`versatune.evaluation.comparison.MIN_SEEDS`), or of one
-    made of the comparison alone.
+    made only of the comparison.
     """
     title = TITLES[metric].format(baseline)
     found = against.scores(comparison, metric)

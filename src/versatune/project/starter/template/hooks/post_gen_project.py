@@ -13,7 +13,7 @@ from versatune.project.starter import HERE
 # Before Kedro is imported: it would log which configuration it takes.
 os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(HERE / "conf" / "logging.yml"))
 
-from versatune.project.init import create
+from versatune.project.init import UnusableDataError, create
 
 ANSWERS = json.loads(r"""{{ cookiecutter | jsonify }}""")
 
@@ -34,6 +34,8 @@ if __name__ == "__main__":
             asks=False,
             beside=("README.md",),
         )
+    except UnusableDataError as error:  # after another exit code Kedro would delete the project
+        click.echo(f"Error: {error}", err=True)
     except VersatuneError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(1)
