@@ -61,10 +61,8 @@ class Budget:
         planned = min(self.rows, PLANNED_ROWS)
         plan = planner.plan_round(start, planner.initial_state(), planned)
         self._tokens_a_row = plan.n_tokens / planned
-        sizes = {"rows": np.ones_like(train.lengths), "tokens": train.lengths}
-        self._units = self._sums(sizes.get(params.unit, train.supervised))
-        self._lengths = self._sums(train.lengths)
-        self._examples = self._sums(np.ones_like(train.lengths))
+        self._units, self._lengths = train.amounts(params.unit), train.amounts("tokens")
+        self._examples = train.amounts("rows")
 
     def passes(self, weights: Array) -> Array:
         """How many times each domain's rows are seen, shape (k,); inf without any rows."""
@@ -81,18 +79,14 @@ class Budget:
 
     def spent(self, passes: Array) -> dict[str, float]:
         """``tokens``, ``supervised_tokens``, and ``squares``: the sum of lengths squared."""
-        lengths = self._split.lengths.astype(np.float64)
+        squares = np.cumsum(self._split.lengths.astype(np.float64) ** 2)
         sizes = {
-            "tokens": lengths,
-            "supervised_tokens": self._split.supervised,
-            "squares": lengths**2,
+            "tokens": self._lengths,
+            "supervised_tokens": self._split.amounts("supervised_tokens"),
+            "squares": np.diff(np.concatenate([[0.0], squares])[self._split.starts]),
         }
         some = np.where(np.isfinite(passes), passes, 0.0)
-        return {name: float(some @ self._sums(values)) for name, values in sizes.items()}
-
-    def _sums(self, values: Any) -> Array:
-        ends = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])[self._split.starts]
-        return np.diff(ends)
+        return {name: float(some @ values) for name, values in sizes.items()}
 
 
 def rows_per_step(params: TrainParams) -> int:

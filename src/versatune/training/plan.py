@@ -188,16 +188,13 @@ def _base_losses(store: FolderRef, known: EarlierStages) -> Array:
 def _context(
     split: TokenizedSplit, train: TrainParams, known: EarlierStages, loss: Array
 ) -> Context:
-    sizes = {"rows": np.ones_like(split.lengths), "tokens": split.lengths}
-    unit = sizes.get(train.unit, split.supervised)
-    rows = [split.rows(j) for j in range(len(split.domains))]
     entries = known.references["domains"]
     losses = [entries[name]["nats_per_token"] for name in split.domains]
     return Context(
         domains=split.domains,
         initial=np.array([known.initial[name] for name in split.domains]),
         detected=np.array([known.detected[name] for name in split.domains]),
-        counts=np.array([unit[r.start : r.stop].sum() for r in rows], dtype=np.float64),
+        counts=split.amounts(train.unit),
         reference_loss=None if None in losses else np.array(losses, dtype=np.float64),
         base_loss=loss,
         objective=train.objective,

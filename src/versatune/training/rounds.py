@@ -222,20 +222,14 @@ class Mixture:
 
     def _make_strategy(self, base: list[float]) -> None:
         self._base = list(base)
-        split, unit = self._train, self.params.unit
-        sizes = {
-            "rows": np.ones_like(split.lengths),
-            "tokens": split.lengths,
-            "supervised_tokens": split.supervised,
-        }[unit]
-        counts = [sizes[r.start : r.stop].sum() for r in map(split.rows, range(len(self.domains)))]
+        counts = self._train.amounts(self.params.unit)
         self._strategy = make_strategy(
             self.params.strategy,
             Context(
                 domains=self.domains,
                 initial=self._by_domain(self._known.initial_weights, "the initial mixture"),
                 detected=self._by_domain(self._known.detected_shares, "the detected shares"),
-                counts=np.array(counts, dtype=np.float64),
+                counts=counts,
                 reference_loss=self._by_domain(self._known.reference_losses, "the references"),
                 base_loss=np.array(base),
                 objective=self.params.objective,
