@@ -33,7 +33,7 @@ from versatune.probing.estimate import estimate_shares, narrow_enough
 from versatune.probing.judges.base import About, Labelled
 from versatune.probing.judges.endpoint import Endpoint
 from versatune.samplers.base import stream
-from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.decoding import Batch, Decoder
 from versatune.work import make_folder
 
 DOMAINS = ("law", "medicine", "finance", "science", "code", "other")
@@ -73,7 +73,7 @@ def ours(
     """Samples a second of the probe's decoding loop."""
     decoder = Decoder(model, [start], args.tokens)
     uniforms = np.stack([stream(0, i, args.tokens) for i in range(rows)])
-    return rows / seconds(lambda: list(decoder.sample(uniforms, ends, Filters())), args.clock)
+    return rows / seconds(lambda: list(decoder.sample(Batch(uniforms, ends))), args.clock)
 
 
 def sampling(args: argparse.Namespace) -> None:

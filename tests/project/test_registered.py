@@ -11,7 +11,7 @@ import pytest
 
 from versatune.artifacts import FolderRef
 from versatune.data.config import Source
-from versatune.data.formats import FORMATS
+from versatune.data.file_formats import FORMATS
 from versatune.mixing.config import StrategyParams
 from versatune.probing import judges
 from versatune.probing.config import ClassifierParams, JudgeParams, OneJudgeParams

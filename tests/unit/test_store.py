@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,3 +64,15 @@ def test_an_index_that_the_disk_does_not_take_is_told(
     with pytest.raises(VersatuneError, match=r"index\.npy can't be written: .*No space left"):
         write_index(tmp_path / "train")
     assert not (tmp_path / "train" / INDEX).exists()
+
+
+def test_what_domains_have_in_each_unit() -> None:
+    lengths = np.array([2, 3, 4, 5, 60_000], dtype=np.int32)
+    supervised = np.array([1, 1, 2, 5, 7], dtype=np.int32)
+    nothing: Any = None
+    split = TokenizedSplit(
+        ("a", "b", "c"), nothing, np.array([0, 3, 3, 5]), lengths, supervised, lengths
+    )
+    assert split.amounts("rows").tolist() == [3, 0, 2]
+    assert split.amounts("tokens").tolist() == [9, 0, 60_005]
+    assert split.amounts("supervised_tokens").tolist() == [4, 0, 12]

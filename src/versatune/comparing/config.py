@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from versatune.evaluation.config import BASE
 from versatune.mixing.config import ProportionalParams, StrategyParams
 from versatune.params import Params
-from versatune.training.config import TrainParams
+from versatune.training.config import check_changes
 
 STRATIFIED = "proportional"
 """The static mix every comparison has: no earlier method reliably beats it."""
@@ -83,10 +83,7 @@ class CompareParams(Params):
     @field_validator("train")
     @classmethod
     def _known(cls, train: dict[str, Any]) -> dict[str, Any]:
-        taken = [name for name in PER_RUN if name in train]
-        if taken:
-            raise ValueError(f"{', '.join(taken)}: set by the comparison for each run")
-        TrainParams.model_validate(train)
+        check_changes(train, PER_RUN, "the comparison")
         return train
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import train
 from versatune.training.config import TrainParams
+from versatune.training.mixture_inputs import MixtureInputs
 from versatune.work import Piece
 from versatune.work.bars import KEPT
 from versatune.work.calls import emit
@@ -29,19 +30,6 @@ from versatune.work.pieces import Began, Ended, Failed
 logger = logging.getLogger(__name__)
 
 ROWS, HISTORY, ITEMS = "rows.parquet", "history.parquet", "items.parquet"
-
-
-class Start(BaseModel):
-    """What every run starts from, by domain."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    initial_weights: dict[str, float]
-    reference_losses: dict[str, float] | None
-    detected_shares: dict[str, float] | None
-    """None where the probe failed its own checks."""
-    traces: dict[str, Any] | None = None
-    """Slopes measured with the references."""
 
 
 class Run(BaseModel):
@@ -71,7 +59,8 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     runs: tuple[Run, ...]
-    start: Start
+    start: MixtureInputs
+    """What every run starts from."""
 
 
 class ComparisonSetup(BaseModel):
@@ -160,19 +149,16 @@ def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator
 
 
 def _train_and_evaluate(
-    run: Run, start: Start, setup: ComparisonSetup, base: Measured, folder: Path
+    run: Run, start: MixtureInputs, setup: ComparisonSetup, base: Measured, folder: Path
 ) -> dict[str, Any]:
     """Train and evaluate; the numbers are written last, so a run that was cut off continues."""
     trained = train(
         setup.store,
         setup.base,
         run.train,
-        initial_weights=start.initial_weights,
-        reference_losses=start.reference_losses,
-        detected_shares=start.detected_shares,
-        traces=start.traces,
         folder=_model_of(folder),
         on_round=emit,
+        **dict(start),
     )
     tuned = CheckpointRef.from_manifest(trained.model_ref.path, run.strategy)
     measured = _evaluate(setup, tuned, run.strategy)

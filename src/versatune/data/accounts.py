@@ -107,26 +107,12 @@ class TokenNotes:
 
     def merge(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_dict` of another gave."""
-        self.rows += other["rows"]
-        self.examples += other["examples"]
-        self.documents += other["documents"]
-        self.thoughts += other["thoughts"]
-        self.tokens += other["tokens"]
-        self.supervised_tokens += other["supervised_tokens"]
-        self.truncated += other["truncated"]
         self.dropped.merge(other["dropped"])
+        for name in other.keys() - {"dropped"}:
+            setattr(self, name, getattr(self, name) + other[name])
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "rows": self.rows,
-            "examples": self.examples,
-            "documents": self.documents,
-            "thoughts": self.thoughts,
-            "tokens": self.tokens,
-            "supervised_tokens": self.supervised_tokens,
-            "truncated": self.truncated,
-            "dropped": self.dropped.as_dict(),
-        }
+        return {**vars(self), "dropped": self.dropped.as_dict()}
 
 
 @dataclass

@@ -24,7 +24,7 @@ from versatune.data.conversations import (
     stored,
 )
 from versatune.data.duplicates import answer_key, signatures
-from versatune.data.formats import Asked
+from versatune.data.file_formats import Asked
 from versatune.data.hub import read_hub
 from versatune.data.leaks import LeakIndex
 from versatune.data.readers import read
@@ -101,9 +101,7 @@ class Collector:
         self.tallies: list[Tally] = []
         self.parts: list[Path] = []
         self._vocabulary = Vocabulary()
-        self._columns: dict[str, list[Any]] = {
-            n: [] for n in ("domain", "source", "row", "prompt", "leaked", "answer", "content")
-        }
+        self._columns: dict[str, list[Any]] = {name: [] for name in _TYPES}
         self._signatures = folder / "signatures.bin"
 
     def add(self, name: str, origins: Iterable[Origin]) -> None:
@@ -129,22 +127,16 @@ class Collector:
 
     def finish(self) -> Collected:
         """The keys of all rows, in the order in which they were read."""
-        columns = self._columns
         sign = None
         if self._signatures.exists():
             sign = np.fromfile(self._signatures, dtype=np.uint16)
             sign = sign.reshape(len(sign) // 128, 128)
-        keys = Keys(
-            domain=_joined(columns["domain"], np.int16),
-            source=_joined(columns["source"], np.int16),
-            row=_joined(columns["row"], np.uint64),
-            prompt=_joined(columns["prompt"], np.uint64),
-            leaked=_joined(columns["leaked"], np.bool_),
-            answer=_joined(columns["answer"], np.uint64),
-            signature=sign,
-        )
-        contents = _joined(columns["content"], np.uint64)
-        return Collected(keys, self.tallies, self.parts, contents)
+        columns: dict[str, Any] = {
+            name: np.concatenate([np.empty(0, dtype), *self._columns[name]])
+            for name, dtype in _TYPES.items()
+        }
+        contents = columns.pop("content")
+        return Collected(Keys(**columns, signature=sign), self.tallies, self.parts, contents)
 
     def _sound(self, origin: Origin, tally: Tally, title: str) -> Iterator[tuple[str, Messages]]:
         shape = origin.source.shape
@@ -204,31 +196,33 @@ class Collector:
         self, domain: int, source: int, batch: list[tuple[str, Messages]]
     ) -> pa.RecordBatch:
         """Note the keys of a batch, and give it as Arrow."""
-        rows, prompts, answers, ids, prompt_ids, contents = [], [], [], [], [], []
+        domains, prompt_ids, ids = [domain] * len(batch), [], []
+        noted: dict[str, Any] = {name: [] for name in ("row", "prompt", "answer", "content")}
+        noted |= {"domain": domains, "source": [source] * len(batch)}
         for _, messages in batch:
             turns = [(m["role"], fold(_said(m))) for m in messages]
             besides = besides_text(messages)
             prompt, answer, other = _keyed(turns, document=is_document(messages))
             answer_ids = self._vocabulary.ids(answer)
             other_ids = self._vocabulary.ids(other + fold(besides))
-            rows.append(key("\0".join(f"{role}\0{text}" for role, text in turns) + besides))
+            folded = "\0".join(f"{role}\0{text}" for role, text in turns)
             written = "\0".join(f"{m['role']}\0{m['content']}" for m in messages)
-            contents.append(key(written + besides))
-            prompts.append(key(prompt))
-            answers.append(answer_key(answer, len(answer_ids)))
+            noted["row"].append(key(folded + besides))
+            noted["content"].append(key(written + besides))
+            noted["prompt"].append(key(prompt))
+            noted["answer"].append(answer_key(answer, len(answer_ids)))
             ids.append(other_ids + answer_ids)
             prompt_ids.append(other_ids or answer_ids)
         flat, starts = flatten(ids)
-        leaked = self.leaks.leaking(flat, starts) | self.leaks.is_question(*flatten(prompt_ids))
+        is_question = self.leaks.is_question(*flatten(prompt_ids))
+        noted["leaked"] = self.leaks.leaking(flat, starts) | is_question
         if self.params.near_duplicate_threshold is not None:
             with self._signatures.open("ab") as out:
                 out.write(signatures(flat, starts).tobytes())
-        domains = [domain] * len(batch)
-        noted: dict[str, Any] = {"domain": domains, "source": [source] * len(batch), "row": rows}
-        noted |= {"prompt": prompts, "leaked": leaked, "answer": answers, "content": contents}
         for name, values in noted.items():
             self._columns[name].append(np.asarray(values, dtype=_TYPES[name]))
-        columns = [domains, [stored(m) for _, m in batch], prompts, [w for w, _ in batch]]
+        turns_of = [stored(messages) for _, messages in batch]
+        columns = [domains, turns_of, noted["prompt"], [where for where, _ in batch]]
         arrays = [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
@@ -307,7 +301,3 @@ def _keyed(turns: list[tuple[str, str]], *, document: bool) -> tuple[str, str, s
     prompt = next(text for role, text in turns if role == "user")
     answer = "\n".join(text for role, text in turns if role == "assistant")
     return prompt, answer, "\n".join(text for role, text in turns if role != "assistant")
-
-
-def _joined(parts: list[Any], dtype: Any) -> Any:
-    return np.concatenate(parts) if parts else np.empty(0, dtype=dtype)

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from versatune.data.formats import Format
+from versatune.data.file_formats import Format
 from versatune.domains import by_domain, canonical
 from versatune.params import Params, RootParams, file_name
 

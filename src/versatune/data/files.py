@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePath
 
 from versatune.data.config import Source
-from versatune.data.formats import FORMATS, Format
+from versatune.data.file_formats import FORMATS, Format
 from versatune.data.streams import COMPRESSED
 from versatune.errors import VersatuneError
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from versatune.data.delimited import read_delimited, refuse_doubles
-from versatune.data.formats import FORMATS, Asked, Format
+from versatune.data.file_formats import FORMATS, Asked, Format
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json, row_of
 from versatune.data.rows import RejectedRow, Row
 from versatune.data.shapes import fits

@@ -7,8 +7,8 @@ from typing import Any
 
 from versatune.artifacts import file_digest, folder_digest, read_json
 from versatune.data.config import DomainConfig, Source
+from versatune.data.file_formats import Format
 from versatune.data.files import files_of
-from versatune.data.formats import Format
 from versatune.errors import VersatuneError
 
 

@@ -70,6 +70,14 @@ class TokenizedSplit:
         """Row numbers of the domain with this index."""
         return range(int(self.starts[domain]), int(self.starts[domain + 1]))
 
+    def amounts(self, unit: str) -> npt.NDArray[np.float64]:
+        """How much each domain has, shape (k,), in rows, tokens or supervised_tokens."""
+        if unit == "rows":
+            return np.diff(self.starts).astype(np.float64)
+        sizes = self.lengths if unit == "tokens" else self.supervised
+        rows = map(self.rows, range(len(self.domains)))
+        return np.array([sizes[r.start : r.stop].sum() for r in rows], dtype=np.float64)
+
 
 def write_index(folder: Path) -> None:
     """Write ``index.npy`` of a split whose shards are there, a shard at a time.

@@ -11,7 +11,7 @@ import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, cast
 
@@ -43,13 +43,13 @@ def open_text(path: Path) -> Iterator[io.BufferedReader]:
 
     Raises VersatuneError when it is no text, or when it can't be read to its end.
     """
+    kind = None
     try:
-        with path.open("rb") as raw, _decompressed(raw) as plain:
+        with path.open("rb") as raw, _OPEN[kind := _compression(raw)](raw) as plain:
             handle = io.BufferedReader(cast(Any, plain), PEEK)
             _refuse_binary(path, handle)
             yield handle
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        kind = _compression(path)
         told = f"can't be read to its end as {kind}" if kind else "can't be read"
         raise VersatuneError(f"{path} {told}: {error}") from error
 
@@ -86,30 +86,19 @@ def refuse_pointer(path: Path) -> None:
 
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz"}
+_OPEN: dict[str | None, Callable[[Any], contextlib.AbstractContextManager[Any]]] = {
+    "gzip": lambda raw: gzip.GzipFile(fileobj=raw),
+    "zstd": lambda raw: pa.CompressedInputStream(raw, "zstd"),
+    "bz2": bz2.BZ2File,
+    "xz": lzma.LZMAFile,
+    None: contextlib.nullcontext,
+}
 
 
-def _decompressed(raw: IO[bytes]) -> contextlib.AbstractContextManager[Any]:
+def _compression(raw: IO[bytes]) -> str | None:
+    """How a file that was just opened is compressed."""
     head = raw.read(8)
     raw.seek(0)
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if kind == "gzip":
-        return gzip.GzipFile(fileobj=raw)
-    if kind == "bz2":
-        return bz2.BZ2File(raw)
-    if kind == "xz":
-        return lzma.LZMAFile(raw)
-    if kind == "zstd":
-        result: contextlib.AbstractContextManager[Any] = pa.CompressedInputStream(raw, "zstd")
-        return result
-    return contextlib.nullcontext(raw)
-
-
-def _compression(path: Path) -> str | None:
-    try:
-        with path.open("rb") as raw:
-            head = raw.read(8)
-    except OSError:
-        return None
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 

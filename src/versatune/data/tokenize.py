@@ -19,6 +19,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from versatune.artifacts import (
     FolderRef,
     file_digest,
@@ -28,10 +30,13 @@ from versatune.artifacts import (
     write_json,
 )
 from versatune.data.accounts import TokenNotes
+from versatune.data.arrow import describe, read_shard
 from versatune.data.clean import SPLITS
 from versatune.data.config import TokenizeParams
+from versatune.data.conversations import RejectedError
 from versatune.data.lengths import saved_token_limit, saved_vocabulary
 from versatune.data.limits import check_losses, check_rows, tell_kept
+from versatune.data.preview import preview
 from versatune.errors import VersatuneError
 from versatune.work import ParallelParams, Piece, bars
 from versatune.work.calls import Call
@@ -108,11 +113,8 @@ def _tokenize(
     folder: Path,
 ) -> dict[str, Any]:
     from versatune.data.answers import Answers
-    from versatune.data.arrow import describe
-    from versatune.data.conversations import RejectedError
     from versatune.data.documents import DocumentSpec
     from versatune.data.encode import SCHEMA, EncoderSpec
-    from versatune.data.preview import preview
     from versatune.data.shards import Encoders, Task
     from versatune.data.store import write_index
 
@@ -253,10 +255,6 @@ def _check_vocabulary(
     checkpoint: Path, tokenizer: "PreTrainedTokenizerBase", tasks: "list[Task]"
 ) -> None:
     """Refuse rows with tokens that were added to the tokenizer and not to the model."""
-    import pyarrow.compute as pc
-
-    from versatune.data.arrow import read_shard
-
     known = saved_vocabulary(checkpoint)
     if known is None or len(tokenizer) <= known:
         return

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from versatune.artifacts import FolderRef
+from versatune.data.fields import RejectedError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import ITEM_COLUMNS, ROW_COLUMNS, Measured, table, task_accuracies
 from versatune.evaluation.tasks import LocalTask
@@ -125,8 +126,6 @@ def _generated(model: Any, prompt: list[int], ends: list[int], tokens: int) -> l
 
 def _read(answers: "Answers", prompt: str, ids: list[int], ends: list[int]) -> "Written | None":
     """An answer that has a thought, read as the template writes it."""
-    from versatune.data.fields import RejectedError
-
     text = answers.decoded([token for token in ids if token not in ends])
     try:
         written = answers.read_behind(prompt, text)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from versatune.artifacts import FolderRef, exclusive
 from versatune.domains import choose
@@ -203,8 +204,6 @@ def _measure_open(
     if own := [each for each in parts if each not in asked]:
         _measure_with(_load(checkpoint, params), tokenizer, checkpoint, own)
     if asked:
-        import torch
-
         from versatune.evaluation.in_vllm import load_in_vllm
 
         gc.collect()
@@ -237,8 +236,6 @@ def _measure_with(
 
 def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
     """The model where and as it is measured."""
-    import torch
-
     devices = max(1, torch.cuda.device_count()) if params.parallelize else 1
     check_room(checkpoint.path, dtype=params.dtype, key="evaluate", devices=devices)
     model: Any = load_model(checkpoint, dtype=params.dtype, parallelize=params.parallelize)

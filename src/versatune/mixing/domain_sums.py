@@ -5,7 +5,6 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from versatune.mixing.config import Unit
 from versatune.mixing.shares import Array
 
 Counts = npt.NDArray[np.int64]
@@ -36,18 +35,6 @@ def domain_squares(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64])
         ],
         dtype=np.int64,
     )
-
-
-def domain_units(
-    unit: Unit,
-    starts: npt.NDArray[np.int64],
-    lengths: npt.NDArray[np.int32],
-    supervised: npt.NDArray[np.int32],
-) -> Counts:
-    """What each domain has in ``unit``, by the tokens of its rows; shape (k,)."""
-    if unit == "rows":
-        return np.diff(starts)
-    return domain_sums(lengths if unit == "tokens" else supervised, starts)
 
 
 def domain_maxima(values: npt.NDArray[np.int32], starts: npt.NDArray[np.int64]) -> Array:

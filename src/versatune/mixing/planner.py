@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from versatune.errors import VersatuneError
 from versatune.mixing.config import Unit
-from versatune.mixing.domain_sums import Counts, domain_maxima, domain_sums, domain_units, sums_of
+from versatune.mixing.domain_sums import Counts, domain_maxima, domain_sums, sums_of
 from versatune.mixing.draws import DrawState, Passes, Window
 from versatune.mixing.plan_config import PlanParams
 from versatune.mixing.schedule import Schedule
@@ -113,8 +113,11 @@ class Planner:
         self._passes = Passes(starts, seed)
         self._limits = self._row_limits()
         self._tokens = domain_sums(lengths, starts)
-        self.units = domain_units(unit, starts, lengths, supervised)
-        """What each domain has in the unit of the shares, shape (k,)."""
+        self._units = {
+            "rows": self.sizes,
+            "tokens": self._tokens,
+            "supervised_tokens": domain_sums(supervised, starts),
+        }[unit]
         largest = supervised if unit == "supervised_tokens" else lengths
         self._largest = np.ones(len(domains)) if unit == "rows" else domain_maxima(largest, starts)
 
@@ -135,8 +138,8 @@ class Planner:
         some = weights > 0
         per_unit = self._tokens if self.params.packing else self.sizes
         room = self.params.max_length if self.params.packing else 1
-        a_unit = float((weights[some] * per_unit[some] / self.units[some]).sum())
-        return np.where(self.units > 0, n_rows * room / a_unit / np.maximum(self.units, 1), 0.0)
+        a_unit = float((weights[some] * per_unit[some] / self._units[some]).sum())
+        return np.where(self._units > 0, n_rows * room / a_unit / np.maximum(self._units, 1), 0.0)
 
     def plan_round(self, weights: npt.ArrayLike, state: DrawState, n_rows: int) -> RoundPlan:
         """Plan ``n_rows`` packed rows (examples, without packing) by ``weights`` from ``state``.
@@ -159,7 +162,7 @@ class Planner:
     def bound(self, weights: Array) -> float:
         """B: what one packed row holds in the unit at these shares, at least one example."""
         some = weights > 0
-        tokens_a_unit = float((weights[some] * self._tokens[some] / self.units[some]).sum())
+        tokens_a_unit = float((weights[some] * self._tokens[some] / self._units[some]).sum())
         room = self.params.max_length if self.params.packing else tokens_a_unit
         return max(room / tokens_a_unit, float(self._largest[some].max()))
 
@@ -217,7 +220,7 @@ class Planner:
     def _check(self, target: Array, state: DrawState) -> None:
         if len(state.cursors) != len(self.domains) or (np.array(state.cursors) > self.sizes).any():
             raise ValueError("the draw state belongs to other data")
-        for j in np.flatnonzero((target > 0) & (self.units == 0)):
+        for j in np.flatnonzero((target > 0) & (self._units == 0)):
             raise VersatuneError(
                 f"{self.domains[j]} has a share of {target[j]:.4g} but no training "
                 f"{self.unit.replace('_', ' ')}: add data or give it a share of 0."

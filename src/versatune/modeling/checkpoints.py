@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 
 from versatune.artifacts import (
     MANIFEST,
@@ -15,6 +16,7 @@ from versatune.artifacts import (
     read_json,
     read_manifest,
 )
+from versatune.data.own_templates import chat_templates
 from versatune.data.tokenize import TOKENIZER_FILES
 from versatune.errors import VersatuneError
 from versatune.modeling.ties import untie_adapted, without_advice
@@ -185,8 +187,6 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    from versatune.data.own_templates import chat_templates
-
     with _told("tokenizer", ref):
         tokenizer = AutoTokenizer.from_pretrained(
             _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
@@ -238,8 +238,6 @@ _SAFE: dict[str, Any] = {
 @contextlib.contextmanager
 def _told(what: str, ref: CheckpointRef | Path) -> Iterator[None]:
     """What transformers raises on a folder it can't load, as one sentence."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import safe_open
+
 from versatune.artifacts import replacing
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import ADAPTER_CONFIG, CheckpointRef, load_model
@@ -43,8 +45,6 @@ class BaseWeights:
     """
 
     def __init__(self, base: CheckpointRef) -> None:
-        from safetensors import safe_open
-
         self._base = base
         self._files: dict[str, Path] = {}
         for file in sorted(base.path.glob("*.safetensors")):
@@ -54,8 +54,6 @@ class BaseWeights:
 
     def like(self, name: str, trained: "Tensor") -> "Tensor":
         """The base's tensor. Raises VersatuneError when it has none of this name and shape."""
-        from safetensors import safe_open
-
         if name in self._files:
             with safe_open(self._files[name], "pt") as shard:
                 if shard.get_slice(name).get_shape() == list(trained.shape):
@@ -99,7 +97,6 @@ def scale_adapter(trained: Path, part: float, out: Path) -> None:
 
 
 def _rewrite(source: Path, out: Path, change: Callable[[str, "Tensor"], "Tensor"]) -> None:
-    from safetensors import safe_open
     from safetensors.torch import save_file
 
     for file in sorted(source.glob("*.safetensors")):

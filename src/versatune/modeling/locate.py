@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tqdm.asyncio import tqdm
+
 from versatune.artifacts import read_json
 from versatune.data.hub import refusal
 from versatune.errors import VersatuneError
@@ -101,7 +103,6 @@ def _download(name: str, revision: str | None) -> Path:
     """The folder of a hub model's snapshot, named after its commit."""
     import huggingface_hub
     from huggingface_hub import errors
-    from tqdm.asyncio import tqdm
 
     at = f" at revision {revision!r}" if revision else ""
     try:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from safetensors import safe_open
 
 from versatune.errors import VersatuneError
 
@@ -25,8 +26,6 @@ def weight_bytes(folder: Path, dtype: str) -> int:
 
     Reads only the headers of the safetensors files.
     """
-    from safetensors import safe_open
-
     total = 0
     for file in sorted(folder.glob("*.safetensors")):
         with safe_open(file, framework="pt") as weights:

@@ -2,11 +2,13 @@
 
 import contextlib
 import difflib
+import os
 import pkgutil
 import re
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
@@ -88,6 +90,7 @@ def rollback(env: str | None) -> None:
 def run(**options: Any) -> Any:
     """Run a pipeline."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.unraisablehook = _heed
     _check_pipelines([options["pipeline"], *options["pipelines"]])
     options = _without_deprecated(options)
     project = find_kedro_project(Path.cwd())
@@ -213,6 +216,15 @@ def _unresolved(error: OmegaConfBaseException) -> str:
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
     raise Terminated
+
+
+def _heed(ignored: Any) -> None:
+    """Stop all the same where Python ignores it: in a destructor nothing can be raised."""
+    if not isinstance(ignored.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(ignored)
+        return
+    again = signal.SIGTERM if isinstance(ignored.exc_value, Terminated) else signal.SIGINT
+    threading.Timer(0.1, os.kill, (os.getpid(), again)).start()
 
 
 def _end_tracking() -> None:

@@ -17,6 +17,7 @@ from kedro.pipeline import Pipeline
 from versatune import pipelines
 from versatune.artifacts import MANIFEST
 from versatune.errors import VersatuneError
+from versatune.io import FolderDataset, PlaceDataset
 from versatune.pipelines.stages import STAGES
 
 
@@ -61,8 +62,6 @@ def _exists(name: str, catalog: DataCatalog) -> bool:
 
 def _place(name: str, catalog: DataCatalog) -> Path | None:
     """The file that is there when a folder of ours is whole, without reading all of it."""
-    from versatune.io import FolderDataset, PlaceDataset
-
     dataset: Any = catalog.get(name)
     if isinstance(dataset, FolderDataset) and not isinstance(dataset, PlaceDataset):
         return Path(dataset.filepath) / MANIFEST

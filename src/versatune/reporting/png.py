@@ -4,6 +4,7 @@ Plotly needs a browser to make one. Matplotlib, which MLflow brings along, draws
 are made of: points, lines, bars, panels in a grid. The numbers are those of the figure.
 """
 
+import html
 import io
 import math
 import re
@@ -255,8 +256,6 @@ def _number(value: Any) -> float:
 
 def _plain(text: Any) -> str:
     """What a figure's text says, without its tags; a dollar sign starts no formula."""
-    import html
-
     bare = html.unescape(re.sub(r"<[^>]*>", "", str(text or "")))
     return bare.replace("$", r"\$")
 

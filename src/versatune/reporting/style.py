@@ -1,7 +1,7 @@
 """How every figure looks: one colour per domain, one layout, grids that fit any width."""
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,6 +174,31 @@ def lay_out_grid(
             "gap_y": GAP_Y,
         },
     )
+
+
+def named_rows(
+    fig: go.Figure,
+    rows: Mapping[str, str],
+    titles: Sequence[str],
+    colours: Sequence[str],
+    row_height: int,
+) -> None:
+    """A grid of panels with a line for each of ``rows``, the first on top: their names in the
+    traces, and as they are shown. ``colours``: of the titles."""
+    lay_out_grid(
+        fig,
+        [f'<span style="color:{c}">{t}</span>' for c, t in zip(colours, titles, strict=True)],
+        row_height=max(60, row_height * len(rows)),
+        min_width=200,
+        gap=40 + 7 * max(map(len, rows.values())),
+    )
+    names, ticks = list(rows), list(rows.values())
+    fig.update_layout(showlegend=False)
+    fig.update_yaxes(
+        showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed",
+        tickmode="array", tickvals=names, ticktext=ticks,
+    )  # fmt: skip
+    fig.update_xaxes(nticks=5, tickangle=0)
 
 
 def spread(positions: Sequence[float], gap: float) -> list[float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from versatune.artifacts import FolderRef, file_digest, read_json
-from versatune.data.config import CleanParams, Domains, TokenizeParams
+from versatune.data.config import CleanParams, TokenizeParams
 from versatune.errors import VersatuneError
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT, LOSS, task_accuracies
@@ -16,7 +16,6 @@ from versatune.mixing.config import ConstantParams, Unit
 from versatune.mixing.doubt import doubts, told, trusted_strategy
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining.config import Metric, RetrainParams
-from versatune.retraining.news import Digests, data_state
 from versatune.retraining.run_store import CHALLENGER
 from versatune.training.config import TrainParams
 
@@ -27,30 +26,6 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 """The name in tables of the model that a challenger is measured against."""
-
-
-def seen(
-    domains: Domains,
-    params: RetrainParams,
-    clean: CleanParams,
-    tokenize: TokenizeParams,
-    training: TrainParams,
-    evaluate: EvaluateParams,
-    base: CheckpointRef,
-    knowledge: Path,
-    known_digests: Path,
-) -> dict[str, Any]:
-    """The state of a retraining, by which the next one finds what is new: data by content,
-    parameters by value.
-
-    ``knowledge``: the probe's distribution, if it is there; ``known_digests``: the file that keeps
-    digests.
-    """
-    matters = what_matters(params, clean, tokenize, training, evaluate, base, knowledge)
-    digests = Digests(known_digests)
-    data = data_state(domains, digests)
-    digests.save()
-    return {"data": data, "parameters": matters}
 
 
 def what_matters(
@@ -64,7 +39,8 @@ def what_matters(
 ) -> dict[str, Any]:
     """The parameters whose change is a reason to retrain, by block, as JSON.
 
-    Left out: keys of speed and of reports, and the keys that ``params`` replaces.
+    Left out: keys of speed and of reports, and the keys that ``params`` replaces. ``knowledge``:
+    the probe's distribution, if it is there.
     """
     own = {"keep_last", "example", "model_name"}
     matters = {

@@ -39,13 +39,15 @@ class Digests:
             write_json(self.path, self._seen)
 
 
-def data_state(domains: Domains, digests: Digests) -> dict[str, Any]:
+def data_state(domains: Domains, known_digests: Path) -> dict[str, Any]:
     """The domains' data as JSON: each domain's settings, and every file's digest.
 
+    ``known_digests``: the file that keeps them.
     A folder written by ``save_to_disk`` counts by its files. Sources on the hub count by their
     settings only. Raises one VersatuneError naming all files that are missing.
     """
     state: dict[str, Any] = {}
+    digests = Digests(known_digests)
     for name, found in locate(domains.active).items():
         paths = [path for origin in found.origins for path, _ in origin.files] + found.evaluation
         files = [f for path in paths for f in _files(path)]
@@ -53,6 +55,7 @@ def data_state(domains: Domains, digests: Digests) -> dict[str, Any]:
             "settings": found.config.model_dump(mode="json", exclude={"description"}),
             "files": {str(file): digests.of(file) for file in files},
         }
+    digests.save()
     return state
 
 

@@ -70,6 +70,23 @@ class Filters:
         return logits
 
 
+@dataclass(frozen=True)
+class Batch:
+    """What a batch of sequences is drawn by."""
+
+    uniforms: np.ndarray
+    """(rows, limit): each row's own random numbers, one a token."""
+    ends: set[int]
+    """The tokens that end a sequence."""
+    filters: Filters = Filters()
+    turns: Conversations | None = None
+    """Where a row goes on with tokens of the template, and when it has ended."""
+
+
+Drawn = tuple[int, list[int], bool]
+"""A row, its tokens without start and end, whether the model ended it."""
+
+
 @torch.inference_mode()
 def draw(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """One token a row by the inverse of the distribution function, in the vocabulary's order.
@@ -211,23 +228,15 @@ class Decoder:
     whole = False
     """Whether each step reads the whole text."""
 
-    def sample(
-        self,
-        uniforms: np.ndarray,
-        end_ids: set[int],
-        filters: Filters,
-        turns: Conversations | None = None,
-    ) -> Iterator[tuple[int, list[int], bool]]:
-        """Draw a batch; yields (row, token ids without start and end, ended) as rows finish.
+    def sample(self, batch: Batch) -> Iterator[Drawn]:
+        """Draw a batch; rows come as they finish, and those that reach the limit last.
 
-        ``uniforms`` (rows, limit) holds each row's own random numbers, one a token. Rows that
-        reach the limit come last. Ended rows leave the batch once an eighth of it has ended.
-        ``turns`` say where a row goes on with tokens of the template, and when it has ended.
+        Ended rows leave the batch once an eighth of it has ended.
         """
-        device = self.model.device
-        rows, limit = uniforms.shape
-        numbers = torch.from_numpy(uniforms).to(device)
-        ends = torch.tensor(sorted(end_ids), device=device)
+        device, turns = self.model.device, batch.turns
+        rows, limit = batch.uniforms.shape
+        numbers = torch.from_numpy(batch.uniforms).to(device)
+        ends = torch.tensor(sorted(batch.ends), device=device)
         tokens = torch.empty((rows, len(self.start) + limit), dtype=torch.long, device=device)
         tokens[:, : len(self.start)] = torch.tensor(self.start, device=device)
         names = torch.arange(rows, device=device)
@@ -236,7 +245,7 @@ class Decoder:
         logits = self._prefill(tokens, cache)
         for step in range(limit):
             place = len(self.start) + step
-            logits = filters.apply(logits, tokens[:, :place])
+            logits = batch.filters.apply(logits, tokens[:, :place])
             tokens[:, place] = draw(logits, numbers[names, step])[:, 0]
             if turns is None:
                 over = alive & torch.isin(tokens[:, place], ends)

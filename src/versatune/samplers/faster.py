@@ -10,29 +10,16 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import numpy as np
-
-from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.decoding import Batch, Decoder, Drawn
 from versatune.samplers.static import StaticDecoder
-from versatune.samplers.turn_taking import Conversations
 
 logger = logging.getLogger(__name__)
-
-Drawn = tuple[int, list[int], bool]
 
 
 class Engine(Protocol):
     """What draws a batch: see :meth:`versatune.samplers.decoding.Decoder.sample`."""
 
-    def sample(
-        self,
-        uniforms: np.ndarray,
-        end_ids: set[int],
-        filters: Filters,
-        turns: Conversations | None = None,
-    ) -> Iterator[Drawn]:
-        """A batch of ``uniforms`` (rows, limit): row, tokens, whether the model ended it."""
-        ...
+    def sample(self, batch: Batch) -> Iterator[Drawn]: ...
 
 
 class FasterEngine:
@@ -60,23 +47,18 @@ class FasterEngine:
             return None
         return max(self.tokens_per_second, key=self.tokens_per_second.__getitem__)
 
-    def sample(
-        self,
-        uniforms: np.ndarray,
-        end_ids: set[int],
-        filters: Filters,
-        turns: Conversations | None = None,
-    ) -> Iterator[Drawn]:
+    def sample(self, batch: Batch) -> Iterator[Drawn]:
         """As :meth:`Engine.sample`."""
-        self._rows = self._rows or len(uniforms)
-        if len(uniforms) != self._rows:
+        rows = len(batch.uniforms)
+        self._rows = self._rows or rows
+        if rows != self._rows:
             self._prepare("dynamic")
-            yield from self._engines["dynamic"].sample(uniforms, end_ids, filters, turns)
+            yield from self._engines["dynamic"].sample(batch)
             return
         name = self.chosen or self._plan[0]
         self._prepare(name)
         began, tokens = self._clock(), 0
-        for row in self._engines[name].sample(uniforms, end_ids, filters, turns):
+        for row in self._engines[name].sample(batch):
             tokens += len(row[1])
             yield row
         if self._plan:

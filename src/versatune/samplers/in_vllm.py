@@ -8,13 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from versatune.data.user_turn import UserTurn
 from versatune.errors import VersatuneError
 from versatune.modeling.engines import VllmParams, without_vllm
-from versatune.samplers.decoding import Filters
-from versatune.samplers.turn_taking import Conversations
+from versatune.samplers.decoding import Batch, Drawn, Filters
 
 
 class VllmDecoder:
@@ -44,21 +41,15 @@ class VllmDecoder:
             trust_remote_code=False,
         )
 
-    def sample(
-        self,
-        uniforms: np.ndarray,
-        end_ids: set[int],
-        filters: Filters,
-        turns: Conversations | None = None,
-    ) -> Iterator[tuple[int, list[int], bool]]:
+    def sample(self, batch: Batch) -> Iterator[Drawn]:
         """As :meth:`versatune.samplers.decoding.Decoder.sample`; the first numbers are seeds."""
-        rows, limit = uniforms.shape
-        seeds = (uniforms[:, : 1 if turns is None else 2] * 2**31).astype(int)
-        stops = sorted(end_ids)
+        turns, filters, stops = batch.turns, batch.filters, sorted(batch.ends)
+        rows, limit = batch.uniforms.shape
+        seeds = (batch.uniforms[:, : 1 if turns is None else 2] * 2**31).astype(int)
         if turns is None:
             drawn = self._ask([self.start] * rows, seeds[:, 0], [limit] * rows, filters, stops)
             for row, tokens in enumerate(drawn):
-                ended = bool(tokens) and tokens[-1] in end_ids
+                ended = bool(tokens) and tokens[-1] in batch.ends
                 yield row, tokens[:-1] if ended else tokens, ended
             return
         assert self.turn is not None

@@ -60,7 +60,7 @@ class ModelSampler(Sampler):
         return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
 
     def batch(self, indices: range, seed: int) -> Iterator[Sample]:
-        from versatune.samplers.decoding import Filters
+        from versatune.samplers.decoding import Batch, Filters
 
         limit = self.params.max_new_tokens
         decoder = self._decoder or self._load()
@@ -76,7 +76,7 @@ class ModelSampler(Sampler):
             turns = Conversations(
                 self.turn, self._ends, self._decode, len(indices), self._decode_all
             )
-        for row, tokens, ended in decoder.sample(uniforms, self._ends, filters, turns):
+        for row, tokens, ended in decoder.sample(Batch(uniforms, self._ends, filters, turns)):
             index = indices[row]
             if turns is None:
                 text = self._decode(tokens)

@@ -8,7 +8,6 @@ logits processors, and they leave it no other choice. Rows that ended stay until
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import (
     GenerationConfig,
@@ -19,8 +18,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from versatune.samplers.decoding import Filters, draw
-from versatune.samplers.turn_taking import Conversations
+from versatune.samplers.decoding import Batch, Drawn, draw
 
 
 class StaticDecoder:
@@ -34,22 +32,11 @@ class StaticDecoder:
             do_sample=False, max_new_tokens=limit, cache_implementation="static"
         )
 
-    def sample(
-        self,
-        uniforms: np.ndarray,
-        end_ids: set[int],
-        filters: Filters,
-        turns: Conversations | None = None,
-    ) -> Iterator[tuple[int, list[int], bool]]:
+    def sample(self, batch: Batch) -> Iterator[Drawn]:
         """As :meth:`versatune.samplers.decoding.Decoder.sample`; rows come at the end, in order."""
-        device, (rows, limit) = self.model.device, uniforms.shape
+        device, (rows, limit) = self.model.device, batch.uniforms.shape
         prompt = torch.tensor([self.start], device=device).expand(rows, -1)
-        choice = _Choice(
-            torch.from_numpy(uniforms).to(device),
-            torch.tensor(sorted(end_ids), device=device),
-            filters,
-            turns,
-        )
+        choice = _Choice(batch, device)
         with torch.inference_mode():
             written = self.model.generate(
                 prompt,
@@ -67,17 +54,12 @@ class StaticDecoder:
 class _Choice(LogitsProcessor):
     """Draws the next token of every row by its own number, and forbids all others."""
 
-    def __init__(
-        self,
-        numbers: torch.Tensor,
-        ends: torch.Tensor,
-        filters: Filters,
-        turns: Conversations | None,
-    ) -> None:
-        """``numbers`` (rows, limit), one a token."""
-        self.numbers, self.ends, self.filters, self.turns = numbers, ends, filters, turns
-        rows, limit = numbers.shape
-        self.lengths = torch.full((rows,), limit, device=numbers.device)
+    def __init__(self, batch: Batch, device: torch.device) -> None:
+        self.filters, self.turns = batch.filters, batch.turns
+        self.numbers = torch.from_numpy(batch.uniforms).to(device)
+        self.ends = torch.tensor(sorted(batch.ends), device=device)
+        rows, limit = self.numbers.shape
+        self.lengths = torch.full((rows,), limit, device=device)
         """Tokens before each row's end; the limit where it has not ended."""
         self.step = 0
 

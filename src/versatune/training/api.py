@@ -13,6 +13,7 @@ from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
 from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, OnStep, Training
+from versatune.training.launch import launch
 from versatune.work import Piece, make_folder
 
 
@@ -90,8 +91,6 @@ def _train_in(
     """Train in this process, or in as many as are asked for."""
     job = training.in_folder(folder)
     if job.params.launcher.processes > 1 or job.params.launcher.config_file:
-        from versatune.training.launch import launch
-
         launch(job, on_round, on_step)
     else:
         from versatune.training.run import run

@@ -9,8 +9,10 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
+from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
+from versatune.training.loaded import load_base
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece, not_needed
 
@@ -45,10 +47,8 @@ def _measure(
     del folder  # all of it is in the manifest
     import torch
 
-    from versatune.data.store import TokenizedSplit
     from versatune.modeling.heldout import chosen_rows, heldout_losses
     from versatune.modeling.room import check_room
-    from versatune.training.loaded import load_base
     from versatune.training.precision import resolved
 
     train = resolved(train)

@@ -21,6 +21,13 @@ def rate_by_round(params: TrainParams) -> Array:
     return np.array([rates[-1] for rates in _rates(params)])
 
 
+def so_far(params: TrainParams) -> tuple[Array, Array]:
+    """The learning amount up to each round's end and the rate there, shape (rounds + 1,) each: 0
+    at the base model."""
+    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(params))])
+    return learning, np.concatenate([[0.0], rate_by_round(params)])
+
+
 def _rates(params: TrainParams) -> Sequence[Array]:
     """Of each step, an array a round.
 

@@ -1,7 +1,8 @@
 """Parameters of training. Names are those of transformers' TrainingArguments where one exists."""
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -241,6 +242,13 @@ class TrainParams(PlanParams):
         if fields["round_growth"] == 1.0:
             del fields["round_growth"]
         return fields
+
+
+def check_changes(changes: Mapping[str, Any], own: Collection[str], setter: str) -> None:
+    """Raise ValueError unless ``changes`` are parameters of training, none of those in ``own``."""
+    if taken := [name for name in own if name in changes]:
+        raise ValueError(f"{', '.join(taken)}: set by {setter} for each run")
+    TrainParams.model_validate(changes)
 
 
 _NOT_IN_FINGERPRINT = {

@@ -9,7 +9,7 @@ import numpy as np
 
 from versatune.artifacts import FolderRef
 from versatune.data.store import TokenizedSplit
-from versatune.mixing.domain_sums import domain_squares, domain_sums
+from versatune.mixing.domain_sums import domain_squares
 from versatune.mixing.planner import Planner
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef
@@ -62,9 +62,8 @@ class Budget:
         planned = min(self.rows, PLANNED_ROWS)
         plan = planner.plan_round(start, planner.initial_state(), planned)
         self._tokens_a_row = plan.n_tokens / planned
-        self._units = planner.units
-        self._examples = planner.sizes
-        self._lengths = domain_sums(train.lengths, train.starts)
+        self._units, self._lengths = train.amounts(params.unit), train.amounts("tokens")
+        self._examples = train.amounts("rows")
 
     def passes(self, weights: Array) -> Array:
         """How many times each domain's rows are seen, shape (k,); inf without any rows."""
@@ -84,7 +83,7 @@ class Budget:
         split = self._split
         sums = {
             "tokens": self._lengths,
-            "supervised_tokens": domain_sums(split.supervised, split.starts),
+            "supervised_tokens": split.amounts("supervised_tokens"),
             "squares": domain_squares(split.lengths, split.starts),
         }
         some = np.where(np.isfinite(passes), passes, 0.0)

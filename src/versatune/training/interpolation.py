@@ -77,11 +77,9 @@ def _between(job: Job, record: dict[str, Any], asked: InterpolateParams) -> None
     if found["part"] != 1.0:
         _take(job, found["part"])
     write_json(job.folder / HISTORY, record)
-    logger.info("The saved model is %g of the way to the trained one: %s.", *_said(found))
-
-
-def _said(found: dict[str, Any]) -> tuple[float, str]:
-    return found["part"], found["why"]
+    logger.info(
+        "The saved model is %g of the way to the trained one: %s.", found["part"], found["why"]
+    )
 
 
 def _measure(job: Job, part: float) -> dict[str, HeldOut]:

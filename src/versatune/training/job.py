@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.data.store import Split, TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
+from versatune.training.mixture_inputs import MixtureInputs
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
@@ -30,21 +29,14 @@ OnStep = Callable[[Event], None]
 tokens_per_second, mfu, peak_memory_gb; those that are known)."""
 
 
-class Training(BaseModel):
+class Training(MixtureInputs):
     """What is to be trained, independent of its folder."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     store: FolderRef
     base: CheckpointRef
     params: TrainParams
     key: Literal["train", "references.train"] = "train"
     """Where a person has written the parameters; messages name it."""
-    initial_weights: dict[str, float] | None = None
-    reference_losses: dict[str, float] | None = None
-    detected_shares: dict[str, float] | None = None
-    traces: dict[str, Any] | None = None
-    """Losses and shares of earlier runs; only strategies that learn from them get these."""
     domain: str | None = None
     """Train and measure only on this domain, as if the store had no other."""
     patience: int | None = None

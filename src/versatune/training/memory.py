@@ -17,6 +17,7 @@ from versatune.data.lengths import text_config
 from versatune.errors import VersatuneError
 from versatune.modeling.room import GB, RESERVE
 from versatune.training.activations import COUNTED, activation_bytes, counted_attention
+from versatune.training.adapters import with_adapters
 from versatune.training.config import LoraParams, TrainParams
 from versatune.training.precision import resolved
 
@@ -190,8 +191,6 @@ def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]
 def meta_model(config: Any, params: TrainParams) -> Any:
     """The model as it will be trained, adapters included, without any numbers."""
     from transformers import AttentionInterface, AutoModelForCausalLM
-
-    from versatune.training.adapters import with_adapters
 
     AttentionInterface.register(COUNTED, counted_attention)
     config = copy.deepcopy(config)  # the model writes its attention's name into it

@@ -16,7 +16,7 @@ from versatune.mixing.curves import Point
 from versatune.mixing.shares import Array, normalised
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import history, piece_of
-from versatune.training.budget import learning_by_round, rate_by_round
+from versatune.training.budget import so_far
 from versatune.training.config import TrainParams
 from versatune.training.job import Training
 from versatune.training.mix_budget import mix_budget
@@ -75,8 +75,7 @@ def mix_entries(
     if not shape.number:
         return []
     like = params.of_mix(train, data.metadata["max_length"], shape)
-    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(like))])
-    rate = np.concatenate([[0.0], rate_by_round(like)])
+    learning, rate = so_far(like)
     entries = []
     for number, shares in enumerate(mixes(len(domains), shape.number)):
         rows = history(runs[mix_name(number)].path)

@@ -1,17 +1,20 @@
 """The inputs of a mixture before its first round."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict
 
-@dataclass(frozen=True)
-class MixtureInputs:
+
+class MixtureInputs(BaseModel):
     """What is known before training, by domain name; None where nothing is."""
 
-    initial_weights: Mapping[str, float] | None = None
-    detected_shares: Mapping[str, float] | None = None
-    reference_losses: Mapping[str, float] | None = None
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    initial_weights: dict[str, float] | None = None
+    reference_losses: dict[str, float] | None = None
     """Held-out nats per token, in tokens of the model that is trained."""
-    traces: Mapping[str, Any] | None = None
-    """What runs before the training did (:func:`versatune.mixing.traces.traces_of`)."""
+    detected_shares: dict[str, float] | None = None
+    """None also where the probe failed its own checks."""
+    traces: dict[str, Any] | None = None
+    """Losses and shares of earlier runs (:func:`versatune.mixing.traces.traces_of`); only
+    strategies that learn from them use these."""

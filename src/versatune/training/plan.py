@@ -16,7 +16,6 @@ from versatune.mixing.config import (
     UniformParams,
 )
 from versatune.mixing.curves import points_of
-from versatune.mixing.domain_sums import domain_units
 from versatune.mixing.expected import expected_path
 from versatune.mixing.forecast import Path, forecast
 from versatune.mixing.interface import Context
@@ -189,14 +188,13 @@ def _base_losses(store: FolderRef, known: EarlierStages) -> Array:
 def _context(
     split: TokenizedSplit, train: TrainParams, known: EarlierStages, loss: Array
 ) -> Context:
-    units = domain_units(train.unit, split.starts, split.lengths, split.supervised)
     entries = known.references["domains"]
     losses = [entries[name]["nats_per_token"] for name in split.domains]
     return Context(
         domains=split.domains,
         initial=np.array([known.initial[name] for name in split.domains]),
         detected=np.array([known.detected[name] for name in split.domains]),
-        counts=units.astype(np.float64),
+        counts=split.amounts(train.unit),
         reference_loss=None if None in losses else np.array(losses, dtype=np.float64),
         base_loss=loss,
         objective=train.objective,

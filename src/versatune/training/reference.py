@@ -15,16 +15,19 @@ from typing import Any
 import numpy as np
 
 from versatune.artifacts import FolderRef, read_json
+from versatune.data.store import TokenizedSplit
 from versatune.mixing.curves import Point, measured_at, reached, still_falling
 from versatune.mixing.shares import Array
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
+from versatune.modeling.heldout import chosen_rows
 from versatune.training.api import history, piece_of
-from versatune.training.budget import learning_by_round, rate_by_round
+from versatune.training.budget import so_far
 from versatune.training.config import TrainParams
 from versatune.training.job import HISTORY, Training
 from versatune.training.mix_budget import mix_budget
 from versatune.training.mix_runs import mix_entries, mix_runs
 from versatune.training.reference_config import ReferenceParams
+from versatune.training.retokenize import retokenize
 from versatune.work import Piece, not_needed
 from versatune.work.folder import SKIPPED
 
@@ -33,8 +36,6 @@ logger = logging.getLogger(__name__)
 
 def reference_rows(store: FolderRef, base: CheckpointRef, params: ReferenceParams) -> Piece:
     """``store`` in tokens of the proxy; not needed when both tokenizers have one vocabulary."""
-    from versatune.training.retokenize import retokenize
-
     if params.mode == "none" or params.proxy is None:
         return not_needed()
     proxy = _model(base, params)
@@ -110,30 +111,23 @@ def reference_losses(
     """
     names = store.metadata["domains"]
     nothing = {"nats_per_token": None, "bits_per_byte": None, "step": None}
-    none = {"mode": params.mode, "split": "steering", "domains": dict.fromkeys(names, nothing)}
+    domains: dict[str, Any] = dict.fromkeys(names, nothing)
+    made: dict[str, Any] = {"mode": params.mode, "split": "steering", "domains": domains}
     if params.mode == "none":
-        return none
+        return made
     data, model = _rows(store, rows), _model(base, params)
     each = params.of_run(train, data.metadata["max_length"])
     n_rows, n_tokens = each.heldout_rows_per_domain, each.heldout_tokens_per_domain
-    domains, scale = {}, {}
+    scale: dict[str, float] = {}
     budget = mix_budget(data, params, train)
-    cost = {"mixes": budget.part, "control": budget.control, "budget": budget.budget}
-    if params.mode == "mixes":
-        if data is not store:
-            # The proxy's tokens of the same rows over those of the base model.
-            rows_of = budget.runs.rows, budget.runs.tokens
-            sizes = {n: [_sizes(s, n, rows_of)[1] for s in (data, store)] for n in names}
-            scale = {name: theirs / own for name, (theirs, own) in sizes.items()}
-        mixes = mix_entries(data, params, train, dict(runs), scale)
-        return {
-            **none,
-            "rows_per_domain": n_rows,
-            "tokens_per_domain": n_tokens,
-            "mixes": mixes,
-            "mix_cost": cost,
-        }
-    for name in names:
+    if params.mode == "measure":
+        made["model"] = model.name
+    elif data is not store:
+        # The proxy's tokens of the same rows over those of the base model.
+        rows_of = budget.runs.rows, budget.runs.tokens
+        sizes = {n: [_sizes(s, n, rows_of)[1] for s in (data, store)] for n in names}
+        scale = {name: theirs / own for name, (theirs, own) in sizes.items()}
+    for name in names if params.mode == "measure" else ():
         found = _reached(runs[name], name, each)
         if data is not store:
             own = found["nats_per_token"]
@@ -142,17 +136,14 @@ def reference_losses(
             found["proxy_bits_per_byte"] = found["bits_per_byte"]
             scale[name] = found["nats_per_token"] / own
         domains[name] = {**found, "model": model.name, "split": "steering"}
-    for point in (p for entry in domains.values() for p in entry["curve"] if scale):
+    for point in (p for entry in domains.values() for p in entry.get("curve", ()) if scale):
         point["losses"] = {n: loss * scale[n] for n, loss in point["losses"].items()}
     return {
-        "mode": "measure",
-        "model": model.name,
-        "split": "steering",
+        **made,
         "rows_per_domain": n_rows,
         "tokens_per_domain": n_tokens,
-        "domains": domains,
         "mixes": mix_entries(data, params, train, dict(runs), scale),
-        "mix_cost": cost,
+        "mix_cost": {"mixes": budget.part, "control": budget.control, "budget": budget.budget},
     }
 
 
@@ -167,9 +158,8 @@ def _rows(store: FolderRef, rows: FolderRef) -> FolderRef:
 def _reached(run: FolderRef, name: str, params: TrainParams) -> dict[str, Any]:
     """The lowest loss of one domain's run, and its curve; ``params``: how it was trained."""
     rows = history(run.path).sort_values("round").to_dict("records")
-    learning = np.concatenate([[0.0], np.cumsum(learning_by_round(params))])
+    learning, rate = so_far(params)
     others = {o["round"]: o for o in read_json(run.path / HISTORY)["others"]}
-    rate = np.concatenate([[0.0], rate_by_round(params)])
     curve = [_point(row, learning, rate, others.get(row["round"]), name) for row in rows]
     losses = np.array([row["validation_loss"] for row in rows])
     value, at = reached(losses)
@@ -209,9 +199,6 @@ def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams
 
     A token costs a third in a forward pass of what it costs in a training step.
     """
-    from versatune.data.store import TokenizedSplit
-    from versatune.modeling.heldout import chosen_rows
-
     if transfer == 0:
         return 0
     split = TokenizedSplit.load(store, "steering")
@@ -232,9 +219,6 @@ def _sizes(
 
     ``per_domain``: rows and supervised tokens, at most and at least.
     """
-    from versatune.data.store import TokenizedSplit
-    from versatune.modeling.heldout import chosen_rows
-
     split = TokenizedSplit.load(store, "steering")
     rows = chosen_rows(split, *per_domain)[split.domains.index(name)]
     return float(split.n_bytes[rows].sum()), float(split.supervised[rows].sum())

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from versatune.mixing.config import ObjectiveParams, UniformParams
 from versatune.params import Params, warn_renamed
-from versatune.training.config import LauncherParams, TrainParams
+from versatune.training.config import LauncherParams, TrainParams, check_changes
 
 MIX_MEASURED = 3
 """How often a run on a mix measures all domains."""
@@ -95,10 +95,7 @@ class ReferenceParams(Params):
     @field_validator("train")
     @classmethod
     def _known(cls, train: dict[str, Any]) -> dict[str, Any]:
-        taken = [name for name in _OF_A_REFERENCE if name in train]
-        if taken:
-            raise ValueError(f"{', '.join(taken)}: set by the references for each run")
-        TrainParams.model_validate(train)
+        check_changes(train, _OF_A_REFERENCE, "the references")
         return train
 
     def of_run(self, train: TrainParams, longest: int = 1) -> TrainParams:

@@ -6,7 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow.compute as pc
+
 from versatune.artifacts import FolderRef
+from versatune.data.answers import stop_tokens
 from versatune.data.begin import begin_tokens
 from versatune.data.marks import control_ids
 from versatune.data.store import Split, write_index
@@ -34,11 +38,6 @@ def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> P
 def _retokenize(
     store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
 ) -> dict[str, Any]:
-    import datasets
-    import pyarrow.compute as pc
-
-    from versatune.data.answers import stop_tokens
-
     old, new = load_tokenizer(base), load_tokenizer(proxy)
     end = stop_tokens(new, new.eos_token_id)[0]
     begins = begin_tokens(old), begin_tokens(new)

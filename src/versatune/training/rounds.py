@@ -222,7 +222,7 @@ class Mixture:
 
     def _make_strategy(self, base: list[float]) -> None:
         self._base = list(base)
-        counts = self.planner.units.astype(np.float64)
+        counts = self._train.amounts(self.params.unit)
         self._strategy = make_strategy(
             self.params.strategy,
             Context(

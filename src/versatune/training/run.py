@@ -46,7 +46,6 @@ from versatune.training.job import (
 from versatune.training.loaded import load_base
 from versatune.training.machine import machine
 from versatune.training.memory import DoesNotFitError, check_fits
-from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.precision import resolved, warn_if_slow
 from versatune.training.rounds import Mixture
 from versatune.training.throughput import cost_of, peak_flops
@@ -91,13 +90,10 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     if params.torch_compile:
         compile_blocks(model)
     cost = cost_of(model) if peak_flops() else None
-    known = MixtureInputs(
-        job.initial_weights, job.detected_shares, job.reference_losses, job.traces
-    )
     rows_per_step = (
         params.per_device_train_batch_size * params.gradient_accumulation_steps * args.world_size
     )
-    mixture = Mixture(params, train, known, rows_per_step)
+    mixture = Mixture(params, train, job, rows_per_step)
     trainer = MixtureTrainer(model, args, params, folder, train, collator, mixture.rows, loss)
     callback = RoundCallback(
         trainer,

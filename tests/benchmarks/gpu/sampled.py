@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from tests.benchmarks.gpu.shapes import config_of, random_model
-from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.decoding import Batch, Decoder
 from versatune.samplers.static import StaticDecoder
 from versatune.training.config import TrainParams
 
@@ -35,7 +35,7 @@ def _batch(engine: str, model: Any, rows: int, limit: int) -> Callable[[], Any]:
     """No token ends a text: all have the same number of tokens."""
     decoder = (StaticDecoder if engine == "static" else Decoder)(model, START, limit)
     uniforms = np.random.default_rng(0).random((rows, limit))
-    return lambda: list(decoder.sample(uniforms, set(), Filters()))
+    return lambda: list(decoder.sample(Batch(uniforms, set())))
 
 
 def _one_by_one(model: Any, limit: int) -> Callable[[], Any]:

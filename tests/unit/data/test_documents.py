@@ -267,7 +267,7 @@ def test_documents_need_no_chat_template(tmp_path: Path, tiny_checkpoint: Checkp
 
 
 def test_a_text_file_too_long_for_a_row_says_what_to_do(tmp_path: Path) -> None:
-    from versatune.data.formats import Asked
+    from versatune.data.file_formats import Asked
     from versatune.data.readers import read
 
     (tmp_path / "a.txt").write_text("word " * 1000)
@@ -276,7 +276,7 @@ def test_a_text_file_too_long_for_a_row_says_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_corpus_of_lines_ends_its_documents_at_line_feeds_alone(tmp_path: Path) -> None:
-    from versatune.data.formats import Asked
+    from versatune.data.file_formats import Asked
     from versatune.data.readers import read
 
     texts = [f"one {n}\u2028two\x85three\x0cfour\x0b\x1c\x1d\x1e\u2029five" for n in range(3)]

@@ -332,7 +332,7 @@ def test_parquet_columns_and_fields_called_alike_are_refused(tmp_path: Path) -> 
 
 def test_long_wrapped_files_are_streamed_with_their_lines(tmp_path: Path) -> None:
     """Beyond the limit of a row: the wrapper is no row, and its rows have their own lines."""
-    from versatune.data.formats import Asked
+    from versatune.data.file_formats import Asked
     from versatune.data.readers import read
 
     rows = [{"prompt": f"p{n}" + "x" * 500, "completion": "c"} for n in range(100)]
@@ -357,7 +357,7 @@ CELL = st.text(st.sampled_from("ab ;,\t|\"'\n\r\u2028\x85é"), min_size=1, max_s
 def test_the_delimiter_is_found_whatever_the_cells_hold(
     tmp_path: Path, rows: list[tuple[str, str, str]], delimiter: str
 ) -> None:
-    from versatune.data.formats import Asked
+    from versatune.data.file_formats import Asked
     from versatune.data.readers import read
 
     made = [dict(zip(("id", "prompt", "completion"), row, strict=True)) for row in rows]

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from versatune.data.config import Source
+from versatune.data.file_formats import Asked
 from versatune.data.files import files_of
-from versatune.data.formats import Asked
 from versatune.data.hub import read_hub
 from versatune.data.readers import parse, read
 from versatune.data.rows import RejectedRow, Row

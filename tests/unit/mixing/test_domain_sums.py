@@ -3,7 +3,7 @@
 import numpy as np
 
 from versatune.mixing import domain_sums
-from versatune.mixing.domain_sums import domain_maxima, domain_squares, domain_units
+from versatune.mixing.domain_sums import domain_maxima, domain_squares
 
 STARTS = np.array([0, 3, 3, 5])
 LENGTHS = np.array([2, 3, 4, 5, 60_000], dtype=np.int32)
@@ -20,9 +20,3 @@ def test_sums_squares_and_maxima_of_an_empty_domain_are_0() -> None:
 def test_squares_are_added_up_over_parts(monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setattr(domain_sums, "_AT_ONCE", 2)
     assert domain_squares(LENGTHS, STARTS).tolist() == [29, 0, 3_600_000_025]
-
-
-def test_what_domains_have_in_each_unit() -> None:
-    assert domain_units("rows", STARTS, LENGTHS, SUPERVISED).tolist() == [3, 0, 2]
-    assert domain_units("tokens", STARTS, LENGTHS, SUPERVISED).tolist() == [9, 0, 60_005]
-    assert domain_units("supervised_tokens", STARTS, LENGTHS, SUPERVISED).tolist() == [4, 0, 12]

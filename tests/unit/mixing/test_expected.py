@@ -7,11 +7,12 @@ import pytest
 from pydantic import TypeAdapter
 
 from tests.helpers.laws import law, run
-from versatune.mixing.config import StrategyParams
+from versatune.mixing.config import ConstantParams, StrategyParams
 from versatune.mixing.expected import expected_path
-from versatune.mixing.forecast import Path, follow
-from versatune.mixing.interface import Context
+from versatune.mixing.forecast import Path, Simulation, follow
+from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop, Strategy
 from versatune.mixing.law import Law
+from versatune.mixing.shares import Array
 
 ONES = np.ones(3)
 UNIFORM = ONES / 3
@@ -82,3 +83,47 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
     learning, rates = np.array([0.05, 0.2, 0.2] * 2), np.zeros(6)
     path = expected_path(params, context, harmful, learning, rates, NOISE, range(10, 70, 10))
     assert len(path) == rounds
+
+
+class Recorder(Strategy):
+    """Keeps what it is told, and goes from mix to mix."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context, np.array([0.5, 0.3, 0.2]))
+        self.told: list[Signals] = []
+
+    def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
+        self.told.append(now.signals)
+        return np.roll(now.weights, 1), "", None
+
+
+def test_a_strategy_is_told_what_a_training_would_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    passes, base = np.array([6.0, 4.0, 2.0]), np.array([2.0, 1.0, 3.0])
+    truth = law([2.0, 1.0, 0.5], nu=0.1, tau=0.2, base=base, repeats=2.0)
+    noise = np.array([0.1, 0.2, 1e-6])
+    context = Context(domains=("law", "medicine", "code"), base_loss=base, passes=passes)
+    strategy = Recorder(context)
+    monkeypatch.setattr("versatune.mixing.expected.make_strategy", lambda *_: strategy)
+    path = expected_path(ConstantParams(), context, truth, LEARNING, RATES, noise, ENDS)
+
+    mix = np.array([0.5, 0.3, 0.2])
+    mixes = [mix, np.roll(mix, 1), np.roll(mix, 2)]
+    for (weights, part), wanted, amount in zip(path, mixes, LEARNING, strict=True):
+        np.testing.assert_allclose(weights, wanted)
+        assert part == amount
+    simulation = Simulation(truth.likeliest(), 1.0, passes)
+    left, seen = [0.5, 0.2, 0.0], np.zeros(3)
+    for i, signals in enumerate(strategy.told):
+        simulation.go(mixes[i], LEARNING[i])
+        losses = simulation.losses(RATES[i])[0]
+        seen = seen + mixes[i] * LEARNING[i] * passes
+        assert (signals.round, signals.step, signals.rate) == (i + 1, ENDS[i], RATES[i])
+        assert signals.learning == LEARNING[i]
+        assert signals.learning_left == pytest.approx(left[i])
+        np.testing.assert_allclose(signals.weights, mixes[i])
+        np.testing.assert_allclose(signals.validation_loss, losses)
+        np.testing.assert_allclose(signals.train_loss, losses)
+        np.testing.assert_allclose(signals.passes, seen)
+        error = np.maximum(noise * np.abs(np.log(losses / base)), 1e-4)
+        np.testing.assert_allclose(signals.since_base_stderr, error)
+        assert error[2] == 1e-4 < error[0]

@@ -8,7 +8,7 @@ import pytest
 from tests.helpers.laws import law
 from versatune.mixing.law import Law
 from versatune.mixing.lookahead import Bounds, Outlook, best_shares
-from versatune.mixing.repeats import Supply, marginal, worth
+from versatune.mixing.repeats import USUAL_REPEATS, Supply, marginal, worth, worth_by_log
 from versatune.mixing.shares import Array
 
 ONES = np.ones(2)
@@ -71,3 +71,28 @@ def test_a_small_domain_gets_fewer_rows_than_one_with_plenty() -> None:
     tried = np.linspace(0.01, 0.99, 400)
     ends = [known.ends(np.array([x, 1 - x]), 1.0, supply)[0][0].sum() for x in tried]
     assert found[0] == pytest.approx(tried[int(np.argmin(ends))], abs=0.01)
+
+
+def test_the_derivative_by_the_number_of_repeats_is_that_of_the_worth() -> None:
+    passes, h = np.array([0.0, 0.7, 1.0, 1.5, 4.0, 40.0]), 1e-5
+    for repeats in (0.5, 3.0):
+        up, down = (worth(passes, repeats * math.exp(by)) for by in (h, -h))
+        np.testing.assert_allclose(worth_by_log(passes, repeats), (up - down) / (2 * h), atol=1e-8)
+
+
+@pytest.mark.parametrize("alone", [0.5, 3.0])
+def test_the_derivative_of_fresh_shares_is_that_of_their_change(alone: float) -> None:
+    """Also of less than one pass; a half of it seen before leaves the rest fresh."""
+    supply, h = Supply(np.array([0.8, 2.0]), np.full(2, alone)), 1e-6
+    up, down = (supply.fresh(HALF + by, 2.0)[0] for by in (h, -h))
+    np.testing.assert_allclose(supply.fresh(HALF, 2.0)[1], (up - down) / (2 * h), rtol=1e-6)
+    # By hand: half of the passes alone, after 0.8 of one.
+    seen = np.array([0.8 + alone / 2])
+    assert supply.fresh(HALF, 2.0)[0][0] == pytest.approx((worth(seen, 2.0)[0] - 0.8) / alone)
+
+
+def test_repeats_may_differ_by_domain() -> None:
+    found = worth(np.array([3.0, 3.0]), np.array([1.0, 4.0]))
+    by_hand = [1 + 1 - math.exp(-2), 1 + 4 * (1 - math.exp(-0.5))]
+    np.testing.assert_allclose(found, by_hand)
+    assert USUAL_REPEATS == 30.0

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.samplers.decoding import BLOCK, CHUNK, Decoder, Filters, draw
+from versatune.samplers.decoding import BLOCK, CHUNK, Batch, Decoder, Filters, draw
 
 
 def test_draw_by_hand():
@@ -136,7 +136,7 @@ def check_against_full_passes(model, reference, start: list[int]) -> None:
     """Rows end at different steps, one token in twenty being an end, and leave the batch."""
     limit, ends = CHUNK + 9, set(range(40, 45))
     numbers = np.random.default_rng(3).random((24, limit))
-    drawn = list(Decoder(model, start, limit).sample(numbers, ends, Filters()))
+    drawn = list(Decoder(model, start, limit).sample(Batch(numbers, ends)))
     assert sorted(row for row, _, _ in drawn) == list(range(24))
     for row, tokens, ended in drawn:
         wanted = replay(reference, start, tokens, numbers[row])
@@ -167,6 +167,6 @@ def test_a_row_does_not_depend_on_its_neighbours(tiny_checkpoint: CheckpointRef)
     model = load_model(tiny_checkpoint, dtype="float32")
     numbers = np.random.default_rng(3).random((8, 20))
     decoder = Decoder(model, [0], 20)
-    together = {r: t for r, t, _ in decoder.sample(numbers, {1}, Filters())}
-    alone = {i: next(iter(decoder.sample(numbers[i : i + 1], {1}, Filters())))[1] for i in range(8)}
+    together = {r: t for r, t, _ in decoder.sample(Batch(numbers, {1}))}
+    alone = {i: next(iter(decoder.sample(Batch(numbers[i : i + 1], {1}))))[1] for i in range(8)}
     assert together == alone

@@ -27,7 +27,7 @@ from versatune.modeling.engines import VllmParams
 from versatune.samplers import local
 from versatune.samplers.base import Sample, draw_batch
 from versatune.samplers.config import SamplingParams
-from versatune.samplers.decoding import Decoder, Filters
+from versatune.samplers.decoding import Batch, Decoder
 from versatune.samplers.faster import Drawn, FasterEngine, faster_engine
 from versatune.samplers.in_vllm import VllmDecoder
 from versatune.samplers.local import ModelSampler
@@ -60,7 +60,7 @@ def test_a_static_cache_draws_the_same_samples(
 def test_other_architectures_too(name: str) -> None:
     numbers, ends = np.random.default_rng(3).random((24, 41)), set(range(40, 45))
     found = {
-        kind: sorted(kind(models()[name], [0, 7], 41).sample(numbers, ends, Filters()))
+        kind: sorted(kind(models()[name], [0, 7], 41).sample(Batch(numbers, ends)))
         for kind in (Decoder, StaticDecoder)
     }
     assert found[Decoder] == found[StaticDecoder]
@@ -78,7 +78,7 @@ def test_turns_are_taken_alike() -> None:
         ends = {tokenizer.eos_token_id, *range(30, 40)}
         talks = Conversations(turn, ends, tokenizer.decode, 16)
         numbers = np.random.default_rng(2).random((16, 60))
-        rows = sorted(kind(model, turn.opening_ids, 60).sample(numbers, ends, Filters(), talks))
+        rows = sorted(kind(model, turn.opening_ids, 60).sample(Batch(numbers, ends, turns=talks)))
         found.append((rows, [talks.parts(row) for row in range(16)]))
     assert found[0] == found[1]
     assert any(ended for _, _, ended in found[0][0])
@@ -190,7 +190,7 @@ def test_vllm_is_asked_for_the_answer_behind_the_question(
     calls = stand_in(writes)
     decoder = VllmDecoder(tmp_path, turn.opening_ids, 80, "auto", VllmParams(), turn)
     talks = Conversations(turn, {end}, tokenizer.decode, 1)
-    ((_, _, ended),) = decoder.sample(np.full((1, 80), 0.5), {end}, Filters(), talks)
+    ((_, _, ended),) = decoder.sample(Batch(np.full((1, 80), 0.5), {end}, turns=talks))
     assert ended and talks.parts(0) == ("the law", "a judge")
     question, answer = calls.prompts
     assert question == turn.opening_ids
@@ -223,8 +223,8 @@ def test_the_faster_engine_is_measured_and_all_draw_the_same(
     rng = np.random.default_rng(0)
     for batch_number, rows in enumerate((6, 6, 4, 6, 6, 4)):
         uniforms = rng.random((rows, 20))
-        drawn = sorted(engine.sample(uniforms, {2}, Filters()))
-        assert drawn == sorted(plain.sample(uniforms, {2}, Filters()))
+        drawn = sorted(engine.sample(Batch(uniforms, {2})))
+        assert drawn == sorted(plain.sample(Batch(uniforms, {2})))
         assert engine.chosen == (faster if batch_number >= 3 else None)
         tokens = sum(len(row[1]) for row in drawn)
         if batch_number == 3:  # the first batch that nothing had to be compiled for

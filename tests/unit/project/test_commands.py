@@ -2,6 +2,10 @@
 
 import io
 import json
+import signal
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +83,23 @@ def test_a_mistyped_pipeline_is_named_beside_those_that_exist() -> None:
         "there is no pipeline 'trian'; the pipelines are __default__, compare, evaluate, ingest, "
         "mixture, plan, probe, report, retrain, train"
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_that_falls_into_a_destructor_stops_the_run(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Doomed:
+        def __del__(self, stop: Callable[[int], None] = signal.raise_signal) -> None:
+            stop(number)
+
+    monkeypatch.setattr(sys, "unraisablehook", commands._heed)
+    before = signal.signal(signal.SIGTERM, commands._terminate)
+    wanted = commands.Terminated if number == signal.SIGTERM else KeyboardInterrupt
+    try:
+        with pytest.raises(wanted):
+            doomed = Doomed()
+            del doomed  # Python says that it ignores the exception
+            time.sleep(30)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -4,16 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.helpers.tiny import save_tiny
 from versatune.artifacts import FolderRef, read_json
-from versatune.mixing.interpolation import choose_part
-from versatune.mixing.objective import make_objective
-from versatune.mixing.objective_config import ObjectiveParams
 from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.interpolate import between, scale_adapter, write_between
 from versatune.training import TrainParams, train
@@ -45,31 +41,6 @@ def test_written_weights_are_the_line_between_the_files(tmp_path: Path) -> None:
             first, last = (end[name].float() for end in ends)
             wanted = (first + part * (last - first)).to(torch.bfloat16)
             assert torch.equal(found, wanted), name
-
-
-def test_choose_part_by_hand() -> None:
-    losses = np.array([[2.0, 4.0], [1.6, 4.1], [1.2, 4.3], [1.0, 5.0]])
-
-    def chosen(
-        tolerance: Any, targets: list[bool], error: float = 0, rows: Any = losses, margin: float = 0
-    ) -> int:
-        params = ObjectiveParams.model_validate({"tolerance": tolerance})
-        objective = make_objective(params, ("a", "b"), [2.0, 4.0])
-        errors = np.full_like(rows, error)
-        return choose_part(rows, errors, objective, np.array(targets), margin)[0]
-
-    assert chosen(0.3, [False, False]) == 2  # the least mean, 2.75
-    assert chosen(0.3, [True, False]) == 3  # b may rise to 5.2, and a is least there
-    assert chosen(0.05, [True, False]) == 1  # b may rise to 4.2
-    assert chosen(0.0, [True, False]) == 0
-    assert chosen(0.0, [True, False], rows=losses[1:]) == 0  # none within: the least beyond
-    # Two errors of 4 % of b's loss allow 4.32.
-    assert chosen({"stderrs": 2}, [True, False], error=0.04) == 2
-    # b may rise to 4.4: 4.3 is within that by one error of 2 % of it, but not by two.
-    assert chosen(0.1, [True, False], error=0.02, margin=1.0) == 2
-    assert chosen(0.1, [True, False], error=0.02, margin=2.0) == 1
-    # Of models alike the one nearest to the trained one.
-    assert chosen(0.0, [True, False], rows=np.array([[1.0, 4.0], [1.0, 4.0]])) == 1
 
 
 def params(**changes: Any) -> TrainParams:

@@ -123,7 +123,9 @@ def test_a_resumed_mixture_pairs_with_the_rows_measured_before(split: TokenizedS
 
 def test_runs_on_other_domains_are_refused(split: TokenizedSplit) -> None:
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "mixing_law"}})
-    mixture = Mixture(params, split, MixtureInputs(START, traces={"domains": ["law", "code"]}), 2)
+    mixture = Mixture(
+        params, split, MixtureInputs(initial_weights=START, traces={"domains": ["law", "code"]}), 2
+    )
     with pytest.raises(VersatuneError, match="runs are of law, code"):
         mixture.begin(losses(3.0, 3.0, 3.0), 0.5)
 
@@ -322,7 +324,9 @@ def test_numbers_of_fewer_domains_are_refused(
 
 def test_gamma_is_measured_against_the_references(split: TokenizedSplit) -> None:
     params = TrainParams.model_validate({**PARAMS, "strategy": {"name": "foster"}})
-    known = MixtureInputs(START, reference_losses={"code": 2.0, "law": 1.5, "medicine": 1.0})
+    known = MixtureInputs(
+        initial_weights=START, reference_losses={"code": 2.0, "law": 1.5, "medicine": 1.0}
+    )
     mixture = Mixture(params, split, known, 2)
     assert mixture.base_losses == []
     mixture.begin(losses(3.0, 3.0, 3.0), 0.5)

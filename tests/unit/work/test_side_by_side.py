@@ -13,12 +13,13 @@ import pytest
 from tests.unit.work import calls
 from versatune import tracking
 from versatune.artifacts import MANIFEST, FolderRef
-from versatune.comparing.runs import Plan, Run, Start, described
+from versatune.comparing.runs import Plan, Run, described
 from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
 from versatune.training.job import EVENTS, HISTORY, STEPS, Training
+from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.reference import reference_runs
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams, Pieces, make_pieces
@@ -131,7 +132,7 @@ def test_runs_that_are_made_elsewhere_have_a_run_of_mlflow_each(
 ) -> None:
     plan = Plan(
         runs=tuple(Run(strategy=name, seed=1, train=TRAIN) for name in "abcde"),
-        start=Start(initial_weights={}, reference_losses=None, detected_shares=None),
+        start=MixtureInputs(initial_weights={}),
     )
     known = {name.partition("/")[0]: about for name, about in described(plan).items()}
     first = {"round": 0, "step": 0, "metrics": {"loss": 3.0}}

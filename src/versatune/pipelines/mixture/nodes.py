@@ -16,6 +16,7 @@ from versatune.mixing.shares import Array
 from versatune.mixing.strategies import Context, initial_shares
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.pipelines.mixture.params import MixtureParams
+from versatune.probing.own_texts import own_rows_of
 from versatune.training.config import TrainParams
 from versatune.training.diagnostics import reference_warnings
 from versatune.training.reference_config import ReferenceParams
@@ -28,8 +29,6 @@ def add_own_rows(
     tokenized: FolderRef, own_texts: FolderRef, base_model: dict[str, Any], domains: Domains
 ) -> Piece | FolderRef:
     """The rows to train on: the base model's own texts too, of domains with `self: true`."""
-    from versatune.probing.own_texts import own_rows_of
-
     if not any(config.rehearses for config in domains.active.values()):
         return tokenized
     trained_on = own_rows_of(own_texts, domains.active)

@@ -12,6 +12,7 @@ from versatune.modeling.checkpoints import CheckpointRef
 from versatune.reporting import figures
 from versatune.reporting import forecast as words
 from versatune.reporting.png import png
+from versatune.training import base_losses as measured
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece
@@ -23,10 +24,8 @@ def base_losses(
     tokenized: FolderRef, base_model: dict[str, Any], train: TrainParams, params: ReferenceParams
 ) -> Piece:
     """The base model's held-out losses, when no reference run begins with them."""
-    from versatune.training import base_losses
-
     base = CheckpointRef.from_entry(base_model)
-    return base_losses.base_losses(tokenized, base, train, params)
+    return measured.base_losses(tokenized, base, train, params)
 
 
 def make_forecast(

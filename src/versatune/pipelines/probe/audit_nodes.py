@@ -6,6 +6,7 @@ from pydantic import SecretStr
 
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
+from versatune.probing import judges, probe
 from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
@@ -19,7 +20,6 @@ def train_auditor(
     samples: FolderRef,
 ) -> Piece:
     """Make a second judge ready, when there is to be an audit."""
-    from versatune.probing import judges, probe
     from versatune.probing.audit import KEY
 
     if params.known_distribution or not params.audit.n:
@@ -37,7 +37,7 @@ def audit_samples(
     kept_answers: Path,
 ) -> Piece:
     """Let the second judge look at some of the samples, when there is to be an audit."""
-    from versatune.probing import audit, probe
+    from versatune.probing import audit
 
     if params.known_distribution or not params.audit.n:
         return not_needed("leave")

@@ -11,7 +11,9 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.probing import judges, known, probe
 from versatune.probing.config import ProbeParams
+from versatune.probing.estimate import Estimate
 from versatune.work import Piece, not_needed
 
 logger = logging.getLogger(__name__)
@@ -26,8 +28,6 @@ def train_judge(
     samples: FolderRef,
 ) -> Piece:
     """Make the judge ready and measure its errors on held-out rows."""
-    from versatune.probing import judges, probe
-
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)
     about = probe.about_judge(params, kept_answers, judge_key, domains, samples)
@@ -36,7 +36,6 @@ def train_judge(
 
 def draw_samples(base_model: dict[str, Any], params: ProbeParams, sampler_key: SecretStr) -> Piece:
     """Draw the samples of the rounds before the first look."""
-    from versatune.probing import probe
     from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
@@ -55,8 +54,6 @@ def judge_samples(
     kept_answers: Path,
 ) -> Piece:
     """Judge the samples, and draw more of them, round by round, until it is enough."""
-    from versatune.probing import judges, probe
-    from versatune.probing.estimate import Estimate
     from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
@@ -93,7 +90,7 @@ def estimate_knowledge(
     params: ProbeParams,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Shares with intervals, corrected for the judges' errors, and the table to browse."""
-    from versatune.probing import known, own_texts, probe, result
+    from versatune.probing import own_texts, result
     from versatune.probing.audit import check_audit
 
     if params.known_distribution:

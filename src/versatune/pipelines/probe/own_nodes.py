@@ -6,6 +6,7 @@ from typing import Any
 from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import CleanParams, Domains
+from versatune.probing import probe
 from versatune.probing.config import ProbeParams
 from versatune.work import Piece, not_needed
 
@@ -21,7 +22,7 @@ def collect_own_texts(
     params: ProbeParams,
 ) -> Piece:
     """Which samples can stand for rows of their domain: judged with confidence, single, sound."""
-    from versatune.probing import own_texts, probe
+    from versatune.probing import own_texts
 
     if params.known_distribution:
         return not_needed("leave", probe.LEFT_OUT)

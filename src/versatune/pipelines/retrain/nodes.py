@@ -11,6 +11,7 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.retraining import challenger, champions
 from versatune.retraining.config import RetrainParams
+from versatune.retraining.news import data_state
 from versatune.retraining.run_store import RunStore
 from versatune.training.api import piece_of
 from versatune.training.config import TrainParams
@@ -35,10 +36,10 @@ def look_for_news(
     """Compare data and parameters with what the last finished retraining saw."""
     del sample  # orders this after the files the embedded sample's domains name
     base = CheckpointRef.model_validate(base_model)
-    remembered = retrain_runs / "digests.json"
-    saw = challenger.seen(
-        domains, params, clean, tokenize, train, evaluate, base, retrain_knowledge, remembered
+    matters = challenger.what_matters(
+        params, clean, tokenize, train, evaluate, base, retrain_knowledge
     )
+    saw = {"data": data_state(domains, retrain_runs / "digests.json"), "parameters": matters}
     run, new = RunStore(retrain_runs).open(to_jsonable(saw))
     reasons = run.new if new else []
     if new:

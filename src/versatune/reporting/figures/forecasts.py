@@ -16,7 +16,7 @@ from versatune.reporting.style import (
     empty,
     figure,
     label,
-    lay_out_grid,
+    named_rows,
     rows_of_dots,
 )
 
@@ -68,20 +68,9 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
             line={"color": MUTED, "width": 1, "dash": "dash" if i else "solid"}, layer="below",
         )  # fmt: skip
     titles = [f"gain over equal shares, {unit(made)}", *(label(d, 24) for d in panels)]
-    lay_out_grid(
-        fig,
-        [f'<span style="color:{c}">{t}</span>' for c, t in zip(colours, titles, strict=True)],
-        row_height=max(60, 28 * len(ticks)),
-        min_width=200,
-        gap=40 + 7 * max(len(tick) for tick in ticks),
+    named_rows(
+        fig, dict(zip(map(html.escape, strategies), ticks, strict=True)), titles, colours, 28
     )
-    names = [html.escape(name) for name in strategies]
-    fig.update_layout(showlegend=False)
-    fig.update_yaxes(
-        showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed",
-        tickmode="array", tickvals=names, ticktext=ticks,
-    )  # fmt: skip
-    fig.update_xaxes(nticks=5, tickangle=0)
     return fig
 
 

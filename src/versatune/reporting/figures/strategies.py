@@ -21,6 +21,7 @@ from versatune.reporting.style import (
     label,
     lay_out_grid,
     legend_below,
+    named_rows,
     numbers,
 )
 
@@ -73,20 +74,9 @@ def differences(
             span = tuple(scale * float(row.get(end, math.nan)) for end in ("low", "high"))
             _strategy(fig, name, each, span, colours[domain], axes_of(i))
     titles = {d: "mean of the domains" if d == against.ALL else label(d, 24) for d in panels}
-    lay_out_grid(
-        fig,
-        [f'<span style="color:{as_text(colours[d])}">{titles[d]}</span>' for d in panels],
-        row_height=max(60, 30 * len(names)),
-        min_width=200,
-        gap=40 + 7 * max(len(tick) for tick in ticks),
-    )
-    fig.update_layout(showlegend=False)
-    fig.update_yaxes(
-        showgrid=False, categoryorder="array", categoryarray=names, autorange="reversed"
-    )
-    fig.update_yaxes(tickmode="array", tickvals=names, ticktext=ticks)
-    fig.update_xaxes(nticks=5, tickangle=0, rangemode="tozero", zeroline=True)
-    fig.update_xaxes(zerolinecolor=MUTED, matches="x")
+    rows, texts = dict(zip(names, ticks, strict=True)), [as_text(colours[d]) for d in panels]
+    named_rows(fig, rows, [titles[d] for d in panels], texts, 30)
+    fig.update_xaxes(rangemode="tozero", zeroline=True, zerolinecolor=MUTED, matches="x")
     fig.update_layout(xaxis_matches=None)  # the first is the one that the others match
     return fig
 
