@@ -76,9 +76,8 @@ def tell_kept(name: str, notes: TokenNotes, kept: Mapping[str, int]) -> None:
         )
     if train < FEW_TRAIN or validation < FEW_VALIDATION:
         logger.warning(
-            "domains.%s: only %d rows are left to train on and %d to measure: a loss of so few "
-            "rows says little, and shares that follow it follow chance. Add rows, or remove the "
-            "domain.",
+            "domains.%s has few rows: %d to train on, %d to measure. A loss of so few rows says "
+            "little, and shares that follow it follow chance. Add rows, or remove the domain.",
             name,
             train,
             validation,

@@ -50,6 +50,7 @@ class Headroom:
         """What to do about it."""
         gain, low, high = (round(100 * part, 1) + 0.0 for part in (self.gain, self.low, self.high))
         numbers = f"{gain:.1f} {self.unit} ({low:.1f} to {high:.1f}) over equal shares"
+        numbers = numbers.replace("-", "−")
         if self.high < WORTH:
             return f"A mix can gain {numbers} at most: take uniform and skip the references."
         if self.low > WORTH:

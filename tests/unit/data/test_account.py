@@ -112,7 +112,7 @@ def test_a_domain_of_few_rows_is_warned_of(
 ) -> None:
     ingest(tmp_path, tiny_checkpoint, sound("law", rows), sound("code", 200))
     (warned,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert f"domains.law: only {rows - 2} rows are left to train on and 2 to measure" in warned
+    assert f"domains.law has few rows: {rows - 2} to train on, 2 to measure" in warned
 
 
 def test_a_domain_of_two_rows_is_refused(tmp_path: Path, tiny_checkpoint: CheckpointRef) -> None:
