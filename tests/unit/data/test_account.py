@@ -103,7 +103,7 @@ def test_the_log_says_what_both_stages_lost(
     account = [line for line in said if line.startswith("law: 100 rows read")][-1]
     assert "83 (82 too_long, 1 bad_json) rejected; " in account
     warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert len(warned) == 1 and warned[0].startswith("domains.law: only 1")
+    assert len(warned) == 1 and warned[0].startswith("domains.law has few rows: 1")
 
 
 @pytest.mark.parametrize("rows", [3, 4])
