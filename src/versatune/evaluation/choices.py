@@ -43,7 +43,8 @@ def lacking(model: Any, tokenizer: Any) -> int | None:
 
     if not isinstance(model, PreTrainedModel):
         return None
-    known = model.get_input_embeddings().weight.shape[0]
+    embeddings: Any = model.get_input_embeddings()
+    known = int(embeddings.weight.shape[0])
     return known if len(tokenizer) > known else None
 
 
