@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from versatune.data.answers import Answers
 from versatune.data.fields import RejectedError
 from versatune.errors import VersatuneError
@@ -39,8 +41,6 @@ def lacking(model: Any, tokenizer: Any) -> int | None:
 
     None: it has all, or is run by another engine, which knows.
     """
-    from transformers import PreTrainedModel
-
     if not isinstance(model, PreTrainedModel):
         return None
     embeddings: Any = model.get_input_embeddings()

@@ -244,7 +244,7 @@ def test_with_an_audit_its_own_shift_and_its_own_number_are_warned_about():
     assert said(loud, calm, 300) == []
     assert "distance 0.70" in said(calm, loud, 300)[0]
     assert "probe.audit.judge, now of kind endpoint" in said(calm, loud, 300)[0]
-    assert "answered about 149 samples" in said(calm, calm, 149)[0]
+    assert "answered about only 149 samples" in said(calm, calm, 149)[0]
     assert said(calm, calm, 170) == []  # 200 asked for, on average
 
 

@@ -112,7 +112,7 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert f"at most {tokens:,} tokens" in done.output
     assert "MiB of " in done.output and "; disk: " in done.output
     texts = "1,024 to 10,240 texts of up to 128 tokens from the model"
-    assert f"Forecast: {texts}, then 4 short runs of 9 steps; at least " in done.output
+    assert f"Forecast: {texts}, then 2 short runs of 18 steps; at least " in done.output
     assert done.output.count("; at least ") == 2, "the forecast's time and the training's"
     assert done.output.splitlines()[-4:] == [
         "Next, forecast what a mixture of the domains gains:",

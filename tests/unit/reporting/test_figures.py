@@ -141,10 +141,10 @@ def test_guessing_is_drawn_beside_the_accuracies() -> None:
 def test_knowledge_raw_corrected_and_beside_what_it_is_compared_with() -> None:
     found = RUN["knowledge_distribution"]["domains"]
     data = dict.fromkeys(SIX, 1 / 6)
-    fig = figures.knowledge(RUN["knowledge_distribution"], SIX, data, RUN["sample"]["shares"])
+    fig = figures.knowledge(RUN["knowledge_distribution"], SIX, data, RUN["sample_summary"]["shares"])
     given, known, raw, *corrected = fig.data
     assert list(given.x) == list(data.values())
-    assert list(known.x) == list(RUN["sample"]["shares"].values())
+    assert list(known.x) == list(RUN["sample_summary"]["shares"].values())
     assert list(raw.x) == [found[d]["raw_share"] for d in SIX]
     for domain, point in zip(SIX, corrected, strict=True):
         assert point.x[0] == found[domain]["share"]
