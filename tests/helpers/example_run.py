@@ -120,7 +120,9 @@ def artifacts(domains: tuple[str, ...] = SIX, rounds: int = 8, seed: int = 0) ->
                 "tuned": "what it is",
             }
         ),
-        "sample_summary": {"shares": dict(zip(domains, (start * 0.9 + 0.1 / k).tolist(), strict=True))},
+        "sample_summary": {
+            "shares": dict(zip(domains, (start * 0.9 + 0.1 / k).tolist(), strict=True))
+        },
         "base_model": {
             "name": "pretrained on the sample",
             "path": "data/06_models/base",

@@ -141,7 +141,8 @@ def test_guessing_is_drawn_beside_the_accuracies() -> None:
 def test_knowledge_raw_corrected_and_beside_what_it_is_compared_with() -> None:
     found = RUN["knowledge_distribution"]["domains"]
     data = dict.fromkeys(SIX, 1 / 6)
-    fig = figures.knowledge(RUN["knowledge_distribution"], SIX, data, RUN["sample_summary"]["shares"])
+    shares = RUN["sample_summary"]["shares"]
+    fig = figures.knowledge(RUN["knowledge_distribution"], SIX, data, shares)
     given, known, raw, *corrected = fig.data
     assert list(given.x) == list(data.values())
     assert list(known.x) == list(RUN["sample_summary"]["shares"].values())
