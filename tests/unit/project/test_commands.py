@@ -95,6 +95,8 @@ def test_a_signal_that_falls_into_a_destructor_stops_the_run(
 
     monkeypatch.setattr(sys, "unraisablehook", commands._heed)
     before = signal.signal(signal.SIGTERM, commands._terminate)
+    # A shell's background jobs ignore SIGINT.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     wanted = commands.Terminated if number == signal.SIGTERM else KeyboardInterrupt
     try:
         with pytest.raises(wanted):
@@ -103,3 +105,4 @@ def test_a_signal_that_falls_into_a_destructor_stops_the_run(
             time.sleep(30)
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
