@@ -161,8 +161,9 @@ class Replies:
     ) -> tuple[list[int], list[int]]:
         """A question and its answer as a training row holds them, its end included.
 
-        A text by itself may be other tokens: SentencePiece puts a blank before it. An answer that
-        no row would hold, as with a thought that did not end, is taken so all the same.
+        Encoded apart from its question, the answer may have other tokens, as SentencePiece begins a
+        text with a blank. An answer that no row would hold, such as one whose thought did not end,
+        is encoded apart all the same.
         """
         asked = self._lm.asked[request.args[0]]
         if written.ended and (written.lead is not None) == asked.thinking:

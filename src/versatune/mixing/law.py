@@ -25,6 +25,7 @@ Arrays have shape (k,), or (n, k) for n draws.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -105,9 +106,9 @@ class Law:
         end = self.after(self.start(), weights, learning, supply)
         course = Course.of(self._numbers, self.base, end.own, end.others)
         fresh, by_share = self._fresh(weights, supply)
-        numbers = self._numbers
-        kept, by_fading = kept_part(numbers.fade * end.others)
-        by_share = by_share * kept - fresh * by_fading * numbers.fade * learning
+        fade = self._numbers.fade
+        kept, by_fading = kept_part(fade * end.others)
+        by_share = by_share * kept - fresh * by_fading * fade * learning
         return course.loss, learning * (course.by_own * by_share - course.by_others)
 
     def likeliest(self) -> Self:
@@ -126,7 +127,7 @@ class Law:
             return np.broadcast_to(weights, shape), np.ones(shape)
         return supply.fresh(weights, self._numbers.repeats)
 
-    @property
+    @cached_property
     def _numbers(self) -> "Numbers":
         return Numbers.of(self.numbers, self.least)
 
