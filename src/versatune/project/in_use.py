@@ -4,7 +4,9 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-JUDGES = ("classifier", "likelihood", "endpoint", "person")
+from versatune.probing.config import JudgeParams
+
+JUDGES = [name for name in JudgeParams.model_fields if name != "kind"]
 CHOICES: tuple[tuple[str, str, Any], ...] = (
     ("base_model.pretrain", "base_model.kind", "pretrain"),
     ("probe.sampling.server", "probe.sampling.source", "server"),
