@@ -33,6 +33,8 @@ class Adapted(Params):
     shares: dict[str, float] | None
     """None: the stratified mix."""
     steps: int = Field(ge=1)
+    learning_rate: float | None = Field(None, gt=0)
+    """Peak; None: that of the setting's training."""
 
 
 class Base(Params):

@@ -109,6 +109,8 @@ def _adapted(how: Adapted, run: Run, store: FolderRef, base: CheckpointRef) -> C
     if how.shares is not None:
         strategy = {"name": "custom", "weights": how.shares}
     steps = {"rounds": 1, "steps_per_round": how.steps, "seed": run.seed, "strategy": strategy}
+    if how.learning_rate is not None:
+        steps["learning_rate"] = how.learning_rate
     params = TrainParams.model_validate(run.train.model_dump() | steps)
     made = train(store, base, params, folder=run.data / "adapted")
     return CheckpointRef.of_folder(made.model_ref.path)
