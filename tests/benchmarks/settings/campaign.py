@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.benchmarks.settings.declared import Declared, all_settings
-from tests.benchmarks.settings.runs import Log, run_once, version
-from tests.benchmarks.settings.schedule import OF_LAW, Planned, expanding, fostering
+from tests.benchmarks.settings.runs import Log, longer_rounds, run_once, version
+from tests.benchmarks.settings.schedule import LONGER, OF_LAW, Planned, expanding, fostering
 from tests.benchmarks.settings.world import World, make_world
 
 PHASES = 3
@@ -60,6 +60,7 @@ class Part:
         row = run_once(
             self.world, self.name, run.label, run.spec, run.seed,
             of_version=at, tolerance=tolerance,
+            rounds=longer_rounds(self.world) if run.label == LONGER else None,
         )  # fmt: skip
         self._log.add(row)
         mean = sum(row["loss"]) / len(row["loss"])

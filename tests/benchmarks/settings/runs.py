@@ -4,6 +4,7 @@ The log has a line of JSON a run. A run that is logged is not made again, so a k
 """
 
 import json
+import math
 import shutil
 import subprocess
 import time
@@ -91,7 +92,7 @@ def run_once(
     """Train and measure; the row of the log.
 
     ``of_version``: of the strategies' code, where the row depends on it; ``tolerance`` of the
-    objective; ``rounds``: others than the setting's (the base mixture trained longer).
+    objective; ``rounds``: others than the setting's.
     """
     started = time.process_time()
     changes: dict[str, Any] = {
@@ -145,6 +146,12 @@ def run_once(
     }
     shutil.rmtree(folder)
     return row | {"seconds": round(time.process_time() - started, 2)}
+
+
+def longer_rounds(world: World) -> int:
+    """Rounds of the setting's training and of what the runs on mixes cost, rounded up."""
+    train = world.run.train
+    return math.ceil(train.rounds + mix_cost(world) / train.steps_per_round)
 
 
 def mix_cost(world: World) -> float:

@@ -25,8 +25,12 @@ LATER: dict[str, Spec] = {
     "odm_fair": {"name": "odm", "signal": "validation", "scale": 5.0},
     "detected": {"name": "constant"},
     "foster_uniform": {"name": "foster", "start": "uniform"},
+    "uniform_longer": {"name": "uniform"},
 }
-"""The rivals at fair settings, and the detected shares kept."""
+"""The rivals at fair settings, the detected shares kept, and :data:`LONGER`."""
+
+LONGER = "uniform_longer"
+"""Equal shares for as many steps as ``mixing_law`` costs with its runs on mixes, in whole rounds."""
 
 SHARES = (0.5, 0.3)
 """The target's share in the static sweep, beside 0.7."""
