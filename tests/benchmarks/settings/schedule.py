@@ -30,7 +30,7 @@ LATER: dict[str, Spec] = {
 """The rivals at fair settings, the detected shares kept, and :data:`LONGER`."""
 
 LONGER = "uniform_longer"
-"""Equal shares for as many steps as ``mixing_law`` costs with its runs on mixes, in whole rounds."""
+"""Equal shares for the steps of ``mixing_law`` and of its runs on mixes, in whole rounds."""
 
 SHARES = (0.5, 0.3)
 """The target's share in the static sweep, beside 0.7."""
