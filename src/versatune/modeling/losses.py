@@ -148,21 +148,12 @@ class TokenLoss:
             return cross_entropy_(self._whole(input_ids, positions, inputs), targets)
         hidden = self._hidden(input_ids, positions, inputs)
         step = max(1, _AT_ONCE // self._vocabulary)
+        parts = zip(hidden.split(step), targets.split(step), strict=True)
         if len(hidden) <= step or not torch.is_grad_enabled():
-            parts = [
-                self._head(hidden[i : i + step], targets[i : i + step])
-                for i in range(0, max(len(hidden), 1), step)
-            ]
-        else:
-            parts = [
-                checkpoint(
-                    self._head, hidden[i : i + step], targets[i : i + step], use_reentrant=False
-                )
-                for i in range(0, len(hidden), step)
-            ]
-        return torch.cat(parts)
+            return torch.cat([self._head(*part) for part in parts])
+        return torch.cat([checkpoint(self._head, *part, use_reentrant=False) for part in parts])
 
-    def prepared(self, input_ids: Tensor, positions: Tensor, **inputs: Any) -> "PreparedLogits":
+    def prepared(self, input_ids: Tensor, positions: Tensor, **inputs: Any) -> PreparedLogits:
         """The logits at ``positions``, a part at a time; only for measuring."""
         if self.way == "apart":
             hidden = self._hidden(input_ids, positions, inputs)
