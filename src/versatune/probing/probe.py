@@ -56,21 +56,16 @@ class JudgementStore:
         kept = _read(file) if file.is_file() else None
         if kept is None or ("failed" in kept.status and batch not in self._asked):
             self._judge = self._judge or self._open()
-            made = judge_samples(self._judge, samples)
-            self._write(file, made)
+            kept = judge_samples(self._judge, samples)
+            tensors = {
+                "probabilities": kept.probabilities,
+                "status": np.array([STATUSES.index(s) for s in kept.status], dtype=np.int64),
+                "vocab_coverage": kept.vocab_coverage,
+            }
+            with replacing(file) as temporary:
+                save_file(tensors, temporary)
             self._asked.add(batch)
-            kept = _read(file)
         return kept
-
-    def _write(self, file: Path, made: Judgement) -> None:
-        codes = np.array([STATUSES.index(s) for s in made.status], dtype=np.int64)
-        tensors = {
-            "probabilities": np.ascontiguousarray(made.probabilities),
-            "status": codes,
-            "vocab_coverage": np.ascontiguousarray(made.vocab_coverage),
-        }
-        with replacing(file) as temporary:
-            save_file(tensors, temporary)
 
 
 def any_failed(judgements: FolderRef) -> bool:

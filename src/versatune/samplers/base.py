@@ -14,7 +14,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +44,12 @@ class Sample(BaseModel):
     """The answer to it; empty where the model came to none."""
     thought: str = ""
     """What the model thought before the answer; no part of ``text``."""
+
+    @classmethod
+    def of_turns(cls, question: str, answer: str, thought: str, **known: Any) -> Self:
+        """Of a user's turn and its answer, joined as a training row's contents are for a judge."""
+        text = "\n".join(filter(None, (question, answer)))
+        return cls(text=text, question=question, answer=answer, thought=thought, **known)
 
     @property
     def flag(self) -> str:

@@ -45,20 +45,14 @@ def _measure(
 ) -> dict[str, Any]:
     """``losses`` by domain, and ``tokens_per_second`` of the forward passes."""
     del folder  # all of it is in the manifest
-    import torch
-
     from versatune.modeling.heldout import chosen_rows, heldout_losses
-    from versatune.modeling.room import check_room
+    from versatune.modeling.room import load_checked
     from versatune.training.precision import resolved
 
     train = resolved(train)
-
     split = TokenizedSplit.load(store, "steering")
-    if train.quantization is None:
-        check_room(base.path, dtype=train.dtype, key="train")
-    model = load_base(base, train)
-    if train.quantization is None:
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    quantized = train.quantization is not None  # such a model lies on its device already
+    model = load_base(base, train) if quantized else load_checked(base, train.dtype, "train")
     began = time.monotonic()
     found = heldout_losses(
         model,

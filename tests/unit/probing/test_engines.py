@@ -191,7 +191,7 @@ def test_vllm_is_asked_for_the_answer_behind_the_question(
     decoder = VllmDecoder(tmp_path, turn.opening_ids, 80, "auto", VllmParams(), turn)
     talks = Conversations(turn, {end}, tokenizer.decode, 1)
     ((_, _, ended),) = decoder.sample(Batch(np.full((1, 80), 0.5), {end}, turns=talks))
-    assert ended and talks.parts(0) == ("the law", "a judge")
+    assert ended and talks.parts(0) == ("the law", "a judge", "")
     question, answer = calls.prompts
     assert question == turn.opening_ids
     assert answer == [*turn.opening_ids, *asked, *turn.handover_ids]

@@ -40,13 +40,15 @@ VOCABULARY = "vocabulary.json"
 class Classifier:
     """Judges texts by their words and characters."""
 
-    def __init__(self, features: "Features", weights: dict[str, Any], other: int | None) -> None:
+    def __init__(
+        self, features: "Features", weights: dict[str, Any], domains: Sequence[str]
+    ) -> None:
         self.features = features
         self.coef, self.intercept = weights["coef"], weights["intercept"]
         self.temperature = float(weights["temperature"][0])
         self.weak = float(weights["weak"][0])
         self.max_chars = int(weights["max_chars"][0])
-        self.other = other
+        self.other = domains.index("other") if "other" in domains else None
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Probabilities for every text; none is refused. About a thousand texts a second."""
@@ -62,9 +64,7 @@ class Classifier:
         """From a finished judge's folder."""
         weights = load_file(ref.path / WEIGHTS)
         vocabulary = json.loads((ref.path / VOCABULARY).read_text(encoding="utf-8"))
-        features = Features.restore(vocabulary, weights)
-        domains = ref.metadata["domains"]
-        return cls(features, weights, domains.index("other") if "other" in domains else None)
+        return cls(Features.restore(vocabulary, weights), weights, ref.metadata["domains"])
 
 
 def weak_to_other(probabilities: Array, other: int | None, weak: float) -> Array:
@@ -111,10 +111,9 @@ class Features:
 
     def dump(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
         """Vocabularies in the order of their columns, and the inverse document frequencies."""
-        names = ("word", "char")
         parts = {"word": self.word, "char": self.char}
-        vocabulary = {n: parts[n].get_feature_names_out().tolist() for n in names}
-        return vocabulary, {f"idf_{n}": parts[n].idf_.astype(np.float64) for n in names}
+        vocabulary = {n: part.get_feature_names_out().tolist() for n, part in parts.items()}
+        return vocabulary, {f"idf_{n}": p.idf_.astype(np.float64) for n, p in parts.items()}
 
     @classmethod
     def restore(cls, vocabulary: dict[str, list[str]], weights: dict[str, Any]) -> Self:
@@ -192,8 +191,7 @@ def _train(
     }
     save_file(weights, folder / WEIGHTS)
     write_json(folder / VOCABULARY, vocabulary)
-    other = domains.index("other") if "other" in domains else None
-    judgement = Classifier(features, weights, other).judge([texts[i] for i in held])
+    judgement = Classifier(features, weights, domains).judge([texts[i] for i in held])
     Labelled(judgement.probabilities, labels[held], judgement.vocab_coverage).save(folder)
     right = judgement.probabilities.argmax(axis=1) == labels[held]
     return {

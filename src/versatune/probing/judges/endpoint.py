@@ -31,7 +31,6 @@ from versatune.probing.judges.base import (
     without_rows,
 )
 from versatune.probing.judges.probabilities import parse
-from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice, thought_beside
 from versatune.work import Piece, bars
 from versatune.work.log import Log
@@ -67,22 +66,16 @@ class Endpoint:
     """Judges texts by asking a chat endpoint."""
 
     def __init__(
-        self,
-        descriptions: Mapping[str, str],
-        params: EndpointParams,
-        keep: Path,
-        api_key: str,
-        key: str = "probe.judge",
+        self, descriptions: Mapping[str, str], params: EndpointParams, about: About
     ) -> None:
-        self.key = f"{key}.endpoint"
-        require_server(params.server, f"{self.key}.server")
+        self.key = f"{about.key}.endpoint"
         self.domains = list(descriptions)
         self.params = params
-        self.server = Server(params.server, f"{self.key}.server", api_key)
+        self.server = Server(params.server, f"{self.key}.server", about.api_key)
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, asked(params)])
-        self._answers = Log(keep / ANSWERS)
+        self._answers = Log(about.keep / ANSWERS)
         self._told = ""
 
     def judge(self, texts: Sequence[str]) -> Judgement:
@@ -226,8 +219,7 @@ def asked(params: EndpointParams) -> dict[str, Any]:
 
 def open_judge(ref: FolderRef, params: EndpointParams, about: About) -> Endpoint:
     """From a finished judge's folder."""
-    known = ref.metadata["descriptions"]
-    return Endpoint(known, params, about.keep, about.api_key, about.key)
+    return Endpoint(ref.metadata["descriptions"], params, about)
 
 
 def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
@@ -235,7 +227,6 @@ def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
 
     Rows that got none in an earlier run are asked about again.
     """
-    require_server(params.server, f"{about.key}.endpoint.server")
     inputs = {
         "kind": "endpoint",
         "rows": clean.fingerprint,
@@ -253,7 +244,7 @@ def _measure(
 ) -> dict[str, Any]:
     texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
     ordered = {name: about.descriptions[name] for name in domains}
-    judge = Endpoint(ordered, params, about.keep, about.api_key, about.key)
+    judge = Endpoint(ordered, params, about)
     judgement = judge.judge(texts)
     ok = judgement.ok
     empty = [domains.index(name) for name in without_rows(clean)]

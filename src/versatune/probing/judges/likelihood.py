@@ -19,7 +19,7 @@ from versatune.artifacts import FolderRef
 from versatune.data.answers import Answers
 from versatune.errors import VersatuneError
 from versatune.intervals import Array
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.probing.config import LikelihoodParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
@@ -44,21 +44,15 @@ class Scorer:
     def __init__(
         self, model: CheckpointRef, descriptions: dict[str, str], params: LikelihoodParams
     ) -> None:
-        import torch
-
-        from versatune.modeling.room import check_room
+        from versatune.modeling.room import load_checked
 
         self.params = params
         self.tokenizer = load_tokenizer(model)
         self.tokenizer.padding_side = "left"
-        check_room(model.path, dtype=params.dtype, key="probe.judge.likelihood")
-        self.model = load_model(model, dtype=params.dtype)
-        if torch.cuda.is_available():
-            self.model = self.model.to("cuda")  # type: ignore[arg-type]
+        self.model = load_checked(model, params.dtype, "probe.judge.likelihood")
         self.answers = Answers(self.tokenizer)
-        labels, ids = label_tokens(self.answers, list(descriptions))
+        labels, self.ids = label_tokens(self.answers, list(descriptions))
         self.label = labels[0]
-        self.ids = ids
         self.options = "\n".join(
             f"{label}: {text}" for label, text in zip(labels, descriptions.values(), strict=True)
         )
@@ -82,12 +76,8 @@ class Scorer:
             scores[rows] = logits.log_softmax(-1)[:, self.ids].double().cpu().numpy()
         return scores
 
-    def prompt(self, text: str) -> str:
-        """What the model reads, ending where its answer begins."""
-        return str(self.tokenizer.decode(self.tokens(text)))
-
     def tokens(self, text: str) -> list[int]:
-        """:meth:`prompt` as token ids."""
+        """What the model reads, ending where its answer begins."""
         (row,) = self.answers.encode(
             [{"role": "user", "content": self.question(text)}], [self.label]
         )
@@ -119,17 +109,9 @@ class Likelihood:
     def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
         """From a finished judge's folder; the model is loaded again."""
         kept = load_file(ref.path / CALIBRATION)
-        scorer = Scorer(find_model(params), ref.metadata["descriptions"], params)
+        model = CheckpointRef.of_folder(params.name_or_path)
+        scorer = Scorer(model, ref.metadata["descriptions"], params)
         return cls(scorer, float(kept["temperature"][0]), kept["offsets"])
-
-
-def find_model(params: LikelihoodParams) -> CheckpointRef:
-    """The judging model's folder."""
-    if not params.name_or_path:
-        raise VersatuneError(
-            "probe.judge.likelihood.name_or_path is empty: give the folder of an instruct model."
-        )
-    return CheckpointRef.of_folder(params.name_or_path)
 
 
 def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -150,7 +132,7 @@ def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], lis
 
 def train(clean: FolderRef, params: LikelihoodParams, about: About) -> Piece:
     """Calibrated on half of the labelled rows, its errors measured on the other half."""
-    model = find_model(params)
+    model = CheckpointRef.of_folder(params.name_or_path)
     inputs = {
         "kind": "likelihood",
         "asked": ASKED,
