@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from tokenizers import Encoding, Tokenizer
 
+from versatune.data.begin import plain_tokenizer
 from versatune.data.control import ControlTokens
 from versatune.data.conversations import Messages, RejectedError, loaded
 from versatune.data.located import Located, locate_span, locate_spans, n_bytes
@@ -109,8 +110,8 @@ class Encoder:
             self.tool_template = ChatTemplate(spec.tool_template, spec.special_tokens, spec.control)
         self.max_length = max_length
         self.overflow = overflow
-        self._tokenizer = _plain(spec.tokenizer)
-        self._literal = _plain(spec.tokenizer)
+        self._tokenizer = plain_tokenizer(spec.tokenizer)
+        self._literal = plain_tokenizer(spec.tokenizer)
         self._literal.encode_special_tokens = True
         self._control = ControlTokens(spec.tokenizer)
 
@@ -258,13 +259,6 @@ def to_arrow(examples: Sequence[Example], domains: Sequence[int], rows: Sequence
         pa.array(rows, pa.string()),
     ]
     return pa.Table.from_arrays(columns, schema=SCHEMA)
-
-
-def _plain(tokenizer: str) -> Tokenizer:
-    found = Tokenizer.from_str(tokenizer)
-    found.no_truncation()
-    found.no_padding()
-    return found
 
 
 def _pieces(text: str) -> list[str]:

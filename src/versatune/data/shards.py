@@ -108,14 +108,9 @@ def make_shard(task: Task, encoder: Encoders) -> None:
             if isinstance(result, RejectedError):
                 noted.dropped.add(result.reason, columns["row"][number], result.detail)
                 continue
-            noted.keep(
-                len(result),
-                sum(len(example.ids) for example in result),
-                sum(example.n_supervised for example in result),
-                truncated=any(example.truncated for example in result),
-                document=is_document(columns["messages"][number]),
-                thought=has_thought(loaded(columns["messages"][number])),
-            )
+            messages = columns["messages"][number]
+            thought = has_thought(loaded(messages))
+            noted.keep(result, document=is_document(messages), thought=thought)
             kept += [(number, example) for example in result]
         tables.append(
             to_arrow(

@@ -122,13 +122,18 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
         optimizer=counted.trained * moments // shards.optimizer,
         activations=kept,
         logits=at_once * computed,
-        disk=disk_bytes(counted.trained, counted.frozen, base, params),
+        disk=disk_bytes(counted.trained * base, (counted.trained + counted.frozen) * base, params),
     )
 
 
-def disk_bytes(trained: int, frozen: int, held: int, params: TrainParams) -> int:
-    """Bytes of the checkpoints (weights and two moments) and of the model, staged and final."""
-    return 3 * trained * held * (params.save_total_limit + 2) + 2 * (trained + frozen) * held
+def disk_bytes(trained: int, whole: int, params: TrainParams, *, sharded: bool = False) -> int:
+    """Bytes that checkpoints and the trained model take on the disk, at most.
+
+    ``trained``, ``whole``: bytes of the trained and of all weights. A checkpoint holds weights
+    (FSDP writes them twice, to load and to go on with) and AdamW's two moments; there is one more
+    than the limit while it is written, and the best one; then the model, staged and final.
+    """
+    return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
 
 
 def check_fits(config: Any, params: TrainParams, available: int, key: str = "train") -> MemoryPlan:

@@ -66,9 +66,10 @@ class Cost:
     attention: float
     """FLOPs a token and token of its example's length."""
 
-    def flops(self, tokens: float, supervised: float, squares: float) -> float:
-        """FLOPs of a step; ``squares``: the sum over its examples of length squared."""
-        return self.weights * tokens + self.head * supervised + self.attention * squares
+    def flops(self, work: Work) -> float:
+        """FLOPs of training on this much."""
+        linear = self.weights * work.tokens + self.head * work.supervised
+        return linear + self.attention * work.squares
 
 
 def cost_of(model: Any) -> Cost:

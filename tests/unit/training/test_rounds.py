@@ -14,7 +14,7 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training import TrainParams, rounds
 from versatune.training.batches import RoundSampler
 from versatune.training.budget import learning_by_round, rate_by_round
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import MixtureInputs
 from versatune.training.rounds import Mixture
 
 START = {"law": 0.2, "medicine": 0.3, "code": 0.5}
@@ -289,7 +289,7 @@ def test_proportional_shares_count_in_the_unit(split: TokenizedSplit, unit: str)
     mixture = begun(split, unit=unit, strategy={"name": "proportional"})
     sizes = {"tokens": split.lengths, "supervised_tokens": split.supervised}.get(unit)
     counts = [len(split.rows(j)) if sizes is None else sizes[split.rows(j)].sum() for j in range(3)]
-    assert list(mixture.weights.values()) == pytest.approx([n / sum(counts) for n in counts])
+    assert mixture.state()["weights"] == pytest.approx([n / sum(counts) for n in counts])
 
 
 def test_strategies_know_the_passes_and_the_learning_of_the_whole_run(

@@ -11,7 +11,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -235,38 +234,35 @@ def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
         "descriptions": list(about.descriptions.items()),
         "seed": about.seed,
     }
-    make = partial(_measure, clean, params, about)
+
+    def make(folder: Path) -> dict[str, Any]:
+        texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+        ordered = {name: about.descriptions[name] for name in domains}
+        judge = Endpoint(ordered, params, about)
+        judgement = judge.judge(texts)
+        ok = judgement.ok
+        empty = [domains.index(name) for name in without_rows(clean)]
+        counts = np.bincount(labels[ok], minlength=len(domains))
+        counts[empty] = len(ok)  # known only by their descriptions
+        if counts.min() < 2:
+            raise VersatuneError(
+                f"{judge.key}: fewer than two rows of {domains[int(counts.argmin())]} got a usable "
+                f"answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
+                f"{about.keep / ANSWERS}. {judge.advice}"
+            )
+        probabilities = judgement.probabilities[ok]
+        labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
+        labelled.with_oracle(empty).save(folder)
+        return {
+            "kind": "endpoint",
+            "name": f"{params.server.model} at an endpoint",
+            "domains": domains,
+            "descriptions": ordered,
+            "labelled_rows": int(ok.sum()),
+            "labelled_without_answer": int((~ok).sum()),
+            "labelled_failed": judgement.status.count("failed"),
+            "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
+            **judgement.facts,
+        }
+
     return Piece(inputs, make, enough=lambda ref: not ref.metadata.get("labelled_failed"))
-
-
-def _measure(
-    clean: FolderRef, params: EndpointParams, about: About, folder: Path
-) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
-    ordered = {name: about.descriptions[name] for name in domains}
-    judge = Endpoint(ordered, params, about)
-    judgement = judge.judge(texts)
-    ok = judgement.ok
-    empty = [domains.index(name) for name in without_rows(clean)]
-    counts = np.bincount(labels[ok], minlength=len(domains))
-    counts[empty] = len(ok)  # known only by their descriptions
-    if counts.min() < 2:
-        raise VersatuneError(
-            f"{about.key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
-            f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
-            f"{about.keep / ANSWERS}. {judge.advice}"
-        )
-    probabilities = judgement.probabilities[ok]
-    labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
-    labelled.with_oracle(empty).save(folder)
-    return {
-        "kind": "endpoint",
-        "name": f"{params.server.model} at an endpoint",
-        "domains": domains,
-        "descriptions": ordered,
-        "labelled_rows": int(ok.sum()),
-        "labelled_without_answer": int((~ok).sum()),
-        "labelled_failed": judgement.status.count("failed"),
-        "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
-        **judgement.facts,
-    }

@@ -8,7 +8,6 @@ the labelled rows; the other half measures the errors that remain.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -142,37 +141,33 @@ def train(clean: FolderRef, params: LikelihoodParams, about: About) -> Piece:
         "params": params.model_dump(mode="json", exclude={"name_or_path", "batch_size"}),
         "seed": about.seed,
     }
-    return Piece(inputs, partial(_train, clean, model, params, about))
+
+    def make(folder: Path) -> dict[str, Any]:
+        texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+        ordered = {name: about.descriptions[name] for name in domains}
+        scores = Scorer(model, ordered, params).scores(texts)
+        fitted, held = split(labels, 0.5, about.seed)
+        # Without rows of a domain, offsets would learn that no text is ever of it.
+        empty = [domains.index(name) for name in without_rows(clean)]
+        temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)
+        save_file(
+            {"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION
+        )
+        probabilities = calibration.apply(scores[held], temperature, offsets)
+        labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
+        labelled.with_oracle(empty).save(folder)
+        return {
+            "kind": "likelihood",
+            "name": f"likelihood of labels under {model.name}",
+            "domains": domains,
+            "descriptions": ordered,
+            "labelled_rows": len(held),
+            "accuracy": float((probabilities.argmax(axis=1) == labels[held]).mean()),
+        }
+
+    return Piece(inputs, make)
 
 
 def open_judge(ref: FolderRef, params: LikelihoodParams, _about: About) -> Likelihood:
     """From a finished judge's folder."""
     return Likelihood.load(ref, params)
-
-
-def _train(
-    clean: FolderRef,
-    model: CheckpointRef,
-    params: LikelihoodParams,
-    about: About,
-    folder: Path,
-) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
-    ordered = {name: about.descriptions[name] for name in domains}
-    scores = Scorer(model, ordered, params).scores(texts)
-    fitted, held = split(labels, 0.5, about.seed)
-    # Without rows of a domain, offsets would learn that no text is ever of it.
-    empty = [domains.index(name) for name in without_rows(clean)]
-    temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)
-    save_file({"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION)
-    probabilities = calibration.apply(scores[held], temperature, offsets)
-    labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
-    labelled.with_oracle(empty).save(folder)
-    return {
-        "kind": "likelihood",
-        "name": f"likelihood of labels under {model.name}",
-        "domains": domains,
-        "descriptions": ordered,
-        "labelled_rows": len(held),
-        "accuracy": float((probabilities.argmax(axis=1) == labels[held]).mean()),
-    }
