@@ -91,13 +91,13 @@ class _Models:
         with self._without_adapters():
             before = self._base.prepared(ids, positions)
         after = self._trained.prepared(ids, positions)
-        size = max(1, _BLOCK // before.vocabulary)
+        size = max(1, _BLOCK // self._base.vocabulary)
         found = []
         for start in range(0, len(positions), size):
             part = slice(start, start + size)
             with self._without_adapters():
-                own = before.logits(part)
-            found.append(kl_divergence(own, after.logits(part)))
+                own = before(part)
+            found.append(kl_divergence(own, after(part)))
         return torch.cat(found)
 
     def _without_adapters(self) -> contextlib.AbstractContextManager[Any]:

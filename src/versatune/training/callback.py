@@ -119,7 +119,7 @@ class RoundCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Measure the base model, unless a checkpoint brought its losses."""
-        if not self._mixture.begun:
+        if not self._mixture.base_losses:
             losses, seconds = self._measure()
             self._mixture.begin(losses, seconds)
             self._measure_others()

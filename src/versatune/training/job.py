@@ -92,6 +92,11 @@ class Job(Training):
     folder: Path
 
 
+def losses_of(rows: list[dict[str, Any]], number: int) -> dict[str, float]:
+    """Held-out losses by domain after round ``number``, from the rows of a history."""
+    return {row["domain"]: row["validation_loss"] for row in rows if row["round"] == number}
+
+
 def job_split(job: Job, name: Split) -> TokenizedSplit:
     """The rows of a split that a job trains or measures on."""
     split = TokenizedSplit.load(job.store, name)

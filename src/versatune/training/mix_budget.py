@@ -146,7 +146,7 @@ def _within(asked: MixShape, part: float, cost: _Costs) -> Iterator[MixShape]:
                 affordable = (part * cost.training / number - each) / cost.a_step
                 steps = int(min(asked.steps, affordable)) // measured * measured
                 if steps >= max(least, LEAST_STEPS) // measured * measured:
-                    yield one.with_steps(number, steps)
+                    yield one._replace(number=number, steps=steps)
 
 
 def _measured_less(

@@ -62,14 +62,9 @@ class Mixture:
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
         self.base_losses: list[float] = []
-        """l(0), in the order of the domains."""
+        """l(0), in the order of the domains; none before :meth:`begin` or :meth:`load`."""
         self._learning, self._rates = learning_by_round(params), rate_by_round(params)
         self.rows_measured = PairedRows(train.domains)
-
-    @property
-    def begun(self) -> bool:
-        """Whether l(0) is there."""
-        return self._strategy is not None
 
     def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
         """Start from the base model's losses l(0): round 0 of the history."""
@@ -215,14 +210,11 @@ class Mixture:
                 objective=self.params.objective,
                 traces=self._traces(),
                 learning=float(self._learning.sum()),
-                passes=self._passes_alone(realised_shares(counts)),
+                passes=self.planner.passes_alone(
+                    realised_shares(counts), self.params.steps.total * self._rows_per_step
+                ),
             ),
         )
-
-    def _passes_alone(self, weights: Array) -> Array:
-        """Passes of the whole training over each domain's rows at a share of 1."""
-        n_rows = self.params.steps.total * self._rows_per_step
-        return self.planner.passes_alone(weights, n_rows)
 
     def _traces(self) -> tuple[Trace, ...]:
         known = self._known.traces
