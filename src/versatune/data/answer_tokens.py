@@ -119,7 +119,7 @@ class AnswerEncoder:
         """
         rows = self.encode(asked, contents, prefix, lead)
         start = min(row.content[0] for row in rows)
-        start = min(start, _shared([row.ids for row in rows]))
+        start = min(start, *(n_common(rows[0].ids, row.ids) for row in rows))
         scored = [row.ids[start : row.content[1]] for row in rows]
         if any(b[: len(a)] == a for a, b in itertools.permutations(scored, 2)):
             scored = [row.ids[start : row.end] for row in rows]
@@ -220,9 +220,3 @@ def _content(text: str, answer: Span, before: str, after: str) -> Span:
     if text.endswith(after, start, answer.end):
         stop = answer.end - len(after)
     return Span(start, max(start, stop), max(start, stop))
-
-
-def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with."""
-    columns = zip(*rows, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))

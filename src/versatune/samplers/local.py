@@ -67,7 +67,7 @@ class ModelSampler(Sampler):
         turns = None
         if self.turn is not None:
             turns = Conversations(
-                self.turn, self._ends, self._decode, len(indices), self._decode_all
+                self.turn, self._ends, self._decode, len(indices), self.tokenizer.decode
             )
         for row, tokens, ended in decoder.sample(Batch(uniforms, self._ends, self.params, turns)):
             index = indices[row]
@@ -77,9 +77,6 @@ class ModelSampler(Sampler):
             else:
                 n = turns.n_tokens(row)
                 yield Sample.of_turns(*turns.parts(row), index=index, n_tokens=n, ended=ended)
-
-    def _decode_all(self, tokens: list[int]) -> str:
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode([t for t in tokens if t not in self._control]))

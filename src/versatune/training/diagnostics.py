@@ -121,7 +121,8 @@ def _was_lower(history: pd.DataFrame) -> list[str]:
     last = history[history["round"] == history["round"].max()]
     if ROLLED_BACK in str(last["reason"].iloc[0]):
         return []  # the model is not the last round's
-    mean = history.groupby("round")["validation_loss"].mean().dropna()
+    known = history.dropna(subset="validation_loss")
+    mean = known.groupby("round")["validation_loss"].mean()
     if mean.empty:
         return []
     best, end = int(mean.idxmin()), int(mean.index.max())

@@ -83,7 +83,8 @@ def mix_budget(store: FolderRef, params: ReferenceParams, train: TrainParams) ->
     """
     asked = params.mix_shape(train)
     cost = _Costs.of(store, params, train)
-    control = cost.measured(_all_rows(train)) * (train.rounds + 1) / cost.training
+    measured = cost.measured((train.heldout_rows_per_domain, train.heldout_tokens_per_domain))
+    control = measured * (train.rounds + 1) / cost.training
     if params.budget is None or not asked.number:
         return MixBudget(asked, asked, cost.part(asked), control, params.budget)
     left = max(params.budget - control, params.budget / 2)
@@ -129,10 +130,6 @@ def _times(n: int) -> str:
 
 def _rows(n: int | None) -> str:
     return "all rows" if n is None else f"{n} rows"
-
-
-def _all_rows(train: TrainParams) -> tuple[int | None, int | None]:
-    return train.heldout_rows_per_domain, train.heldout_tokens_per_domain
 
 
 def _within(asked: MixShape, part: float, cost: _Costs) -> Iterator[MixShape]:
