@@ -278,7 +278,7 @@ def test_checks_have_names_by_which_they_count_as_doubt(reach, doubtful, missing
         missing,
         ["law", "other"],
     )
-    assert [check.name for check in found] == names
+    assert list(found) == names
     assert "half_width" not in result.DECISIVE and {*names} - {"half_width"} <= {*result.DECISIVE}
 
 
