@@ -122,10 +122,10 @@ def _was_lower(history: pd.DataFrame) -> list[str]:
     if ROLLED_BACK in str(last["reason"].iloc[0]):
         return []  # the model is not the last round's
     known = history.dropna(subset="validation_loss")
-    mean = known.groupby("round")["validation_loss"].mean()
-    if mean.empty:
+    mean: dict[int, float] = known.groupby("round")["validation_loss"].mean().to_dict()
+    if not mean:
         return []
-    best, end = int(mean.idxmin()), int(mean.index.max())
+    best, end = min(mean, key=mean.__getitem__), max(mean)
     risen = end - best >= ROUNDS_AGO and mean[end] > (1 + RISE) * mean[best]
     if not risen and not (best == 0 < end):
         return []
