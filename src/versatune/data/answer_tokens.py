@@ -158,7 +158,8 @@ class AnswerEncoder:
             taken = str(self._tokenizer.decode(whole.ids[row.first : whole.first]))
             if row.first < joining[1] and not taken.strip():
                 joining = word, row.first
-        return joining[0]
+        result: str = joining[0]
+        return result
 
     def _around(self, asked: Messages) -> tuple[str, str]:
         """What the template writes between the prompt and a content, and from there to the end."""

@@ -124,7 +124,7 @@ def heldout_losses(
     sums = row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
     by_domain = np.split(sums, np.cumsum([len(part) for part in chosen])[:-1])
     return {
-        name: summary(name, *own.T, int(split.n_bytes[part].sum()))
+        name: summary(name, own[:, 0], own[:, 1], int(split.n_bytes[part].sum()))
         for name, part, own in zip(split.domains, chosen, by_domain, strict=True)
     }
 
