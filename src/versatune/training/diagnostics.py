@@ -122,7 +122,7 @@ def _was_lower(history: pd.DataFrame) -> list[str]:
     if ROLLED_BACK in str(last["reason"].iloc[0]):
         return []  # the model is not the last round's
     known = history.dropna(subset="validation_loss")
-    mean: dict[int, float] = known.groupby("round")["validation_loss"].mean().to_dict()
+    mean: dict[Any, float] = known.groupby("round")["validation_loss"].mean().to_dict()
     if not mean:
         return []
     best, end = min(mean, key=mean.__getitem__), max(mean)
