@@ -140,7 +140,7 @@ def test_labels_are_what_rendering_each_beginning_gives(
     # a token may reach across the border; then its other end is in the prompt
     assert said.rstrip("\n").endswith(rest.rstrip("\n"))
     assert len(said) - len(rest) < 8
-    ends = [found.ids[end - 1] for _, end in found.spans]
+    ends = [last.ids[end - 1] for _, end in last.spans]
     assert set(ends) <= set(tokenizer.all_special_ids)
 
 
