@@ -146,9 +146,8 @@ def asking(texts: list[str], folder: Path) -> None:
         keep.mkdir()
         with serving(lambda _: late) as server:
             asked = {"url": server.url, "model": "m", "concurrency": concurrency}
-            judge = Endpoint(
-                dict.fromkeys(DOMAINS, ""), EndpointParams(server=asked), keep, "no key"
-            )
+            about = About(keep=keep, api_key="no key")
+            judge = Endpoint(dict.fromkeys(DOMAINS, ""), EndpointParams(server=asked), about)
             rate = len(texts) / seconds(lambda judge=judge: judge.judge(texts))
         print(
             f"judge endpoint, {concurrency} at once: {rate:.0f} texts/s of the "

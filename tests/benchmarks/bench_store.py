@@ -34,7 +34,7 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
 from versatune.training.config import TrainParams
 from versatune.training.costs import Budget
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import MixtureInputs
 from versatune.training.rounds import Mixture
 
 Found = TypeVar("Found")

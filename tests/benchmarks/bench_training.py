@@ -49,7 +49,7 @@ from versatune.training import attention
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator, Row
 from versatune.training.config import TrainParams
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import MixtureInputs
 from versatune.training.precision import resolved
 from versatune.training.rounds import Mixture
 from versatune.training.trainer import MixtureTrainer, arguments

@@ -17,6 +17,7 @@ from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import EndpointParams
+from versatune.probing.judges.base import About
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.served import ServerSampler
@@ -87,7 +88,7 @@ def test_a_real_server_that_decodes_greedily_is_found_out(
 def test_a_model_that_babbles_is_counted_unparseable(url, tmp_path, tiny_checkpoint: CheckpointRef):
     server = {"url": url, "model": str(tiny_checkpoint.path), "concurrency": 2, "timeout": 60}
     params = EndpointParams(server=server, response_format="text", max_tokens=16)
-    judge = Endpoint({"law": "Courts.", "code": "Programs."}, params, tmp_path, "")
+    judge = Endpoint({"law": "Courts.", "code": "Programs."}, params, About(keep=tmp_path))
     found = judge.judge(["the court", "the loop", "a list"])
     assert set(found.status) <= {"unparseable", "refused"}
     assert found.facts["prompt_tokens"] > 0

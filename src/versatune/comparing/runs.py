@@ -21,7 +21,7 @@ from versatune.evaluation.tasks import LocalTask
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.api import train
 from versatune.training.config import TrainParams
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import MixtureInputs
 from versatune.work import Piece
 from versatune.work.bars import KEPT
 from versatune.work.calls import emit

@@ -9,6 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from versatune.data.encode import Example
     from versatune.data.selection import Duplicates, Small
 
 EXAMPLES = 5
@@ -86,24 +87,15 @@ class TokenNotes:
     truncated: int = 0
     dropped: Rejects = field(default_factory=Rejects)
 
-    def keep(
-        self,
-        examples: int,
-        tokens: int,
-        supervised: int,
-        *,
-        truncated: bool,
-        document: bool,
-        thought: bool,
-    ) -> None:
+    def keep(self, examples: "Sequence[Example]", *, document: bool, thought: bool) -> None:
         """Count a row that stays, with what its examples hold together."""
         self.rows += 1
-        self.examples += examples
+        self.examples += len(examples)
         self.documents += document
         self.thoughts += thought
-        self.tokens += tokens
-        self.supervised_tokens += supervised
-        self.truncated += truncated
+        self.tokens += sum(len(example.ids) for example in examples)
+        self.supervised_tokens += sum(example.n_supervised for example in examples)
+        self.truncated += any(example.truncated for example in examples)
 
     def merge(self, other: Mapping[str, Any]) -> None:
         """Add what :meth:`as_dict` of another gave."""

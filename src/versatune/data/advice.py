@@ -110,13 +110,12 @@ def _may_be(field: str, value: Any) -> bool:
 
 def _optional(values: Mapping[str, Any], shape: Shape, taken: Mapping[str, str]) -> dict[str, str]:
     """Fields that may be missing, and the columns that most likely hold them."""
-    found = {
-        f: n for f, names in OPTIONAL_NAMES.items() for n in names if not is_empty(values.get(n))
-    }
     return {
         field: column
-        for field, column in found.items()
+        for field, names in OPTIONAL_NAMES.items()
         if field in FIELDS[shape] and field not in values and field not in taken
+        for column in names
+        if not is_empty(values.get(column))
     }
 
 

@@ -41,8 +41,8 @@ class AnswerEncoder:
     def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
         """Raises VersatuneError for a tokenizer that is not a fast one."""
         spec = EncoderSpec.of(tokenizer)
-        self._encoder = Encoder(spec, sys.maxsize, "drop")
-        self._template = self._encoder.template
+        self.encoder = Encoder(spec, sys.maxsize, "drop")
+        self._template = self.encoder.template
         self._tokenizer = tokenizer
         self._vocabulary: dict[str, int] = tokenizer.get_vocab()
         self._control = {self._vocabulary[text] for text in spec.control}
@@ -95,7 +95,7 @@ class AnswerEncoder:
                 text, answer, place = self._behind_lead(asked, lead, text, answer, place)
             rendered.append((text, [answer, place]))
         found = []
-        for example in self._encoder.encode_rendered(rendered):
+        for example in self.encoder.encode_rendered(rendered):
             if isinstance(example, RejectedError):
                 raise example
             (first, end), (begin, stop) = example.spans
@@ -119,7 +119,7 @@ class AnswerEncoder:
         """
         rows = self.encode(asked, contents, prefix, lead)
         start = min(row.content[0] for row in rows)
-        start = min(start, _shared([row.ids for row in rows]))
+        start = min(start, *(n_common(rows[0].ids, row.ids) for row in rows))
         scored = [row.ids[start : row.content[1]] for row in rows]
         if any(b[: len(a)] == a for a, b in itertools.permutations(scored, 2)):
             scored = [row.ids[start : row.end] for row in rows]
@@ -168,10 +168,14 @@ class AnswerEncoder:
 
     def _example(self, asked: Messages) -> tuple[str, str]:
         """The text before an answer, and an answer with a stand-in for its content."""
-        text, spans = self._template.render([*asked, message(CONTENT)])
-        prompt = without_blanks(self._template.text(asked, prompt=True))
-        answer = self._behind(prompt, text, spans)
+        text, answer = self._answered(asked, message(CONTENT))
         return text[: answer.start], text[answer.start : answer.end]
+
+    def _answered(self, asked: Messages, answer: dict[str, str]) -> tuple[str, Span]:
+        """The conversation with this answer, and where that stands in it."""
+        text, spans = self._template.render([*asked, answer])
+        prompt = without_blanks(self._template.text(asked, prompt=True))
+        return text, self._behind(prompt, text, spans)
 
     def _behind(self, prompt: str, text: str, spans: Sequence[Span]) -> Span:
         """The last answer, behind the generation prompt.
@@ -198,12 +202,11 @@ class AnswerEncoder:
         before = self._before_lead(asked) or text[: answer.start]
         head = before + lead
         by = len(head) - place.start
-        moved = [Span(place.start + by, s.stop + by, s.end + by) for s in (answer, place)]
-        return (
-            head + text[place.start :],
-            Span(len(before), moved[0].stop, moved[0].end),
-            moved[1],
+        whole, content = (
+            Span(start, s.stop + by, s.end + by)
+            for start, s in ((len(before), answer), (len(head), place))
         )
+        return head + text[place.start :], whole, content
 
 
 def message(content: str) -> dict[str, str]:
@@ -218,9 +221,3 @@ def _content(text: str, answer: Span, before: str, after: str) -> Span:
     if text.endswith(after, start, answer.end):
         stop = answer.end - len(after)
     return Span(start, max(start, stop), max(start, stop))
-
-
-def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with."""
-    columns = zip(*rows, strict=False)
-    return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))

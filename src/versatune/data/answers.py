@@ -5,30 +5,39 @@ here, so a model is asked, scored and stopped in the very tokens it was trained 
 those of ``answer_tokens``; here stands what a generated answer is, with a thought or without.
 """
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from versatune.data.answer_tokens import EXAMPLE, AnswerEncoder, AnswerTokens, message
 from versatune.data.conversations import Messages, RejectedError
-from versatune.data.spans import Span, n_common, without_blanks
+from versatune.data.spans import Span, n_common
 from versatune.data.thoughts import ANSWERS, CONTENT, THOUGHT, Thought, Written
 
 __all__ = ["AnswerTokens", "Answers", "stop_tokens"]
 
 
-class Answers(AnswerEncoder):
-    """Answers under one tokenizer and its chat template, with their thoughts.
+class _Shown(NamedTuple):
+    """How the template shows an answer with a thought."""
 
-    Methods raise RejectedError when the template refuses the conversation.
-    """
+    answer: dict[str, str]
+    prompt: str
+    text: str
+    """All behind the prompt."""
+    form: Thought
+
+
+class Answers(AnswerEncoder):
+    """Answers with their thoughts."""
 
     @cached_property
     def thinks(self) -> bool:
         """Whether the template writes more than blanks before the content, or knows thoughts."""
-        return bool(self._around(EXAMPLE)[0].strip()) or self._parsed or self._forms[0] is not None
+        beside = any(shown.answer is ANSWERS[0] for shown in self._shown)
+        return bool(self._around(EXAMPLE)[0].strip()) or self._parsed or beside
 
     def thinking_prompt(self, asked: Messages) -> tuple[str, list[int]] | None:
         """Text and tokens before an answer with a thought, where others follow another prompt.
@@ -40,7 +49,7 @@ class Answers(AnswerEncoder):
         if not self._two_ways:
             return None
         text, start = self._thinking(asked)
-        (row,) = self._encoder.encode_rendered([(text, [Span(start, len(text), len(text))])])
+        (row,) = self.encoder.encode_rendered([(text, [Span(start, len(text), len(text))])])
         if isinstance(row, RejectedError):
             raise row
         return text[:start], row.ids[: row.spans[0][0]].tolist()
@@ -66,11 +75,8 @@ class Answers(AnswerEncoder):
         for form in self._readable(thinking=thinking):
             if found := form.read(rendered):
                 return dataclasses.replace(found, content=self._inner(found.content))
-        forms = [form for form in self._forms if form is not None]
-        if self._parsed and forms:
-            content = _by_end(text, forms[0].end.strip())
-            if content is not None:
-                return Written(self._inner(content))
+        if self._parsed and self._shown and (end := self._shown[0].form.end.strip()) in text:
+            return Written(self._inner(text.rpartition(end)[2].lstrip("\n")))
         before, lead = self._written[0], text.lstrip()
         if lead.startswith(before.strip()):
             text = lead.removeprefix(before.strip()).removeprefix(before[len(before.rstrip()) :])
@@ -130,28 +136,16 @@ class Answers(AnswerEncoder):
         return whole[:at], whole[at + len(self._joining) :]
 
     @cached_property
-    def _shown(self) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
-        """Prompt and answer with a thought beside the content, and within the content."""
-        beside, within = (self._try(answer) for answer in ANSWERS)
-        return beside, within
-
-    def _try(self, answer: dict[str, str]) -> tuple[str, str] | None:
-        try:
-            text, spans = self._template.render([*EXAMPLE, answer])
-            prompt = without_blanks(self._template.text(EXAMPLE, prompt=True))
-        except RejectedError:
-            return None
-        start = self._behind(prompt, text, spans).start
-        shown = text[:start], text[start:]
-        return shown if Thought.of(shown[1], self._template.control) else None
-
-    @cached_property
-    def _forms(self) -> tuple[Thought | None, Thought | None]:
-        """What stands around a thought beside the content, and around one within the content."""
-        beside, within = (
-            shown and Thought.of(shown[1], self._template.control) for shown in self._shown
-        )
-        return beside, within
+    def _shown(self) -> list[_Shown]:
+        """With a thought beside the content, and within the content; without what is not shown."""
+        found = []
+        for answer in ANSWERS:
+            with contextlib.suppress(RejectedError):
+                text, place = self._answered(EXAMPLE, answer)
+                behind = text[place.start :]
+                if form := Thought.of(behind, self._template.control):
+                    found.append(_Shown(answer, text[: place.start], behind, form))
+        return found
 
     @cached_property
     def _two_ways(self) -> bool:
@@ -159,21 +153,20 @@ class Answers(AnswerEncoder):
 
         A prompt that the model is taught to go on with itself is no other one.
         """
-        shown = self._shown[0] or self._shown[1]
-        if shown is None:
+        if not self._shown:
             return False
         prompt = self.prompt_text(EXAMPLE)
-        text, spans = self._template.render([*EXAMPLE, ANSWERS[0 if self._shown[0] else 1]])
+        text, spans = self._template.render([*EXAMPLE, self._shown[0].answer])
         return not (text.startswith(prompt) and spans[-1].start <= len(prompt))
 
     def _readable(self, *, thinking: bool) -> list[Thought]:
         """How a thought may begin and end behind the prompt."""
         prompt = self.prompt_text(EXAMPLE)
         if thinking and self._two_ways:
-            prompt = (self._shown[0] or self._shown[1] or ("", ""))[0]
+            prompt = self._shown[0].prompt
         found = []
-        for shown in filter(None, self._shown):
-            whole = shown[0] + shown[1]
+        for shown in self._shown:
+            whole = shown.prompt + shown.text
             form = Thought.of(whole[len(prompt) :], self._template.control)
             if whole.startswith(prompt) and form is not None and form not in found:
                 found.append(form)
@@ -191,10 +184,8 @@ class Answers(AnswerEncoder):
 
     def _thinking(self, asked: Messages) -> tuple[str, int]:
         """A conversation whose answer has a thought, and where the answer begins in it."""
-        answer = ANSWERS[0] if self._shown[0] else ANSWERS[1]
-        text, spans = self._template.render([*asked, answer])
-        prompt = without_blanks(self._template.text(asked, prompt=True))
-        return text, self._behind(prompt, text, spans).start
+        text, answer = self._answered(asked, self._shown[0].answer)
+        return text, answer.start
 
     def _before_lead(self, asked: Messages) -> str | None:
         if not self._two_ways:
@@ -214,8 +205,3 @@ def stop_tokens(tokenizer: Any, own: int | Sequence[int] | None) -> list[int]:
         end = None
     found = [own] if isinstance(own, int) else list(own or [])
     return found if end is None or end in found else [end, *found]
-
-
-def _by_end(text: str, end: str) -> str | None:
-    """What follows the last end of a thought."""
-    return text.rpartition(end)[2].lstrip("\n") if end in text else None

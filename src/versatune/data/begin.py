@@ -27,13 +27,19 @@ def begin_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 def own_begin_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """The ids that the tokenizer itself puts before a text."""
-    raw = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    raw.no_padding()
-    raw.no_truncation()
+    raw = plain_tokenizer(tokenizer.backend_tokenizer.to_str())
     bare, whole = (raw.encode("a", add_special_tokens=added).ids for added in (False, True))
     starts = range(len(whole) - len(bare) + 1)
     at = next((i for i in starts if whole[i : i + len(bare)] == bare), 0)
     return list(whole[:at])
+
+
+def plain_tokenizer(content: str) -> Tokenizer:
+    """A fast tokenizer from its JSON, which neither cuts texts nor fills them up."""
+    tokenizer = Tokenizer.from_str(content)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def _template_begins(tokenizer: "PreTrainedTokenizerBase") -> bool:

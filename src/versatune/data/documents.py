@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Encoding
 
-from versatune.data.begin import begin_tokens
+from versatune.data.begin import begin_tokens, plain_tokenizer
 from versatune.data.conversations import RejectedError
 from versatune.data.encode import Example
 from versatune.data.marks import as_json, control_texts
@@ -53,9 +53,7 @@ class DocumentEncoder:
     def __init__(self, spec: DocumentSpec, max_length: int) -> None:
         self.spec = spec
         self.max_length = max_length
-        self._tokenizer = Tokenizer.from_str(spec.tokenizer)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
+        self._tokenizer = plain_tokenizer(spec.tokenizer)
         self._tokenizer.encode_special_tokens = True
 
     def encode(

@@ -154,10 +154,7 @@ def tools_of(given: Any) -> list[dict[str, Any]]:
 
     Raises RejectedError when they are no list of objects with names.
     """
-    if is_empty(given):
-        return []
-    given = _parsed(given, "tools", "bad_tools") if isinstance(given, str) else given
-    if given is None:
+    if is_empty(given) or (given := _parsed(given, "tools", "bad_tools")) is None:
         return []
     if not isinstance(given, list):
         raise RejectedError("bad_tools", f"tools is {kind_of(given)}, not a list")
@@ -187,7 +184,7 @@ def history_of(given: Any) -> list[dict[str, Any]]:
     """Alpaca's earlier turns, ``[[user, assistant], ...]``, as messages."""
     if is_empty(given):
         return []
-    given = _parsed(given, "history", "wrong_type") if isinstance(given, str) else given
+    given = _parsed(given, "history", "wrong_type")
     if not isinstance(given, list) or any(
         not isinstance(pair, list | tuple) or len(pair) != 2 for pair in given
     ):

@@ -118,10 +118,6 @@ def _without_compression(path: PurePath) -> PurePath:
     return path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
 
 
-def _family(kind: Format) -> str:
-    return FORMATS[kind].family
-
-
 def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
     kinds: dict[Path, Format] = {}
     for file in sorted(folder.rglob("*")):
@@ -136,8 +132,8 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
         if file.is_file() and (kind := _by_suffix(inside)):
             kinds[file] = kind
     if source.format is not None:
-        family = _family(source.format)
-        kinds = {f: source.format for f, kind in kinds.items() if _family(kind) == family}
+        family = FORMATS[source.format].family
+        kinds = {f: source.format for f, k in kinds.items() if FORMATS[k].family == family}
     elif any(kind != "text" for kind in kinds.values()):
         kinds = {file: kind for file, kind in kinds.items() if kind != "text"}
     if not kinds:
@@ -145,7 +141,7 @@ def _of_folder(folder: Path, source: Source) -> dict[Path, Format]:
             f"{folder}: neither a saved data set nor a folder with data files below it "
             f"({', '.join(SUFFIXES)}); name the files with a glob, and their `format`."
         )
-    families = sorted({_family(kind) for kind in kinds.values()})
+    families = sorted({FORMATS[kind].family for kind in kinds.values()})
     if len(families) > 1:
         raise VersatuneError(
             f"{folder} holds files of several formats ({', '.join(families)}), perhaps the same "

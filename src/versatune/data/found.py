@@ -86,22 +86,16 @@ def _add_questions(found: FoundDomains, folder: Path) -> None:
     for file in sorted(folder.iterdir()):
         if file.name.startswith(".") or is_about(file):
             continue
-        if file.suffix != ".jsonl":
-            found.left_out[f"{folder.name}/{file.name}"] = (
-                f"{folder.name}/{file.name}: questions are read from JSON lines (.jsonl) only"
-            )
-            continue
+        shown = f"{folder.name}/{file.name}"
         try:
+            if file.suffix != ".jsonl":
+                raise VersatuneError(f"{shown}: questions are read from JSON lines (.jsonl) only")
             name = _domain(file, asks=True)
-        except VersatuneError as error:
-            found.left_out[f"{folder.name}/{file.name}"] = str(error)
-            continue
-        if name in found.sources:
+            if name not in found.sources:
+                raise VersatuneError(f"{shown}: no domain is called {name}")
             found.evaluation.setdefault(name, []).append(file)
-        else:
-            found.left_out[f"{folder.name}/{file.name}"] = (
-                f"{folder.name}/{file.name}: no domain is called {name}"
-            )
+        except VersatuneError as error:
+            found.left_out[shown] = str(error)
 
 
 def _questions_within(folder: Path) -> list[Path]:

@@ -72,8 +72,6 @@ def read_hub(source: Source) -> Iterator[Row | RejectedRow]:
                 revision=source.revision,
                 streaming=source.streaming and answered,
             )
-    except VersatuneError:
-        raise
     except Exception as error:
         raise VersatuneError(
             f"the hub data set {source.hub!r} (split {source.split!r}) can't be read: "

@@ -68,10 +68,9 @@ def in_words(domains: dict[str, Any]) -> list[str]:
 
     Rows that were rejected, and rows that repeat another domain's.
     """
-    splits = ("train", "steering", "report")
     read, train, steering, report = (
         sum(entry[key] for entry in domains.values())
-        for key in ("read", *(f"{split}_rows" for split in splits))
+        for key in ("read", *(f"{split}_rows" for split in SPLITS))
     )
     lost = read - train - steering - report
     each = ", ".join(f"{name} {entry['train_rows']:,}" for name, entry in domains.items())

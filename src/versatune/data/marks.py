@@ -52,12 +52,8 @@ def as_json(tokenizer: "PreTrainedTokenizerBase", control: tuple[str, ...]) -> s
 
 def _is_mark(text: str) -> bool:
     """Whether an added token may be a mark: words, blanks and the tags of thoughts are none."""
-    ends = text[:1] + text[-1:]
-    return len(text) > 2 and text not in (THINK, THOUGHT) and not any(map(_is_word, ends))
-
-
-def _is_word(character: str) -> bool:
-    return character.isalnum() or character.isspace()
+    of_words = any(c.isalnum() or c.isspace() for c in text[:1] + text[-1:])
+    return len(text) > 2 and text not in (THINK, THOUGHT) and not of_words
 
 
 def _around_turns(template: ChatTemplate) -> str:

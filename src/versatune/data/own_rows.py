@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,46 +74,38 @@ def with_own_rows(
         "texts": texts.fingerprint,
         "trained_on": list(trained_on),
     }
-    make = partial(_make, store, texts, checkpoint, load_tokenizer, trained_on)
+
+    def make(folder: Path) -> dict[str, Any]:
+        import datasets
+
+        from versatune.data.encode import SCHEMA
+
+        tokenizer = load_tokenizer(checkpoint)
+        names: list[str] = store.metadata["domains"]
+        wanted = [text for text in read_own_texts(texts) if text.domain in trained_on]
+        facts: dict[str, Any] = {}
+        own: dict[str, dict[str, int]] = {name: {} for name in names}
+        for split in SPLITS:
+            table = datasets.load_from_disk(str(store.path / split)).data.table
+            writer = ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
+            facts[split] = {}
+            for number, name in enumerate(names):
+                rows = table.filter(pc.equal(table.column("domain"), number)).select(SCHEMA.names)
+                for batch in rows.cast(SCHEMA).to_batches():
+                    writer.add(batch)
+                # Where a domain has held-out rows, they measure what it can do, and drift the rest.
+                takes = split == "train" or not store.metadata[split][name]["rows"]
+                mine = [t for t in wanted if takes and t.domain == name and t.split == split]
+                made = _encoded(tokenizer, mine, number, store.metadata["max_length"])
+                for batch in made.to_batches():
+                    writer.add(batch)
+                own[name][split] = made.num_rows
+                facts[split][name] = _counts(store.metadata[split][name], made)
+            writer.close()
+        parts = [store.metadata["data_fingerprint"], texts.fingerprint, list(trained_on)]
+        return {**store.metadata, **facts, "own": own, "data_fingerprint": fingerprint(parts)}
+
     return Piece(inputs, make)
-
-
-def _make(
-    store: FolderRef,
-    texts: FolderRef,
-    checkpoint: Path,
-    load_tokenizer: Callable[[Path], "PreTrainedTokenizerBase"],
-    trained_on: Sequence[str],
-    folder: Path,
-) -> dict[str, Any]:
-    import datasets
-
-    from versatune.data.encode import SCHEMA
-
-    tokenizer = load_tokenizer(checkpoint)
-    names: list[str] = store.metadata["domains"]
-    wanted = [text for text in read_own_texts(texts) if text.domain in trained_on]
-    facts: dict[str, Any] = {}
-    own: dict[str, dict[str, int]] = {name: {} for name in names}
-    for split in SPLITS:
-        table = datasets.load_from_disk(str(store.path / split)).data.table
-        writer = ShardWriter(folder / split, SCHEMA, SHARD_ROWS)
-        facts[split] = {}
-        for number, name in enumerate(names):
-            rows = table.filter(pc.equal(table.column("domain"), number)).select(SCHEMA.names)
-            for batch in rows.cast(SCHEMA).to_batches():
-                writer.add(batch)
-            # Where a domain has held-out rows, they measure what it can do, and drift the rest.
-            takes = split == "train" or not store.metadata[split][name]["rows"]
-            mine = [t for t in wanted if takes and t.domain == name and t.split == split]
-            made = _encoded(tokenizer, mine, number, store.metadata["max_length"])
-            for batch in made.to_batches():
-                writer.add(batch)
-            own[name][split] = made.num_rows
-            facts[split][name] = _counts(store.metadata[split][name], made)
-        writer.close()
-    whole = fingerprint([store.metadata["data_fingerprint"], texts.fingerprint, list(trained_on)])
-    return {**store.metadata, **facts, "own": own, "data_fingerprint": whole}
 
 
 def examples(

@@ -79,14 +79,7 @@ class Encoders:
             whole = [row[0] for row in rows if is_document(row)]
             texts, ended = [w["content"] for w in whole], [w.get("ended", True) for w in whole]
             talks, documents = iter(said), iter(self.documents.encode(texts, ended))
-            results: list[list[Example] | RejectedError] = []
-            for row in rows:
-                if is_document(row):
-                    results.append(next(documents))
-                else:
-                    found = next(talks)
-                    results.append(found if isinstance(found, RejectedError) else [*found.all])
-            yield results
+            yield [next(documents if is_document(row) else talks) for row in rows]
 
 
 def make_shard(task: Task, encoder: Encoders) -> None:
@@ -108,14 +101,9 @@ def make_shard(task: Task, encoder: Encoders) -> None:
             if isinstance(result, RejectedError):
                 noted.dropped.add(result.reason, columns["row"][number], result.detail)
                 continue
-            noted.keep(
-                len(result),
-                sum(len(example.ids) for example in result),
-                sum(example.n_supervised for example in result),
-                truncated=any(example.truncated for example in result),
-                document=is_document(columns["messages"][number]),
-                thought=has_thought(loaded(columns["messages"][number])),
-            )
+            messages = columns["messages"][number]
+            thought = has_thought(loaded(messages))
+            noted.keep(result, document=is_document(messages), thought=thought)
             kept += [(number, example) for example in result]
         tables.append(
             to_arrow(

@@ -24,7 +24,10 @@ class Origin:
         return {
             # A stream has the same rows.
             **self.source.model_dump(mode="json", exclude={"streaming", "own"}),
-            "files": {str(path): _digest(path) for path, _ in self.files},
+            "files": {
+                str(path): folder_digest(path) if path.is_dir() else file_digest(path)
+                for path, _ in self.files
+            },
         }
 
 
@@ -84,7 +87,3 @@ def _escapes(path: Path) -> Iterator[str]:
         for name in names:
             if Path(name).name != name:
                 yield f"{state} names {name!r}, which lies outside its folder."
-
-
-def _digest(path: Path) -> str:
-    return folder_digest(path) if path.is_dir() else file_digest(path)

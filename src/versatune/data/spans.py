@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 Places = list[tuple[int, int]]
 """(first, end) token positions of the answers of a row."""
@@ -37,8 +38,8 @@ def joined(text: str, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]
     return found
 
 
-def n_common(a: str, b: str) -> int:
-    """How many characters two texts begin with alike."""
+def n_common(a: Sequence[Any], b: Sequence[Any]) -> int:
+    """How many characters two texts, or tokens two rows, begin with alike."""
     pairs = enumerate(zip(a, b, strict=False))
     return next((n for n, (x, y) in pairs if x != y), min(len(a), len(b)))
 

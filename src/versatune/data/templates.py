@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jinja2
@@ -86,8 +86,8 @@ class ChatTemplate:
         self._ending = re.compile(rf".*?(?:{self.control.pattern})", re.DOTALL)
         self._in_parts = False
         self._in_parts = not self._shows_texts() and self._shows_texts(in_parts=True)
-        self._skeletons: dict[tuple[str, ...], _Skeleton | None] = {}
-        self._parts: dict[tuple[str, ...], list[str] | None] = {}
+        self._skeletons = cache(self._skeleton)
+        self._parts = cache(self._parts_of)
 
     def render(self, messages: Messages) -> tuple[str, list[Span]]:
         """The text of a whole conversation and the answers that can be supervised in it, in order.
@@ -147,7 +147,7 @@ class ChatTemplate:
         """Whether contents come out that are given as texts, or as lists of parts."""
         self._in_parts = in_parts
         try:
-            return self._parts_of_text(("user", "assistant")) is not None
+            return self._parts_of(("user", "assistant")) is not None
         except _REFUSALS:
             return False
 
@@ -229,10 +229,7 @@ class ChatTemplate:
         Also when an answer stands otherwise in it than as the last turn, unless ``last`` says
         that only the last one counts.
         """
-        roles = tuple(m["role"] for m in messages)
-        if roles not in self._skeletons:
-            self._skeletons[roles] = self._skeleton(roles)
-        skeleton = self._skeletons[roles]
+        skeleton = self._skeletons(tuple(m["role"] for m in messages))
         if skeleton is None or not text.startswith(skeleton.parts[0]):
             return None
         if not (skeleton.stable or last):
@@ -255,7 +252,7 @@ class ChatTemplate:
         return spans if at + len(skeleton.parts[-1]) == len(text) else None
 
     def _skeleton(self, roles: tuple[str, ...]) -> _Skeleton | None:
-        parts = self._parts_of(roles)
+        parts = self._parts(roles)
         if parts is None:
             return None
         messages = _stand_ins(roles)
@@ -276,11 +273,6 @@ class ChatTemplate:
 
     def _parts_of(self, roles: tuple[str, ...]) -> list[str] | None:
         """The template's text around stand-ins; None when not all of them come out, in order."""
-        if roles not in self._parts:
-            self._parts[roles] = self._parts_of_text(roles)
-        return self._parts[roles]
-
-    def _parts_of_text(self, roles: tuple[str, ...]) -> list[str] | None:
         pieces = _STAND_IN.split(self.render_text(_stand_ins(roles)))
         whole = pieces[1::2] == [str(i) for i in range(len(roles))]
         return pieces[::2] if whole else None
@@ -288,7 +280,7 @@ class ChatTemplate:
     def _stands_alike(self, whole: list[str], roles: tuple[str, ...]) -> bool:
         """Whether turns stand in the whole as they do while the last of them is the last turn."""
         try:
-            alone = self._parts_of(roles)
+            alone = self._parts(roles)
         except _REFUSALS:
             return False
         if alone is None:

@@ -4,23 +4,21 @@ With only the opening for a prompt, a chat model writes what it might be asked, 
 turn's end its answer (Magpie, arXiv 2406.08464).
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from versatune.data.answers import Answers
 from versatune.data.conversations import Messages
-from versatune.data.encode import Encoder, EncoderSpec, Example
+from versatune.data.encode import Example
 from versatune.data.fields import RejectedError
 from versatune.data.templates import Span
-from versatune.data.thoughts import Written
+from versatune.data.thoughts import CONTENT, Written
 from versatune.errors import VersatuneError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_CONTENT = "\ufdd4"
 _WORDS = ("What", "How", "I", "the", "a")
 """One of them takes the blank that an opening ends with into its first token, as questions do."""
 
@@ -48,43 +46,41 @@ def user_turn(tokenizer: "PreTrainedTokenizerBase") -> UserTurn:
 
     Raises VersatuneError for a tokenizer without a template, or with one that shows no user.
     """
-    spec = EncoderSpec.of(tokenizer)
-    encoder = Encoder(spec, sys.maxsize, "drop")
+    answers = Answers(tokenizer)
+    template = answers.encoder.template
     try:
-        text = encoder.template.render_text(_asked(_CONTENT), prompt=True)
-        opening, shown, handover = text.partition(_CONTENT)
+        text = template.render_text(_asked(CONTENT), prompt=True)
+        opening, shown, handover = text.partition(CONTENT)
         if not shown:
             raise RejectedError("template", "the chat template does not show what a user says")
-        tried = [_tokens(encoder, Answers(tokenizer), word) for word in _WORDS]
+        tried = [_tokens(answers, opening, word) for word in _WORDS]
     except RejectedError as error:
         raise VersatuneError(
             f"{tokenizer.name_or_path}: its chat template has no user's turn to begin with "
             f"({error}): begin samples with a token (probe.sampling.start: bos)."
         ) from error
     opening_ids, handover_ids = min(tried, key=lambda found: len(found[0]))
-    control = encoder.template.control.search(handover)
+    control = template.control.search(handover)
     end = control.group() if control else handover.strip() or handover
     vocabulary = tokenizer.get_vocab()
     end_id = vocabulary[end] if control else None
     if end_id not in handover_ids:
         end_id = None
-    read = Answers(tokenizer).read
-    return UserTurn(opening, opening_ids, handover, handover_ids, end_id, end, read)
+    return UserTurn(opening, opening_ids, handover, handover_ids, end_id, end, answers.read)
 
 
 def _asked(said: str) -> Messages:
     return [{"role": "user", "content": said}]
 
 
-def _tokens(encoder: Encoder, answers: Answers, word: str) -> tuple[list[int], list[int]]:
+def _tokens(answers: Answers, opening: str, word: str) -> tuple[list[int], list[int]]:
     """The tokens before and after a user's ``word`` in what an answer is written after."""
     prompt = answers.prompt(_asked(word))
-    text = encoder.template.render_text(_asked(word), prompt=True)
-    before = encoder.template.render_text(_asked(_CONTENT), prompt=True).partition(_CONTENT)[0]
-    if not text.startswith(before + word):
+    text = answers.encoder.template.render_text(_asked(word), prompt=True)
+    if not text.startswith(opening + word):
         raise RejectedError("template", "the chat template changes what a user says")
-    place = Span(len(before), len(before) + len(word), len(before) + len(word))
-    (example,) = encoder.encode_rendered([(text, [place])])
+    end = len(opening) + len(word)
+    (example,) = answers.encoder.encode_rendered([(text, [Span(len(opening), end, end)])])
     if not isinstance(example, Example):
         raise example
     ((first, end),) = example.spans

@@ -1,6 +1,5 @@
 """The base model: pretrained on the sample here, or brought along by the user."""
 
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,7 +48,13 @@ def make_base(params: BaseModelParams, corpus: Path) -> Piece | CheckpointRef:
             **params.pretrain.model_dump(mode="json", exclude={"save_steps"}),
             "corpus": file_digest(corpus),
         }
-        return Piece(inputs, partial(_pretrain, params.pretrain, corpus))
+
+        def make(folder: Path) -> dict[str, Any]:
+            from versatune.demo.pretrain import pretrain
+
+            return pretrain(params.pretrain, corpus, folder)
+
+        return Piece(inputs, make)
     assert params.name_or_path is not None  # the validator of the parameters saw to it
     return find_checkpoint(params.name_or_path, params.revision)
 
@@ -57,9 +62,3 @@ def make_base(params: BaseModelParams, corpus: Path) -> Piece | CheckpointRef:
 def pretrained_here(folder: Path) -> CheckpointRef:
     """The reference of a model that was pretrained in ``folder``."""
     return CheckpointRef.from_manifest(folder, "pretrained on the sample")
-
-
-def _pretrain(params: PretrainParams, corpus: Path, folder: Path) -> dict[str, Any]:
-    from versatune.demo.pretrain import pretrain
-
-    return pretrain(params, corpus, folder)

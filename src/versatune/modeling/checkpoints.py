@@ -138,7 +138,9 @@ def load_model(
                 raise ValueError("an adapter can't be merged into 4 bits: merge and save it first")
             place = torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
             asked = {"quantization_config": quantization, "device_map": {"": place}}
-        model = AutoModelForCausalLM.from_pretrained(whole, dtype=dtype, **asked, **_SAFE)
+        model = AutoModelForCausalLM.from_pretrained(
+            whole, dtype=dtype, use_safetensors=True, **asked, **_SAFE
+        )
         if alone:
             model = merged(model, path)
             if (path / GENERATION_CONFIG).is_file():
@@ -155,8 +157,7 @@ def generation_config(ref: CheckpointRef | Path) -> "GenerationConfig":
     with _told("generation config", ref):
         if (Path(path) / GENERATION_CONFIG).is_file():
             return GenerationConfig.from_pretrained(path, local_files_only=True)
-        config = AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
-        return GenerationConfig.from_model_config(config)
+        return GenerationConfig.from_model_config(AutoConfig.from_pretrained(path, **_SAFE))
 
 
 def saved_dtype(ref: CheckpointRef | Path) -> str:
@@ -168,10 +169,7 @@ def saved_dtype(ref: CheckpointRef | Path) -> str:
     from transformers.modeling_utils import get_state_dict_dtype, load_state_dict
 
     with _told("model", ref):
-        config = AutoConfig.from_pretrained(
-            _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
-        )
-        dtype = config.dtype
+        dtype = AutoConfig.from_pretrained(_path(ref), **_SAFE).dtype
         if dtype is None:
             first = min(Path(_path(ref)).glob("*.safetensors"))
             dtype = get_state_dict_dtype(load_state_dict(str(first), map_location="meta"))
@@ -188,9 +186,7 @@ def load_tokenizer(ref: CheckpointRef | Path) -> "PreTrainedTokenizerBase":
     from transformers import AutoTokenizer
 
     with _told("tokenizer", ref):
-        tokenizer = AutoTokenizer.from_pretrained(
-            _path(ref), **{k: v for k, v in _SAFE.items() if k != "use_safetensors"}
-        )
+        tokenizer = AutoTokenizer.from_pretrained(_path(ref), **_SAFE)
     if tokenizer.eos_token_id is None:
         raise VersatuneError(
             f"the tokenizer in {_path(ref)} has no eos_token; set one in tokenizer_config.json: "
@@ -228,11 +224,7 @@ def merged(base: Any, adapter: Path) -> Any:
         return adapted.merge_and_unload()
 
 
-_SAFE: dict[str, Any] = {
-    "trust_remote_code": False,
-    "use_safetensors": True,
-    "local_files_only": True,
-}
+_SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ Sources: Kullback and Leibler (1951); that forgetting follows this divergence: S
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from versatune.modeling.heldout import ON_CPU, ON_OTHERS, batches
-from versatune.modeling.losses import TokenLoss
+from versatune.modeling.heldout import ON_CPU, ON_OTHERS, batches, pad
+from versatune.modeling.influence import in_mode
+from versatune.modeling.losses import Targets, TokenLoss
 from versatune.work import bars
 
 _BLOCK = 1 << 22
@@ -63,13 +64,16 @@ def text_drift(
     sums = np.zeros((len(texts), 2))
     lengths = np.array([len(ids) for ids in texts], dtype=np.int64)
     sums[:, 1] = lengths - 1
-    with _measured(trained), _measured(base):
+    base_mode = contextlib.nullcontext() if base is None else in_mode(base, training=False)
+    with in_mode(trained, training=False), base_mode:
         ends = _Models(base, trained)
         parts = batches(lengths, batch_tokens)
         for part in bars.each(parts, len(parts), "measuring drift", "batches"):
-            ids, positions, owner = _padded([texts[i] for i in part])
-            found = ends.divergence(ids.to(device), positions.to(device)).double().cpu().numpy()
-            np.add.at(sums[:, 0], part[owner], found)
+            ids, labels = pad([{"input_ids": texts[i], "labels": texts[i]} for i in part])
+            at = Targets.of(labels).positions
+            given = (torch.from_numpy(x).to(device) for x in (ids, at))
+            found = ends.divergence(*given).double().cpu().numpy()
+            np.add.at(sums[:, 0], part[at // ids.shape[1]], found)
     return sums
 
 
@@ -87,13 +91,13 @@ class _Models:
         with self._without_adapters():
             before = self._base.prepared(ids, positions)
         after = self._trained.prepared(ids, positions)
-        size = max(1, _BLOCK // before.vocabulary)
+        size = max(1, _BLOCK // self._base.vocabulary)
         found = []
         for start in range(0, len(positions), size):
             part = slice(start, start + size)
             with self._without_adapters():
-                own = before.logits(part)
-            found.append(kl_divergence(own, after.logits(part)))
+                own = before(part)
+            found.append(kl_divergence(own, after(part)))
         return torch.cat(found)
 
     def _without_adapters(self) -> contextlib.AbstractContextManager[Any]:
@@ -101,30 +105,3 @@ class _Models:
             return contextlib.nullcontext()
         disabled: contextlib.AbstractContextManager[Any] = self._adapted.disable_adapter()
         return disabled
-
-
-@contextlib.contextmanager
-def _measured(model: Any) -> Iterator[None]:
-    """In eval mode, and left as it was."""
-    if model is None:
-        yield
-        return
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-def _padded(
-    texts: Sequence[npt.NDArray[np.integer[Any]]],
-) -> tuple[Tensor, Tensor, npt.NDArray[np.int64]]:
-    """Ids padded on the right, flat positions that predict a token, and each one's text."""
-    width = max(map(len, texts))
-    ids = np.zeros((len(texts), width), dtype=np.int64)
-    for row, own in enumerate(texts):
-        ids[row, : len(own)] = own
-    owner = np.repeat(np.arange(len(texts)), [len(own) - 1 for own in texts])
-    columns = np.concatenate([np.arange(len(own) - 1) for own in texts])
-    return torch.from_numpy(ids), torch.from_numpy(owner * width + columns), owner

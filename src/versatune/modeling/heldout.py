@@ -122,13 +122,11 @@ def heldout_losses(
     chosen = chosen_rows(split, rows_per_domain, tokens_per_domain)
     rows = np.concatenate(chosen)
     sums = row_losses(model, split, rows, batch_tokens, loss, rank, world, progress)
-    results, start = {}, 0
-    for name, part in zip(split.domains, chosen, strict=True):
-        stop = start + len(part)
-        n_bytes = int(split.n_bytes[part].sum())
-        results[name] = summary(name, sums[start:stop, 0], sums[start:stop, 1], n_bytes)
-        start = stop
-    return results
+    by_domain = np.split(sums, np.cumsum([len(part) for part in chosen])[:-1])
+    return {
+        name: summary(name, own[:, 0], own[:, 1], int(split.n_bytes[part].sum()))
+        for name, part, own in zip(split.domains, chosen, by_domain, strict=True)
+    }
 
 
 @torch.no_grad()

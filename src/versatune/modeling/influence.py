@@ -45,7 +45,7 @@ def plain_tokens(model: Any, n: int, seed: int = 0) -> Tensor:
     rows, words = model.get_input_embeddings().weight.shape[0], text_config(model.config).vocab_size
     usable = [token for token in range(min(rows, words, 4096)) if token not in special]
     # One after another by a step that has no common divisor with their number: few repetitions.
-    step = next(k for k in range(len(usable) * 5 // 8, 0, -1) if _apart(k, len(usable)))
+    step = next(k for k in range(len(usable) * 5 // 8, 0, -1) if math.gcd(k, len(usable)) == 1)
     places = (torch.arange(n) + 1 + 17 * seed) * step % len(usable)
     return torch.tensor(usable)[places].to(model.device)
 
@@ -93,7 +93,3 @@ def _special(config: Any) -> set[int]:
                 v for v in (value if isinstance(value, list) else [value]) if v is not None
             )
     return found
-
-
-def _apart(a: int, b: int) -> bool:
-    return math.gcd(a, b) == 1

@@ -100,15 +100,6 @@ Way = Literal["apart", "columns", "whole"]
 ``logits_to_keep`` at the columns needed; the whole model with all its logits."""
 
 
-@dataclass(frozen=True)
-class PreparedLogits:
-    """The logits at some positions of a batch, of which the decoder's part is done."""
-
-    vocabulary: int
-    logits: Callable[[slice], Tensor]
-    """Of a part of the positions: shape (part, vocabulary)."""
-
-
 class TokenLoss:
     """The per-token losses of one causal model.
 
@@ -127,7 +118,7 @@ class TokenLoss:
         self._softcap = getattr(text_config(base.config), "final_logit_softcapping", None)
         weight = getattr(base.get_output_embeddings(), "weight", None)
         # Taken now: DeepSpeed's ZeRO 3 leaves a weight of no rows where it divides one.
-        self._vocabulary: int = (
+        self.vocabulary: int = (
             text_config(base.config).vocab_size if weight is None else weight.shape[0]
         )
         with in_mode(base, training=False):
@@ -147,28 +138,23 @@ class TokenLoss:
         if self.way != "apart":
             return cross_entropy_(self._whole(input_ids, positions, inputs), targets)
         hidden = self._hidden(input_ids, positions, inputs)
-        step = max(1, _AT_ONCE // self._vocabulary)
+        step = max(1, _AT_ONCE // self.vocabulary)
+        parts = zip(hidden.split(step), targets.split(step), strict=True)
         if len(hidden) <= step or not torch.is_grad_enabled():
-            parts = [
-                self._head(hidden[i : i + step], targets[i : i + step])
-                for i in range(0, max(len(hidden), 1), step)
-            ]
-        else:
-            parts = [
-                checkpoint(
-                    self._head, hidden[i : i + step], targets[i : i + step], use_reentrant=False
-                )
-                for i in range(0, len(hidden), step)
-            ]
-        return torch.cat(parts)
+            return torch.cat([self._head(*part) for part in parts])
+        return torch.cat([checkpoint(self._head, *part, use_reentrant=False) for part in parts])
 
-    def prepared(self, input_ids: Tensor, positions: Tensor, **inputs: Any) -> "PreparedLogits":
-        """The logits at ``positions``, a part at a time; only for measuring."""
+    def prepared(
+        self, input_ids: Tensor, positions: Tensor, **inputs: Any
+    ) -> Callable[[slice], Tensor]:
+        """Gives the logits of a part of ``positions``, shape (part, vocabulary), for measuring.
+
+        The decoder's part of the work is done.
+        """
         if self.way == "apart":
             hidden = self._hidden(input_ids, positions, inputs)
-            return PreparedLogits(self._vocabulary, lambda part: self._logits(hidden[part]))
-        whole = self._whole(input_ids, positions, inputs)
-        return PreparedLogits(whole.shape[-1], lambda part: whole[part])
+            return lambda part: self._logits(hidden[part])
+        return self._whole(input_ids, positions, inputs).__getitem__
 
     def _hidden(self, input_ids: Tensor, positions: Tensor, inputs: dict[str, Any]) -> Tensor:
         hidden: Tensor = self.model.base_model(input_ids=input_ids, use_cache=False, **inputs)[0]

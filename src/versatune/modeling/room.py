@@ -1,12 +1,14 @@
 """Whether a model fits where it is measured or sampled, before its weights are loaded."""
 
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from safetensors import safe_open
 
 from versatune.errors import VersatuneError
+from versatune.modeling.checkpoints import CheckpointRef, load_model
 
 GB = 10**9
 
@@ -66,3 +68,10 @@ def check_room(*folders: Path, dtype: str, key: str, devices: int = 1) -> None:
         f"{needed / GB:.1f} GB, and {room / GB:.1f} GB of the device's {there / GB:.1f} can be "
         f"used. What would fit: {advice}."
     )
+
+
+def load_checked(ref: CheckpointRef, dtype: str, key: str) -> Any:
+    """The model of a checkpoint on the device that runs it; raises as :func:`check_room`."""
+    check_room(ref.path, dtype=dtype, key=key)
+    model: Any = load_model(ref, dtype=dtype)
+    return model.to("cuda") if torch.cuda.is_available() else model

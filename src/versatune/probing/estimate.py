@@ -6,6 +6,7 @@ they are.
 With an audit a text is drawn together with the second judge's answer on it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,12 +101,10 @@ def estimate_shares(
     else:
         means = _resampled_means(probabilities, replicates, rng)
         counted, audit = _as_counted(probabilities, audit, correction)
-        rows = audit.labelled
-        share = adjusted_shares(
-            audit.mean(counted, np.ones(len(counted))),
-            response_matrix(rows.probabilities, rows.labels),
-        )
-        draws = _audited_replicates(counted, audit, replicates, rng)
+        n, known = len(counted), (audit.labelled.probabilities, audit.labelled.labels)
+        share = adjusted_shares(audit.mean(counted, np.ones(n)), response_matrix(*known))
+        again = [audit.mean(counted, _counts(n, rng)) for _ in range(replicates)]
+        draws = _all_adjusted(again, _resampled_responses(*known, replicates, rng))
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(draws, tails, axis=0)
     raw_low, raw_high = np.quantile(means, tails, axis=0)
@@ -157,22 +156,12 @@ def _replicates(
         known = hard(known)
         counted = _resampled_means(hard(probabilities), replicates, rng)
     responses = _resampled_responses(known, labelled.labels, replicates, rng)
-    pairs = zip(counted, responses, strict=True)
-    return means, np.stack([adjusted_shares(mean, response) for mean, response in pairs])
+    return means, _all_adjusted(counted, responses)
 
 
-def _audited_replicates(
-    probabilities: Array,
-    audit: Audit,
-    replicates: int,
-    rng: np.random.Generator,
-) -> Array:
-    """Bootstrap replicates of the audited shares, (R, k)."""
-    n, rows = len(probabilities), audit.labelled
-    means = [audit.mean(probabilities, _counts(n, rng)) for _ in range(replicates)]
-    responses = _resampled_responses(rows.probabilities, rows.labels, replicates, rng)
-    pairs = zip(means, responses, strict=True)
-    return np.stack([adjusted_shares(mean, response) for mean, response in pairs])
+def _all_adjusted(means: Iterable[Array], responses: Array) -> Array:
+    """Adjusted shares of each replicate, (R, k)."""
+    return np.stack([adjusted_shares(*pair) for pair in zip(means, responses, strict=True)])
 
 
 def _as_counted(probabilities: Array, audit: Audit, correction: Correction) -> tuple[Array, Audit]:

@@ -18,7 +18,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def own_texts(
             "rejected": report["rejected"],
         }
 
-    return Piece(inputs, partial(make))
+    return Piece(inputs, make)
 
 
 def read_report(ref: FolderRef) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,7 @@ class JudgementStore:
 
     def __init__(self, folder: Path, open_judge: Callable[[], Judge]) -> None:
         self.folder = folder
-        self._open = open_judge
-        self._judge: Judge | None = None
+        self._judge = cache(open_judge)
         self._asked: set[int] = set()
 
     def of(self, batch: int, samples: list[Sample]) -> Judgement:
@@ -55,22 +55,16 @@ class JudgementStore:
         file = self.folder / f"wave_{batch:05d}.safetensors"
         kept = _read(file) if file.is_file() else None
         if kept is None or ("failed" in kept.status and batch not in self._asked):
-            self._judge = self._judge or self._open()
-            made = judge_samples(self._judge, samples)
-            self._write(file, made)
+            kept = judge_samples(self._judge(), samples)
+            tensors = {
+                "probabilities": kept.probabilities,
+                "status": np.array([STATUSES.index(s) for s in kept.status], dtype=np.int64),
+                "vocab_coverage": kept.vocab_coverage,
+            }
+            with replacing(file) as temporary:
+                save_file(tensors, temporary)
             self._asked.add(batch)
-            kept = _read(file)
         return kept
-
-    def _write(self, file: Path, made: Judgement) -> None:
-        codes = np.array([STATUSES.index(s) for s in made.status], dtype=np.int64)
-        tensors = {
-            "probabilities": np.ascontiguousarray(made.probabilities),
-            "status": codes,
-            "vocab_coverage": np.ascontiguousarray(made.vocab_coverage),
-        }
-        with replacing(file) as temporary:
-            save_file(tensors, temporary)
 
 
 def any_failed(judgements: FolderRef) -> bool:

@@ -1,7 +1,7 @@
 """The probe's result: one JSON that says the shares, how sure they are, and why to doubt them."""
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +91,8 @@ def knowledge_distribution(
         "samples": facts_of(samples) | {"begin_with": facts["begins"]},
         "audit": second,
         "shift": shift,
-        "warnings": [check.says for check in checked],
-        "doubts": {check.name: check.says for check in checked if check.name in DECISIVE},
+        "warnings": list(checked.values()),
+        "doubts": {name: says for name, says in checked.items() if name in DECISIVE},
     }
 
 
@@ -108,14 +108,6 @@ def _round_shares(
     return result
 
 
-class Check(NamedTuple):
-    """A check that failed."""
-
-    name: str
-    says: str
-    """A sentence with what to do."""
-
-
 def checks(
     found: Estimate,
     shift: dict[str, Any],
@@ -124,17 +116,13 @@ def checks(
     params: ProbeParams,
     missing: float,
     domains: list[str],
-) -> list[Check]:
-    """What limits the result; empty when nothing does. Those of :data:`DECISIVE` put the shares
-    in doubt.
+) -> dict[str, str]:
+    """The checks that failed: name -> a sentence with what to do. Those of :data:`DECISIVE` put the
+    shares in doubt.
 
     ``shift`` and ``audit`` as in the result; with an audit its own shift is what counts.
     """
-    said: list[Check] = []
-
-    def fails(name: str, says: str) -> None:
-        said.append(Check(name, says))
-
+    said: dict[str, str] = {}
     widest = float(found.half_widths.max())
     wide = [
         f"{d} ±{w:.3f}"
@@ -143,33 +131,30 @@ def checks(
     ]
     if wide:
         remedy = _remedy(found, audit, params)
-        fails(
-            "too_wide",
-            f"intervals too wide to decide on: {', '.join(wide)}; {remedy} would narrow them.",
+        said["too_wide"] = (
+            f"intervals too wide to decide on: {', '.join(wide)}; {remedy} would narrow them."
         )
     elif widest > params.rounds.half_width and (audit or stopped == "limit"):
-        fails(
-            "half_width",
+        said["half_width"] = (
             f"intervals reach up to ±{widest:.3f}, wider than probe.rounds.half_width asks; "
-            f"{_remedy(found, audit, params)} would narrow them.",
+            f"{_remedy(found, audit, params)} would narrow them."
         )
     if audit and audit["answered"] < FEW_ANSWERS:
-        fails(
-            "few_answers",
+        said["few_answers"] = (
             f"the second judge answered about only {audit['answered']} samples: with so few the "
-            "intervals hold the truth too seldom; a larger probe.audit.n is needed.",
+            "intervals hold the truth too seldom; a larger probe.audit.n is needed."
         )
     what_counts = audit["shift"] if audit else shift
     if what_counts and what_counts["doubtful"]:
         gap = what_counts["confidence_distance"]
-        fails(
-            "shift",
+        said["shift"] = (
             "the judge's confidence differs between samples and labelled rows (distance "
-            f"{gap:.2f}), so these shares may be wrong: {_way_out(params, bool(audit))}.",
+            f"{gap:.2f}), so these shares may be wrong: {_way_out(params, bool(audit))}."
         )
     if missing > 0.05:
-        says = f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high."
-        fails("not_judged", says)
+        said["not_judged"] = (
+            f"{missing:.1%} of the samples have no judgement; see worst_low, worst_high."
+        )
     return said
 
 

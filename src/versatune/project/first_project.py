@@ -222,7 +222,7 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     if folder is not None:
         estimate = needs(CheckpointRef(name=str(model), path=folder, fingerprint=""), train, spent)
     flops = None if estimate is None else estimate["flops"]
-    least = _least_times(blocks, flops, spent["tokens"])
+    least = _least_times(blocks, flops, spent.tokens)
     if forecasts(blocks):
         probe = blocks["probe"]
         assert isinstance(probe, ProbeParams)
@@ -236,7 +236,7 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
             f"References: {len(domains.active)} runs, one a domain, of at most "
             f"{references.max_steps} steps ({train.strategy.name} steers by them)."
         )
-    tokens = formats.thousands(spent["tokens"])
+    tokens = formats.thousands(spent.tokens)
     yield f"Training: {train.steps.words}, at most {tokens} tokens{least.get('training', '')}."
     if estimate is None:
         if model is not None:

@@ -9,12 +9,11 @@ another batch size or machine rounds differently, which may tip a token near a b
 The files are called ``wave_*``, as in folders that were drawn before.
 """
 
-import functools
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -44,6 +43,12 @@ class Sample(BaseModel):
     """The answer to it; empty where the model came to none."""
     thought: str = ""
     """What the model thought before the answer; no part of ``text``."""
+
+    @classmethod
+    def of_turns(cls, question: str, answer: str, thought: str, **known: Any) -> Self:
+        """Of a user's turn and its answer, joined as a training row's contents are for a judge."""
+        text = "\n".join(filter(None, (question, answer)))
+        return cls(text=text, question=question, answer=answer, thought=thought, **known)
 
     @property
     def flag(self) -> str:
@@ -90,9 +95,21 @@ def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
     samples depend on, and the sampler's ``facts``.
     """
     batches = -(-n // size)
+
+    def make(folder: Path) -> dict[str, Any]:
+        files = [folder / f"wave_{batch:05d}.jsonl" for batch in range(batches)]
+        missing = [batch for batch, file in enumerate(files) if not file.is_file()]
+        with bars.bar(len(missing) * size, "sampling", "texts") as bar:
+            for batch in missing:
+                lines = [s.model_dump_json() for s in draw_batch(sampler, seed, size, batch, bar)]
+                write_atomic(files[batch], "\n".join(lines) + "\n")
+        drawn = len(list(folder.glob("wave_*.jsonl"))) * size
+        about = {"begins": sampler.begins, **sampler.about, **sampler.facts}
+        return {"drawn": drawn, "seed": seed, **about}
+
     return Piece(
         inputs={"sampler": sampler.about, "seed": seed, "wave": size},
-        make=functools.partial(_draw, sampler, seed, size, batches),
+        make=make,
         enough=lambda ref: bool(ref.metadata["drawn"] >= batches * size),
     )
 
@@ -115,15 +132,3 @@ def draw_batch(sampler: Sampler, seed: int, size: int, batch: int, bar: Any = No
         if bar is not None:
             bar.update()
     return sorted(drawn, key=lambda s: s.index)
-
-
-def _draw(sampler: Sampler, seed: int, size: int, batches: int, folder: Path) -> dict[str, Any]:
-    files = [folder / f"wave_{batch:05d}.jsonl" for batch in range(batches)]
-    missing = [batch for batch, file in enumerate(files) if not file.is_file()]
-    with bars.bar(len(missing) * size, "sampling", "texts") as bar:
-        for batch in missing:
-            lines = [s.model_dump_json() for s in draw_batch(sampler, seed, size, batch, bar)]
-            write_atomic(files[batch], "\n".join(lines) + "\n")
-    drawn = len(list(folder.glob("wave_*.jsonl"))) * size
-    about = {"begins": sampler.begins, **sampler.about, **sampler.facts}
-    return {"drawn": drawn, "seed": seed, **about}

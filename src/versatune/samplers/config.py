@@ -5,7 +5,6 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from versatune.errors import VersatuneError
 from versatune.modeling.engines import Dtype, Engine, VllmParams
 from versatune.params import Params
 
@@ -90,9 +89,3 @@ class SamplingParams(Params):
         if vllm.max_model_len is not None:
             raise ValueError("`max_model_len` is of `evaluate.vllm`; samples: `max_new_tokens`")
         return vllm
-
-
-def require_server(params: ServerParams, key: str) -> None:
-    """Refuse a server block without a model's name, naming the key."""
-    if not params.model:
-        raise VersatuneError(f"{key}.model is empty: name the model as {params.place} knows it.")

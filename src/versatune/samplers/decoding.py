@@ -11,7 +11,7 @@ times ``generate`` with a static cache (docs/probe.md): why it is kept beside th
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from versatune.modeling.caching import alike
 from versatune.modeling.influence import first_line, plain_tokens
+from versatune.samplers.config import SamplingParams
 from versatune.samplers.turn_taking import Conversations
 
 logger = logging.getLogger(__name__)
@@ -36,38 +37,28 @@ TRIED = 6
 _NEEDS_SDPA = ("softcap", "s_aux", "position_bias", "sliding_window")
 
 
-@dataclass(frozen=True)
-class Filters:
-    """What distorts the distribution before a token is drawn; nothing by default."""
+def filtered(logits: torch.Tensor, seen: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """Float32 logits (rows, vocabulary) after penalty, temperature, top-k and top-p.
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-
-    def apply(self, logits: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """Float32 logits (rows, vocabulary) after penalty, temperature, top-k and top-p.
-
-        ``seen``: token ids so far (rows, length). The order and the meaning are those of
-        transformers' ``generate``.
-        """
-        logits = logits.float()
-        if self.repetition_penalty != 1:
-            score = logits.gather(1, seen)
-            p = self.repetition_penalty
-            logits = logits.scatter(1, seen, torch.where(score < 0, score * p, score / p))
-        if self.temperature != 1:
-            logits = logits / self.temperature
-        if self.top_k:
-            kth = logits.topk(min(self.top_k, logits.shape[-1])).values[:, -1:]
-            logits = logits.masked_fill(logits < kth, -torch.inf)
-        if self.top_p < 1:
-            ordered, order = logits.sort(descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            drop = torch.zeros_like(logits, dtype=torch.bool)
-            drop.scatter_(1, order, before >= self.top_p)
-            logits = logits.masked_fill(drop, -torch.inf)
-        return logits
+    ``seen``: token ids so far (rows, length). The order and the meaning are those of
+    transformers' ``generate``.
+    """
+    logits = logits.float()
+    if (p := params.repetition_penalty) != 1:
+        score = logits.gather(1, seen)
+        logits = logits.scatter(1, seen, torch.where(score < 0, score * p, score / p))
+    if params.temperature != 1:
+        logits = logits / params.temperature
+    if params.top_k:
+        kth = logits.topk(min(params.top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < kth, -torch.inf)
+    if params.top_p < 1:
+        ordered, order = logits.sort(descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        drop = torch.zeros_like(logits, dtype=torch.bool)
+        drop.scatter_(1, order, before >= params.top_p)
+        logits = logits.masked_fill(drop, -torch.inf)
+    return logits
 
 
 @dataclass(frozen=True)
@@ -78,7 +69,8 @@ class Batch:
     """(rows, limit): each row's own random numbers, one a token."""
     ends: set[int]
     """The tokens that end a sequence."""
-    filters: Filters = Filters()
+    params: SamplingParams = field(default_factory=SamplingParams)
+    """What distorts the distribution before a token is drawn; by default nothing does."""
     turns: Conversations | None = None
     """Where a row goes on with tokens of the template, and when it has ended."""
 
@@ -242,10 +234,11 @@ class Decoder:
         names = torch.arange(rows, device=device)
         alive = torch.ones(rows, dtype=torch.bool, device=device)
         cache = self._cache()
-        logits = self._prefill(tokens, cache)
+        for place in range(len(self.start)):
+            logits = self._step(tokens[:, : place + 1], cache)
         for step in range(limit):
             place = len(self.start) + step
-            logits = batch.filters.apply(logits, tokens[:, :place])
+            logits = filtered(logits, tokens[:, :place], batch.params)
             tokens[:, place] = draw(logits, numbers[names, step])[:, 0]
             if turns is None:
                 over = alive & torch.isin(tokens[:, place], ends)
@@ -275,11 +268,6 @@ class Decoder:
             return DynamicCache(config=self.model.config)
         layers = self.model.config.get_text_config(decoder=True).num_hidden_layers
         return Cache(layers=[GrowingLayer(self.limit) for _ in range(layers)])
-
-    def _prefill(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-        for place in range(len(self.start)):
-            logits = self._step(tokens[:, : place + 1], cache)
-        return logits
 
     def _step(self, tokens: torch.Tensor, cache: Cache | None) -> torch.Tensor:
         """Logits behind ``tokens`` (rows, length), of which the cache has all but the last."""

@@ -61,12 +61,11 @@ class FasterEngine:
         for row in self._engines[name].sample(batch):
             tokens += len(row[1])
             yield row
-        if self._plan:
-            self._measured(name, tokens / max(self._clock() - began, 1e-9))
-
-    def _measured(self, name: str, speed: float) -> None:
+        if not self._plan:
+            return
         self._plan.pop(0)
-        self.tokens_per_second[name] = speed  # the second of `static` stays: nothing is compiled
+        # The second of `static` stays: nothing is compiled.
+        self.tokens_per_second[name] = tokens / max(self._clock() - began, 1e-9)
         if not self._plan:
             told = ", ".join(f"{n} {v:,.0f}" for n, v in self.tokens_per_second.items())
             logger.info("probe.sampling.engine: %s (tokens/s: %s).", self.chosen, told)

@@ -11,7 +11,8 @@ from typing import Any
 from versatune.data.user_turn import UserTurn
 from versatune.errors import VersatuneError
 from versatune.modeling.engines import VllmParams, without_vllm
-from versatune.samplers.decoding import Batch, Drawn, Filters
+from versatune.samplers import config
+from versatune.samplers.decoding import Batch, Drawn
 
 
 class VllmDecoder:
@@ -43,11 +44,11 @@ class VllmDecoder:
 
     def sample(self, batch: Batch) -> Iterator[Drawn]:
         """As :meth:`versatune.samplers.decoding.Decoder.sample`; the first numbers are seeds."""
-        turns, filters, stops = batch.turns, batch.filters, sorted(batch.ends)
+        turns, params, stops = batch.turns, batch.params, sorted(batch.ends)
         rows, limit = batch.uniforms.shape
         seeds = (batch.uniforms[:, : 1 if turns is None else 2] * 2**31).astype(int)
         if turns is None:
-            drawn = self._ask([self.start] * rows, seeds[:, 0], [limit] * rows, filters, stops)
+            drawn = self._ask([self.start] * rows, seeds[:, 0], [limit] * rows, params, stops)
             for row, tokens in enumerate(drawn):
                 ended = bool(tokens) and tokens[-1] in batch.ends
                 yield row, tokens[:-1] if ended else tokens, ended
@@ -55,14 +56,14 @@ class VllmDecoder:
         assert self.turn is not None
         marks = sorted({*stops, *([] if self.turn.end_id is None else [self.turn.end_id])})
         words = [self.turn.end] if self.turn.end_id is None and self.turn.end else []
-        asked = self._ask([self.start] * rows, seeds[:, 0], [limit] * rows, filters, marks, words)
+        asked = self._ask([self.start] * rows, seeds[:, 0], [limit] * rows, params, marks, words)
         before = [turns.follow(row, tokens)[:limit] for row, tokens in enumerate(asked)]
         left = [r for r in range(rows) if turns.answers(r) and len(before[r]) < limit]
         answers = self._ask(
             [self.start + before[r] for r in left],
             seeds[left, -1],
             [limit - len(before[r]) for r in left],
-            filters,
+            params,
             stops,
         )
         for row, tokens in zip(left, answers, strict=True):
@@ -75,7 +76,7 @@ class VllmDecoder:
         prompts: list[list[int]],
         seeds: Any,
         limits: list[int],
-        filters: Filters,
+        params: config.SamplingParams,
         stops: list[int],
         words: list[str] | None = None,
     ) -> list[list[int]]:
@@ -84,10 +85,10 @@ class VllmDecoder:
 
         settings = [
             SamplingParams(
-                temperature=filters.temperature,
-                top_k=filters.top_k or -1,
-                top_p=filters.top_p,
-                repetition_penalty=filters.repetition_penalty,
+                temperature=params.temperature,
+                top_k=params.top_k or -1,
+                top_p=params.top_p,
+                repetition_penalty=params.repetition_penalty,
                 max_tokens=limit,
                 seed=int(seed),
                 stop_token_ids=stops,

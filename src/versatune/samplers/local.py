@@ -16,7 +16,6 @@ from versatune.modeling.checkpoints import (
     PLAIN_CHAT_TEMPLATE,
     CheckpointRef,
     generation_config,
-    load_model,
     load_tokenizer,
 )
 from versatune.modeling.engines import takes_static_cache
@@ -60,41 +59,24 @@ class ModelSampler(Sampler):
         return "".join(self.tokenizer.convert_ids_to_tokens(self.start))
 
     def batch(self, indices: range, seed: int) -> Iterator[Sample]:
-        from versatune.samplers.decoding import Batch, Filters
+        from versatune.samplers.decoding import Batch
 
         limit = self.params.max_new_tokens
         decoder = self._decoder or self._load()
         uniforms = np.stack([stream(seed, i, limit) for i in indices])
-        filters = Filters(
-            temperature=self.params.temperature,
-            top_k=self.params.top_k,
-            top_p=self.params.top_p,
-            repetition_penalty=self.params.repetition_penalty,
-        )
         turns = None
         if self.turn is not None:
             turns = Conversations(
-                self.turn, self._ends, self._decode, len(indices), self._decode_all
+                self.turn, self._ends, self._decode, len(indices), self.tokenizer.decode
             )
-        for row, tokens, ended in decoder.sample(Batch(uniforms, self._ends, filters, turns)):
+        for row, tokens, ended in decoder.sample(Batch(uniforms, self._ends, self.params, turns)):
             index = indices[row]
             if turns is None:
                 text = self._decode(tokens)
                 yield Sample(index=index, text=text, n_tokens=len(tokens), ended=ended)
-                continue
-            question, answer = turns.parts(row)
-            yield Sample(
-                index=index,
-                text=turns.text(row),
-                n_tokens=turns.n_tokens(row),
-                ended=ended,
-                question=question,
-                answer=answer,
-                thought=turns.written(row).thought,
-            )
-
-    def _decode_all(self, tokens: list[int]) -> str:
-        return str(self.tokenizer.decode(tokens, skip_special_tokens=False))
+            else:
+                n = turns.n_tokens(row)
+                yield Sample.of_turns(*turns.parts(row), index=index, n_tokens=n, ended=ended)
 
     def _decode(self, tokens: list[int]) -> str:
         return str(self.tokenizer.decode([t for t in tokens if t not in self._control]))
@@ -105,11 +87,13 @@ class ModelSampler(Sampler):
 
     def _load(self) -> Any:
         """The decoder of the engine that was asked for, with the model in it."""
+        from versatune.modeling.room import load_checked
+
         if self.params.engine == "vllm":
             model, limit = None, saved_token_limit(self.base.path)
             config = generation_config(self.base)
         else:
-            model = self._on_device()
+            model = load_checked(self.base, self.params.dtype, "probe.sampling")
             limit, config = token_limit(model.config), model.generation_config
         wanted = self.params.max_new_tokens + len(self.start)
         if limit is not None and wanted > limit:
@@ -125,37 +109,22 @@ class ModelSampler(Sampler):
         self._decoder = self._in_vllm() if model is None else self._in_transformers(model)
         return self._decoder
 
-    def _on_device(self) -> Any:
-        import torch
-
-        from versatune.modeling.room import check_room
-
-        check_room(self.base.path, dtype=self.params.dtype, key="probe.sampling")
-        model: Any = load_model(self.base, dtype=self.params.dtype)
-        return model.to("cuda") if torch.cuda.is_available() else model
-
     def _in_transformers(self, model: Any) -> Any:
+        """`auto`: on a GPU what is measured to be faster; on a CPU, which compiles nothing,
+        `dynamic`."""
         from versatune.samplers.decoding import Decoder
+        from versatune.samplers.faster import faster_engine
         from versatune.samplers.static import StaticDecoder
 
         engine = self.params.engine
-        if engine == "auto":
-            return self._faster(model)
         if engine == "static" and not takes_static_cache(model):
             raise VersatuneError(
                 f"probe.sampling.engine is static, and {type(model).__name__} can't generate from "
                 "a cache of fixed size: take auto."
             )
-        kind: Any = StaticDecoder if engine == "static" else Decoder
-        return kind(model, self.start, self.params.max_new_tokens)
-
-    def _faster(self, model: Any) -> Any:
-        """On a GPU what is measured to be faster; on a CPU, which compiles nothing, `dynamic`."""
-        from versatune.samplers.decoding import Decoder
-        from versatune.samplers.faster import faster_engine
-
-        measured = model.device.type == "cuda" and takes_static_cache(model)
-        make: Any = faster_engine if measured else Decoder
+        make: Any = StaticDecoder if engine == "static" else Decoder
+        if engine == "auto" and model.device.type == "cuda" and takes_static_cache(model):
+            make = faster_engine
         return make(model, self.start, self.params.max_new_tokens)
 
     @property

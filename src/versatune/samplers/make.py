@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.samplers.base import Sampler
-from versatune.samplers.config import SamplingParams, require_server
+from versatune.samplers.config import SamplingParams
 from versatune.samplers.local import ModelSampler, asked_turn
 from versatune.samplers.served import ServerSampler
 
@@ -12,7 +12,6 @@ from versatune.samplers.served import ServerSampler
 def make_sampler(base: CheckpointRef, params: SamplingParams, api_key: str = "") -> Sampler:
     """The sampler the parameters ask for; ``api_key`` is for a server."""
     if params.source == "server":
-        require_server(params.server, "probe.sampling.server")
         turn = None
         if params.start in ("user", "auto"):
             tokenizer = load_tokenizer(base)

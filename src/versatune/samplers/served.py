@@ -38,6 +38,11 @@ class Server:
     """A server and how fast it may be asked. Safe to use from several threads."""
 
     def __init__(self, params: ServerParams, key: str, api_key: str = "") -> None:
+        """``key``: where the parameters stand. Raises VersatuneError without a model's name."""
+        if not params.model:
+            raise VersatuneError(
+                f"{key}.model is empty: name the model as {params.place} knows it."
+            )
         self.params = params
         self._key, self._secret = key, api_key
         self._client = openai.OpenAI(
@@ -183,16 +188,8 @@ class ServerSampler(Sampler):
             answer, more, ended = self._complete(prompt, numbers[1], limit - n)
             n += more
         written = turn.read(answer)
-        question, answer = asked.strip(), written.content.strip()
-        return Sample(
-            index=index,
-            text="\n".join(filter(None, (question, answer))),
-            n_tokens=n,
-            ended=ended,
-            question=question,
-            answer=answer,
-            thought=written.thought,
-        )
+        parts = asked.strip(), written.content.strip(), written.thought
+        return Sample.of_turns(*parts, index=index, n_tokens=n, ended=ended)
 
     def _complete(
         self, prompt: str, number: float, limit: int | None = None, **how: Any

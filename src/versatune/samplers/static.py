@@ -18,7 +18,7 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from versatune.samplers.decoding import Batch, Drawn, draw
+from versatune.samplers.decoding import Batch, Drawn, draw, filtered
 
 
 class StaticDecoder:
@@ -55,7 +55,7 @@ class _Choice(LogitsProcessor):
     """Draws the next token of every row by its own number, and forbids all others."""
 
     def __init__(self, batch: Batch, device: torch.device) -> None:
-        self.filters, self.turns = batch.filters, batch.turns
+        self.params, self.turns = batch.params, batch.turns
         self.numbers = torch.from_numpy(batch.uniforms).to(device)
         self.ends = torch.tensor(sorted(batch.ends), device=device)
         rows, limit = self.numbers.shape
@@ -66,8 +66,7 @@ class _Choice(LogitsProcessor):
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
         """``scores`` (rows, vocabulary): 0 at the token that is drawn, and -inf elsewhere."""
         scores_left = torch.full_like(scores, -torch.inf)
-        logits = self.filters.apply(scores, input_ids)
-        drawn = draw(logits, self.numbers[:, self.step])
+        drawn = draw(filtered(scores, input_ids, self.params), self.numbers[:, self.step])
         if self.turns is None:
             over = torch.isin(drawn[:, 0], self.ends)
         else:

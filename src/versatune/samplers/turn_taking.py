@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from versatune.data.thoughts import Written
 from versatune.data.user_turn import UserTurn
 
 _TAIL = 24
@@ -68,21 +67,14 @@ class Conversations:
         """Whether the answer has ended."""
         return self._rows[row].ended
 
-    def parts(self, row: int) -> tuple[str, str]:
-        """What is asked, and its answer: empty where the model came to none."""
+    def parts(self, row: int) -> tuple[str, str, str]:
+        """What is asked, its answer (empty where the model came to none), the thought before it."""
         found = self._rows[row]
         asked = self._decode(found.asked)
         if found.answers and self._turn.end_id is None:
             asked = asked.rpartition(self._turn.end)[0] or asked
-        return asked.strip(), self.written(row).content.strip()
-
-    def written(self, row: int) -> Written:
-        """The answer with what was thought before it."""
-        return self._turn.read(self._decode_answer(self._rows[row].answer))
-
-    def text(self, row: int) -> str:
-        """Both, as a training row's contents are joined for a judge."""
-        return "\n".join(filter(None, self.parts(row)))
+        written = self._turn.read(self._decode_answer(found.answer))
+        return asked.strip(), written.content.strip(), written.thought
 
     def n_tokens(self, row: int) -> int:
         """How many tokens the model wrote."""

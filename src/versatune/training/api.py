@@ -12,7 +12,7 @@ from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_js
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, OnStep, Training
+from versatune.training.job import CHECKPOINTS, HISTORY, OnRound, OnStep, Training, losses_of
 from versatune.training.launch import launch
 from versatune.work import Piece, make_folder
 
@@ -139,10 +139,6 @@ def _metadata(record: dict[str, Any]) -> dict[str, Any]:
         "ended": record["ended"],
         "device": record["device"],
         "peak_memory_bytes": record["peak_memory_bytes"],
-        "validation_loss": {
-            row["domain"]: row["validation_loss"]
-            for row in record["rows"]
-            if row["round"] == last["round"]
-        },
+        "validation_loss": losses_of(record["rows"], last["round"]),
         **({} if between is None else {"interpolation": between}),
     }

@@ -57,9 +57,9 @@ def segment_attention(
 ) -> tuple[Tensor, None]:
     """Causal attention over each of ``seq_lens``; query (rows, heads, columns, size).
 
-    ``starts`` (:class:`varlen.Packed`) are where they begin, for the kernel of a GPU; in batches of
-    one shape they come with ``longest``, a bound of the lengths, in place of ``seq_lens``. Without
-    all of these each row is one example. Returns (rows, columns, heads, size). Raises
+    ``starts`` (see :func:`varlen.attend`) are where they begin, for the kernel of a GPU; in batches
+    of one shape they come with ``longest``, a bound of the lengths, in place of ``seq_lens``.
+    Without all of these each row is one example. Returns (rows, columns, heads, size). Raises
     NotImplementedError for any more than that (a mask, a softcap, sinks, a bias, chosen keys):
     such attention stays transformers' own.
     """
@@ -69,9 +69,9 @@ def segment_attention(
     if starts is not None and (seq_lens is not None or longest is not None):
         q, k, v = _autocast(query, key, value)
         if varlen.takes(q, dropout):
-            packed = varlen.Packed(starts, longest if longest is not None else max(seq_lens or ()))
+            most = longest if longest is not None else max(seq_lens or ())
             scale = scaling or query.shape[-1] ** -0.5
-            return varlen.attend(q, k, v, packed, sliding_window, scale), None
+            return varlen.attend(q, k, v, starts, most, sliding_window, scale), None
         if seq_lens is None:
             return _apart(query, key, value, starts, dropout, scaling, sliding_window), None
     lengths = seq_lens or (query.shape[2],)
@@ -104,11 +104,11 @@ def _each(
     sliding_window: int | None,
 ) -> Tensor:
     """One example after the other, or their blocks together, see ``cpu_attention``."""
-    if _by_blocks(query, max(lengths)) and not dropout:
+    longest = max(lengths)
+    if _by_blocks(query, longest) and not dropout:
         scale = scaling or query.shape[-1] ** -0.5
-        window = (
-            None if sliding_window is None or max(lengths) <= sliding_window else sliding_window
-        )
+        cut = sliding_window is not None and longest > sliding_window
+        window = sliding_window if cut else None
         out = SegmentAttention.apply(query[0], key[0], value[0], lengths, window, scale)  # type: ignore[no-untyped-call]
         result: Tensor = out[None]
         return result
@@ -132,16 +132,13 @@ def _attend(
     scaling: float | None,
 ) -> Tensor:
     """Causal attention over one example, each (rows, heads, length, size)."""
-    length = query.shape[2]
-    short = window is None or length <= window
+    mask, length = None, query.shape[2]
+    if window is not None and length > window:
+        at = torch.arange(length, device=query.device)
+        distance = at[:, None] - at[None, :]  # of a token (row) from the one it looks at (column)
+        mask = (distance >= 0) & (distance < window)
     return torch.nn.functional.scaled_dot_product_attention(
-        query,
-        key,
-        value,
-        attn_mask=None if short else _visible(length, window, query.device),
-        is_causal=short,
-        dropout_p=dropout,
-        scale=scaling,
+        query, key, value, mask, dropout, is_causal=mask is None, scale=scaling
     )
 
 
@@ -162,13 +159,6 @@ def _by_blocks(query: Tensor, longest: int) -> bool:
     """
     on_cpu = query.device.type == "cpu" and query.dtype == torch.bfloat16
     return on_cpu and torch.is_grad_enabled() and len(query) == 1 and longest <= LONGEST
-
-
-def _visible(length: int, window: int | None, device: torch.device) -> Tensor:
-    """Shape (length, length), true where a token (row) looks at another (column)."""
-    at = torch.arange(length, device=device)
-    distance = at[:, None] - at[None, :]
-    return (distance >= 0) if window is None else (distance >= 0) & (distance < window)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The base model's held-out losses, where no reference run begins with them."""
 
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from versatune.data.row_choice import ROW_CHOICE
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.loaded import load_base
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import Piece, not_needed
 
@@ -37,40 +35,30 @@ def base_losses(
         inputs["tokens"] = train.heldout_tokens_per_domain
     if train.quantization is not None:
         inputs["quantization"] = train.quantization
-    return Piece(inputs, partial(_measure, store, base, train))
 
+    def make(_folder: Path) -> dict[str, Any]:
+        from versatune.modeling.heldout import chosen_rows, heldout_losses
+        from versatune.modeling.room import load_checked
+        from versatune.training.precision import load_base, resolved
 
-def _measure(
-    store: FolderRef, base: CheckpointRef, train: TrainParams, folder: Path
-) -> dict[str, Any]:
-    """``losses`` by domain, and ``tokens_per_second`` of the forward passes."""
-    del folder  # all of it is in the manifest
-    import torch
+        params = resolved(train)
+        split = TokenizedSplit.load(store, "steering")
+        quantized = params.quantization is not None  # such a model lies on its device already
+        model = load_base(base, params) if quantized else load_checked(base, params.dtype, "train")
+        began = time.monotonic()
+        found = heldout_losses(
+            model,
+            split,
+            rows_per_domain=train.heldout_rows_per_domain,
+            tokens_per_domain=train.heldout_tokens_per_domain,
+            batch_tokens=train.heldout_batch_tokens,
+        )
+        seconds = time.monotonic() - began
+        chosen = chosen_rows(split, train.heldout_rows_per_domain, train.heldout_tokens_per_domain)
+        rows = np.concatenate(chosen)
+        return {
+            "losses": {name: measured.nats_per_token for name, measured in found.items()},
+            "tokens_per_second": float(split.lengths[rows].sum()) / max(seconds, 1e-9),
+        }
 
-    from versatune.modeling.heldout import chosen_rows, heldout_losses
-    from versatune.modeling.room import check_room
-    from versatune.training.precision import resolved
-
-    train = resolved(train)
-
-    split = TokenizedSplit.load(store, "steering")
-    if train.quantization is None:
-        check_room(base.path, dtype=train.dtype, key="train")
-    model = load_base(base, train)
-    if train.quantization is None:
-        model = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    began = time.monotonic()
-    found = heldout_losses(
-        model,
-        split,
-        rows_per_domain=train.heldout_rows_per_domain,
-        tokens_per_domain=train.heldout_tokens_per_domain,
-        batch_tokens=train.heldout_batch_tokens,
-    )
-    seconds = time.monotonic() - began
-    chosen = chosen_rows(split, train.heldout_rows_per_domain, train.heldout_tokens_per_domain)
-    rows = np.concatenate(chosen)
-    return {
-        "losses": {name: measured.nats_per_token for name, measured in found.items()},
-        "tokens_per_second": float(split.lengths[rows].sum()) / max(seconds, 1e-9),
-    }
+    return Piece(inputs, make)

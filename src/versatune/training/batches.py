@@ -1,6 +1,7 @@
 """From a round's plan to the tensors of a batch."""
 
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,6 @@ import torch
 
 from versatune.data.store import TokenizedSplit
 from versatune.modeling.losses import IGNORE, Targets
-from versatune.training import varlen
 
 Layout = Literal["varlen", "position_ids", "padded"]
 """How a batch is laid out: examples end to end in one row; packed rows whose positions restart;
@@ -110,7 +110,7 @@ class Collator:
                 batch["seq_lens"] = seq_lens
             else:
                 batch["longest"] = self.longest
-            batch["starts"] = varlen.starts_of(seq_lens, len(seq_lens))
+            batch["starts"] = torch.tensor([0, *accumulate(seq_lens)], dtype=torch.int32)
         return batch
 
 

@@ -18,7 +18,6 @@ from versatune.errors import VersatuneError
 from versatune.mixing.config import ExpandParams
 from versatune.mixing.strategies import Decision
 from versatune.modeling.heldout import HeldOut, heldout_losses
-from versatune.training.compiled import as_it_is
 from versatune.training.config import TrainParams
 from versatune.training.events import as_event, rates
 from versatune.training.job import EVENTS, OnRound, OnStep
@@ -120,7 +119,7 @@ class RoundCallback(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
         """Measure the base model, unless a checkpoint brought its losses."""
-        if not self._mixture.begun:
+        if not self._mixture.base_losses:
             losses, seconds = self._measure()
             self._mixture.begin(losses, seconds)
             self._measure_others()
@@ -236,7 +235,9 @@ class RoundCallback(TrainerCallback):
 
     def _heldout(self, split: TokenizedSplit) -> dict[str, HeldOut]:
         args = self._trainer.args
-        with as_it_is() if self._params.torch_compile else nullcontext():
+        # Compiled blocks run as they are meanwhile: the shapes are others.
+        compiled = self._params.torch_compile
+        with torch.compiler.set_stance("force_eager") if compiled else nullcontext():
             return heldout_losses(
                 self._trainer.model_wrapped,
                 split,

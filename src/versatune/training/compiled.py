@@ -6,12 +6,7 @@ held-out rows are measured in other shapes, so both run the blocks as they are.
 """
 
 import logging
-from contextlib import AbstractContextManager
 from typing import Any
-
-import torch
-
-from versatune.training.config import TrainParams
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +25,3 @@ def compile_blocks(model: Any, backend: str = "inductor") -> int:
     if not blocks:
         logger.warning("%s names no blocks to compile: it runs uncompiled.", type(base).__name__)
     return len(blocks)
-
-
-def as_it_is() -> AbstractContextManager[Any]:
-    """Compiled blocks run uncompiled meanwhile."""
-    result: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return result
-
-
-def one_shape(params: TrainParams) -> tuple[int, int]:
-    """Rows of a batch, and tokens of a row at most: what a varlen batch is filled up to."""
-    return params.per_device_train_batch_size, params.max_length

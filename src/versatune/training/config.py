@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,21 +17,28 @@ from versatune.mixing.plan_config import PlanParams
 from versatune.params import Params, did_you_mean
 from versatune.training.round_steps import RoundSteps, round_steps
 
-Optim = Literal[
-    "adamw_torch_fused",
-    "adamw_torch",
-    "adamw_8bit",
-    "adamw_bnb_8bit",
-    "paged_adamw_8bit",
-    "paged_adamw_32bit",
-    "lion_8bit",
-    "lion_32bit",
-    "paged_lion_8bit",
-    "paged_lion_32bit",
-    "adafactor",
-    "sgd",
-]
-"""Optimisers, by transformers' names; ``adamw_bnb_8bit`` is another name of ``adamw_8bit``."""
+MOMENT_BYTES = {
+    "adamw_torch_fused": None,
+    "adamw_torch": None,
+    "adamw_8bit": 2,
+    "adamw_bnb_8bit": 2,
+    "paged_adamw_8bit": 0,
+    "paged_adamw_32bit": 0,
+    "lion_8bit": 1,
+    "lion_32bit": 4,
+    "paged_lion_8bit": 0,
+    "paged_lion_32bit": 0,
+    "adafactor": 0,
+    "sgd": 0,
+}
+"""Optimisers, by transformers' names (``adamw_bnb_8bit`` is another name of ``adamw_8bit``), and
+bytes of their state for each trained parameter; None: two numbers of the parameter's type. Paged
+state lies in the host's memory; Adafactor keeps a row and a column of each matrix."""
+
+if TYPE_CHECKING:
+    Optim = str
+else:
+    Optim = Literal[tuple(MOMENT_BYTES)]
 
 
 class LoraParams(Params):

@@ -20,7 +20,7 @@ from versatune.training.api import history
 from versatune.training.config import TrainParams
 from versatune.training.memory import meta_model, plan_memory, read_accelerate
 from versatune.training.precision import resolved
-from versatune.training.throughput import cost_of
+from versatune.training.throughput import Work, cost_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,16 +78,13 @@ class Budget:
             result: Array = each * total
         return result
 
-    def spent(self, passes: Array) -> dict[str, float]:
-        """``tokens``, ``supervised_tokens``, and ``squares``: the sum of lengths squared."""
+    def spent(self, passes: Array) -> Work:
+        """What is trained on in this many passes over each domain's rows, (k,)."""
         split = self._split
-        sums = {
-            "tokens": self._lengths,
-            "supervised_tokens": split.amounts("supervised_tokens"),
-            "squares": domain_squares(split.lengths, split.starts),
-        }
+        supervised = split.amounts("supervised_tokens")
+        squares = domain_squares(split.lengths, split.starts)
         some = np.where(np.isfinite(passes), passes, 0.0)
-        return {name: float(some @ values) for name, values in sums.items()}
+        return Work(*(float(some @ values) for values in (self._lengths, supervised, squares)))
 
 
 def rows_per_step(params: TrainParams) -> int:
@@ -131,7 +128,7 @@ def seconds_to_train(
     return (tokens + measured) / speed.tokens_per_second / processes(params)
 
 
-def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) -> dict[str, Any]:
+def needs(base: CheckpointRef, params: TrainParams, spent: Work) -> dict[str, Any]:
     """``flops`` of the whole training, and bytes: ``memory`` by what it is for on each device,
     ``device_bytes`` that one has, ``disk``.
 
@@ -149,23 +146,18 @@ def needs(base: CheckpointRef, params: TrainParams, spent: Mapping[str, float]) 
     except Exception as error:  # models on the meta device raise whatever their code happens to
         logger.debug("What training needs can't be estimated: %s", first_line(error))
         return nothing
-    flops = cost.flops(spent["tokens"], spent["supervised_tokens"], spent["squares"])
     memory = {name: getattr(plan, name) for name in MEMORY}
-    return nothing | {"flops": flops, "memory": memory, "disk": plan.disk}
+    return nothing | {"flops": cost.flops(spent), "memory": memory, "disk": plan.disk}
 
 
 MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")
 """The parts of a :class:`~versatune.training.memory.MemoryPlan` that lie on a device."""
 
 
-def upper_bound(params: TrainParams) -> dict[str, float]:
-    """What training spends at most, as :meth:`Budget.spent`: each row full, every token supervised.
+def upper_bound(params: TrainParams) -> Work:
+    """What training spends at most: each row full, every token supervised.
 
     For estimates before any row is tokenised.
     """
-    tokens = params.steps.total * rows_per_step(params) * params.max_length
-    return {
-        "tokens": float(tokens),
-        "supervised_tokens": float(tokens),
-        "squares": float(tokens * params.max_length),
-    }
+    tokens = float(params.steps.total * rows_per_step(params) * params.max_length)
+    return Work(tokens, tokens, tokens * params.max_length)

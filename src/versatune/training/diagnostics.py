@@ -73,10 +73,8 @@ def _no_potential(
     gamma = trained.pivot_table(index="round", columns="domain", values="learnable_potential")
     gamma = gamma.reindex(columns=trained["domain"].unique())
     rounds, zeros = len(gamma), {str(d): _last_zeros(gamma[d]) for d in gamma}
-    name, by_progress = (
-        strategy.name,
-        getattr(strategy, "potential_source", "reference") == "progress",
-    )
+    name = strategy.name
+    by_progress = getattr(strategy, "potential_source", "reference") == "progress"
     enough = rounds if by_progress else max(ROUNDS_AGO, (rounds + 1) // 2)
     still = [d for d, last in zeros.items() if last >= min(enough, rounds)]
     if not still:
@@ -124,9 +122,7 @@ def _was_lower(history: pd.DataFrame) -> list[str]:
     if ROLLED_BACK in str(last["reason"].iloc[0]):
         return []  # the model is not the last round's
     known = history.dropna(subset="validation_loss")
-    table = known.groupby("round", as_index=False)["validation_loss"].mean()
-    rounds, losses = table["round"].astype(int).tolist(), table["validation_loss"].tolist()
-    mean: dict[int, float] = dict(zip(rounds, losses, strict=True))
+    mean: dict[Any, float] = known.groupby("round")["validation_loss"].mean().to_dict()
     if not mean:
         return []
     best, end = min(mean, key=mean.__getitem__), max(mean)

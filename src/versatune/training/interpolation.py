@@ -21,7 +21,7 @@ from versatune.mixing.objective import Objective, make_objective
 from versatune.modeling.heldout import HeldOut
 from versatune.modeling.interpolate import scale_adapter, write_between
 from versatune.training.config import InterpolateParams
-from versatune.training.job import HISTORY, Job
+from versatune.training.job import HISTORY, Job, losses_of
 from versatune.training.paired import paired_stderr
 from versatune.training.saved import allowed_difference, measure_saved
 
@@ -61,7 +61,7 @@ def interpolate(job: Job) -> None:
 def _beyond(job: Job, record: dict[str, Any]) -> list[str]:
     """The domains, but targets, whose loss in the model's round is above its limit."""
     rows = [row for row in record["rows"] if row["round"] == record["model_round"]]
-    first, names = _first(record), tuple(row["domain"] for row in rows)
+    first, names = losses_of(record["rows"], 0), tuple(row["domain"] for row in rows)
     errors = [row["since_base_stderr"] or 0.0 for row in rows]
     excess = _objective(job, names, [first[name] for name in names]).excess(
         [row["validation_loss"] for row in rows], errors
@@ -73,7 +73,8 @@ def _beyond(job: Job, record: dict[str, Any]) -> list[str]:
 def _between(job: Job, record: dict[str, Any], asked: InterpolateParams) -> None:
     parts = sorted({0.0, 1.0, *asked.parts})
     measured = {part: _measure(job, part) for part in parts}
-    record["interpolation"] = found = _chosen(job, measured, asked, _first(record))
+    first = losses_of(record["rows"], 0)
+    record["interpolation"] = found = _chosen(job, measured, asked, first)
     if found["part"] != 1.0:
         _take(job, found["part"])
     write_json(job.folder / HISTORY, record)
@@ -93,17 +94,13 @@ def _measure(job: Job, part: float) -> dict[str, HeldOut]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _first(record: dict[str, Any]) -> dict[str, float]:
-    """The base model's losses as training measured them."""
-    return {row["domain"]: row["validation_loss"] for row in record["rows"] if row["round"] == 0}
-
-
 def _chosen(
     job: Job,
     measured: dict[float, dict[str, HeldOut]],
     asked: InterpolateParams,
     first: dict[str, float],
 ) -> dict[str, Any]:
+    """``first``: the base model's losses as training measured them."""
     domains, base = tuple(first), measured[0.0]
     rows = {part: [list(of[name].row_nats) for name in domains] for part, of in measured.items()}
     # Without row losses no standard error is known; 0 makes a tolerance in these allow nothing.

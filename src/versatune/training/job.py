@@ -5,12 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict
+
 from versatune.artifacts import FolderRef
 from versatune.data.row_choice import ROW_CHOICE
 from versatune.data.store import Split, TokenizedSplit
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
-from versatune.training.mixture_inputs import MixtureInputs
 
 CHECKPOINTS = "checkpoints"
 HISTORY = "history.json"
@@ -27,6 +28,21 @@ OnRound = Callable[[Event], None]
 OnStep = Callable[[Event], None]
 """Told every ``logging_steps``: ``step`` and ``metrics`` (loss, learning_rate, grad_norm,
 tokens_per_second, mfu, peak_memory_gb; those that are known)."""
+
+
+class MixtureInputs(BaseModel):
+    """What is known before training, by domain name; None where nothing is."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    initial_weights: dict[str, float] | None = None
+    reference_losses: dict[str, float] | None = None
+    """Held-out nats per token, in tokens of the model that is trained."""
+    detected_shares: dict[str, float] | None = None
+    """None also where the probe failed its own checks."""
+    traces: dict[str, Any] | None = None
+    """Losses and shares of earlier runs (:func:`versatune.mixing.traces.traces_of`); only
+    strategies that learn from them use these."""
 
 
 class Training(MixtureInputs):
@@ -74,6 +90,11 @@ class Job(Training):
     """A training in a folder; travels to other processes as JSON."""
 
     folder: Path
+
+
+def losses_of(rows: list[dict[str, Any]], number: int) -> dict[str, float]:
+    """Held-out losses by domain after round ``number``, from the rows of a history."""
+    return {row["domain"]: row["validation_loss"] for row in rows if row["round"] == number}
 
 
 def job_split(job: Job, name: Split) -> TokenizedSplit:

@@ -76,16 +76,11 @@ def launch(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = N
 def command(launcher: LauncherParams, job: Path) -> list[str]:
     """How the processes are started."""
     if launcher.config_file is not None:
-        return [
-            *(sys.executable, "-m", "accelerate.commands.launch"),
-            *("--config_file", str(launcher.config_file)),
-            *("-m", "versatune.training", str(job), "--watched"),
-        ]
-    return [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
-        *("--nproc_per_node", str(launcher.processes)),
-        *("-m", "versatune.training", str(job), "--watched"),
-    ]
+        start = ["accelerate.commands.launch", "--config_file", str(launcher.config_file)]
+    else:
+        start = ["torch.distributed.run", "--standalone"]
+        start += ["--nproc_per_node", str(launcher.processes)]
+    return [sys.executable, "-m", *start, "-m", "versatune.training", str(job), "--watched"]
 
 
 def _environment(launcher: LauncherParams) -> dict[str, str]:

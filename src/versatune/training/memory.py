@@ -18,25 +18,8 @@ from versatune.errors import VersatuneError
 from versatune.modeling.room import GB, RESERVE
 from versatune.training.activations import COUNTED, activation_bytes, counted_attention
 from versatune.training.adapters import with_adapters
-from versatune.training.config import LoraParams, TrainParams
+from versatune.training.config import MOMENT_BYTES, LoraParams, TrainParams
 from versatune.training.precision import resolved
-
-MOMENT_BYTES = {
-    "adamw_torch": None,
-    "adamw_torch_fused": None,
-    "adamw_8bit": 2,
-    "adamw_bnb_8bit": 2,
-    "paged_adamw_8bit": 0,
-    "paged_adamw_32bit": 0,
-    "lion_8bit": 1,
-    "lion_32bit": 4,
-    "paged_lion_8bit": 0,
-    "paged_lion_32bit": 0,
-    "adafactor": 0,
-    "sgd": 0,
-}
-"""Bytes of an optimiser's state for each trained parameter; None: two numbers of the parameter's
-type. Paged state lies in the host's memory; Adafactor keeps a row and a column of each matrix."""
 
 NF4_BYTES = 0.5 + 0.127 / 8
 """Of a weight in NF4: 4 bits, and 0.127 bits of constants with double quantisation
@@ -122,13 +105,18 @@ def plan_memory(config: Any, params: TrainParams) -> MemoryPlan:
         optimizer=counted.trained * moments // shards.optimizer,
         activations=kept,
         logits=at_once * computed,
-        disk=disk_bytes(counted.trained, counted.frozen, base, params),
+        disk=disk_bytes(counted.trained * base, (counted.trained + counted.frozen) * base, params),
     )
 
 
-def disk_bytes(trained: int, frozen: int, held: int, params: TrainParams) -> int:
-    """Bytes of the checkpoints (weights and two moments) and of the model, staged and final."""
-    return 3 * trained * held * (params.save_total_limit + 2) + 2 * (trained + frozen) * held
+def disk_bytes(trained: int, whole: int, params: TrainParams, *, sharded: bool = False) -> int:
+    """Bytes that checkpoints and the trained model take on the disk, at most.
+
+    ``trained``, ``whole``: bytes of the trained and of all weights. A checkpoint holds weights
+    (FSDP writes them twice, to load and to go on with) and AdamW's two moments; there is one more
+    than the limit while it is written, and the best one; then the model, staged and final.
+    """
+    return (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
 
 
 def check_fits(config: Any, params: TrainParams, available: int, key: str = "train") -> MemoryPlan:
@@ -154,10 +142,6 @@ def check_fits(config: Any, params: TrainParams, available: int, key: str = "tra
 
 def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]:
     """Sentences and parameters, each step including what fits best of those before it."""
-
-    def changed(**values: Any) -> TrainParams:
-        return params.model_copy(update=values)
-
     rows = params.per_device_train_batch_size * params.gradient_accumulation_steps
     small = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": rows}
     said_small = f"{key}.per_device_train_batch_size: 1 with gradient_accumulation_steps: {rows}"
@@ -185,7 +169,7 @@ def _changes(params: TrainParams, key: str) -> Iterator[tuple[str, TrainParams]]
     ]
     for sentence, values in steps:
         if any(getattr(params, name) != value for name, value in values.items()):
-            yield sentence, changed(**values)
+            yield sentence, params.model_copy(update=values)
 
 
 def meta_model(config: Any, params: TrainParams) -> Any:

@@ -83,7 +83,8 @@ def mix_budget(store: FolderRef, params: ReferenceParams, train: TrainParams) ->
     """
     asked = params.mix_shape(train)
     cost = _Costs.of(store, params, train)
-    control = cost.measured(_all_rows(train)) * (train.rounds + 1) / cost.training
+    measured = cost.measured((train.heldout_rows_per_domain, train.heldout_tokens_per_domain))
+    control = measured * (train.rounds + 1) / cost.training
     if params.budget is None or not asked.number:
         return MixBudget(asked, asked, cost.part(asked), control, params.budget)
     left = max(params.budget - control, params.budget / 2)
@@ -131,10 +132,6 @@ def _rows(n: int | None) -> str:
     return "all rows" if n is None else f"{n} rows"
 
 
-def _all_rows(train: TrainParams) -> tuple[int | None, int | None]:
-    return train.heldout_rows_per_domain, train.heldout_tokens_per_domain
-
-
 def _within(asked: MixShape, part: float, cost: _Costs) -> Iterator[MixShape]:
     """Runs that cost no more than ``part`` of the training, the best first."""
     numbers = [asked.number, *([2] if asked.number > 2 else [])]
@@ -146,7 +143,7 @@ def _within(asked: MixShape, part: float, cost: _Costs) -> Iterator[MixShape]:
                 affordable = (part * cost.training / number - each) / cost.a_step
                 steps = int(min(asked.steps, affordable)) // measured * measured
                 if steps >= max(least, LEAST_STEPS) // measured * measured:
-                    yield one.with_steps(number, steps)
+                    yield one._replace(number=number, steps=steps)
 
 
 def _measured_less(

@@ -294,9 +294,9 @@ def _training(
     spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
     return {
         "steps": train.steps.total,
-        "tokens": round(spent["tokens"]),
-        "supervised_tokens": round(spent["supervised_tokens"]),
-        "seconds": seconds_to_train(train, steering, spent["tokens"], speed) if speed else None,
+        "tokens": round(spent.tokens),
+        "supervised_tokens": round(spent.supervised),
+        "seconds": seconds_to_train(train, steering, spent.tokens, speed) if speed else None,
         "tokens_per_second": speed.tokens_per_second if speed else None,
         "measured_on": speed.source if speed else None,
         **needs(base, train, spent),

@@ -1,10 +1,13 @@
-"""The precision of a training where `auto` leaves it to the device."""
+"""The precision of a training: where `auto` leaves it to the device, and the base model in it."""
 
 import logging
+from typing import Any
 
 import torch
 
+from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.precision import bfloat16_time, fast_in_bfloat16
+from versatune.modeling.quantized import nf4, one_format
 from versatune.training.config import TrainParams
 from versatune.training.machine import machine
 
@@ -28,6 +31,17 @@ def resolved(params: TrainParams) -> TrainParams:
     if bf16 == "auto":
         bf16 = fast or (params.lora is not None and dtype == "bfloat16")
     return params.model_copy(update={"bf16": bf16, "dtype": dtype})
+
+
+def load_base(base: CheckpointRef, params: TrainParams) -> Any:
+    """The base model in the training dtype, or in 4 bits, then on the device that trains.
+
+    ``params``: with their precision resolved.
+    """
+    if params.quantization != "nf4":
+        return load_model(base, dtype=params.dtype)
+    quantization = nf4("bfloat16" if params.autocast else params.dtype)
+    return one_format(load_model(base, dtype=params.dtype, quantization=quantization))
 
 
 def warn_if_slow(params: TrainParams, key: str) -> None:

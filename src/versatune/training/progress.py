@@ -63,8 +63,7 @@ class Meter:
         """Part of ``peak`` FLOP/s, that of all devices together; None where one is not known."""
         if cost is None or not peak or not self.work.tokens or self.seconds <= 0:
             return None
-        done = cost.flops(self.work.tokens, self.work.supervised, self.work.squares)
-        return done / self.seconds / peak
+        return cost.flops(self.work) / self.seconds / peak
 
 
 class Progress:

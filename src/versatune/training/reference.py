@@ -23,6 +23,7 @@ from versatune.modeling.heldout import chosen_rows
 from versatune.training.api import history, piece_of
 from versatune.training.budget import so_far
 from versatune.training.config import TrainParams
+from versatune.training.costs import FORWARD, rows_per_step
 from versatune.training.job import HISTORY, Training
 from versatune.training.mix_budget import mix_budget
 from versatune.training.mix_runs import mix_entries, mix_runs
@@ -195,10 +196,7 @@ def _point(
 
 
 def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams) -> int:
-    """How often all other domains can be measured within ``transfer`` of the run's cost.
-
-    A token costs a third in a forward pass of what it costs in a training step.
-    """
+    """How often all other domains can be measured within ``transfer`` of the run's cost."""
     if transfer == 0:
         return 0
     split = TokenizedSplit.load(store, "steering")
@@ -207,9 +205,8 @@ def _affordable(store: FolderRef, name: str, transfer: float, train: TrainParams
     if not others:
         return 0
     tokens = int(split.lengths[np.concatenate(others)].sum())
-    step = train.per_device_train_batch_size * train.gradient_accumulation_steps * train.max_length
-    trained = train.steps.total * step
-    return max(1, int(transfer * trained / (tokens / 3)))
+    trained = train.steps.total * rows_per_step(train) * train.max_length
+    return max(1, int(transfer * trained / (tokens / FORWARD)))
 
 
 def _sizes(

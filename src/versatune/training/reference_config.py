@@ -30,10 +30,6 @@ class MixShape(NamedTuple):
     tokens: int | None
     """And more rows where these have fewer supervised tokens."""
 
-    def with_steps(self, number: int, steps: int) -> "MixShape":
-        """So many runs, each of so many steps."""
-        return self._replace(number=number, steps=steps)
-
 
 class ReferenceParams(Params):
     """How reference losses are measured: a model of each single domain, stopped early."""

@@ -1,7 +1,6 @@
 """A tokenised store in another model's tokens, for reference runs of a proxy."""
 
 from collections.abc import Collection
-from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -32,29 +31,27 @@ def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> P
     those of the store; nothing is cut, so ``max_length`` becomes the longest example's.
     """
     inputs = {"store": store.fingerprint, "base": base.fingerprint, "proxy": proxy.fingerprint}
-    return Piece({"version": VERSION, **inputs}, partial(_retokenize, store, base, proxy))
 
+    def make(folder: Path) -> dict[str, Any]:
+        old, new = load_tokenizer(base), load_tokenizer(proxy)
+        end = stop_tokens(new, new.eos_token_id)[0]
+        begins = begin_tokens(old), begin_tokens(new)
+        control = control_ids(old)
+        longest = 1
+        splits: tuple[Split, ...] = ("train", "steering")
+        for split in splits:
+            rows = datasets.load_from_disk(str(store.path / split))
+            turned = rows.map(
+                lambda row: _turn(row, old, new, end, control, begins),
+                features=rows.features,
+                desc=f"{split} rows",
+            )
+            longest = max(longest, pc.max(turned.data.column("length")).as_py() or 0)
+            turned.save_to_disk(str(folder / split))
+            write_index(folder / split)
+        return {"domains": store.metadata["domains"], "max_length": longest}
 
-def _retokenize(
-    store: FolderRef, base: CheckpointRef, proxy: CheckpointRef, folder: Path
-) -> dict[str, Any]:
-    old, new = load_tokenizer(base), load_tokenizer(proxy)
-    end = stop_tokens(new, new.eos_token_id)[0]
-    begins = begin_tokens(old), begin_tokens(new)
-    control = control_ids(old)
-    longest = 1
-    splits: tuple[Split, ...] = ("train", "steering")
-    for split in splits:
-        rows = datasets.load_from_disk(str(store.path / split))
-        turned = rows.map(
-            lambda row: _turn(row, old, new, end, control, begins),
-            features=rows.features,
-            desc=f"{split} rows",
-        )
-        longest = max(longest, pc.max(turned.data.column("length")).as_py() or 0)
-        turned.save_to_disk(str(folder / split))
-        write_index(folder / split)
-    return {"domains": store.metadata["domains"], "max_length": longest}
+    return Piece({"version": VERSION, **inputs}, make)
 
 
 def _turn(

@@ -70,10 +70,7 @@ def round_steps(rounds: int, steps_per_round: int, growth: float = 1.0) -> Round
             f"with round_growth {growth:g} the first of {rounds} rounds would have {first:.2g} of "
             f"all {total} steps: lower round_growth or rounds, or raise steps_per_round"
         )
-    unit = _largest_divisor(total, max(int(first / 2), 1))
+    most = max(int(first / 2), 1)
+    unit = max(d for d in range(1, most + 1) if total % d == 0)
     ends = [0, *(math.floor(sum(parts[: n + 1]) * first / unit + 0.5) for n in range(rounds))]
     return RoundSteps(tuple(unit * (b - a) for a, b in pairwise(ends)))
-
-
-def _largest_divisor(number: int, most: int) -> int:
-    return max(d for d in range(1, most + 1) if number % d == 0)

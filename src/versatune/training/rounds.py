@@ -19,7 +19,7 @@ from versatune.modeling.heldout import HeldOut
 from versatune.training.batches import Row
 from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import TrainParams
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import MixtureInputs
 from versatune.training.paired import PairedRows
 from versatune.training.progress import OF_STEPS, RoundTiming
 from versatune.training.throughput import Work
@@ -61,24 +61,10 @@ class Mixture:
         self._rows: list[Row] | None = None
         self._strategy: Strategy | None = None
         self._weights: Array = np.zeros(len(train.domains))
-        self._base: list[float] = []
+        self.base_losses: list[float] = []
+        """l(0), in the order of the domains; none before :meth:`begin` or :meth:`load`."""
         self._learning, self._rates = learning_by_round(params), rate_by_round(params)
         self.rows_measured = PairedRows(train.domains)
-
-    @property
-    def begun(self) -> bool:
-        """Whether l(0) is there."""
-        return self._strategy is not None
-
-    @property
-    def weights(self) -> dict[str, float]:
-        """The shares of the round at hand."""
-        return dict(zip(self.domains, self._weights.tolist(), strict=True))
-
-    @property
-    def base_losses(self) -> list[float]:
-        """l(0), in the order of the domains."""
-        return self._base
 
     def begin(self, base: Mapping[str, HeldOut], seconds: float) -> None:
         """Start from the base model's losses l(0): round 0 of the history."""
@@ -86,18 +72,9 @@ class Mixture:
         self._make_strategy([base[name].nats_per_token for name in self.domains])
         assert self._strategy is not None
         self._weights = self._strategy.initial()
-        nothing = [math.nan] * len(self.domains)
-        self._note(
-            base,
-            {
-                "learnable_potential": nothing,
-                "forgetting_degree": nothing,
-                "since_base_stderr": None,
-            },
-            "the base model",
-            RoundTiming(seconds, seconds, 0),
-            {},
-        )
+        unknown = ("learnable_potential", "forgetting_degree", "since_base_stderr")
+        timing = RoundTiming(seconds, seconds, 0)
+        self._note(base, dict.fromkeys(unknown), "the base model", timing)
 
     def rows(self, epoch: int) -> list[Row]:
         """The packed rows of an epoch of the round at hand, in their order."""
@@ -162,19 +139,17 @@ class Mixture:
             measurement_seconds + self.planning_seconds + time.monotonic() - started,
             plan.n_tokens,
         )
-        realised = {
+        columns = {
             "realised_share_rows": plan.realised("rows"),
             "realised_share_tokens": plan.realised("tokens"),
             "realised_share_supervised_tokens": plan.realised("supervised_tokens"),
             "epochs_seen": self.planner.epochs_seen(plan.state),
             "train_loss": train_loss,
-        }
-        signals = {
             "since_base_stderr": since_base,
             "learnable_potential": decision.learnable_potential,
             "forgetting_degree": decision.forgetting_degree,
         }
-        self._note(heldout, signals, decision.reason, spent, realised, step, steps or {})
+        self._note(heldout, columns, decision.reason, spent, step, steps)
         self.planner.warn_repeats(self._draws, plan.state)
         self._draws, self._plan, self.planning_seconds = plan.state, None, 0.0
         self._rows = None
@@ -191,7 +166,7 @@ class Mixture:
             "weights": self._weights.tolist(),
             "draws": self._draws.to_json(),
             "strategy": self._strategy.state_dict(),
-            "base_losses": self._base,
+            "base_losses": self.base_losses,
             "rows_measured": self.rows_measured.state(),
             "history": self.history,
             "ended": self.ended,
@@ -221,7 +196,7 @@ class Mixture:
         return self._plan
 
     def _make_strategy(self, base: list[float]) -> None:
-        self._base = list(base)
+        self.base_losses = list(base)
         counts = self._train.amounts(self.params.unit)
         self._strategy = make_strategy(
             self.params.strategy,
@@ -235,14 +210,11 @@ class Mixture:
                 objective=self.params.objective,
                 traces=self._traces(),
                 learning=float(self._learning.sum()),
-                passes=self._passes_alone(realised_shares(counts)),
+                passes=self.planner.passes_alone(
+                    realised_shares(counts), self.params.steps.total * self._rows_per_step
+                ),
             ),
         )
-
-    def _passes_alone(self, weights: Array) -> Array:
-        """Passes of the whole training over each domain's rows at a share of 1."""
-        n_rows = self.params.steps.total * self._rows_per_step
-        return self.planner.passes_alone(weights, n_rows)
 
     def _traces(self) -> tuple[Trace, ...]:
         known = self._known.traces
@@ -280,22 +252,23 @@ class Mixture:
     def _note(
         self,
         heldout: Mapping[str, HeldOut],
-        signals: Mapping[str, Any],
+        columns: Mapping[str, Any],
         reason: str,
         spent: RoundTiming,
-        realised: Mapping[str, Any],
         step: int = 0,
         steps: Mapping[str, float | None] | None = None,
     ) -> None:
-        """Add a row a domain to the history: the contract's columns and where the time went."""
+        """Add a row a domain to the history: the contract's columns and where the time went.
+
+        ``columns``: name -> a number a domain, shape (k,), or None where there is none.
+        """
         columns = {
             "realised_share_rows": None,
             "realised_share_tokens": None,
             "realised_share_supervised_tokens": None,
             "epochs_seen": [0.0] * len(self.domains),
             "train_loss": None,
-            **realised,
-            **signals,
+            **columns,
         }
         for j, name in enumerate(self.domains):
             measured = heldout[name]

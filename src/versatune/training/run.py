@@ -31,7 +31,7 @@ from versatune.training.adapters import with_adapters
 from versatune.training.attention import FLEX, choose_layout
 from versatune.training.batches import Collator
 from versatune.training.callback import RoundCallback
-from versatune.training.compiled import compile_blocks, one_shape
+from versatune.training.compiled import compile_blocks
 from versatune.training.config import TrainParams
 from versatune.training.events import rewrite_events
 from versatune.training.job import (
@@ -43,10 +43,9 @@ from versatune.training.job import (
     OnStep,
     job_split,
 )
-from versatune.training.loaded import load_base
 from versatune.training.machine import machine
-from versatune.training.memory import DoesNotFitError, check_fits
-from versatune.training.precision import resolved, warn_if_slow
+from versatune.training.memory import DoesNotFitError, check_fits, disk_bytes
+from versatune.training.precision import load_base, resolved, warn_if_slow
 from versatune.training.rounds import Mixture
 from versatune.training.throughput import cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
@@ -66,7 +65,8 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     params, folder = job.params, job.folder / CHECKPOINTS
     warn_if_slow(params, job.key)
     args = arguments(params, folder)
-    check_memory(job)
+    if problem := too_large(job.base.path, params, job.key):
+        raise DoesNotFitError(problem)
     set_seed(params.seed)
     model = prepared_model(job)
     # Text reaches no parameter of a composite model's other parts.
@@ -86,7 +86,8 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     if layout == "padded":
         params = params.model_copy(update={"packing": False})
     compiled = params.torch_compile or model.config._attn_implementation == FLEX
-    collator = Collator(layout, one_shape(params) if compiled else None, limit)
+    shape = (params.per_device_train_batch_size, params.max_length) if compiled else None
+    collator = Collator(layout, shape, limit)
     if params.torch_compile:
         compile_blocks(model)
     cost = cost_of(model) if peak_flops() else None
@@ -118,7 +119,9 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     }
     if job.save_model and trainer.args.should_save:
         checkpoints.discard_unsound(folder)
-        needed = needed_bytes(model, params, sharded=trainer.is_fsdp_enabled)
+        sizes = [(p.requires_grad, p.numel() * p.element_size()) for p in model.parameters()]
+        own, whole = sum(n for changes, n in sizes if changes), sum(n for _, n in sizes)
+        needed = disk_bytes(own, whole, params, sharded=trainer.is_fsdp_enabled)
         checkpoints.check_space(job.folder, needed - checkpoints.taken(job.folder))
     trainer.accelerator.wait_for_everyone()
     last = max(checkpoints.complete(folder), key=checkpoints.step_of, default=None)
@@ -149,20 +152,11 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
     _finish(job, trainer, mixture, chosen)
 
 
-def check_memory(job: Job) -> None:
-    """Raise VersatuneError when training needs more memory than the device has.
-
-    Before any weight is loaded, only by the base's configuration. Where that can't be estimated
-    (an unusual architecture, an adapter without its base), training goes on.
-    """
-    if problem := too_large(job.base.path, job.params, job.key):
-        raise DoesNotFitError(problem)
-
-
 def too_large(folder: Path, params: TrainParams, key: str) -> str | None:
     """What to say of a training that needs more memory than the device has; else None.
 
-    ``folder``: the base model's, of which the configuration is read.
+    ``folder``: the base model's, of which only the configuration is read. None too where that
+    can't be estimated (an unusual architecture, an adapter without its base).
     """
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
@@ -198,17 +192,6 @@ def prepared_model(job: Job) -> Any:
         model = with_adapters(model, params.lora, job.key)
     model.train()
     return model
-
-
-def needed_bytes(model: Any, params: TrainParams, *, sharded: bool) -> int:
-    """Disk that checkpoints and the trained model take at most, in bytes, those there included."""
-    trained = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    whole = sum(p.numel() * p.element_size() for p in model.parameters())
-    # Weights (FSDP writes them twice, to load and to go on with) and AdamW's two moments; one
-    # checkpoint more than the limit while it is written, and the best one; then the model,
-    # staged and final.
-    result: int = (4 if sharded else 3) * trained * (params.save_total_limit + 2) + 2 * whole
-    return result
 
 
 def _go_on(

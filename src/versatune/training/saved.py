@@ -16,7 +16,7 @@ from versatune.artifacts import read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import load_model, saved_dtype
 from versatune.modeling.heldout import HeldOut, heldout_losses
-from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split
+from versatune.training.job import CHECKPOINTS, HISTORY, Job, job_split, losses_of
 from versatune.training.precision import resolved
 from versatune.work.calls import within_call
 
@@ -45,11 +45,7 @@ def check_saved(job: Job) -> None:
     the saved model is another one.
     """
     record = read_json(job.folder / HISTORY)
-    wanted = {
-        row["domain"]: row["validation_loss"]
-        for row in record["rows"]
-        if row["round"] == record["model_round"]
-    }
+    wanted = losses_of(record["rows"], record["model_round"])
     whose = f"round {record['model_round']}"
     between = record.get("interpolation")
     if between is not None:

@@ -8,12 +8,12 @@ over its tokens. The head counts where a token is supervised, for it is applied 
 """
 
 from dataclasses import dataclass
-from time import perf_counter, process_time
 from typing import Any
 
 import torch
 
 from versatune.data.lengths import text_config
+from versatune.modeling.precision import product_seconds
 
 PEAKS = {
     "B200": 2250e12,
@@ -66,9 +66,10 @@ class Cost:
     attention: float
     """FLOPs a token and token of its example's length."""
 
-    def flops(self, tokens: float, supervised: float, squares: float) -> float:
-        """FLOPs of a step; ``squares``: the sum over its examples of length squared."""
-        return self.weights * tokens + self.head * supervised + self.attention * squares
+    def flops(self, work: Work) -> float:
+        """FLOPs of training on this much."""
+        linear = self.weights * work.tokens + self.head * work.supervised
+        return linear + self.attention * work.squares
 
 
 def cost_of(model: Any) -> Cost:
@@ -107,22 +108,11 @@ def peak_flops() -> float | None:
     return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
-def measured_flops(size: int = 1024, times: int = 5) -> float:
-    """FLOP/s of the device's fastest matrix product of ``times``: no training is faster than that.
+def measured_flops() -> float:
+    """FLOP/s of the device's fastest product of matrices: no training is faster than that.
 
-    ``size``: rows and columns on a CPU, in float32; a GPU gets eight times as many, in bfloat16.
-    A CPU's time is that of its threads, so that other work on the machine slows nothing down.
+    In float32 on a CPU; larger and in bfloat16 on a GPU.
     """
     on_gpu = torch.cuda.is_available()
-    device, dtype = ("cuda", torch.bfloat16) if on_gpu else ("cpu", torch.float32)
-    size *= 8 if on_gpu else 1
-    one = torch.ones(size, size, device=device, dtype=dtype)
-    clock, threads = (perf_counter, 1) if on_gpu else (process_time, torch.get_num_threads())
-    seconds = []
-    for _ in range(times + 1):  # the first one prepares the device
-        start = clock()
-        one @ one
-        if on_gpu:
-            torch.cuda.synchronize()
-        seconds.append((clock() - start) / threads)
-    return 2.0 * size**3 / min(seconds[1:])
+    chosen = ("cuda", torch.bfloat16, 8192) if on_gpu else ("cpu", torch.float32, 1024)
+    return 2.0 * chosen[2] ** 3 / product_seconds(*chosen)

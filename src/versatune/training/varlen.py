@@ -4,25 +4,12 @@ torch's ``varlen_attn`` runs the flash kernel over examples laid end to end. It 
 and value heads as they are, and a window; nothing is repeated, padded or looped over.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 LARGEST_HEAD = 256
 """Numbers in a head that the kernel takes at most."""
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Where the examples of a batch lie."""
-
-    starts: Tensor
-    """Shape (examples + 1,), int32, on the model's device: the first token of each example, and
-    the number of tokens. Repeated ends are examples of no tokens, which fill the shape up."""
-    longest: int
-    """Tokens of the longest example, or a bound of it."""
 
 
 def takes(query: Tensor, dropout: float) -> bool:
@@ -36,12 +23,20 @@ def takes(query: Tensor, dropout: float) -> bool:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, packed: Packed, window: int | None, scale: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    starts: Tensor,
+    longest: int,
+    window: int | None,
+    scale: float,
 ) -> Tensor:
     """Causal attention within each example.
 
     query (1, heads, tokens, size); key and value with as many heads or fewer, by a whole factor;
-    heads of values may have another size.
+    heads of values may have another size. ``starts`` (examples + 1,), int32, on their device: the
+    first token of each example, and the number of tokens; repeated ones are examples of no tokens.
+    ``longest``: tokens of the longest example, or a bound of it.
     ``window``: how many tokens each sees, itself included; None for all before it. Returns
     (1, tokens, heads, size of value).
     """
@@ -53,10 +48,10 @@ def attend(
         _tokens_first(query, even),
         _tokens_first(key, even),
         _tokens_first(value, even),
-        packed.starts,
-        packed.starts,
-        packed.longest,
-        packed.longest,
+        starts,
+        starts,
+        longest,
+        longest,
         scale=scale,
         window_size=(-1 if window is None else window - 1, 0),
         enable_gqa=query.shape[1] != key.shape[1],
@@ -70,12 +65,3 @@ def _tokens_first(x: Tensor, size: int) -> Tensor:
     filled = x[0].transpose(0, 1)
     missing = size - filled.shape[-1]
     return torch.nn.functional.pad(filled, (0, missing)) if missing else filled
-
-
-def starts_of(lengths: tuple[int, ...], room: int) -> Tensor:
-    """Starts of examples of these lengths, filled up to shape (room + 1,) with empty examples."""
-    starts = torch.zeros(room + 1, dtype=torch.int32)
-    ends = torch.tensor(lengths, dtype=torch.int32).cumsum(0)
-    starts[1 : len(lengths) + 1] = ends
-    starts[len(lengths) + 1 :] = ends[-1]
-    return starts

@@ -24,12 +24,12 @@ from versatune.modeling.heldout import HeldOut, heldout_losses
 from versatune.modeling.room import GB, RESERVE, device_bytes
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
-from versatune.training.compiled import as_it_is, compile_blocks, one_shape
+from versatune.training.compiled import compile_blocks
 from versatune.training.config import TrainParams
+from versatune.training.job import MixtureInputs
 from versatune.training.memory import plan_memory
-from versatune.training.mixture_inputs import MixtureInputs
 from versatune.training.rounds import Mixture
-from versatune.training.throughput import cost_of, peak_flops
+from versatune.training.throughput import Work, cost_of, peak_flops
 from versatune.training.trainer import MixtureTrainer, arguments
 
 WINDOWS = 3
@@ -143,13 +143,14 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
         if params.torch_compile:
             compile_blocks(model)
         rows = _planned(params, split)
+        shape = (params.per_device_train_batch_size, params.max_length)
         trainer = MixtureTrainer(
             model,
             arguments(params, Path(folder)),
             params,
             Path(folder),
             split,
-            Collator(layout, one_shape(params) if params.torch_compile else None),
+            Collator(layout, shape if params.torch_compile else None),
             lambda _: rows,
         )
         clock = Clock(line)
@@ -157,14 +158,14 @@ def ours(line: Line, tiny: bool) -> dict[str, Any]:
         trainer.train()
         peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
         began = time.perf_counter()
-        with as_it_is():
+        with torch.compiler.set_stance("force_eager"):
             heldout_losses(model, split, rows_per_domain=32, batch_tokens=None, progress=False)
         measuring = time.perf_counter() - began
     n = params.per_device_train_batch_size
     steps = [[e for row in rows[i : i + n] for e in row] for i in range(0, len(rows), n)]
     lengths = split.lengths.astype(np.float64)
     spent = [
-        cost.flops(lengths[s].sum(), split.supervised[s].sum(), (lengths[s] ** 2).sum())
+        cost.flops(Work(lengths[s].sum(), split.supervised[s].sum(), (lengths[s] ** 2).sum()))
         for s in steps
     ]
     speed = clock.median([lengths[s].sum() for s in steps])

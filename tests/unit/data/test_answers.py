@@ -12,7 +12,7 @@ from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, sentencepiece
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.documents import DocumentEncoder, DocumentSpec
-from versatune.data.encode import Encoder, EncoderSpec, Example
+from versatune.data.encode import Encoder, EncoderSpec
 
 ASKED: Messages = [{"role": "user", "content": "what is the law"}]
 CHOICES = ["the court", "the old court", "a loan", "River 12", "(no)"]
@@ -28,8 +28,9 @@ every_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
 
 def row(tokenizer: Any, messages: Messages) -> tuple[list[int], int, int]:
     """A training row's ids, and where its last answer begins and ends."""
-    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
-    assert isinstance(example, Example), example
+    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(examples, list), examples
+    example = examples[-1]
     return example.ids.tolist(), *example.spans[-1]
 
 
@@ -309,8 +310,9 @@ def test_answers_in_the_midst_end_with_the_token_of_the_next_turn() -> None:
     """And the last one too, which the template leaves open."""
     tokenizer = tokenizer_of("bytes", "opened-alone")
     messages = [*talk("why", "the loan"), *talk("what is the law", "the court")]
-    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
-    assert isinstance(example, Example)
+    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(examples, list)
+    (example,) = examples
     said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
     assert said == ["\nthe loan<|user|>", "\nthe court<|user|>"]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -321,8 +323,9 @@ def test_answers_in_the_midst_end_with_the_token_of_the_next_turn() -> None:
 def test_a_thought_takes_the_place_of_the_empty_one(template: str) -> None:
     tokenizer = tokenizer_of("bytes", template)
     answer = {"role": "assistant", "content": "the court", "reasoning_content": "a judge"}
-    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([[*ASKED, answer]])
-    assert isinstance(example, Example)
+    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([[*ASKED, answer]])
+    assert isinstance(examples, list)
+    (example,) = examples
     text = tokenizer.apply_chat_template([*ASKED, answer], tokenize=False)
     assert tokenizer.decode(example.ids) == text
     ((first, end),) = example.spans

@@ -119,10 +119,17 @@ def tokenizer(tiny_checkpoint: CheckpointRef) -> Any:
     return found
 
 
-def encode(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
+def encode_all(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
+    """The examples of a conversation, or why it has none."""
     tokenizer.chat_template = template
     (found,) = Encoder(EncoderSpec.of(tokenizer), 4096, "drop").encode([messages])
     return found
+
+
+def encode(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
+    """The last of them."""
+    found = encode_all(tokenizer, template, messages)
+    return found if isinstance(found, RejectedError) else found[-1]
 
 
 def said(tokenizer: Any, example: Example) -> list[str]:
@@ -144,10 +151,10 @@ def test_every_answer_is_supervised_once_as_it_is_asked_for(
     tokenizer: Any, name: str, talk: str
 ) -> None:
     """Independent of how: the prompt of a turn before it, and what the template puts behind it."""
-    found = encode(tokenizer, EVERY[name], TALKS[talk])
-    assert isinstance(found, Example), found
+    found = encode_all(tokenizer, EVERY[name], TALKS[talk])
+    assert isinstance(found, list), found
     seen = []
-    for example in found.all:
+    for example in found:
         for first, end in example.spans:
             seen.append(
                 (tokenizer.decode(example.ids[:first]), tokenizer.decode(example.ids[:end]))
@@ -270,13 +277,13 @@ def test_a_system_turn_that_stands_in_the_prompt_alone_is_used(tokenizer: Any) -
         "{% else %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
     )
     talk = [{"role": "system", "content": "Be brief."}, *TALKS["three turns"][:4]]
-    found = encode(tokenizer, template, talk)
-    assert isinstance(found, Example)
-    assert [tokenizer.decode(example.ids) for example in found.all] == [
+    found = encode_all(tokenizer, template, talk)
+    assert isinstance(found, list)
+    assert [tokenizer.decode(example.ids) for example in found] == [
         "<s>[Be brief.\nwhere is Trier?] at the Mosel</s>",
         "<s>[where is Trier?] at the Mosel</s>[Be brief.\nand Köln?] at the Rhine</s>",
     ]
-    assert [said(tokenizer, example) for example in found.all] == [
+    assert [said(tokenizer, example) for example in found] == [
         [" at the Mosel</s>"],
         [" at the Rhine</s>"],
     ]
@@ -341,16 +348,16 @@ def test_a_saved_tokenizer_without_a_default_template_is_refused(
 def test_an_answer_left_out_is_read_and_not_supervised(tokenizer: Any, template: str) -> None:
     turns = [dict(m) for m in TALKS["three turns"]]
     turns[1]["weight"], turns[5]["weight"] = 0, 1
-    found = encode(tokenizer, template, row(turns))
-    answers = [text for example in found.all for text in said(tokenizer, example)]
+    found = encode_all(tokenizer, template, row(turns))
+    answers = [text for example in found for text in said(tokenizer, example)]
     assert [a.replace("<think>\n\n</think>\n\n", "") for a in answers] == [
         "at the Rhine<|im_end|>",
         "at the Danube<|im_end|>",
     ]
-    assert "at the Mosel<|im_end|>" in tokenizer.decode(found.ids)
+    assert "at the Mosel<|im_end|>" in tokenizer.decode(found[-1].ids)
     turns[1]["weight"], turns[5]["weight"] = 1, 0
-    last = encode(tokenizer, template, row(turns))
-    answers = [text for example in last.all for text in said(tokenizer, example)]
+    last = encode_all(tokenizer, template, row(turns))
+    answers = [text for example in last for text in said(tokenizer, example)]
     assert not any("Danube" in a for a in answers) and len(answers) == 2
 
 
@@ -369,29 +376,29 @@ def test_every_thought_is_supervised_at_its_turn(tokenizer: Any, in_content: boo
         {"role": "user", "content": "and Köln?"},
         thinking("more Romans", "at the Rhine", in_content),
     ]
-    found = encode(tokenizer, THOUGHTS, turns)
-    assert isinstance(found, Example), found
-    (first,) = found.earlier
+    found = encode_all(tokenizer, THOUGHTS, turns)
+    assert isinstance(found, list), found
+    first, second = found
     assert tokenizer.decode(first.ids) == (
         "<|im_start|>user\nwhere is Trier?<|im_end|>\n<|im_start|>assistant\n"
         "<think>\nRomans\n</think>\n\nat the Mosel<|im_end|>\n"
     )
     assert said(tokenizer, first) == ["<think>\nRomans\n</think>\n\nat the Mosel<|im_end|>"]
-    assert tokenizer.decode(found.ids) == (
+    assert tokenizer.decode(second.ids) == (
         "<|im_start|>user\nwhere is Trier?<|im_end|>\n<|im_start|>assistant\n"
         "at the Mosel<|im_end|>\n<|im_start|>user\nand Köln?<|im_end|>\n<|im_start|>assistant\n"
         "<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>\n"
     )
-    assert said(tokenizer, found) == ["<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>"]
+    assert said(tokenizer, second) == ["<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>"]
 
 
 def test_thoughts_between_calls_stay_in_one_text(tokenizer: Any) -> None:
     """Nothing is dropped within the turns of one question: one example has both answers."""
     turns = [USER, {**CALLING, "reasoning_content": "look"}, *ANSWERED[2:3], TALKS["one turn"][1]]
-    found = encode(tokenizer, THOUGHTS, turns)
-    assert isinstance(found, Example), found
-    assert found.earlier == ()
-    assert said(tokenizer, found) == [
+    found = encode_all(tokenizer, THOUGHTS, turns)
+    assert isinstance(found, list), found
+    (example,) = found
+    assert said(tokenizer, example) == [
         '<think>\nlook\n</think>\n\ncall river_of {"town": "Trier"}<|im_end|>',
         "<think>\n\n</think>\n\nat the Mosel<|im_end|>",
     ]
@@ -407,17 +414,17 @@ def test_a_thought_that_the_prompt_opens_goes_on_from_there(
         {"role": "user", "content": "and Köln?"},
         thinking("more", "at the Rhine", in_content),
     ]
-    found = encode(tokenizer, OPENED, turns)
-    assert isinstance(found, Example), found
-    for example, upto in zip(found.all, (1, 3), strict=True):
+    found = encode_all(tokenizer, OPENED, turns)
+    assert isinstance(found, list), found
+    for example, upto in zip(found, (1, 3), strict=True):
         prompt = tokenizer.apply_chat_template(
             turns[:upto], tokenize=False, add_generation_prompt=True
         )
         assert prompt.endswith("<think>\n")
         ((begin, _),) = example.spans
         assert tokenizer.decode(example.ids[:begin]) == prompt
-    assert said(tokenizer, found.earlier[0]) == ["Romans\n</think>\n\nat the Mosel<|im_end|>"]
-    assert said(tokenizer, found) == ["more\n</think>\n\nat the Rhine<|im_end|>"]
+    assert said(tokenizer, found[0]) == ["Romans\n</think>\n\nat the Mosel<|im_end|>"]
+    assert said(tokenizer, found[1]) == ["more\n</think>\n\nat the Rhine<|im_end|>"]
 
 
 def test_tags_of_thoughts_that_are_special_tokens_stay_tokens(tiny_checkpoint: Any) -> None:
@@ -436,13 +443,13 @@ def test_a_split_conversation_is_kept_or_dropped_whole(tokenizer: Any) -> None:
     tokenizer.chat_template = THOUGHTS
     spec = EncoderSpec.of(tokenizer)
     (whole,) = Encoder(spec, 4096, "drop").encode([turns])
-    assert isinstance(whole, Example) and len(whole.all) == 3
-    limit = len(whole.ids) - 1
+    assert isinstance(whole, list) and len(whole) == 3
+    limit = len(whole[-1].ids) - 1
     (dropped,) = Encoder(spec, limit, "drop").encode([turns])
     assert isinstance(dropped, RejectedError) and dropped.reason == "too_long"
     (cut,) = Encoder(spec, limit, "truncate").encode([turns])
-    assert isinstance(cut, Example) and cut.truncated
-    assert [len(e.ids) for e in cut.all] == [*(len(e.ids) for e in whole.earlier), limit]
+    assert isinstance(cut, list) and cut[-1].truncated
+    assert [len(e.ids) for e in cut] == [*(len(e.ids) for e in whole[:-1]), limit]
 
 
 def changed(tiny: CheckpointRef, **how: bool) -> Any:

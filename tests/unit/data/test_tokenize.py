@@ -79,9 +79,10 @@ def encoder(
     return Encoder(EncoderSpec.of(tokenizer), max_length, overflow)
 
 
-def one(found: list[Example | RejectedError]) -> Example:
-    (example,) = found
-    assert isinstance(example, Example), example
+def one(found: list[list[Example] | RejectedError]) -> Example:
+    (examples,) = found
+    assert isinstance(examples, list), examples
+    (example,) = examples
     return example
 
 
@@ -129,16 +130,17 @@ def test_labels_are_what_rendering_each_beginning_gives(
     if isinstance(found, RejectedError):
         assert template == THINKING or found.reason == "no_supervised_tokens"
         return
-    assert sum(len(example.spans) for example in found.all) == len(pairs)
+    assert sum(len(example.spans) for example in found) == len(pairs)
+    last = found[-1]
     whole = tokenizer.apply_chat_template(talk, tokenize=False)
     before = tokenizer.apply_chat_template(talk[:-1], tokenize=False, add_generation_prompt=True)
     assert whole.startswith(before)
-    said = tokenizer.decode(found.ids[found.spans[-1][0] : found.spans[-1][1]])
+    said = tokenizer.decode(last.ids[last.spans[-1][0] : last.spans[-1][1]])
     rest = whole[len(before) :]
     # a token may reach across the border; then its other end is in the prompt
     assert said.rstrip("\n").endswith(rest.rstrip("\n"))
     assert len(said) - len(rest) < 8
-    ends = [found.ids[end - 1] for _, end in found.spans]
+    ends = [last.ids[end - 1] for _, end in last.spans]
     assert set(ends) <= set(tokenizer.all_special_ids)
 
 

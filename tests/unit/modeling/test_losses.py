@@ -169,5 +169,5 @@ def test_a_head_that_is_whole_only_while_it_works() -> None:
     with torch.no_grad():
         torch.testing.assert_close(token_loss(*given), wanted)
         prepared = token_loss.prepared(*given[:2])
-        assert prepared.vocabulary == 50
-        assert prepared.logits(slice(0, 3)).shape == (3, 50)
+        assert token_loss.vocabulary == 50
+        assert prepared(slice(0, 3)).shape == (3, 50)

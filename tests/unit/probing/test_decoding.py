@@ -15,7 +15,8 @@ from transformers import (
 )
 
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.samplers.decoding import BLOCK, CHUNK, Batch, Decoder, Filters, draw
+from versatune.samplers.config import SamplingParams
+from versatune.samplers.decoding import BLOCK, CHUNK, Batch, Decoder, draw, filtered
 
 
 def test_draw_by_hand():
@@ -59,15 +60,15 @@ def test_filters_by_hand():
     none = torch.zeros((1, 0), dtype=torch.long)
 
     def kept(**how) -> list[bool]:
-        return torch.isfinite(Filters(**how).apply(logits.clone(), none))[0].tolist()
+        return torch.isfinite(filtered(logits.clone(), none, SamplingParams(**how)))[0].tolist()
 
     assert kept(top_k=2) == [True, True, False, False]
     assert kept(top_p=0.6) == [True, True, False, False]
     assert kept(top_p=0.5) == [True, False, False, False]
-    cold = Filters(temperature=0.5).apply(logits.clone(), none).softmax(-1)[0]
+    cold = filtered(logits.clone(), none, SamplingParams(temperature=0.5)).softmax(-1)[0]
     assert cold[0].item() == pytest.approx(0.25 / (0.25 + 0.09 + 0.0225 + 0.0025), abs=1e-5)
     seen = torch.tensor([[1]])
-    punished = Filters(repetition_penalty=1.1).apply(logits.clone(), seen)
+    punished = filtered(logits.clone(), seen, SamplingParams(repetition_penalty=1.1))
     assert punished[0, 1].item() == pytest.approx(np.log(0.3) * 1.1, abs=1e-5)
     assert punished[0, 0].item() == pytest.approx(np.log(0.5), abs=1e-5)
 

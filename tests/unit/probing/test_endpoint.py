@@ -25,7 +25,8 @@ GOOD = chat('{"law": 0.7, "medicine": 0.2, "other": 0.1}')
 def endpoint(url: str, keep: Path, key: str = "", **changed) -> Endpoint:
     server = {"url": url, "model": "m", "timeout": 2, "max_retries": 3, "concurrency": 4}
     limits = {n: changed.pop(n) for n in list(changed) if n in ServerParams.model_fields}
-    return Endpoint(DOMAINS, EndpointParams(server={**server, **limits}, **changed), keep, key)
+    params = EndpointParams(server={**server, **limits}, **changed)
+    return Endpoint(DOMAINS, params, About(keep=keep, api_key=key))
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ from tests.helpers.chats import tokenizer_of
 from tests.unit.probing.test_decoding import models
 from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
+from versatune.modeling import room
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
 from versatune.modeling.engines import VllmParams
-from versatune.samplers import local
 from versatune.samplers.base import Sample, draw_batch
 from versatune.samplers.config import SamplingParams
 from versatune.samplers.decoding import Batch, Decoder
@@ -101,7 +101,7 @@ def test_a_model_with_a_state_has_no_static_cache(
 ) -> None:
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
     mamba = MambaForCausalLM(MambaConfig(vocab_size=400, **shape)).eval()
-    monkeypatch.setattr(local, "load_model", lambda *_, **__: mamba)
+    monkeypatch.setattr(room, "load_model", lambda *_, **__: mamba)
     with pytest.raises(VersatuneError, match=r"engine is static.*MambaForCausalLM.*take auto"):
         batch(tiny_checkpoint, engine="static")
 
@@ -191,7 +191,7 @@ def test_vllm_is_asked_for_the_answer_behind_the_question(
     decoder = VllmDecoder(tmp_path, turn.opening_ids, 80, "auto", VllmParams(), turn)
     talks = Conversations(turn, {end}, tokenizer.decode, 1)
     ((_, _, ended),) = decoder.sample(Batch(np.full((1, 80), 0.5), {end}, turns=talks))
-    assert ended and talks.parts(0) == ("the law", "a judge")
+    assert ended and talks.parts(0) == ("the law", "a judge", "")
     question, answer = calls.prompts
     assert question == turn.opening_ids
     assert answer == [*turn.opening_ids, *asked, *turn.handover_ids]

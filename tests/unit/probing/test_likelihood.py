@@ -8,7 +8,8 @@ from tests.helpers.chats import saved, small_model, talk, tokenizer_of
 from versatune.data.encode import Encoder, EncoderSpec
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
-from versatune.probing.config import LikelihoodParams
+from versatune.probing.config import JudgeParams, LikelihoodParams
+from versatune.probing.judges import train_judge
 from versatune.probing.judges.base import About, Labelled
 from versatune.probing.judges.likelihood import Likelihood, Scorer, label_tokens, train
 from versatune.work import make_folder
@@ -58,14 +59,15 @@ def test_it_scores_on_a_gpu_where_there_is_one(roomy, monkeypatch):
 
 
 def test_the_question_holds_text_and_domains(roomy):
-    prompt = Scorer(roomy, DESCRIPTIONS, params(roomy)).prompt("the court rules")
+    scorer = Scorer(roomy, DESCRIPTIONS, params(roomy))
+    prompt = scorer.tokenizer.decode(scorer.tokens("the court rules"))
     assert "the court rules" in prompt
     assert "other: All else." in prompt
 
 
 def test_long_texts_are_cut(roomy):
     scorer = Scorer(roomy, DESCRIPTIONS, params(roomy))
-    assert scorer.prompt("court " * 500) == scorer.prompt("court " * 900)
+    assert scorer.tokens("court " * 500) == scorer.tokens("court " * 900)
 
 
 def test_labels_are_names_unless_they_begin_alike(roomy):
@@ -86,10 +88,10 @@ def test_labels_are_scored_where_the_template_has_an_answers_content(tmp_path, t
         [talk(scorer.question("the court rules"), label) for label in DESCRIPTIONS]
     )
     read = scorer.tokens("the court rules")
-    for row, label in zip(rows, scorer.ids, strict=True):
+    for (row,), label in zip(rows, scorer.ids, strict=True):
         assert row.ids.tolist()[: len(read) + 1] == [*read, label]
     before = {"thinking": "</think>\n\n", "llama2": "[/INST] ", "vicuna": "ASSISTANT: "}
-    assert scorer.prompt("the court rules").endswith(before[template])
+    assert tokenizer.decode(read).endswith(before[template])
 
 
 def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, texts):
@@ -104,6 +106,6 @@ def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, 
     assert make_folder(train(clean, settings, About(DESCRIPTIONS)), tmp_path / "j") == ref
 
 
-def test_a_model_must_be_named(tmp_path, clean):
+def test_a_model_must_be_named(clean):
     with pytest.raises(VersatuneError, match=r"likelihood.name_or_path is empty"):
-        make_folder(train(clean, LikelihoodParams(), About(DESCRIPTIONS)), tmp_path / "j")
+        train_judge(clean, JudgeParams(kind="likelihood"), About(DESCRIPTIONS))

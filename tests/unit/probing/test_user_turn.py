@@ -11,12 +11,13 @@ from tests.helpers.chats import TEMPLATES, TOKENIZERS, saved, small_model, talk,
 from tests.helpers.hostile_server import serving
 from tests.unit.probing.test_endpoint import completion
 from versatune.data.answers import Answers
-from versatune.data.encode import Encoder, EncoderSpec, Example
+from versatune.data.encode import Encoder, EncoderSpec
 from versatune.data.own_rows import OwnText, examples
 from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.probing.config import SamplingParams
+from versatune.samplers.base import Sample
 from versatune.samplers.local import ModelSampler, asked_turn
 from versatune.samplers.make import make_sampler
 from versatune.samplers.turn_taking import Conversations
@@ -78,7 +79,8 @@ def test_the_template_hands_over_where_the_users_turn_ends(template: str, early:
     for token in [*tokenizer.encode(answer, add_special_tokens=False), end]:
         _, (ended,) = conversations.steer([0], [token])
     assert went == written
-    assert ended and conversations.text(0) == f"{asked}\n{answer}"
+    drawn = Sample.of_turns(*conversations.parts(0), index=0, n_tokens=1, ended=ended)
+    assert ended and drawn.text == f"{asked}\n{answer}"
 
 
 @pytest.mark.parametrize("template", ["thinking", "thought-dropped", "channels", "chatml"])
@@ -88,8 +90,10 @@ def test_a_thought_is_no_part_of_the_answer_that_was_drawn(template: str) -> Non
     answer = {"role": "assistant", "content": "the old judge", "reasoning_content": "a court"}
     if template == "chatml":
         answer = {"role": "assistant", "content": "<think>\na court\n</think>\n\nthe old judge"}
-    (row,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([[talk("what", "")[0], answer]])
-    assert isinstance(row, Example)
+    encoder = Encoder(EncoderSpec.of(tokenizer), 99, "drop")
+    (rows,) = encoder.encode([[talk("what", "")[0], answer]])
+    assert isinstance(rows, list)
+    (row,) = rows
     ids, (first, end) = row.ids.tolist(), row.spans[0]
     turn = user_turn(tokenizer)
     ends = {ids[end - 1]}
@@ -100,8 +104,7 @@ def test_a_thought_is_no_part_of_the_answer_that_was_drawn(template: str) -> Non
     for token in [*opened, *ids[first:end]]:
         conversations.steer([0], [token])
     assert conversations.ended(0)
-    assert conversations.parts(0)[1] == "the old judge"
-    assert conversations.written(0).thought == "a court"
+    assert conversations.parts(0)[1:] == ("the old judge", "a court")
     text = OwnText(0, "law", "train", True, 1.0, "", "what", "the old judge", "a court")
     ((again,),) = examples(tokenizer, [text], 99)
     assert again.ids.tolist() == ids

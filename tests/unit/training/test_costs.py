@@ -12,7 +12,7 @@ from versatune.mixing.planner import Planner
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import costs
 from versatune.training.config import TrainParams
-from versatune.training.throughput import cost_of
+from versatune.training.throughput import Work, cost_of
 
 WEIGHTS = np.array([0.5, 0.3, 0.2])
 
@@ -37,8 +37,8 @@ def test_passes_are_those_that_the_planner_makes(
     passes = budget.passes(WEIGHTS)
     np.testing.assert_allclose(passes, planner.epochs_seen(plan.state), rtol=0.05)
     spent = budget.spent(passes)
-    assert spent["tokens"] == pytest.approx(plan.n_tokens, rel=0.05)
-    assert spent["supervised_tokens"] == pytest.approx(plan.supervised.sum(), rel=0.05)
+    assert spent.tokens == pytest.approx(plan.n_tokens, rel=0.05)
+    assert spent.supervised == pytest.approx(plan.supervised.sum(), rel=0.05)
 
 
 def test_a_share_of_nothing_is_never_seen(tiny_store: FolderRef) -> None:
@@ -80,11 +80,11 @@ def test_flops_and_memory_are_counted_from_the_models_configuration(
 ) -> None:
     from versatune.modeling.checkpoints import load_model
 
-    spent = {"tokens": 100.0, "supervised_tokens": 40.0, "squares": 2000.0}
+    spent = Work(tokens=100.0, supervised=40.0, squares=2000.0)
     found = costs.needs(tiny_checkpoint, params(), spent)
     model = load_model(tiny_checkpoint)
     model.requires_grad_(True)
-    assert found["flops"] == pytest.approx(cost_of(model).flops(100, 40, 2000))
+    assert found["flops"] == pytest.approx(cost_of(model).flops(spent))
     assert found["memory"]["weights"] == 4 * sum(p.numel() for p in model.parameters())
     assert found["device_bytes"] > 2**28
     by_device = costs.needs(tiny_checkpoint, params(dtype="auto", bf16="auto"), spent)
@@ -94,5 +94,5 @@ def test_flops_and_memory_are_counted_from_the_models_configuration(
 def test_a_model_that_cannot_be_counted_leaves_it_open(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "no_such_model"}')
     base = CheckpointRef(path=tmp_path, name="odd", fingerprint="f")
-    found = costs.needs(base, params(), {})
+    found = costs.needs(base, params(), Work())
     assert (found["flops"], found["memory"], found["disk"]) == (None, None, None)

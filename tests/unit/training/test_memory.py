@@ -14,9 +14,8 @@ from versatune.training import memory, train
 from versatune.training.activations import COUNTED
 from versatune.training.adapters import with_adapters
 from versatune.training.config import TrainParams
-from versatune.training.job import Job
 from versatune.training.memory import check_fits, plan_memory
-from versatune.training.run import check_memory
+from versatune.training.run import too_large
 
 LLAMA_8B = LlamaConfig(
     vocab_size=128256,
@@ -313,7 +312,7 @@ def test_training_is_refused_before_any_weight_is_loaded(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a weight was loaded")
 
-    monkeypatch.setattr("versatune.training.loaded.load_model", refuse)
+    monkeypatch.setattr("versatune.training.precision.load_model", refuse)
     given = params(max_length=64, rounds=1, steps_per_round=1)
     with monkeypatch.context() as small:
         small.setattr("versatune.training.run.device_bytes", lambda: 10**5)
@@ -324,9 +323,7 @@ def test_training_is_refused_before_any_weight_is_loaded(
 
 
 def test_a_model_that_can_not_be_counted_is_trained_all_the_same(
-    tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -335,15 +332,12 @@ def test_a_model_that_can_not_be_counted_is_trained_all_the_same(
 
     caplog.set_level("DEBUG", "versatune")
     monkeypatch.setattr(memory, "activation_bytes", fail)
-    job = Job(store=tiny_store, base=tiny_checkpoint, params=params(), folder=tmp_path)
-    check_memory(job)
+    assert too_large(tiny_checkpoint.path, params(), "train") is None
     assert "can't be estimated: RuntimeError: no such kernel on meta" in caplog.text
 
 
-def test_the_estimate_draws_no_random_number(
-    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
-) -> None:
+def test_the_estimate_draws_no_random_number(tiny_checkpoint: CheckpointRef) -> None:
     before = torch.get_rng_state()
     given = params(lora={"r": 2}, max_length=64)
-    check_memory(Job(store=tiny_store, base=tiny_checkpoint, params=given, folder=tmp_path))
+    assert too_large(tiny_checkpoint.path, given, "train") is None
     assert torch.equal(torch.get_rng_state(), before)

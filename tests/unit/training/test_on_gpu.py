@@ -19,7 +19,7 @@ from versatune.modeling.losses import TokenLoss
 from versatune.training import TrainParams, TrainResult, train
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
-from versatune.training.compiled import compile_blocks, one_shape
+from versatune.training.compiled import compile_blocks
 from versatune.training.memory import plan_memory
 from versatune.training.trainer import MixtureTrainer, arguments
 
@@ -106,7 +106,8 @@ def trainer_of(store: FolderRef, folder: Path, **values: Any) -> MixtureTrainer:
     config = AutoConfig.for_model("llama", **SHAPE, **HEADS)
     model: Any = AutoModelForCausalLM.from_config(config).to(DEVICE).train()
     layout = choose_layout(model, True, 64, bf16=params.autocast)
-    collator = Collator(layout, one_shape(params) if params.torch_compile else None)
+    shape = (params.per_device_train_batch_size, params.max_length)
+    collator = Collator(layout, shape if params.torch_compile else None)
     if params.torch_compile:
         compile_blocks(model)
     rows = [(i, i + 40) for i in range(16)]

@@ -6,7 +6,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM, MixtralConfig, MixtralForCausalLM
 
 from versatune.training import throughput
-from versatune.training.throughput import cost_of, peak_flops
+from versatune.training.throughput import Work, cost_of, peak_flops
 
 CONFIG = LlamaConfig(
     vocab_size=100,
@@ -55,7 +55,7 @@ def test_a_token_meets_only_the_experts_it_is_sent_to() -> None:
 def test_a_step_by_hand() -> None:
     """Two examples of 3 and 5 tokens, four of them supervised."""
     cost = throughput.Cost(weights=10.0, head=100.0, attention=1.0)
-    assert cost.flops(tokens=8, supervised=4, squares=9 + 25) == 80 + 400 + 34
+    assert cost.flops(Work(tokens=8, supervised=4, squares=9 + 25)) == 80 + 400 + 34
 
 
 @pytest.mark.parametrize(

@@ -630,7 +630,7 @@ def test_the_base_is_loaded_once(
         loaded.append(ref)
         return load_model(ref, **options)
 
-    for module in ("run", "loaded"):
+    for module in ("run", "precision"):
         monkeypatch.setattr(f"versatune.training.{module}.load_model", noting)
     run()
     assert loaded.count(tiny_checkpoint) == 1

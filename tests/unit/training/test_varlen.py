@@ -5,6 +5,7 @@ its arguments are checked; the tests marked ``gpu`` make the same comparison wit
 """
 
 import math
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from versatune.modeling.losses import IGNORE, TokenLoss
 from versatune.training import varlen
 from versatune.training.attention import choose_layout
 from versatune.training.batches import Collator
-from versatune.training.varlen import Packed, attend, starts_of
+from versatune.training.varlen import attend
 
 CASES = [
     pytest.param((5, 9, 1), 4, 4, None, id="plain"),
@@ -25,6 +26,12 @@ CASES = [
     pytest.param((7, 12), 4, 1, 3, id="window, one key head"),
     pytest.param((4,), 2, 2, 1, id="a window of the token alone"),
 ]
+
+
+def starts_of(lengths: tuple[int, ...], room: int) -> Tensor:
+    """As a batch has them, filled up to shape (room + 1,) with examples of no tokens."""
+    starts = [0, *accumulate(lengths)]
+    return torch.tensor(starts + starts[-1:] * (room + 1 - len(starts)), dtype=torch.int32)
 
 
 def by_plain_products(
@@ -117,8 +124,7 @@ def test_the_call_means_attention_within_each_example(
 ) -> None:
     monkeypatch.setattr(varlen, "varlen_attn", documented_kernel)
     tensors = inputs(lengths, heads, shared, *sizes)
-    packed = Packed(starts_of(lengths, room=6), longest=max(lengths) + 2)
-    found = attend(*tensors, packed, window, 0.3)
+    found = attend(*tensors, starts_of(lengths, room=6), max(lengths) + 2, window, 0.3)
     wanted = by_plain_products(*tensors, lengths, window, 0.3)
     torch.testing.assert_close(found, wanted)
     direction = torch.linspace(-1, 1, wanted.numel(), dtype=torch.float64).view_as(wanted)
@@ -136,8 +142,7 @@ def test_the_kernel_gives_attention_within_each_example(
     lengths: tuple[int, ...], heads: int, shared: int, window: int | None
 ) -> None:
     tensors = inputs(lengths, heads, shared, device="cuda", dtype=torch.bfloat16)
-    packed = Packed(starts_of(lengths, room=6).cuda(), longest=max(lengths))
-    found = attend(*tensors, packed, window, 0.3)
+    found = attend(*tensors, starts_of(lengths, room=6).cuda(), max(lengths), window, 0.3)
     exact = tuple(x.detach().double().cpu().requires_grad_() for x in tensors)
     wanted = by_plain_products(*exact, lengths, window, 0.3)
     torch.testing.assert_close(found.double().cpu(), wanted, rtol=2e-2, atol=2e-2)
@@ -147,12 +152,6 @@ def test_the_kernel_gives_attention_within_each_example(
         strict=True,
     ):
         torch.testing.assert_close(ours.double().cpu(), reference, rtol=5e-2, atol=5e-2)
-
-
-def test_starts_are_filled_up_with_empty_examples() -> None:
-    found = starts_of((3, 4), room=5)
-    assert found.tolist() == [0, 3, 7, 7, 7, 7]
-    assert found.dtype == torch.int32
 
 
 def test_what_the_kernel_does_not_take_stays_elsewhere() -> None:

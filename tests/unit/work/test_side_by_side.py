@@ -18,8 +18,7 @@ from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
-from versatune.training.job import EVENTS, HISTORY, STEPS, Training
-from versatune.training.mixture_inputs import MixtureInputs
+from versatune.training.job import EVENTS, HISTORY, STEPS, MixtureInputs, Training
 from versatune.training.reference import reference_runs
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams, Pieces, make_pieces

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from versatune.artifacts import FolderRef
+from versatune.errors import VersatuneError
 from versatune.probing.judges.base import About, Judge
 from versatune.work import Piece
 
@@ -25,6 +26,9 @@ def train_judge(clean: FolderRef, params: "JudgeParams", about: About) -> Piece:
 
     Raises VersatuneError when there is no model folder or no server.
     """
+    if missing := params.own.missing():
+        key = ".".join((about.key, params.kind, *missing[0]))
+        raise VersatuneError(f"{key} {missing[1]}.")
     made: Piece = _module(params.kind).train(clean, params.own, about)
     return made
 

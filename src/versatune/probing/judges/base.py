@@ -85,9 +85,7 @@ class Labelled:
 
     def with_oracle(self, domains: Sequence[int]) -> "Labelled":
         """With a right answer for each of these domains, of which there are no labelled rows."""
-        k = self.probabilities.shape[1]
-        known = self.oracle(k)
-        added = list(domains)
+        known, added = self.oracle(self.probabilities.shape[1]), list(domains)
         return Labelled(
             np.concatenate([self.probabilities, known.probabilities[added]]),
             np.concatenate([self.labels, known.labels[added]]),
@@ -96,14 +94,7 @@ class Labelled:
 
     def save(self, folder: Path) -> None:
         """Write to a judge's folder."""
-        save_file(
-            {
-                "probabilities": self.probabilities,
-                "labels": self.labels.astype(np.int64),
-                "vocab_coverage": self.vocab_coverage,
-            },
-            folder / LABELLED,
-        )
+        save_file(dict(vars(self)), folder / LABELLED)
 
     @classmethod
     def load(cls, judge: FolderRef) -> "Labelled":

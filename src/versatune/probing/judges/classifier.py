@@ -7,7 +7,6 @@ unpickled when it is loaded.
 
 import json
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +23,6 @@ from versatune.probing.config import ClassifierParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
     About,
-    Background,
     Judgement,
     Labelled,
     labelled_texts,
@@ -40,13 +38,15 @@ VOCABULARY = "vocabulary.json"
 class Classifier:
     """Judges texts by their words and characters."""
 
-    def __init__(self, features: "Features", weights: dict[str, Any], other: int | None) -> None:
+    def __init__(
+        self, features: "Features", weights: dict[str, Any], domains: Sequence[str]
+    ) -> None:
         self.features = features
         self.coef, self.intercept = weights["coef"], weights["intercept"]
         self.temperature = float(weights["temperature"][0])
         self.weak = float(weights["weak"][0])
         self.max_chars = int(weights["max_chars"][0])
-        self.other = other
+        self.other = domains.index("other") if "other" in domains else None
 
     def judge(self, texts: Sequence[str]) -> Judgement:
         """Probabilities for every text; none is refused. About a thousand texts a second."""
@@ -62,9 +62,7 @@ class Classifier:
         """From a finished judge's folder."""
         weights = load_file(ref.path / WEIGHTS)
         vocabulary = json.loads((ref.path / VOCABULARY).read_text(encoding="utf-8"))
-        features = Features.restore(vocabulary, weights)
-        domains = ref.metadata["domains"]
-        return cls(features, weights, domains.index("other") if "other" in domains else None)
+        return cls(Features.restore(vocabulary, weights), weights, ref.metadata["domains"])
 
 
 def weak_to_other(probabilities: Array, other: int | None, weak: float) -> Array:
@@ -111,10 +109,9 @@ class Features:
 
     def dump(self) -> tuple[dict[str, list[str]], dict[str, Any]]:
         """Vocabularies in the order of their columns, and the inverse document frequencies."""
-        names = ("word", "char")
         parts = {"word": self.word, "char": self.char}
-        vocabulary = {n: parts[n].get_feature_names_out().tolist() for n in names}
-        return vocabulary, {f"idf_{n}": parts[n].idf_.astype(np.float64) for n in names}
+        vocabulary = {n: part.get_feature_names_out().tolist() for n, part in parts.items()}
+        return vocabulary, {f"idf_{n}": p.idf_.astype(np.float64) for n, p in parts.items()}
 
     @classmethod
     def restore(cls, vocabulary: dict[str, list[str]], weights: dict[str, Any]) -> Self:
@@ -157,53 +154,46 @@ def train(clean: FolderRef, params: ClassifierParams, about: About) -> Piece:
         background = None
     elif background is not None:
         inputs["background"] = [background.samples.fingerprint, background.n]
-    return Piece(inputs, partial(_train, clean, params, seed, background))
+
+    def make(folder: Path) -> dict[str, Any]:
+        unlike = background.texts() if background else []
+        texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed, unlike)
+        texts = [t[: params.max_chars] for t in texts]
+        fit_rows, held = split(labels, params.held_out, seed)
+        features = Features(params.max_features).fit([texts[i] for i in fit_rows])
+        model = LogisticRegression(C=params.regularisation, class_weight="balanced", max_iter=500)
+        model.fit(features.transform([texts[i] for i in fit_rows]), labels[fit_rows])
+        coef, intercept = _all_domains(model)
+        logits = features.transform([texts[i] for i in held]) @ coef.T + intercept
+        temperature, _ = calibration.fit(np.asarray(logits), labels[held], offsets=False)
+        vocabulary, weights = features.dump()
+        weights |= {
+            "coef": coef,
+            "intercept": intercept,
+            "temperature": np.array([temperature]),
+            "weak": np.array([params.weak_evidence]),
+            "max_chars": np.array([params.max_chars]),
+        }
+        save_file(weights, folder / WEIGHTS)
+        write_json(folder / VOCABULARY, vocabulary)
+        judgement = Classifier(features, weights, domains).judge([texts[i] for i in held])
+        Labelled(judgement.probabilities, labels[held], judgement.vocab_coverage).save(folder)
+        right = judgement.probabilities.argmax(axis=1) == labels[held]
+        return {
+            "kind": "classifier",
+            "name": f"classifier trained on {len(fit_rows)} ingested rows",
+            "domains": domains,
+            "labelled_rows": len(held),
+            "accuracy": float(right.mean()),
+            "temperature": temperature,
+        }
+
+    return Piece(inputs, make)
 
 
 def open_judge(ref: FolderRef, _params: ClassifierParams, _about: About) -> Classifier:
     """From a finished judge's folder."""
     return Classifier.load(ref)
-
-
-def _train(
-    clean: FolderRef,
-    params: ClassifierParams,
-    seed: int,
-    background: Background | None,
-    folder: Path,
-) -> dict[str, Any]:
-    unlike = background.texts() if background else []
-    texts, labels, domains = labelled_texts(clean, params.rows_per_domain, seed, unlike)
-    texts = [t[: params.max_chars] for t in texts]
-    fit_rows, held = split(labels, params.held_out, seed)
-    features = Features(params.max_features).fit([texts[i] for i in fit_rows])
-    model = LogisticRegression(C=params.regularisation, class_weight="balanced", max_iter=500)
-    model.fit(features.transform([texts[i] for i in fit_rows]), labels[fit_rows])
-    coef, intercept = _all_domains(model)
-    logits = features.transform([texts[i] for i in held]) @ coef.T + intercept
-    temperature, _ = calibration.fit(np.asarray(logits), labels[held], offsets=False)
-    vocabulary, weights = features.dump()
-    weights |= {
-        "coef": coef,
-        "intercept": intercept,
-        "temperature": np.array([temperature]),
-        "weak": np.array([params.weak_evidence]),
-        "max_chars": np.array([params.max_chars]),
-    }
-    save_file(weights, folder / WEIGHTS)
-    write_json(folder / VOCABULARY, vocabulary)
-    other = domains.index("other") if "other" in domains else None
-    judgement = Classifier(features, weights, other).judge([texts[i] for i in held])
-    Labelled(judgement.probabilities, labels[held], judgement.vocab_coverage).save(folder)
-    right = judgement.probabilities.argmax(axis=1) == labels[held]
-    return {
-        "kind": "classifier",
-        "name": f"classifier trained on {len(fit_rows)} ingested rows",
-        "domains": domains,
-        "labelled_rows": len(held),
-        "accuracy": float(right.mean()),
-        "temperature": temperature,
-    }
 
 
 def _all_domains(model: Any) -> tuple[Any, Any]:

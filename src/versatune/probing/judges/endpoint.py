@@ -11,7 +11,6 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +30,6 @@ from versatune.probing.judges.base import (
     without_rows,
 )
 from versatune.probing.judges.probabilities import parse
-from versatune.samplers.config import require_server
 from versatune.samplers.served import FilteredError, Server, first_choice, thought_beside
 from versatune.work import Piece, bars
 from versatune.work.log import Log
@@ -67,22 +65,16 @@ class Endpoint:
     """Judges texts by asking a chat endpoint."""
 
     def __init__(
-        self,
-        descriptions: Mapping[str, str],
-        params: EndpointParams,
-        keep: Path,
-        api_key: str,
-        key: str = "probe.judge",
+        self, descriptions: Mapping[str, str], params: EndpointParams, about: About
     ) -> None:
-        self.key = f"{key}.endpoint"
-        require_server(params.server, f"{self.key}.server")
+        self.key = f"{about.key}.endpoint"
         self.domains = list(descriptions)
         self.params = params
-        self.server = Server(params.server, f"{self.key}.server", api_key)
+        self.server = Server(params.server, f"{self.key}.server", about.api_key)
         topics = "\n".join(f"- {name}: {text}" for name, text in descriptions.items())
         self.system = INSTRUCTION.format(topics=topics)
         self._question = fingerprint([self.system, asked(params)])
-        self._answers = Log(keep / ANSWERS)
+        self._answers = Log(about.keep / ANSWERS)
         self._told = ""
 
     def judge(self, texts: Sequence[str]) -> Judgement:
@@ -226,8 +218,7 @@ def asked(params: EndpointParams) -> dict[str, Any]:
 
 def open_judge(ref: FolderRef, params: EndpointParams, about: About) -> Endpoint:
     """From a finished judge's folder."""
-    known = ref.metadata["descriptions"]
-    return Endpoint(known, params, about.keep, about.api_key, about.key)
+    return Endpoint(ref.metadata["descriptions"], params, about)
 
 
 def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
@@ -235,7 +226,6 @@ def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
 
     Rows that got none in an earlier run are asked about again.
     """
-    require_server(params.server, f"{about.key}.endpoint.server")
     inputs = {
         "kind": "endpoint",
         "rows": clean.fingerprint,
@@ -244,38 +234,35 @@ def train(clean: FolderRef, params: EndpointParams, about: About) -> Piece:
         "descriptions": list(about.descriptions.items()),
         "seed": about.seed,
     }
-    make = partial(_measure, clean, params, about)
+
+    def make(folder: Path) -> dict[str, Any]:
+        texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+        ordered = {name: about.descriptions[name] for name in domains}
+        judge = Endpoint(ordered, params, about)
+        judgement = judge.judge(texts)
+        ok = judgement.ok
+        empty = [domains.index(name) for name in without_rows(clean)]
+        counts = np.bincount(labels[ok], minlength=len(domains))
+        counts[empty] = len(ok)  # known only by their descriptions
+        if counts.min() < 2:
+            raise VersatuneError(
+                f"{judge.key}: fewer than two rows of {domains[int(counts.argmin())]} got a usable "
+                f"answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
+                f"{about.keep / ANSWERS}. {judge.advice}"
+            )
+        probabilities = judgement.probabilities[ok]
+        labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
+        labelled.with_oracle(empty).save(folder)
+        return {
+            "kind": "endpoint",
+            "name": f"{params.server.model} at an endpoint",
+            "domains": domains,
+            "descriptions": ordered,
+            "labelled_rows": int(ok.sum()),
+            "labelled_without_answer": int((~ok).sum()),
+            "labelled_failed": judgement.status.count("failed"),
+            "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
+            **judgement.facts,
+        }
+
     return Piece(inputs, make, enough=lambda ref: not ref.metadata.get("labelled_failed"))
-
-
-def _measure(
-    clean: FolderRef, params: EndpointParams, about: About, folder: Path
-) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
-    ordered = {name: about.descriptions[name] for name in domains}
-    judge = Endpoint(ordered, params, about.keep, about.api_key, about.key)
-    judgement = judge.judge(texts)
-    ok = judgement.ok
-    empty = [domains.index(name) for name in without_rows(clean)]
-    counts = np.bincount(labels[ok], minlength=len(domains))
-    counts[empty] = len(ok)  # known only by their descriptions
-    if counts.min() < 2:
-        raise VersatuneError(
-            f"{about.key}.endpoint: fewer than two rows of {domains[int(counts.argmin())]} got a "
-            f"usable answer from {params.server.model} ({int(ok.sum())} of {len(ok)} in all); see "
-            f"{about.keep / ANSWERS}. {judge.advice}"
-        )
-    probabilities = judgement.probabilities[ok]
-    labelled = Labelled(probabilities, labels[ok], np.full(len(probabilities), np.nan))
-    labelled.with_oracle(empty).save(folder)
-    return {
-        "kind": "endpoint",
-        "name": f"{params.server.model} at an endpoint",
-        "domains": domains,
-        "descriptions": ordered,
-        "labelled_rows": int(ok.sum()),
-        "labelled_without_answer": int((~ok).sum()),
-        "labelled_failed": judgement.status.count("failed"),
-        "accuracy": float((probabilities.argmax(axis=1) == labels[ok]).mean()),
-        **judgement.facts,
-    }

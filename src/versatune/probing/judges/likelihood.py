@@ -8,7 +8,6 @@ the labelled rows; the other half measures the errors that remain.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from versatune.artifacts import FolderRef
 from versatune.data.answers import Answers
 from versatune.errors import VersatuneError
 from versatune.intervals import Array
-from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
+from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.probing.config import LikelihoodParams
 from versatune.probing.judges import calibration
 from versatune.probing.judges.base import (
@@ -44,21 +43,15 @@ class Scorer:
     def __init__(
         self, model: CheckpointRef, descriptions: dict[str, str], params: LikelihoodParams
     ) -> None:
-        import torch
-
-        from versatune.modeling.room import check_room
+        from versatune.modeling.room import load_checked
 
         self.params = params
         self.tokenizer = load_tokenizer(model)
         self.tokenizer.padding_side = "left"
-        check_room(model.path, dtype=params.dtype, key="probe.judge.likelihood")
-        self.model = load_model(model, dtype=params.dtype)
-        if torch.cuda.is_available():
-            self.model = self.model.to("cuda")  # type: ignore[arg-type]
+        self.model = load_checked(model, params.dtype, "probe.judge.likelihood")
         self.answers = Answers(self.tokenizer)
-        labels, ids = label_tokens(self.answers, list(descriptions))
+        labels, self.ids = label_tokens(self.answers, list(descriptions))
         self.label = labels[0]
-        self.ids = ids
         self.options = "\n".join(
             f"{label}: {text}" for label, text in zip(labels, descriptions.values(), strict=True)
         )
@@ -82,12 +75,8 @@ class Scorer:
             scores[rows] = logits.log_softmax(-1)[:, self.ids].double().cpu().numpy()
         return scores
 
-    def prompt(self, text: str) -> str:
-        """What the model reads, ending where its answer begins."""
-        return str(self.tokenizer.decode(self.tokens(text)))
-
     def tokens(self, text: str) -> list[int]:
-        """:meth:`prompt` as token ids."""
+        """What the model reads, ending where its answer begins."""
         (row,) = self.answers.encode(
             [{"role": "user", "content": self.question(text)}], [self.label]
         )
@@ -119,17 +108,9 @@ class Likelihood:
     def load(cls, ref: FolderRef, params: LikelihoodParams) -> Self:
         """From a finished judge's folder; the model is loaded again."""
         kept = load_file(ref.path / CALIBRATION)
-        scorer = Scorer(find_model(params), ref.metadata["descriptions"], params)
+        model = CheckpointRef.of_folder(params.name_or_path)
+        scorer = Scorer(model, ref.metadata["descriptions"], params)
         return cls(scorer, float(kept["temperature"][0]), kept["offsets"])
-
-
-def find_model(params: LikelihoodParams) -> CheckpointRef:
-    """The judging model's folder."""
-    if not params.name_or_path:
-        raise VersatuneError(
-            "probe.judge.likelihood.name_or_path is empty: give the folder of an instruct model."
-        )
-    return CheckpointRef.of_folder(params.name_or_path)
 
 
 def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], list[int]]:
@@ -150,7 +131,7 @@ def label_tokens(answers: Answers, names: Sequence[str]) -> tuple[list[str], lis
 
 def train(clean: FolderRef, params: LikelihoodParams, about: About) -> Piece:
     """Calibrated on half of the labelled rows, its errors measured on the other half."""
-    model = find_model(params)
+    model = CheckpointRef.of_folder(params.name_or_path)
     inputs = {
         "kind": "likelihood",
         "asked": ASKED,
@@ -160,37 +141,33 @@ def train(clean: FolderRef, params: LikelihoodParams, about: About) -> Piece:
         "params": params.model_dump(mode="json", exclude={"name_or_path", "batch_size"}),
         "seed": about.seed,
     }
-    return Piece(inputs, partial(_train, clean, model, params, about))
+
+    def make(folder: Path) -> dict[str, Any]:
+        texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
+        ordered = {name: about.descriptions[name] for name in domains}
+        scores = Scorer(model, ordered, params).scores(texts)
+        fitted, held = split(labels, 0.5, about.seed)
+        # Without rows of a domain, offsets would learn that no text is ever of it.
+        empty = [domains.index(name) for name in without_rows(clean)]
+        temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)
+        save_file(
+            {"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION
+        )
+        probabilities = calibration.apply(scores[held], temperature, offsets)
+        labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
+        labelled.with_oracle(empty).save(folder)
+        return {
+            "kind": "likelihood",
+            "name": f"likelihood of labels under {model.name}",
+            "domains": domains,
+            "descriptions": ordered,
+            "labelled_rows": len(held),
+            "accuracy": float((probabilities.argmax(axis=1) == labels[held]).mean()),
+        }
+
+    return Piece(inputs, make)
 
 
 def open_judge(ref: FolderRef, params: LikelihoodParams, _about: About) -> Likelihood:
     """From a finished judge's folder."""
     return Likelihood.load(ref, params)
-
-
-def _train(
-    clean: FolderRef,
-    model: CheckpointRef,
-    params: LikelihoodParams,
-    about: About,
-    folder: Path,
-) -> dict[str, Any]:
-    texts, labels, domains = labelled_texts(clean, params.labelled_per_domain, about.seed)
-    ordered = {name: about.descriptions[name] for name in domains}
-    scores = Scorer(model, ordered, params).scores(texts)
-    fitted, held = split(labels, 0.5, about.seed)
-    # Without rows of a domain, offsets would learn that no text is ever of it.
-    empty = [domains.index(name) for name in without_rows(clean)]
-    temperature, offsets = calibration.fit(scores[fitted], labels[fitted], offsets=not empty)
-    save_file({"temperature": np.array([temperature]), "offsets": offsets}, folder / CALIBRATION)
-    probabilities = calibration.apply(scores[held], temperature, offsets)
-    labelled = Labelled(probabilities, labels[held], np.full(len(held), np.nan))
-    labelled.with_oracle(empty).save(folder)
-    return {
-        "kind": "likelihood",
-        "name": f"likelihood of labels under {model.name}",
-        "domains": domains,
-        "descriptions": ordered,
-        "labelled_rows": len(held),
-        "accuracy": float((probabilities.argmax(axis=1) == labels[held]).mean()),
-    }

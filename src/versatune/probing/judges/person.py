@@ -11,7 +11,6 @@ import hashlib
 import io
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,10 +164,10 @@ def train(clean: FolderRef, params: PersonParams, about: About) -> Piece:
     """Nothing to train: people are taken at their word."""
     domains, file = tuple(clean.metadata["domains"]), file_of(params, about.keep)
     inputs = {"kind": "person", "domains": domains, "file": file}
-    return Piece(inputs, partial(_trust, domains, file))
 
+    def make(folder: Path) -> dict[str, Any]:
+        Labelled.oracle(len(domains)).save(folder)
+        name = f"people, in {file.name}"
+        return {"kind": "person", "name": name, "domains": domains, "accuracy": None}
 
-def _trust(domains: tuple[str, ...], file: Path, folder: Path) -> dict[str, Any]:
-    Labelled.oracle(len(domains)).save(folder)
-    name = f"people, in {file.name}"
-    return {"kind": "person", "name": name, "domains": domains, "accuracy": None}
+    return Piece(inputs, make)
