@@ -224,14 +224,14 @@ def check_required(domains: Domains, report: ReportParams) -> Iterator[Problem]:
 
 def check_retrained(train: TrainParams) -> Iterator[Problem]:
     """Retraining goes on from whole models and measures no references. Asked when it runs."""
-    if train.objective.kind == "worst":
-        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
     if train.lora is not None and not train.lora.merge:
         yield Problem(
             ("train", "lora", "merge"),
             "retraining needs whole models, since a champion is what the next one is trained "
             "from: set it to true",
         )
+    if train.objective.kind == "worst":
+        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
 
 
 ALWAYS: tuple[Check, ...] = (

@@ -88,10 +88,10 @@ def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
 def check_memory(
     base_model: BaseModelParams, train: TrainParams, parallel: ParallelParams
 ) -> Iterator[Problem]:
-    """Training fits, before the first node and not after the probe: a model on this disk that is
-    trained by processes of this machine.
+    """A model on this disk fits, trained by processes of this machine.
 
-    Models on the hub, and training on other machines, are asked about where training begins.
+    Asked before the first node, and not after the probe; models on the hub, and training on other
+    machines, are asked about where training begins.
     """
     here = parallel.engine == "local" and train.launcher.config_file is None
     folder = Path(base_model.name_or_path or "").expanduser()
