@@ -48,7 +48,8 @@ def relative_gains(values: Sequence[float] | Array, baseline: Sequence[float] | 
         raise ValueError(f"{v.size} values against {b.size} of the baseline")
     if not (b > 0).all():
         raise ValueError("a relative gain needs a baseline above zero")
-    return (v - b) / b
+    result: Array = (v - b) / b
+    return result
 
 
 def expansion_summary(changes: Mapping[str, float], target: str) -> dict[str, float]:

@@ -77,15 +77,13 @@ def rows_of(
             key = f"{prefix}NAME".removesuffix(".")
         text = " ".join((field.description or "").split()).replace("|", "\\|")
         value = field.default if given is None else getattr(given, name)
-        if inner and set(inner) <= set(elsewhere):
+        listed = bool(inner) and set(inner) <= set(elsewhere)
+        if listed:
             text += f" Keys of each strategy: [`{'.'.join(STRATEGIES)}`](#{STRATEGIES[0]})."
-            text, below = text.strip(), []
-        else:
-            below = inner
         kind = " or ".join(map(_label, inner)) or _kind(field.annotation)
-        yield key, kind, _default(field, value), text
-        for one in below:
-            part = f"{key}." if len(below) == 1 else f"{key} ({_label(one)})."
+        yield key, kind, _default(field, value), text.strip()
+        for one in () if listed else inner:
+            part = f"{key}." if len(inner) == 1 else f"{key} ({_label(one)})."
             yield from rows_of(one, part, value if type(value) is one else None, elsewhere)
 
 

@@ -30,7 +30,6 @@ def summarise(artifacts: "Artifacts") -> Summary:
     results = artifacts.results
     loss, accuracy = tables.only_losses(results), tables.only_accuracies(results)
     declared = artifacts.declared
-    found = objective.reached(loss, declared)
     told, mood, details = headline(results, declared)
     return Summary(
         headline=told,
@@ -41,7 +40,7 @@ def summarise(artifacts: "Artifacts") -> Summary:
         tiles=[
             *_improved_tile(loss),
             *objective.target_tile(loss, declared),
-            *objective.tile(found, declared),
+            *objective.tile(objective.reached(loss, declared), declared),
             *_accuracy_tile(accuracy),
             *_training_tiles(artifacts),
         ],

@@ -133,7 +133,8 @@ def _shares(changes: Sequence[Change], weights: Mapping[str, float] | None) -> A
     given = np.array([weights.get(change.domain, math.nan) for change in changes])
     if not (np.isfinite(given).all() and given.sum() > 0):
         raise ValueError(f"weights {dict(weights)} for {[change.domain for change in changes]}")
-    return given / given.sum()
+    result: Array = given / given.sum()
+    return result
 
 
 def judge(
@@ -190,11 +191,9 @@ def measured(results: Mapping[tuple[str, Metric], tuple[Array, ...]]) -> list[Ch
 
 def _tell_mean(change: Change, better: bool, kind: Kind) -> str:
     doubt = "" if better or change.value <= 0 else ", which is not certain"
-    what = {
-        "weighted": f"weighted mean {_name(change)}",
-        "relative": f"mean {_name(change)} as a part of the champion's",
-    }.get(kind, f"mean {_name(change)}")
-    return f"{what}: {_words(change)}{doubt}"
+    weighted = "weighted " if kind == "weighted" else ""
+    part = " as a part of the champion's" if kind == "relative" else ""
+    return f"{weighted}mean {_name(change)}{part}: {_words(change)}{doubt}"
 
 
 def _tell_fall(change: Change, allowed: float) -> str:

@@ -145,8 +145,8 @@ class RunStore:
         """Write a result of a retraining."""
         write_json(self.folder_of(number) / f"{name}.json", value)
 
-    def prune(self, keep: Collection[Path], keep_last: int) -> list[Path]:
-        """Delete the models of old retrainings; their results stay. Returns what was deleted.
+    def prune(self, keep: Collection[Path], keep_last: int) -> None:
+        """Delete the models of old retrainings; their results stay.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
         ``keep_last`` others. Models of abandoned retrainings are not kept, nor are copies from
@@ -167,7 +167,6 @@ class RunStore:
                 shutil.rmtree(copy)
         if deleted:
             logger.info("Deleted the models of %d old retrainings.", len(deleted))
-        return deleted
 
     def shorten(self, keep_last: int) -> list[Registration]:
         """Give up waiting challengers that the registry would have deleted by now.
