@@ -84,9 +84,8 @@ def figure(title: str, caption: str, height: int) -> go.Figure:
         }
     )
     made = go.Figure()
-    made.update_layout(
-        template=template, title_text=title, meta={"caption": caption}, height=height
-    )
+    made.update_layout(template=template, title_text=title, meta={"caption": caption})
+    made.update_layout(height=height)
     return made
 
 

@@ -57,7 +57,16 @@ def what_matters(
 
 
 def training_params(training: TrainParams, params: RetrainParams) -> TrainParams:
-    """The parameters of ``train`` as a retraining uses them."""
+    """The parameters of ``train`` as a retraining uses them.
+
+    Raises VersatuneError when they would save only an adapter.
+    """
+    if training.lora is not None and not training.lora.merge:
+        raise VersatuneError(
+            "train.lora.merge is false, but retraining needs whole models: the next challenger "
+            "is trained from the champion, which serves without its base. Set train.lora.merge to "
+            "true."
+        )
     return training.model_copy(
         update={
             "resume": "restart",

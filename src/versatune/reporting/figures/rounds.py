@@ -236,6 +236,7 @@ def _cells(
     place = {domain: i for i, domain in enumerate(domains)}
     rows = history[history["domain"].isin(place)].dropna(subset=column)
     lines = rows["domain"].map(place)
+    darkest = COLOURS[0] if column == "learnable_potential" else COLOURS[1]
     fig.add_bar(
         name=title,
         x=rows["round"].tolist(),
@@ -244,10 +245,7 @@ def _cells(
         width=0.96,
         marker={
             "color": numbers(rows[column]),
-            "colorscale": [
-                [0, PAPER],
-                [1, COLOURS[0] if column == "learnable_potential" else COLOURS[1]],
-            ],
+            "colorscale": [[0, PAPER], [1, darkest]],
             "cmin": 0,
             "line": {"width": 1, "color": RULE},
         },
