@@ -29,7 +29,6 @@ from versatune.intervals import Array, ratio_interval, t_interval, t_p_value
 
 __all__ = ["ALL", "EACH", "headline", "scores", "summarise", "with_holm"]
 
-
 COMPARISON_COLUMNS = (
     *("strategy", "kind", "seed", "domain", "task", "metric", "value", "stderr", "low", "high"),
     *("n", "task_version", "base", "change", "change_low", "change_high"),

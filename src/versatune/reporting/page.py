@@ -145,8 +145,10 @@ def _plotly() -> tuple[str, str]:
     return base64.b64encode(packed).decode("ascii"), _sha256(text)
 
 
-def records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """Rows as plain dicts, missing values as None."""
+def records(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
+    """Rows as plain dicts, missing values as None; none of no table."""
+    if table is None:
+        return []
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 

@@ -64,9 +64,7 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         mixes=page.records(pd.DataFrame(ahead.strategy_rows(artifacts.forecast))),
         came=page.records(came),
         came_said=ahead.outcome_sentence(came, went_back),
-        answers=page.records(
-            artifacts.answers if artifacts.answers is not None else pd.DataFrame()
-        ),
+        answers=page.records(artifacts.answers),
     )
 
 
