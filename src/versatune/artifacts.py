@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from versatune.errors import VersatuneError
 
@@ -157,10 +157,8 @@ def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         lock.release()
 
 
-class FolderRef(BaseModel):
+class FolderRef(BaseModel, frozen=True, extra="forbid"):
     """A reference to a finished folder: what passes between stages instead of its content."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     path: Path
     fingerprint: str
@@ -211,13 +209,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def difference(found: Any, wanted: Any, prefix: str = "") -> str:
-    """The keys in which two JSON values differ, as ``key: old -> new``, joined by commas."""
-    return ", ".join(differences(found, wanted, prefix))
-
-
 def differences(found: Any, wanted: Any, prefix: str = "") -> list[str]:
-    """The same as a list, a key each."""
+    """The keys in which two JSON values differ, each as ``key: old -> new``."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         return [
             part

@@ -12,11 +12,11 @@ from tests.helpers.example_run import SIX, artifacts
 from versatune.data.config import Domains
 from versatune.demo.base_model import BaseModelParams
 from versatune.pipelines.report import create_pipeline
+from versatune.pipelines.report.nodes import in_stages
 from versatune.pipelines.report.params import ReportParams
 from versatune.pipelines.report.pipeline import FIGURES
-from versatune.pipelines.report.steps import read_timings
 from versatune.reporting import figures
-from versatune.reporting.timings import begin, note
+from versatune.reporting.timings import begin, note, read
 from versatune.training.config import TrainParams
 
 
@@ -65,11 +65,11 @@ def test_the_page_that_is_being_written_keeps_no_earlier_page(tmp_path: Path) ->
     note(file, "1", "train.train_model", 9.0, kept=False)
     note(file, "1", "reporting.write_report", 2.0, kept=False)
     begin(file, "2", "kedro run --pipeline report")
-    assert read_timings(file) == [
+    assert in_stages(read(file)[1]) == [
         {"name": "train.train_model", "seconds": 0.0, "kept": 9.0},
         {"name": "reporting.write_report", "seconds": 0.0, "kept": 0.0},
     ]
 
 
 def test_timings_that_were_never_written_are_none(tmp_path: Path) -> None:
-    assert read_timings(tmp_path / "timings.json") == []
+    assert read(tmp_path / "timings.json") == ({}, [])

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from tests.faults.forks import IMPORTS
 from tests.helpers.tiny import BYTES, save_tiny
+from tests.helpers.tracked import tracked
 from versatune import tracking
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.errors import VersatuneError
@@ -34,6 +35,7 @@ from versatune.retraining import champions
 from versatune.retraining.config import LimitParams, PromotionParams, RetrainParams
 from versatune.retraining.run_store import RunStore
 from versatune.tracking import registry
+from versatune.tracking.spool import Spool
 from versatune.training.config import TrainParams
 from versatune.work import ParallelParams
 
@@ -233,7 +235,7 @@ def test_a_store_that_is_away_postpones_and_the_next_run_hands_in(
 ) -> None:
     house.run()
     house.add("law", "second", 7)
-    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked("local-1", Spool(tmp_path / "spool.jsonl")):
         away = house.run()
         assert away["decision"].startswith("promotion postponed")
         house.add("code", "second", 8)
@@ -278,7 +280,7 @@ def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: P
     """A retraining each day and no MLflow for long: the coming champion and its line are kept."""
     house.retrain = {"keep_last": 1}
     house.run()
-    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked("local-1", Spool(tmp_path / "spool.jsonl")):
         for number in range(2, 7):
             house.add("law", f"file {number}", 5 + number)
             assert house.run()["decision"].startswith("promotion postponed")
@@ -298,16 +300,16 @@ def test_models_do_not_pile_up_while_the_store_is_away(house: House, tmp_path: P
 def test_what_is_handed_in_late_is_told_by_the_run_that_does_it(
     house: House, tmp_path: Path
 ) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
-    with tracking.tracked("local-1", tracking.Spool(tmp_path / "lost.jsonl")):
+    spool = Spool(tmp_path / "spool.jsonl")
+    with tracked("local-1", Spool(tmp_path / "lost.jsonl")):
         assert house.run()["version"] is None
-    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+    with mlflow.start_run() as run, tracked(run.info.run_id, spool):
         house.run()
     tags = mlflow.get_run(run.info.run_id).data.tags
     assert tags["retraining.new"] == "nothing" and "retraining.version" not in tags
     assert tags["retraining.handed_in.1"] == "promoted, nightly version 1"
     house.add("law", "second", 7)
-    with mlflow.start_run() as run, tracking.tracked(run.info.run_id, spool):
+    with mlflow.start_run() as run, tracked(run.info.run_id, spool):
         house.run()
     tags = mlflow.get_run(run.info.run_id).data.tags
     assert (tags["strategy"], tags["base_model"]) == ("foster", "tiny")
@@ -459,7 +461,7 @@ def killed_retraining(house: House, uri: str, when: str, name: str, call: int) -
 def test_a_waiting_challenger_whose_files_are_gone_blocks_nothing(
     house: House, tmp_path: Path
 ) -> None:
-    with tracking.tracked("local-1", tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked("local-1", Spool(tmp_path / "spool.jsonl")):
         house.run()
     shutil.rmtree(house.runs.folder / "0001" / "challenger")
     assert house.run()["decision"].startswith("lost:")

@@ -27,16 +27,15 @@ def with_other_bases(
     """
     if not bases:
         return comparison, items
-    tables = [(comparison, items)]
+    tables = {OWN: (comparison, items)}
     for name, folder in bases.items():
-        found = read_comparison(folder, f"compare.bases.{name}")
-        _check_alike(comparison, found[0], folder, f"compare.bases.{name}")
-        tables.append(found)
-    named = list(zip([OWN, *bases], tables, strict=True))
-    return (
-        pd.concat([t[0].assign(base_model=name) for name, t in named], ignore_index=True),
-        pd.concat([t[1].assign(base_model=name) for name, t in named], ignore_index=True),
+        tables[name] = read_comparison(folder, f"compare.bases.{name}")
+        _check_alike(comparison, tables[name][0], folder, f"compare.bases.{name}")
+    runs, scores = (
+        pd.concat([t[i].assign(base_model=n) for n, t in tables.items()], ignore_index=True)
+        for i in (0, 1)
     )
+    return runs, scores
 
 
 def read_comparison(folder: Path, key: str) -> tuple[pd.DataFrame, pd.DataFrame]:

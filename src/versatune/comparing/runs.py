@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from versatune.artifacts import FolderRef
 from versatune.evaluation import forgetting
@@ -32,10 +32,8 @@ logger = logging.getLogger(__name__)
 ROWS, HISTORY, ITEMS = "rows.parquet", "history.parquet", "items.parquet"
 
 
-class Run(BaseModel):
+class Run(BaseModel, frozen=True, extra="forbid"):
     """One strategy with one seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     strategy: str
     """Its name in the comparison."""
@@ -53,20 +51,16 @@ class Run(BaseModel):
         return {"strategy": self.strategy, "kind": self.train.strategy.name, "seed": self.seed}
 
 
-class Plan(BaseModel):
+class Plan(BaseModel, frozen=True, extra="forbid"):
     """The runs of a comparison, seed by seed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     runs: tuple[Run, ...]
     start: MixtureInputs
     """What every run starts from."""
 
 
-class ComparisonSetup(BaseModel):
+class ComparisonSetup(BaseModel, frozen=True, arbitrary_types_allowed=True):
     """What all runs of a comparison share."""
-
-    model_config = ConfigDict(frozen=True, arbitrary_types_allowed=True)
 
     store: FolderRef
     base: CheckpointRef

@@ -1,11 +1,16 @@
-"""lm-evaluation-harness with quiet logging, and offline where the hub must not be asked."""
+"""lm-evaluation-harness with quiet logging, one bar of ours, and offline where it must be."""
 
 import contextlib
 import logging
 import os
 from collections.abc import Iterator
+from typing import Any
 
 from versatune.data import hub
+from versatune.work.bars import Bar, options
+
+LONG = "Running"
+"""Beginnings of the harness's titles for the model's work. Its other bars last a moment."""
 
 
 @contextlib.contextmanager
@@ -26,3 +31,25 @@ def at_work(offline: bool) -> Iterator[None]:
             os.environ.pop("HF_HUB_OFFLINE", None)
         else:
             os.environ["HF_HUB_OFFLINE"] = before
+
+
+@contextlib.contextmanager
+def named_bars(title: str) -> Iterator[None]:
+    """Let the harness show a bar called ``title`` while the model answers."""
+    import lm_eval.api.model
+    import lm_eval.api.task
+    import lm_eval.models.huggingface
+
+    def bar(*args: Any, desc: str | None = None, disable: bool = False, **given: Any) -> Any:
+        hidden = disable or not (desc or "").startswith(LONG)
+        return Bar(*args, **{**given, **options(title, "answers", hidden=hidden)})
+
+    modules: Any = (lm_eval.api.model, lm_eval.api.task, lm_eval.models.huggingface)
+    before = [module.tqdm for module in modules]
+    for module in modules:
+        module.tqdm = bar
+    try:
+        yield
+    finally:
+        for module, its_own in zip(modules, before, strict=True):
+            module.tqdm = its_own

@@ -29,7 +29,6 @@ from versatune.intervals import Array, ratio_interval, t_interval, t_p_value
 
 __all__ = ["ALL", "EACH", "headline", "scores", "summarise", "with_holm"]
 
-
 COMPARISON_COLUMNS = (
     *("strategy", "kind", "seed", "domain", "task", "metric", "value", "stderr", "low", "high"),
     *("n", "task_version", "base", "change", "change_low", "change_high"),
@@ -151,8 +150,8 @@ def summarise(
         for other in strategies:
             gains_over = _relative_gains(metric, levels, strategies, other, in_points, draws)
             rows += [row | {"measure": EACH} for row in gains_over]
-        others = [values for measure, _, values in measures if measure == "others_change"]
-        rows += _less_degradation(metric, others[0] if others else {}, strategies, baseline)
+        others = next((values for name, _, values in measures if name == "others_change"), {})
+        rows += _less_degradation(metric, others, strategies, baseline)
     return with_holm(pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)))
 
 
@@ -215,24 +214,27 @@ def _mean(values: Mapping[str, float]) -> float:
     return math.fsum(values.values()) / len(values)
 
 
+def _both(values: Series, strategy: str, baseline: str) -> list[Draw]:
+    """The draws that both have."""
+    return [s for name, s in values if name == strategy and (baseline, s) in values]
+
+
 def _paired(
     values: Series, strategy: str, baseline: str, lower_is_better: bool, row_stderr: float
 ) -> dict[str, Any] | None:
-    mine = {s: v for (name, s), v in values.items() if name == strategy}
-    theirs = {s: v for (name, s), v in values.items() if name == baseline}
-    both = sorted(mine.keys() & theirs.keys(), key=in_order)
+    both = sorted(_both(values, strategy, baseline), key=in_order)
     if not both:
         return None
     bases = [base_of(s) for s in both]
-    value, stderr, df = crossed_stderr([mine[s] for s in both], 0.0, bases)
+    mine, theirs = (np.array([values[name, s] for s in both]) for name in (strategy, baseline))
+    value, stderr, df = crossed_stderr(mine, 0.0, bases)
     # A level that is the same in all seeds is known as it is, unlike a difference.
     low, high = _interval(value, 0.0 if math.isinf(stderr) else stderr, df, len(both))
     row: dict[str, Any] = {"strategy": strategy, "baseline": baseline, "value": value}
     row |= {"value_low": low, "value_high": high}
     if strategy == baseline:
         return row | {"n_seeds": len(both), "n_bases": len(set(bases))}
-    differences = np.array([mine[s] - theirs[s] for s in both])
-    return row | difference_row(differences, lower_is_better, row_stderr, bases)
+    return row | difference_row(mine - theirs, lower_is_better, row_stderr, bases)
 
 
 def difference_row(
@@ -281,17 +283,12 @@ def _relative_gains(
     since the levels are relative gaps already."""
     sign = -1 if metric == LOSS else 1
     for strategy in strategies:
-        theirs_of = {s: v for (name, s), v in levels.items() if name == baseline}
-        seeds = [
-            s
-            for name, s in levels
-            if name == strategy and s in theirs_of and (in_points or theirs_of[s] > 0)
-        ]
-        bases = [base_of(s) for s in seeds]
+        both = _both(levels, strategy, baseline)
+        seeds = [s for s in both if in_points or levels[baseline, s] > 0]
         if strategy == baseline or not seeds:
             continue
-        mine = np.array([levels[strategy, s] for s in seeds])
-        theirs = np.array([theirs_of[s] for s in seeds])
+        bases = [base_of(s) for s in seeds]
+        mine, theirs = (np.array([levels[name, s] for s in seeds]) for name in (strategy, baseline))
         each = sign * (mine - theirs if in_points else relative_gains(mine, theirs))
         error = draws.mean(metric, strategy, baseline) / float(theirs.mean()) if draws else 0.0
         row = difference_row(each, lower_is_better=False, row_stderr=error, bases=bases)
@@ -305,12 +302,13 @@ def _less_degradation(
 ) -> Iterator[dict[str, Any]]:
     """``others``: the sum of the changes of the other domains."""
     for strategy in strategies:
-        seeds = [s for name, s in others if name == strategy and (baseline, s) in others]
+        seeds = _both(others, strategy, baseline)
         if strategy == baseline or not seeds:
             continue
         bases = [base_of(s) for s in seeds]
-        mine = base_means([others[strategy, s] for s in seeds], bases)
-        theirs = base_means([others[baseline, s] for s in seeds], bases)
+        mine, theirs = (
+            base_means([others[name, s] for s in seeds], bases) for name in (strategy, baseline)
+        )
         value = less_degradation(float(mine.mean()), float(theirs.mean()))
         low, high = math.nan, math.nan
         if len(mine) >= MIN_SEEDS and not math.isnan(value):

@@ -31,7 +31,7 @@ class Conversations(TemplateLM):
     that begins as documents do in training; else as the harness does it."""
     tokenizer: Any
     shares = True
-    """Whether several processes may share the items."""
+    """Whether several processes share the items; if not, each asks all of them."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -59,7 +59,7 @@ class Conversations(TemplateLM):
 
     @cached_property
     def ends(self) -> list[str]:
-        """Texts of :attr:`stops`."""
+        """Texts of :attr:`stops`, the tokens that end a generation."""
         return list(self.tokenizer.convert_ids_to_tokens(self.stops))
 
     def apply_chat_template(

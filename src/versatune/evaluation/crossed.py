@@ -25,7 +25,6 @@ from versatune.intervals import Array, ratio_stderr
 EQUAL = 1e-9
 """Differences that spread by less than this part of their size count as equal."""
 
-
 Draw = int | tuple[str, int]
 """A seed; with its base model before it where there are several."""
 

@@ -125,12 +125,9 @@ def changes(rows: pd.DataFrame, items: pd.DataFrame, base: str, tuned: str) -> p
     }
     for (domain, task, metric), row in found.items():
         loss = found.get((domain, task, LOSS))
-        if loss is not None and metric in _SAME_LOSS:
+        if loss is not None and metric in ("bits_per_byte", "perplexity"):
             found[domain, task, metric] = row | _in_other_units(metric, row["base"], loss)
     return pd.DataFrame(list(found.values()), columns=list(CHANGE_COLUMNS))
-
-
-_SAME_LOSS = ("bits_per_byte", "perplexity")
 
 
 def _in_other_units(metric: str, base: float, loss: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +152,7 @@ def _change(
         half = 1.96 * math.hypot(float(before["stderr"]), float(after["stderr"]))
         low, high = change - half, change + half
     else:
-        first, second = (pairs[f"score_{when}"].to_numpy(np.float64) for when in _WHEN)
+        first, second = (pairs["score" + end].to_numpy(np.float64) for end in ("_before", "_after"))
         if metric == LOSS:
             _, low, high, _ = relative_change(first, second)
             low, high = base * low, base * high
@@ -178,6 +175,3 @@ def _change(
         "n": int(after["n"]),
         **moved,
     }
-
-
-_WHEN = ("before", "after")

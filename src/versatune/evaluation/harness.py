@@ -19,15 +19,17 @@ from versatune.evaluation.at_work import at_work
 from versatune.evaluation.choices import lacking, refuse_equal_tokens, refuse_lacking_tokens
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import scored_items
-from versatune.evaluation.named_rows import item_scores, named_row, version
 from versatune.evaluation.results import (
     ANSWER_NATS,
     GROUP,
     ITEM_COLUMNS,
     ROW_COLUMNS,
     Measured,
+    item_scores,
+    named_row,
     score_row,
     table,
+    task_version,
 )
 from versatune.evaluation.sandbox import run_program
 from versatune.evaluation.tasks import LocalTask
@@ -89,9 +91,8 @@ def measure_named(
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
-    Several processes share the items, and the first has the result, the others None. Raises
-    VersatuneError when the task's data is not there (``harness.offline``), or when it would run
-    programs, which the harness does without a sandbox.
+    Otherwise as :func:`measure_local`. Raises VersatuneError when the task's data is not there
+    (``harness.offline``), or when it would run programs, which the harness does without a sandbox.
     """
     try:
         with at_work(offline=params.harness.offline):
@@ -109,7 +110,7 @@ def measure_named(
     for task, metrics in found["results"].items():
         is_group = bool(found["group_subtasks"].get(task))
         about = {"domain": domain, "task": task + GROUP if is_group else task}
-        of_task = {"task_version": version(task, found)}
+        of_task = {"task_version": task_version(task, found)}
         for key, value in metrics.items():
             metric, comma, chain = key.partition(",")
             if not comma or metric.endswith("_stderr") or not isinstance(value, int | float):
@@ -128,8 +129,6 @@ def measure_named(
 
 def check_names(names: Mapping[str, Sequence[str]], params: EvaluateParams) -> None:
     """Raise VersatuneError for a task the harness does not know, before any model is loaded."""
-    if not any(names.values()):
-        return
     with at_work(offline=True):
         known = _task_manager([n for tasks in names.values() for n in tasks], params).all_tasks
     for domain, tasks in names.items():

@@ -38,8 +38,7 @@ def measure_heldout(
     for domain, numbers, part in zip(split.domains, chosen, parts, strict=True):
         loss = summary(domain, part[:, 0], part[:, 1], int(split.n_bytes[numbers].sum()))
         about = {"domain": domain, "task": HELD_OUT}
-        version = {"task_version": store.fingerprint}
-        rows += [{**about, **row, **version} for row in loss_rows(loss)]
+        rows += [{**about, **row, "task_version": store.fingerprint} for row in loss_rows(loss)]
         items += [
             {**about, "metric": LOSS, "item": f"report:{number}", "score": s, "weight": w}
             for number, (s, w) in zip(numbers, part, strict=True)

@@ -24,7 +24,6 @@ class VllmConversations(Conversations, VLLM):
         self._checkpoint = checkpoint
 
     def begin(self, *, alone: bool) -> None:
-        """Before a task."""
         self.alone = alone
         self.asked.clear()
         self.replies.thinking = Thinking()

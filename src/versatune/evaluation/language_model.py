@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import stop_sequences_criteria
 
@@ -17,10 +18,7 @@ from versatune.modeling.caching import generates_with_cache
 
 
 class ConversationLM(Conversations, HFLM):
-    """Run by transformers, here or in several processes that each ask a part of the questions.
-
-    ``shares`` False: this process asks all of them.
-    """
+    """Run by transformers, here or in several processes that each ask a part of the questions."""
 
     def generation_config(self) -> Any:
         return self.model.generation_config
@@ -35,10 +33,15 @@ class ConversationLM(Conversations, HFLM):
 
     def all_gather(self, tensor: Any) -> Any:
         """Shape (processes,), of a number of each."""
-        return ranks.gathered(tensor)
+        if ranks.world() == 1:
+            return tensor
+        found = [torch.zeros_like(tensor) for _ in range(ranks.world())]
+        dist.all_gather(found, tensor)
+        return torch.stack(found)
 
     def barrier(self) -> None:
-        ranks.wait()
+        if dist.is_initialized():
+            dist.barrier()
 
     def _model_call(self, inps: Any, *_: Any, **__: Any) -> Any:
         """Logits of whole rows, for which no cache is made: some models can't make one."""

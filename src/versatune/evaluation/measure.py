@@ -22,7 +22,7 @@ from versatune.artifacts import FolderRef, exclusive
 from versatune.domains import choose
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness, ranks
-from versatune.evaluation.bars import named_bars
+from versatune.evaluation.at_work import named_bars
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.examples import ANSWER_COLUMNS, answer_prompts
 from versatune.evaluation.heldout import measure_heldout
@@ -119,40 +119,22 @@ def evaluate_checkpoint(
 
 def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> list[Part]:
     """All there is to measure. Raises VersatuneError when two tasks of a domain have one name."""
-    versions = library_versions()
     thoughts = store.metadata.get("thoughts", {})
-    found = [
-        Part(
-            HELD_OUT,
-            {"versions": versions, "store": store.fingerprint, **params.of_heldout()},
-            partial(measure_heldout, store, params),
-        )
-    ]
-    found += [
-        Part(
-            f"{task.domain}-{task.name}",
-            {
-                **{"versions": versions, "task": task.fingerprint, **params.of_file(task.kind)},
-                "thoughts": thoughts.get(task.domain),
-            },
-            partial(harness.measure_local, task, params, thoughts=thoughts.get(task.domain)),
-        )
-        for task in tasks
-        if not _is_left_out(task, params)
-    ]
+    inputs = _inputs(params.of_heldout(), store=store.fingerprint)
+    found = [Part(HELD_OUT, inputs, partial(measure_heldout, store, params))]
+    for task in tasks:
+        if not _is_left_out(task, params):
+            own = {"thoughts": thoughts.get(task.domain)}
+            inputs = _inputs(params.of_file(task.kind) | own, task=task.fingerprint)
+            measure = partial(harness.measure_local, task, params, **own)
+            found.append(Part(f"{task.domain}-{task.name}", inputs, measure))
     for given, names in params.harness.tasks.items():
         domain = choose(given, store.metadata["domains"], "evaluate.harness.tasks")
-        found += [
-            Part(
-                f"{domain}-{name}",
-                {
-                    **{"versions": versions, "harness": name, **params.of_harness()},
-                    "thoughts": thoughts.get(domain),
-                },
-                partial(harness.measure_named, domain, name, params, thoughts=thoughts.get(domain)),
-            )
-            for name in names
-        ]
+        own = {"thoughts": thoughts.get(domain)}
+        for name in names:
+            inputs = _inputs(params.of_harness() | own, harness=name)
+            measure = partial(harness.measure_named, domain, name, params, **own)
+            found.append(Part(f"{domain}-{name}", inputs, measure))
     for name, times in Counter(part.name for part in found).items():
         if times > 1:
             raise _two_tasks(*name.split("-", maxsplit=1))
@@ -160,13 +142,12 @@ def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParam
 
 
 def _examples(store: FolderRef, params: EvaluateParams) -> Part:
-    inputs = {
-        "versions": library_versions(),
-        "answering": ANSWERING,
-        "store": store.fingerprint,
-        **params.of_examples(),
-    }
+    inputs = _inputs(params.of_examples(), answering=ANSWERING, store=store.fingerprint)
     return Part(EXAMPLES, inputs, partial(answer_prompts, store, params))
+
+
+def _inputs(settings: dict[str, Any], **what: Any) -> dict[str, Any]:
+    return {"versions": library_versions(), **what, **settings}
 
 
 def _is_left_out(task: LocalTask, params: EvaluateParams) -> bool:

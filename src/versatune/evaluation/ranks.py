@@ -1,10 +1,9 @@
-"""Processes that measure one model together: which of them this is, and what they exchange."""
+"""Processes that measure one model together: how they are started, and which of them this is."""
 
 import tempfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from versatune.errors import VersatuneError
 from versatune.work import ParallelParams
@@ -26,26 +25,6 @@ def world() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def wait() -> None:
-    """Wait until all processes are here."""
-    import torch.distributed as dist
-
-    if dist.is_initialized():
-        dist.barrier()
-
-
-def gathered(number: Any) -> Any:
-    """A tensor's number in every process, shape (processes,)."""
-    import torch
-    import torch.distributed as dist
-
-    if world() == 1:
-        return number
-    found = [torch.zeros_like(number) for _ in range(world())]
-    dist.all_gather(found, number)
-    return torch.stack(found)
-
-
 def together(function: Callable[[], None], processes: int) -> None:
     """Call ``function`` in each of ``processes`` processes of one group, on a GPU each where there
     are GPUs.
@@ -62,17 +41,9 @@ def together(function: Callable[[], None], processes: int) -> None:
         )
     with tempfile.TemporaryDirectory() as folder:
         meeting = Path(folder) / "meeting"
+        shared = {"function": function, "processes": processes, "meeting": meeting}
         calls = [
-            Call(
-                f"process {number}",
-                _take_part,
-                {
-                    "function": function,
-                    "number": number,
-                    "processes": processes,
-                    "meeting": meeting,
-                },
-            )
+            Call(f"process {number}", _take_part, {"number": number, **shared})
             for number in range(processes)
         ]
         side_by_side(calls, ParallelParams(workers=processes, gpus=min(1, devices)))

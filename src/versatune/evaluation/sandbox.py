@@ -54,8 +54,7 @@ def run_program(program: str, limits: SandboxLimits) -> ProgramResult:
 
 def check_isolation() -> None:
     """Raise VersatuneError, with the kernel's words and what to do, where programs can't be run."""
-    reason = refusal()
-    if reason:
+    if reason := refusal():
         raise VersatuneError(_advice(reason))
 
 
@@ -84,13 +83,9 @@ def _run(program: str, limits: SandboxLimits) -> dict[str, Any]:
         "libraries": _libraries(),
         "word": secrets.token_hex(16),
     }
+    jail = Path(__file__).with_name("_jail.py")
     with subprocess.Popen(
-        [
-            str(Path(sys.executable).resolve()),
-            "-I",
-            "-S",
-            str(Path(__file__).with_name("_jail.py")),
-        ],
+        [Path(sys.executable).resolve(), "-I", "-S", jail],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,7 +14,7 @@ More fields are fine. A file holds one kind; its first line decides.
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,13 +129,19 @@ def read_task(domain: str, name: str, path: Path | str, *, apart: bool = False) 
 
 
 def domain_tasks(domains: Domains) -> list[LocalTask]:
-    """Every evaluation file of every domain, checked line by line."""
-    return read_tasks(
-        {
-            domain: [(file.task, Path(file.path), file.apart) for file in config.evaluation]
-            for domain, config in domains.active.items()
-        }
-    )
+    """Every evaluation file of every domain, checked line by line; their names must differ."""
+    tasks: list[LocalTask] = []
+    for domain, config in domains.active.items():
+        seen: set[str] = set()
+        for file in config.evaluation:
+            if file.task in seen:
+                raise VersatuneError(
+                    f"domains.{domain}.evaluation: two files are called {file.task!r}; name them "
+                    "apart."
+                )
+            seen.add(file.task)
+            tasks.append(read_task(domain, file.task, file.path, apart=file.apart))
+    return tasks
 
 
 def tell_doubts(task: LocalTask) -> None:
@@ -172,21 +178,6 @@ def tell_doubts(task: LocalTask) -> None:
 def _is_told(value: Any) -> bool:
     """Whether a field holds several words, and so perhaps what a question is about."""
     return isinstance(value, str | list | dict) and len(str(value).split()) >= WORDS
-
-
-def read_tasks(files: Mapping[str, Iterable[tuple[str, Path, bool]]]) -> list[LocalTask]:
-    """Read every ``(task, path, apart)`` of every domain; names must differ within a domain."""
-    tasks: list[LocalTask] = []
-    for domain, entries in files.items():
-        seen: set[str] = set()
-        for name, path, apart in entries:
-            if name in seen:
-                raise VersatuneError(
-                    f"domains.{domain}.evaluation: two files are called {name!r}; name them apart."
-                )
-            seen.add(name)
-            tasks.append(read_task(domain, name, path, apart=apart))
-    return tasks
 
 
 def _kind(item: Item, where: str) -> Kind:

@@ -65,16 +65,14 @@ class Asked:
 
 
 class Writer(Protocol):
-    """What is needed of :class:`~versatune.evaluation.language_model.Conversations`."""
+    """What is needed of :class:`~versatune.evaluation.conversations.Conversations`."""
 
     answers: Answers
     tokenizer: Any
     asked: dict[str, Asked]
     """Questions by their text."""
     ends: list[str]
-    """Texts of the tokens that end a generation."""
     longest: int
-    """Tokens that the model reads; 0 where it has no limit."""
 
     def tok_encode(self, string: str) -> list[int]: ...
     def generated(self, requests: list[Instance], disable_tqdm: bool) -> list[str]: ...

@@ -50,12 +50,6 @@ def is_whole(folder: Path) -> bool:
     return True
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    manifest, inputs = read_manifest(folder), folder / INPUTS
-    made_from = {"made from": read_json(inputs)} if inputs.is_file() else {}
-    return {**manifest["facts"], **made_from, "fingerprint": manifest["fingerprint"]}
-
-
 class WorkDataset(AbstractDataset[Any, Any]):
     """A dataset whose saving is the work itself.
 
@@ -100,7 +94,10 @@ class FolderDataset(_Place):
 
     def preview(self) -> JSONPreview:
         """For kedro-viz: what was noted when the folder was made, and what it was made from."""
-        return JSONPreview(json.dumps(_about(self.filepath), ensure_ascii=False))
+        manifest, inputs = read_manifest(self.filepath), self.filepath / INPUTS
+        made_from = {"made from": read_json(inputs)} if inputs.is_file() else {}
+        about = {**manifest["facts"], **made_from, "fingerprint": manifest["fingerprint"]}
+        return JSONPreview(json.dumps(about, ensure_ascii=False))
 
     def save(self, data: Piece | Unchanged) -> None:
         make_folder(not_needed("leave") if data is UNCHANGED else data, self.filepath)

@@ -9,6 +9,9 @@ from versatune.artifacts import INPUTS, FolderRef, read_json, read_manifest
 from versatune.errors import VersatuneError
 from versatune.io.folder import FolderDataset, from_here
 
+TRAINED_BY = ("strategy", "objective", "unit", "seed")
+"""Parameters of training that the preview names."""
+
 
 class TrainedModelDataset(FolderDataset):
     """A :class:`~versatune.io.folder.FolderDataset` of a training."""
@@ -22,16 +25,22 @@ class TrainedModelDataset(FolderDataset):
         from versatune.training.job import HISTORY  # which brings transformers
 
         manifest = read_manifest(self.filepath)
+        facts = manifest["facts"]
         inputs = read_json(self.filepath / INPUTS)
         about = {
             "base model": _name(base_model, inputs["base"]),
             "domains": _domains(
                 _counts(rows, inputs["store"]),
                 read_json(self.filepath / HISTORY)["rows"],
-                manifest["facts"].get("validation_loss") or {},
+                facts.get("validation_loss") or {},
                 inputs.get("reference_losses") or {},
             ),
-            "training": _training(manifest["facts"], inputs["train"]),
+            "training": {
+                "rounds": facts["rounds"],
+                "steps": facts["steps"],
+                **{key: inputs["train"][key] for key in TRAINED_BY if key in inputs["train"]},
+                "device": facts.get("device"),
+            },
             "tokenised rows": inputs["store"],
             "fingerprint": manifest["fingerprint"],
         }
@@ -61,16 +70,6 @@ def _read(file: str) -> dict[str, Any]:
         return dict(read_json(path)) if file and path.is_file() else {}
     except VersatuneError:
         return {}
-
-
-def _training(facts: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
-    known = ("strategy", "objective", "unit", "seed")
-    return {
-        "rounds": facts["rounds"],
-        "steps": facts["steps"],
-        **{key: train[key] for key in known if key in train},
-        "device": facts.get("device"),
-    }
 
 
 def _domains(

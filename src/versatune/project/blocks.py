@@ -94,8 +94,7 @@ def used(blocks: Blocks) -> dict[str, Any]:
 
 def _problems(name: str, value: Any, error: ValidationError) -> Iterator[Problem]:
     if value is None:
-        message = "the block is empty: give it keys, or take the line out"
-        yield Problem((name,), message)
+        yield Problem((name,), "the block is empty: give it keys, or take the line out")
         return
     for one in error.errors():
         key = _written(value, one["loc"], one["type"] == "missing")

@@ -17,10 +17,10 @@ from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.results import HELD_OUT
 from versatune.mixing.config import CustomParams, Unit
 from versatune.pipelines.mixture.params import MixtureParams
+from versatune.pipelines.report.params import ReportParams
 from versatune.probing.config import ProbeParams
 from versatune.probing.known import known_distribution
 from versatune.project.blocks import Blocks, Key, Problem
-from versatune.project.memory_check import check_memory
 from versatune.project.mix_checks import (
     bounds_problems,
     is_name,
@@ -40,12 +40,12 @@ from versatune.project.present_checks import (
     check_engine,
     check_evaluation_files,
     check_extra_models,
+    check_memory,
     check_packages,
     check_reference_files,
     check_training_files,
     check_vllm,
 )
-from versatune.project.report_checks import check_required
 from versatune.retraining.config import RetrainParams
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
@@ -128,7 +128,7 @@ def check_comparison(
     if compare.target is not None and (problem := unknown(compare.target, names)):
         yield Problem(("compare", "target"), problem)
     try:
-        each = compared(train, compare)
+        each = train.changed(compare.train)
     except ValueError as error:
         yield Problem(("compare", "train"), f"together with `train`: {error}")
         return
@@ -154,7 +154,7 @@ def check_compared_references(
 ) -> Iterator[Problem]:
     """Strategies that need references have them. Asked when a comparison runs: the strategies that
     are compared by default need some, also in a project that never compares."""
-    each = compared(train, compare)
+    each = train.changed(compare.train)
     for label, strategy in compare.strategies.items():
         run = each.model_copy(update={"strategy": strategy})
         found = list(_references(run, references, ("compare", "strategies", label)))
@@ -215,35 +215,30 @@ def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Probl
         yield from name_problems(limit.domains, names, key)
 
 
-def check_retraining_objective(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
-    """Retraining measures no references. Asked when it runs."""
-    del retrain
-    if train.objective.kind == "worst":
-        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
+def check_required(domains: Domains, report: ReportParams) -> Iterator[Problem]:
+    """Bounds of `report.require` are of domains that there are."""
+    for name in ("max_loss", "min_accuracy"):
+        bounds = getattr(report.require, name)
+        yield from name_problems(bounds, list(domains.active), ("report", "require", name))
 
 
-def check_whole_models(train: TrainParams, retrain: RetrainParams) -> Iterator[Problem]:
-    """Retraining goes on from whole models. Asked when it runs."""
-    del retrain
+def check_retrained(train: TrainParams) -> Iterator[Problem]:
+    """Retraining goes on from whole models and measures no references. Asked when it runs."""
     if train.lora is not None and not train.lora.merge:
         yield Problem(
             ("train", "lora", "merge"),
             "retraining needs whole models, since a champion is what the next one is trained "
             "from: set it to true",
         )
+    if train.objective.kind == "worst":
+        yield Problem(("train", "objective", "kind"), WORST_OF_WHAT)
 
 
 ALWAYS: tuple[Check, ...] = (
     *(check_lengths, check_reference_lengths, check_base_length, check_units),
     *(check_mixture, check_training, check_references, check_comparison),
-    *(
-        check_probe,
-        check_base_samples,
-        check_own_texts,
-        check_detected_shares,
-        check_drift_tolerance,
-    ),
-    *(check_tasks, check_retraining, check_required),
+    *(check_probe, check_base_samples, check_own_texts, check_detected_shares),
+    *(check_drift_tolerance, check_tasks, check_retraining, check_required),
     *(check_training_files, check_reference_files, check_evaluation_files),
     *(check_packages, check_engine, check_vllm),
 )
@@ -252,17 +247,12 @@ ALWAYS: tuple[Check, ...] = (
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "evaluate": (check_extra_models,),
     "compare": (check_compared_references, check_bases),
-    "retrain": (check_whole_models, check_retraining_objective, check_retrained_rows),
+    "retrain": (check_retrained, check_retrained_rows),
 }
 """Asked before runs that use a block."""
 
 WHEN_MADE: dict[str, tuple[Check, ...]] = {"trained_model": (check_memory,)}
 """Asked before runs that make an entry of the catalog."""
-
-
-def compared(train: TrainParams, compare: CompareParams) -> TrainParams:
-    """The parameters of training as a comparison's runs have them in common."""
-    return train.changed(compare.train)
 
 
 def _too_short(length: int, longest: int, key: Key) -> Iterator[Problem]:

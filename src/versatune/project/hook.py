@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class ParametersHook:
         due += [those for entry, those in checks.WHEN_MADE.items() if entry in made]
         if (places := self._places) is not None:
             for those in due:
-                _refuse(list(checks.problems(self._blocks, those)), places)
+                _refuse(_lines(checks.problems(self._blocks, those), places))
         domains = self._blocks.get("domains")
         check_made_before(
             pipeline,
@@ -87,16 +88,15 @@ class ParametersHook:
 def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
     """The blocks of parameters of a run. Raises VersatuneError that names all mistakes."""
     unread = [*places.doubled(), *places.misshaped()]
-    if unread:
-        lines = [f"{place}: {message}." for place, message in unread]
-        raise VersatuneError("wrong parameters:\n  " + "\n  ".join(lines))
+    _refuse([f"{place}: {message}." for place, message in unread])
     parameters = loader["parameters"]
     given = places.referred["runtime_params"]
     extra = given if places.are_known else set(loader.runtime_params or {})
     found, problems = blocks.read(parameters, extra)
     if not problems:
         problems = list(checks.problems(found, checks.ALWAYS))
-    _refuse(problems, places, list(places.unknown_globals()), list(places.unread_files()))
+    of_globals = _lines(places.unknown_globals(), places, "globals")
+    _refuse([*_lines(problems, places), *of_globals, *places.unread_files()])
     if left_out := places.left_out():
         logger.warning("%s", left_out)
     domains = found.get("domains")
@@ -138,16 +138,14 @@ def _is_run() -> bool:
     return command.info_name == "run" and (program is None or program.parent is None)
 
 
-def _refuse(
-    problems: list[Problem], places: Places, of_globals: list[Problem] | None = None,
-    of_files: list[str] | None = None,
-) -> None:  # fmt: skip
+def _refuse(lines: list[str]) -> None:
     """Raise VersatuneError with a line a problem, if there is one."""
-    lines = [_line(problem, places.of(problem.key)) for problem in problems]
-    lines += [_line(problem, places.of(problem.key, "globals")) for problem in of_globals or []]
-    lines += of_files or []
     if lines:
         raise VersatuneError("wrong parameters:\n  " + "\n  ".join(lines))
+
+
+def _lines(problems: Iterable[Problem], places: Places, kind: str = "parameters") -> list[str]:
+    return [_line(problem, places.of(problem.key, kind)) for problem in problems]
 
 
 def _line(problem: Problem, place: str) -> str:

@@ -1,7 +1,4 @@
-"""What a strategy or an objective must have in common with the project's domains.
-
-Mistakes are yielded, not raised, so that one run reports all of them.
-"""
+"""Checks of what a strategy or an objective must have in common with the project's domains."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -29,13 +26,7 @@ def strategy_problems(strategy: StrategyParams, domains: list[str], key: Key) ->
     if learns_effects(strategy) and len(domains) > MOST_DOMAINS:
         yield Problem(key, too_many_domains(strategy.name, len(domains)))
     if isinstance(strategy, CustomParams):
-        yield from name_problems(strategy.weights, domains, (*key, "weights"))
-        missing = [name for name in domains if name not in strategy.weights]
-        if missing:
-            yield Problem(
-                (*key, "weights"),
-                f"there is no share for {', '.join(missing)}; give 0 to leave one out",
-            )
+        yield from _one_for_each(strategy.weights, domains, "share", (*key, "weights"))
     if isinstance(strategy, AdaptiveParams):
         yield from bounds_problems(strategy.floor, strategy.cap, domains, key)
 
@@ -45,15 +36,8 @@ def objective_problems(
 ) -> Iterator[Problem]:
     """The names that an objective gives numbers to."""
     yield from name_problems(objective.tolerance, domains, (*key, "tolerance"))
-    if objective.weights is None:
-        return
-    yield from name_problems(objective.weights, domains, (*key, "weights"))
-    missing = [name for name in domains if name not in objective.weights]
-    if missing:
-        yield Problem(
-            (*key, "weights"),
-            f"there is no weight for {', '.join(missing)}; give 0 to leave one out",
-        )
+    if objective.weights is not None:
+        yield from _one_for_each(objective.weights, domains, "weight", (*key, "weights"))
 
 
 def bounds_problems(floor: float, cap: float, domains: list[str], key: Key) -> Iterator[Problem]:
@@ -75,6 +59,15 @@ def name_problems(values: Any, domains: list[str], key: Key) -> Iterator[Problem
         problem = unknown(name, domains) if is_name(name) else f"{name!r} is no domain's name"
         if problem:
             yield Problem((*key, name), problem)
+
+
+def _one_for_each(
+    values: Mapping[str, float], domains: list[str], what: str, key: Key
+) -> Iterator[Problem]:
+    """Names that are no domains, and domains that have no ``what``."""
+    yield from name_problems(values, domains, key)
+    if missing := [name for name in domains if name not in values]:
+        yield Problem(key, f"there is no {what} for {', '.join(missing)}; give 0 to leave one out")
 
 
 def is_name(name: str) -> bool:

@@ -22,7 +22,6 @@ from versatune.work.bars import KEPT, show_kept
 
 logger = logging.getLogger(__name__)
 
-
 WORTH_A_LINE = 1.0
 """Seconds from which on a node that makes a folder says how long it took."""
 

@@ -1,7 +1,4 @@
-"""What domains with the base model's own texts (`self: true`) ask of other blocks.
-
-Mistakes are yielded, not raised, so that one run reports all of them.
-"""
+"""Checks of what domains with the base model's own texts (`self: true`) ask of other blocks."""
 
 from collections.abc import Iterator
 
@@ -11,7 +8,6 @@ from versatune.mixing.config import ExpandParams, InStderrs
 from versatune.pipelines.mixture.params import MixtureParams
 from versatune.probing.config import ProbeParams
 from versatune.project.blocks import Key, Problem
-from versatune.retraining.config import RetrainParams
 from versatune.training.config import TrainParams
 
 
@@ -82,9 +78,8 @@ def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Prob
             )
 
 
-def check_retrained_rows(domains: Domains, retrain: RetrainParams) -> Iterator[Problem]:
+def check_retrained_rows(domains: Domains) -> Iterator[Problem]:
     """Retraining has no probe, and so no texts of the model's own. Asked when it runs."""
-    del retrain
     for name, config in domains.active.items():
         if config.rehearses:
             yield Problem(

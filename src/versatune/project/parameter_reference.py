@@ -77,18 +77,14 @@ def rows_of(
             key = f"{prefix}NAME".removesuffix(".")
         text = " ".join((field.description or "").split()).replace("|", "\\|")
         value = field.default if given is None else getattr(given, name)
-        if inner and set(inner) <= set(elsewhere):
-            block = STRATEGIES[0]
-            text += f" Keys of each strategy: [`{'.'.join(STRATEGIES)}`](#{block})."
-            yield key, " or ".join(_label(m) for m in inner), _default(field, value), text.strip()
-        elif inner:
-            yield key, " or ".join(_label(m) for m in inner), _default(field, value), text
-            for one in inner:
-                part = f"{key}." if len(inner) == 1 else f"{key} ({_label(one)})."
-                chosen = value if type(value) is one else None
-                yield from rows_of(one, part, chosen, elsewhere)
-        else:
-            yield key, _kind(field.annotation), _default(field, value), text
+        listed = bool(inner) and set(inner) <= set(elsewhere)
+        if listed:
+            text += f" Keys of each strategy: [`{'.'.join(STRATEGIES)}`](#{STRATEGIES[0]})."
+        kind = " or ".join(map(_label, inner)) or _kind(field.annotation)
+        yield key, kind, _default(field, value), text.strip()
+        for one in () if listed else inner:
+            part = f"{key}." if len(inner) == 1 else f"{key} ({_label(one)})."
+            yield from rows_of(one, part, value if type(value) is one else None, elsewhere)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

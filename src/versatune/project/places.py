@@ -76,8 +76,7 @@ class Places:
         for file in reversed(self._files("parameters")):
             content = _content(file)
             if content is not None and not isinstance(content, dict):
-                kind = type(content).__name__
-                yield shown(file), f"holds no keys with values, but a {kind}"
+                yield shown(file), f"holds no keys with values, but a {type(content).__name__}"
                 continue
             for key, is_list in _differences(blocks, content or {}):
                 needed = "a block of keys with values" if is_list else "a list"

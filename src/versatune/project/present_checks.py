@@ -1,10 +1,12 @@
-"""Checks that named files and optional packages are there."""
+"""Checks that named files, optional packages and enough memory are there."""
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from versatune.comparing.config import CompareParams
+from versatune.demo.base_model import BaseModelParams
 from versatune.evaluation.config import EvaluateParams
 from versatune.modeling.engines import without_vllm
 from versatune.modeling.quantized import without_bitsandbytes
@@ -13,6 +15,9 @@ from versatune.project.blocks import Key, Problem
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
 from versatune.work import ParallelParams
+
+LARGE = 10**9
+"""Bytes of weights from which on counting their memory is worth the seconds that it takes."""
 
 
 def check_packages(
@@ -78,6 +83,26 @@ def check_bases(compare: CompareParams) -> Iterator[Problem]:
 def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
     """The harness's own task files are there."""
     yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))
+
+
+def check_memory(
+    base_model: BaseModelParams, train: TrainParams, parallel: ParallelParams
+) -> Iterator[Problem]:
+    """A model on this disk fits, trained by processes of this machine.
+
+    Asked before the first node, and not after the probe; models on the hub, and training on other
+    machines, are asked about where training begins.
+    """
+    here = parallel.engine == "local" and train.launcher.config_file is None
+    folder = Path(base_model.name_or_path or "").expanduser()
+    if not here or base_model.kind != "pretrained" or not (folder / "config.json").is_file():
+        return
+    if sum(file.stat().st_size for file in folder.glob("*.safetensors")) < LARGE:
+        return
+    from versatune.training.run import too_large
+
+    if problem := too_large(folder, train, "train"):
+        yield Problem(("train",), problem.removesuffix("."))
 
 
 def _missing(path: Any, key: Key) -> Iterator[Problem]:

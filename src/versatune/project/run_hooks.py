@@ -19,10 +19,10 @@ from kedro.pipeline import Pipeline
 from kedro_mlflow.framework.hooks import MlflowHook
 
 from versatune import __version__, tracking
-from versatune.artifacts import exclusive, to_jsonable
+from versatune.artifacts import exclusive
 from versatune.errors import VersatuneError
 from versatune.io import FolderDataset
-from versatune.project.in_use import in_use
+from versatune.project.blocks import used
 from versatune.project.run_names import VIEWS, run_name, run_page
 from versatune.reporting.configuration import git_state
 from versatune.tracking.secrets import hide, masked
@@ -68,7 +68,9 @@ class TrackingHook(MlflowHook):
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
         assert self._spool is not None
-        name = _name(run_params, pipeline, catalog)
+        trains = "trained_model" in pipeline.all_outputs()
+        in_force = catalog.load("parameters") if trains else None
+        name = run_name(run_params, in_force, datetime.datetime.now().astimezone())
         self.page = None
         if self._error is None:
             try:
@@ -95,11 +97,9 @@ class TrackingHook(MlflowHook):
     def before_node_run(self, inputs: dict[str, Any]) -> None:
         """Log the node's parameters. kedro-mlflow would open the run again for each node."""
         values = {k.removeprefix("params:"): v for k, v in inputs.items() if k[:7] == "params:"}
-        if "references" in values:  # what isn't given there is as in `train`
-            references, train = values.pop("references"), values.get("train")
-            if train is not None:
-                values["references"] = references.as_used(train)
-        for name, value in in_use(to_jsonable(values)).items():
+        if "train" not in values:  # what `references` does not give is as there
+            values.pop("references", None)
+        for name, value in used(values).items():
             tracking.log_params({name: value})
 
     @hook_impl
@@ -239,12 +239,6 @@ def reporting_folder(context: KedroContext) -> Path:
 def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold the lock of a data folder. Raises VersatuneError when another process has it."""
     return exclusive(folder / ".lock", str(folder))
-
-
-def _name(run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> str:
-    trains = "trained_model" in pipeline.all_outputs()
-    used = catalog.load("parameters") if trains else None
-    return run_name(run_params, used, datetime.datetime.now().astimezone())
 
 
 def _be_brief_about_databases() -> None:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from versatune import tracking
-from versatune.tracking.secrets import hide
+from versatune.tracking.secrets import flatten, hide
 
 MAX_NAME = 120
 """Characters of the parameters given on the command line in a run's name."""
@@ -43,7 +42,7 @@ def run_name(
     """
     names = [n for n in run_params.get("pipeline_names") or [] if n != "__default__"]
     parts = ["+".join(names)]
-    given = tracking.flatten(run_params.get("runtime_params") or {})
+    given = flatten(run_params.get("runtime_params") or {})
     if used is not None:
         train = used["train"]
         parts += [train["strategy"]["name"], f"{train['rounds']} x {train['steps_per_round']}"]

@@ -216,7 +216,7 @@ def overall(compared: Compared, metrics: Sequence[str]) -> Table:
         columns += [name, f"gain over {compared.baseline}, %"]
         gains = compared.rows(metric, "relative_gain")
         for strategy, row in compared.rows(metric, level, against.ALL).items():
-            gain = _gain(gains[strategy], compared.few) if strategy in gains else NOTHING
+            gain = _gain(gains[strategy]) if strategy in gains else NOTHING
             rows.setdefault(strategy, []).extend((_level(row, form), gain))
     over = compared.rows(LOSS, against.BEYOND)
     columns += ["domains beyond the tolerance"] if over else []
@@ -233,8 +233,7 @@ def each(compared: Compared, metric: str) -> Table:
     names = list(compared.rows(metric, "value", against.ALL))
     rows = {
         mine: tuple(
-            _gain(gains[mine, other], compared.few, 1) if (mine, other) in gains else NOTHING
-            for other in names
+            _gain(gains[mine, other], 1) if (mine, other) in gains else NOTHING for other in names
         )
         for mine in names
     }
@@ -247,11 +246,11 @@ def expansion(compared: Compared, metric: str) -> Table:
     spared = compared.rows(metric, "less_degradation")
     rows = {
         strategy: (
-            _since_base(row, metric, compared.few),
-            _difference(row, metric, compared.few),
-            _since_base(others[strategy], metric, compared.few),
-            _difference(others[strategy], metric, compared.few),
-            _spared(spared[strategy], compared.few) if strategy in spared else NOTHING,
+            _since_base(row, metric),
+            _difference(row, metric),
+            _since_base(others[strategy], metric),
+            _difference(others[strategy], metric),
+            _spared(spared[strategy]) if strategy in spared else NOTHING,
         )
         for strategy, row in compared.rows(metric, "target_gain").items()
     }
@@ -273,10 +272,7 @@ def by_domain(compared: Compared, metric: str) -> Table:
             own = found.get(compared.baseline)
             rows[domain] = (
                 _level(own, metric) if own else NOTHING,
-                *(
-                    _difference(found[s], metric, compared.few) if s in found else NOTHING
-                    for s in strategies
-                ),
+                *(_difference(found[s], metric) if s in found else NOTHING for s in strategies),
             )
     title = f"{NAMES[metric]}: difference from {compared.baseline}, {UNITS[metric]}"
     return Table(title, ("domain", compared.baseline, *strategies), rows)
@@ -288,30 +284,26 @@ def _level(row: Row, metric: str) -> Cell:
     return Cell(value, formats.percent(value) if metric != LOSS else formats.number(value))
 
 
-def _gain(row: Row, few: bool, digits: int = 2) -> Cell:
-    return Cell(
-        row["value"],
-        formats.points(row["value"], digits),
-        "" if few else formats.span(row["low"], row["high"], digits),
-        "" if few else row["verdict"] or "",
-    )
+def _gain(row: Row, digits: int = 2) -> Cell:
+    span = formats.span(row["low"], row["high"], digits)
+    return Cell(row["value"], formats.points(row["value"], digits), span, row["verdict"] or "")
 
 
-def _since_base(row: Row, metric: str, few: bool) -> Cell:
-    span = "" if few else _scaled_span(row["value_low"], row["value_high"], metric)
+def _since_base(row: Row, metric: str) -> Cell:
+    span = _scaled_span(row["value_low"], row["value_high"], metric)
     return Cell(row["value"], _scaled(row["value"], metric), span)
 
 
-def _difference(row: Row, metric: str, few: bool) -> Cell:
+def _difference(row: Row, metric: str) -> Cell:
     if row["difference"] is None:
         return NOTHING
-    span = "" if few else _scaled_span(row["low"], row["high"], metric)
-    verdict = "" if few else row["verdict"] or ""
+    span = _scaled_span(row["low"], row["high"], metric)
+    verdict = row["verdict"] or ""
     return Cell(row["difference"], _scaled(row["difference"], metric), span, verdict)
 
 
-def _spared(row: Row, few: bool) -> Cell:
-    span = "" if few else formats.span(row["value_low"], row["value_high"], 0)
+def _spared(row: Row) -> Cell:
+    span = formats.span(row["value_low"], row["value_high"], 0)
     part = row["value"]
     return NOTHING if part is None else Cell(part, formats.percent(part, 0), span)
 

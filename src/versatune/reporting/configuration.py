@@ -1,5 +1,6 @@
 """What a run was made with: seeds, versions, the command, the commit."""
 
+import contextlib
 import platform
 import re
 import shlex
@@ -28,10 +29,8 @@ def environment() -> dict[str, str]:
     """Python, platform and the versions of :data:`PACKAGES` that are installed here."""
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -1,6 +1,6 @@
 """The forecast in words and tables, before training and beside the outcome."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -21,13 +21,13 @@ TIE = 0.0005
 
 def lines(forecast: Mapping[str, Any]) -> list[str]:
     """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
-    _chosen, strategies = forecast["strategy"], forecast["strategies"]
     said = [advice(forecast)]
     said += filter(None, (about_chosen(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
-        told = [n for n in strategies if n != BEST or names_best_mix(forecast)]
         each = [
-            f"{named(name)} {_objective(forecast, strategies[name]['objective'])}" for name in told
+            f"{named(name)} {_objective(forecast, entry['objective'])}"
+            for name, entry in forecast["strategies"].items()
+            if name != BEST or names_best_mix(forecast)
         ]
         said.append(f"Forecast {IN_WORDS[forecast['objective']]}: {'; '.join(each)}.")
     return [*said, *_by_domain(forecast), takes(forecast)]
@@ -267,19 +267,14 @@ def outcome_sentence(table: pd.DataFrame, interpolated: bool = False) -> str | N
     return told
 
 
-def stale(forecast: Mapping[str, Any] | None, made_for: Mapping[str, Any]) -> list[str]:
-    """The parameters of training that are no longer those of the forecast."""
-    if not forecast:
-        return []
+def stale(forecast: Mapping[str, Any] | None, made_for: Mapping[str, Any]) -> str | None:
+    """That the forecast is of other parameters of training than ``made_for``."""
+    if not (forecast and made_for):
+        return None
     then = forecast["made_for"]
-    return sorted(
-        key for key in then.keys() | made_for.keys() if then.get(key) != made_for.get(key)
-    )
-
-
-def stale_sentence(changed: Sequence[str]) -> str | None:
-    """That the forecast is of other parameters."""
+    every = sorted(then.keys() | made_for.keys())
+    changed = [f"train.{key}" for key in every if then.get(key) != made_for.get(key)]
     if not changed:
         return None
-    keys = formats.comma(f"train.{key}" for key in changed)
-    return f"The forecast was made with other values of {keys}: run the plan pipeline again."
+    names = formats.comma(changed)
+    return f"The forecast was made with other values of {names}: run the plan pipeline again."

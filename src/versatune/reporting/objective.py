@@ -69,16 +69,13 @@ def sentence(found: Reached | None, declared: DeclaredObjective) -> str | None:
     if found.leader is not None:
         before, after = formats.percent(found.before), formats.percent(found.after)
         return f"{name} went from {before} to {after} ({found.leader})."
-    if not found.clear:
-        return f"{name} did not change clearly ({formats.percent(found.change, signed=True)})."
-    how = "fell" if found.change < 0 else "rose"
-    return f"{name} {how} by {formats.percent(abs(found.change))}."
+    return f"{name} {_changed(found.change, found.clear)}."
 
 
 def on_targets(loss: pd.DataFrame, declared: DeclaredObjective) -> str | None:
     """How the domains changed that were to be raised; None where these are all, or not measured."""
     each = [
-        f"{name} {_changed(row['verdict'], float(row['relative']))}"
+        f"{name} {_changed(float(row['relative']), row['verdict'] != 'not distinguishable')}"
         for name, row in _rows_of(loss, declared.targets)
     ]
     if not each:
@@ -86,8 +83,8 @@ def on_targets(loss: pd.DataFrame, declared: DeclaredObjective) -> str | None:
     return f"Held-out loss of the target{'s' if len(each) > 1 else ''}: {formats.comma(each)}."
 
 
-def _changed(verdict: str, change: float) -> str:
-    if verdict == "not distinguishable":
+def _changed(change: float, clear: bool) -> str:
+    if not clear:
         return f"did not change clearly ({formats.percent(change, signed=True)})"
     return f"{'fell' if change < 0 else 'rose'} by {formats.percent(abs(change))}"
 

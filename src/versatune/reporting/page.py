@@ -5,7 +5,6 @@ import functools
 import gzip
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,16 +88,10 @@ def write(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
-        number=formats.number,
-        percent=formats.percent,
-        points=formats.points,
-        duration=formats.duration,
-        thousands=formats.thousands,
-        gibibytes=formats.gibibytes,
-    )
+    for name in ("number", "percent", "points", "duration", "thousands", "gibibytes"):
+        environment.filters[name] = getattr(formats, name)
     script = (TEMPLATES / "report.js").read_text("utf-8")
-    plotly = _plotly()
+    plotly, of_plotly = _plotly()
     page: str = environment.get_template(template).render(
         kind=kind,
         said=said,
@@ -111,7 +104,7 @@ def write(
         css=Markup((TEMPLATES / "report.css").read_text("utf-8")),
         script=Markup(script),
         plotly=plotly,
-        hashes=" ".join(f"'sha256-{hashed}'" for hashed in (plotly.sha256, _sha256(script))),
+        hashes=" ".join(f"'sha256-{hashed}'" for hashed in (of_plotly, _sha256(script))),
         interval=formats.span,
         **context,
     )
@@ -143,33 +136,20 @@ def embedded(fig: go.Figure) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Plotly:
-    """Plotly's script as the page holds it: less than half of the text, unpacked by report.js."""
-
-    packed: str
-    """Base64 of the gzipped script."""
-    sha256: str
-    """Of the script itself, for the page's policy."""
-
-
 @functools.cache
-def _plotly() -> Plotly:
+def _plotly() -> tuple[str, str]:
+    """Plotly's script as the page holds it, gzipped in base64 (less than half of the text, unpacked
+    by report.js), and the SHA-256 of the script itself for the page's policy."""
     text = PLOTLY.read_text("utf-8")
     packed = gzip.compress(text.encode("utf-8"), mtime=0)
-    return Plotly(base64.b64encode(packed).decode("ascii"), _sha256(text))
+    return base64.b64encode(packed).decode("ascii"), _sha256(text)
 
 
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain dicts, missing values as None."""
-    return [
-        {str(k): None if _missing(v) else v for k, v in row.items()}
-        for row in table.to_dict("records")
-    ]
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
+def records(table: pd.DataFrame | None) -> list[dict[Any, Any]]:
+    """Rows as plain dicts, missing values as None; none of no table."""
+    if table is None:
+        return []
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _sha256(text: str) -> str:

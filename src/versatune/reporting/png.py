@@ -72,7 +72,8 @@ def _panels(drawn: Any, fig: go.Figure) -> dict[str, Any]:
     template = fig.layout.template.layout.margin
     margin = {side: template[side] if v is None else v for side, v in margin.items()}
     suffixes = dict.fromkeys((trace.xaxis or "x")[1:] for trace in fig.data)
-    names = [len(t) for s in suffixes if _column(fig, s) == 0 for t in _ticks(fig, s)]
+    first = [s for s in suffixes if not (_axis(fig, "x", s).domain or (0, 1))[0]]
+    names = [len(tick) for s in first for tick in _ticks(fig, s)]
     titled = any(_axis(fig, "y", suffix).title.text for suffix in suffixes)
     left = max(margin["l"] + 24 * titled, 24 + 7.5 * max(names, default=0))
     top = max(margin["t"], 48 if "grid" not in fig.layout.meta else 0)
@@ -92,10 +93,6 @@ def _panels(drawn: Any, fig: go.Figure) -> dict[str, Any]:
 
 def _axis(fig: go.Figure, one: str, suffix: str) -> Any:
     return fig.layout[f"{one}axis{suffix}"]
-
-
-def _column(fig: go.Figure, suffix: str) -> float:
-    return float((_axis(fig, "x", suffix).domain or (0, 1))[0])
 
 
 def _ticks(fig: go.Figure, suffix: str) -> list[str]:

@@ -20,10 +20,9 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
     """
     accuracies = tables.only_accuracies(artifacts.results)
     losses = tables.only_losses(artifacts.results)
-    between = tables.interpolation(artifacts.training.get("interpolation"))
+    between = tables.interpolation(artifacts.training_summary.get("interpolation"))
     went_back = between is not None and between["part"] < 1
-    came = ahead.outcome(artifacts.forecast, artifacts.history, losses)
-    changed = ahead.stale(artifacts.forecast, artifacts.made_for) if artifacts.made_for else []
+    came = ahead.outcome(artifacts.forecast, artifacts.mixture_history, losses)
     return page.write(
         "report.html",
         kind="report",
@@ -36,9 +35,9 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
             git_commit=artifacts.git_commit,
             command=artifacts.run.get("command"),
             date=artifacts.run.get("began"),
-            device=artifacts.training.get("device"),
-            peak_memory=artifacts.training.get("peak_memory_bytes"),
-            tokens=tables.trained_tokens(artifacts.history),
+            device=artifacts.training_summary.get("device"),
+            peak_memory=artifacts.training_summary.get("peak_memory_bytes"),
+            tokens=tables.trained_tokens(artifacts.mixture_history),
             baseline=summary.baseline_sentence(artifacts.models),
         ),
         figures=artifacts.figures,
@@ -48,24 +47,24 @@ def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
         own_names=bool(len(accuracies)) and (accuracies["task"] != accuracies["domain"]).any(),
         apart=tables.apart(artifacts.results),
         drifts=page.records(tables.drift(artifacts.drift, artifacts.results)),
-        own=tables.own_rows(artifacts.own_texts),
+        own=tables.own_rows(artifacts.own_texts_report),
         between=between,
-        log=page.records(tables.round_log(artifacts.history)),
-        ingest_rows=page.records(tables.ingest_table(artifacts.ingest or {})),
-        places=tables.reject_examples(artifacts.ingest or {}, examples),
-        trained=tables.trained_examples(artifacts.ingest or {}),
-        texts=sample_rows(artifacts.samples, samples),
+        log=page.records(tables.round_log(artifacts.mixture_history)),
+        ingest_rows=page.records(tables.ingest_table(artifacts.ingest_report or {})),
+        places=tables.reject_examples(artifacts.ingest_report or {}, examples),
+        trained=tables.trained_examples(artifacts.ingest_report or {}),
+        texts=sample_rows(artifacts.judged_samples, samples),
         stages=tables.by_stage(artifacts.timings),
         time=tables.time_spent(artifacts.timings),
-        stopped=tables.stopped_improving(artifacts.history),
-        changed=page.records(tables.some_changes(artifacts.changed, CHANGES)),
+        stopped=tables.stopped_improving(artifacts.mixture_history),
+        changed=page.records(tables.some_changes(artifacts.changed_items, CHANGES)),
         forecast=None if artifacts.forecast is None else ahead.said(artifacts.forecast),
-        stale=ahead.stale_sentence(changed),
+        stale=ahead.stale(artifacts.forecast, artifacts.made_for),
         gain_unit=ahead.unit(artifacts.forecast or {}),
         mixes=page.records(pd.DataFrame(ahead.strategy_rows(artifacts.forecast))),
         came=page.records(came),
         came_said=ahead.outcome_sentence(came, went_back),
-        answers=page.records(artifacts.answers if artifacts.answers is not None else tables.NONE),
+        answers=page.records(artifacts.answers),
     )
 
 

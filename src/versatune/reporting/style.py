@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
 import plotly.graph_objects as go
 
 from versatune.reporting.colours import COLOURS, INK, MUTED, PAPER, RULE, as_text
@@ -108,8 +109,12 @@ def legend_below(fig: go.Figure) -> None:
     set_meta(fig, legend=True)
 
 
-def hover_by_round(fig: go.Figure) -> None:
-    """One box for all that stands at a round, headed by its number."""
+def round_axis(fig: go.Figure, history: pd.DataFrame, ticks: int = 12) -> None:
+    """Whole rounds below the plot, about ``ticks`` of them at most, and one box for all that stands
+    at a round, headed by its number."""
+    last = int(history["round"].max()) if len(history) else 1
+    step = max(1, -(-last // ticks))
+    fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=step)
     fig.update_layout(hovermode="x unified")
     fig.update_xaxes(unifiedhovertitle_text="round %{x}")
 

@@ -27,23 +27,20 @@ def data_shares(ingest_report: Mapping[str, Any]) -> dict[str, float]:
 
 def summarise(artifacts: "Artifacts") -> Summary:
     """The top of the page, from what there is."""
-    loss, accuracy = (
-        tables.only_losses(artifacts.results),
-        tables.only_accuracies(artifacts.results),
-    )
+    results = artifacts.results
+    loss, accuracy = tables.only_losses(results), tables.only_accuracies(results)
     declared = artifacts.declared
-    found = objective.reached(loss, declared)
-    told, mood, details = headline(artifacts.results, declared)
+    told, mood, details = headline(results, declared)
     return Summary(
         headline=told,
         mood=mood,
-        details=[*size_sentence(artifacts.history, loss, accuracy), *details],
+        details=[*size_sentence(artifacts.mixture_history, loss, accuracy), *details],
         warnings=warnings(artifacts),
         run=_run(artifacts),
         tiles=[
             *_improved_tile(loss),
             *objective.target_tile(loss, declared),
-            *objective.tile(found, declared),
+            *objective.tile(objective.reached(loss, declared), declared),
             *_accuracy_tile(accuracy),
             *_training_tiles(artifacts),
         ],
@@ -63,19 +60,19 @@ def headline(results: pd.DataFrame, declared: DeclaredObjective) -> tuple[str, s
 
 def warnings(artifacts: "Artifacts") -> list[str]:
     """Reasons to doubt the verdict: from the probe, the references and the training."""
-    said = list(_known(artifacts).get("warnings", []))
+    said = list((artifacts.knowledge_distribution or {}).get("warnings", []))
     strategy = artifacts.strategy
     if strategy is None:
         return said
-    start = (artifacts.mixture or {}).get("strategy")
-    origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
+    start = (artifacts.initial_mixture or {}).get("strategy")
+    origin = doubt_words(artifacts.knowledge_distribution, artifacts.initial_mixture or {})
     if not follows_probe(strategy.told(), start, **origin):
         said = [f"probe (its shares were not used for training): {text}" for text in said]
-    if artifacts.references:
+    if artifacts.reference_losses:
         unused = "" if strategy.needs_reference else "references (no share follows them): "
-        said += [f"{unused}{text}" for text in reference_warnings(artifacts.references)]
-    if artifacts.history is not None:
-        said += training_warnings(artifacts.history, artifacts.references, strategy)
+        said += [f"{unused}{text}" for text in reference_warnings(artifacts.reference_losses)]
+    if artifacts.mixture_history is not None:
+        said += training_warnings(artifacts.mixture_history, artifacts.reference_losses, strategy)
     return said
 
 
@@ -116,13 +113,13 @@ def with_accuracy(
     means = accuracy.groupby("domain")[["base", "tuned"]].mean().mean()
     change = float(means["tuned"] - means["base"])
     fallen = accuracy[accuracy["tuned"] < accuracy["base"]]
-    sure = (accuracy["verdict"] == "worse").any()
-    if change < 0 or sure:
+    worse = list(dict.fromkeys(accuracy.loc[accuracy["verdict"] == "worse", "domain"]))
+    if change < 0 or worse:
         joint = "; " if ", but " in headline else ", but "
         what = (
             f"accuracy fell by {formats.number(-100 * change, 1)} points on average"
             if change < 0
-            else f"accuracy got worse in {formats.comma(_where(accuracy, 'worse'))}"
+            else f"accuracy got worse in {formats.comma(worse)}"
         )
         headline = f"{headline.removesuffix('.')}{joint}{what}."
         mood = "mixed" if mood == "good" else mood
@@ -148,10 +145,6 @@ def baseline_sentence(models: pd.DataFrame | None) -> str | None:
     )
 
 
-def _where(accuracy: pd.DataFrame, verdict: str) -> list[str]:
-    return list(dict.fromkeys(accuracy.loc[accuracy["verdict"] == verdict, "domain"]))
-
-
 def _fallen(fallen: pd.DataFrame) -> str:
     """Which accuracies fell, from what to what, on how many questions, beyond noise or not."""
     each = [
@@ -172,16 +165,13 @@ def verdict(
     """
     k = len(loss)
     if not k:
-        return (
-            "No verdict: base and tuned model were not both evaluated.",
-            "unknown",
-            [],
-        )
+        return "No verdict: base and tuned model were not both evaluated.", "unknown", []
     named = {v: loss.loc[loss["verdict"] == v, "domain"].tolist() for v in set(loss["verdict"])}
     better, worse = named.get("better", []), named.get("worse", [])
     unclear = named.get("not distinguishable", [])
     if len(better) == k:
-        return f"Every domain improved: held-out loss fell {_in_all(k)}.", "good", []
+        where = "in both" if k == 2 else f"in all {k}"
+        return f"Every domain improved: held-out loss fell {where}.", "good", []
     details = [_sentence(loss, name) for name in worse]
     if unclear:
         subject = formats.comma(unclear)
@@ -255,8 +245,8 @@ def _accuracy_tile(accuracy: pd.DataFrame) -> list[Tile]:
 
 def _training_tiles(artifacts: "Artifacts") -> list[Tile]:
     tiles = []
-    if artifacts.history is not None and len(artifacts.history):
-        history = artifacts.history
+    if artifacts.mixture_history is not None and len(artifacts.mixture_history):
+        history = artifacts.mixture_history
         rounds = history["round"].max()
         tiles.append(Tile("training", f"{history['step'].max():,} steps", f"{rounds} rounds"))
         tiles += _shift_tile(history)
@@ -288,8 +278,8 @@ def _shift_tile(history: pd.DataFrame) -> list[Tile]:
 def _run(artifacts: "Artifacts") -> str:
     name = (artifacts.base_model or {}).get("name", "not named")
     parts = [f"Base model: {name}, fine-tuned on {len(artifacts.domains)} domains"]
-    start = (artifacts.mixture or {}).get("strategy")
-    origin = doubt_words(artifacts.knowledge, artifacts.mixture or {})
+    start = (artifacts.initial_mixture or {}).get("strategy")
+    origin = doubt_words(artifacts.knowledge_distribution, artifacts.initial_mixture or {})
     if artifacts.strategy is not None:
         parts.append(shares_in_words(artifacts.strategy.told(), start, **origin))
     elif start is not None:
@@ -297,13 +287,5 @@ def _run(artifacts: "Artifacts") -> str:
     return "; ".join(parts) + "."
 
 
-def _known(artifacts: "Artifacts") -> Mapping[str, Any]:
-    return artifacts.knowledge or {}
-
-
 def _of(n: int, k: int) -> str:
     return f"{n} of {k} domains"
-
-
-def _in_all(k: int) -> str:
-    return "in both" if k == 2 else f"in all {k}"

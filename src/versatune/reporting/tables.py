@@ -20,9 +20,7 @@ from versatune.training.diagnostics import lowest_rounds
 
 def by_domain(artifact: Mapping[str, Any] | None) -> dict[str, Any]:
     """The part of a JSON artifact that is keyed by domain (its ``domains``, or all of it)."""
-    if not artifact:
-        return {}
-    return dict(artifact.get("domains", artifact))
+    return dict(artifact.get("domains", artifact)) if artifact else {}
 
 
 def results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.DataFrame:
@@ -177,13 +175,10 @@ def stopped_improving(history: pd.DataFrame | None) -> list[dict[str, Any]]:
     ]
 
 
-NONE = pd.DataFrame()
-
-
 def some_changes(changed: pd.DataFrame | None, each: int) -> pd.DataFrame:
     """The first ``each`` questions of every domain and change (became right, became wrong)."""
     if changed is None or changed.empty:
-        return NONE
+        return pd.DataFrame()
     return changed.groupby(["domain", "change"], sort=False).head(each)
 
 
@@ -196,22 +191,21 @@ def mean_losses(evaluation: pd.DataFrame) -> pd.DataFrame:
 
 def ingest_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """Rows at ingest, a row a domain: read, rejected, duplicates, leaked, left out, used."""
-    rows = []
-    for domain, found in by_domain(report).items():
-        rows.append(
-            {
-                "domain": domain,
-                "read": found["read"],
-                "rejected": sum(r["count"] for r in found["rejected"].values()),
-                "duplicates": sum(found["duplicates"].values()),
-                "leaked": found["leaked"],
-                "left_out": found["left_out_by_weight"] + found["left_out_by_limit"],
-                "train_rows": found["train_rows"],
-                "train_tokens": found.get("train_tokens"),
-                "steering_rows": found.get("steering_rows"),
-                "report_rows": found.get("report_rows"),
-            }
-        )
+    rows = [
+        {
+            "domain": domain,
+            "read": found["read"],
+            "rejected": sum(r["count"] for r in found["rejected"].values()),
+            "duplicates": sum(found["duplicates"].values()),
+            "leaked": found["leaked"],
+            "left_out": found["left_out_by_weight"] + found["left_out_by_limit"],
+            "train_rows": found["train_rows"],
+            "train_tokens": found.get("train_tokens"),
+            "steering_rows": found.get("steering_rows"),
+            "report_rows": found.get("report_rows"),
+        }
+        for domain, found in by_domain(report).items()
+    ]
     return pd.DataFrame(rows)
 
 

@@ -122,11 +122,10 @@ def _initial(params: RetrainParams, knowledge: Path) -> str:
     """``params.initial``, or what takes its place when the probe failed its own checks."""
     if params.initial != "detected" or not knowledge.is_file():
         return params.initial
-    failed = doubts(read_json(knowledge))
-    asked = ConstantParams()
+    failed, asked = doubts(read_json(knowledge)), ConstantParams()
     made = trusted_strategy(asked, failed, params.on_doubt, "retrain.on_doubt")
     if made is asked:
-        return "detected"
+        return params.initial
     logger.warning(
         "The probe's shares do not start the challenger (retrain.on_doubt: %s): %s",
         *(params.on_doubt, told(failed)),
@@ -134,8 +133,8 @@ def _initial(params: RetrainParams, knowledge: Path) -> str:
     return made.name
 
 
-def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]:
-    """Scores of both models on the same rows and items, by domain and metric.
+def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, ...]]:
+    """Scores of both models on the same rows and items, and their weights, by domain and metric.
 
     ``items``: the ``evaluation_items`` of both. Every evaluation file of a domain counts by
     its number of items. Raises ValueError when the models got different items.
@@ -148,22 +147,9 @@ def pair(items: "pd.DataFrame") -> dict[tuple[str, Metric], tuple[Array, Array]]
     losses = both[(both["task"] == HELD_OUT) & (both["metric"] == LOSS)]
     answers = task_accuracies(both, by=("item",))
     parts: dict[Metric, pd.DataFrame] = {"heldout_loss": losses, "accuracy": answers}
+    columns = ["score_before", "score_after", "weight_before"]
     return {
-        (str(domain), metric): (
-            of_domain["score_before"].to_numpy(np.float64),
-            of_domain["score_after"].to_numpy(np.float64),
-        )
+        (str(domain), metric): tuple(of_domain[columns].to_numpy(np.float64).T.copy())
         for metric, part in parts.items()
         for domain, of_domain in part.groupby("domain", sort=False)
-    }
-
-
-def row_tokens(items: "pd.DataFrame") -> dict[str, Array]:
-    """Supervised tokens of each held-out row by domain, in the order of :func:`pair`."""
-    rows = items[
-        (items["model"] == CHAMPION) & (items["task"] == HELD_OUT) & (items["metric"] == LOSS)
-    ]
-    return {
-        str(domain): of_domain["weight"].to_numpy(np.float64)
-        for domain, of_domain in rows.groupby("domain", sort=False)
     }

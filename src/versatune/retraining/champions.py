@@ -54,14 +54,15 @@ def serving(runs: RunStore, params: RetrainParams) -> Serving | None:
     except RegistryOfflineError as error:
         state = runs.state
         waiting = [w.checkpoint for w in state.waiting if w.promote]
-        if waiting:
-            found = Serving(checkpoint=waiting[-1], key=waiting[-1].fingerprint)
-        else:
-            found = state.champion
+        found = _as_champion(waiting[-1]) if waiting else state.champion
         logger.warning("%s Taken as champion: %s.", error, found.checkpoint.name if found else None)
         return found
     runs.update(champion=found)
     return found
+
+
+def _as_champion(checkpoint: CheckpointRef) -> Serving:
+    return Serving(checkpoint=checkpoint, key=checkpoint.fingerprint)
 
 
 def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -> bool:
@@ -85,8 +86,7 @@ def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -
             tell({f"handed_in.{waiting.number}": f"{outcome['decision']}, {_label(outcome)}"})
         rest = [w for w in runs.state.waiting if w.key != waiting.key]
         if outcome["decision"] == PROMOTED:
-            found = Serving(checkpoint=waiting.checkpoint, key=waiting.checkpoint.fingerprint)
-            runs.update(waiting=rest, champion=found)
+            runs.update(waiting=rest, champion=_as_champion(waiting.checkpoint))
         else:
             runs.update(waiting=rest)
     return True
@@ -99,7 +99,9 @@ def conclude(runs: RunStore, waiting: Registration, params: RetrainParams) -> st
     """
     others = [w for w in runs.state.waiting if w.key != waiting.key]
     runs.update(waiting=[*others, waiting])
-    runs.keep(waiting.number, "outcome", not_yet(waiting, params))
+    decision = "promotion postponed" if waiting.promote else "not promoted; registered later"
+    not_yet = _outcome(waiting, params, f"{decision}: MLflow does not answer")
+    runs.keep(waiting.number, "outcome", not_yet)
     if not hand_in(runs, params, waiting.key):
         _shorten(runs, params)
     runs.finish(runs.current)
@@ -150,14 +152,14 @@ def prune(runs: RunStore, params: RetrainParams) -> None:
         logger.warning("%s Old challengers will be deleted by a later run.", error)
 
 
-def not_yet(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
-    """The outcome of a retraining while MLflow is offline."""
-    decision = "promotion postponed" if waiting.promote else "not promoted; registered later"
+def _outcome(
+    of: Registration, params: RetrainParams, decision: str, version: int | None = None
+) -> dict[str, Any]:
     return {
-        "number": waiting.number,
+        "number": of.number,
         "name": params.model_name,
-        "version": None,
-        "decision": f"{decision}: MLflow does not answer",
+        "version": version,
+        "decision": decision,
     }
 
 
@@ -172,15 +174,13 @@ def _shorten(runs: RunStore, params: RetrainParams) -> None:
         decision = (
             "never registered: MLflow was away for too many retrainings, the model was deleted"
         )
-        outcome = {"number": gone.number, "name": params.model_name, "version": None}
-        runs.keep(gone.number, "outcome", {**outcome, "decision": decision})
+        runs.keep(gone.number, "outcome", _outcome(gone, params, decision))
         logger.warning("Retraining %d is %s.", gone.number, decision)
 
 
 def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
-    common = {"number": waiting.number, "name": params.model_name, "version": None}
     if not (waiting.checkpoint.path / "config.json").is_file():
-        return {**common, "decision": f"lost: {waiting.checkpoint.path} is gone"}
+        return _outcome(waiting, params, f"lost: {waiting.checkpoint.path} is gone")
     tags = {name: value[:MAX_TAG] for name, value in waiting.tags.items()}
     version = registry.register(
         params.model_name, waiting.key, waiting.checkpoint, tags, params.example
@@ -190,4 +190,4 @@ def _register(waiting: Registration, params: RetrainParams) -> dict[str, Any]:
         promoted = registry.promote(version, waiting.over)
         decision = PROMOTED if promoted else "not promoted: the champion changed meanwhile"
     registry.tag(version, {"decision": decision})
-    return {**common, "version": version.number, "decision": decision}
+    return _outcome(waiting, params, decision, version.number)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from versatune.artifacts import difference, file_digest, read_json, write_json
+from versatune.artifacts import differences, file_digest, read_json, write_json
 from versatune.data.config import Domains
 from versatune.data.sources import locate
 
@@ -75,11 +75,13 @@ def what_is_new(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> lis
         if changes := _file_changes(old[name]["files"], entry["files"]):
             found.append(f"{name}: {changes}")
         if entry["settings"] != old[name]["settings"]:
-            found.append(f"{name}: {difference(old[name]['settings'], entry['settings'])}")
+            changed = differences(old[name]["settings"], entry["settings"])
+            found.append(f"{name}: {', '.join(changed)}")
     if list(old) != list(new) and not found:
         found.append("the order of the domains changed")
     if before["parameters"] != now["parameters"]:
-        found.append(f"parameters: {difference(before['parameters'], now['parameters'])}")
+        changed = differences(before["parameters"], now["parameters"])
+        found.append(f"parameters: {', '.join(changed)}")
     return found
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from scipy.special import ndtri, stdtrit
 
 from versatune.intervals import Array, bonett_price, relative_change
@@ -16,10 +16,8 @@ from versatune.mixing.config import Kind, ObjectiveParams
 from versatune.retraining.config import Metric, PromotionParams
 
 
-class Change(BaseModel):
+class Change(BaseModel, frozen=True, extra="forbid"):
     """How one metric of one domain (or the mean of all) moves from champion to challenger."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     metric: Metric
     domain: str
@@ -36,10 +34,8 @@ class Change(BaseModel):
     """Each model's nats a supervised token, or accuracy."""
 
 
-class PromotionVerdict(BaseModel):
+class PromotionVerdict(BaseModel, frozen=True, extra="forbid"):
     """The rule's decision, and why: a sentence for each reason."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     promote: bool
     mean: dict[Metric, Change]
@@ -180,28 +176,24 @@ def judge(
     return PromotionVerdict(promote=better and not falls, mean=mean, reasons=reasons)
 
 
-def measured(
-    results: Mapping[tuple[str, Metric], tuple[Array, Array]], tokens: Mapping[str, Array]
-) -> list[Change]:
-    """The changes of all domains and metrics from ``(champion, challenger)`` values by row.
+def measured(results: Mapping[tuple[str, Metric], tuple[Array, ...]]) -> list[Change]:
+    """The changes of all domains and metrics from ``(champion, challenger, weights)`` by row.
 
-    ``tokens``: the supervised tokens of each domain's held-out rows.
+    Weights of held-out rows are their supervised tokens.
     """
     return [
-        loss_change(domain, champion, challenger, tokens[domain])
+        loss_change(domain, champion, challenger, weights)
         if metric == "heldout_loss"
         else accuracy_change(domain, champion, challenger)
-        for (domain, metric), (champion, challenger) in results.items()
+        for (domain, metric), (champion, challenger, weights) in results.items()
     ]
 
 
 def _tell_mean(change: Change, better: bool, kind: Kind) -> str:
     doubt = "" if better or change.value <= 0 else ", which is not certain"
-    what = {
-        "weighted": f"weighted mean {_name(change)}",
-        "relative": f"mean {_name(change)} as a part of the champion's",
-    }.get(kind, f"mean {_name(change)}")
-    return f"{what}: {_words(change)}{doubt}"
+    weighted = "weighted " if kind == "weighted" else ""
+    part = " as a part of the champion's" if kind == "relative" else ""
+    return f"{weighted}mean {_name(change)}{part}: {_words(change)}{doubt}"
 
 
 def _tell_fall(change: Change, allowed: float) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from versatune.artifacts import MANIFEST, now, read_json, write_json
 from versatune.errors import VersatuneError
@@ -24,10 +24,8 @@ CHALLENGER = "challenger"
 CHAMPIONS = "champions"
 
 
-class Registration(BaseModel):
+class Registration(BaseModel, frozen=True, extra="forbid"):
     """A challenger on its way into the registry."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     key: str
     number: int
@@ -38,20 +36,16 @@ class Registration(BaseModel):
     """The fingerprint of the champion it was measured against; None when there was none."""
 
 
-class Serving(BaseModel):
+class Serving(BaseModel, frozen=True, extra="forbid"):
     """The champion when the registry last answered."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     checkpoint: CheckpointRef
     key: str
     """What distinguishes it from other versions in the registry."""
 
 
-class RetrainRun(BaseModel):
+class RetrainRun(BaseModel, frozen=True, extra="forbid"):
     """One retraining."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     number: int
     saw: dict[str, Any]
@@ -63,17 +57,14 @@ class RetrainRun(BaseModel):
     """The champion, the opponent and where training starts, once they are chosen."""
 
 
-class State(BaseModel):
+class State(BaseModel, frozen=True, extra="forbid"):
     """The content of ``state.json``."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: RetrainRun | None = None
     """The last retraining, finished or not."""
     finished: RetrainRun | None = None
     """The last one that was finished."""
     champion: Serving | None = None
-    """The champion when the registry last answered."""
     waiting: list[Registration] = []
 
 
@@ -97,11 +88,9 @@ class RunStore:
                 "champion stays as it is."
             ) from error
 
-    def update(self, **values: Any) -> State:
+    def update(self, **values: Any) -> None:
         """Replace parts of the state, in one step."""
-        state = self.state.model_copy(update=values)
-        write_json(self.folder / "state.json", state)
-        return state
+        write_json(self.folder / "state.json", self.state.model_copy(update=values))
 
     def open(self, saw: Mapping[str, Any]) -> tuple[RetrainRun, bool]:
         """The retraining for the present state, and whether there is anything to do in it.
@@ -156,8 +145,8 @@ class RunStore:
         """Write a result of a retraining."""
         write_json(self.folder_of(number) / f"{name}.json", value)
 
-    def prune(self, keep: Collection[Path], keep_last: int) -> list[Path]:
-        """Delete the models of old retrainings; their results stay. Returns what was deleted.
+    def prune(self, keep: Collection[Path], keep_last: int) -> None:
+        """Delete the models of old retrainings; their results stay.
 
         Kept: the folders in ``keep``, those still waiting for the registry, and the newest
         ``keep_last`` others. Models of abandoned retrainings are not kept, nor are copies from
@@ -178,7 +167,6 @@ class RunStore:
                 shutil.rmtree(copy)
         if deleted:
             logger.info("Deleted the models of %d old retrainings.", len(deleted))
-        return deleted
 
     def shorten(self, keep_last: int) -> list[Registration]:
         """Give up waiting challengers that the registry would have deleted by now.

@@ -4,7 +4,6 @@ from versatune.tracking.piece_runs import child_runs, log_round, log_step
 from versatune.tracking.run_log import (
     begin,
     end,
-    is_offline,
     log_artifact,
     log_figure,
     log_metrics,
@@ -14,19 +13,13 @@ from versatune.tracking.run_log import (
     set_status,
     set_tags,
     store_model,
-    tracked,
     why_offline,
 )
-from versatune.tracking.secrets import flatten
-from versatune.tracking.spool import Spool
 
 __all__ = [
-    "Spool",
     "begin",
     "child_runs",
     "end",
-    "flatten",
-    "is_offline",
     "log_artifact",
     "log_figure",
     "log_metrics",
@@ -38,6 +31,5 @@ __all__ = [
     "set_status",
     "set_tags",
     "store_model",
-    "tracked",
     "why_offline",
 ]

@@ -4,18 +4,19 @@ Aliases: ``champion`` serves, ``previous_champion`` is what :func:`rollback` goe
 ``challenger`` is the newest version that was not promoted. A version carries the reasons as
 tags; the tags this module reads itself begin with ``versatune.``. Moving ``champion`` is one
 call and the last of its kind, so an interruption leaves the old champion or the new one.
+
+Every function raises RegistryOfflineError while MLflow does not answer.
 """
 
 import contextlib
 import io
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from versatune import tracking
 from versatune.artifacts import now
@@ -46,10 +47,8 @@ class RegistryOfflineError(VersatuneError):
     """
 
 
-class Version(BaseModel):
+class Version(BaseModel, frozen=True):
     """A registered version."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     number: int
@@ -69,7 +68,7 @@ class Version(BaseModel):
 
 
 def champion(name: str) -> Version | None:
-    """The version that serves, if there is one. Raises RegistryOfflineError."""
+    """The version that serves, if there is one."""
     return _by_alias(name, CHAMPION)
 
 
@@ -79,7 +78,6 @@ def register(
     """Store a checkpoint in MLflow and make a version of it, aliased ``challenger``.
 
     ``key`` stands for the one time it is registered: the same key again finds that version.
-    Raises RegistryOfflineError.
     """
     with _client() as client:
         found = [v for v in _versions(name) if v.tags.get(KEY) == key]
@@ -99,7 +97,7 @@ def register(
 
 
 def tag(version: Version, tags: Mapping[str, str]) -> None:
-    """Set tags on a version. Raises RegistryOfflineError."""
+    """Set tags on a version."""
     with _client() as client:
         for name, value in tags.items():
             client.set_model_version_tag(version.name, str(version.number), name, value)
@@ -111,7 +109,6 @@ def promote(version: Version, over: str | None) -> bool:
     ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
     nothing moved, when another serves by now. Doing it again does nothing. MLflow can't compare and
     move in one step: between runs and rollbacks of a project the lock of its data folder stands.
-    Raises RegistryOfflineError.
     """
     with _client() as client:
         serving = _by_alias(version.name, CHAMPION)
@@ -157,7 +154,7 @@ def checkpoint_of(version: Version, folder: Path) -> CheckpointRef:
     """The checkpoint of a version: where it was made if it is still there, else from MLflow.
 
     In that case it is written to ``folder``; one written there before is compared with its
-    checksums, and fetched again when it is damaged. Raises RegistryOfflineError.
+    checksums, and fetched again when it is damaged.
     """
     path = Path(version.tags.get(PATH, ""))
     if version.fingerprint is not None and (path / "config.json").is_file():
@@ -178,7 +175,7 @@ def fingerprint_of(version: Version) -> str:
 
 
 def serving_paths(name: str) -> list[Path]:
-    """Where champion and previous champion were made. Raises RegistryOfflineError."""
+    """Where champion and previous champion were made."""
     found = [_by_alias(name, alias) for alias in (CHAMPION, PREVIOUS)]
     return [Path(v.tags[PATH]) for v in found if v is not None and PATH in v.tags]
 
@@ -187,8 +184,7 @@ def prune(name: str, keep_last: int) -> list[Version]:
     """Delete the files of versions that neither serve nor did last, but for the newest few.
 
     Versions, tags and reasons stay. ``keep_last`` counts versions that are not aliased champion
-    or previous champion. Returns all versions whose files are deleted by now. Raises
-    RegistryOfflineError.
+    or previous champion. Returns all versions whose files are deleted by now.
     """
     with _client() as client:
         aliases = _aliases(client, name)
@@ -233,7 +229,7 @@ def _download(version: Version, target: Path) -> dict[str, Any]:
     return {}
 
 
-@contextmanager
+@contextlib.contextmanager
 def _client() -> "Iterator[MlflowClient]":
     """A client for the block.
 
@@ -242,8 +238,8 @@ def _client() -> "Iterator[MlflowClient]":
     """
     from mlflow import MlflowClient, MlflowException
 
-    if tracking.is_offline():
-        raise _told(tracking.why_offline(), "MLflow did not answer when this run began")
+    if (reason := tracking.why_offline()) is not None:
+        raise _told(reason, "MLflow did not answer when this run began")
     try:
         yield MlflowClient()
     except (MlflowException, OSError) as error:

@@ -29,16 +29,6 @@ MAX_PARAM_LENGTH = 500
 _stack: list[Tracker] = []
 
 
-@contextlib.contextmanager
-def tracked(run_id: str, spool: Spool, error: Exception | None = None) -> Iterator[None]:
-    """Send what the block tracks to this run; see :func:`begin`."""
-    begin(run_id, spool, error)
-    try:
-        yield
-    finally:
-        end()
-
-
 def begin(run_id: str, spool: Spool, error: Exception | None = None) -> None:
     """From now on, track to this run (the hooks call it). ``error``: why its id is a local one."""
     _stack.append(Tracker(run_id, spool, error))
@@ -56,34 +46,34 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
     """Record metrics; names may hold a slash (``loss/law``). NaN is left out."""
     finite = {name: float(value) for name, value in values.items() if value == value}
     if finite:
-        _each(lambda run: run.call("metrics", values=finite, step=step or 0))
+        _call("metrics", values=finite, step=step or 0)
 
 
 def log_params(values: Mapping[str, Any]) -> None:
     """Record parameters, flattened, keys joined by dots; what looks like a secret is masked."""
     flat = {n: hide(n, str(v))[:MAX_PARAM_LENGTH] for n, v in flatten(values).items()}
     if flat:
-        _each(lambda run: run.call("params", values=flat))
+        _call("params", values=flat)
 
 
 def set_tags(tags: Mapping[str, str]) -> None:
     """Set tags on the run."""
-    _each(lambda run: run.call("tags", values=dict(tags)))
+    _call("tags", values=dict(tags))
 
 
 def set_status(status: str) -> None:
     """Close the run: FINISHED, FAILED or KILLED."""
-    _each(lambda run: run.call("status", status=status))
+    _call("status", status=status)
 
 
 def log_artifact(path: Path | str, folder: str | None = None) -> None:
     """Copy a file to the run's artifacts (below ``folder``)."""
-    _each(lambda run: run.call("artifact", path=str(path), folder=folder))
+    _call("artifact", path=str(path), folder=folder)
 
 
 def log_text(text: str, name: str) -> None:
     """Write ``text`` as the artifact ``name``."""
-    _each(lambda run: run.call("text", text=text, name=name))
+    _call("text", text=text, name=name)
 
 
 def log_figure(figure: "Figure", name: str, png: Callable[["Figure"], bytes]) -> None:
@@ -92,7 +82,7 @@ def log_figure(figure: "Figure", name: str, png: Callable[["Figure"], bytes]) ->
     if _stack:
         log_text(str(figure.to_json()), f"{name}.json")
         picture = base64.b64encode(png(figure)).decode()
-        _each(lambda run: run.call("bytes", content=picture, name=f"{name}.png"))
+        _call("bytes", content=picture, name=f"{name}.png")
 
 
 def log_model(path: Path, fingerprint: str, example: str, name: str = "model") -> str | None:
@@ -120,13 +110,10 @@ def store_model(path: Path, fingerprint: str, example: str, name: str = "model")
     return _logged(fingerprint) or _log_model(path, fingerprint, example, name)
 
 
-def is_offline() -> bool:
-    """Whether the run at work began without MLflow: its records wait for a later run."""
-    return bool(_stack) and _stack[0].run_id.startswith("local-")
-
-
-def why_offline() -> Exception:
-    """What MLflow said when a run began without it. Only when :func:`is_offline`."""
+def why_offline() -> Exception | None:
+    """What MLflow said when the run at work began without it; None where it answered."""
+    if not _stack or not _stack[0].run_id.startswith("local-"):
+        return None
     return _stack[0].error or ConnectionError("no connection")
 
 
@@ -193,6 +180,6 @@ class ChildRun:
             set_status(status)
 
 
-def _each(action: Callable[[Tracker], None]) -> None:
+def _call(kind: str, **arguments: Any) -> None:
     if _stack:
-        action(_stack[-1])
+        _stack[-1].call(kind, **arguments)

@@ -1,11 +1,12 @@
 """Records for MLflow: made at once, or kept in a file while MLflow does not answer."""
 
 import base64
+import contextlib
 import logging
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +50,8 @@ class Spool:
                 self.path,
             )
             self._warned = True
-        try:
+        with _told("A record for MLflow is lost: %s can't be written (%s).", self.path):
             self._log.append({"time": _now(), **call})
-        except OSError as failure:
-            logger.warning(
-                "A record for MLflow is lost: %s can't be written (%s).",
-                self.path,
-                failure.strerror,
-            )
 
     def send(self, *, now: bool = False) -> int:
         """Replay what was kept, in order; returns how many calls went through.
@@ -85,9 +80,16 @@ class Spool:
                 )
             else:
                 sent += 1
+        if unfit:
+            with (
+                _told("%s can't be written (%s).", self.aside),
+                self.aside.open("a", encoding="utf-8") as handle,
+            ):
+                handle.writelines(f"{line}\n" for line in unfit)
         if sent or unfit:
-            self._put_aside(unfit)
-            self._leave(entries[sent + len(unfit) :])
+            rest = "%s can't be changed (%s): what was sent from it will be sent again."
+            with _told(rest, self.path):
+                self._log.rewrite(map(_with_ids, entries[sent + len(unfit) :]))
         if sent:
             logger.info("MLflow answers again: %d kept records were sent.", sent)
         return sent
@@ -101,23 +103,14 @@ class Spool:
         """Ask no more for a while, after an attempt that took so long and failed."""
         self._ask_again = time.monotonic() + PATIENCE * seconds
 
-    def _put_aside(self, lines: list[str]) -> None:
-        try:
-            if lines:
-                with self.aside.open("a", encoding="utf-8") as handle:
-                    handle.writelines(f"{line}\n" for line in lines)
-        except OSError as failure:
-            logger.warning("%s can't be written (%s).", self.aside, failure.strerror)
 
-    def _leave(self, entries: list[Entry]) -> None:
-        try:
-            self._log.rewrite(_with_ids(entry) for entry in entries)
-        except OSError as failure:
-            logger.warning(
-                "%s can't be changed (%s): what was sent from it will be sent again.",
-                self.path,
-                failure.strerror,
-            )
+@contextlib.contextmanager
+def _told(message: str, file: Path) -> Iterator[None]:
+    """A file that the block can't write is said, with the system's reason, and stops nothing."""
+    try:
+        yield
+    except OSError as failure:
+        logger.warning(message, file, failure.strerror)
 
 
 class _DamagedError(ValueError):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from versatune.artifacts import INPUTS, MANIFEST, FolderRef, difference, read_json
+from versatune.artifacts import INPUTS, MANIFEST, FolderRef, differences, read_json
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.training.config import TrainParams
@@ -121,7 +121,7 @@ def refuse_changed(params: TrainParams, folder: Path) -> None:
     if found != wanted:
         raise VersatuneError(
             f"{folder} holds an unfinished training with other parameters: "
-            f"{difference(found, wanted, 'train.')}. {GO_ON}"
+            f"{', '.join(differences(found, wanted, 'train.'))}. {GO_ON}"
         )
 
 

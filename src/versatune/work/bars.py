@@ -56,7 +56,8 @@ def options(title: str, unit: str, *, hidden: bool = False) -> dict[str, Any]:
         "delay": DELAY,
         "dynamic_ncols": True,
         "bar_format": "{bar:16} {desc} · {done} " + unit + "{left}",
-        "disable": _hidden(hidden),
+        # None: hidden unless there is a terminal. Workers of several know it from the environment.
+        "disable": True if hidden or _open or os.environ.get("TQDM_DISABLE") else None,
     }
 
 
@@ -70,11 +71,6 @@ def time_left(seconds: float) -> str:
     if minutes < 90:
         return f"{minutes} min left"
     return f"{minutes // 60} h {minutes % 60} min left"
-
-
-def _hidden(hidden: bool = False) -> bool | None:
-    """None: hidden unless there is a terminal. Workers of several know it from the environment."""
-    return True if hidden or _open or os.environ.get("TQDM_DISABLE") else None
 
 
 def close_all() -> None:

@@ -57,8 +57,6 @@ OnEvent = Callable[[Call, Any], None]
 """Receives what a call passes to :func:`emit`, in the process that made the calls."""
 
 _receiver: ContextVar[Callable[[Any], None] | None] = ContextVar("receiver", default=None)
-
-
 _name: ContextVar[str] = ContextVar("name", default="")
 
 

@@ -2,8 +2,8 @@
 
 A stage describes its result as a :class:`Piece`; :func:`make_folder` makes it in the folder it is
 given. With the same inputs it uses what is there: work goes on, or is done. With other inputs it
-starts over. Where the work is long, it keeps finished results and refuses to discard unfinished
-ones. The manifest is written last, so a folder with a valid manifest is whole.
+starts over, or does as :attr:`Piece.on_change` says. The manifest is written last, so a folder with
+a valid manifest is whole.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Independent pieces of work, each in a folder of its own, made side by side."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,6 @@ OnPieceEvent = Callable[[str, Any], None]
 """Receives a piece's name and what it passes to :func:`versatune.work.calls.emit`."""
 
 
-@contextlib.contextmanager
-def _nobody() -> Iterator[OnPieceEvent]:
-    yield lambda _name, _event: None
-
-
 @dataclass(frozen=True)
 class Pieces:
     """Pieces by name, and how they share the hardware."""
@@ -49,7 +44,9 @@ class Pieces:
     pieces: Mapping[str, Piece]
     """Everything in them must pass pickle, unless ``parallel.workers`` is 1."""
     parallel: ParallelParams
-    listening: Callable[[], contextlib.AbstractContextManager[OnPieceEvent]] = _nobody
+    listening: Callable[[], contextlib.AbstractContextManager[OnPieceEvent]] = lambda: (
+        contextlib.nullcontext(lambda _name, _event: None)
+    )
     """Entered while they are made, in the process that asked for them; gives what receives their
     events."""
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from versatune.data.config import Domains
 from versatune.errors import VersatuneError
-from versatune.evaluation.tasks import COUNTED, read_task, read_tasks, tell_doubts
+from versatune.evaluation.tasks import COUNTED, domain_tasks, read_task, tell_doubts
 
 CHOICE = {"question": "q", "choices": ["a", "b", "c"], "answer": 2}
 HUMANEVAL = {"prompt": "def f():\n", "test": "def check(f): pass", "entry_point": "f"}
@@ -161,12 +162,25 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(tmp_path: Path) -
     assert one.fingerprint == moved.fingerprint != other.fingerprint
 
 
+def asked(**files: list[tuple[Path, bool]]) -> Domains:
+    """Domains with these files, each called ``a``, and whether it is apart."""
+    return Domains.model_validate(
+        {
+            name: {
+                "description": name,
+                "sources": [{"path": "rows.jsonl"}],
+                "evaluation": [{"path": str(p), "task": "a", "apart": apart} for p, apart in own],
+            }
+            for name, own in files.items()
+        }
+    )
+
+
 def test_two_files_of_a_domain_need_two_names(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", CHOICE)
     with pytest.raises(VersatuneError, match="two files are called 'a'"):
-        read_tasks({"law": [("a", path, False), ("a", path, True)]})
-    files = {"law": [("a", path, False)], "code": [("a", path, True)]}
-    found = read_tasks(files)
+        domain_tasks(asked(law=[(path, False), (path, True)], code=[]))
+    found = domain_tasks(asked(law=[(path, False)], code=[(path, True)]))
     assert [(t.domain, t.name, t.label) for t in found] == [
         ("law", "a", "a"),
         ("code", "a", "a (apart)"),

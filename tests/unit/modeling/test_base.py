@@ -104,7 +104,7 @@ def test_finding_what_is_done_imports_no_torch(corpus: Path) -> None:
     script = (
         "import sys; from pathlib import Path\n"
         "from versatune.io import CheckpointDataset\n"
-        "from versatune.pipelines.ingest.base_nodes import make_base_model\n"
+        "from versatune.pipelines.ingest.nodes import make_base_model\n"
         "from versatune.demo.base_model import BaseModelParams\n"
         "params = BaseModelParams.model_validate_json(sys.argv[1])\n"
         "folder = Path(sys.argv[2]).with_name('base')\n"

@@ -7,7 +7,7 @@ import pytest
 from transformers import LlamaConfig
 
 from versatune.demo.base_model import BaseModelParams
-from versatune.project import memory_check
+from versatune.project import present_checks
 from versatune.training import TrainParams, run
 from versatune.work import ParallelParams
 
@@ -33,7 +33,7 @@ def told(folder: Path, train: dict[str, Any], engine: str = "local") -> list[str
     shape = {"per_device_train_batch_size": 1, "max_length": 1024}
     params = TrainParams.model_validate({**shape, **train})
     given = ParallelParams.model_validate({"engine": engine})
-    return [p.message for p in memory_check.check_memory(base, params, given)]
+    return [p.message for p in present_checks.check_memory(base, params, given)]
 
 
 def test_a_7b_model_on_24_gb(seven_b: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,5 +53,5 @@ def test_only_what_trains_here_and_is_large_is_counted(
     assert told(seven_b, {}, engine="ray") == []
     launcher = {"launcher": {"config_file": str(tmp_path / "fsdp.yaml")}}
     assert told(seven_b, launcher) == [] and told(tmp_path, {}) == []
-    monkeypatch.setattr(memory_check, "LARGE", 14 * GB)
+    monkeypatch.setattr(present_checks, "LARGE", 14 * GB)
     assert told(seven_b, {}) == []

@@ -22,6 +22,11 @@ from versatune.reporting.report import render, sample_rows
 from versatune.reporting.report_inputs import Artifacts
 
 RUN = artifacts()
+SHOWN = (
+    *("mixture_history", "ingest_report", "knowledge_distribution", "judged_samples"),
+    *("initial_mixture", "base_model", "reference_losses", "training_summary"),
+    *("changed_items", "answers", "drift", "own_texts_report"),
+)
 
 
 def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
@@ -33,26 +38,15 @@ def page_of(domains: tuple[str, ...] = SIX, **changes: object) -> str:
             "rejects": figures.rejects(made["ingest_report"], domains),
         },
         "results": tables.results(made["evaluation"], made["forgetting"]),
-        "history": made["mixture_history"],
-        "ingest": made["ingest_report"],
-        "knowledge": made["knowledge_distribution"],
-        "samples": made["judged_samples"],
-        "mixture": made["initial_mixture"],
-        "base_model": made["base_model"],
+        **{name: made[name] for name in SHOWN},
         "parameters": {"seed": 3, "probe": {"api_key": "sk-1234567890abcdef"}},
         "timings": [
             {"name": "ingest.clean_domains", "seconds": 0.5, "kept": 130.0},
             {"name": "train.train_model", "seconds": 75.0, "kept": 0.0},
         ],
-        "references": made["reference_losses"],
         "strategy": FosterParams(),
-        "training": made["training_summary"],
         "run": {"began": "2026-01-02T03:04:05+00:00", "command": "kedro run --env mine"},
         "models": tables.mean_losses(made["evaluation"]),
-        "changed": made["changed_items"],
-        "answers": made["answers"],
-        "drift": made["drift"],
-        "own_texts": made["own_texts_report"],
     }
     return render(Artifacts(**values | changes))
 
@@ -195,7 +189,7 @@ def test_rows_stand_there_as_they_are_trained_on() -> None:
     report["law"]["examples"] = [
         {"row": "law.jsonl:3", "tokens": 9, "supervised_tokens": 4, "text": text}
     ]
-    page = page_of(ingest=report)
+    page = page_of(ingest_report=report)
     shown = "&lt;s&gt;who?&lt;b&gt;\n<mark>the &lt;i&gt;court&lt;/s&gt;</mark></pre>"
     assert shown in page and "4 of 9 tokens supervised" in page
     assert "<mark>" not in PAGE.partition("</style>")[2]
@@ -223,14 +217,14 @@ def test_hostile_text_stays_text(text: str) -> None:
     parameters = {text: text, "train": {"strategy": {"name": text, "target": text}}}
     page = page_of(
         (text, "code"),
-        samples=samples,
-        ingest=report,
+        judged_samples=samples,
+        ingest_report=report,
         parameters=parameters,
         base_model={"name": text, "fingerprint": text},
         timings=[{"name": text, "seconds": 1.0}],
         run={"began": text, "command": text},
-        training={"device": text, "peak_memory_bytes": 1},
-        changed=made["changed_items"].assign(**asked),
+        training_summary={"device": text, "peak_memory_bytes": 1},
+        changed_items=made["changed_items"].assign(**asked),
         answers=made["answers"].assign(**asked),
     )
     outline = Outline(page)
@@ -256,7 +250,7 @@ def test_what_is_missing_is_said() -> None:
 
 def test_a_known_distribution_has_no_texts_and_needs_none() -> None:
     nothing = pd.DataFrame(columns=["index", "text", "domain", "confidence", "status"])
-    assert "No sampled texts were kept." in page_of(samples=nothing)
+    assert "No sampled texts were kept." in page_of(judged_samples=nothing)
 
 
 def test_numbers_that_are_not_finite_become_a_dash() -> None:
@@ -288,7 +282,7 @@ def test_texts_that_two_judges_differ_about_come_first() -> None:
 
 def test_the_page_tells_of_an_audit() -> None:
     audit = {"name": "people, in labels.csv", "n": 1300, "alike": 0.943}
-    page = page_of(knowledge={**RUN["knowledge_distribution"], "audit": audit})
+    page = page_of(knowledge_distribution={**RUN["knowledge_distribution"], "audit": audit})
     assert "A second judge (people, in labels.csv) looked at 1,300 of them" in page
     assert "agree on 94 % of the texts" in page
     assert "A second judge" not in page_of()
@@ -355,7 +349,7 @@ def test_warnings_stand_under_the_verdict_once() -> None:
     history = RUN["mixture_history"].assign(learnable_potential=0.0)
     late = json.loads(json.dumps(RUN["reference_losses"]))
     late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
-    header = page_of(history=history, references=late).split("</header>")[0]
+    header = page_of(mixture_history=history, reference_losses=late).split("</header>")[0]
     assert header.count("Every gamma was 0 in every round") == 1
     assert header.count("The reference runs of law ended at their limit of 40 steps") == 1
 
@@ -369,10 +363,10 @@ def test_uniform_shares_are_not_said_to_come_from_the_probe() -> None:
 def test_warnings_about_what_a_training_did_not_use_say_so() -> None:
     late = json.loads(json.dumps(RUN["reference_losses"]))
     late["domains"]["law"] |= {"at_limit": True, "steps_run": 40}
-    header = page_of(strategy=UniformParams(), references=late).split("</header>")[0]
+    header = page_of(strategy=UniformParams(), reference_losses=late).split("</header>")[0]
     assert "Probe (its shares were not used for training): intervals too wide" in header
     assert "References (no share follows them): the reference runs of law ended at" in header
-    fostered = page_of(references=late).split("</header>")[0]
+    fostered = page_of(reference_losses=late).split("</header>")[0]
     assert "were not used" not in fostered and "The reference runs of law" in fostered
 
 
@@ -381,7 +375,7 @@ def test_questions_that_changed_and_answers_are_shown_a_few_a_domain() -> None:
     text = said_by(PAGE)
     assert "Question 1 of law?" in text and "Question 9 of law?" not in text
     assert "What is law?" in text and "(nothing)" in text
-    none = page_of(changed=RUN["changed_items"].head(0), answers=None)
+    none = page_of(changed_items=RUN["changed_items"].head(0), answers=None)
     assert "No question became right or wrong." in none and "What is law?" not in none
 
 
@@ -442,7 +436,7 @@ def test_the_page_counts_the_rows_that_the_model_wrote() -> None:
     text = " ".join(" ".join(Outline(page_of()).text).split())
     part = text.split("Rows that the base model wrote itself")[1].split("Texts in a domain")[0]
     assert "61 13 12 7 too short" in part and part.count("61") == 1
-    assert "wrote itself" not in page_of(own_texts={}, drift=None)
+    assert "wrote itself" not in page_of(own_texts_report={}, drift=None)
 
 
 def test_the_page_says_which_part_of_the_way_was_taken() -> None:
@@ -452,7 +446,7 @@ def test_the_page_says_which_part_of_the_way_was_taken() -> None:
         for name in SIX
     ]
     found = {"part": 0.5, "why": "the best of those within the tolerance", "table": table}
-    page = page_of(training={**RUN["training_summary"], "interpolation": found})
+    page = page_of(training_summary={**RUN["training_summary"], "interpolation": found})
     text = " ".join(" ".join(Outline(page).text).split())
     assert "is 50 % of the way from the base model to the trained one: the best of" in text
     part = text.split("Between base and trained model")[1]

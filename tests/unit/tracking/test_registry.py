@@ -11,11 +11,11 @@ import requests
 from mlflow.exceptions import MlflowException, RestException
 from mlflow.protos.databricks_pb2 import CUSTOMER_UNAUTHORIZED, TEMPORARILY_UNAVAILABLE
 
-from versatune import tracking
+from tests.helpers.tracked import tracked
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking import registry
-from versatune.tracking.spool import means_offline
+from versatune.tracking.spool import Spool, means_offline
 
 NAME = "nightly"
 
@@ -254,7 +254,7 @@ def test_what_stays_is_not(error: Exception) -> None:
 def test_a_run_that_mlflow_refused_when_it_began_says_so(tmp_path: Path) -> None:
     error = RestException({"error_code": "PERMISSION_DENIED", "message": "not yours"})
     with (
-        tracking.tracked("local-1", tracking.Spool(tmp_path / "spool"), error),
+        tracked("local-1", Spool(tmp_path / "spool"), error),
         pytest.raises(VersatuneError, match=r"not yours.*permissions") as refused,
     ):
         registry.champion(NAME)
@@ -264,7 +264,7 @@ def test_a_run_that_mlflow_refused_when_it_began_says_so(tmp_path: Path) -> None
 @pytest.mark.usefixtures("store")
 def test_a_run_that_began_without_mlflow_does_not_touch_the_registry(tmp_path: Path) -> None:
     with (
-        tracking.tracked("local-1", tracking.Spool(tmp_path / "spool")),
+        tracked("local-1", Spool(tmp_path / "spool")),
         pytest.raises(registry.RegistryOfflineError, match="when this run began"),
     ):
         registry.champion(NAME)

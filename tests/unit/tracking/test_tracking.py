@@ -14,12 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mlflow.exceptions import MlflowException
 
+from tests.helpers.tracked import tracked
 from versatune import tracking
 from versatune.artifacts import with_checksum
 from versatune.modeling.checkpoints import CheckpointRef
 from versatune.tracking import registry
 from versatune.tracking import spool as spool_module
 from versatune.tracking.run_log import ChildRun
+from versatune.tracking.spool import Spool
 from versatune.work.log import encoded
 
 
@@ -39,7 +41,7 @@ def test_without_a_run_nothing_happens(tmp_path: Path) -> None:
 
 def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("text")
-    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked(run_id, Spool(tmp_path / "spool.jsonl")):
         tracking.log_params({"train": {"strategy": {"name": "foster"}, "rounds": 3}})
         tracking.log_metrics({"loss/law": 2.0, "gone": float("nan")}, step=1)
         tracking.log_metrics({"loss/law": 1.5}, step=2)
@@ -58,7 +60,7 @@ def test_values_arrive_flattened_and_by_step(run_id: str, tmp_path: Path) -> Non
 
 
 def test_secrets_in_parameters_are_masked(run_id: str, tmp_path: Path) -> None:
-    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked(run_id, Spool(tmp_path / "spool.jsonl")):
         tracking.log_params({"server": {"url": "http://me:canary@host/v1", "api_key": "canary"}})
     params = mlflow.get_run(run_id).data.params
     assert set(params) == {"server.url", "server.api_key"}
@@ -73,8 +75,8 @@ def test_a_password_in_the_servers_address_is_not_told(
     tiny_checkpoint: CheckpointRef,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    uri, spool = mlflow.get_tracking_uri(), tracking.Spool(tmp_path / "spool.jsonl")
-    with tracking.tracked(run_id, spool), caplog.at_level(logging.INFO):
+    uri, spool = mlflow.get_tracking_uri(), Spool(tmp_path / "spool.jsonl")
+    with tracked(run_id, spool), caplog.at_level(logging.INFO):
         mlflow.set_tracking_uri("http://me:canary@127.0.0.1:9")
         tracking.log_metrics({"loss": 3.0}, step=1)
         assert tracking.log_model(tiny_checkpoint.path, "f", "the court") is None
@@ -91,8 +93,8 @@ def test_a_store_that_is_away_is_not_asked_all_the_time(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setattr(spool_module, "PATIENCE", 1e9)
-    uri, spool = mlflow.get_tracking_uri(), tracking.Spool(tmp_path / "spool.jsonl")
-    with tracking.tracked(run_id, spool):
+    uri, spool = mlflow.get_tracking_uri(), Spool(tmp_path / "spool.jsonl")
+    with tracked(run_id, spool):
         mlflow.set_tracking_uri("http://127.0.0.1:9")
         tracking.log_metrics({"loss": 3.0}, step=1)
         mlflow.set_tracking_uri(uri)
@@ -107,7 +109,7 @@ def test_records_of_a_run_made_meanwhile_name_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Made by one process, its records go on waiting: a later process knows it by its own id."""
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     (tmp_path / "file").write_text("x")
     metric = {"kind": "metrics", "time": 1, "step": 0, "values": {"a": 1.0}}
     for record in (
@@ -121,7 +123,7 @@ def test_records_of_a_run_made_meanwhile_name_it(
     assert spool.send() == 1
     monkeypatch.setattr(spool_module, "_created", {})
     (tmp_path / "artifacts").unlink()
-    assert tracking.Spool(spool.path).send() == 2
+    assert Spool(spool.path).send() == 2
     assert str(tmp_path / "gone") in spool.aside.read_text()
     runs = mlflow.search_runs(filter_string="tags.`mlflow.runName` = 'late'", output_format="list")
     assert [r.data.metrics for r in runs] == [{"a": 1.0}]
@@ -147,7 +149,7 @@ def test_a_line_that_is_no_record_is_put_aside_and_blocks_nothing(
     run_id: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Valid JSON, all of it, and nothing that MLflow could be told."""
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     lines = [json.dumps(entry).replace('"R"', f'"{run_id}"') for entry in UNFIT]
     last = encoded(SOUND | {"run_id": run_id, "values": {"a": 2.0, "most": math.inf}})
     spool.path.write_text("\n".join([*lines, last]) + "\n")
@@ -163,7 +165,7 @@ def test_a_line_that_is_no_record_is_put_aside_and_blocks_nothing(
 def test_whatever_a_line_holds_those_after_it_are_sent(
     run_id: str, tmp_path: Path, line: bytes
 ) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     sound = encoded(SOUND | {"run_id": run_id})
     spool.path.write_bytes(line + b"\n" + sound.encode() + b"\n")
     assert spool.send() == 1
@@ -174,7 +176,7 @@ def test_a_spool_that_cannot_be_written_stops_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    tracking.Spool(tmp_path / "file" / "spool").keep({"kind": "tags"}, ConnectionError("down"))
+    Spool(tmp_path / "file" / "spool").keep({"kind": "tags"}, ConnectionError("down"))
     assert "is lost" in caplog.text
 
 
@@ -183,8 +185,8 @@ def test_records_wait_while_the_store_is_away_and_are_sent_in_order(
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = mlflow.get_tracking_uri()
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
-    with tracking.tracked(run_id, spool), caplog.at_level(logging.WARNING):
+    spool = Spool(tmp_path / "spool.jsonl")
+    with tracked(run_id, spool), caplog.at_level(logging.WARNING):
         mlflow.set_tracking_uri("http://127.0.0.1:9")
         tracking.log_metrics({"loss": 3.0}, step=1)
         tracking.log_metrics({"loss": 2.0}, step=2)
@@ -199,7 +201,7 @@ def test_records_wait_while_the_store_is_away_and_are_sent_in_order(
 
 @pytest.mark.usefixtures("run_id")
 def test_a_run_that_began_without_mlflow_is_made_afterwards(tmp_path: Path) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     spool.keep({"kind": "create", "run_id": "local-1", "name": "late"}, ConnectionError("down"))
     spool.keep(
         {"kind": "metrics", "run_id": "local-1", "time": 1, "step": 0, "values": {"a": 1.0}},
@@ -215,7 +217,7 @@ def test_a_run_that_began_without_mlflow_is_made_afterwards(tmp_path: Path) -> N
 
 
 def test_child_runs_end_as_they_are_closed(run_id: str, tmp_path: Path) -> None:
-    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked(run_id, Spool(tmp_path / "spool.jsonl")):
         good, bad = ChildRun("good", {"seed": 1}), ChildRun("bad")
         with good.active():
             tracking.log_metrics({"m": 1.0})
@@ -230,11 +232,11 @@ def test_child_runs_end_as_they_are_closed(run_id: str, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("run_id")
 def test_a_child_of_a_run_that_waits_to_be_made_is_made_after_it(tmp_path: Path) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     spool.keep({"kind": "create", "run_id": "local-7", "name": "late"}, ConnectionError("down"))
-    with tracking.tracked("local-7", spool):
+    with tracked("local-7", spool):
         ChildRun("child", {"seed": 1}).close("FINISHED")
-        assert tracking.is_offline()
+        assert str(tracking.why_offline()) == "no connection"
     runs = {r.info.run_name: r for r in mlflow.search_runs(output_format="list")}
     assert runs["child"].data.tags["mlflow.parentRunId"] == runs["late"].info.run_id
     assert runs["child"].data.params == {"seed": "1"}
@@ -248,7 +250,7 @@ def test_a_spool_that_cannot_be_rewritten_stops_nothing(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     spool.keep({"kind": "create", "run_id": "local-8", "name": "late"}, ConnectionError("down"))
     folder = {"kind": "artifact", "run_id": "local-8", "path": str(tmp_path), "folder": None}
     spool.keep(folder, ConnectionError("down"))
@@ -268,7 +270,7 @@ def test_a_model_is_stored_once_and_can_be_loaded(
 
     asked: list[Any] = []
     monkeypatch.setattr(utils.GenerationMixin, "generate", lambda *_, **how: asked.append(how))
-    with tracking.tracked(run_id, tracking.Spool(tmp_path / "spool.jsonl")):
+    with tracked(run_id, Spool(tmp_path / "spool.jsonl")):
         name = "SmolLM2 1.7B/v2-foster"
         first = tracking.log_model(tiny_checkpoint.path, "f1", "the court", name)
         again = tracking.log_model(tiny_checkpoint.path, "f1", "the court")
@@ -281,7 +283,7 @@ def test_a_model_is_stored_once_and_can_be_loaded(
 
 
 def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     call = {"kind": "tags", "time": 1, "values": {"path": Path("x")}}
     spool.keep(call, MlflowException("no"))
     record = {**call, "values": {"path": "x"}}
@@ -289,7 +291,7 @@ def test_spool_is_plain_json_lines(tmp_path: Path) -> None:
 
 
 def test_records_end_at_line_feeds_alone(run_id: str, tmp_path: Path) -> None:
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     record = {"kind": "tags", "run_id": run_id, "time": 1, "values": {"said": "a\u2028b\x85c"}}
     spool.path.write_text(
         json.dumps(with_checksum(record), ensure_ascii=False) + "\n", encoding="utf-8"

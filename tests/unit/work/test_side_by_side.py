@@ -10,12 +10,14 @@ from typing import Any
 import mlflow
 import pytest
 
+from tests.helpers.tracked import tracked
 from tests.unit.work import calls
 from versatune import tracking
 from versatune.artifacts import MANIFEST, FolderRef
 from versatune.comparing.runs import Plan, Run, described
 from versatune.io import FoldersDataset
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.tracking.spool import Spool
 from versatune.training import TrainParams
 from versatune.training.api import piece_of
 from versatune.training.job import EVENTS, HISTORY, STEPS, MixtureInputs, Training
@@ -137,9 +139,9 @@ def test_runs_that_are_made_elsewhere_have_a_run_of_mlflow_each(
     first = {"round": 0, "step": 0, "metrics": {"loss": 3.0}}
     second = {"round": 1, "step": 2, "metrics": {"loss": 2.0}}
     parent = mlflow.start_run().info.run_id
-    spool = tracking.Spool(tmp_path / "spool.jsonl")
+    spool = Spool(tmp_path / "spool.jsonl")
     with (
-        tracking.tracked(parent, spool),
+        tracked(parent, spool),
         pytest.raises(KeyError),
         tracking.child_runs(known) as on_event,
     ):

@@ -12,10 +12,10 @@ from versatune.data.config import Domains
 from versatune.evaluation.comparison import ACCURACY
 from versatune.evaluation.objective import DeclaredObjective
 from versatune.evaluation.results import LOSS
+from versatune.pipelines.report.nodes import logged
 from versatune.reporting import comparison_page as page
 from versatune.reporting import configuration, figures
 from versatune.reporting.page import Setup
-from versatune.reporting.png import png
 from versatune.training.config import TrainParams
 
 OTHERS = ("report", "retrain")
@@ -28,20 +28,18 @@ def draw_comparison(
     comparison_summary: pd.DataFrame,
     domains: Domains,
     params: CompareParams,
-) -> tuple[go.Figure, go.Figure, go.Figure]:
+) -> tuple[go.Figure, ...]:
     """Loss and accuracy against the baseline, and the shares over the rounds."""
-    names, versus = list(domains.active), params.baseline
-    drawn = {
-        f"comparison_{name}": figures.differences(
-            comparison, names, versus, metric, comparison_summary
-        )
-        for name, metric in (("loss", LOSS), ("accuracy", ACCURACY))
-    } | {
-        "comparison_shares": figures.shares_by_strategy(comparison_history, names),
-    }
-    for name, fig in drawn.items():
-        tracking.log_figure(fig, f"figures/{name}", png)
-    return drawn["comparison_loss"], drawn["comparison_accuracy"], drawn["comparison_shares"]
+    names = list(domains.active)
+    loss, accuracy = (
+        figures.differences(comparison, names, params.baseline, metric, comparison_summary)
+        for metric in (LOSS, ACCURACY)
+    )
+    return logged(
+        comparison_loss=loss,
+        comparison_accuracy=accuracy,
+        comparison_shares=figures.shares_by_strategy(comparison_history, names),
+    )
 
 
 def write_comparison(

@@ -4,7 +4,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline
 
-from versatune.pipelines.evaluate import drift_nodes, nodes
+from versatune.pipelines.evaluate import nodes
 from versatune.pipelines.node_of import node_of
 
 MODELS = ("base", "tuned", "others")
@@ -32,7 +32,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 ["evaluation_others", "evaluation_others_items"],
             ),
             node_of(
-                drift_nodes.measure_drift,
+                nodes.measure_drift,
                 ["base_model", "trained_model", "own_texts", "params:evaluate", "evaluations"],
                 "drift",
             ),

@@ -1,5 +1,6 @@
-"""Nodes of ingest: thin calls of versatune.data."""
+"""Nodes of ingest: the embedded sample and the base model; rows cleaned and tokenised."""
 
+from pathlib import Path
 from typing import Any
 
 from versatune import tracking
@@ -8,9 +9,27 @@ from versatune.data.clean import clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.ingest_report import ingest_report
 from versatune.data.tokenize import tokenize
+from versatune.demo.base_model import BaseModelParams, make_base
+from versatune.demo.build import build, describe
+from versatune.demo.config import SampleParams
 from versatune.evaluation.tasks import domain_tasks, tell_doubts
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
 from versatune.work import ParallelParams, Piece
+
+
+def build_sample(params: SampleParams) -> Piece:
+    """The sample's corpus, instruction rows and multiple-choice items."""
+    return build(params)
+
+
+def describe_sample(sample_files: FolderRef) -> dict[str, Any]:
+    """What lies where in the sample, its known shares and its counts."""
+    return describe(sample_files)
+
+
+def make_base_model(params: BaseModelParams, sample: dict[str, Any]) -> Piece | CheckpointRef:
+    """The base model: to be pretrained on the sample, or the one asked for."""
+    return make_base(params, Path(sample["corpus"]))
 
 
 def clean_domains(domains: Domains, params: CleanParams, sample: dict[str, Any]) -> Piece:

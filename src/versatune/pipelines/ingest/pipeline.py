@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from versatune.pipelines.ingest import base_nodes, nodes
+from versatune.pipelines.ingest import nodes
 from versatune.pipelines.node_of import node_of
 
 
@@ -10,11 +10,9 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
     """Make the embedded sample and the base model, then clean and tokenise every domain."""
     return Pipeline(
         [
-            node_of(base_nodes.build_sample, "params:sample", "sample_files"),
-            node_of(base_nodes.describe_sample, "sample_files", "sample_summary"),
-            node_of(
-                base_nodes.make_base_model, ["params:base_model", "sample_summary"], "base_model"
-            ),
+            node_of(nodes.build_sample, "params:sample", "sample_files"),
+            node_of(nodes.describe_sample, "sample_files", "sample_summary"),
+            node_of(nodes.make_base_model, ["params:base_model", "sample_summary"], "base_model"),
             node_of(
                 nodes.clean_domains,
                 ["params:domains", "params:ingest", "sample_summary"],

@@ -9,9 +9,9 @@ from versatune import tracking
 from versatune.artifacts import FolderRef
 from versatune.data.config import Domains
 from versatune.modeling.checkpoints import CheckpointRef
+from versatune.pipelines.report.nodes import logged
 from versatune.reporting import figures
 from versatune.reporting import forecast as words
-from versatune.reporting.png import png
 from versatune.training import base_losses as measured
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
@@ -62,6 +62,4 @@ def make_forecast(
 
 def draw_forecast(forecast: dict[str, Any], domains: Domains) -> go.Figure:
     """The forecast as a figure."""
-    drawn = figures.forecast(forecast, list(domains.active))
-    tracking.log_figure(drawn, "figures/forecast", png)
-    return drawn
+    return logged(forecast=figures.forecast(forecast, list(domains.active)))[0]

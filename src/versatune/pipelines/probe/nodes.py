@@ -79,6 +79,40 @@ def judge_samples(
     )
 
 
+def train_auditor(
+    clean_data: FolderRef,
+    domains: Domains,
+    params: ProbeParams,
+    audit_key: SecretStr,
+    kept_answers: Path,
+    samples: FolderRef,
+) -> Piece:
+    """Make a second judge ready, when there is to be an audit."""
+    from versatune.probing.audit import KEY
+
+    if params.known_distribution or not params.audit.n:
+        return not_needed("leave")
+    about = probe.about_judge(params, kept_answers, audit_key, domains, samples, key=KEY)
+    return judges.train_judge(clean_data, params.audit.judge, about)
+
+
+def audit_samples(
+    auditor: FolderRef,
+    samples: FolderRef,
+    judgements: FolderRef,
+    params: ProbeParams,
+    audit_key: SecretStr,
+    kept_answers: Path,
+) -> Piece:
+    """Let the second judge look at some of the samples, when there is to be an audit."""
+    from versatune.probing import audit
+
+    if params.known_distribution or not params.audit.n:
+        return not_needed("leave")
+    about = probe.about_judge(params, kept_answers, audit_key, key=audit.KEY)
+    return audit.run_audit(auditor, samples, judgements, params, about)
+
+
 def estimate_knowledge(
     base_model: dict[str, Any],
     clean_data: FolderRef,

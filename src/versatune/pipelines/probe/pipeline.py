@@ -6,7 +6,7 @@ from typing import Any
 from kedro.pipeline import Pipeline
 
 from versatune.pipelines.node_of import node_of
-from versatune.pipelines.probe import audit_nodes, nodes, own_nodes
+from versatune.pipelines.probe import nodes, own_nodes
 
 
 def create_pipeline(**_: Any) -> Pipeline:
@@ -31,7 +31,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "judgements",
             ),
             node_of(
-                audit_nodes.train_auditor,
+                nodes.train_auditor,
                 [
                     *("clean_data", "params:domains", "params:probe"),
                     *("audit_key", "kept_answers", "samples"),
@@ -39,7 +39,7 @@ def create_pipeline(**_: Any) -> Pipeline:
                 "auditor",
             ),
             node_of(
-                audit_nodes.audit_samples,
+                nodes.audit_samples,
                 [
                     *("auditor", "samples", "judgements", "params:probe"),
                     *("audit_key", "kept_answers"),

@@ -1,5 +1,6 @@
 """Nodes of the report pipeline."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +12,7 @@ from versatune.data.config import Domains
 from versatune.demo.base_model import BaseModelParams
 from versatune.evaluation.objective import declared_by
 from versatune.pipelines.report.params import ReportParams
-from versatune.pipelines.report.steps import read_timings
+from versatune.pipelines.stages import STAGES, stage_of
 from versatune.reporting import configuration, figures, summary, tables, timings
 from versatune.reporting import forecast as ahead
 from versatune.reporting.closing import mean_metrics, note
@@ -29,16 +30,15 @@ def tabulate_results(evaluation: pd.DataFrame, forgetting: pd.DataFrame) -> pd.D
     return tables.results(evaluation, forgetting)
 
 
-def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, go.Figure]:
+def draw_results(results: pd.DataFrame, domains: Domains) -> tuple[go.Figure, ...]:
     """Held-out loss and accuracy of each domain, before and after."""
     names = list(domains.active)
-    result: tuple[go.Figure, go.Figure] = _logged(
+    return logged(
         loss_before_after=figures.before_after(tables.only_losses(results), names, "loss"),
         accuracy_before_after=figures.before_after(
             tables.only_accuracies(results), names, "accuracy"
         ),
     )
-    return result
 
 
 def draw_training(
@@ -46,15 +46,14 @@ def draw_training(
     reference_losses: dict[str, Any],
     domains: Domains,
     train: TrainParams,
-) -> tuple[go.Figure, go.Figure, go.Figure]:
+) -> tuple[go.Figure, ...]:
     """Shares, held-out losses, learnable potential and forgetting over the rounds."""
     names = list(domains.active)
-    result: tuple[go.Figure, go.Figure, go.Figure] = _logged(
+    return logged(
         shares=figures.shares(mixture_history, names, train.unit),
         held_out_losses=figures.held_out_losses(mixture_history, names, reference_losses),
         potential_and_forgetting=figures.potential_and_forgetting(mixture_history, names),
     )
-    return result
 
 
 def draw_outcome(
@@ -68,7 +67,7 @@ def draw_outcome(
     if len(table):
         tracking.log_metrics({"forecast/outcomes_inside": float(table["inside"].mean())})
     names = list(domains.active)
-    return _logged(forecast_and_outcome=figures.forecast_and_outcome(table, names))[0]
+    return logged(forecast_and_outcome=figures.forecast_and_outcome(table, names))[0]
 
 
 def draw_data(
@@ -77,10 +76,10 @@ def draw_data(
     sample: dict[str, Any],
     domains: Domains,
     base_model: BaseModelParams,
-) -> tuple[go.Figure, go.Figure]:
+) -> tuple[go.Figure, ...]:
     """Rows left out at ingest, and the base model's shares beside those of the data."""
     names = list(domains.active)
-    result: tuple[go.Figure, go.Figure] = _logged(
+    return logged(
         rejects=figures.rejects(ingest_report, names),
         knowledge=figures.knowledge(
             knowledge_distribution,
@@ -89,60 +88,38 @@ def draw_data(
             known_shares=sample["shares"] if base_model.kind == "pretrain" else None,
         ),
     )
-    return result
 
 
 def write_report(
     results: pd.DataFrame,
-    mixture_history: pd.DataFrame,
-    initial_mixture: dict[str, Any],
-    ingest_report: dict[str, Any],
-    knowledge_distribution: dict[str, Any],
-    judged_samples: pd.DataFrame,
-    base_model: dict[str, Any],
-    parameters: dict[str, Any],
-    reference_losses: dict[str, Any],
-    training_summary: dict[str, Any],
     evaluation: pd.DataFrame,
-    changed_items: pd.DataFrame,
-    answers: pd.DataFrame,
-    forecast: dict[str, Any],
-    drift: pd.DataFrame,
-    own_texts_report: dict[str, Any],
+    reference_losses: dict[str, Any],
+    parameters: dict[str, Any],
     domains: Domains,
     train: TrainParams,
     params: ReportParams,
-    **drawn: go.Figure,
+    **shown: Any,
 ) -> str:
-    """The whole page as text; ``drawn`` are the figures by name."""
+    """The whole page as text; ``shown``: the figures, and other entries that it shows."""
     declared = declared_by(train.objective, train.strategy, reference_losses)
+    run, steps = timings.read(params.timings)
+    drawn = {name: shown.pop(name) for name in [*shown] if name.startswith("figure_")}
     page = render(
         Artifacts(
             domains=list(domains.active),
             figures={name.removeprefix("figure_"): fig for name, fig in drawn.items()},
             results=results,
-            history=mixture_history,
-            ingest=ingest_report,
-            knowledge=knowledge_distribution,
-            samples=judged_samples,
-            mixture=initial_mixture,
-            base_model=base_model,
             parameters={k: v for k, v in to_jsonable(parameters).items() if k not in OTHERS},
             environment=configuration.environment(),
             git_commit=configuration.git_commit(),
-            timings=read_timings(params.timings),
-            run=timings.read(params.timings)[0],
-            references=reference_losses,
+            timings=in_stages(steps),
+            run=run,
+            reference_losses=reference_losses,
             strategy=train.strategy,
-            training=training_summary,
             models=tables.mean_losses(evaluation),
-            changed=changed_items,
-            answers=answers,
             declared=declared,
-            forecast=forecast,
             made_for=train.fingerprint_fields(),
-            drift=drift,
-            own_texts=own_texts_report,
+            **shown,
         ),
         samples=params.samples,
         examples=params.reject_examples,
@@ -153,7 +130,21 @@ def write_report(
     return page
 
 
-def _logged(**drawn: go.Figure) -> Any:
+def in_stages(steps: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The steps of :func:`versatune.reporting.timings.read`, stage by stage.
+
+    Steps of pipelines that are no stage (a comparison) are left out. The report itself keeps
+    nothing: what stands there for a step that is still at work is of an earlier page.
+    """
+    known = [
+        {**step, "kept": 0.0} if stage_of(step["name"]) == "report" else step
+        for step in steps
+        if stage_of(step["name"]) in STAGES
+    ]
+    return sorted(known, key=lambda step: STAGES.index(stage_of(step["name"])))
+
+
+def logged(**drawn: go.Figure) -> tuple[go.Figure, ...]:
     """Log the figures as artifacts of the run and hand them on in the order given."""
     for name, fig in drawn.items():
         tracking.log_figure(fig, f"figures/{name}", png)

@@ -47,7 +47,7 @@ def create_pipeline(**_kwargs: object) -> Pipeline:
 
 
 def _work() -> list[Node]:
-    """The nodes that read, clean and tokenise a retraining's data."""
+    """The nodes that train a challenger, measure it and judge it."""
     return [
         node_of(
             nodes.compute_mixture,

@@ -55,8 +55,7 @@ def decide_promotion(
     retrain_evaluation_items: pd.DataFrame, train: TrainParams, params: RetrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """How each domain changes, and the promotion rule: does the challenger take over, and why."""
-    items = retrain_evaluation_items
-    changes = promotion.measured(challenger.pair(items), challenger.row_tokens(items))
+    changes = promotion.measured(challenger.pair(retrain_evaluation_items))
     tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
     verdict = promotion.judge(changes, params.promotion, train.objective)
     return pd.DataFrame([change.model_dump() for change in changes]), verdict.model_dump()

@@ -45,17 +45,8 @@ def forecast(made: Mapping[str, Any], domains: Sequence[str]) -> go.Figure:
     for name, entry in strategies.items():
         gains = [100 * entry[key] for key in ("gain", "gain_low", "gain_high")]
         row, said, ring = html.escape(name), label(named(name)), name != made["strategy"]
-        dot(
-            fig,
-            row,
-            row,
-            gains,
-            INK,
-            f"{said}: %{{x:+.2f}} {unit(made)}",
-            ring=ring,
-            size=10,
-            **axes_of(0),
-        )
+        hover = f"{said}: %{{x:+.2f}} {unit(made)}"
+        dot(fig, row, row, gains, INK, hover, ring=ring, size=10, **axes_of(0))
         for i, domain in enumerate(panels, start=1):
             ends = [entry["domains"][domain][key] for key in ("loss", "low", "high")]
             colour, axes = styles[domain].colour, axes_of(i)

@@ -14,11 +14,11 @@ from versatune.reporting.style import (
     axes_of,
     domain_styles,
     figure,
-    hover_by_round,
     label,
     lay_out_grid,
     legend_below,
     numbers,
+    round_axis,
     spread,
     within,
 )
@@ -53,9 +53,9 @@ def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") 
         _panels(fig, history, domains, styles, row_height=110, min_width=180)
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         return fig
-    _round_axis(fig, history)
+    round_axis(fig, history)
     fig.update_yaxes(tickformat=".1~%", rangemode="tozero", title_text=f"share of {UNITS[unit]}")
-    _end_labels(fig, history, "weight", styles, from_zero=True)
+    _end_labels(fig, history, styles)
     return fig
 
 
@@ -156,7 +156,7 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     height = 26 * len(domains) if many else 240
     gap = 40 + 7 * max(len(label(d, 20)) for d in domains) if many else GAP_X
     lay_out_grid(fig, list(columns.values()), row_height=height, min_width=290, gap=gap)
-    _round_axis(fig, history)
+    round_axis(fig, history)
     if many:
         fig.update_yaxes(showgrid=False)
         fig.update_xaxes(showgrid=False)
@@ -181,14 +181,6 @@ def _of(history: pd.DataFrame, domain: str) -> pd.DataFrame:
     return history[history["domain"] == domain].sort_values("round")
 
 
-def _round_axis(fig: go.Figure, history: pd.DataFrame, ticks: int = 12) -> None:
-    """Whole rounds below the plot, about ``ticks`` of them at most."""
-    last = int(history["round"].max()) if len(history) else 1
-    step = max(1, -(-last // ticks))
-    fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=step)
-    hover_by_round(fig)
-
-
 def _panels(
     fig: go.Figure,
     history: pd.DataFrame,
@@ -199,28 +191,20 @@ def _panels(
 ) -> None:
     titles = [f'<span style="color:{styles[d].text}">{label(d, 24)}</span>' for d in domains]
     lay_out_grid(fig, titles, row_height=row_height, min_width=min_width)
-    _round_axis(fig, history, ticks=5)
+    round_axis(fig, history, ticks=5)
     fig.update_yaxes(nticks=5)
 
 
-def _end_labels(
-    fig: go.Figure,
-    history: pd.DataFrame,
-    column: str,
-    styles: Mapping[str, DomainStyle],
-    from_zero: bool = False,
-) -> None:
-    """The domains' names at the right end of their lines, moved apart where they would touch."""
-    last = {d: numbers(_of(history, d)[column].tail(1)) for d in styles}
+def _end_labels(fig: go.Figure, history: pd.DataFrame, styles: Mapping[str, DomainStyle]) -> None:
+    """The domains' names at the right end of their shares, moved apart where they would touch."""
+    last = {d: numbers(_of(history, d)["weight"].tail(1)) for d in styles}
     ends = {d: found[0] for d, found in last.items() if found and found[0] is not None}
     values = [v for trace in fig.data for v in trace.y if v is not None]
     if not ends or not values:
         return
-    bottom, top = (0.0 if from_zero else min(values)), max(values)
-    margin = (top - bottom) * 0.06 or 0.05
-    top, bottom = top + margin, bottom if from_zero else bottom - margin
-    gap = (top - bottom) * 17 / (fig.layout.height - 104)
-    heights = within(spread(list(ends.values()), gap), gap, bottom, top)
+    top = max(values) + (max(values) * 0.06 or 0.05)
+    gap = top * 17 / (fig.layout.height - 104)
+    heights = within(spread(list(ends.values()), gap), gap, 0.0, top)
     for domain, y in zip(ends, heights, strict=True):
         fig.add_annotation(
             text=f"<b>{label(domain, 14)}</b>",
@@ -233,7 +217,7 @@ def _end_labels(
             showarrow=False,
         )
     width = 12 + 8 * max(len(label(d, 14)) for d in ends)
-    fig.update_yaxes(range=[bottom, top])
+    fig.update_yaxes(range=[0.0, top])
     fig.update_layout(margin_r=width)
 
 
@@ -252,6 +236,7 @@ def _cells(
     place = {domain: i for i, domain in enumerate(domains)}
     rows = history[history["domain"].isin(place)].dropna(subset=column)
     lines = rows["domain"].map(place)
+    darkest = COLOURS[0] if column == "learnable_potential" else COLOURS[1]
     fig.add_bar(
         name=title,
         x=rows["round"].tolist(),
@@ -260,7 +245,7 @@ def _cells(
         width=0.96,
         marker={
             "color": numbers(rows[column]),
-            "colorscale": [[0, PAPER], [1, COLOURS[0] if column in _BLUE else COLOURS[1]]],
+            "colorscale": [[0, PAPER], [1, darkest]],
             "cmin": 0,
             "line": {"width": 1, "color": RULE},
         },
@@ -281,6 +266,3 @@ def _cells(
             }
         }
     )
-
-
-_BLUE = ("learnable_potential",)

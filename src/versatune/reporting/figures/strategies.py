@@ -16,13 +16,13 @@ from versatune.reporting.style import (
     domain_styles,
     empty,
     figure,
-    hover_by_round,
     interval,
     label,
     lay_out_grid,
     legend_below,
     named_rows,
     numbers,
+    round_axis,
 )
 
 TITLES = {
@@ -91,15 +91,11 @@ def _differences(
     values: Mapping[tuple[str, Draw], float | None], strategy: str, baseline: str, scale: float
 ) -> dict[Draw, float]:
     """By seed (and base model), of those both have."""
-    pairs = {
-        seed: (value, values.get((baseline, seed)))
-        for (name, seed), value in values.items()
-        if name == strategy
-    }
     return {
         seed: scale * (mine - theirs)
-        for seed, (mine, theirs) in pairs.items()
-        if mine is not None and theirs is not None
+        for (name, seed), mine in values.items()
+        if name == strategy and mine is not None
+        if (theirs := values.get((baseline, seed))) is not None
     }
 
 
@@ -168,10 +164,8 @@ def shares_by_strategy(history: pd.DataFrame, domains: Sequence[str]) -> go.Figu
                 **axes_of(i),
             )
     lay_out_grid(fig, [label(s, 24) for s in strategies], row_height=150, min_width=230)
-    last = int(trained["round"].max())
-    fig.update_xaxes(title_text="round", tickformat="d", tick0=0, dtick=max(1, -(-last // 6)))
+    round_axis(fig, trained, ticks=6)
     top = 1.08 * float(means.max())
     fig.update_yaxes(tickformat=".1~%", range=[0, top], nticks=5)
-    hover_by_round(fig)
     legend_below(fig)
     return fig
