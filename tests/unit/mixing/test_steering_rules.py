@@ -1,4 +1,4 @@
-"""Strategies that forecast: each rule alone, on a law whose numbers are known. Nothing is fitted."""
+"""Strategies that forecast: each rule alone, on a law that is known. Nothing is fitted."""
 
 from typing import Any
 
