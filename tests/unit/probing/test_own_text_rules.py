@@ -195,7 +195,7 @@ def test_what_a_folder_hangs_on_and_holds(tmp_path: Path) -> None:
     active = dict(domains.active)
     law = {"description": "law", "sources": [{"self": True}, {"path": "law.jsonl"}]}
     active["law"] = DomainConfig.model_validate({**law, "evaluation": [{"path": str(questions)}]})
-    clean, params = CleanParams(seed=4, leak_words=9), OwnTextParams(min_tokens=3)
+    clean, params = CleanParams(seed=4, leak_words=9), OwnTextParams(min_tokens=3, held_out=0.6)
     piece = own_texts(*folders, DOMAINS, active, clean, params)
     assert piece.inputs == {
         "version": VERSION,
