@@ -244,6 +244,26 @@ def test_shares_that_keep_the_limits_are_taken_as_they_are() -> None:
     assert strategy._most == 0.9
 
 
+@pytest.mark.parametrize(("base", "again"), [(26.0, True), (1000.0, False)])
+def test_limits_that_the_search_missed_are_looked_for_from_where_they_are_met(
+    base: float, again: bool
+) -> None:
+    """A target whose loss is so many times the others': a step too little is paid for theirs.
+
+    From the shares that meet them the search ends within the limits, or these shares are taken."""
+    first = np.array([base, 1.0, 1.0])
+    strategy = make(constrained(), base_loss=first)
+    known = law([0.06, 0.08, 0.04], nu=[1e-4, 0.01, 0.02], base=first)
+    outlook, bounds = strategy._outlook(known, WHOLE), Bounds(0.01, 1.0, (0,), 0.4, 0.9)
+    assert not outlook.meets_limits(best_shares(outlook, bounds))
+    safe = protective_shares(outlook, bounds)
+    found = best_shares(outlook, bounds, safe)
+    assert outlook.meets_limits(safe) and outlook.meets_limits(found) is again
+    strategy._held = 0.5
+    np.testing.assert_array_equal(strategy._best(outlook), found if again else safe)
+    assert strategy._most == 0.9
+
+
 @pytest.mark.parametrize(("held", "most"), [(0.2, 0.4), (0.6, 0.6), (0.95, 0.9)])
 def test_the_targets_get_no_more_than_they_had_where_limits_cant_be_met(
     held: float, most: float
