@@ -1,4 +1,4 @@
-"""Strategies that forecast: each rule alone, on a law that is known. Nothing is fitted."""
+"""Strategies that forecast: each rule alone, nearly all of them on a law that is known."""
 
 from typing import Any
 
@@ -9,9 +9,11 @@ from pydantic import TypeAdapter
 from tests.helpers.laws import law
 from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals
+from versatune.mixing.law_fit import fit
 from versatune.mixing.lookahead import Bounds, best_shares, protective_shares
 from versatune.mixing.steering import NO_STDERR
 from versatune.mixing.strategies import StrategyParams, make_strategy
+from versatune.mixing.traces import Trace
 
 NAMES = ("law", "medicine", "code")
 BASE = np.array([1.0, 4.0, 1.0])
@@ -284,3 +286,37 @@ def test_where_all_are_targets_no_limit_is_looked_for() -> None:
     assert best[2] < 0.05 and strategy._most == 0.9
     said = strategy._reason(strategy._outlook(RISES, WHOLE), MIX)
     assert said == "targets at 1.000 of the shares"
+
+
+def test_the_whole_is_what_is_done_and_what_is_left_where_nobody_says_it() -> None:
+    """25 of 100: as where the training's learning amount is known; a half is left to steer too."""
+    loss, error = BASE * np.array([0.7, 0.99, 0.99]), np.full(3, 0.01)
+
+    def decided(done: float, left: float, **more: Any) -> Any:
+        signals = Signals(
+            1, 10, MIX, loss, since_base_stderr=error, learning=done, learning_left=left
+        )
+        return make({"name": "mixing_law"}, **more).update(signals)
+
+    one, other = decided(25.0, 75.0, learning=None), decided(25.0, 75.0)
+    np.testing.assert_array_equal(one.weights, other.weights)
+    assert one.reason == other.reason
+    assert decided(0.5, 0.5, learning=None).reason.startswith("forecast")
+    # What the context says counts where the two differ.
+    less = decided(25.0, 75.0, learning=30.0)
+    assert less.reason != other.reason or not np.array_equal(less.weights, other.weights)
+
+
+def test_the_law_is_fitted_to_the_runs_before_and_to_this_one() -> None:
+    """With the misfit that was given, for the training's whole learning amount."""
+    runs = [
+        Trace.begin(BASE).then(np.array(mix), 20.0, 0.0, None, BASE * np.array(fall), np.zeros(3))
+        for mix, fall in (([0.8, 0.1, 0.1], [0.7, 0.95, 0.9]), ([0.2, 0.2, 0.6], [0.9, 0.9, 0.6]))
+    ]
+    strategy = make({"name": "mixing_law", "law": {"misfit": 0.1}}, base_loss=None)
+    strategy.context = Context(domains=NAMES, counts=MIX, traces=(runs[0],))
+    found = strategy._fitted(runs[1], 60.0)
+    np.testing.assert_array_equal(found.base, BASE)
+    np.testing.assert_array_equal(found.numbers, fit(runs, BASE, 0.1, 60.0).numbers)
+    assert not np.array_equal(found.numbers, fit(runs, BASE, 0.3, 60.0).numbers)
+    assert not np.array_equal(found.numbers, fit(runs[1:], BASE, 0.1, 60.0).numbers)
