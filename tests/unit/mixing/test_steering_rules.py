@@ -11,7 +11,7 @@ from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals
 from versatune.mixing.law_fit import fit
 from versatune.mixing.lookahead import Bounds, best_shares, protective_shares
-from versatune.mixing.steering import NO_STDERR
+from versatune.mixing.steering import NO_STDERR, _part_way
 from versatune.mixing.strategies import StrategyParams, make_strategy
 from versatune.mixing.traces import Trace
 
@@ -320,3 +320,14 @@ def test_the_law_is_fitted_to_the_runs_before_and_to_this_one() -> None:
     np.testing.assert_array_equal(found.numbers, fit(runs, BASE, 0.1, 60.0).numbers)
     assert not np.array_equal(found.numbers, fit(runs, BASE, 0.3, 60.0).numbers)
     assert not np.array_equal(found.numbers, fit(runs[1:], BASE, 0.1, 60.0).numbers)
+
+
+def test_a_part_of_the_way_from_shares_to_others() -> None:
+    """A quarter of it in logarithms: 0.16^0.75 0.81^0.25 and so on, and their sum is 1 again."""
+    moved = _part_way(np.array([0.16, 0.84]), np.array([0.81, 0.19]), 0.25)
+    by_hand = np.array([0.16**0.75 * 0.81**0.25, 0.84**0.75 * 0.19**0.25])
+    np.testing.assert_allclose(moved, by_hand / by_hand.sum())
+    # A share of 0 counts as 1e-9, in the old shares and in the new ones.
+    for old, new in (([1.0, 0.0], [0.5, 0.5]), ([0.5, 0.5], [1.0, 0.0])):
+        ratio = np.divide(*_part_way(np.array(old), np.array(new), 0.5)[::-1])
+        assert ratio == pytest.approx(1e-9**0.5)
