@@ -331,3 +331,20 @@ def test_a_part_of_the_way_from_shares_to_others() -> None:
     for old, new in (([1.0, 0.0], [0.5, 0.5]), ([0.5, 0.5], [1.0, 0.0])):
         ratio = np.divide(*_part_way(np.array(old), np.array(new), 0.5)[::-1])
         assert ratio == pytest.approx(1e-9**0.5)
+
+
+def test_runs_before_decide_the_first_shares() -> None:
+    """Those that are best by the law of these runs, for the whole training; nothing is explored."""
+    base, mix = np.ones(3), np.array([0.6, 0.2, 0.2])
+    trace = Trace.begin(base).then(
+        mix, 20.0, 0.0, None, np.array([0.4, 0.95, 0.99]), np.full(3, 0.001)
+    )
+    spec = {"name": "mixing_law", "law": {"caution": 0.1, "misfit": 0.1}}
+    strategy = make(spec, base_loss=base, traces=(trace,))
+    known = fit([trace, Trace.begin(base)], base, 0.1, WHOLE)
+    best = best_shares(strategy._outlook(known, WHOLE), Bounds(0.01, 1.0))
+    assert np.abs(best - 1 / 3).max() > 0.01
+    np.testing.assert_array_equal(strategy.initial(), best)
+    for missing in ({"learning": None}, {"base_loss": None}):
+        plain = make(spec, **{"base_loss": base, "traces": (trace,), **missing})
+        np.testing.assert_allclose(plain.initial(), 1 / 3)
