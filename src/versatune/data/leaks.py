@@ -121,11 +121,10 @@ def equal_choices(choices: object) -> str | None:
 
 
 def _as_seen(text: str) -> str:
-    if text.isascii():
-        return text.strip()
-    kinds = {c: unicodedata.category(c) for c in set(text)}
-    hidden = {c: " " if kind == "Zs" else "" for c, kind in kinds.items() if kind in ("Zs", "Cf")}
-    return unicodedata.normalize("NFC", text.translate(str.maketrans(hidden)).strip())
+    """``text`` with a plain blank for every kind of blank, without invisible characters."""
+    seen = {"Zs": " ", "Cf": ""}
+    shown = "".join(seen.get(unicodedata.category(letter), letter) for letter in text)
+    return unicodedata.normalize("NFC", shown.strip())
 
 
 def _question(item: dict[str, Any], where: str) -> str:
