@@ -12,15 +12,32 @@ from mutmut.configuration import config
 from mutmut.mutation.file_mutation import mutate_file_contents
 
 
-def names(paths: list[Path]) -> list[str]:
-    """All mutants of the files that ``[tool.mutmut]`` changes, in order."""
+def files_of(paths: list[Path]) -> list[Path]:
+    """The files that ``[tool.mutmut]`` changes, in order."""
     files = [f for path in paths for f in ([path] if path.is_file() else path.rglob("*.py"))]
+    return sorted(file for file in files if config().should_mutate(file))
+
+
+def module_of(file: Path) -> str:
+    """As it is imported."""
+    parts = file.relative_to("src").with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def names(files: list[Path]) -> list[str]:
+    """All mutants of the files."""
     found = []
-    for file in sorted(file for file in files if config().should_mutate(file)):
-        module = ".".join(file.relative_to("src").with_suffix("").parts)
+    for file in files:
         mutants = mutate_file_contents(str(file), file.read_text("utf-8")).mutant_names
-        found += [f"{module}.{name}" for name in mutants]
+        found += [f"{module_of(file)}.{name}" for name in mutants]
     return found
+
+
+def drawn(paths: list[Path], n: int, seed: int) -> tuple[list[Path], list[str], int]:
+    """The files, names of ``n`` of their mutants, and how many there are."""
+    files = files_of(paths)
+    every = names(files)
+    return files, random.Random(seed).sample(every, min(n, len(every))), len(every)
 
 
 def main() -> None:
@@ -29,8 +46,7 @@ def main() -> None:
     parser.add_argument("paths", type=Path, nargs="+", help="files or folders below src")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    every = names(given.paths)
-    print(*random.Random(given.seed).sample(every, min(given.n, len(every))))
+    print(*drawn(given.paths, given.n, given.seed)[1])
 
 
 if __name__ == "__main__":

@@ -140,6 +140,27 @@ TEMPLATES = {
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n\n</think>\n\n' }}"
         "{% endif %}"
     ),
+    # The prompt closes a thought that nothing opened, as in DeepSeek-V3.1; thoughts are dropped.
+    "thought-closed": (
+        "{{ bos_token }}" + _TURN + "{{ '<|user|>' + m.content }}{% else %}"
+        "{{ '<|assistant|></think>' + m.content.split('</think>')[-1] + eos_token }}"
+        "{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|></think>' }}{% endif %}"
+    ),
+    # The prompt opens a thought, which answers without one don't have, as in MiniMax-M2.
+    "thought-optional": (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}{% if m.reasoning_content %}"
+        "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
+        "{{ m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n<think>\n' }}{% endif %}"
+    ),
+    # Every answer stands in tags behind an empty thought, as in Hunyuan.
+    "thought-tagged": (
+        _TURN + "{{ '<|user|>' + m.content }}{% else %}"
+        "{{ '<|assistant|><think>\n\n</think>\n<answer>\n' + m.content + '\n</answer>' }}"
+        "{{ eos_token }}{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    ),
     # What is marked begins with the prompt's words, and the prompt goes on with a thought.
     "marked-thought-begun": (
         "{% for m in messages %}{% if m.role == 'user' %}{{ '<|user|>' + m.content }}"
@@ -147,6 +168,11 @@ TEMPLATES = {
         "{{ '<think>\n' + m.reasoning_content + '\n</think>\n\n' }}{% endif %}"
         "{{ m.content + '<|end|>' }}{% endgeneration %}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|><think>\n' }}{% endif %}"
+    ),
+    # The marks of turns are words: the tokenizer was never extended by them.
+    "words": (
+        "{% for m in messages %}{{ '[' + m.role + ']\n' + m.content + '\n[over]\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '[assistant]\n' }}{% endif %}"
     ),
     "endless": _TURN + "{{ m.content + '\n' }}{% else %}{{ m.content }}{% endif %}{% endfor %}",
 }

@@ -13,9 +13,11 @@ from versatune.intervals import (
     log_ratio,
     mean_stderr,
     ratio_interval,
+    ratio_stderr,
     relative_change,
     share_stderr,
     t_interval,
+    t_p_value,
     wilson,
 )
 
@@ -197,3 +199,36 @@ def test_paired_shares_are_of_one_row_of_items() -> None:
 def test_an_exponent_beyond_floats_is_infinite() -> None:
     assert expm1(700.0) == math.expm1(700.0) < math.inf
     assert expm1(701.0) == math.inf and expm1(1e6) == math.inf
+
+
+def test_p_of_a_t_test_by_published_tables() -> None:
+    for t, df, p in ((12.7062, 1, 0.05), (1.0, 1, 0.5), (2.2281, 10, 0.05), (3.1693, 10, 0.01)):
+        assert t_p_value(t, 1.0, df) == pytest.approx(p, rel=1e-3)
+        assert t_p_value(-2 * t, 2.0, df) == pytest.approx(p, rel=1e-3)
+    assert t_p_value(0.0, 0.5, 3) == pytest.approx(1.0)
+    for mean, stderr, df in ((1.0, 0.0, 5), (1.0, math.nan, 5), (1.0, 1.0, 0)):
+        assert math.isnan(t_p_value(mean, stderr, df))
+
+
+def test_the_error_of_a_ratio_of_sums_by_hand() -> None:
+    """Of rows that weigh alike it is the mean's; else what is left over counts."""
+    values = np.array([1.0, 2.0, 6.0])
+    assert ratio_stderr(values, np.ones(3)) == pytest.approx(mean_stderr(values)[1])
+    # 2 of 4: 2 - 0.5 * 1 and 0 - 0.5 * 3; sqrt(2/1 * 4.5) / 4
+    assert ratio_stderr(np.array([2.0, 0.0]), np.array([1.0, 3.0])) == pytest.approx(0.75)
+
+
+def test_one_item_and_two_values_are_enough() -> None:
+    # 1 of 1: (1 + 3.8415 / 2 - 1.96 sqrt(3.8415 / 4)) / (1 + 3.8415) = 1 / 4.8415
+    assert wilson(1.0, 1) == pytest.approx((0.2065, 1.0), abs=1e-4)
+    assert wilson(0.0, 1) == pytest.approx((0.0, 0.7935), abs=1e-4)
+    assert mean_stderr(np.array([1.0, 3.0])) == (2.0, 1.0)
+    mean, stderr = mean_stderr(np.array([3.0]))
+    assert mean == 3.0 and math.isnan(stderr)
+    assert t_interval(2.0, 1.0, 2) == pytest.approx((2 - 12.7062, 2 + 12.7062), abs=1e-4)
+
+
+def test_losses_of_less_than_a_nat_have_a_ratio() -> None:
+    """Parts of the sums 1/4 and 3/4, then 1/2 each: sqrt(2 (1/16 + 1/16))."""
+    ratio, stderr = log_ratio(np.array([0.1, 0.3]), np.array([0.1, 0.1]))
+    assert ratio == pytest.approx(math.log(0.5)) and stderr == pytest.approx(0.5)

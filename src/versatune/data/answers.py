@@ -103,7 +103,7 @@ class Answers(AnswerEncoder):
         """A content without what the template writes behind it."""
         tail = self._template.control.split(self._written[1], maxsplit=1)[0]
         if tail.strip():
-            text = text.rstrip().removesuffix(tail.strip())
+            text = text.rstrip().removesuffix(tail.rstrip()).removesuffix(tail.strip())
         return self._template.control.sub("", text.removesuffix(tail))
 
     def _rendered(self, text: str) -> str:

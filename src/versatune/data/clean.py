@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 SHARD_ROWS = 10_000
 """Rows in one file of the result, which is also the unit in which tokenising goes on."""
 REPORT = "report.json"
-VERSION = 8
+VERSION = 9
 """Raised when the same files would give other rows or another report: kept ones are not reused."""
 SPLITS = ("train", "steering", "report")
 """The names of the splits, those of :data:`versatune.data.store.Split`."""

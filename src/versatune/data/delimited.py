@@ -15,11 +15,9 @@ from versatune.errors import VersatuneError
 DELIMITERS = (",", ";", "\t", "|")
 RAW: dict[str, Any] = {"quoting": csv.QUOTE_NONE}
 """Tab-separated values whose quotes are letters like others."""
-QUOTINGS: tuple[dict[str, Any], ...] = (
-    {},
-    {"doublequote": False, "escapechar": "\\"},
-    RAW,
-)
+ESCAPED: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
+"""Quotes within quotes behind a backslash."""
+QUOTINGS: tuple[dict[str, Any], ...] = ({}, ESCAPED, RAW)
 """As spreadsheet programs quote, as Spark and MySQL do, not at all."""
 SAMPLE = 20
 """Records that a dialect is judged by."""
@@ -68,6 +66,7 @@ def read_delimited(
     refuse_doubles(f"{path}:{first}", [name for name in header if name])
     if not header:
         return
+    folded = [name.casefold() for name in header]
     while True:
         before = reader.line_num + first - 1
         skipped.clear()
@@ -84,7 +83,7 @@ def read_delimited(
             for number in skipped:
                 at = number + first - 1
                 yield RejectedRow(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
-        elif [field.strip(_BLANKS) for field in record] == header:
+        elif [field.strip(_BLANKS).casefold() for field in record] == folded:
             yield RejectedRow(where, "header_again", "the header line once more")
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
@@ -107,6 +106,7 @@ def find_dialect(head: bytes, preferred: str) -> dict[str, Any]:
         for quoting in QUOTINGS
         for delimiter in sorted(DELIMITERS, key=lambda delimiter: delimiter != preferred)
         if delimiter == "\t" or quoting is not RAW
+        if quoting is not ESCAPED or _closes_fields(text, delimiter)
     ]
 
     def fits(dialect: dict[str, Any]) -> tuple[float, int]:
@@ -128,6 +128,15 @@ def find_dialect(head: bytes, preferred: str) -> dict[str, Any]:
 
     best = max(found, key=fits)
     return {**best, "skipinitialspace": True} if _quotes_late(text, best) else best
+
+
+def _closes_fields(text: str, delimiter: str) -> bool:
+    """Whether each quote that is not escaped ends its field; ``csv`` would drop others unseen."""
+    quoted = re.compile(rf'(?<![^\n{re.escape(delimiter)}])"(?:[^"\\]|\\.)*"', re.DOTALL)
+    return all(
+        text[found.end() : found.end() + 1] in ("", delimiter, "\r", "\n")
+        for found in quoted.finditer(text)
+    )
 
 
 def _quotes_late(text: str, dialect: dict[str, Any]) -> bool:

@@ -108,19 +108,23 @@ def _item(line: bytes, where: str) -> dict[str, Any]:
 def equal_choices(choices: object) -> str | None:
     """What is wrong with choices of which two are the same text; None when they differ.
 
-    A character with an accent is the same as one and as a letter with a combining accent.
+    A character with an accent is the same as one and as a letter with a combining accent. Nor do
+    kinds of blanks and characters that nobody sees tell two texts apart.
     """
     if not isinstance(choices, list):
         return None
-    texts = [
-        unicodedata.normalize("NFC", choice.strip())
-        for choice in choices
-        if isinstance(choice, str)
-    ]
+    texts = [_as_seen(choice) for choice in choices if isinstance(choice, str)]
     for text in texts:
         if texts.count(text) > 1:
             return f"'choices' holds {text!r} more than once, so the right one is unclear"
     return None
+
+
+def _as_seen(text: str) -> str:
+    """``text`` with a plain blank for every kind of blank, without invisible characters."""
+    seen = {"Zs": " ", "Cf": ""}
+    shown = "".join(seen.get(unicodedata.category(letter), letter) for letter in text)
+    return unicodedata.normalize("NFC", shown.strip())
 
 
 def _question(item: dict[str, Any], where: str) -> str:

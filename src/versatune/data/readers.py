@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from versatune.data.columns_of_json import is_by_column
 from versatune.data.delimited import read_delimited, refuse_doubles
 from versatune.data.file_formats import FORMATS, Asked, Format
 from versatune.data.json_files import DoubleKeyError, is_wrapper, no_doubles, read_json, row_of
@@ -139,7 +140,8 @@ def _is_by_line(head: bytes, named: bool, columns: Mapping[str, str]) -> bool:
     if _OVER_LINES.match(head):
         return False
     if named:
-        return not (len(found) == 1 and is_wrapper(_value("", found[0]), columns))
+        value = _value("", found[0]) if len(found) == 1 else None
+        return not (is_wrapper(value, columns) or is_by_column(value, columns))
     return not found or not found[0].startswith((b"{", b"[")) or found[0] == b"{"
 
 

@@ -57,7 +57,7 @@ ROWS_PER_WORKER = 25_000
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
-VERSION = 8
+VERSION = 9
 """Raised when the same rows would get other texts, tokens or labels: kept stores are not used."""
 TOKENIZER_FILES = (
     *("token", "vocab", "merges", "special", "added", "chat_template", "config.json"),

@@ -4,6 +4,7 @@ Each answer is taken from the conversation up to it, as the model is asked for i
 """
 
 import re
+from itertools import product
 from typing import Protocol
 
 from versatune.data.conversations import Messages
@@ -11,7 +12,10 @@ from versatune.data.fields import RejectedError
 from versatune.data.prepared import PLAIN, THINK, THOUGHT
 from versatune.data.spans import Rendered, Span, n_common, without_blanks
 
-_EMPTY_THOUGHT = re.compile(rf"{THINK}\s*{THOUGHT}\s*\Z")
+_ASKS = re.compile(rf"(?:({THINK}\s*)?{THOUGHT}|{THINK})\s*\Z")
+"""How a prompt ends that asks for an answer without a thought (it closes an empty one, which
+DeepSeek-V3.1's does not open), or for one with a thought (it opens one)."""
+_EMPTY = re.compile(rf"{THINK}\s*{THOUGHT}")
 
 
 class Template(Protocol):
@@ -73,16 +77,11 @@ def _shown(template: Template, messages: Messages) -> Rendered:
         if spans_found:
             return Rendered(text, spans_found[-1:])
     before = without_blanks(template.render_text(messages[:-1], prompt=True))
-    if not text.startswith(before) and text.startswith(opened := _without_empty_thought(before)):
-        before = opened
+    if not text.startswith(before) and text.startswith(without := _ASKS.sub("", before)):
+        before = without
     if not text.startswith(before):
         return _behind_prompt(template, messages, before, text)
     return Rendered(text, [template.ended(text, len(before), len(text))])
-
-
-def _without_empty_thought(prompt: str) -> str:
-    """A prompt without the empty thought that asks for an answer without one."""
-    return _EMPTY_THOUGHT.sub("", prompt)
 
 
 def _behind_prompt(template: Template, messages: Messages, prompt: str, text: str) -> Rendered:
@@ -106,11 +105,20 @@ def _with_thought(
 ) -> Rendered:
     """The answer behind its prompt, where the template drops its thought.
 
-    What the template writes after the answer stays.
+    It takes the place of the empty thought that the template writes in the answer. What the
+    template writes after the answer stays.
     """
     if not template.knows_thoughts:
         raise RejectedError("thought_not_shown", "the chat template can't show a thought")
-    prompt = _without_empty_thought(template.render_text(messages[:-1], prompt=True))
+    for span, empty in product(shown.spans, _EMPTY.finditer(shown.text)):
+        if empty.end() > span.start and not shown.text[span.start : empty.start()].strip():
+            filled = f"{THINK}\n{thought}\n{THOUGHT}"
+            text = shown.text[: empty.start()] + filled + shown.text[empty.end() :]
+            more = len(text) - len(shown.text)
+            return Rendered(text, [Span(span.start, span.stop + more, span.end + more)])
+    prompt = template.render_text(messages[:-1], prompt=True)
+    if not prompt.rstrip().endswith(THINK):
+        prompt = _ASKS.sub("", prompt)
     said = messages[-1]["content"]
     if THOUGHT not in said:
         said = f"{THINK}\n{thought}\n{THOUGHT}\n\n{said}"

@@ -99,7 +99,7 @@ WORDS = 4
 COUNTED = 20
 """Items of four choices of which none is the first by chance in one file of 300."""
 
-SCORING = 10
+SCORING = 11
 """Raised when the same items are asked, scored or named in another way, so that kept results are
 not used."""
 

@@ -1,6 +1,7 @@
 """Which parameters a run uses: blocks of choices that were not taken are none of them."""
 
 import copy
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ CHOICES: tuple[tuple[str, str, Any], ...] = (
     ("evaluate.code.sandbox", "evaluate.code.run", True),
 )
 """A block, the key that chooses it, and the value with which it counts."""
+SAMPLE = "02_intermediate/sample/"
+"""In the paths of the sample's files."""
 
 
 def in_use(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -34,6 +37,9 @@ def in_use(parameters: Mapping[str, Any]) -> dict[str, Any]:
         found["references"] = {"mode": "none"}
     if "domains" in found:
         found["domains"] = {n: domain for n, domain in found["domains"].items() if domain}
+        own = _block(found, ["base_model"]).get("kind") == "pretrained"
+        if own and SAMPLE not in json.dumps(found["domains"]):
+            found.pop("sample", None)
     return found
 
 

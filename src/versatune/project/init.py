@@ -11,6 +11,7 @@ import click
 from versatune.data.found import FoundDomains, find_domains
 from versatune.errors import VersatuneError
 from versatune.project import first_project as first
+from versatune.project.quiet import each_line_once
 from versatune.project.starter import refuse_existing, write_project
 
 EMBEDDED = "the embedded sample"
@@ -79,6 +80,7 @@ def domains_in(data: str) -> FoundDomains | None:
     return None if data in ("", first.SAMPLE) else find_domains(Path(data))
 
 
+@each_line_once()
 def create(
     folder: Path, model: str | None, data: str | None, *, asks: bool, beside: tuple[str, ...] = ()
 ) -> None:

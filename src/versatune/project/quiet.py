@@ -64,3 +64,28 @@ def without_failure_lines(explained: Callable[[BaseException], object]) -> Itera
     finally:
         for logger in loggers:
             logger.removeFilter(is_news)
+
+
+@contextlib.contextmanager
+def each_line_once() -> Iterator[None]:
+    """Drop lines of the log that the block has written before: it reads the same files again."""
+
+    def once() -> Callable[[logging.LogRecord], bool]:
+        lines: set[str] = set()
+
+        def is_new(record: logging.LogRecord) -> bool:
+            known = len(lines)
+            lines.add(record.getMessage())
+            return len(lines) > known
+
+        return is_new
+
+    handlers = [*logging.getLogger().handlers, *logging.getLogger("versatune").handlers]
+    filters = [(handler, once()) for handler in handlers]
+    for handler, is_new in filters:
+        handler.addFilter(is_new)
+    try:
+        yield
+    finally:
+        for handler, is_new in filters:
+            handler.removeFilter(is_new)

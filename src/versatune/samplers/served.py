@@ -4,6 +4,8 @@ Retries (timeouts, broken connections, 408, 409, 429, 5xx), exponential waits wi
 server's Retry-After are the openai client's own.
 """
 
+import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +19,8 @@ from versatune.errors import VersatuneError
 from versatune.samplers.base import Sample, Sampler, stream
 from versatune.samplers.config import SamplingParams, ServerParams
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 NO_KEY = "none"
 """Sent where no key is set: the client insists on one, local servers ignore it."""
@@ -28,6 +32,13 @@ HOPELESS = (
     openai.UnprocessableEntityError,
 )
 """Answers that trying again can't change."""
+OTHERWISE = {"max_tokens": "max_completion_tokens", "temperature": ""}
+"""What some chat models do not take -> what they take in its place; empty: nothing."""
+_REFUSED = re.compile(
+    "unsupported|not support|unrecogni[sz]ed|unknown|not permitted|not allowed|deprecated",
+    re.IGNORECASE,
+)
+"""How servers say that a model does not take a parameter."""
 
 
 class FilteredError(ValueError):
@@ -56,6 +67,7 @@ class Server:
         )
         self._pause = 60 / params.requests_per_minute if params.requests_per_minute else 0.0
         self._next = 0.0
+        self._names: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def complete(self, prompt: str, **how: Any) -> Any:
@@ -63,8 +75,8 @@ class Server:
         return self._ask(self._client.completions.create, prompt=prompt, **how)
 
     def chat(self, messages: list[dict[str, str]], **how: Any) -> Any:
-        """One /chat/completions request."""
-        return self._ask(self._client.chat.completions.create, messages=messages, **how)
+        """One /chat/completions request, of :data:`OTHERWISE` without what the model refuses."""
+        return self._ask(self._chat, messages=messages, **how)
 
     def each(
         self, ask: Callable[[T], Any], items: Sequence[T]
@@ -102,6 +114,29 @@ class Server:
                 f"{self._key}: {self.params.place} refuses model {self.params.model!r}: "
                 f"{error.status_code} {self.told(error)}"
             ) from None  # its own text may hold the key, and tracebacks are kept
+
+    def _chat(self, **how: Any) -> Any:
+        while True:
+            named = {self._names.get(name, name): value for name, value in how.items()}
+            sent = {name: value for name, value in named.items() if name}
+            try:
+                return self._client.chat.completions.create(**sent)
+            except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+                refused = next((n for n in OTHERWISE if n in sent and _refuses(error, n)), None)
+                if refused is None:
+                    raise
+                self._ask_without(refused, self.told(error))
+
+    def _ask_without(self, name: str, told: str) -> None:
+        with self._lock:
+            known = name in self._names
+            self._names[name] = other = OTHERWISE[name]
+        if not known:
+            how = f"asked for as {other}" if other else "left to the server"
+            logger.warning(
+                "%s: %s takes no %s for model %r; it is %s from here on (%s).",
+                *(self._key, self.params.place, name, self.params.model, how, told),
+            )
 
     def _take_turn(self) -> None:
         if not self._pause:
@@ -220,6 +255,12 @@ class ServerSampler(Sampler):
             )
         used = answer.usage.completion_tokens if answer.usage else 0
         return choice.text, used or 0, choice.finish_reason == "stop"
+
+
+def _refuses(error: openai.APIStatusError, name: str) -> bool:
+    """Whether a server's error says that the model does not take the parameter of this name."""
+    told = f"{error} {error.body}"
+    return bool(_REFUSED.search(told) and re.search(rf"\b{name}\b", told))
 
 
 def first_choice(answer: Any) -> Any:

@@ -62,7 +62,8 @@ class MixBudget:
         if not self.runs.number:
             said.append(
                 f"references.budget ({self.budget:.0%} of the training) has no room for two runs "
-                f"on mixes of {LEAST_STEPS} steps, and shorter ones say nothing: there is no "
+                f"on mixes of {LEAST_STEPS} steps, and shorter ones say nothing, so there are "
+                "none: without runs on single domains (references.mode: measure) there is no "
                 "forecast, and mixing_law learns only from its own rounds. Train more steps, set "
                 "references.budget: null, or choose uniform."
             )

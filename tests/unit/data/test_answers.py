@@ -157,6 +157,7 @@ def test_earlier_turns_and_the_beginning_of_the_answer_belong_to_the_question() 
         ("marked-in-pieces", "</s>"),
         ("in-parts", "<|im_end|>"),
         ("endless", "</s>"),  # the tokenizer's, as behind a document
+        ("words", "</s>"),
     ],
 )
 def test_the_end_of_an_answer_is_what_the_template_writes_there(
@@ -168,6 +169,67 @@ def test_the_end_of_an_answer_is_what_the_template_writes_there(
     assert found == (tokenizer.convert_tokens_to_ids(end) if end else None)
     ids, _, last = row(tokenizer, talk("why", "the court"))
     assert end is None or ids[last - 1] == found
+
+
+def test_words_that_end_an_answer_are_supervised_and_followed_by_an_end() -> None:
+    """As a base was not extended by ChatML's tokens; before a turn's token, that ends it (GLM)."""
+    talks = [*talk("why", "court"), *talk("what", "loan")]
+    words = TEMPLATES["words"]
+    for template, ends in (
+        (words, ("\n[over]", "\n[over]\n</s>")),
+        (words.replace("'[' + m.role + ']", "'<|' + m.role + '|>"), ("\n[over]\n<|user|>",) * 2),
+    ):
+        tokenizer = byte_level()
+        tokenizer.chat_template = template
+        (example,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
+        assert isinstance(example, Example)
+        said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
+        assert said == [f"court{ends[0]}", f"loan{ends[1]}"]
+        shown = tokenizer.apply_chat_template(talks, tokenize=False)
+        assert tokenizer.decode(example.ids) == shown + ends[1].rpartition("\n")[2]
+        assert Answers(tokenizer).content("the court\n[over]\n") == "the court"
+
+
+@pytest.mark.parametrize(
+    ("template", "with_thought", "without"),
+    [
+        (
+            "thought-closed",
+            "<|user|>why<|assistant|>{<think>\na judge\n</think>\n\ncourt</s>}",
+            "<|user|>what<|assistant|></think>{loan</s>}",
+        ),
+        (
+            "thought-optional",
+            "<|im_start|>user\nwhy<|im_end|>\n<|im_start|>assistant\n<think>\n"
+            "{a judge\n</think>\n\ncourt<|im_end|>}",
+            "\n<|im_start|>user\nwhat<|im_end|>\n<|im_start|>assistant\n{loan<|im_end|>}",
+        ),
+        (
+            "thought-tagged",
+            "<|user|>why<|assistant|>{<think>\na judge\n</think>\n<answer>\ncourt\n</answer></s>}",
+            "<|user|>what<|assistant|>{<think>\n\n</think>\n<answer>\nloan\n</answer></s>}",
+        ),
+    ],
+)
+def test_a_row_may_have_a_thought_in_one_turn_and_none_in_the_next(
+    template: str, with_thought: str, without: str
+) -> None:
+    """What is supervised stands in braces; a thought that the template drops has its own place."""
+    tokenizer = byte_level()
+    tokenizer.chat_template = TEMPLATES[template]
+    talks = [*talk("why", "court"), *talk("what", "loan")]
+    talks[1]["reasoning_content"] = "a judge"
+    (found,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
+    assert isinstance(found, Example), found
+    shown = ""
+    for example in found.all:
+        at = 0
+        for first, end in example.spans:
+            before, said = (
+                tokenizer.decode(example.ids[a:b]) for a, b in ((at, first), (first, end))
+            )
+            shown, at = f"{shown}{before}{{{said}}}", end
+    assert with_thought in shown and without in shown
 
 
 def test_marks_of_turns_that_were_only_added_are_control_tokens() -> None:

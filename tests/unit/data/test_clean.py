@@ -14,7 +14,7 @@ from versatune.artifacts import INPUTS, FolderRef, fingerprint, read_json
 from versatune.data.clean import SPLITS, clean
 from versatune.data.config import CleanParams, Domains, TokenizeParams
 from versatune.data.ingest_report import ingest_report
-from versatune.data.leaks import read_questions
+from versatune.data.leaks import equal_choices, read_questions
 from versatune.data.tokenize import tokenize
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_tokenizer
@@ -235,6 +235,12 @@ def test_equal_choices_are_refused_before_any_training(cleaner: Clean) -> None:
     config["law"]["evaluation"] = [{"path": "eval.jsonl"}]
     with pytest.raises(VersatuneError, match=r"eval\.jsonl:2: 'choices' holds 'a' more than once"):
         make_folder(clean(Domains.model_validate(config), CleanParams(seed=0)), "clean")
+
+
+@pytest.mark.parametrize("other", ["a\u00a0b", "a\u2009b ", "a b\u200b", "\ufeffa b", "a\u00ad b"])
+def test_choices_that_look_alike_are_equal(other: str) -> None:
+    assert equal_choices(["a b", "c", other])
+    assert not equal_choices(["a b", "a  b", "a\nb", "A b"])
 
 
 @pytest.mark.parametrize("items", ["not json", '{"choices": []}', '{"question": " "}', "[1]"])

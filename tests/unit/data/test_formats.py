@@ -109,6 +109,7 @@ FILES: dict[str, Callable[[], bytes]] = {
         {"test": [{"prompt": "t", "completion": "u"}], "train": ROWS}
     ).encode(),
     "columns.json": lambda: json.dumps({k: [r[k] for r in ROWS] for k in ROWS[0]}).encode(),
+    "columns.jsonl": lambda: json.dumps({k: [r[k] for r in ROWS] for k in ROWS[0]}).encode(),
     "columns_pretty.json": lambda: json.dumps(
         {k: [r[k] for r in ROWS] for k in ROWS[0]}, indent=2
     ).encode(),
@@ -116,6 +117,7 @@ FILES: dict[str, Callable[[], bytes]] = {
         {k: {str(n): r[k] for n, r in enumerate(ROWS)} for k in ROWS[0]}
     ).encode(),
     "messages_columns.json": lambda: json.dumps({"messages": TALK}).encode(),
+    "messages_columns.jsonl": lambda: json.dumps({"messages": TALK}).encode(),
     "wrapped_twice.json": lambda: json.dumps({"data": {"test": [{}], "train": ROWS}}).encode(),
     "wrapped_twice_pretty.json": lambda: json.dumps(
         {"about": [{"by": "x"}], "data": {"n": COUNT, "rows": ROWS}}, indent=1
@@ -162,11 +164,11 @@ def test_one_set_of_rows_written_in_every_way_is_read_alike(tmp_path: Path, name
 
 def test_quotes_of_a_tsv_that_quotes_nothing_are_letters(tmp_path: Path) -> None:
     path = tmp_path / "a.tsv"
-    lines = ["prompt\tcompletion", *(f'"he said {n}\tin 5" {n}' for n in range(COUNT))]
+    lines = ["prompt\tcompletion", *(f'"he" said {n}\tin 5" {n}' for n in range(COUNT))]
     path.write_text("\n".join(lines))
     talks = [
         [
-            {"role": "user", "content": f'"he said {n}'},
+            {"role": "user", "content": f'"he" said {n}'},
             {"role": "assistant", "content": f'in 5" {n}'},
         ]
         for n in range(COUNT)

@@ -221,9 +221,15 @@ def test_a_csv_header_that_is_too_long_is_told(tmp_path: Path) -> None:
 
 def test_a_header_in_the_midst_is_no_row(tmp_path: Path) -> None:
     """Files that were put behind each other."""
-    found = rows(write(tmp_path / "a.csv", b"q, a\n1,2\nq,a\n3,4\nq,b\n"), "csv")
+    found = rows(write(tmp_path / "a.csv", b"q, a\n1,2\nQ,A\n3,4\nq,b\n"), "csv")
     assert values(found) == [{"q": "1", "a": "2"}, {"q": "3", "a": "4"}, {"q": "q", "a": "b"}]
     assert faults(found) == [("3", "header_again")]
+
+
+def test_a_quote_that_ends_no_field_is_never_dropped(tmp_path: Path) -> None:
+    found = rows(write(tmp_path / "a.csv", b'q,a\n1,"yes" he said\n2,"no"\n'), "csv")
+    assert values(found) == [{"q": "2", "a": "no"}]
+    assert faults(found) == [("2", "bad_csv")]
 
 
 def test_files_behind_each_other_may_each_begin_with_a_mark(tmp_path: Path) -> None:

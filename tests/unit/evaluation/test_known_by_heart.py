@@ -48,6 +48,7 @@ KINDS = [
     ("thought-off", "bytes"),
     ("marked-thought-begun", "bytes"),
     ("endless", "bytes"),
+    ("words", "pieces-with-bos"),
 ]
 
 
@@ -182,6 +183,7 @@ def thinking_rows(rows: str, form: str) -> list[list[dict[str, str]]]:
         ("thought-off", "pieces", "some", "beside"),  # a text by itself has a blank before it
         ("marked-thought-begun", "bytes", "some", "beside"),
         ("thought-begun", "pieces", "all", "beside"),
+        ("thought-closed", "bytes", "some", "beside"),
         ("channels", "pieces", "some", "beside"),
         ("framed", "bytes", "some", "within"),
         ("vicuna", "pieces", "all", "within"),

@@ -210,6 +210,56 @@ def test_hopeless_answers_stop_at_once(tmp_path, code):
         assert len(server.requests) <= 2
 
 
+REFUSALS = {
+    "max_tokens": {
+        "message": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+        "Use 'max_completion_tokens' instead.",
+        "type": "invalid_request_error",
+        "param": "max_tokens",
+        "code": "unsupported_parameter",
+    },
+    "temperature": {
+        "message": "Unsupported value: 'temperature' does not support 0 with this model. Only the "
+        "default (1) value is supported.",
+        "type": "invalid_request_error",
+        "param": "temperature",
+        "code": "unsupported_value",
+    },
+}
+"""What servers answer for models that think, as they were seen."""
+
+
+def test_what_the_model_does_not_take_is_asked_for_otherwise(tmp_path, caplog):
+    def thinker(handler, body):
+        if refused := next((name for name in REFUSALS if name in body), None):
+            handler.send(400, json.dumps({"error": REFUSALS[refused]}).encode())
+        else:
+            GOOD(handler, body)
+
+    with serving(lambda _: thinker) as server:
+        judge = endpoint(server.url, tmp_path, concurrency=1)
+        found = judge.judge(["a", "b", "c"])
+        bodies = [request["body"] for request in server.requests]
+    assert found.status == ["ok"] * 3
+    assert len(bodies) == 5
+    assert all(body["max_completion_tokens"] == 256 for body in bodies[1:])
+    assert not any("max_tokens" in body for body in bodies[1:])
+    assert not any("temperature" in body for body in bodies[2:])
+    said = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert len(said) == 2
+    assert "takes no max_tokens for model 'm'; it is asked for as max_completion_tokens" in said[0]
+    assert "takes no temperature for model 'm'; it is left to the server" in said[1]
+
+
+def test_a_length_that_is_too_long_is_refused_as_it_is(tmp_path):
+    told = {"message": "'max_tokens' or 'max_completion_tokens' is too large: 256."}
+    body = json.dumps({"error": told}).encode()
+    with serving(lambda _: lambda handler, _: handler.send(400, body)) as server:
+        with pytest.raises(VersatuneError, match="is too large: 256"):
+            endpoint(server.url, tmp_path, concurrency=1).judge(["a"])
+        assert len(server.requests) == 1
+
+
 def test_no_server_at_all(tmp_path):
     judge = endpoint("http://127.0.0.1:9/v1", tmp_path, max_retries=0)
     with pytest.raises(VersatuneError, match=r"127.0.0.1:9/v1 gave no answer to 1 of 1"):

@@ -3,11 +3,13 @@
 from typing import Any
 
 import pytest
+import yaml
 from kedro.framework.project import configure_project, pipelines
 
 from versatune.project.blocks import BLOCKS, read, used
 from versatune.project.in_use import in_use
 from versatune.project.parameter_reference import parameter_models
+from versatune.project.starter import HERE
 from versatune.training.config import TrainParams
 from versatune.training.reference_config import ReferenceParams
 
@@ -148,6 +150,7 @@ def test_blocks_of_choices_that_were_not_taken_are_left_out() -> None:
         "references": {"mode": "none", "max_steps": 9},
         "domains": {"law": {"description": "l"}, "code": None},
         "train": {"seed": 1},
+        "sample": {"documents": 9},
     }
     assert in_use(given) == {
         "base_model": {"kind": "pretrained"},
@@ -163,3 +166,9 @@ def test_blocks_of_choices_that_were_not_taken_are_left_out() -> None:
     assert given["domains"] == {"law": {"description": "l"}, "code": None}
     taken = {"base_model": {"kind": "pretrain", "pretrain": {"seed": 3}}, "evaluate": {"code": {}}}
     assert in_use(taken) == taken
+    base = yaml.safe_load((HERE / "conf/base/parameters_domains.yml").read_text("utf-8"))
+    for of_sample in (
+        {"domains": base["domains"]},
+        {"base_model": {"kind": "pretrain"}},
+    ):
+        assert in_use({**given, **of_sample})["sample"] == {"documents": 9}

@@ -165,6 +165,23 @@ def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
     assert "2 of 29 rows can't be used" in done.output and "the limit is 256" in done.output
 
 
+def test_what_is_read_again_is_said_once(
+    tmp_path: Path,
+    data: Path,
+    tiny_checkpoint: CheckpointRef,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Files are looked for, then read for each length that is tried."""
+    monkeypatch.setattr(first_project, "LENGTHS", (16, 64))
+    for split, questions in {"train": ELEMENTS * 3, "test": ["it"]}.items():
+        rows(data / "physics" / f"{split}.jsonl", [f"Who found {e}, and when?" for e in questions])
+    for name in ("p", "q"):
+        caplog.clear()
+        init(str(tmp_path / name), "--model", str(tiny_checkpoint.path), "--data", str(data), "-y")
+        assert caplog.text.count("physics: read 1 file of the split 'train'") == 1
+
+
 def test_the_length_is_the_first_that_suits_the_rows(
     data: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
