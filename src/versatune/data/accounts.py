@@ -50,7 +50,9 @@ class Rejects:
         return sum(self.counts.values())
 
     def summary(self) -> str:
-        """``3 (2 too_long, 1 bad_json)``; nothing when there are none."""
+        """``3 (2 too_long, 1 bad_json)``, or ``2 (too_long)``; nothing when there are none."""
+        if len(self.counts) == 1:
+            return f"{self.total} ({next(iter(self.counts))})"
         counts = ", ".join(f"{e['count']} {reason}" for reason, e in self.as_dict().items())
         return f"{self.total} ({counts})" if self.total else ""
 

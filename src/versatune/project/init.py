@@ -106,6 +106,11 @@ def create(
         problems = [name for name, seen in rows.items() if seen.problem is not None]
         if len(found.sources) == 1:
             click.echo("  one domain: the base model's own texts stand for everything else")
+        if choice.max_reject_rate is not None:
+            click.echo(
+                f"  Rows of more than {choice.length} tokens are left out "
+                f"(ingest.max_reject_rate: {choice.max_reject_rate:g})."
+            )
     if asks:
         click.confirm(f"Write the project to {folder}?", default=True, abort=True)
     write_project(folder, beside)
