@@ -1,4 +1,4 @@
-"""Bookkeeping: every row that is read is found again in the report, kept or with a reason."""
+"""Counts of rows: the report accounts for each row read, kept or rejected with a reason."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,10 +72,10 @@ class Rejects:
 
 @dataclass
 class TokenNotes:
-    """What tokenising made of some rows of one domain."""
+    """The result of tokenising some rows of one domain."""
 
     rows: int = 0
-    """Rows of the data of which something stays: conversations and documents."""
+    """Rows of which at least a part is kept: conversations and documents."""
     examples: int = 0
     """Rows of the store: more than ``rows`` where a conversation gives several, or where a
     document was cut into pieces."""
@@ -98,7 +98,7 @@ class TokenNotes:
         document: bool,
         thought: bool,
     ) -> None:
-        """Count a row that stays, with what its examples hold together."""
+        """Count a row that is kept, with the totals of its examples."""
         self.rows += 1
         self.examples += examples
         self.documents += document
@@ -166,6 +166,6 @@ class Foreign:
 
 
 def _printable(text: str) -> str:
-    """``text`` fit for a report: short, and without half characters that no file can hold."""
+    """``text`` made printable for a report: short, and without lone surrogates."""
     text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     return text if len(text) <= 200 else text[:197] + "..."

@@ -221,6 +221,6 @@ def _content(text: str, answer: Span, before: str, after: str) -> Span:
 
 
 def _shared(rows: Sequence[Sequence[int]]) -> int:
-    """How many tokens all rows begin with."""
+    """How many first tokens all rows have in common."""
     columns = zip(*rows, strict=False)
     return sum(1 for _ in itertools.takewhile(lambda column: len(set(column)) == 1, columns))

@@ -15,7 +15,7 @@ _EMPTY_THOUGHT = re.compile(rf"{THINK}\s*{THOUGHT}\s*\Z")
 
 
 class Template(Protocol):
-    """What is asked of a :class:`~versatune.data.templates.ChatTemplate`, which calls them."""
+    """The methods of :class:`~versatune.data.templates.ChatTemplate` that these functions use."""
 
     marked: bool
     knows_thoughts: bool

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness with quiet logging, and offline where the hub must not be asked."""
+"""lm-evaluation-harness with quiet logging, and without the hub where it is configured so."""
 
 import contextlib
 import logging
@@ -10,7 +10,7 @@ from versatune.data import hub
 
 @contextlib.contextmanager
 def at_work(offline: bool) -> Iterator[None]:
-    """Within the block the harness logs only errors; ``offline``: the hub is not asked."""
+    """Within the block the harness logs only errors; ``offline``: the hub is not contacted."""
     before = os.environ.get("HF_HUB_OFFLINE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -1,4 +1,4 @@
-"""The harness's progress bars: one of ours for the model's work, none for the rest."""
+"""The harness's progress bars: replaced by ours for the model's work, hidden for the rest."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import Any
 from versatune.work.bars import Bar, options
 
 LONG = "Running"
-"""Beginnings of the harness's titles for the model's work. Its other bars last a moment."""
+"""Prefixes of the titles of the harness's long bars. The others are short."""
 
 
 @contextlib.contextmanager

@@ -90,14 +90,16 @@ def measure_named(
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
     Several processes share the items, and the first has the result, the others None. Raises
-    VersatuneError when the task's data is not there (``harness.offline``), or when it would run
+    VersatuneError when the task's data is missing (``harness.offline``), or when it would run
     programs, which the harness does without a sandbox.
     """
     try:
         with at_work(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params, thoughts)
     except (OSError, ValueError) as error:
-        hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
+        hint = (
+            " With harness.offline: false the hub is contacted." if params.harness.offline else ""
+        )
         if "unsafe" in str(error):
             hint = " The harness has no sandbox: name the file in the domain's evaluation instead."
         raise VersatuneError(

@@ -1,4 +1,4 @@
-"""The probe's result: one JSON that says the shares, how sure they are, and why to doubt them."""
+"""The probe's result: a JSON file with the shares, their intervals, and reasons to doubt them."""
 
 from collections import Counter
 from typing import Any, NamedTuple
@@ -125,8 +125,8 @@ def checks(
     missing: float,
     domains: list[str],
 ) -> list[Check]:
-    """What limits the result; empty when nothing does. Those of :data:`DECISIVE` put the shares
-    in doubt.
+    """Reasons to doubt the result; empty if there are none. Those of :data:`DECISIVE` put the
+    shares in doubt.
 
     ``shift`` and ``audit`` as in the result; with an audit its own shift is what counts.
     """
@@ -157,7 +157,7 @@ def checks(
         fails(
             "few_answers",
             f"the second judge answered about only {audit['answered']} samples: with so few the "
-            "intervals hold the truth too seldom; a larger probe.audit.n is needed.",
+            "intervals contain the truth too seldom; a larger probe.audit.n is needed.",
         )
     what_counts = audit["shift"] if audit else shift
     if what_counts and what_counts["doubtful"]:
@@ -174,7 +174,7 @@ def checks(
 
 
 def _way_out(params: ProbeParams, audited: bool) -> str:
-    """What to set when the shares themselves are doubtful."""
+    """Which parameters to change if the shares themselves are doubtful."""
     without = "set mixture.strategy.name: proportional"
     if audited:
         kind = params.audit.judge.kind
@@ -187,7 +187,7 @@ def _way_out(params: ProbeParams, audited: bool) -> str:
 
 
 def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) -> str:
-    """What would narrow intervals that are wider than asked."""
+    """What narrows intervals that are wider than requested."""
     sampling = (found.raw_high - found.raw_low).max() / 2
     # a correction can't be surer than its labelled rows, or its audit, allow
     enough = found.half_widths.max() if audit else params.rounds.half_width

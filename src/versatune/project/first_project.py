@@ -64,7 +64,8 @@ class Choice:
 
 
 def model_of(name: str) -> str | None:
-    """The model as it is written down, a folder with its whole path; None for the sample's.
+    """The model as the configuration names it, a folder by its absolute path; None for the
+    sample's.
 
     Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
     """

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class UnusableDataError(VersatuneError):
-    """Rows of a domain can't be used as they are; the project is written all the same."""
+    """Rows of a domain can't be used as they are. The project is written anyway."""
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Whether training fits on this machine, asked before the first node and not after the probe."""
+"""Whether training fits on this machine, checked before the first node and not after the probe."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +9,7 @@ from versatune.training.config import TrainParams
 from versatune.work import ParallelParams
 
 LARGE = 10**9
-"""Bytes of weights from which on counting is worth the seconds that it takes."""
+"""Below this many bytes of weights the count is not worth its seconds."""
 
 
 def check_memory(
@@ -17,7 +17,7 @@ def check_memory(
 ) -> Iterator[Problem]:
     """The memory plan, for a model on this disk that is trained by processes of this machine.
 
-    Models on the hub, and training on other machines, are asked about where training begins.
+    Models on the hub, and training on other machines, are checked when training begins.
     """
     here = parallel.engine == "local" and train.launcher.config_file is None
     folder = Path(base_model.name_or_path or "").expanduser()

@@ -9,7 +9,7 @@ from versatune.project.mix_checks import name_problems
 
 
 def check_required(domains: Domains, report: ReportParams) -> Iterator[Problem]:
-    """Bounds of `report.require` are of domains that there are."""
+    """Bounds of `report.require` name existing domains."""
     for name in ("max_loss", "min_accuracy"):
         bounds = getattr(report.require, name)
         yield from name_problems(bounds, list(domains.active), ("report", "require", name))

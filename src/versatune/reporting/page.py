@@ -64,7 +64,7 @@ class Setup:
     tokens: int | None = None
     """Tokens trained on."""
     baseline: str | None = None
-    """What the result was compared with, or that nothing was; a sentence."""
+    """A sentence on what the result was compared with, or that it was not compared."""
 
 
 def write(
@@ -145,7 +145,7 @@ def embedded(fig: go.Figure) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Plotly:
-    """Plotly's script as the page holds it: less than half of the text, unpacked by report.js."""
+    """Plotly's script, compressed to less than half; report.js unpacks it."""
 
     packed: str
     """Base64 of the gzipped script."""

@@ -38,7 +38,7 @@ _NEEDS_SDPA = ("softcap", "s_aux", "position_bias", "sliding_window")
 
 @dataclass(frozen=True)
 class Filters:
-    """What distorts the distribution before a token is drawn; nothing by default."""
+    """Changes to the distribution before a token is drawn; none by default."""
 
     temperature: float = 1.0
     top_k: int = 0
@@ -72,7 +72,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a batch of sequences is drawn by."""
+    """The inputs for drawing a batch of sequences."""
 
     uniforms: np.ndarray
     """(rows, limit): each row's own random numbers, one a token."""
@@ -80,7 +80,7 @@ class Batch:
     """The tokens that end a sequence."""
     filters: Filters = Filters()
     turns: Conversations | None = None
-    """Where a row goes on with tokens of the template, and when it has ended."""
+    """When a row continues with tokens of the template, and when it has ended."""
 
 
 Drawn = tuple[int, list[int], bool]

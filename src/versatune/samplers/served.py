@@ -19,7 +19,7 @@ from versatune.samplers.config import SamplingParams, ServerParams
 
 T = TypeVar("T")
 NO_KEY = "none"
-"""Sent where no key is set: the client insists on one, local servers ignore it."""
+"""Sent if no key is set: the client requires one, local servers ignore it."""
 HOPELESS = (
     openai.AuthenticationError,
     openai.PermissionDeniedError,
@@ -27,7 +27,7 @@ HOPELESS = (
     openai.BadRequestError,
     openai.UnprocessableEntityError,
 )
-"""Answers that trying again can't change."""
+"""HTTP status codes that a retry can't fix."""
 
 
 class FilteredError(ValueError):
@@ -35,7 +35,7 @@ class FilteredError(ValueError):
 
 
 class Server:
-    """A server and how fast it may be asked. Safe to use from several threads."""
+    """A server with its request limits. Safe to use from several threads."""
 
     def __init__(self, params: ServerParams, key: str, api_key: str = "") -> None:
         self.params = params
@@ -66,7 +66,7 @@ class Server:
     ) -> Iterator[tuple[T, Any, Exception | None]]:
         """Ask for all items, ``concurrency`` at a time; yields (item, answer, error) as they come.
 
-        Errors that trying again can't change stop everything with a VersatuneError.
+        Errors that a retry can't fix stop everything with a VersatuneError.
         """
         pool = ThreadPoolExecutor(self.params.concurrency)
         try:

@@ -1,4 +1,4 @@
-"""What nodes tell MLflow, and what happens when MLflow does not answer.
+"""What nodes log to MLflow, and what happens when MLflow does not answer.
 
 Tracking never stops work: a call that fails is written to a spool file and sent when a later
 call, or a later run, finds the store answering again. Without a run (a library user, a test)
@@ -40,7 +40,8 @@ def tracked(run_id: str, spool: Spool, error: Exception | None = None) -> Iterat
 
 
 def begin(run_id: str, spool: Spool, error: Exception | None = None) -> None:
-    """From now on, track to this run (the hooks call it). ``error``: why its id is a local one."""
+    """From now on, track to this run (called by the hooks). ``error``: the reason why its id is a
+    local one."""
     _stack.append(Tracker(run_id, spool, error))
 
 
@@ -60,7 +61,7 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
 
 
 def log_params(values: Mapping[str, Any]) -> None:
-    """Record parameters, flattened, keys joined by dots; what looks like a secret is masked."""
+    """Record parameters, flattened, keys joined by dots; likely secrets are masked."""
     flat = {n: hide(n, str(v))[:MAX_PARAM_LENGTH] for n, v in flatten(values).items()}
     if flat:
         _each(lambda run: run.call("params", values=flat))
@@ -126,7 +127,7 @@ def is_offline() -> bool:
 
 
 def why_offline() -> Exception:
-    """What MLflow said when a run began without it. Only when :func:`is_offline`."""
+    """MLflow's error when a run began without it. Only if :func:`is_offline`."""
     return _stack[0].error or ConnectionError("no connection")
 
 

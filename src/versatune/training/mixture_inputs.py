@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class MixtureInputs(BaseModel):
-    """What is known before training, by domain name; None where nothing is."""
+    """What is known before training, by domain name; None if unknown."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -14,7 +14,7 @@ class MixtureInputs(BaseModel):
     reference_losses: dict[str, float] | None = None
     """Held-out nats per token, in tokens of the model that is trained."""
     detected_shares: dict[str, float] | None = None
-    """None also where the probe failed its own checks."""
+    """None also if the probe failed its own checks."""
     traces: dict[str, Any] | None = None
     """Losses and shares of earlier runs (:func:`versatune.mixing.traces.traces_of`); only
     strategies that learn from them use these."""

@@ -240,7 +240,7 @@ class Mixture:
         )
 
     def _passes_alone(self, weights: Array) -> Array:
-        """Passes of the whole training over each domain's rows at a share of 1."""
+        """Passes of the entire training over each domain's rows at a share of 1."""
         n_rows = self.params.steps.total * self._rows_per_step
         return self.planner.passes_alone(weights, n_rows)
 
@@ -319,5 +319,5 @@ class Mixture:
 
 
 def _number(value: Any) -> float | None:
-    """NaN has no place in JSON."""
+    """JSON has no NaN."""
     return None if math.isnan(value) else float(value)

@@ -1,4 +1,4 @@
-"""Nodes that make what the rest starts from: the embedded sample and the base model."""
+"""Nodes that make the embedded sample and the base model."""
 
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ def build_sample(params: SampleParams) -> Piece:
 
 
 def describe_sample(sample_files: FolderRef) -> dict[str, Any]:
-    """What lies where in the sample, its known shares and its counts."""
+    """The sample's files, its known shares and its counts."""
     return describe(sample_files)
 
 

@@ -34,7 +34,7 @@ def tokenize_rows(
 
 
 def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
-    """Account for every row that was read, and tell MLflow which data this is."""
+    """Account for every row that was read, and log the data set to MLflow."""
     report = ingest_report(clean_data, tokenized)
     tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})
     units = ("read", "train_rows", "train_tokens", "steering_rows", "report_rows")

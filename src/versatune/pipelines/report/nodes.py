@@ -114,7 +114,7 @@ def write_report(
     params: ReportParams,
     **drawn: go.Figure,
 ) -> str:
-    """The whole page as text; ``drawn`` are the figures by name."""
+    """The page as text; ``drawn`` are the figures by name."""
     declared = declared_by(train.objective, train.strategy, reference_losses)
     page = render(
         Artifacts(
