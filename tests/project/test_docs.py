@@ -113,6 +113,28 @@ def test_the_other_commands_exist(project_root: Path) -> None:
     assert min(seen.values()) >= 3, seen
 
 
+def test_each_benchmark_is_run_by_a_test_or_named_as_not_run(project_root: Path) -> None:
+    """A test that imports it, or a line in the contributing page that says what is tested."""
+    tests = [
+        f for f in (project_root / "tests").rglob("*.py") if "benchmarks" not in f.parts[-2:-1]
+    ]
+    tests += (project_root / "tests/unit/benchmarks").glob("test_*.py")
+    imported = "".join(f.read_text("utf-8") for f in {*tests} if f.name.startswith("test_"))
+    contributing = (project_root / "CONTRIBUTING.md").read_text("utf-8")
+    excused = contributing.split("## Commands that the tests do not run to their end")[1]
+    excused = excused.split("\n## ")[0]
+    named = {
+        words[2].removeprefix("tests.benchmarks.").split(".")[0]
+        for page in pages(project_root)
+        for words in all_commands(page.read_text(encoding="utf-8"))
+        if words[:2] == ["python", "-m"] and words[2].startswith("tests.benchmarks.")
+    }
+    assert len(named) >= 15
+    for name in named:
+        run = re.search(rf"benchmarks(\.{name}\b| import \(?[^)]*?\b{name}\b)", imported)
+        assert run or re.search(rf"\b{name}`", excused), name
+
+
 def parse(group: click.Group, name: str, words: list[str], where: str) -> None:
     """Let click read the command. Files that a person is to write need not be there."""
     command: click.Command | None = group
