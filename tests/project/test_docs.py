@@ -1,6 +1,7 @@
 """The documentation: it builds strictly, its picture is current, its commands exist."""
 
 import contextlib
+import csv
 import importlib.util
 import re
 import shlex
@@ -196,3 +197,40 @@ def test_commands_set_parameters_that_exist(project_root: Path) -> None:
                         seen += 1
                         assert key in blocks, f"{page.name}: {command}"
     assert seen >= 5
+
+
+def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> None:
+    """The newest row of a setting is its last one."""
+    readme = " ".join((project_root / "README.md").read_text(encoding="utf-8").split())
+    sample = (project_root / "docs/sample.md").read_text(encoding="utf-8")
+    (mean,) = re.findall(r"^\| mean \| (.*) \|$", sample, re.MULTILINE)
+    before, after, right_before, right = mean.split(" | ")
+    assert f"mean {float(before):.2f} to {float(after):.2f}; " in readme
+    assert f"accuracy {right_before} to {right} %" in readme
+    rows = newest(project_root / "docs/results/settings.csv", "strategy")
+    won = [
+        f"{float(row['gain_over_uniform']):.1f} % ({float(row['gain_over_uniform_low']):.1f} to "
+        f"{float(row['gain_over_uniform_high']):.1f})"
+        for row in (rows[name, "mixing_law"] for name in ("long_wide", "long_steep"))
+    ]
+    assert f"it wins {won[0]} and {won[1]}; " in readme
+    targets = newest(project_root / "docs/results/expansion.csv", "target")
+    for setting, said in (
+        ("long_expand", "at {} to {} of the gain"),
+        ("expand", "in {} of 15 runs"),
+    ):
+        found = [targets[setting, name] for name in ("medicine", "code", "finance")]
+        parts = sorted(float(row["part_of_target_gain"]) for row in found)
+        kept = round(sum(5 * float(row["part_within_tolerance"]) for row in found))
+        if setting == "long_expand":
+            assert kept == 15 and said.format(f"{parts[0]:.2f}", f"{parts[-1]:.2f}") in readme
+        else:
+            assert said.format(kept) in readme
+
+
+def newest(table: Path, by: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The last row of each setting of our own strategies at tolerance 0."""
+    with table.open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["version"]]
+    zero = [row for row in rows if float(row.get("tolerance") or 0) == 0]
+    return {(row["setting"], row[by]): row for row in zero}
