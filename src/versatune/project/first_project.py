@@ -257,10 +257,10 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     if estimate is None:
         if model is not None:
             yield f"{model} is not on this disk: the first run downloads it."
-        yield "Memory and time: the forecast says them once the model is there."
+        yield "Memory and time: the forecast shows them once the model is on this disk."
         return
     if least:
-        yield "At least: the time of the matrix products. A training takes longer."
+        yield "These times count matrix products only; a small model takes several times as long."
     if estimate["memory"] is None:
         yield "Memory: can't be counted for this architecture."
         return

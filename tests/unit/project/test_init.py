@@ -147,7 +147,7 @@ def test_a_terminal_is_asked_for_what_no_option_gives(
     assert set(local(project)["domains"]) == {
         *("law", "chemistry", "medicine", "finance", "science", "code", "other")
     }
-    assert "Memory and time: the forecast says them" in done.output
+    assert "Memory and time: the forecast shows them" in done.output
 
 
 def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
