@@ -11,7 +11,6 @@ import pytest
 
 from tests.benchmarks import (
     bench_coverage,
-    bench_ingest,
     bench_probe,
     bench_store,
     bench_training,
@@ -64,12 +63,6 @@ def test_speed_of_sampling(run: Run, tiny_checkpoint: CheckpointRef) -> None:
     sizes = ("--tokens", 4, "--rows", 4, "--batches", 4, "--singles", 1, "--repeats", 1)
     said = run(bench_probe, tiny_checkpoint.path, "--parts", "sampling", *sizes)
     assert "ours / batch 1: " in said and "ours / best batched generate: " in said
-
-
-def test_memory_of_ingest(run: Run, tmp_path: Path, tiny_checkpoint: CheckpointRef) -> None:
-    sizes = ("--rows", 80, "--max-length", 256, "--workers", 1, "--scratch", tmp_path)
-    said = run(bench_ingest, "memory", "--model", tiny_checkpoint.path, *sizes)
-    assert "rows 80: cleaned in " in said and "peak of cleaning: " in said
 
 
 def test_a_large_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
