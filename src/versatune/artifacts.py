@@ -22,7 +22,8 @@ from pydantic import BaseModel
 from versatune.errors import VersatuneError
 
 LARGE = 1 << 26
-"""Bytes from which on a file is large: its digest is remembered while it is unchanged."""
+"""Files of at least this many bytes are large: their digests are cached while they are unchanged.
+"""
 MANIFEST = "manifest.json"
 INPUTS = "inputs.json"
 CHECKSUM = "checksum"
@@ -41,7 +42,8 @@ def to_jsonable(value: Any) -> Any:
 
 
 def fingerprint(value: Any) -> str:
-    """16 hex digits that stand for ``value`` (anything :func:`to_jsonable` can turn into JSON)."""
+    """A fingerprint of 16 hex digits for ``value`` (anything :func:`to_jsonable` can turn into
+    JSON)."""
     text = json.dumps(to_jsonable(value), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -74,12 +76,12 @@ def _digest_once(path: Path, *_: int) -> str:
 
 
 def folder_digest(path: Path) -> str:
-    """16 hex digits that stand for the names and content of every file below ``path``."""
+    """A fingerprint of 16 hex digits for the names and content of every file below ``path``."""
     return fingerprint({n: file_digest(path / n) for n in files_below(path)})
 
 
 def with_checksum(content: Mapping[str, Any]) -> dict[str, Any]:
-    """``content`` and, as ``checksum``, what stands for it."""
+    """``content`` with its fingerprint as ``checksum``."""
     return {**content, CHECKSUM: fingerprint(content)}
 
 
@@ -93,7 +95,7 @@ def is_intact(content: Mapping[str, Any], *keys: str) -> bool:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Where to write what will take ``path``'s place; no other process or machine writes there."""
+    """The temporary file that will replace ``path``; no other process or machine writes there."""
     return path.with_name(f".{path.name}.{uuid.uuid4().int}.tmp")
 
 
@@ -147,7 +149,7 @@ def exclusive(path: Path, what: str, *, wait: bool = False) -> Iterator[None]:
         lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         raise VersatuneError(
-            f"another run is at work on {what} (lock {path}); wait for it or stop it."
+            f"another run is working on {what} (lock {path}); wait for it or stop it."
         ) from None
     except OSError as error:
         raise VersatuneError(f"{path} can't be written: {error.strerror}.") from error
@@ -164,8 +166,8 @@ class FolderRef(BaseModel, frozen=True, extra="forbid"):
     fingerprint: str
     """Stands for the inputs the folder was made from."""
     metadata: dict[str, Any] = {}
-    """Small results noted by the maker: domain names, counts, the best step. The manifest's key for
-    it is ``facts``."""
+    """Small results from the stage: domain names, counts, the best step. The manifest's key for it
+    is ``facts``."""
 
     @classmethod
     def load(cls, path: Path | str, *, verify: bool = True) -> Self:

@@ -28,12 +28,12 @@ ALIASES = {
 """Other spellings of the paper's six domains."""
 
 RESERVED = {
-    "all": "tables call the row over all domains so",
-    "mean": "metrics call the mean over all domains so (`loss/mean`)",
-    "base": "tables and metrics call the base model so",
-    "tuned": "tables and metrics call the trained model so",
-    "held_out": "tables call the held-out rows so",
-    "tokenized": "a folder beside those of the domains is called so",
+    "all": "tables use it for the row over all domains",
+    "mean": "metrics use it for the mean over all domains (`loss/mean`)",
+    "base": "tables and metrics use it for the base model",
+    "tuned": "tables and metrics use it for the trained model",
+    "held_out": "tables use it for the held-out rows",
+    "tokenized": "a folder beside those of the domains has this name",
 }
 """Names that no domain can have, and why."""
 
@@ -83,7 +83,7 @@ def by_domain(values: Mapping[str, T]) -> dict[str, T]:
 
 
 def unknown(name: str, known: Collection[str]) -> str | None:
-    """What to say when ``name`` is not one of the domains ``known``; None when it is."""
+    """The error when ``name`` is not one of the domains ``known``; None when it is."""
     key = canonical(name)
     if key in known:
         return None

@@ -14,20 +14,20 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 PLACES = ("folder", "cleaned", "tokenized", "knowledge")
-"""Keys with which earlier versions said where a stage writes."""
+"""Keys that earlier versions used for output folders."""
 
 
 @functools.cache
 def warn_renamed(old: str, new: str) -> None:
     """Say once that a key has another name by now."""
-    logger.warning("%s is called %s now; the old name works only in this version.", old, new)
+    logger.warning("%s was renamed to %s; the old name works only in this version.", old, new)
 
 
 def renamed(given: Any, names: Mapping[str, str], block: str) -> Any:
     """Parameters with their new names in place of those of the version before.
 
-    ``names``: old -> new name. An old key is what a user wrote, so it goes before the new one,
-    which conf/base may have given.
+    ``names``: old -> new name. An old key was written by the user, so it overrides the new one,
+    which may come from conf/base.
     """
     old = {name: new for name, new in names.items() if isinstance(given, Mapping) and name in given}
     if not old:
@@ -103,8 +103,8 @@ def described(model: type[BaseModel], error: Any) -> str:
     match error["type"]:
         case "extra_forbidden" if error["loc"][-1] in PLACES:
             return (
-                "parameters name no places any more: the catalog says what is written where "
-                "(conf/*/catalog*.yml), and `data` in globals.yml moves all of it"
+                "parameters no longer name output paths: set them in the catalog "
+                "(conf/*/catalog*.yml), or move all of them with `data` in globals.yml"
             )
         case "extra_forbidden":
             name, known = error["loc"][-1], field_names(model)

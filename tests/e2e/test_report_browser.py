@@ -311,6 +311,13 @@ def test_a_table_can_be_taken_along(page: str, stored: dict[str, Any], tmp_path:
     assert found["tuned"].tolist() == expected["tuned"].tolist()
     assert found["verdict"].tolist() == expected["verdict"].tolist()
     assert found.filter(like="interval").shape[1] == 2  # the change, and its interval
+    change = 100 * (expected["tuned"] / expected["base"] - 1)
+    assert found["change, % (95 % interval)"].tolist() == pytest.approx(change.tolist())
+    tasks = pd.read_csv(io.StringIO(texts[names.index("benchmark-tasks.csv")]))
+    shown = tables.only_accuracies(tables.results(stored["evaluation"], stored["forgetting"]))
+    assert tasks["base, %"].tolist() == pytest.approx((100 * shown["base"]).tolist())
+    points = tasks["change, points (95 % interval)"].tolist()
+    assert points == pytest.approx((100 * shown["change"]).tolist())
     samples = pd.read_csv(io.StringIO(texts[names.index("texts-the-base-model-wrote.csv")]))
     assert HOSTILE in samples["text"].iloc[0] and len(samples) > 60
 

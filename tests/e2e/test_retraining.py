@@ -92,7 +92,7 @@ def test_a_second_run_leaves_with_a_message_and_a_worse_model_is_not_promoted(
             said = other.read_text()
         os.killpg(first.pid, signal.SIGCONT)
         assert first.wait(300) == 0, log.read_text()[-3000:]
-    assert "another run is at work" in said and "Traceback" not in said
+    assert "another run is working" in said and "Traceback" not in said
     assert nights.outcome()["decision"] == "not promoted"
     assert "worse by" in nights.runs()[-1].data.tags["retraining.reasons"]
     assert nights.aliases()["champion"] == before

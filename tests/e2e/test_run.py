@@ -246,9 +246,12 @@ def test_a_typo_is_one_sentence(project: Path, parameters: str, words: list[str]
         ),
         (
             {"a": "train: {rounds: 3, rounds: 4}"},
-            "parameters_a.yml:1: rounds stands in line 1 already: take one of them out.",
+            "parameters_a.yml:1: rounds is already in line 1: remove one of the two.",
         ),
-        ({"a": "seed: 1", "b": "seed: 2"}, ".yml: seed. An environment gives each key in one file"),
+        (
+            {"a": "seed: 1", "b": "seed: 2"},
+            ".yml: seed. Within an environment a key may be in only one file",
+        ),
         ({"a": "size: ${runtime_params:n}"}, "size needs a value that was not given: add n=... to"),
         ({"a": "size: ${globals:n}"}, "size can't be resolved: Globals key 'n' not found"),
         ({"a": "- 1"}, "conf/broken/parameters_a.yml: holds no keys with values, but a list."),
@@ -362,7 +365,7 @@ def test_two_runs_at_once_in_one_folder(finished: Path) -> None:
     with exclusive(finished / DATA / ".lock", "the data folder"):
         done = kedro_run(finished, "--env", "test", "--pipeline", "report")
     assert done.code == 1 and "Traceback" not in done.output
-    assert "another run is at work" in done.error
+    assert "another run is working" in done.error
 
 
 def test_a_rollback_during_a_run_leaves_with_a_message(project: Path) -> None:
@@ -379,4 +382,4 @@ def test_a_rollback_during_a_run_leaves_with_a_message(project: Path) -> None:
             timeout=300,
         )
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "another run is at work" in done.stderr
+    assert "another run is working" in done.stderr

@@ -192,8 +192,8 @@ def test_without_references_it_measures_the_base_and_says_what_it_cannot_tell(
 @pytest.mark.parametrize(
     ("rule", "then"),
     [
-        ("repeat", "it is repeated all the same"),
-        ("redistribute", "its share goes to the others then"),
+        ("repeat", "it is repeated anyway"),
+        ("redistribute", "its share then goes to the others"),
         ("stop", "training will stop with an error"),
     ],
 )

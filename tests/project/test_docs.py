@@ -1,6 +1,7 @@
 """The documentation: it builds strictly, its picture is current, its commands exist."""
 
 import contextlib
+import csv
 import importlib.util
 import re
 import shlex
@@ -113,6 +114,28 @@ def test_the_other_commands_exist(project_root: Path) -> None:
     assert min(seen.values()) >= 3, seen
 
 
+def test_each_benchmark_is_run_by_a_test_or_named_as_not_run(project_root: Path) -> None:
+    """A test that imports it, or a line in the contributing page that says what is tested."""
+    tests = [
+        f for f in (project_root / "tests").rglob("*.py") if "benchmarks" not in f.parts[-2:-1]
+    ]
+    tests += (project_root / "tests/unit/benchmarks").glob("test_*.py")
+    imported = "".join(f.read_text("utf-8") for f in {*tests} if f.name.startswith("test_"))
+    contributing = (project_root / "CONTRIBUTING.md").read_text("utf-8")
+    excused = contributing.split("## Commands that the tests do not run to their end")[1]
+    excused = excused.split("\n## ")[0]
+    named = {
+        words[2].removeprefix("tests.benchmarks.").split(".")[0]
+        for page in pages(project_root)
+        for words in all_commands(page.read_text(encoding="utf-8"))
+        if words[:2] == ["python", "-m"] and words[2].startswith("tests.benchmarks.")
+    }
+    assert len(named) >= 15
+    for name in named:
+        run = re.search(rf"benchmarks(\.{name}\b| import \(?[^)]*?\b{name}\b)", imported)
+        assert run or re.search(rf"\b{name}`", excused), name
+
+
 def parse(group: click.Group, name: str, words: list[str], where: str) -> None:
     """Let click read the command. Files that a person is to write need not be there."""
     command: click.Command | None = group
@@ -174,3 +197,40 @@ def test_commands_set_parameters_that_exist(project_root: Path) -> None:
                         seen += 1
                         assert key in blocks, f"{page.name}: {command}"
     assert seen >= 5
+
+
+def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> None:
+    """The newest row of a setting is its last one."""
+    readme = " ".join((project_root / "README.md").read_text(encoding="utf-8").split())
+    sample = (project_root / "docs/sample.md").read_text(encoding="utf-8")
+    (mean,) = re.findall(r"^\| mean \| (.*) \|$", sample, re.MULTILINE)
+    before, after, right_before, right = mean.split(" | ")
+    assert f"mean {float(before):.2f} to {float(after):.2f}; " in readme
+    assert f"accuracy {right_before} to {right} %" in readme
+    rows = newest(project_root / "docs/results/settings.csv", "strategy")
+    won = [
+        f"{float(row['gain_over_uniform']):.1f} % ({float(row['gain_over_uniform_low']):.1f} to "
+        f"{float(row['gain_over_uniform_high']):.1f})"
+        for row in (rows[name, "mixing_law"] for name in ("long_wide", "long_steep"))
+    ]
+    assert f"it wins {won[0]} and {won[1]}; " in readme
+    targets = newest(project_root / "docs/results/expansion.csv", "target")
+    for setting, said in (
+        ("long_expand", "at {} to {} of the gain"),
+        ("expand", "in {} of 15 runs"),
+    ):
+        found = [targets[setting, name] for name in ("medicine", "code", "finance")]
+        parts = sorted(float(row["part_of_target_gain"]) for row in found)
+        kept = round(sum(5 * float(row["part_within_tolerance"]) for row in found))
+        if setting == "long_expand":
+            assert kept == 15 and said.format(f"{parts[0]:.2f}", f"{parts[-1]:.2f}") in readme
+        else:
+            assert said.format(kept) in readme
+
+
+def newest(table: Path, by: str) -> dict[tuple[str, str], dict[str, str]]:
+    """The last row of each setting of our own strategies at tolerance 0."""
+    with table.open(encoding="utf-8") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["version"]]
+    zero = [row for row in rows if float(row.get("tolerance") or 0) == 0]
+    return {(row["setting"], row[by]): row for row in zero}

@@ -158,7 +158,7 @@ def test_a_lock_held_by_another_process_is_refused_and_ends_with_it(tmp_path: Pa
     try:
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(VersatuneError, match=r"another run is at work on the model \(lock .*"),
+            pytest.raises(VersatuneError, match=r"another run is working on the model \(lock .*"),
             exclusive(lock, "the model"),
         ):
             pass

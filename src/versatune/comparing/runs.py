@@ -111,7 +111,7 @@ def read_runs(
 
 
 def described(plan: Plan) -> dict[str, tuple[str, dict[str, Any]]]:
-    """By the name of a run what people call it, and the parameters they compare runs by."""
+    """For each run its displayed name, and the parameters that distinguish it."""
     about = ("rounds", "steps_per_round", "unit", "learning_rate", "max_length")
     return {
         run.name: (
@@ -128,7 +128,7 @@ def described(plan: Plan) -> dict[str, tuple[str, dict[str, Any]]]:
 
 @contextlib.contextmanager
 def _reported(run: Run, keep_model: bool, folder: Path, whole: bool) -> Iterator[None]:
-    """Say how the run begins and ends (:func:`emit`); drop weights that are not to be kept."""
+    """Report the run's start and end (:func:`emit`); delete weights that are not to be kept."""
     emit(Began(whole))
     if whole:
         logger.info(KEPT, f"{run.strategy} seed {run.seed}")

@@ -1,4 +1,4 @@
-"""Bookkeeping: every row that is read is found again in the report, kept or with a reason."""
+"""Counts of rows: the report accounts for each row read, kept or rejected with a reason."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,7 +51,9 @@ class Rejects:
         return sum(self.counts.values())
 
     def summary(self) -> str:
-        """``3 (2 too_long, 1 bad_json)``; nothing when there are none."""
+        """``3 (2 too_long, 1 bad_json)``, or ``2 (too_long)``; nothing when there are none."""
+        if len(self.counts) == 1:
+            return f"{self.total} ({next(iter(self.counts))})"
         counts = ", ".join(f"{e['count']} {reason}" for reason, e in self.as_dict().items())
         return f"{self.total} ({counts})" if self.total else ""
 
@@ -71,10 +73,10 @@ class Rejects:
 
 @dataclass
 class TokenNotes:
-    """What tokenising made of some rows of one domain."""
+    """The result of tokenising some rows of one domain."""
 
     rows: int = 0
-    """Rows of the data of which something stays: conversations and documents."""
+    """Rows of which at least a part is kept: conversations and documents."""
     examples: int = 0
     """Rows of the store: more than ``rows`` where a conversation gives several, or where a
     document was cut into pieces."""
@@ -88,7 +90,7 @@ class TokenNotes:
     dropped: Rejects = field(default_factory=Rejects)
 
     def keep(self, examples: "Sequence[Example]", *, document: bool, thought: bool) -> None:
-        """Count a row that stays, with what its examples hold together."""
+        """Count a row that is kept, with the totals of its examples."""
         self.rows += 1
         self.examples += len(examples)
         self.documents += document
@@ -156,6 +158,6 @@ class Foreign:
 
 
 def _printable(text: str) -> str:
-    """``text`` fit for a report: short, and without half characters that no file can hold."""
+    """``text`` made printable for a report: short, and without lone surrogates."""
     text = text.encode("utf-8", errors="backslashreplace").decode("utf-8")
     return text if len(text) <= 200 else text[:197] + "..."

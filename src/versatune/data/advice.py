@@ -1,4 +1,4 @@
-"""What to say of columns that fit no shape: which ``columns`` of the source would make one fit."""
+"""Advice for columns that fit no shape: the ``columns`` setting that would make one fit."""
 
 import difflib
 import json
@@ -16,7 +16,7 @@ OPTIONAL_NAMES = {
     "system": ("system_prompt", "system_message"),
     "tools": ("functions",),
 }
-"""The same of fields that may be missing."""
+"""The same for optional fields."""
 
 OTHER_NAMES = {
     "instruction": ("question", "query", "prompt", "input", "task"),
@@ -27,7 +27,7 @@ OTHER_NAMES = {
     "conversations": ("conversation", "dialogue", "dialog", "chat", "turns"),
     "text": ("content", "document", "body", "article", "passage", "raw_content"),
 }
-"""What other data sets call the necessary fields; for advice, nothing is taken from them."""
+"""Other data sets' names of the required fields, used only for advice."""
 
 
 _CHOICES = {"choices", "options", "endings", "answerKey"}
@@ -51,7 +51,7 @@ def field_of(column: str) -> str | None:
 
 
 def advice(values: Mapping[str, Any], mapping: Mapping[str, str], shapes: Sequence[Shape]) -> str:
-    """Which `columns` would make one of these shapes of what is there: the likeliest one."""
+    """The `columns` setting that most likely turns these columns into one of the shapes."""
     if not _CHOICES.isdisjoint(values):
         return (
             "Questions with choices belong to a domain's `evaluation` (question, choices, answer), "

@@ -1,8 +1,8 @@
 """An answer as the chat template and the tokenizer make it: its tokens, its content and its end.
 
-Where an answer begins and ends is one fact. Labels, saved models and evaluation take it from
-here, so a model is asked, scored and stopped in the very tokens it was trained on. The tokens are
-those of ``answer_tokens``; here stands what a generated answer is, with a thought or without.
+Labels, saved models and evaluation all use this definition of where an answer begins and ends. So a
+model is prompted, scored and stopped with the tokens it was trained on. The tokens are those of
+``answer_tokens``; here stands what a generated answer is, with a thought or without.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ SHARD_BYTES = 1 << 27
 def write_shard(path: Path, table: pa.Table) -> None:
     """Write one shard in one step: after a crash there is a whole file or none.
 
-    Raises VersatuneError when the disk does not take it.
+    Raises VersatuneError when it can't be written.
     """
     try:
         with (

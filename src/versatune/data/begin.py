@@ -1,4 +1,4 @@
-"""What stands before a text: the tokens that a model's texts begin with.
+"""The tokens that a model's texts begin with.
 
 Documents, plain questions and samples begin alike: with what the tokenizer puts before a text
 itself (a begin token, or several), or else with the begin token where the chat template writes it
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def begin_tokens(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
-    """The ids before the first token of a text; none where texts begin without.
+    """The ids before the first token of a text; empty if texts begin without any.
 
     ``tokenizer``: a fast one. What it puts behind a text (an end token) is left out: a question
     must not be ended.

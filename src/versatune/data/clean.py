@@ -1,14 +1,14 @@
-"""Cleaning: from the sources of all domains to sound, single, unleaked rows in three splits.
+"""Cleaning: from the sources of all domains to valid, deduplicated, unleaked rows in three splits.
 
 :func:`clean` checks every row (``collect``), removes rows that leak evaluation items, duplicates
 and near duplicates, keeps the wanted proportions and limits, divides prompts between training,
 steering and report (``selection``), and writes what stays. ``report.json`` accounts for each row
 read.
 
-Features and the keys that steer them (see ``config.CleanParams`` and ``config.Source``):
-broken rows ``max_reject_rate``, ``max_line_bytes``; duplicates ``near_duplicate_threshold``;
-leaks ``leak_words``; sources' proportions ``weight``; size ``max_rows``; split
-``validation_fraction``, ``min_validation_rows``, ``seed``.
+Features and their keys (see ``config.CleanParams`` and ``config.Source``): broken rows
+``max_reject_rate``, ``max_line_bytes``; duplicates ``near_duplicate_threshold``; leaks
+``leak_words``; sources' proportions ``weight``; size ``max_rows``; split ``validation_fraction``,
+``min_validation_rows``, ``seed``.
 
 Raises VersatuneError: a file is missing, binary or of an unknown format; columns fit no shape; too
 many broken rows; a domain has no rows left, or too few prompts for three splits.
@@ -164,7 +164,7 @@ def _ignored(column: str, rows: int) -> str:
 
 
 def _empty(folder: Path) -> None:
-    """Start over after an interruption: reading again is simpler than going on."""
+    """Start over after an interruption: reading again is simpler than resuming."""
     for entry in folder.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)

@@ -1,4 +1,4 @@
-"""The first pass over the data: every row read, checked, counted, keyed and put down as Arrow."""
+"""The first pass over the data: each row is read, checked, counted, hashed and written as Arrow."""
 
 import itertools
 import json
@@ -50,7 +50,7 @@ BATCH = 2000
 """Rows at a time, fewer where they are long."""
 BATCH_CHARACTERS = 1 << 24
 UNKNOWN = 50
-"""So many first rows of no known shape are no accident."""
+"""This many first rows of unknown shape mean that the file has another one."""
 
 MESSAGES = pa.list_(
     pa.struct([("role", pa.string()), ("content", pa.string()), ("fields", pa.string())])
@@ -77,7 +77,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Collected:
-    """What the first pass leaves: the keys of every sound row in memory, the rows on disk."""
+    """The result of the first pass: the keys of every valid row in memory, the rows on disk."""
 
     keys: Keys
     tallies: list[Tally]
@@ -239,7 +239,7 @@ class Collector:
 
 
 def _refuse_unseen(source: Source, unseen: set[str], there: dict[str, Any]) -> None:
-    """A column named by mistake would else leave out its field in every row, without a word."""
+    """A column named by mistake would otherwise silently leave out its field in every row."""
     wrong = ", ".join(f"{field}: {c}" for field, c in source.columns.items() if c in unseen)
     close = "".join(nearest(column, there) for column in sorted(unseen))
     raise VersatuneError(
@@ -260,7 +260,7 @@ _TYPES: dict[str, Any] = {
 
 
 def _said(message: dict[str, Any]) -> str:
-    """All that a turn says: its thought, its text, its calls of tools."""
+    """The full text of a turn: its thought, its content, its tool calls."""
     if len(message) == 2:
         return str(message["content"])
     calls = json.dumps(message["tool_calls"]) if "tool_calls" in message else ""

@@ -1,4 +1,4 @@
-"""What a user says about the data: domains, their sources, how they are cleaned and tokenised."""
+"""Parameters of the data: domains, their sources, how they are cleaned and tokenised."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,22 +40,22 @@ class Source(Params):
     name: str | None = None
     """The configuration of the hub data set, where it has several."""
     split: str = "train"
-    """The split to read of a hub data set, of a folder with several splits, or of a JSON file with
-    a list for each split. Other splits are left out."""
+    """The split to read from a hub data set, a folder with several splits, or a JSON file with a
+    list for each split. Other splits are left out."""
     revision: str | None = None
-    """A commit or tag of the hub data set. Without it a later change there is not noticed."""
+    """A commit or tag of the hub data set. Without it later changes on the hub go unnoticed."""
     streaming: bool = False
-    """Read the hub data set as a stream, without a copy on the disk: for one larger than that.
-    Rows, their order and their checks are the same."""
+    """Read the hub data set as a stream, without a copy on the disk, for example if it is larger
+    than the disk. Rows, their order and their checks are the same."""
     format: Format | None = None
-    """How the file is written; inferred from its suffix when left out. ``text``: one document a
-    file (``.txt``, ``.md``); ``lines``: one document a line."""
+    """File format; inferred from the suffix when left out. ``text``: one document a file (``.txt``,
+    ``.md``); ``lines``: one document a line."""
     shape: Shape | None = None
-    """How a row is laid out; detected from the columns when left out. ``text``: documents, whose
-    every token is trained on."""
+    """Shape of a row; detected from the columns when left out. ``text``: documents, whose every
+    token is trained on."""
     columns: dict[str, str] = Field(default={})
-    """Field of the shape -> column of the file, where the names differ. One that no row has is
-    refused, also for a field that may be missing."""
+    """Field of the shape -> column of the file, where the names differ. A column that no row has is
+    an error, also for an optional field."""
     weight: float | None = Field(default=None, ge=0)
     """Wanted proportion of this source's rows in its domain. All sources of a domain or none."""
 
@@ -108,9 +108,8 @@ class EvaluationFile(Params):
     task: str
     """How results call it; the file's name without suffix when left out."""
     apart: bool = False
-    """Measured and shown beside the domain's results, and counted in none of them: not in its
-    accuracy, nor in verdicts or promotion. Of multiple choice, the nats of the right answer are
-    measured too."""
+    """Measured and shown beside the domain's results, but not counted: neither in its accuracy nor
+    in verdicts or promotion. For multiple choice, the nats of the right answer are measured too."""
 
     @model_validator(mode="before")
     @classmethod
@@ -126,7 +125,7 @@ class DomainConfig(Params):
     """One domain: what it is, and where its rows come from."""
 
     description: str
-    """What belongs to the domain, in a sentence; shown to judges and in the report."""
+    """What belongs to the domain, in one sentence; judges and the report use it."""
     sources: list[Source] = Field(min_length=1)
     """Where training rows come from."""
     evaluation: list[EvaluationFile] = Field(default=[])
@@ -138,7 +137,7 @@ class DomainConfig(Params):
 
     @property
     def rehearses(self) -> bool:
-        """Whether texts of the base model's own are among its rows."""
+        """Whether its rows include the base model's own texts."""
         return any(source.own for source in self.sources)
 
     @property
@@ -168,7 +167,7 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
         for name in data if isinstance(data, Mapping) else ():
             if not isinstance(name, str):
                 raise ValueError(
-                    f"a domain's name is {name!r}, which is no text: YAML reads yes, no, on, off, "
+                    f"a domain's name is {name!r}, which is not text: YAML reads yes, no, on, off, "
                     "true, false, null and numbers otherwise, so write the name in quotes"
                 )
         return data
@@ -194,7 +193,7 @@ class Domains(RootParams[dict[str, DomainConfig | None]]):
 
 
 class CleanParams(Params):
-    """How rows are checked, thinned and split. Top-level key ``ingest``."""
+    """How rows are checked, filtered and split. Top-level key ``ingest``."""
 
     seed: int
     """Decides the split and which rows limits and weights leave out."""
@@ -205,14 +204,14 @@ class CleanParams(Params):
     """How many rejected rows the report names for each domain and reason."""
     max_line_bytes: int = Field(default=1 << 20, ge=1024)
     """Longer lines (JSONL, CSV), rows and documents are rejected unread. In a JSON list, which
-    can't be continued after a fault, a longer row ends the run."""
+    can't be read on after an error, a longer row ends the run."""
     near_duplicate_threshold: float | None = Field(default=0.85, ge=0.5, le=1)
     """Rows whose word 5-grams overlap more than this (Jaccard) are near duplicates; null: keep."""
     leak_words: int = Field(default=13, ge=5)
-    """A row that shares this many words in a row with an evaluation question is removed."""
+    """A row that shares this many consecutive words with an evaluation question is removed."""
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the prompts held out: one half steers (shares, references, early stops), the other
-    half decides nothing and gives the results."""
+    """Part of the prompts that is held out. One half steers (shares, references, early stops), the
+    other half is only for the results."""
     min_validation_rows: int = Field(default=1, ge=1)
     """Small domains hold out at least this many rows to steer, and as many to report."""
     max_rows: int | None = Field(default=None, ge=2)
@@ -226,7 +225,7 @@ class TokenizeParams(Params):
     """Longest sequence in tokens (the paper's code uses 512)."""
     overflow: Literal["drop", "truncate"] = "drop"
     """What happens to longer conversations. One whose prompt fills ``max_length`` is dropped.
-    Documents (shape ``text``) are cut into pieces of ``max_length``; nothing of them is lost."""
+    Documents (shape ``text``) are cut into pieces of ``max_length``, without loss."""
     num_workers: int | None = Field(default=None, ge=1)
     """Processes to tokenise with; null: by the number of rows and cores. With ``parallel.engine:
     ray`` they are spread over the cluster (null: all of it). Does not change the result."""

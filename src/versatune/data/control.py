@@ -1,4 +1,4 @@
-"""Control tokens that reach beyond their own text.
+"""Control tokens that take in blanks around them.
 
 A tokenizer may declare that a token takes the white space after it (``rstrip``, as Phi-3's
 ``<|assistant|>``), or before it (``lstrip``). The blanks of an answer then belong to a token of the

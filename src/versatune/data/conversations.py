@@ -60,7 +60,7 @@ _VISIBLE = re.compile(
     r"[^\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f"
     r"\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0]"
 )
-"""All but blanks, control characters, joiners, marks of direction and empty letters."""
+"""Matches any visible character."""
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _ESCAPED_BYTE = re.compile(r"[\udc80-\udcff]")
 
@@ -225,5 +225,5 @@ def _encodable(turns: Messages) -> Messages:
         if not text.isascii() and (found := _SURROGATE.search(text)):
             if _ESCAPED_BYTE.match(found.group()):
                 raise RejectedError("not_utf8", f"an undecodable byte in {said}")
-            raise RejectedError("lone_surrogate", f"half a character in {said}")
+            raise RejectedError("lone_surrogate", f"a lone surrogate (half a character) in {said}")
     return turns

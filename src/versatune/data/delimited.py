@@ -1,4 +1,4 @@
-"""CSV and TSV: delimiter and quoting found out, the header checked, records with their line."""
+"""CSV and TSV: detect delimiter and quoting, check the header, yield records with their line."""
 
 import csv
 import io
@@ -18,9 +18,9 @@ RAW: dict[str, Any] = {"quoting": csv.QUOTE_NONE}
 ESCAPED: dict[str, Any] = {"doublequote": False, "escapechar": "\\"}
 """Quotes within quotes behind a backslash."""
 QUOTINGS: tuple[dict[str, Any], ...] = ({}, ESCAPED, RAW)
-"""As spreadsheet programs quote, as Spark and MySQL do, not at all."""
+"""Quoting as in spreadsheets, as in Spark and MySQL, and none."""
 SAMPLE = 20
-"""Records that a dialect is judged by."""
+"""Number of records used to detect the dialect."""
 
 _BLANKS = f"{string.whitespace}\ufeff"
 """What may stand around a column's name: with blanks the byte order mark of a file in the midst."""
@@ -84,7 +84,7 @@ def read_delimited(
                 at = number + first - 1
                 yield RejectedRow(f"{path}:{at}", "line_too_long", f"longer than {limit} bytes")
         elif [field.strip(_BLANKS).casefold() for field in record] == folded:
-            yield RejectedRow(where, "header_again", "the header line once more")
+            yield RejectedRow(where, "header_again", "the header line repeated")
         elif len(record) == len(header):
             yield Row(where, dict(zip(header, record, strict=True)))
         elif record:
@@ -153,7 +153,7 @@ def _quotes_late(text: str, dialect: dict[str, Any]) -> bool:
 
 
 def refuse_doubles(where: str, columns: Sequence[str]) -> None:
-    """Raise VersatuneError when a column stands twice: one of the two would silently win."""
+    """Raise VersatuneError when a column appears twice: one of the two would silently win."""
     for name in columns:
         if (times := columns.count(name)) > 1:
             often = "twice" if times == 2 else f"{times} times"

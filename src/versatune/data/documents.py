@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DocumentSpec:
-    """All that is needed of a tokenizer, as plain data that passes between processes."""
+    """Everything needed from a tokenizer, as plain data that passes between processes."""
 
     tokenizer: str
     """The fast tokenizer as JSON."""

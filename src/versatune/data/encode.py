@@ -34,7 +34,7 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """All that encoding needs of a tokenizer, as plain data that passes between processes."""
+    """What encoding needs from a tokenizer, as plain data that passes between processes."""
 
     tokenizer: str
     """The fast tokenizer as JSON."""
@@ -259,7 +259,7 @@ def _pieces(text: str) -> list[str]:
     pieces = [before]
     for piece in rest:
         if piece.count(end) != 1:
-            raise RejectedError("template", "the chat template tears a typed control token apart")
+            raise RejectedError("template", "the chat template splits a typed control token")
         pieces += piece.split(end)
     return pieces
 

@@ -11,7 +11,7 @@ from versatune.data.spans import Rendered, Span
 
 
 def end_between(between: str, behind: str, control: re.Pattern[str], begin: str, end: str) -> str:
-    """What is to end an answer, as text; nothing where the template ends it itself.
+    """The text that should end an answer; empty if the template ends it itself.
 
     ``between``: the template's text from an answer to what the user says next; ``behind``: from the
     last answer to the end. First come the words that the template writes behind an answer. Then

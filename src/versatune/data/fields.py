@@ -27,13 +27,13 @@ TRAINED = ("weight", "train", "training", "trainable", "loss", "loss_mask", "los
 UNTRAINED = ("masked",)
 """Flags that are true for an answer to leave out of the loss."""
 PARTLY = ("train_detail",)
-"""Says which characters of a turn are trained on: a label can't follow it."""
+"""The key that trains on only some characters of a turn. Such rows are rejected."""
 CALLS = ("tool_calls", "function_call")
 TURN_FIELDS = (*THOUGHTS, *TRAINED, *UNTRAINED, *PARTLY, *CALLS, "tool_call_id", "name")
 """Every key of a turn that is used, besides its role and its text."""
 
 MEDIA = ("image", "images", "video", "videos", "audio", "audios")
-"""Columns and keys of turns that hold what no text can stand for."""
+"""Columns and keys of turns that hold images, sound or video."""
 
 _TEXT_PARTS = (None, "text", "input_text", "output_text")
 
@@ -74,7 +74,7 @@ _KINDS = {
 
 
 def is_empty(value: Any) -> bool:
-    """Whether a field says nothing: null, NaN, or empty."""
+    """Whether a field is empty: null, NaN, or without text."""
     return (
         value is None or value in ("", [], {}) or (isinstance(value, float) and math.isnan(value))
     )
@@ -197,7 +197,7 @@ def history_of(given: Any) -> list[dict[str, Any]]:
 
 
 def unknown_turn_keys(turn: Mapping[str, Any], known: Iterable[str], role: str | None) -> set[str]:
-    """Keys of a turn that say something and are not used.
+    """Keys of a turn that have a value and are not used.
 
     So are thoughts, calls and flags of another turn than an answer, and of several thoughts, or
     names of calls, that differ, all but the first.

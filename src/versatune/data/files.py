@@ -28,7 +28,7 @@ _ABOUT = re.compile(
     r"(dataset_infos?|state|dataset_dict|manifest)\.json",
     re.IGNORECASE,
 )
-"""Files that tell about a data set and hold no rows of it: ``README.de.md``, not the document
+"""Files that describe a data set and hold none of its rows: ``README.de.md``, not the document
 ``notice of termination.md``."""
 
 _HUB_ID = re.compile(r"[\w-]+/[\w-]+(\.\d[\w.-]*)?")
@@ -45,15 +45,15 @@ SPLITS = {
     "eval": "test",
     "evaluation": "test",
 }
-"""Words in the names of files that tell their split."""
+"""Words in file names that name a split."""
 
 
 def files_of(source: Source) -> list[tuple[Path, Format]]:
     """The files of a ``path`` source with their formats, globs and folders expanded, in name order.
 
     Of a folder that is no saved data set all data files below it are meant; where their names
-    tell splits, only those of ``source.split``. Raises VersatuneError when nothing is there, when
-    the format can't be told, or when a folder holds several formats or configurations.
+    contain a split, only those of ``source.split``. Raises VersatuneError when nothing is there,
+    when the format is unclear, or when a folder holds several formats or configurations.
     """
     assert source.path is not None
     path = Path(source.path)
@@ -169,7 +169,9 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
         chosen = [file for file in files if told[file] is None]
     if not chosen:
         there = sorted({name for name in told.values() if name})
-        splits = f"its splits are {', '.join(there)}" if there else "its files' names tell no split"
+        splits = (
+            f"its splits are {', '.join(there)}" if there else "its files' names contain no split"
+        )
         raise VersatuneError(
             f"{folder} has no split {split!r}; {splits}. Set the source's `split`, or name the "
             "files with a glob."
@@ -191,7 +193,7 @@ def _of_split(folder: Path, files: list[Path], split: str) -> list[Path]:
 
 
 def _is_no_split(name: str | None) -> bool:
-    """Whether a name of shards says nothing of splits, as ``data-00000-of-00002.parquet``."""
+    """Whether a name of shards contains no split, as ``data-00000-of-00002.parquet``."""
     return name is not None and SPLITS.keys().isdisjoint(_words(name))
 
 
@@ -200,7 +202,7 @@ def _words(name: str) -> list[str]:
 
 
 def _split_of(file: PurePath) -> str | None:
-    """The split that a file's name says, or else that of the folders it is in."""
+    """The split in a file's name, or else in the names of its folders."""
     if shard := _SHARD.match(file.name):
         name = shard["split"]
         return SPLITS.get(name.lower(), name)

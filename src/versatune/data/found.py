@@ -23,12 +23,12 @@ QUESTIONS = ("eval", "evaluation")
 
 @dataclass
 class FoundDomains:
-    """What lies in a folder of data."""
+    """What a data folder contains."""
 
     sources: dict[str, list[Path]] = field(default_factory=dict)
     """Domain -> files and folders with its rows, in name order."""
     evaluation: dict[str, list[Path]] = field(default_factory=dict)
-    """Domain -> its files of questions."""
+    """Domain -> its files with questions."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Entry that is no domain -> why."""
 

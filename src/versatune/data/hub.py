@@ -33,7 +33,7 @@ def check_hub(source: Source) -> bool:
     """Ask once, without the retries of a download, whether a hub source can be loaded.
 
     Returns whether the hub answered; when it did not, there is a copy in the cache. Raises
-    VersatuneError in a sentence when there is neither.
+    VersatuneError when there is neither.
     """
     from huggingface_hub import HfApi
 
@@ -93,7 +93,8 @@ def _is_cached(source: Source) -> bool:
 
 @contextlib.contextmanager
 def offline(wanted: bool = True) -> Iterator[None]:
-    """The hub is not asked if ``wanted``, as with HF_HUB_OFFLINE=1, read only at import."""
+    """With ``wanted`` the hub is not contacted, as with HF_HUB_OFFLINE=1, which is read only at
+    import."""
     import datasets
     from huggingface_hub import constants
 

@@ -1,4 +1,4 @@
-"""The account of ingest: where every row that was read went."""
+"""The report of ingest: what happened to every row that was read."""
 
 import logging
 from typing import Any
@@ -64,9 +64,9 @@ def ingest_report(clean: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
 
 
 def in_words(domains: dict[str, Any]) -> list[str]:
-    """One line on the rows of all domains, and one on each domain that lost rows by a fault.
+    """A log line on all domains, and one on each domain with rejected rows.
 
-    Rows that were rejected, and rows that repeat another domain's.
+    Rows that repeat another domain's count as rejected here.
     """
     read, train, steering, report = (
         sum(entry[key] for entry in domains.values())

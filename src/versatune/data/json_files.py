@@ -1,6 +1,6 @@
 """JSON files that are not one object a line: lists, objects over many lines, wrapped, by column.
 
-Read here, in any number one after another:
+A file may hold any number of these, one after another:
 
 - a list of rows, ``[{...}, {...}]``, which is not held in memory, or of conversations,
   ``[[{turn}, {turn}], ...]``;
@@ -12,8 +12,8 @@ Read here, in any number one after another:
 - columns, ``{"prompt": [...], "completion": [...]}``, or ``{"prompt": {"0": ...}, ...}`` as pandas
   writes it, which are held in memory.
 
-A fault in such a file, or a row without an end within ``limit`` characters, leaves no place to go
-on from, so it ends the run.
+A fault in such a file, or a row without an end within ``limit`` characters, can't be skipped, so it
+ends the run.
 """
 
 import codecs
@@ -97,7 +97,7 @@ class _Window:
     def take(self, character: str) -> None:
         """Pass the next character, which must be this one."""
         if (found := self.next()) != character:
-            fault = f"{found!r} where {character!r} must stand" if found else "cut off"
+            fault = f"{found!r} instead of {character!r}" if found else "cut off"
             raise VersatuneError(f"{self.where}: the JSON is broken: {fault}.")
         self._at += 1
 

@@ -1,4 +1,4 @@
-"""Evaluation questions, and the training rows that give them away."""
+"""Evaluation questions, and the training rows that contain them."""
 
 import json
 import unicodedata
@@ -16,7 +16,7 @@ from versatune.data.text import U64, Ints, Vocabulary, flatten, fold, ngram_hash
 from versatune.errors import VersatuneError
 
 BOILERPLATE = 5
-"""A run of words that stands in this many questions is a form of asking, not a question."""
+"""Words that this many questions have in common are a phrasing, not a question."""
 SHORT = 5
 """Questions of fewer words leak only when a whole prompt is the question."""
 
@@ -67,8 +67,8 @@ class LeakIndex:
 def read_questions(path: Path) -> list[str]:
     """What is asked in a JSONL file of evaluation items: ``question``, ``prompt`` or ``text``.
 
-    Raises VersatuneError with the line when an item has none of them, or two equal choices: such
-    a file is refused here, before any training, and not first when it is asked.
+    Raises VersatuneError with the line when an item has none of them, or two equal choices: such a
+    file is refused here, before training, and not only when it is evaluated.
     """
     return [_question(item, where) for where, item in read_items(path)]
 

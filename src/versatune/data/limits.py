@@ -10,7 +10,7 @@ from versatune.errors import VersatuneError
 logger = logging.getLogger(__name__)
 
 FEW_TRAIN, FEW_VALIDATION = 20, 4
-"""A domain with fewer rows is warned of."""
+"""A domain with fewer rows gets a warning."""
 
 
 def check_rows(found: dict[str, TokenNotes], split: str, max_length: int) -> None:
@@ -62,7 +62,7 @@ def check_losses(
 
 
 def tell_kept(name: str, notes: TokenNotes, kept: Mapping[str, int]) -> None:
-    """Say what tokenising lost of a domain, and whether little is left of it."""
+    """Log the rows that a domain lost in tokenising, and warn if few are left."""
     train = kept["train_rows"]
     validation = kept["steering_rows"] + kept["report_rows"]
     if notes.dropped.total:

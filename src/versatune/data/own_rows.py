@@ -1,4 +1,4 @@
-"""A tokenised store with the base model's own texts among its rows."""
+"""A tokenised store that includes the base model's own texts."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Messages made ready for a template: typed content stays text, named keys get their names."""
+"""Messages prepared for a template: typed control tokens stay text, keys get standard names."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LITERAL = ("\ufdd2", "\ufdd3")
-"""Put around control tokens that a user typed; noncharacters, so no text has them."""
+"""Put around control tokens that a user typed. They are noncharacters, so no text contains them."""
 THINK, THOUGHT = "<think>", "</think>"
 """The tags of a thought within a content."""
 PLAIN = {"role", "content"}
@@ -51,7 +51,7 @@ def is_torn(text: str) -> bool:
 
 
 def texts(value: Any) -> list[str]:
-    """All texts in a message, however deep, its role apart."""
+    """All texts in a message at any depth, without its role."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, dict):

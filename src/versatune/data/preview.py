@@ -1,4 +1,4 @@
-"""What is trained, for a person to look at: rendered rows with their supervised tokens marked."""
+"""Training rows for a person to look at: rendered, with their supervised tokens marked."""
 
 import itertools
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from versatune.data.shards import Encoders
 
 MARKS = ("⟦", "⟧")
-"""Stand around what is supervised; the same signs in a row's own text become brackets."""
+"""Marks around supervised text; the same signs in a row's own text become brackets."""
 TRIED = 30
 """Rows of a domain that are tried at most, where some can't be rendered."""
 PIECES = 3

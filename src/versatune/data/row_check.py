@@ -1,4 +1,4 @@
-"""The first rows of each domain, read and checked before anything is set up for good."""
+"""The first rows of each domain, read and checked before a project is written."""
 
 import tempfile
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ TOO_LONG = ("too_long", "prompt_too_long")
 
 @dataclass(frozen=True)
 class RowCheck:
-    """What became of the first rows of a domain."""
+    """The result of checking the first rows of a domain."""
 
     read: int = 0
     rejects: Rejects | None = None
@@ -42,7 +42,7 @@ class RowCheck:
     to_train: int = 0
     held_out: int = 0
     whole: bool = True
-    """Whether these were all rows that there are."""
+    """Whether these are all rows of the domain."""
     dropped: Rejects | None = None
     """Rows that tokenising can't use, such as too long ones; None without a tokenizer."""
     problem: str | None = None

@@ -1,4 +1,4 @@
-"""What every reader yields: a row, or why there is none at this place."""
+"""What every reader yields: a row, or the reason why there is none at this place."""
 
 from dataclasses import dataclass
 from typing import Any

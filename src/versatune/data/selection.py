@@ -22,7 +22,7 @@ RowStatuses = npt.NDArray[np.int8]
 
 
 class RowStatus(IntEnum):
-    """What becomes of a row that passed the checks."""
+    """What happens to a row that passed the checks."""
 
     TRAIN = 0
     STEERING = 1

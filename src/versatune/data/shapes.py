@@ -1,4 +1,4 @@
-"""Which shape rows have, and the other spellings of it that people's files hold.
+"""The shape of rows, and the variants of it that are accepted.
 
 :func:`detect_shape` finds a source's shape by the columns of its first row;
 :func:`settle` brings a row into the one spelling that ``conversations`` checks.
@@ -30,8 +30,8 @@ _LISTS: tuple[Shape, ...] = ("messages", "sharegpt")
 def fits(columns: Mapping[str, Any], mapping: Mapping[str, str]) -> list[Shape]:
     """The shapes whose necessary fields are all there after the column map.
 
-    A shape without a field that ``mapping`` names is not meant. ``text`` fits only where nothing
-    else does: conversations often stand beside their rendered text.
+    A shape must have every field that ``mapping`` names. ``text`` fits only where nothing else
+    does: conversations often stand beside their rendered text.
     """
     found = [
         shape
@@ -70,7 +70,7 @@ def detect_shape(values: Mapping[str, Any], mapping: Mapping[str, str], where: s
 def unknown_shape(
     values: Mapping[str, Any], mapping: Mapping[str, str], where: str, shape: Shape | None = None
 ) -> VersatuneError:
-    """What to say of columns that fit no shape, or not the ``shape`` that was asked for."""
+    """The error for columns that fit no shape, or not the ``shape`` that was asked for."""
     there = ", ".join(sorted(values)) or "none"
     wanted = {s: FIELDS[s] for s in ([shape] if shape else FIELDS)}
     missing = {field: c for field, c in mapping.items() if c not in values}
@@ -128,9 +128,9 @@ def _refuse_unusable(values: Mapping[str, Any], shape: Shape) -> None:
         if is_empty(values.get(column)):
             continue
         if column.endswith("s") or f"<{column}>" in str(values):
-            raise RejectedError("wrong_type", f"the column {column} holds what is no text")
+            raise RejectedError("wrong_type", f"the column {column} does not hold text")
     if shape == "prompt_completion" and values.get("label") is False:
-        detail = "label is false: the completion is one that is not wanted (KTO data)"
+        detail = "label is false: the completion is an unwanted one (KTO data)"
         raise RejectedError("unwanted_answer", detail)
 
 
@@ -202,7 +202,7 @@ def _lacks(values: Mapping[str, Any], shape: Shape, mapping: Mapping[str, str]) 
 
 
 def _parts(given: dict[str, Any]) -> dict[str, Any]:
-    """Prompt and completion with what is turns as turns.
+    """Prompt and completion, with lists of turns parsed.
 
     A text may be JSON for its own sake, so texts are turns only when both of them are.
     """

@@ -35,12 +35,12 @@ class Task:
 
     @property
     def notes(self) -> Path:
-        """Where the shard's counts lie; written before the shard itself."""
+        """The file with the shard's counts; written before the shard itself."""
         return self.target.with_suffix(".json")
 
     @property
     def done(self) -> bool:
-        """Whether an interrupted run has left it whole."""
+        """Whether an earlier run has finished it."""
         return self.target.is_file() and self.notes.is_file()
 
 

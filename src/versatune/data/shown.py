@@ -14,7 +14,7 @@ from versatune.data.conversations import Messages
 from versatune.data.fields import RejectedError
 
 _WORD = "qxzv{}vzxq"
-"""In no text, and written the same by every filter."""
+"""Occurs in no text, and every template filter leaves it as it is."""
 
 
 def check_shown(render: Callable[..., str], messages: Messages) -> None:

@@ -1,4 +1,4 @@
-"""What the configuration names, found on the disk before any work starts."""
+"""Finds the files that the configuration names before any work starts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Origin:
     files: tuple[tuple[Path, Format], ...]
 
     def inputs(self) -> dict[str, Any]:
-        """What stands for the rows of this source: its settings and its files' content."""
+        """The fingerprint of the rows of this source: its settings and its files' content."""
         return {
             # A stream has the same rows.
             **self.source.model_dump(mode="json", exclude={"streaming", "own"}),
@@ -40,7 +40,7 @@ class DomainFiles:
     evaluation: list[Path]
 
     def inputs(self) -> dict[str, Any]:
-        """What stands for the domain's data: all but its description and its tasks' names."""
+        """The fingerprint of the domain's data: all but its description and its tasks' names."""
         return {
             "sources": [origin.inputs() for origin in self.origins],
             "evaluation": [file_digest(path) for path in self.evaluation],
@@ -78,7 +78,7 @@ def locate(domains: Mapping[str, DomainConfig]) -> dict[str, DomainFiles]:
 
 
 def _escapes(path: Path) -> Iterator[str]:
-    """What is wrong with a saved data set that would have files outside its folder read."""
+    """The error for a saved data set that refers to files outside its folder."""
     for state in sorted(path.rglob("state.json")):
         try:
             names = [str(file["filename"]) for file in read_json(state)["_data_files"]]

@@ -35,7 +35,7 @@ stops, rollbacks. ``report`` rows are held out and decide nothing: results are o
 
 INDEX = "index.npy"
 INDEXED = ("domain", "length", "n_supervised", "n_bytes")
-"""Columns of one number a row."""
+"""Columns with one number a row."""
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def refuse_carriage_returns(path: Path, handle: io.BufferedReader) -> None:
 
 
 def refuse_pointer(path: Path) -> None:
-    """Refuse what stands for a data file in a clone that was made without Git LFS."""
+    """Refuse a Git LFS pointer, left by a clone that was made without Git LFS."""
     with path.open("rb") as handle:
         head = b"version https://git-lfs"
         if handle.read(len(head)) == head:

@@ -1,4 +1,4 @@
-"""Chat templates: the text of a conversation, and exactly which of it the assistant says.
+"""Chat templates: the text of a conversation, and exactly which parts the assistant wrote.
 
 Two ways to know the assistant's part, checked for each row:
 

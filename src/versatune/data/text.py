@@ -82,7 +82,7 @@ def only_words(flat: U64, starts: Ints) -> tuple[U64, Ints]:
 def ngram_hashes(flat: U64, n: int) -> U64:
     """Hashes of all runs of ``n`` ids, run i beginning at position i; shape (len - n + 1,).
 
-    Runs that cross the border of two rows are among them: the caller masks them.
+    Runs that cross from one row to the next are included: the caller masks them.
     """
     size = max(len(flat) - n + 1, 0)
     hashed = np.zeros(size, dtype=np.uint64)

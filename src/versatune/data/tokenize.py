@@ -53,7 +53,7 @@ logger = logging.getLogger(__name__)
 
 LOCAL = ParallelParams()
 ROWS_PER_WORKER = 25_000
-"""Fewer rows than this don't pay for starting another process."""
+"""Below this many rows another process is not worth its start."""
 REPORT = "report.json"
 EXAMPLES = "examples.json"
 """Some rows as they are trained on; see ``preview``."""
@@ -254,7 +254,7 @@ def _collect(
 def _check_vocabulary(
     checkpoint: Path, tokenizer: "PreTrainedTokenizerBase", tasks: "list[Task]"
 ) -> None:
-    """Refuse rows with tokens that were added to the tokenizer and not to the model."""
+    """Refuse rows with tokens that the tokenizer has and the model lacks."""
     known = saved_vocabulary(checkpoint)
     if known is None or len(tokenizer) <= known:
         return

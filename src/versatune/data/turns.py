@@ -19,7 +19,7 @@ _EMPTY = re.compile(rf"{THINK}\s*{THOUGHT}")
 
 
 class Template(Protocol):
-    """What is asked of a :class:`~versatune.data.templates.ChatTemplate`, which calls them."""
+    """The methods of :class:`~versatune.data.templates.ChatTemplate` that these functions use."""
 
     marked: bool
     knows_thoughts: bool

@@ -1,4 +1,4 @@
-"""The base model: pretrained on the sample here, or brought along by the user."""
+"""The base model: pretrained on the sample, or the user's own."""
 
 from pathlib import Path
 from typing import Any, Literal, Self

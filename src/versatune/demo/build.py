@@ -1,8 +1,8 @@
-"""What is made of the facts: a corpus with known shares, instruction rows, evaluation items.
+"""Generates a corpus with known shares, instruction rows and evaluation items from the facts.
 
-Everything is settled by counting, not by chance: a domain's share of the documents, the part of
-its facts the corpus contains, how often each of them, and where the right answer is.
-Chance, by the seed, picks only which and in what order.
+Everything is determined by counting, not by chance: a domain's share of the documents, the part of
+its facts the corpus contains, how often each of them, and where the right answer is. Chance, by the
+seed, picks only which and in what order.
 """
 
 import json
@@ -57,7 +57,7 @@ def build(params: SampleParams) -> Piece:
 
 
 def describe(made: FolderRef) -> dict[str, Any]:
-    """What lies where in the sample's folder, as JSON.
+    """The contents of the sample's folder, as JSON.
 
     ``folder``, ``fingerprint``, ``corpus`` (path), ``instructions`` and ``evaluation`` (domain ->
     path), ``shares`` (domain -> known share of the corpus documents) and ``counts`` (domain ->

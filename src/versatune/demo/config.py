@@ -10,12 +10,12 @@ from versatune.params import Params
 
 
 class SampleParams(Params):
-    """What is made of the embedded facts."""
+    """What is generated from the embedded facts."""
 
     source: Path = Path("data/01_raw/samples")
     """Folder of `facts/<domain>.csv` and `templates.yml`."""
     seed: int = Field(default=0, ge=0)
-    """Settles every choice that is left to chance."""
+    """The seed of all random choices."""
     shares: dict[str, float] = Field(
         default={
             "law": 0.08,
@@ -30,7 +30,7 @@ class SampleParams(Params):
     documents: int = Field(default=8000, ge=1)
     """Number of documents in the pretraining corpus."""
     seen_fraction: float = Field(default=2 / 3, gt=0, lt=1)
-    """Part of each domain's facts that the corpus contains; the rest only fine-tuning teaches."""
+    """Part of each domain's facts that the corpus contains; only fine-tuning teaches the rest."""
     phrasings: int = Field(default=4, ge=1)
     """Instruction rows made of each fact, each phrased in another way (at most those there are)."""
     choices: int = Field(default=4, ge=2)

@@ -8,7 +8,7 @@ from versatune.params import Params
 
 
 class PretrainParams(Params):
-    """The small model that is trained from nothing on the sample's corpus."""
+    """The small model that is trained from scratch on the sample's corpus."""
 
     vocab_size: int = Field(default=2500, ge=260)
     """Tokens of the byte-level BPE vocabulary, the three special ones included."""
@@ -38,7 +38,7 @@ class PretrainParams(Params):
     """Compute in bfloat16 (the weights stay float32); null does so where the processor has
     instructions for it, which makes pretraining faster."""
     seed: int = Field(default=0, ge=0)
-    """Settles the initial weights and the order of the documents."""
+    """The seed of the initial weights and of the order of the documents."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness with quiet logging, one bar of ours, and offline where it must be."""
+"""lm-evaluation-harness with quiet logging, one bar of ours, and without the hub where configured so."""
 
 import contextlib
 import logging
@@ -10,12 +10,12 @@ from versatune.data import hub
 from versatune.work.bars import Bar, options
 
 LONG = "Running"
-"""Beginnings of the harness's titles for the model's work. Its other bars last a moment."""
+"""Prefixes of the titles of the harness's long bars. The others are short."""
 
 
 @contextlib.contextmanager
 def at_work(offline: bool) -> Iterator[None]:
-    """Within the block the harness logs only errors; ``offline``: the hub is not asked."""
+    """Within the block the harness logs only errors; ``offline``: the hub is not contacted."""
     before = os.environ.get("HF_HUB_OFFLINE")
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

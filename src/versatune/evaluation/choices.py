@@ -1,4 +1,4 @@
-"""Questions that a model can't be asked: choices that are the same to it, tokens that it lacks."""
+"""Questions that a model can't be asked: choices with equal tokens, tokens without embeddings."""
 
 import contextlib
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def refuse_equal_tokens(
 def lacking(model: Any, tokenizer: Any) -> int | None:
     """The first token of the tokenizer that the model has no embedding for.
 
-    None: it has all, or is run by another engine, which knows.
+    None if it has all, or if another engine, which checks itself, runs it.
     """
     if not isinstance(model, PreTrainedModel):
         return None
@@ -49,7 +49,7 @@ def lacking(model: Any, tokenizer: Any) -> int | None:
 
 
 def lacking_words(tokenizer: Any, token: int) -> str:
-    """What to say of a question that holds ``token``, which the model has no embedding for."""
+    """The error for a question with ``token``, for which the model has no embedding."""
     return (
         f"a question holds the token {token} ({tokenizer.convert_ids_to_tokens(token)!r}), which "
         "the model has no embedding for: call model.resize_token_embeddings(len(tokenizer)) on the "

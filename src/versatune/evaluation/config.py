@@ -22,7 +22,7 @@ class SandboxLimits(Params):
     """Limits for a program written by a model. Reaching one fails the item."""
 
     wall_seconds: float = Field(default=10.0, gt=0)
-    """Time by the clock, for the program with all its children."""
+    """Elapsed time, for the program with all its children."""
     cpu_seconds: int = Field(default=5, ge=1)
     """Processor time of each process."""
     memory_mb: int = Field(default=512, ge=64)
@@ -57,10 +57,10 @@ class HarnessParams(Params):
     tasks: dict[str, tuple[str, ...]] = Field(default={})
     """For each domain, names of tasks or groups (``medicine: [medqa_4options]``)."""
     include_path: Path | None = None
-    """A folder with task files of your own, in the harness's YAML format. Tasks
-    whose files change are measured again; data elsewhere are not watched."""
+    """A folder with task files of your own, in the harness's YAML format. Tasks whose files change
+    are measured again; changes of data elsewhere go unnoticed."""
     offline: bool = True
-    """Take the data of these tasks only from the local cache. If false, the hub is asked."""
+    """Take the data of these tasks only from the local cache. If false, the hub is contacted."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Examples shown before each question; null leaves the task's own number."""
 
@@ -81,7 +81,7 @@ class HarnessParams(Params):
 
 
 class EvaluateParams(Params):
-    """Everything that changes what is measured; the same for every model that is compared."""
+    """Everything that changes the measurements; the same for all compared models."""
 
     rows_per_domain: int | None = Field(default=None, ge=1)
     """Held-out report rows a domain; null takes all."""
@@ -100,7 +100,7 @@ class EvaluateParams(Params):
     max_new_tokens: int = Field(default=64, ge=1)
     """Length of an answer in tokens, at most, for files without choices."""
     max_thought_tokens: int = Field(default=1024, ge=0)
-    """Tokens that a model may think before an answer, beside those of the answer. A thought that
+    """Tokens for a model's thought before an answer, besides those of the answer. A thought that
     does not end is no answer; before choices it is cut and closed. 0: none, and choices are scored
     as in a row without a thought."""
     dtype: Dtype = "float32"
@@ -123,7 +123,7 @@ class EvaluateParams(Params):
     code: CodeParams = CodeParams()
     """Programs written by the model."""
     seed: int = Field(default=0, ge=0, lt=1 << 32)
-    """For the choice of few-shot examples. Held-out rows do not depend on it."""
+    """Seed of the choice of few-shot examples. Held-out rows do not depend on it."""
     extra_models: dict[str, Path] = Field(default={})
     """More models to measure, by their names in the tables (``last_week: models/last_week``):
     folders with safetensors and the base model's vocabulary."""
@@ -138,7 +138,7 @@ class EvaluateParams(Params):
         if self.processes > 1 and self.parallelize:
             raise ValueError(
                 "`processes` gives each copy of the model one GPU, `parallelize` one copy all of "
-                "them: take one of the two"
+                "them: choose one of the two"
             )
         if self.engine == "vllm" and (self.processes > 1 or self.parallelize):
             raise ValueError(

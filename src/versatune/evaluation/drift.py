@@ -1,6 +1,7 @@
-"""Drift: how far the tuned model has moved from the base, on texts that the base wrote itself.
+"""Drift: how far the tuned model has moved from the base, on texts that the base model generated.
 
-Forgetting measured without a labelled row, domain by domain as the probe's judge sorted the texts.
+Forgetting measured without a labelled row, by the domain that the probe's judge assigned to each
+text.
 """
 
 import math

@@ -100,7 +100,7 @@ UNENDED = "(no answer: the thought did not end)"
 
 
 def _generated(model: Any, prompt: list[int], ends: list[int], tokens: int) -> list[int]:
-    """What the model goes on with, greedily."""
+    """The model's greedy continuation."""
     import torch
     from transformers import GenerationConfig
 

@@ -91,14 +91,16 @@ def measure_named(
     """Measure a task or group of the harness; a group gives its members' rows and its own, by a
     name that ends in :data:`~versatune.evaluation.results.GROUP`.
 
-    Otherwise as :func:`measure_local`. Raises VersatuneError when the task's data is not there
+    Otherwise as :func:`measure_local`. Raises VersatuneError when the task's data is missing
     (``harness.offline``), or when it would run programs, which the harness does without a sandbox.
     """
     try:
         with at_work(offline=params.harness.offline):
             found = _evaluate_named(model, tokenizer, name, params, thoughts)
     except (OSError, ValueError) as error:
-        hint = " With harness.offline: false the hub is asked." if params.harness.offline else ""
+        hint = (
+            " With harness.offline: false the hub is contacted." if params.harness.offline else ""
+        )
         if "unsafe" in str(error):
             hint = " The harness has no sandbox: name the file in the domain's evaluation instead."
         raise VersatuneError(

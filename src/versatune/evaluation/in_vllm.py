@@ -1,6 +1,6 @@
 """Tasks asked by lm-evaluation-harness's own vLLM, in this process. Importing this imports vLLM.
 
-What a conversation becomes is the same as with transformers; texts and scores are vLLM's.
+Conversations are encoded as with transformers; vLLM makes texts and scores.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def load_in_vllm(
     """
     if not (checkpoint.path / "config.json").is_file():
         raise VersatuneError(
-            f"evaluate.engine is vllm, and {checkpoint.path} holds only an adapter: take auto, or "
+            f"evaluate.engine is vllm, and {checkpoint.path} holds only an adapter: use auto, or "
             "train with train.lora.merge: true."
         )
     return VllmConversations(

@@ -1,4 +1,4 @@
-"""Measure a checkpoint: what is kept is read, the rest is measured.
+"""Measure a checkpoint: read kept results, measure the rest.
 
 Each part (the held-out losses, a task) is a folder below the one given, by the checkpoint's
 fingerprint, so an interrupted evaluation continues and a repeated one loads no model. Results of
@@ -56,7 +56,7 @@ EVERY = 30.0
 
 @dataclass(frozen=True)
 class Part:
-    """Something to measure: where it is kept, what decides its numbers, how it is done."""
+    """A measurement: where it is kept, what decides its numbers, how it is done."""
 
     name: str
     inputs: dict[str, Any]
@@ -65,7 +65,7 @@ class Part:
 
     @property
     def title(self) -> str:
-        """What a person reads: a task of the domain's own name is called ``law``."""
+        """The displayed name: a task with the domain's own name is called ``law``."""
         if self.name == HELD_OUT:
             return "held-out losses"
         domain, _, task = self.name.partition("-")
@@ -118,7 +118,7 @@ def evaluate_checkpoint(
 
 
 def parts_of(store: FolderRef, tasks: Sequence[LocalTask], params: EvaluateParams) -> list[Part]:
-    """All there is to measure. Raises VersatuneError when two tasks of a domain have one name."""
+    """All measurements. Raises VersatuneError when two tasks of a domain have one name."""
     thoughts = store.metadata.get("thoughts", {})
     inputs = _inputs(params.of_heldout(), store=store.fingerprint)
     found = [Part(HELD_OUT, inputs, partial(measure_heldout, store, params))]
@@ -224,7 +224,7 @@ def _load(checkpoint: CheckpointRef, params: EvaluateParams) -> Any:
         if not takes_static_cache(model):
             raise VersatuneError(
                 f"evaluate.engine is static, and {type(model).__name__} can't generate from a "
-                "cache of fixed size: take auto."
+                "cache of fixed size: use auto."
             )
         model.generation_config.cache_implementation = "static"
     if params.parallelize:

@@ -37,12 +37,12 @@ class DeclaredObjective:
 
     @property
     def words(self) -> str:
-        """What it is a number of."""
+        """The label of the value."""
         return IN_WORDS[self.params.kind]
 
     @property
     def name(self) -> str:
-        """What a line of the log calls it: the losses' metric where it is their mean."""
+        """Its name in log lines: the losses' metric if it is their mean."""
         return LOSS if self.params.kind == "mean" else self.words
 
     def of(self, base: ByDomain) -> Objective:
@@ -86,7 +86,7 @@ class DeclaredObjective:
 def declared_by(
     objective: ObjectiveParams, strategy: StrategyParams, references: Mapping[str, Any] | None
 ) -> DeclaredObjective:
-    """What a training was to reach; ``references``: the ``reference_losses``."""
+    """The declared objective; ``references``: the ``reference_losses``."""
     targets = strategy.targets if isinstance(strategy, ExpandParams) else ()
     return DeclaredObjective(
         objective, reference_parts(references), tuple(canonical(name) for name in targets)

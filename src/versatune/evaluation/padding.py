@@ -1,4 +1,4 @@
-"""Generation in batches by models that read padding.
+"""Batched generation with models whose state reads padding.
 
 Prompts of a batch are padded at their beginning. Attention leaves padding out by the mask; models
 with a state (RWKV, RecurrentGemma) may read it like any other token, which changes the state.

@@ -31,8 +31,8 @@ HELD_OUT = "held_out"
 LOSS = "nats_per_token"
 
 GROUP = " (group)"
-"""Follows the name of a group of the harness in the tables: its numbers are those of its members
-once more, so they are shown and not counted."""
+"""Marks a group of the harness in the tables: its numbers repeat those of its members, so they are
+shown and not counted."""
 
 APART = " (apart)"
 """What follows the name of a file in the tables whose results are shown and not counted."""

@@ -1,10 +1,9 @@
-"""Run an untrusted program, or refuse to: the outside of the sandbox.
+"""Run an untrusted program in a sandbox, or refuse to: the part outside the sandbox.
 
-A program gets new process, mount, network, IPC and user namespaces (Linux): it sees no
-file of the machine but Python's standard library, read-only; no network; no other process. Its
-folder is empty and lies in memory. Processes, memory, time, files are limited, and whatever it
-started dies with it. Where the kernel does not grant all of that, programs are not run at all:
-there is no weaker mode.
+A program gets new process, mount, network, IPC and user namespaces (Linux): it sees no file of the
+machine but Python's standard library, read-only; no network; no other process. Its folder is empty
+and lies in memory. Processes, memory, time, files are limited, and whatever it started dies with
+it. If the kernel does not provide all of this, programs are not run: there is no weaker mode.
 
 What it does not defend against: faults of the kernel itself, and a program that searches its
 own interpreter for the word that marks a pass.
@@ -28,7 +27,7 @@ from versatune.evaluation.config import SandboxLimits
 SYSTEM_LIBRARIES = ("/usr/lib", "/usr/lib64", "/lib", "/lib64")
 
 GRACE_SECONDS = 20.0
-"""How long the jail itself may take beyond the program's time before it is killed from outside."""
+"""Seconds that the jail may take beyond the program's time before it is killed from outside."""
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ class LocalTask:
 
     @property
     def fingerprint(self) -> str:
-        """Stands for what is asked and how it is scored."""
+        """The fingerprint of the questions and of how they are scored."""
         about = {"kind": self.kind, "file": self.digest, "scoring": SCORING}
         return fingerprint({**about, "apart": True} if self.apart else about)
 
@@ -93,7 +93,7 @@ _USED: dict[Kind, set[str]] = {
         *("task_id", "code", "source_file", "challenge_test_list"),
     },
 }
-"""Keys that are asked or scored by, and what the benchmarks bring besides."""
+"""Keys that are used in questions or scores, and further ones of the benchmarks."""
 WORDS = 4
 """A field of fewer words is a label."""
 COUNTED = 20

@@ -1,4 +1,4 @@
-"""What a model writes when it is asked: its thought, if it has one, and its answer.
+"""A model's reply to a question: its thought, if any, and its answer.
 
 Generation begins where training rows have the answer begin, so the model itself decides whether it
 thinks. Where rows with a thought follow another prompt than rows without one (see
@@ -28,7 +28,7 @@ Rows = Literal["all", "some", "none"]
 
 @dataclass
 class Thinking:
-    """How much a model may think, and what came of it."""
+    """The limit of a model's thoughts, and counts of them."""
 
     tokens: int = 0
     """Tokens of a thought, at most; 0: a thought has no tokens besides those of the answer, and
@@ -41,7 +41,7 @@ class Thinking:
     """Those of them whose thought did not end within the limit."""
 
     def tell(self, task: str) -> None:
-        """Say how many thoughts did not end."""
+        """Log how many thoughts did not end."""
         if self.unended:
             logger.warning(
                 "%s: %d of %d thoughts did not end within evaluate.max_thought_tokens (%d): no "
@@ -81,7 +81,7 @@ class Writer(Protocol):
 
 
 class Replies:
-    """Asks questions in the chat format and reads what is written, thoughts apart."""
+    """Asks questions in the chat format and separates thoughts from answers."""
 
     def __init__(self, lm: Writer, thinking: Thinking) -> None:
         self._lm, self.thinking = lm, thinking
@@ -161,7 +161,7 @@ class Replies:
 
         Encoded apart from its question, the answer may have other tokens, as SentencePiece begins a
         text with a blank. An answer that no row would hold, such as one whose thought did not end,
-        is encoded apart all the same.
+        is nevertheless encoded apart.
         """
         asked = self._lm.asked[request.args[0]]
         if written.ended and (written.lead is not None) == asked.thinking:

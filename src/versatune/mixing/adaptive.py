@@ -26,7 +26,7 @@ SAME = 1e-9
 """Shares closer than this are the same: rounding moves them so far."""
 
 HARDLY = 0.001
-"""Shares that move by less look the same as they are told."""
+"""Shares that move by less look the same in messages."""
 
 NO_PROGRESS = "first measurement: there is no progress to go by yet"
 
@@ -99,10 +99,10 @@ class Expand(Adaptive):
 
     The guard looks at the mean rise of the other domains' losses above their lowest so far,
     whatever phi is measured against: small rises that go on add up only there. A round above the
-    threshold counts unless the rise is smaller than the round before: then it is being made up
-    for, as after the jolt that a fresh learning rate gives a trained model. What was counted is
-    forgotten only when the rise is back within the threshold. The best round is the one with the
-    lowest loss on the target among those within the threshold.
+    threshold counts unless the rise is smaller than the round before: then it is being made up for,
+    as after the jolt that a fresh learning rate gives a trained model. The count is reset only when
+    the rise is back within the threshold. The best round is the one with the lowest loss on the
+    target among those within the threshold.
     """
 
     def __init__(self, params: ExpandParams, context: Context, start: Array) -> None:

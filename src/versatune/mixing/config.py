@@ -77,7 +77,7 @@ class ConstantParams(StrategyBase):
 
 
 class CustomParams(StrategyBase):
-    """Shares written down by the user."""
+    """Shares given by the user."""
 
     first_shares = "custom"
 
@@ -104,7 +104,7 @@ class FosterParams(PotentialParams):
     name: Literal["foster"] = "foster"
     """Which strategy this is."""
     sigma: float = Field(2.0, ge=0)
-    """How far one update moves the shares. Open in the paper; chosen on validation data
+    """The step size of an update. The paper leaves it open; chosen on validation data
     (docs/results.md), where 0.25 to 4 differ little when shares start as detected."""
 
 
@@ -125,26 +125,26 @@ class ExpandParams(PotentialParams):
     """Bounds of the targets' share (``rule: constrained``)."""
     margin: float = Field(1.5, ge=0)
     """Standard errors by which forecasts are within the tolerance when training ends; before, as
-    large a part of them as is trained (``rule: constrained``). More leaves the others more and the
-    target less (docs/settings.md)."""
+    large a part of them as is trained (``rule: constrained``). A larger margin protects the others
+    more and raises the target less (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
-    """How far a closed gate moves the shares towards what is being forgotten (open in the
-    paper; chosen on validation data, docs/results.md)."""
+    """The step size of a closed gate towards what is being forgotten (not given in the paper;
+    chosen on validation data, docs/results.md)."""
     epsilon: float = Field(0.05, ge=0)
     """The gate is open while the others' mean forgetting is below epsilon times the target's
-    potential (open in the paper; chosen on validation data, docs/results.md). 0 never opens it;
-    with few held-out rows or little potential a small one seldom does."""
+    potential (not given in the paper; chosen on validation data, docs/results.md). With 0 it never
+    opens; with few held-out rows or little potential a small value seldom opens it."""
     delta: float = Field(0.05, ge=0, le=1)
-    """What an open gate adds to the target's share (open in the paper; kept against 0.1 on
+    """What an open gate adds to the target's share (not given in the paper; kept against 0.1 on
     validation data, docs/results.md)."""
     target_cap: float = Field(0.7, gt=0, le=1)
-    """The target's share is raised no further than this: some of every other domain must be
-    seen to be kept (the paper has no cap; 0.9 changed little on validation data)."""
+    """Upper bound of the target's share, since the other domains must be trained on to be kept (the
+    paper has no cap; 0.9 changed little on validation data)."""
     when_closed: Literal["yield", "hold"] = "yield"
-    """A closed gate: the target's share ``yield``s to what is being forgotten, or is ``hold``
-    and the others share the rest anew (the paper can be read both ways)."""
+    """A closed gate: the target's share ``yield``s to what is being forgotten, or stays (``hold``),
+    and only the others' shares change (the paper allows both readings)."""
     guard: GuardParams = GuardParams()
     """When training ends because the others keep forgetting."""
 
@@ -193,18 +193,18 @@ _OF_OTHER_RULE = {
         {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
     ),
 }
-"""Parameters of ``expand`` by the rule that has no use for them."""
+"""Parameters of ``expand`` by the rule that does not use them."""
 
 
 class MixingLawParams(AdaptiveParams):
-    """Learns how shares move losses, and takes the shares that are forecast to end best."""
+    """Learns the effect of shares on losses, and uses the shares with the best forecast."""
 
     made_by = "steering:MixingLaw"
 
     name: Literal["mixing_law"] = "mixing_law"
     """Which strategy this is."""
     stay: Literal["proportional", "uniform", "initial"] = "uniform"
-    """The shares to stay at while nothing is known to be better: 1/k each, the stratified mix, or
+    """The shares to keep while no others are known to be better: 1/k each, the stratified mix, or
     the initial mixture. For the mean over domains equal shares were never worse than stratified
     ones (docs/settings.md)."""
     law: LawParams = LawParams()
@@ -260,7 +260,7 @@ StaticParams = Annotated[
     UniformParams | ProportionalParams | InverseParams | ConstantParams | CustomParams,
     Field(discriminator="name"),
 ]
-"""Strategies whose shares never change: what a mixture can start with."""
+"""Strategies whose shares never change; an initial mixture can use these."""
 
 StrategyParams = Annotated[
     UniformParams

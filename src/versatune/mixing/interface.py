@@ -40,9 +40,9 @@ class Context:
     base_loss: Array | None = None
     """l_j(0), the base model's held-out loss, measured before the first round."""
     objective: ObjectiveParams = field(default_factory=ObjectiveParams)
-    """What is to be minimised, and each domain's tolerance."""
+    """The objective, and each domain's tolerance."""
     traces: tuple[Trace, ...] = ()
-    """What runs before this training did to the domains' losses."""
+    """Losses and shares of the runs before this training."""
     learning: float | None = None
     """The learning amount of the whole training: learning rate over its peak, summed over steps."""
     passes: Array | None = None
@@ -51,7 +51,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Signals:
-    """What was measured at the end of a round; arrays have shape (k,)."""
+    """Measurements at the end of a round; arrays have shape (k,)."""
 
     round: int
     step: int
@@ -75,7 +75,7 @@ class Signals:
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows from the signals; arrays have shape (k,)."""
+    """The result of an update; arrays have shape (k,)."""
 
     weights: Array
     """Shares of the next round."""

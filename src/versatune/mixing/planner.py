@@ -187,7 +187,7 @@ class Planner:
         return np.broadcast_to(np.int32(1), self.lengths.shape)
 
     def warn_repeats(self, before: DrawState, after: DrawState) -> None:
-        """Say which domains have passed their cap between two states."""
+        """Log which domains have passed their cap between two states."""
         counts = zip(before.drawn(self.sizes), after.drawn(self.sizes), strict=True)
         for name, limit, (old, new) in zip(self.domains, self._limits, counts, strict=True):
             if limit is not None and old <= limit < new:

@@ -1,4 +1,4 @@
-"""Whose turn it is: shares held at every step, for examples of any size.
+"""The order of domains: keeps the shares at every step, for examples of any size.
 
 Let w_i be the shares, n_i what domain i has had, N = sum n_i, and B the bound; all but the
 shares in one unit (rows, tokens, supervised tokens). No example is larger than B.

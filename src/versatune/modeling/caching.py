@@ -1,4 +1,4 @@
-"""Whether a model writes with a cache what it writes without: tried on the model.
+"""Tests whether a model generates the same with a cache as without.
 
 A cache holds what a model has read, so that each new token costs one step. Some models can't make
 the one they are given (transformers' needs a layer of attention to count tokens), and some read
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 CLOSE = 3e-2
 """How far logits may lie apart on average, relative to 1 + their size: rounding in bfloat16. A
-model that has lost what it read is off by tenths."""
+model that loses its context differs by tenths."""
 
 _READ, _WRITTEN = 4, 4
 """Tokens of the text that is tried."""

@@ -40,7 +40,7 @@ PLAIN_CHAT_TEMPLATE = (
     "{% endif %}"
     "{% endfor %}"
 )
-"""Given to tokenizers that bring no chat template: only contents, answers ended by eos."""
+"""For tokenizers without a chat template: only contents, answers ended by eos."""
 
 
 class CheckpointRef(BaseModel):
@@ -49,7 +49,7 @@ class CheckpointRef(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """How a person calls it: the hub id, the folder's name, or ``pretrained on the sample``."""
+    """The displayed name: the hub id, the folder's name, or ``pretrained on the sample``."""
     path: Path
     fingerprint: str
 
@@ -72,7 +72,7 @@ class CheckpointRef(BaseModel):
     def from_manifest(cls, path: Path, name: str) -> Self:
         """Refer to a folder that a stage made and sealed, by what its manifest says of the files.
 
-        What the model was made from does not count: other weights are another checkpoint.
+        Only the files count, not what the model was made from.
         """
         return cls(name=name, path=path, fingerprint=_of_files(read_manifest(path)["files"]))
 
@@ -99,7 +99,8 @@ class CheckpointRef(BaseModel):
 
 
 def _of_files(digests: Mapping[str, str]) -> str:
-    """Stands for a model: the digests of its weights, configuration and tokenizer, by file name."""
+    """The fingerprint of a model: the digests of its weights, configuration and tokenizer, by file
+    name."""
     ends = (".safetensors", "config.json", ".model")
     return fingerprint(
         {n: d for n, d in digests.items() if n.endswith(ends) or n.startswith(TOKENIZER_FILES)}
@@ -229,7 +230,7 @@ _SAFE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 
 @contextlib.contextmanager
 def _told(what: str, ref: CheckpointRef | Path) -> Iterator[None]:
-    """What transformers raises on a folder it can't load, as one sentence."""
+    """Turns transformers' error about a folder it can't load into one sentence."""
     try:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""What runs a model where texts are written or scored: transformers, or vLLM in this process."""
+"""The engines that generate or score texts: transformers, or vLLM in this process."""
 
 import importlib.util
 from typing import Any, Literal
@@ -25,16 +25,16 @@ class VllmParams(Params):
     """Part of each GPU's memory that vLLM takes."""
     max_model_len: int | None = Field(default=None, ge=1)
     """Tokens of a question and its answer at most, for which vLLM keeps room; null: what the model
-    reads, which may be more than a GPU has room for. Longer questions lose their beginning. Only
-    for evaluation: samples are as long as ``max_new_tokens``."""
+    reads, which may be more than a GPU has room for. Longer questions are truncated at the
+    beginning. Only for evaluation: samples are as long as ``max_new_tokens``."""
 
 
 def without_vllm(engine: Engine, params: VllmParams | None = None) -> str | None:
-    """What to say of an engine that is not installed; None when all is well."""
+    """The error for an engine that is not installed; None if it is."""
     if engine != "vllm":
         return None
     if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install vllm (it needs a GPU), or take `auto`"
+        return "vLLM is not installed: pip install vllm (it needs a GPU), or use `auto`"
     copies = params.data_parallel_size if params is not None else 1
     if copies > 1 and importlib.util.find_spec("ray") is None:
         return "several copies in vLLM need Ray, which is not installed: pip install versatune[ray]"

@@ -62,7 +62,7 @@ def in_mode(model: Any, *, training: bool) -> Iterator[None]:
 
 
 def first_line(error: BaseException) -> str:
-    """The kind of an error and what it says first."""
+    """The type of an error and the first line of its message."""
     said = str(error).strip().split("\n")[0]
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

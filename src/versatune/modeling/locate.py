@@ -1,4 +1,4 @@
-"""A model that is there: a folder on this disk, or on the hub."""
+"""Finds a model: a folder on this disk, or a model on the hub."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,8 @@ from versatune.modeling.checkpoints import CheckpointRef
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _WANTED = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 _UNWANTED = ["*/*", "consolidated*"]
-"""Files of a hub model that are left out: those in folders (other formats), and doubles."""
+"""Files of a hub model that are not downloaded: those in folders (other formats), and duplicates.
+"""
 
 
 def find_checkpoint(name_or_path: str, revision: str | None = None) -> CheckpointRef:

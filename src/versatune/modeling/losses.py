@@ -27,8 +27,8 @@ IGNORE = -100
 """The label of a token that is not supervised."""
 
 _BLOCK, _BLOCK_ON_GPU = 1 << 22, 1 << 26
-"""Logits turned into float32 at a time: 16 MB, which a CPU's caches hold, and 256 MB, over which a
-GPU works longer than it takes to be told."""
+"""Logits turned into float32 at a time: 16 MB, which a CPU's caches hold, and 256 MB, large enough
+that a GPU's time exceeds the launch overhead."""
 
 _AT_ONCE = 1 << 28
 """Logits kept for the backward pass; beyond this they are made again in chunks."""
@@ -96,8 +96,8 @@ def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 Way = Literal["apart", "columns", "whole"]
-"""How the logits at some positions are made: decoder and head called apart; the whole model with
-``logits_to_keep`` at the columns needed; the whole model with all its logits."""
+"""How the logits at some positions are computed: decoder and head called apart; the whole model
+with ``logits_to_keep`` at the columns needed; the whole model with all its logits."""
 
 
 class TokenLoss:
@@ -212,7 +212,7 @@ class TokenLoss:
         return "whole"
 
     def _check_causal(self) -> None:
-        """Refuse a model whose tokens see what they are to predict: its losses mean nothing."""
+        """Refuse a model whose tokens see the tokens they predict: its losses are meaningless."""
         ids = plain_tokens(self.model, 8)[None]
         at = torch.arange(4, device=ids.device)
         target = ids[0, at + 1]

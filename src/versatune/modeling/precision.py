@@ -1,4 +1,4 @@
-"""Which precision a device is fast in."""
+"""The precision in which a device is fast."""
 
 from time import perf_counter, process_time
 

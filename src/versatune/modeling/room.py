@@ -43,7 +43,7 @@ _SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I8": 1, "U8": 1, "float32": 
 
 
 def check_room(*folders: Path, dtype: str, key: str, devices: int = 1) -> None:
-    """Refuse to load weights that the device can't hold; says what would fit.
+    """Refuse to load weights that the device can't hold, and name what would fit.
 
     ``folders``: checkpoints that are there at the same time. ``key``: the block with ``dtype``.
     ``devices``: GPUs that the layers are divided over. Raises VersatuneError.

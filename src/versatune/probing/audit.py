@@ -1,4 +1,4 @@
-"""The audit: a second judge looks at a part of the samples and corrects the first.
+"""The audit: a second judge judges a part of the samples and corrects the first.
 
 Which samples is drawn by known chances, more of those the first judge is unsure of, so that what
 the second says of them stands for what it would say of all. Answers that have to be paid for, or

@@ -11,19 +11,19 @@ from versatune.probing.known import KNOWN
 from versatune.samplers.config import SamplingParams, ServerParams
 
 MIN_AUDIT = 200
-"""Fewest samples of an audit: with fewer its intervals hold the truth too seldom."""
+"""Fewest samples of an audit: with fewer its intervals contain the truth too seldom."""
 FEW_ANSWERS = 150
 """Answers below which an audit is warned about: the number asked for is reached by chance."""
 MODEL_MISSING = "is empty: give the folder of an instruct model"
 
 
 class RoundsParams(Params):
-    """How many sequences are drawn."""
+    """The number of sequences that are drawn."""
 
     samples_per_round: int = Field(default=512, ge=2)
-    """Sequences in each of the T rounds; after each the intervals are looked at."""
+    """Sequences in each of the T rounds; after each round the intervals are checked."""
     min_rounds: int = Field(default=2, ge=1)
-    """Rounds before the first look."""
+    """Rounds before the first check."""
     max_rounds: int = Field(default=20, ge=1)
     """The limit."""
     half_width: float = Field(default=0.02, gt=0, lt=0.5)
@@ -39,7 +39,7 @@ class RoundsParams(Params):
 
 
 class OneJudgeParams(Params):
-    """What every judge's parameters tell about it."""
+    """Properties that every judge's parameters have."""
 
     counts_as_true: ClassVar = False
     """Whether its answers are the truth, so that there are no errors to measure."""
@@ -47,7 +47,7 @@ class OneJudgeParams(Params):
     """Whether it knows a domain only by its rows."""
 
     def missing(self) -> tuple[tuple[str, ...], str] | None:
-        """A key without which it can't judge, and what to say of it; None when all is there."""
+        """A required key that is missing, and the message; None if all are given."""
         return None
 
 
@@ -96,7 +96,7 @@ class EndpointParams(OneJudgeParams):
     labelled_per_domain: int = Field(default=50, ge=10)
     """Ingested rows of each domain judged for calibration and correction."""
     response_format: Literal["json_schema", "json_object", "text"] = "json_schema"
-    """What structured form the server is asked for; ``text`` for servers that know none."""
+    """The structured output that the server is asked for; ``text`` for servers without it."""
     temperature: float = Field(default=0.0, ge=0)
     """Of the judge's own sampling."""
     max_tokens: int = Field(default=256, ge=16)
@@ -112,23 +112,24 @@ class EndpointParams(OneJudgeParams):
 
 
 class PersonParams(OneJudgeParams):
-    """People write the domain of each text into a CSV file."""
+    """People write each text's domain into a CSV file."""
 
     counts_as_true = True
 
     file: Path | None = None
-    """The file, which the first run makes; by default ``labels.csv`` in the folder of the
-    catalog entry ``kept_answers``. What is written in it stays and is not asked for again; take
-    another file when the domains are others."""
+    """The file, which the first run makes; by default ``labels.csv`` in the folder of the catalog
+    entry ``kept_answers``. Answers in it are kept and not asked for again; use another file for
+    other domains."""
 
 
 class JudgeParams(Params):
-    """Who says which domain a text belongs to. A field besides ``kind`` is a judge of that name."""
+    """The judge decides which domain a text belongs to. A field besides ``kind`` is a judge of that
+    name."""
 
     kind: str = "classifier"
     """One of the names below. ``classifier`` is trained on the ingested rows; ``likelihood`` is a
-    local instruct model; ``endpoint`` is a served chat model; ``person`` (only for an audit) is
-    people who read."""
+    local instruct model; ``endpoint`` is a served chat model; ``person`` (only for an audit) asks
+    people."""
     classifier: ClassifierParams = ClassifierParams()
     """Used by that kind."""
     likelihood: LikelihoodParams = LikelihoodParams()
@@ -154,16 +155,17 @@ class JudgeParams(Params):
 
 
 class AuditParams(Params):
-    """A second, better judge looks at a part of the samples and corrects the first.
+    """A second, better judge judges a part of the samples and corrects the first.
 
-    Mends errors that the first judge makes on the samples and not on its labelled rows.
+    This corrects errors that the first judge makes on the samples but not on its labelled rows.
     """
 
     n: int = Field(default=0, ge=0)
-    """Samples it looks at, on average, more of those the first judge is unsure of; 0: no audit."""
+    """Samples it judges, on average, more of those that the first judge is unsure of; 0: no audit.
+    """
     judge: JudgeParams = JudgeParams(kind="endpoint")
-    """Who it is. It must be nearer the truth than the first: the shares become what it would say
-    of all the samples."""
+    """The second judge. It must be more accurate than the first: the shares become those that it
+    would give on all samples."""
 
 
 class EstimateParams(Params):
@@ -191,7 +193,7 @@ class OwnTextParams(Params):
 
 
 class ProbeParams(Params):
-    """Detection: what share of the base model's knowledge lies in each domain."""
+    """Detection: the share of each domain in the base model's texts."""
 
     seed: int = Field(ge=0)
     """Of the samples, the judge's split and the bootstrap."""
@@ -204,11 +206,11 @@ class ProbeParams(Params):
     judge: JudgeParams = JudgeParams()
     """Who judges them."""
     audit: AuditParams = AuditParams()
-    """Whether a second judge looks at some of the samples, and who."""
+    """A second judge of some of the samples."""
     estimate: EstimateParams = EstimateParams()
-    """How shares are made of judgements."""
+    """How shares are computed from judgements."""
     own_texts: OwnTextParams = OwnTextParams()
-    """Which samples are texts to train on and to measure drift on."""
+    """Which samples are used to train on and to measure drift on."""
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -230,13 +232,13 @@ class ProbeParams(Params):
             return self
         if self.audit.n < MIN_AUDIT:
             raise ValueError(
-                f"audit.n is {self.audit.n}: below {MIN_AUDIT} an audit's intervals hold the truth "
-                "too seldom"
+                f"audit.n is {self.audit.n}: below {MIN_AUDIT} an audit's intervals contain the "
+                "truth too seldom"
             )
         if self.estimate.correction == "em":
             raise ValueError(
                 "estimate.correction em needs one judge's probabilities for every sample: with "
-                "audit.n above 0 take pacc, acc or none"
+                "audit.n above 0 use pacc, acc or none"
             )
         second = self.audit.judge
         if second.kind == self.judge.kind and second.own == self.judge.own:

@@ -100,7 +100,7 @@ def own_texts(
 
 
 def read_report(ref: FolderRef) -> dict[str, Any]:
-    """The account of a folder; without samples, when the probe was left out."""
+    """The report of a folder; without samples if the probe was left out."""
     if ref.metadata.get(SKIPPED):
         return {"samples": 0, "rejected": {}, "domains": {}}
     report: dict[str, Any] = read_json(ref.path / REPORT)
@@ -118,7 +118,7 @@ def in_words(entry: Mapping[str, Any]) -> str:
 
 
 def unmeasured(clean: FolderRef) -> list[str]:
-    """What to say of the shares of domains without rows."""
+    """The warning about the shares of domains without rows."""
     return [
         f"{name} has no rows, so the judge's errors on it are unknown: its share is not corrected, "
         "and no measurement."

@@ -1,4 +1,4 @@
-"""The probe's result: one JSON that says the shares, how sure they are, and why to doubt them."""
+"""The probe's result: a JSON file with the shares, their intervals, and reasons to doubt them."""
 
 from collections import Counter
 from typing import Any
@@ -142,7 +142,7 @@ def checks(
     if audit and audit["answered"] < FEW_ANSWERS:
         said["few_answers"] = (
             f"the second judge answered about only {audit['answered']} samples: with so few the "
-            "intervals hold the truth too seldom; a larger probe.audit.n is needed."
+            "intervals contain the truth too seldom; a larger probe.audit.n is needed."
         )
     what_counts = audit["shift"] if audit else shift
     if what_counts and what_counts["doubtful"]:
@@ -159,7 +159,7 @@ def checks(
 
 
 def _way_out(params: ProbeParams, audited: bool) -> str:
-    """What to set when the shares themselves are doubtful."""
+    """Which parameters to change if the shares themselves are doubtful."""
     without = "set mixture.strategy.name: proportional"
     if audited:
         kind = params.audit.judge.kind
@@ -172,7 +172,7 @@ def _way_out(params: ProbeParams, audited: bool) -> str:
 
 
 def _remedy(found: Estimate, audit: dict[str, Any] | None, params: ProbeParams) -> str:
-    """What would narrow intervals that are wider than asked."""
+    """What narrows intervals that are wider than requested."""
     sampling = (found.raw_high - found.raw_low).max() / 2
     # a correction can't be surer than its labelled rows, or its audit, allow
     enough = found.half_widths.max() if audit else params.rounds.half_width

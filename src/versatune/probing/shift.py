@@ -1,8 +1,8 @@
 """Does the correction's assumption hold? Sampled texts against labelled rows.
 
-Under label shift the judge's confidence over the samples is distributed as over the labelled
-rows, weighted by the estimated shares. A distance between the two says that sampled texts are
-judged unlike the rows the errors were measured on; then no correction can be trusted far.
+Under label shift the judge's confidence over the samples is distributed as over the labelled rows,
+weighted by the estimated shares. A distance between the two says that sampled texts are judged
+unlike the rows the errors were measured on; then no correction is reliable.
 """
 
 from typing import Any
@@ -16,7 +16,8 @@ LARGE = 0.3
 """Kolmogorov-Smirnov distance from which the correction is called doubtful: 0.21 was measured
 where the shares were right to 0.01, 0.47 and more where they could not be trusted."""
 UNFAMILIAR = 0.05
-"""Share of the labelled rows that are called unfamiliar: the quantile that defines the word."""
+"""Share of the labelled rows that are called unfamiliar: the quantile that defines unfamiliarity.
+"""
 
 
 def row_weights(labelled: Labelled, shares: Array) -> Array:

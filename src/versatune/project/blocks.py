@@ -49,16 +49,16 @@ Blocks = dict[str, BaseModel]
 
 
 class Problem(NamedTuple):
-    """Something wrong with the parameters: which key, and what to say of it."""
+    """A mistake in the parameters: the key, and the message."""
 
     key: Key
     message: str
 
 
 def read(parameters: Mapping[str, Any], extra: Collection[str]) -> tuple[Blocks, list[Problem]]:
-    """The blocks that are right, and the problems of the others.
+    """The valid blocks, and the problems of the others.
 
-    ``extra``: top-level keys that are no blocks and may be there all the same.
+    ``extra``: allowed top-level keys that are not blocks.
     """
     blocks: Blocks = {}
     problems: list[Problem] = []
@@ -74,7 +74,7 @@ def read(parameters: Mapping[str, Any], extra: Collection[str]) -> tuple[Blocks,
 
 
 def unknown_block(name: str) -> str:
-    """What to say of a top-level key that nobody knows, with the key that was probably meant."""
+    """The message about an unknown top-level key, with the nearest known one."""
     hint = did_you_mean(name, list(BLOCKS))
     if not hint:
         inside = [f"{block}.{name}" for block, m in BLOCKS.items() if name in m.model_fields]
@@ -83,8 +83,8 @@ def unknown_block(name: str) -> str:
 
 
 def used(blocks: Blocks) -> dict[str, Any]:
-    """The parameters in use as JSON, with the values that are used where one block takes them over
-    from another: `references` takes what is not given there from `train`."""
+    """The parameters in use as JSON. Inherited values are filled in: `references` takes what it
+    does not set from `train`."""
     shown: dict[str, Any] = dict(blocks)
     references, train = blocks.get("references"), blocks.get("train")
     if isinstance(references, ReferenceParams) and isinstance(train, TrainParams):
@@ -94,7 +94,7 @@ def used(blocks: Blocks) -> dict[str, Any]:
 
 def _problems(name: str, value: Any, error: ValidationError) -> Iterator[Problem]:
     if value is None:
-        yield Problem((name,), "the block is empty: give it keys, or take the line out")
+        yield Problem((name,), "the block is empty: give it keys, or remove the line")
         return
     for one in error.errors():
         key = _written(value, one["loc"], one["type"] == "missing")

@@ -1,7 +1,7 @@
 """Checks of parameters of one block against those of another.
 
-Each check is a function of the blocks it is about, by their names; it is asked when all of them are
-there. Mistakes are yielded, not raised, so that one run reports all of them.
+Each check is a function whose arguments name the blocks it reads; it runs when all of them exist.
+Mistakes are yielded, not raised, so that one run reports all of them.
 """
 
 import inspect
@@ -59,7 +59,7 @@ WORST_OF_WHAT = (
 
 
 def problems(blocks: Blocks, checks: tuple[Check, ...]) -> Iterator[Problem]:
-    """What the checks find, of those whose blocks are all there."""
+    """What those checks find whose blocks all exist."""
     for check in checks:
         names = inspect.signature(check).parameters
         if all(name in blocks for name in names):
@@ -152,8 +152,8 @@ def check_comparison(
 def check_compared_references(
     train: TrainParams, references: ReferenceParams, compare: CompareParams
 ) -> Iterator[Problem]:
-    """Strategies that need references have them. Asked when a comparison runs: the strategies that
-    are compared by default need some, also in a project that never compares."""
+    """Strategies that need references have them. Checked only when a comparison runs: the
+    strategies it compares by default need some, even in a project that never compares."""
     each = train.changed(compare.train)
     for label, strategy in compare.strategies.items():
         run = each.model_copy(update={"strategy": strategy})
@@ -216,14 +216,14 @@ def check_retraining(domains: Domains, retrain: RetrainParams) -> Iterator[Probl
 
 
 def check_required(domains: Domains, report: ReportParams) -> Iterator[Problem]:
-    """Bounds of `report.require` are of domains that there are."""
+    """Bounds of `report.require` name existing domains."""
     for name in ("max_loss", "min_accuracy"):
         bounds = getattr(report.require, name)
         yield from name_problems(bounds, list(domains.active), ("report", "require", name))
 
 
 def check_retrained(train: TrainParams) -> Iterator[Problem]:
-    """Retraining goes on from whole models and measures no references. Asked when it runs."""
+    """Retraining continues from whole models and measures no references. Checked when it runs."""
     if train.lora is not None and not train.lora.merge:
         yield Problem(
             ("train", "lora", "merge"),
@@ -242,17 +242,17 @@ ALWAYS: tuple[Check, ...] = (
     *(check_training_files, check_reference_files, check_evaluation_files),
     *(check_packages, check_engine, check_vllm),
 )
-"""Asked before every run, whichever pipeline it is of."""
+"""Checked before every run of any pipeline."""
 
 WHEN_RUN: dict[str, tuple[Check, ...]] = {
     "evaluate": (check_extra_models,),
     "compare": (check_compared_references, check_bases),
     "retrain": (check_retrained, check_retrained_rows),
 }
-"""Asked before runs that use a block."""
+"""Checked before runs that use a block."""
 
 WHEN_MADE: dict[str, tuple[Check, ...]] = {"trained_model": (check_memory,)}
-"""Asked before runs that make an entry of the catalog."""
+"""Checked before runs that make a catalog entry."""
 
 
 def _too_short(length: int, longest: int, key: Key) -> Iterator[Problem]:

@@ -62,7 +62,7 @@ class ClosingHook:
 
     @hook_impl(trylast=True)
     def after_pipeline_run(self, pipeline: Pipeline) -> None:
-        """Raise RequirementNotMetError, after all else, when `report.require` is not met."""
+        """Raise RequirementNotMetError at the very end when `report.require` is not met."""
         for line in self._lines:
             logger.info("%s", line)
         made = pipeline.all_outputs()

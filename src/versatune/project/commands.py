@@ -43,7 +43,7 @@ NO_ROOM = r"No space left on device|File too large|Disk quota exceeded|PytorchSt
 
 
 class Mistake(click.ClickException):
-    """An error in a sentence: folded at the width of a terminal, whole elsewhere."""
+    """An error as one sentence: wrapped to the width of a terminal, one line elsewhere."""
 
     def show(self, file: IO[Any] | None = None) -> None:
         said, stream = f"Error: {self.format_message()}", file or sys.stderr
@@ -145,7 +145,7 @@ def _check_pipelines(names: Iterable[str | None]) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """The sentence for a person's mistake; None for a fault of ours, which keeps its traceback."""
+    """The message for a user's mistake; None for a bug, which keeps its traceback."""
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -156,7 +156,7 @@ def explain(error: BaseException) -> str | None:
             return str(one)
     full = next((one for one in chain if re.search(NO_ROOM, str(one))), None)
     if full is not None:
-        return f"the disk is full ({full}). Free some room and run again: what is done is kept."
+        return f"the disk is full ({full}). Free some space and run again: finished work is kept."
     if isinstance(error, ParameterValidationError):
         text = str(error).replace("Parameter validation failed:\n", "wrong parameters:\n")
         text = re.sub(r"Failed to instantiate \w+ for parameter '[^']*': ", "", text)
@@ -168,7 +168,8 @@ def explain(error: BaseException) -> str | None:
     if isinstance(error, AttributeError):
         return _no_mapping()
     if isinstance(error, ValueError) and str(error).startswith("Duplicate keys found in"):
-        return f"{error}. An environment gives each key in one file: take it out of the others."
+        advice = "Within an environment a key may be in only one file: remove it from the others."
+        return f"{error}. {advice}"
     if isinstance(error, FOR_PEOPLE) or (
         isinstance(error, ValueError) and "Failed to find the pipeline" in str(error)
     ):
@@ -189,7 +190,7 @@ def _broken_yaml(error: yaml.YAMLError) -> str:
 
 
 def _no_mapping() -> str | None:
-    """The configuration file that holds a list or a word, on which Kedro's reading breaks off."""
+    """The configuration file that holds a list or a word, which Kedro can't load."""
     for file in sorted(Path("conf").rglob("*.y*ml")):
         with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
@@ -199,7 +200,7 @@ def _no_mapping() -> str | None:
 
 
 def _unresolved(error: OmegaConfBaseException) -> str:
-    """A ``${...}`` that stands for nothing."""
+    """An interpolation ``${...}`` that can't be resolved."""
     missing = re.search(r"Runtime parameter '(.*?)' not found", str(error))
     if missing:
         return (
@@ -219,7 +220,7 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _heed(ignored: Any) -> None:
-    """Stop all the same where Python ignores it: in a destructor nothing can be raised."""
+    """Stop even where Python ignores the exception: a destructor can't raise."""
     if not isinstance(ignored.exc_value, KeyboardInterrupt):
         sys.__unraisablehook__(ignored)
         return

@@ -38,6 +38,9 @@ LENGTHS = (1024, 2048, 4096, 8192)
 """Tokens of the longest row to train on: the first of these with which no domain loses too many
 rows, where the model takes as many."""
 
+LEAVE_OUT = 0.5
+"""Longer rows are left out where even the last length loses too many, up to this share."""
+
 REST = "everything else"
 
 HEADER = """\
@@ -56,10 +59,13 @@ class Choice:
     """The domains of the user's data."""
     length: int = LENGTHS[0]
     """Tokens of the longest row."""
+    max_reject_rate: float | None = None
+    """Share of its rows that a domain may lose; None for the value of ``conf/base``."""
 
 
 def model_of(name: str) -> str | None:
-    """The model as it is written down, a folder with its whole path; None for the sample's.
+    """The model as the configuration names it, a folder by its absolute path; None for the
+    sample's.
 
     Raises VersatuneError on a model that can't be loaded, and on a name that can't be one.
     """
@@ -83,6 +89,8 @@ def settings(choice: Choice) -> dict[str, Any]:
         made["train"] = own | made.get("train", {})
     elif choice.found is not None:
         made["tokenize"] = {"max_length": PretrainParams().max_length}
+    if choice.max_reject_rate is not None:
+        made["ingest"] = {"max_reject_rate": choice.max_reject_rate}
     return made
 
 
@@ -124,16 +132,21 @@ def read_blocks(project: Path) -> Blocks:
 
 
 def with_rows_checked(choice: Choice) -> tuple[Choice, dict[str, RowCheck]]:
-    """The choice with a length that suits model and rows, and what the first rows are like."""
+    """The choice with a length that suits model and rows, and what the first rows are like.
+
+    Where no length suits, the longer rows are left out.
+    """
     rows: dict[str, RowCheck] = {}
     for length in _lengths(choice.model):
         choice = replace(choice, length=length)
         if choice.found is None:
-            break
+            return choice, rows
         rows = checked_rows(choice)
         if not any(seen.too_long for seen in rows.values()):
-            break
-    return choice, rows
+            return choice, rows
+    shorter = replace(choice, max_reject_rate=LEAVE_OUT)
+    kept = checked_rows(shorter)
+    return (choice, rows) if any(seen.too_long for seen in kept.values()) else (shorter, kept)
 
 
 def _lengths(model: str | None) -> list[int]:
@@ -152,7 +165,10 @@ def checked_rows(choice: Choice) -> dict[str, RowCheck]:
     found = choice.found
     assert found is not None
     base = yaml.safe_load((HERE / "conf/base/parameters_ingest.yml").read_text("utf-8"))
-    params = CleanParams.model_validate({**base["ingest"], "seed": 0})
+    ingest = {**base["ingest"], "seed": 0}
+    if choice.max_reject_rate is not None:
+        ingest["max_reject_rate"] = choice.max_reject_rate
+    params = CleanParams.model_validate(ingest)
     pairs = {name: {"description": name, **block} for name, block in found.blocks().items()}
     if len(pairs) == 1:  # a block of one domain is refused
         pairs["rest_of_all"] = {"description": REST, "sources": [{"self": True}]}
@@ -241,10 +257,10 @@ def cost_lines(blocks: Blocks, model: str | None) -> Iterator[str]:
     if estimate is None:
         if model is not None:
             yield f"{model} is not on this disk: the first run downloads it."
-        yield "Memory and time: the forecast says them once the model is there."
+        yield "Memory and time: the forecast shows them once the model is on this disk."
         return
     if least:
-        yield "At least: the time of the matrix products. A training takes longer."
+        yield "These times count matrix products only; a small model takes several times as long."
     if estimate["memory"] is None:
         yield "Memory: can't be counted for this architecture."
         return

@@ -61,7 +61,7 @@ class ParametersHook:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog
     ) -> None:
-        """Check what matters only to the stages that are run, and that what they read is there."""
+        """Run the checks of the stages that run, and check that their inputs exist."""
         asked = {name.removeprefix("params:") for name in pipeline.inputs()}
         made = pipeline.all_outputs()
         due = [those for block, those in checks.WHEN_RUN.items() if block in asked]
@@ -103,7 +103,7 @@ def check(loader: OmegaConfigLoader, places: Places) -> Blocks:
     if isinstance(domains, Domains):
         for name in domains.root:
             if (settled := canonical(name)) != name and domains.root[name] is not None:
-                logger.info("The domain %r is called %s from here on.", name, settled)
+                logger.info("The domain %r is renamed to %s.", name, settled)
     return found
 
 
@@ -139,7 +139,7 @@ def _is_run() -> bool:
 
 
 def _refuse(lines: list[str]) -> None:
-    """Raise VersatuneError with a line a problem, if there is one."""
+    """Raise VersatuneError with one line a problem, if there is any."""
     if lines:
         raise VersatuneError("wrong parameters:\n  " + "\n  ".join(lines))
 

@@ -1,4 +1,4 @@
-"""Which parameters a run uses: blocks of choices that were not taken are none of them."""
+"""Which parameters a run uses: without the blocks of options that were not chosen."""
 
 import copy
 import json
@@ -17,13 +17,13 @@ CHOICES: tuple[tuple[str, str, Any], ...] = (
     ("evaluate.vllm", "evaluate.engine", "vllm"),
     ("evaluate.code.sandbox", "evaluate.code.run", True),
 )
-"""A block, the key that chooses it, and the value with which it counts."""
+"""A block, the key that selects it, and the value that does."""
 SAMPLE = "02_intermediate/sample/"
 """In the paths of the sample's files."""
 
 
 def in_use(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters, as JSON, without the blocks of choices that were not taken."""
+    """Parameters as JSON, without the blocks of options that were not chosen."""
     found: dict[str, Any] = copy.deepcopy(dict(parameters))
     for block, choice, value in CHOICES:
         *above, name = choice.split(".")
@@ -44,7 +44,7 @@ def in_use(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _block(parameters: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """A block by its keys; empty where it is not there."""
+    """A nested block by its keys; empty if it does not exist."""
     block: Any = parameters
     for key in path:
         block = block.get(key) if isinstance(block, Mapping) else None

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class UnusableDataError(VersatuneError):
-    """Rows of a domain can't be used as they are; the project is written all the same."""
+    """Rows of a domain can't be used as they are. The project is written anyway."""
 
 
 @click.command()
@@ -108,6 +108,11 @@ def create(
         problems = [name for name, seen in rows.items() if seen.problem is not None]
         if len(found.sources) == 1:
             click.echo("  one domain: the base model's own texts stand for everything else")
+        if choice.max_reject_rate is not None:
+            click.echo(
+                f"  Rows of more than {choice.length} tokens are left out "
+                f"(ingest.max_reject_rate: {choice.max_reject_rate:g})."
+            )
     if asks:
         click.confirm(f"Write the project to {folder}?", default=True, abort=True)
     write_project(folder, beside)

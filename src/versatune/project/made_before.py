@@ -1,7 +1,7 @@
-"""What a run needs that earlier stages make: it is there, and of the domains that are set now.
+"""Checks that the results of earlier stages exist and were made for the current domains.
 
-Looked at before any node runs, so that a part of a pipeline (``--pipeline report``, ``--nodes``,
-``--from-nodes``, ``--tags``) says which stage has to run first.
+Checked before any node runs, so that running a part of a pipeline (``--pipeline report``,
+``--nodes``, ``--from-nodes``, ``--tags``) says which stage has to run first.
 """
 
 import importlib

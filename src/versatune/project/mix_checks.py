@@ -41,7 +41,7 @@ def objective_problems(
 
 
 def bounds_problems(floor: float, cap: float, domains: list[str], key: Key) -> Iterator[Problem]:
-    """Whether any shares keep to a floor and a cap."""
+    """Whether any shares satisfy a floor and a cap."""
     try:
         bounded_shares(uniform_weights(len(domains)), floor, cap)
     except ValueError:

@@ -23,7 +23,7 @@ from versatune.work.bars import KEPT, show_kept
 logger = logging.getLogger(__name__)
 
 WORTH_A_LINE = 1.0
-"""Seconds from which on a node that makes a folder says how long it took."""
+"""A node that makes a folder logs its time from this many seconds on."""
 
 LONG = 10.0
 """The same for a node that makes none, such as a figure. `timings.json` has all of them."""
@@ -31,7 +31,7 @@ LONG = 10.0
 
 @dataclasses.dataclass
 class _Running:
-    """A node at work: what it has still to save, when it began, what was made before it."""
+    """A running node: what it still has to save, when it began, what was made before it."""
 
     to_save: set[str]
     began: float
@@ -39,7 +39,7 @@ class _Running:
 
 
 class NodeHook:
-    """Says what each node took and notes it; refuses several at a time."""
+    """Logs and records the time of each node; refuses runners that run several at a time."""
 
     def __init__(self) -> None:
         self._timings = Path()
@@ -52,7 +52,7 @@ class NodeHook:
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any]) -> None:
-        """Raise VersatuneError for a runner that works on several nodes at a time."""
+        """Raise VersatuneError for a runner that runs several nodes at a time."""
         for name in ("ThreadRunner", "ParallelRunner"):
             if name in str(run_params.get("runner")):
                 raise VersatuneError(
@@ -80,12 +80,12 @@ class NodeHook:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, node: Node) -> None:
-        """Saving is where the work is done of a node that says what is to be made."""
+        """A node that returns a description of its work does that work while it is saved."""
         self._running[node.name].to_save.discard(dataset_name)
         self._note(node)
 
     def _note(self, node: Node) -> None:
-        """When all is saved, note how long it took, and whether its work was found done."""
+        """When all is saved, record how long it took and whether the work was already done."""
         running = self._running[node.name]
         if running.to_save:
             return

@@ -1,4 +1,4 @@
-"""Checks of what domains with the base model's own texts (`self: true`) ask of other blocks."""
+"""Checks of what domains with the base model's own texts (`self: true`) require of other blocks."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from versatune.training.config import TrainParams
 
 
 def check_base_samples(base_model: BaseModelParams, probe: ProbeParams) -> Iterator[Problem]:
-    """A base model that is made here writes the samples: a begin token, and so many more."""
+    """A base model pretrained here must have room for the begin token and the sampled tokens."""
     limit, wanted = base_model.pretrain.max_length, probe.sampling.max_new_tokens
     made_here = base_model.kind == "pretrain" and probe.sampling.source == "model"
     if made_here and probe.known_distribution is None and wanted >= limit:
@@ -24,7 +24,7 @@ def check_base_samples(base_model: BaseModelParams, probe: ProbeParams) -> Itera
 
 
 def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
-    """Domains with `self: true` get what the probe's judge can sort out."""
+    """Domains with `self: true` need a judge that can recognise them."""
     own = [name for name, config in domains.active.items() if config.rehearses]
     if own and probe.known_distribution is not None:
         yield Problem(
@@ -48,7 +48,7 @@ def check_own_texts(domains: Domains, probe: ProbeParams) -> Iterator[Problem]:
 def check_detected_shares(
     domains: Domains, probe: ProbeParams, mixture: MixtureParams, train: TrainParams
 ) -> Iterator[Problem]:
-    """A classifier that takes samples for a domain's rows finds that domain nearly everywhere."""
+    """A classifier that takes samples for a domain's rows assigns nearly every text to it."""
     alone = [name for name, config in domains.active.items() if config.only_own]
     if not alone or not probe.judge.own.needs_rows:
         return
@@ -62,7 +62,7 @@ def check_detected_shares(
 
 
 def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Problem]:
-    """On its own texts a base model can't be beaten, so a tolerance of 0 forbids any training."""
+    """No model beats the base model on its own texts, so a tolerance of 0 forbids any training."""
     constrained = isinstance(train.strategy, ExpandParams) and train.strategy.rule == "constrained"
     if not constrained and train.interpolate in (None, "auto"):
         return
@@ -79,7 +79,7 @@ def check_drift_tolerance(domains: Domains, train: TrainParams) -> Iterator[Prob
 
 
 def check_retrained_rows(domains: Domains) -> Iterator[Problem]:
-    """Retraining has no probe, and so no texts of the model's own. Asked when it runs."""
+    """Retraining has no probe, and so no texts of the model's own. Checked when it runs."""
     for name, config in domains.active.items():
         if config.rehearses:
             yield Problem(

@@ -67,8 +67,8 @@ def rows_of(
 ) -> Iterator[tuple[str, str, str, str]]:
     """``(key, type, default, description)`` of each field, models inside it below it.
 
-    ``given``: a block's own default, whose values go before those of its fields. ``elsewhere``:
-    models whose keys are listed at :data:`STRATEGIES`.
+    ``given``: a block's own default, which overrides those of its fields. ``elsewhere``: models
+    whose keys are listed at :data:`STRATEGIES`.
     """
     for name, field in model.model_fields.items():
         key = f"{prefix}{field.alias or name}"

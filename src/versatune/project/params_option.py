@@ -1,6 +1,6 @@
 """`--params` of `kedro run`, which may be given several times and may hold lists and blocks.
 
-Kedro takes the last one alone, without a word, and divides a value at every comma.
+Kedro silently takes only the last one, and splits a value at every comma.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class ParamsOption(click.Option):
 
 
 def instead_of(params: list[click.Parameter]) -> list[click.Parameter]:
-    """A command's ``params`` with this option in the place of its ``--params``."""
+    """A command's options with this one in place of its ``--params``."""
     return [
         ParamsOption(["--params"], type=click.UNPROCESSED, default="", help=p.help, callback=parsed)
         if isinstance(p, click.Option) and p.name == "params"

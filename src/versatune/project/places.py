@@ -1,4 +1,4 @@
-"""Where a parameter is written: file and line, or the command line."""
+"""Where a parameter is set: file and line, or the command line."""
 
 import contextlib
 import re
@@ -70,8 +70,8 @@ class Places:
                 yield Problem((name,), f"nothing uses this key of globals.yml{hint}")
 
     def misshaped(self) -> Iterator[tuple[str, str]]:
-        """Places and sentences about files and keys that are a list where a block is needed, or
-        the other way round: Kedro's own merging stops at them without saying where."""
+        """Places and messages for files and keys that hold a list instead of a block, or a block
+        instead of a list. Kedro's merge fails on them without saying where."""
         blocks: dict[str, Any] = {}
         for file in reversed(self._files("parameters")):
             content = _content(file)
@@ -85,7 +85,7 @@ class Places:
             blocks = merged(blocks, content or {})
 
     def doubled(self) -> Iterator[tuple[str, str]]:
-        """Places and sentences about keys that stand twice in one block of a file."""
+        """Places and messages for keys that appear twice in one block of a file."""
         for kind in ("parameters", "globals"):
             for file in self._files(kind):
                 with contextlib.suppress(yaml.YAMLError, UnicodeDecodeError):
@@ -93,11 +93,11 @@ class Places:
                     for key, first, second in _doubles(root):
                         yield (
                             f"{shown(file)}:{second}",
-                            f"{key} stands in line {first} already: take one of them out",
+                            f"{key} is already in line {first}: remove one of the two",
                         )
 
     def unread_files(self) -> Iterator[str]:
-        """Sentences about files that hold blocks of parameters under a name Kedro does not read."""
+        """Messages for files with parameters whose name Kedro does not read."""
         read = {file for kind in self._loader.config_patterns for file in self._files(kind)}
         for file in self._all_files():
             if file in read:
@@ -112,7 +112,7 @@ class Places:
                 )
 
     def left_out(self) -> str | None:
-        """What to say of parameters in the default environment, in whose place another one runs."""
+        """The warning about parameters of the default environment when another one is used."""
         env, default = self._loader.env, self._loader.default_run_env
         if not default or env in (None, default):
             return None
@@ -127,7 +127,7 @@ class Places:
             return None
         return (
             f"with --env {env}, conf/{env} takes the place of conf/{default}. Not read: "
-            f"{', '.join(named)}. What is to count belongs in conf/{env} too."
+            f"{', '.join(named)}. Copy what you need to conf/{env}."
         )
 
     def _files(self, kind: str) -> list[Path]:
@@ -148,7 +148,7 @@ class Places:
 
 
 def shown(file: Path) -> str:
-    """A file as a person names it: from the project's folder."""
+    """A file's path relative to the project's folder."""
     return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)
 
 

@@ -23,7 +23,7 @@ LARGE = 10**9
 def check_packages(
     train: TrainParams, references: ReferenceParams, compare: CompareParams
 ) -> Iterator[Problem]:
-    """What parameters need and no dependency brings is installed."""
+    """Optional packages that the parameters need are installed."""
     asked: list[tuple[Key, Any]] = []
     for name in ("optim", "quantization"):
         asked.append((("train", name), getattr(train, name)))
@@ -36,7 +36,7 @@ def check_packages(
 
 
 def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
-    """The engine that shares out pieces of work is installed."""
+    """The engine that distributes work is installed."""
     if parallel.engine == "ray" and importlib.util.find_spec("ray") is None:
         yield Problem(("parallel", "engine"), "Ray is not installed: pip install 'versatune[ray]'")
 
@@ -44,7 +44,7 @@ def check_engine(parallel: ParallelParams) -> Iterator[Problem]:
 def check_vllm(
     probe: ProbeParams, evaluate: EvaluateParams, train: TrainParams
 ) -> Iterator[Problem]:
-    """vLLM is installed where it is asked for, and gets whole models."""
+    """vLLM is installed if it is chosen, and gets whole models."""
     sampling = probe.sampling
     if sampling.source == "model" and (problem := without_vllm(sampling.engine)):
         yield Problem(("probe", "sampling", "engine"), problem)
@@ -58,30 +58,30 @@ def check_vllm(
 
 
 def check_training_files(train: TrainParams) -> Iterator[Problem]:
-    """The launcher's configuration is there."""
+    """The launcher's configuration exists."""
     yield from _missing(train.launcher.config_file, ("train", "launcher", "config_file"))
 
 
 def check_reference_files(references: ReferenceParams) -> Iterator[Problem]:
-    """The proxy is there."""
+    """The proxy model exists."""
     if references.mode != "none":
         yield from _missing(references.proxy, ("references", "proxy"))
 
 
 def check_extra_models(evaluate: EvaluateParams) -> Iterator[Problem]:
-    """The models to compare with are there. Asked when models are evaluated."""
+    """The models to compare with exist. Checked when models are evaluated."""
     for name, path in evaluate.extra_models.items():
         yield from _missing(path, ("evaluate", "extra_models", name))
 
 
 def check_bases(compare: CompareParams) -> Iterator[Problem]:
-    """Other projects whose comparisons are shown are there. Asked when one is made."""
+    """Other projects whose comparisons are shown exist. Checked when one is made."""
     for name, path in compare.bases.items():
         yield from _missing(path, ("compare", "bases", name))
 
 
 def check_evaluation_files(evaluate: EvaluateParams) -> Iterator[Problem]:
-    """The harness's own task files are there."""
+    """The harness's own task files exist."""
     yield from _missing(evaluate.harness.include_path, ("evaluate", "harness", "include_path"))
 
 
@@ -91,7 +91,7 @@ def check_memory(
     """A model on this disk fits, trained by processes of this machine.
 
     Asked before the first node, and not after the probe; models on the hub, and training on other
-    machines, are asked about where training begins.
+    machines, are checked when training begins.
     """
     here = parallel.engine == "local" and train.launcher.config_file is None
     folder = Path(base_model.name_or_path or "").expanduser()

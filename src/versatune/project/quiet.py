@@ -1,4 +1,4 @@
-"""Suppress advice that libraries print at every command, and that is not for their users."""
+"""Suppress advice to developers that libraries print at every command."""
 
 import contextlib
 import logging
@@ -15,7 +15,7 @@ VIZ = "ORJSONResponse is deprecated"
 """FastAPI's advice to the authors of kedro-viz, given by `kedro viz run` and `kedro viz build`."""
 
 FAILURES = ("kedro.pipeline.node", "kedro.runner.sequential_runner")
-"""Loggers that tell of a failed node."""
+"""Loggers that report a failed node."""
 
 
 def suppress_viz_advice() -> None:
@@ -28,7 +28,7 @@ def suppress_viz_advice() -> None:
 def without_type_hint_advice() -> Iterator[None]:
     """Let the block import kedro-mlflow without MLflow's advice; other warnings are shown.
 
-    A filter would not do: importing MLflow puts its own before it.
+    A filter is not enough: MLflow's import adds its own before it.
     """
     show = warnings.showwarning
 

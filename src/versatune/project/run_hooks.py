@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 
 class TrackingHook(MlflowHook):
-    """kedro-mlflow's hook with readable parameters, useful tags, and no power to stop work.
+    """kedro-mlflow's hook with readable parameters and useful tags, whose failures never stop a
+    run.
 
     Parameters are pydantic models; they are logged flattened, one MLflow parameter a value.
     When the store can't be reached the run goes on and its records are kept (see
@@ -146,7 +147,7 @@ class TrackingHook(MlflowHook):
         }
 
     def _end_orphans(self) -> None:
-        """Runs of this host that MLflow believes running, but whose process is gone: KILLED."""
+        """Mark as KILLED this host's runs that MLflow lists as running without a process."""
         import mlflow
 
         host = socket.gethostname()
@@ -195,7 +196,7 @@ class ProjectHook:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
-        """Hold the data folder, and say before all other work what training would refuse."""
+        """Lock the data folder, and report before any work what training would refuse."""
         self._hold()
         if "trained_model" in pipeline.all_outputs():
             try:

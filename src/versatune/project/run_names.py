@@ -15,7 +15,7 @@ SAID = (
     *("train.strategy.name", "train.rounds", "train.steps_per_round", "base_model.name_or_path"),
     "train.resume",
 )
-"""Parameters that the name of a run that trains gives anyway, and one that changes no result."""
+"""Parameters that a training run's name contains anyway, and one that changes no result."""
 
 _CHARTS = "chartsSearchFilter"
 VIEWS: dict[str, dict[str, Any]] = {
@@ -35,10 +35,10 @@ VIEWS: dict[str, dict[str, Any]] = {
 def run_name(
     run_params: Mapping[str, Any], used: Mapping[str, Any] | None, now: datetime.datetime
 ) -> str:
-    """What sets a run apart: ``foster · 8 x 50 · SmolLM2 · 16:05``.
+    """A run's name: what differs between runs, as in ``foster · 8 x 50 · SmolLM2 · 16:05``.
 
-    The pipelines come first where they are not all. ``used``: the parameters of a run that trains,
-    None for another; those given on the command line are added.
+    It begins with the pipelines, unless all of them run. ``used``: the parameters of a run that
+    trains, None for another; those given on the command line are added.
     """
     names = [n for n in run_params.get("pipeline_names") or [] if n != "__default__"]
     parts = ["+".join(names)]

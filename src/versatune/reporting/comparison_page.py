@@ -81,7 +81,7 @@ class Table:
 
 
 def render(compared: Compared) -> str:
-    """The whole page as text."""
+    """The page as text."""
     metrics = [m for m in NAMES if compared.rows(m, "value")]
     return page.write(
         "comparison.html",
@@ -179,7 +179,7 @@ def _gained(gains: Iterable[Row], declared: DeclaredObjective) -> list[str]:
 
 
 def _at_most(margin: float | None) -> str:
-    """By how much a strategy may be worse, as a part; nothing where that is not known."""
+    """By how much a strategy may be worse, as a part; empty if unknown."""
     if margin is None or not formats.finite(margin):
         return ""
     return f" (not worse by more than {formats.percent(margin, 2)})"
@@ -188,7 +188,7 @@ def _at_most(margin: float | None) -> str:
 _ON_TARGET = {
     "better": "gains more on {}",
     "worse": "gains less on {}",
-    "not distinguishable": "gains on {} no distinguishable amount more or less",
+    "not distinguishable": "does not gain distinguishably more or less on {}",
 }
 _ON_OTHERS = {
     "better": "keeps the others better",

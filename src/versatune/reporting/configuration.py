@@ -35,7 +35,7 @@ def environment() -> dict[str, str]:
 
 
 def command() -> str:
-    """The command line of this process, with what looks like a credential masked."""
+    """The command line of this process, with values masked that look like credentials."""
     words = [Path(sys.argv[0]).name, *sys.argv[1:]]
     shown = (_GIVEN.sub(lambda given: f"{given[1]}={hide(given[1], given[2])}", w) for w in words)
     return " ".join(shlex.quote(without_keys(word)) for word in shown)

@@ -55,7 +55,7 @@ def _by_domain(forecast: Mapping[str, Any]) -> list[str]:
 
 
 def said(forecast: Mapping[str, Any]) -> list[str]:
-    """What the report says above the tables: the advice, the chosen strategy, what it took."""
+    """The report's lines above the tables: the advice, the chosen strategy, its cost."""
     about = about_chosen(forecast)
     spoken = (advice(forecast), about, best_mix(forecast), takes(forecast))
     return [*filter(None, spoken), *forecast["warnings"]]
@@ -70,9 +70,9 @@ def advice(forecast: Mapping[str, Any]) -> str:
         aim = formats.comma(forecast["targets"])
         return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
     return (
-        f"No forecast: {forecast['missing']}, so nothing says what a share of a domain does, nor "
-        "what a mix can gain. uniform and proportional go without; references.mode: mixes gives "
-        "the forecast, for a tenth of the training's steps."
+        f"No forecast: {forecast['missing']}, so it is not known what a mix can gain. "
+        "uniform and proportional need no forecast; references.mode: mixes makes one, for a tenth "
+        "of the training's steps."
     )
 
 

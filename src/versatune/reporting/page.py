@@ -63,7 +63,7 @@ class Setup:
     tokens: int | None = None
     """Tokens trained on."""
     baseline: str | None = None
-    """What the result was compared with, or that nothing was; a sentence."""
+    """A sentence on what the result was compared with, or that it was not compared."""
 
 
 def write(

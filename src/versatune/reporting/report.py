@@ -13,7 +13,7 @@ CHANGES = 3
 
 
 def render(artifacts: Artifacts, samples: int = 120, examples: int = 3) -> str:
-    """The whole page as text: no file beside it, no network, nothing but the artifacts in it.
+    """The page as text: self-contained, without network, made only from the artifacts.
 
     ``samples``: how many probe texts to show at most, evenly over the domains.
     ``examples``: how many places (file:line) to show of each kind of rejected row.

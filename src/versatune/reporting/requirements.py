@@ -31,7 +31,7 @@ class RequireParams(Params):
 def unmet(results: pd.DataFrame, require: RequireParams) -> list[str]:
     """What is not met, a phrase each; ``results`` of :func:`versatune.reporting.tables.results`.
 
-    A bound on what was not measured is not met. No domain is known not to be worse when none was
+    A bound on what was not measured is not met. ``no_domain_worse`` is not met when no domain was
     measured.
     """
     losses, accuracies = tables.only_losses(results), tables.only_accuracies(results)

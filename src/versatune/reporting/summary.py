@@ -103,9 +103,9 @@ def size_sentence(
 def with_accuracy(
     headline: str, mood: str, details: list[str], accuracy: pd.DataFrame
 ) -> tuple[str, str, list[str]]:
-    """The verdict on losses and accuracies: a fall of accuracy removes the green.
+    """The verdict on losses and accuracies: it is not green if an accuracy fell.
 
-    A fall of the mean counts though it may be noise: that is said beside it, with the items.
+    A fall of the mean counts even if it may be noise; the sentence then says so.
     """
     details = [*details, *accuracy_sentence(accuracy)]
     if accuracy.empty:
@@ -140,7 +140,7 @@ def baseline_sentence(models: pd.DataFrame | None) -> str | None:
         each = [f"{row['model']} {formats.number(row['loss'])}" for row in others]
         return f"mean held-out loss of other models on the same rows: {formats.comma(each)}."
     return (
-        "none. No other mixture was trained with the same budget, so this page does not tell "
+        "none. No other mixture was trained with the same budget, so this page does not show "
         "whether these shares beat a plain mix: kedro run --pipeline compare does."
     )
 

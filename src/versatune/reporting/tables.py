@@ -154,7 +154,7 @@ def time_spent(timings: Sequence[Mapping[str, Any]]) -> tuple[float, float]:
 
 
 def trained_tokens(history: pd.DataFrame | None) -> int | None:
-    """Tokens of all rounds; None where the history does not tell."""
+    """Tokens of all rounds; None if the history does not contain them."""
     if history is None or not {"tokens_per_second", "seconds"} <= set(history):
         return None
     rounds = history[history["round"] > 0].drop_duplicates("round")

@@ -1,4 +1,5 @@
-"""What a retraining sees, trains with and compares: pure functions of parameters and tables."""
+"""Inputs, training parameters and comparison of a retraining: pure functions of parameters and
+tables."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Between the store of retrainings and the MLflow registry, which may be offline."""
+"""Connects the store of retrainings and the MLflow registry, which may be offline."""
 
 import logging
 from collections.abc import Mapping
@@ -66,7 +66,7 @@ def _as_champion(checkpoint: CheckpointRef) -> Serving:
 
 
 def hand_in(runs: RunStore, params: RetrainParams, current: str | None = None) -> bool:
-    """Register what waits, oldest first; False when MLflow is away and something still waits.
+    """Register waiting challengers, oldest first; False when MLflow is offline and some still wait.
 
     The run gets a tag with the outcome of each, except the one with the key ``current``, whose
     decision is that of the run itself.

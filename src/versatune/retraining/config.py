@@ -14,7 +14,7 @@ Evidence = Literal["interval", "estimate"]
 
 
 class LimitParams(Params):
-    """How far a domain may fall in one metric."""
+    """How much a domain may get worse in one metric."""
 
     tolerance: float = Field(ge=0)
     """Largest allowed fall of a domain: a part of the loss (0.02: two per cent), or points of
@@ -43,17 +43,17 @@ class PromotionParams(Params):
             "accuracy": LimitParams(tolerance=0.1, evidence="estimate"),
         }
     )
-    """How far no domain may fall, by metric. A metric that is left out is measured and
-    reported, and blocks nothing."""
+    """How much a domain may get worse, by metric. A metric that is left out is measured and
+    reported, but blocks no promotion."""
 
 
 class RetrainParams(Params):
-    """Scheduled retraining: a challenger from new data, and the rule it is judged by."""
+    """Scheduled retraining: a challenger from new data, and the promotion rule."""
 
     model_name: str = Field(default="versatune", pattern=r"^[^/:'\"`]+$")
     """The model's name in the MLflow Model Registry, without slash, colon and quotes."""
     start_from: Literal["champion", "base"] = "champion"
-    """What a challenger is trained from. Without a champion it is the base model."""
+    """The model that a challenger is trained from. Without a champion it is the base model."""
     initial: Literal["detected", "proportional", "uniform"] = "proportional"
     """Shares of the first round: `detected` takes the probe's, `proportional` follows the amount
     of data."""

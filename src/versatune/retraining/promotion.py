@@ -17,7 +17,7 @@ from versatune.retraining.config import Metric, PromotionParams
 
 
 class Change(BaseModel, frozen=True, extra="forbid"):
-    """How one metric of one domain (or the mean of all) moves from champion to challenger."""
+    """The change of a metric of a domain (or of the mean of all) from champion to challenger."""
 
     metric: Metric
     domain: str
@@ -45,7 +45,7 @@ class PromotionVerdict(BaseModel, frozen=True, extra="forbid"):
 def loss_change(
     domain: str, champion: Array, challenger: Array, tokens: Array | None = None
 ) -> Change:
-    """1 - sum(challenger) / sum(champion): the part of the champion's loss that is gone.
+    """1 - sum(challenger) / sum(champion): the relative reduction of the champion's loss.
 
     ``champion``, ``challenger``: summed loss of each row, shape (n,), the same rows; ``tokens``:
     how many supervised ones each has (None: one). The interval
@@ -92,7 +92,7 @@ def mean_change(
     *,
     of_levels: bool = False,
 ) -> Change:
-    """The mean of one metric's changes over the domains, every domain counting alike.
+    """The mean of one metric's changes over the domains, with equal weights.
 
     ``weights``: how much each domain counts instead, c_j, normalised here. ``of_levels``: the
     change of the mean of losses, 1 - sum(c_j l'_j) / sum(c_j l_j), and not the mean of the changes

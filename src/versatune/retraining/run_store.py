@@ -25,7 +25,7 @@ CHAMPIONS = "champions"
 
 
 class Registration(BaseModel, frozen=True, extra="forbid"):
-    """A challenger on its way into the registry."""
+    """A challenger that waits for the registry."""
 
     key: str
     number: int
@@ -84,8 +84,8 @@ class RunStore:
             return State.model_validate(read_json(path))
         except ValidationError as error:
             raise VersatuneError(
-                f"{path} is damaged ({error.error_count()} faults); delete it to begin anew: the "
-                "champion stays as it is."
+                f"{path} is damaged ({error.error_count()} faults); delete it to start over: "
+                "the champion stays as it is."
             ) from error
 
     def update(self, **values: Any) -> None:
@@ -113,7 +113,7 @@ class RunStore:
         return run, True
 
     def finish(self, run: RetrainRun) -> None:
-        """The retraining is finished: the same data is not new any more."""
+        """Mark the retraining as finished: the same data is no longer new."""
         done = run.model_copy(update={"finished": now()})
         self.update(run=done, finished=done)
 
@@ -203,7 +203,7 @@ class RunStore:
     def _give_up(self, run: RetrainRun) -> None:
         """Delete the model of an abandoned retraining, unless it serves or waits to.
 
-        However many retrainings fail in a row, they leave one unfinished model at most.
+        So any number of failed retrainings leaves at most one unfinished model.
         """
         state = self.state
         needed = [w.checkpoint.path.resolve() for w in state.waiting]

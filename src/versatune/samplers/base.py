@@ -1,12 +1,12 @@
-"""Sequences from a base model, kept on disk as they come.
+"""Sequences from a base model, written to disk as they are drawn.
 
 A folder of samples (:func:`draw`) only grows: sample i depends on the model, the sampling
-parameters, the seed and i, so the first n samples are the same however many are drawn, in
-how many sittings. Each sample has its own stream of random numbers (Philox, keyed by seed and
-index). Batches of ``batch_size`` sequences are decoded together and written as one file at a time.
-On one machine a sample is made again bit for bit by drawing its batch again (:func:`draw_batch`);
-another batch size or machine rounds differently, which may tip a token near a boundary.
-The files are called ``wave_*``, as in folders that were drawn before.
+parameters, the seed and i, so the first n samples are the same however many are drawn, in one run
+or several. Each sample has its own stream of random numbers (Philox, keyed by seed and index).
+Batches of ``batch_size`` sequences are decoded together and written as one file at a time. On one
+machine a sample is made again bit for bit by drawing its batch again (:func:`draw_batch`); another
+batch size or machine rounds differently, which may tip a token near a boundary. The files are
+called ``wave_*``, as in folders that were drawn before.
 """
 
 import zlib
@@ -38,9 +38,9 @@ class Sample(BaseModel):
     ended: bool
     """Whether the model ended it; otherwise the length limit did."""
     question: str = ""
-    """What is asked, where the sequence begins with a user's turn; ``text`` holds both turns."""
+    """The question, if the sequence begins with a user's turn; ``text`` holds both turns."""
     answer: str = ""
-    """The answer to it; empty where the model came to none."""
+    """The answer to it; empty if the model did not finish one."""
     thought: str = ""
     """What the model thought before the answer; no part of ``text``."""
 
@@ -71,7 +71,7 @@ class Sampler(ABC):
     """Where samples come from."""
 
     about: dict[str, Any]
-    """What the samples depend on besides index and seed."""
+    """Everything that samples depend on besides index and seed."""
 
     @property
     @abstractmethod
@@ -91,8 +91,8 @@ class Sampler(ABC):
 def draw(sampler: Sampler, seed: int, size: int, n: int) -> Piece:
     """The first ``n`` samples or more, to the end of a batch of ``size``.
 
-    A folder with fewer is gone on with; metadata: ``drawn``, ``seed``, ``begins``, what the
-    samples depend on, and the sampler's ``facts``.
+    A folder with fewer is continued; metadata: ``drawn``, ``seed``, ``begins``, what the samples
+    depend on, and the sampler's ``facts``.
     """
     batches = -(-n // size)
 

@@ -17,14 +17,14 @@ class ServerParams(Params):
     model: str = ""
     """The model's name as the server knows it."""
     concurrency: int = Field(default=8, ge=1, le=512)
-    """Requests on their way at the same time."""
+    """Concurrent requests."""
     requests_per_minute: float = Field(default=0.0, ge=0)
-    """Upper limit on requests started a minute, further tries included; 0: none."""
+    """Upper limit on requests started a minute, retries included; 0: none."""
     timeout: float = Field(default=60.0, gt=0)
-    """Seconds until an unanswered request is given up (and tried again)."""
+    """Seconds until an unanswered request is cancelled (and tried again)."""
     max_retries: int = Field(default=6, ge=0)
-    """Further tries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential
-    waits and jitter; a Retry-After of the server is honoured."""
+    """Retries after a timeout, a broken connection, 408, 409, 429 or 5xx, with exponential waits
+    and jitter; a Retry-After of the server is honoured."""
 
     @field_validator("url")
     @classmethod
@@ -47,15 +47,15 @@ class SamplingParams(Params):
     server: ServerParams = ServerParams()
     """Used when ``source`` is ``server``: its /completions is asked."""
     prompt: str = ""
-    """What a server is given to begin with. Servers put the begin token before an empty prompt
-    when the tokenizer has one; name the token here when they don't."""
+    """The prompt that a server gets. Servers put the begin token before an empty prompt if the
+    tokenizer has one; name the token here if yours does not."""
     start: str | None = None
-    """What begins every sequence. ``bos`` (as null): the tokenizer's begin token, else the special
+    """The start of every sequence. ``bos`` (as null): the tokenizer's begin token, else the special
     tokens it starts an empty text with, else its end token (the separator of its training).
     ``user``: what the chat template writes before a user's turn; the model then writes what it is
     asked, and its answer. ``auto``: ``user`` where the tokenizer came with a chat template of its
-    own, else ``bos``. Else a token by its text. A server is asked from ``prompt`` on unless this
-    is ``user`` or ``auto``."""
+    own, else ``bos``. Else a token by its text. A server is asked from ``prompt`` on unless this is
+    ``user`` or ``auto``."""
     max_new_tokens: int = Field(default=128, ge=1)
     """Length limit of a sequence."""
     temperature: float = Field(default=1.0, gt=0)
@@ -65,19 +65,19 @@ class SamplingParams(Params):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Keep the likeliest tokens up to this mass; 1: all."""
     repetition_penalty: float = Field(default=1.0, gt=0)
-    """1: none. The paper's code used 1.1, which is not the model's distribution any more."""
+    """1: none. The paper's code used 1.1, which changes the model's distribution."""
     batch_size: int = Field(default=256, ge=1)
-    """Sequences drawn at once. A killed probe loses at most the batches in progress."""
+    """Sequences in a batch. A killed probe loses at most the batches in progress."""
     dtype: Dtype = "auto"
     """torch dtype the model is loaded in; ``auto``: the one it was saved in."""
     engine: Engine = "auto"
-    """What runs the model (``source: model``). ``dynamic``: a loop of this project, whose cache
-    grows and is left by rows that ended. ``static``: transformers' ``generate`` with a cache of
-    fixed size, whose step it compiles on a GPU. Both draw the same tokens. ``vllm``: vLLM in this
-    process, if it is installed; it draws with random numbers of its own. ``auto``: ``dynamic`` on a
-    CPU, where it was measured to be faster; on a GPU ``dynamic`` or ``static``, by the speed of the
-    first three batches, which is in the samples' manifest. Never ``vllm``, whose samples are
-    others."""
+    """What runs the model (``source: model``). ``dynamic``: this project's loop, with a growing
+    cache from which finished rows are dropped. ``static``: transformers' ``generate`` with a cache
+    of fixed size, whose step it compiles on a GPU. Both draw the same tokens. ``vllm``: vLLM in
+    this process, if it is installed; it draws with random numbers of its own. ``auto``: ``dynamic``
+    on a CPU, where it was measured to be faster; on a GPU ``dynamic`` or ``static``, by the speed
+    of the first three batches, which is in the samples' manifest. Never ``vllm``, which draws
+    different samples."""
     vllm: VllmParams = VllmParams()
     """Used when ``engine`` is ``vllm``."""
 

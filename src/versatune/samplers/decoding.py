@@ -63,7 +63,7 @@ def filtered(logits: torch.Tensor, seen: torch.Tensor, params: SamplingParams) -
 
 @dataclass(frozen=True)
 class Batch:
-    """What a batch of sequences is drawn by."""
+    """The inputs for drawing a batch of sequences."""
 
     uniforms: np.ndarray
     """(rows, limit): each row's own random numbers, one a token."""
@@ -72,7 +72,7 @@ class Batch:
     params: SamplingParams = field(default_factory=SamplingParams)
     """What distorts the distribution before a token is drawn; by default nothing does."""
     turns: Conversations | None = None
-    """Where a row goes on with tokens of the template, and when it has ended."""
+    """When a row continues with tokens of the template, and when it has ended."""
 
 
 Drawn = tuple[int, list[int], bool]

@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """What draws a batch: see :meth:`versatune.samplers.decoding.Decoder.sample`."""
+    """Draws a batch: see :meth:`versatune.samplers.decoding.Decoder.sample`."""
 
     def sample(self, batch: Batch) -> Iterator[Drawn]: ...
 
@@ -38,7 +38,7 @@ class FasterEngine:
         self._rows: int | None = None
         self._plan = ["dynamic", "static", "static"]
         self.tokens_per_second: dict[str, float] = {}
-        """Of each engine that was measured."""
+        """The speed of each engine that was measured."""
 
     @property
     def chosen(self) -> str | None:

@@ -120,7 +120,7 @@ class ModelSampler(Sampler):
         if engine == "static" and not takes_static_cache(model):
             raise VersatuneError(
                 f"probe.sampling.engine is static, and {type(model).__name__} can't generate from "
-                "a cache of fixed size: take auto."
+                "a cache of fixed size: use auto."
             )
         make: Any = StaticDecoder if engine == "static" else Decoder
         if engine == "auto" and model.device.type == "cuda" and takes_static_cache(model):

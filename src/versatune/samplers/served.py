@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 NO_KEY = "none"
-"""Sent where no key is set: the client insists on one, local servers ignore it."""
+"""Sent if no key is set: the client requires one, local servers ignore it."""
 HOPELESS = (
     openai.AuthenticationError,
     openai.PermissionDeniedError,
@@ -31,7 +31,7 @@ HOPELESS = (
     openai.BadRequestError,
     openai.UnprocessableEntityError,
 )
-"""Answers that trying again can't change."""
+"""HTTP status codes that a retry can't fix."""
 OTHERWISE = {"max_tokens": "max_completion_tokens", "temperature": ""}
 """What some chat models do not take -> what they take in its place; empty: nothing."""
 _REFUSED = re.compile(
@@ -46,7 +46,7 @@ class FilteredError(ValueError):
 
 
 class Server:
-    """A server and how fast it may be asked. Safe to use from several threads."""
+    """A server with its request limits. Safe to use from several threads."""
 
     def __init__(self, params: ServerParams, key: str, api_key: str = "") -> None:
         """``key``: where the parameters stand. Raises VersatuneError without a model's name."""
@@ -83,7 +83,7 @@ class Server:
     ) -> Iterator[tuple[T, Any, Exception | None]]:
         """Ask for all items, ``concurrency`` at a time; yields (item, answer, error) as they come.
 
-        Errors that trying again can't change stop everything with a VersatuneError.
+        Errors that a retry can't fix stop everything with a VersatuneError.
         """
         pool = ThreadPoolExecutor(self.params.concurrency)
         try:

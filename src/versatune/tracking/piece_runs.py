@@ -14,8 +14,8 @@ def child_runs(described: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Iterat
 
     ``described``: for each piece, by its name, what its run is called and the run's parameters. A
     piece's first event opens its run and its last one closes it; those still open at the end of the
-    block were killed. A process that goes on for a killed one tells its rounds again: each is
-    logged once.
+    block were killed. A process that replaces a killed one reports its rounds again: each is logged
+    once.
     """
     running: dict[str, ChildRun] = {}
     logged: set[tuple[str, int]] = set()

@@ -1,9 +1,9 @@
-"""The MLflow Model Registry: versions of a model, and which of them serves.
+"""The MLflow Model Registry: versions of a model, and which of them is deployed.
 
 Aliases: ``champion`` serves, ``previous_champion`` is what :func:`rollback` goes back to,
 ``challenger`` is the newest version that was not promoted. A version carries the reasons as
-tags; the tags this module reads itself begin with ``versatune.``. Moving ``champion`` is one
-call and the last of its kind, so an interruption leaves the old champion or the new one.
+tags; the tags this module reads itself begin with ``versatune.``. Moving ``champion`` is a
+single call, so an interruption leaves either the old champion or the new one.
 
 Every function raises RegistryOfflineError while MLflow does not answer.
 """
@@ -108,7 +108,7 @@ def promote(version: Version, over: str | None) -> bool:
 
     ``over``: that one's checkpoint fingerprint, None when there was no champion. False, and
     nothing moved, when another serves by now. Doing it again does nothing. MLflow can't compare and
-    move in one step: between runs and rollbacks of a project the lock of its data folder stands.
+    move in one step: the lock of the data folder keeps runs and rollbacks of a project apart.
     """
     with _client() as client:
         serving = _by_alias(version.name, CHAMPION)
@@ -128,7 +128,7 @@ def promote(version: Version, over: str | None) -> bool:
 
 
 def rollback(name: str) -> tuple[Version, Version]:
-    """Give ``champion`` back to the version it was taken from: (the old one, the new one).
+    """Restore the previous champion; returns (the old version, the new one).
 
     Raises VersatuneError when there is none, or its files were deleted.
     """
@@ -181,7 +181,7 @@ def serving_paths(name: str) -> list[Path]:
 
 
 def prune(name: str, keep_last: int) -> list[Version]:
-    """Delete the files of versions that neither serve nor did last, but for the newest few.
+    """Delete the files of all versions except champion, previous champion and the newest few.
 
     Versions, tags and reasons stay. ``keep_last`` counts versions that are not aliased champion
     or previous champion. Returns all versions whose files are deleted by now.
@@ -251,8 +251,8 @@ def _told(error: Exception, when: str) -> VersatuneError:
     if means_offline(error):
         return RegistryOfflineError(f"{when}: {reason}")
     return VersatuneError(
-        f"MLflow's registry refuses: {reason}. Waiting does not help: check its permissions, the "
-        "room on its disk and its files, then run again; finished work is kept."
+        f"MLflow's registry refuses: {reason}. Waiting does not help: check its permissions, "
+        "its free disk space and its files, then run again; finished work is kept."
     )
 
 

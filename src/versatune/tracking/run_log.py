@@ -1,4 +1,4 @@
-"""What nodes tell MLflow, and what happens when MLflow does not answer.
+"""What nodes log to MLflow, and what happens when MLflow does not answer.
 
 Tracking never stops work: a call that fails is written to a spool file and sent when a later
 call, or a later run, finds the store answering again. Without a run (a library user, a test)
@@ -30,7 +30,8 @@ _stack: list[Tracker] = []
 
 
 def begin(run_id: str, spool: Spool, error: Exception | None = None) -> None:
-    """From now on, track to this run (the hooks call it). ``error``: why its id is a local one."""
+    """From now on, track to this run (called by the hooks). ``error``: the reason why its id is a
+    local one."""
     _stack.append(Tracker(run_id, spool, error))
 
 
@@ -50,7 +51,7 @@ def log_metrics(values: Mapping[str, float], step: int | None = None) -> None:
 
 
 def log_params(values: Mapping[str, Any]) -> None:
-    """Record parameters, flattened, keys joined by dots; what looks like a secret is masked."""
+    """Record parameters, flattened, keys joined by dots; likely secrets are masked."""
     flat = {n: hide(n, str(v))[:MAX_PARAM_LENGTH] for n, v in flatten(values).items()}
     if flat:
         _call("params", values=flat)
@@ -111,7 +112,7 @@ def store_model(path: Path, fingerprint: str, example: str, name: str = "model")
 
 
 def why_offline() -> Exception | None:
-    """What MLflow said when the run at work began without it; None where it answered."""
+    """MLflow's error when the run at work began without it; None where it answered."""
     if not _stack or not _stack[0].run_id.startswith("local-"):
         return None
     return _stack[0].error or ConnectionError("no connection")

@@ -1,4 +1,4 @@
-"""Values that must not be shown: parameters as text, with what looks like a credential masked."""
+"""Parameters as text, with values masked that look like credentials."""
 
 import re
 from collections.abc import Mapping

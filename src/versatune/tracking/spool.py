@@ -1,4 +1,4 @@
-"""Records for MLflow: made at once, or kept in a file while MLflow does not answer."""
+"""Records for MLflow: sent at once, or kept in a file while MLflow does not answer."""
 
 import base64
 import contextlib
@@ -22,13 +22,13 @@ PATIENCE = 10
 waiting for it costs a run a tenth of its time at most."""
 
 TRANSIENT = {408, 429, *range(500, 600)} - {501}
-"""HTTP states of a server that may answer another time."""
+"""HTTP status codes after which a later attempt may succeed."""
 
 LASTING = (
     r"readonly database|database or disk is full|no space left|quota exceeded|read-only file|"
     r"permission denied|no such artifact|4(?!08|29)\d\d client error|mlflow db upgrade"
 )
-"""What MLflow passes on as a fault of the server, though it stays until someone sees to it."""
+"""Errors that MLflow reports as server errors but that last until someone fixes them."""
 
 
 class Spool:
@@ -41,11 +41,11 @@ class Spool:
         self._ask_again = 0.0
 
     def keep(self, call: dict[str, Any], error: Exception) -> None:
-        """Append one call; the first of a run is said aloud."""
+        """Append one call; the first of a run gives a warning."""
         if not self._warned:
             logger.warning(
-                "MLflow does not answer (%s). Work goes on; what it should record is kept in %s "
-                "and sent when it answers again.",
+                "MLflow does not answer (%s). The run continues; its records are kept in %s "
+                "and sent when MLflow answers again.",
                 first_line(error),
                 self.path,
             )
@@ -100,7 +100,7 @@ class Spool:
         return self.path.with_name(f"{self.path.stem}_refused{self.path.suffix}")
 
     def back_off(self, seconds: float) -> None:
-        """Ask no more for a while, after an attempt that took so long and failed."""
+        """Make no attempt for a while, after one that took this long and failed."""
         self._ask_again = time.monotonic() + PATIENCE * seconds
 
 
@@ -166,14 +166,14 @@ class Tracker:
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in short; addresses without the passwords they may hold."""
+    """An error's message, shortened, with passwords in addresses masked."""
     return hide("", str(error).split("\n", maxsplit=1)[0])[:200]
 
 
 def means_offline(error: Exception) -> bool:
-    """Whether a store may answer another time: no connection, no time, a lock, a fault of its own.
+    """Whether a later attempt may succeed: after a lost connection, a timeout, a lock.
 
-    False when it would say the same again: no permission, no room, no such file, a wrong value.
+    False where it would fail again: no permission, a full disk, a missing file, a wrong value.
     """
     from mlflow.exceptions import MlflowException
 
@@ -187,7 +187,7 @@ def means_offline(error: Exception) -> bool:
 
 
 def _refused(error: Exception) -> bool:
-    """Whether a record will never be taken: MLflow said so, or the file it names is gone."""
+    """Whether a record can never be sent: MLflow refused it, or the file it names is gone."""
     from mlflow.exceptions import MlflowException
 
     final = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST")

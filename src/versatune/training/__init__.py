@@ -1,4 +1,4 @@
-"""Training in rounds: transformers' Trainer, with a mixture that changes as it goes."""
+"""Training in rounds: transformers' Trainer, with a mixture that changes between rounds."""
 
 from versatune.training.api import TrainResult, train
 from versatune.training.config import LauncherParams, LoraParams, TrainParams

@@ -18,14 +18,15 @@ from versatune.training.job import FAILURE, Job
 
 
 def _end_with_parent() -> None:
-    """Nobody writes to standard input: it ends when the process that watches us does."""
+    """Nothing is written to standard input: it closes when the watching process ends."""
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main() -> int:
-    """Take part in the job; the exit code is 1 after a VersatuneError, told in a file."""
+    """Run this process's part of the job; after a VersatuneError, written to a file, the exit code
+    is 1."""
     first = os.environ.get("RANK", "0") == "0"
     # What is worth a warning is the same in all processes: one says it.
     logging.basicConfig(

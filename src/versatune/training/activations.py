@@ -1,4 +1,4 @@
-"""Bytes of the activations of a training step, counted only on shapes.
+"""Bytes of the activations of a training step, computed from shapes.
 
 The forward pass runs on the meta device, and every tensor that autograd keeps for the backward pass
 is added up.

@@ -1,4 +1,4 @@
-"""Low-rank adapters on the layers a person names."""
+"""Low-rank adapters on the layers that the parameters name."""
 
 from typing import Any
 

@@ -82,7 +82,7 @@ def piece_of(
     )
 
 
-GO_ON = "Set them back to continue it, or discard it with train.resume: restart."
+GO_ON = "Restore them to continue it, or discard it with train.resume: restart."
 
 
 def _train_in(

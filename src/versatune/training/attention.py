@@ -37,7 +37,7 @@ _WITHOUT_EFFECT = {
     "output_hidden_states",
     "output_router_logits",
 }
-"""What models hand to their attention and no attention reads."""
+"""Arguments that models pass to their attention and that no attention reads."""
 
 
 def segment_attention(

@@ -46,7 +46,7 @@ def _without_first(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 class Collator:
-    """Lays packed rows out as a batch.
+    """Turns packed rows into a batch.
 
     The batch holds ``input_ids`` (rows, columns); ``positions``, ``targets`` and ``domains``, one
     entry a supervised token (see :class:`Targets`); and by layout ``position_ids``, ``seq_lens``

@@ -1,4 +1,4 @@
-"""What happens at the end of a round, and the guards within it."""
+"""The end of a round, and the checks within it."""
 
 # ruff: noqa: ARG002 - the names of the arguments are the superclass's.
 
@@ -41,8 +41,8 @@ GROWN = 1.1
 
 
 class RoundCallback(TrainerCallback):
-    """Measures, updates, writes the history and asks for checkpoints; stops a training that goes
-    wrong."""
+    """Measures, updates the mixture, writes the history, asks for checkpoints; stops a failing
+    training."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class RoundCallback(TrainerCallback):
     def on_epoch_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """A round begins, or goes on after a resume; epochs within it are Trainer's affair."""
+        """A round begins, or continues after a resume; Trainer handles the epochs within it."""
         if self._in_round:
             return
         self._in_round = True
@@ -143,7 +143,7 @@ class RoundCallback(TrainerCallback):
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Where a round has ended: measure, decide, note, save."""
+        """At the end of a round: measure, decide, record, save."""
         if state.global_step < self._steps.ends[self._mixture.round]:
             return
         self._in_round = False

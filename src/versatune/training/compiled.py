@@ -1,4 +1,4 @@
-"""The model's blocks through torch.compile: once, since every batch has one shape.
+"""The model's blocks through torch.compile: once, since all batches have the same shape.
 
 A block (a decoder layer) is compiled, not the model: all blocks share one graph, and everything
 that differs from step to step (how many tokens are supervised) stays outside. Layouts are tried and

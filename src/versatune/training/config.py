@@ -81,14 +81,14 @@ class LauncherParams(Params):
     """Processes on this machine. Above 1 the trainer is started as a child of a launcher."""
     config_file: Path | None = None
     """A configuration of `accelerate launch` (deploy/accelerate/*.yaml: FSDP, several nodes).
-    Without one, `torch.distributed.run` starts plain data parallelism."""
+    Without one, `torch.distributed.run` starts data parallel training."""
 
 
 ATTENTIONS = (
     *("eager", "sdpa", "flex_attention"),
     *("flash_attention_2", "flash_attention_3", "flash_attention_4"),
 )
-"""Those of transformers that training can use; the paged ones are only for serving."""
+"""The attentions of transformers that training can use; the paged ones are only for serving."""
 
 
 class TrainParams(PlanParams):
@@ -105,11 +105,11 @@ class TrainParams(PlanParams):
     rounds: int = Field(8, ge=1)
     """Rounds. After each, held-out losses are measured and the shares updated."""
     steps_per_round: int = Field(100, ge=1)
-    """Optimiser steps in a round; in the mean, where rounds grow."""
+    """Optimiser steps in a round, on average if rounds grow."""
     round_growth: float = Field(1.0, ge=1)
     """Ratio of a round's steps to those of the round before. The total stays ``rounds`` x
-    ``steps_per_round``. Above 1, short rounds come first: shares move sooner, while much of the
-    learning rate is left."""
+    ``steps_per_round``. Above 1, short rounds come first: shares move sooner, while the learning
+    rate is still high."""
     strategy: StrategyParams = UniformParams()
     """How the shares follow the losses."""
     objective: ObjectiveParams = ObjectiveParams()
@@ -117,16 +117,16 @@ class TrainParams(PlanParams):
     verdicts, the report's headline and promotion use it."""
     unit: Unit = "supervised_tokens"
     """The unit of shares. Losses are means over ``supervised_tokens``, those of answers: under
-    equal shares of ``tokens`` a domain of long prompts and short answers hardly counts."""
+    equal shares of ``tokens`` a domain with long prompts and short answers hardly counts."""
 
     learning_rate: float = Field(2e-5, gt=0)
     """Peak learning rate of AdamW."""
     lr_scheduler_type: Literal[
         "cosine", "linear", "constant", "constant_with_warmup", "warmup_stable_decay"
     ] = "cosine"
-    """Schedule over all rounds; it is never restarted. Cosine has used most of its learning rate
-    before a strategy knows anything; ``warmup_stable_decay`` holds the rate and lowers it at the
-    end."""
+    """Schedule over all rounds, without restarts. Cosine spends most of its learning rate before a
+    strategy has learnt anything; ``warmup_stable_decay`` holds the rate and lowers it at the end.
+    """
     decay_ratio: float = Field(0.2, gt=0, lt=1)
     """Part of all steps over which ``warmup_stable_decay`` lets the rate fall to 0 (linearly)."""
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -140,9 +140,9 @@ class TrainParams(PlanParams):
     max_grad_norm: float = Field(1.0, ge=0)
     """Gradients are clipped to this norm; 0 does not clip."""
     optim: Optim = "adamw_torch_fused"
-    """transformers' name of the optimiser. Those of 8 bits keep their state in 8 bits, the paged
-    ones in the host's memory (both, and lion, by the extra `quantized`); `adafactor` has hardly any
-    state, `sgd` none. Lion wants a learning rate of a third to a tenth of AdamW's."""
+    """transformers' name of the optimiser. 8-bit ones keep their state in 8 bits, paged ones in the
+    host's memory (both, and lion, need the extra `quantized`); `adafactor` has hardly any state,
+    `sgd` none. Lion needs a learning rate of a third to a tenth of AdamW's."""
     per_device_train_batch_size: int = Field(4, ge=1)
     """Rows of `max_length` tokens in a batch of one process."""
     gradient_accumulation_steps: int = Field(1, ge=1)
@@ -152,9 +152,9 @@ class TrainParams(PlanParams):
     otherwise). `auto` does so where the device has instructions for it: GPUs from compute
     capability 8.0 on, CPUs with avx512_bf16 or amx_bf16."""
     dtype: Literal["float32", "bfloat16", "auto"] = "float32"
-    """Type of the weights while they are trained. bfloat16 halves the memory and rounds away
-    updates below 1/256 of a weight: right for the frozen weights beside adapters. `auto` is
-    bfloat16 where the device has instructions for it, else float32."""
+    """Type of the weights while they are trained. bfloat16 halves the memory but rounds away
+    updates below 1/256 of a weight: use it for frozen weights with adapters. `auto` is bfloat16
+    where the device has instructions for it, else float32."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
     lora: LoraParams | None = None
@@ -179,8 +179,8 @@ class TrainParams(PlanParams):
     """Steering rows a domain measured at the end of each round, the same in every run on the
     data; null measures all."""
     heldout_tokens_per_domain: int | None = Field(None, ge=1)
-    """If these rows have fewer supervised tokens than this, more rows of the domain are measured: a
-    few answers of two tokens each say little. null: only rows count."""
+    """If these rows have fewer supervised tokens than this, more rows of the domain are measured,
+    since a few short answers give a noisy loss. null: only rows count."""
     heldout_batch_tokens: int | None = Field(None, ge=1)
     """Tokens measured at a time; does not change the result. null: 2048 on a CPU, 16384 else."""
 
@@ -190,7 +190,7 @@ class TrainParams(PlanParams):
     """Steps between checkpoints inside a round; null: only at its end."""
     save_total_limit: int = Field(2, ge=1)
     """Checkpoints kept while training (and the best one, when a rule may return to it). They are
-    deleted when training is done."""
+    deleted after training."""
     logging_steps: int = Field(10, ge=1)
     """Steps between reports of loss, learning rate, gradient norm, speed and memory (bar, MLflow,
     steps.jsonl), and between checks that the loss is finite and not exploding."""

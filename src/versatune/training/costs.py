@@ -29,10 +29,10 @@ MANY_PASSES = 4.0
 are nearly as good as new rows)."""
 
 FORWARD = 3.0
-"""How many times as long as its forward pass a training step takes."""
+"""The time of a training step relative to its forward pass."""
 
 PLANNED_ROWS = 256
-"""Packed rows that are planned to see how full they get."""
+"""Packed rows that are planned to measure how full they are."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Speed:
 
     tokens_per_second: float
     source: str
-    """What the speed was measured on, in words."""
+    """What the speed was measured on, for messages."""
 
 
 class Budget:
-    """What training spends, depending on the shares."""
+    """The cost of training as a function of the shares."""
 
     def __init__(self, params: TrainParams, train: TokenizedSplit, start: Array) -> None:
         """``start``: the shares (k,) to plan the first packed rows with.
@@ -155,7 +155,7 @@ MEMORY = ("weights", "gradients", "optimizer", "activations", "logits")
 
 
 def upper_bound(params: TrainParams) -> Work:
-    """What training spends at most: each row full, every token supervised.
+    """Upper bound of what training spends: each row full, every token supervised.
 
     For estimates before any row is tokenised.
     """

@@ -178,7 +178,7 @@ def _rows(x: Tensor, size: int) -> Tensor:
 
 
 def _hide(scores: Tensor, window: int | None) -> None:
-    """Put out what a query must not see: scores (n, queries, groups, keys); both end together."""
+    """Mask what a query must not see: scores (n, queries, groups, keys); both end together."""
     keys = scores.shape[-1]
     later = torch.ones(BLOCK, BLOCK, dtype=torch.bool).triu(1)
     scores[..., keys - BLOCK :].masked_fill_(later[:, None], -torch.inf)

@@ -12,11 +12,11 @@ from versatune.mixing.config import ExpandParams, FosterParams, StrategyParams
 from versatune.mixing.interface import ROLLED_BACK
 
 ROUNDS_AGO = 2
-"""After this many rounds above its lowest value the mean loss is said to rise: one round may be
+"""The mean loss counts as rising after this many rounds above its lowest value: one round may be
 noise."""
 
 RISE = 0.01
-"""By this part of its lowest value the mean loss must have risen: seeds differ by as much."""
+"""The mean loss must have risen by this part of its lowest value: seeds differ by as much."""
 
 
 def reference_warnings(references: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What is reported of a round: its line in the log, and its metrics as an event."""
+"""The report of a round: its log line, and its metrics as an event."""
 
 import json
 from pathlib import Path

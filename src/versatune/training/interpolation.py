@@ -31,12 +31,13 @@ BETWEEN = "between"
 """The folder, within the job's, of the model that is being measured."""
 
 WHERE_BROKEN = InterpolateParams(parts=[n / 10 for n in range(1, 11)], margin=1.5)
-"""What ``auto`` takes where a tolerance was broken; the margin was chosen in four worlds that no
-table uses."""
+"""What ``auto`` uses if a tolerance was broken; the margin was chosen in four simulated settings
+that no table uses."""
 
 
 def interpolate(job: Job) -> None:
-    """Put the best model between base and trained into the job's folder; note it in its history.
+    """Put the best model between base and trained into the job's folder, and record it in the
+    history.
 
     ``history.json`` gets ``interpolation``: ``part`` (the one taken), ``why``, and ``table``, a row
     a part and domain with ``validation_loss`` and ``since_base_stderr``; parts 0 (the base model)

@@ -23,10 +23,10 @@ Event = dict[str, Any]
 """``round``, ``step`` and ``metrics``: names such as ``loss/law`` to numbers."""
 
 OnRound = Callable[[Event], None]
-"""Told of each round as it ends."""
+"""Called at the end of each round."""
 
 OnStep = Callable[[Event], None]
-"""Told every ``logging_steps``: ``step`` and ``metrics`` (loss, learning_rate, grad_norm,
+"""Called every ``logging_steps``: ``step`` and ``metrics`` (loss, learning_rate, grad_norm,
 tokens_per_second, mfu, peak_memory_gb; those that are known)."""
 
 
@@ -46,7 +46,7 @@ class MixtureInputs(BaseModel):
 
 
 class Training(MixtureInputs):
-    """What is to be trained, independent of its folder."""
+    """A training, independent of its folder."""
 
     store: FolderRef
     base: CheckpointRef
@@ -82,7 +82,7 @@ class Training(MixtureInputs):
         return inputs if self.save_model else {**inputs, "row_choice": ROW_CHOICE}
 
     def in_folder(self, folder: Path) -> "Job":
-        """This training at its place."""
+        """This training in a folder."""
         return Job.model_validate({**dict(self), "folder": folder})
 
 

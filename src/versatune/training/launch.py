@@ -118,7 +118,7 @@ def _tell(events: Iterator[str | None], listener: Callable[[Event], None] | None
 
 
 def _end(child: "subprocess.Popen[str]") -> None:
-    """Stop what still runs: asked first, made to after ten seconds."""
+    """Stop what still runs: SIGTERM first, SIGKILL after ten seconds."""
     if child.poll() is None:
         os.killpg(child.pid, signal.SIGTERM)
         try:

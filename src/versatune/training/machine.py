@@ -1,4 +1,4 @@
-"""What a training ran on, for the report."""
+"""The device and memory of a training, for the report."""
 
 import resource
 import sys

@@ -43,7 +43,7 @@ class MixBudget:
         return self.runs != self.asked
 
     def notes(self) -> list[str]:
-        """What was shortened, for the log."""
+        """What was shortened, as a log line."""
         if not self.shortened or not self.runs.number:
             return []
         runs, asked = self.runs, self.asked
@@ -55,14 +55,15 @@ class MixBudget:
         ]
 
     def warnings(self) -> list[str]:
-        """A budget that leaves no room for the runs, or that measuring alone goes beyond."""
+        """The warning about a budget that has no room for the runs, or that measuring alone
+        exceeds."""
         if self.budget is None or not self.asked.number:
             return []
         said = []
         if not self.runs.number:
             said.append(
                 f"references.budget ({self.budget:.0%} of the training) has no room for two runs "
-                f"on mixes of {LEAST_STEPS} steps, and shorter ones say nothing, so there are "
+                f"on mixes of {LEAST_STEPS} steps, and shorter ones are too noisy, so there are "
                 "none: without runs on single domains (references.mode: measure) there is no "
                 "forecast, and mixing_law learns only from its own rounds. Train more steps, set "
                 "references.budget: null, or choose uniform."
@@ -78,9 +79,9 @@ class MixBudget:
 
 
 def mix_budget(store: FolderRef, params: ReferenceParams, train: TrainParams) -> MixBudget:
-    """The runs on mixes within ``params.budget``; as they are asked for, without one.
+    """The runs on mixes within ``params.budget``; unchanged without a budget.
 
-    What the training's own measurements leave of the budget is theirs, and at least half of it.
+    They get what the training's own measurements leave of the budget, and at least half of it.
     """
     asked = params.mix_shape(train)
     cost = _Costs.of(store, params, train)

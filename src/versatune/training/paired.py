@@ -56,7 +56,7 @@ class PairedRows:
 def paired_stderr(before: Rows, after: Rows) -> Array | None:
     """Standard error of ln(after / before) by domain, of the same rows; None without rows.
 
-    A single row has none; it counts as 1, which no strategy takes for a signal.
+    A single row has none and counts as 1, so no strategy takes its change for a signal.
     """
     if not all(map(len, before)) or [len(b) for b in before] != [len(a) for a in after]:
         return None

@@ -45,7 +45,7 @@ USUAL_NOISE = 0.2
 
 @dataclass(frozen=True)
 class EarlierStages:
-    """What earlier stages found; shares are by domain."""
+    """Results of earlier stages; shares are by domain."""
 
     references: Mapping[str, Any]
     """``reference_losses``."""
@@ -128,7 +128,7 @@ def plan(
 
 
 def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -> Array:
-    """How many times the whole training would go over each domain's rows alone, (k,)."""
+    """Passes of the entire training over each domain's rows at a share of 1, (k,)."""
     assert context.counts is not None
     alone = Budget(train, split, context.counts / context.counts.sum())
     return np.array([alone.passes(one)[j] for j, one in enumerate(np.eye(len(split.domains)))])
@@ -146,7 +146,8 @@ def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> s
 
 
 def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams) -> list[str]:
-    """Domains that are seen often, or more often than they may be; ``domains`` of a strategy."""
+    """Warnings about domains that are seen often, or more often than their cap; ``domains`` of a
+    strategy."""
     said, often = [], []
     for name, entry in domains.items():
         seen, cap = entry["passes"], _cap(train, name)
@@ -154,8 +155,8 @@ def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams
             said.append(f"{name} has a share of {entry['weight']:.3f} and no training rows.")
         elif cap is not None and seen > cap:
             then = {
-                "repeat": "it is repeated all the same",
-                "redistribute": "its share goes to the others then",
+                "repeat": "it is repeated anyway",
+                "redistribute": "its share then goes to the others",
                 "stop": "training will stop with an error",
             }[train.on_exhausted]
             said.append(f"{name} would be seen {seen:.1f} times; its epoch_cap is {cap:g}: {then}.")
@@ -164,8 +165,8 @@ def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams
     if often:
         said.append(
             f"Rows are seen more than {MANY_PASSES:g} times ({', '.join(often)}). Later passes "
-            "teach less, which the forecast counts. Add rows, train fewer steps, or lower the "
-            "shares (train.epoch_cap with on_exhausted: redistribute)."
+            "teach less; the forecast takes that into account. Add rows, train fewer steps, or "
+            "lower the shares (train.epoch_cap with on_exhausted: redistribute)."
         )
     return said
 
@@ -211,7 +212,7 @@ def _static(context: Context) -> dict[str, Array]:
 
 
 def _label(strategy: StrategyParams, paths: Mapping[str, Path]) -> str:
-    """What the chosen strategy is called: its name, told apart from a fixed mix of that name."""
+    """The chosen strategy's name, distinct from a fixed mix of the same name."""
     same = strategy in (UniformParams(), ProportionalParams())
     return strategy.name if same or strategy.name not in paths else f"{strategy.name} (chosen)"
 
@@ -267,16 +268,16 @@ def _broken(
 
 
 def _targets(strategy: StrategyParams) -> list[str]:
-    """The domains that the strategy is to raise, where it is not all of them."""
+    """The domains that the strategy raises, unless it is all of them."""
     if not isinstance(strategy, ExpandParams):
         return []
     return [canonical(name) for name in strategy.targets]
 
 
 def speed_before(references: ReferenceParams, known: EarlierStages) -> Speed | None:
-    """How fast the base model trained in the runs before the training.
+    """The speed of the base model in the runs before the training.
 
-    By its forward passes where there were none, or where they were runs of a proxy.
+    Estimated from its forward passes if there were none, or only runs of a proxy.
     """
     forward = known.base_losses.metadata.get("tokens_per_second")
     if forward is not None and (references.proxy is not None or not known.runs):
@@ -289,7 +290,7 @@ def _training(
     base: CheckpointRef, train: TrainParams, steering: TokenizedSplit, budget: Budget,
     chosen: Mapping[str, Any], speed: Speed | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """What the chosen strategy's training takes."""
+    """The cost of the chosen strategy's training."""
     seen = [entry["passes"] for entry in chosen["domains"].values()]
     spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
     return {

@@ -1,6 +1,6 @@
-"""What a person watches while a model trains: loss, learning rate, gradient norm, speed, memory.
+"""The live numbers of a training: loss, learning rate, gradient norm, speed, memory.
 
-Every ``logging_steps``, when the Trainer waits for the device anyway: nothing here waits for it.
+They are read every ``logging_steps``, when the Trainer waits for the device anyway.
 """
 
 import json

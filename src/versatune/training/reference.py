@@ -2,9 +2,9 @@
 
 The paper's public code took training losses after memorising, which are near 0 and make every
 learnable potential about 1. Here each domain has its own run with a held-out measurement every few
-steps; the reference is the lowest of these losses, the base model's included. The curve is kept,
-and several times on the way the other domains are measured too (forward passes only): what a share
-of one domain does to the others (:mod:`versatune.mixing.curves`).
+steps; the reference is the lowest of these losses, the base model's included. The curve is kept.
+Several times on the way the other domains are measured too (forward passes only), which shows what
+a share of one domain does to the others (:mod:`versatune.mixing.curves`).
 """
 
 import logging
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def reference_rows(store: FolderRef, base: CheckpointRef, params: ReferenceParams) -> Piece:
-    """``store`` in tokens of the proxy; not needed when both tokenizers have one vocabulary."""
+    """``store`` in tokens of the proxy; not needed when both tokenizers share a vocabulary."""
     if params.mode == "none" or params.proxy is None:
         return not_needed()
     proxy = _model(base, params)
@@ -54,7 +54,7 @@ def reference_runs(
     params: ReferenceParams,
     train: TrainParams,
 ) -> dict[str, Piece]:
-    """A training on each domain alone, by domain, and short ones on mixes.
+    """A training on only one domain for each domain, and short ones on mixes.
 
     None with ``mode: none``. ``rows``: what :func:`reference_rows` made. Each is kept by the
     fingerprint of what made it, so a killed run loses one of them at most.

@@ -38,19 +38,19 @@ class ReferenceParams(Params):
     """`measure` trains a model on each domain; `mixes` makes only the short runs on mixes, which
     the forecast and `mixing_law` need, and gives no references; `none` makes no runs."""
     mixes: int = Field(2, ge=0)
-    """Short runs on mixes of all domains, each with half of the domains up and half down: they
-    measure what a share does. From them come the forecast and the first shares of `mixing_law`
-    and of `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on single
-    domains, which forget the others more than any mix does."""
+    """Short runs on mixes of all domains, each with half of the domains up and half down. They
+    measure the effect of shares, and give the forecast and the first shares of `mixing_law` and of
+    `expand` with `rule: constrained`. With 0, `measure` forecasts from the runs on single domains,
+    which forget the others more than any mix does."""
     mix_part: float = Field(0.1, gt=0, le=1)
     """Steps of all these runs together, as a part of the training's."""
     budget: float | None = Field(None, gt=0, le=1)
     """What these runs and the training's own held-out measurements may cost together, as a part of
     the training (a measured token counts a third of a trained one). The runs measure fewer rows,
-    less often, or get shorter until they fit; they always have half of it. null: no limit."""
+    less often, or get shorter until they fit; they always get half of it. null: no limit."""
     proxy: Path | None = None
-    """A smaller model's folder to measure with instead of the base model. With another tokenizer
-    its losses are compared in bits per byte."""
+    """The folder of a smaller model to use instead of the base model. With another tokenizer its
+    losses are compared in bits per byte."""
     eval_steps: int = Field(10, ge=1)
     """Optimiser steps between held-out measurements."""
     max_steps: int = Field(200, ge=1)
@@ -64,9 +64,9 @@ class ReferenceParams(Params):
     their held-out rows, up to once at every doubling of its steps): they show what a share of one
     domain does to the others. 0 measures none."""
     train: dict[str, Any] = Field(default={})
-    """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); in a block
-    (`lora: {r: 8}`) only the given keys. `lr_scheduler_type` is over `max_steps`: a
-    reference that does not anneal lies above what a training that does reaches."""
+    """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); in a block (`lora:
+    {r: 8}`) only the given keys. `lr_scheduler_type` is over `max_steps`: a reference without
+    annealing has a higher loss than a training with it."""
 
     @model_validator(mode="before")
     @classmethod

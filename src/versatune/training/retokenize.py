@@ -24,7 +24,7 @@ VERSION = 5
 def retokenize(store: FolderRef, base: CheckpointRef, proxy: CheckpointRef) -> Piece:
     """Every example decoded with ``base``'s tokenizer and encoded with the proxy's.
 
-    Supervised and other parts are turned one by one, so that labels keep their place; special
+    Supervised and other parts are converted one by one, so that labels keep their place; special
     tokens of the base (its chat template's) are left out. A row that begins a text begins as the
     proxy's texts do. An answer that ends with a special token ends with what ends an answer of the
     proxy, a document with the proxy's end token. The bytes, by which losses are compared, stay

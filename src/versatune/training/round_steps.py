@@ -24,9 +24,9 @@ class RoundSteps:
 
     @property
     def epoch(self) -> int:
-        """Steps of an epoch of Trainer's, whose epochs are all alike: each round is some of them.
+        """Steps of a Trainer epoch: the greatest common divisor of the rounds' steps.
 
-        It is the largest number that divides every round: one round where rounds are alike.
+        Trainer's epochs all have one length, so a round consists of one or several.
         """
         return math.gcd(*self.of)
 

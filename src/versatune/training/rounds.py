@@ -292,5 +292,5 @@ class Mixture:
 
 
 def _number(value: Any) -> float | None:
-    """NaN has no place in JSON."""
+    """JSON has no NaN."""
     return None if math.isnan(value) else float(value)

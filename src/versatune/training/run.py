@@ -1,4 +1,4 @@
-"""One process of a training: load, go on from the last checkpoint, train, save."""
+"""One process of a training: load, resume from the last checkpoint, train, save."""
 
 import logging
 import pickle
@@ -153,7 +153,7 @@ def run(job: Job, on_round: OnRound | None = None, on_step: OnStep | None = None
 
 
 def too_large(folder: Path, params: TrainParams, key: str) -> str | None:
-    """What to say of a training that needs more memory than the device has; else None.
+    """The error for a training that needs more memory than the device has; else None.
 
     ``folder``: the base model's, of which only the configuration is read. None too where that
     can't be estimated (an unusual architecture, an adapter without its base).
@@ -264,7 +264,7 @@ def save_final(job: Job, staged: Path) -> None:
 
 
 def save_ends(folder: Path, base: CheckpointRef) -> None:
-    """Say in a trained model's generation config where its answers end.
+    """Set where answers end in a trained model's generation config.
 
     ``base`` may not know; what ends its generations ends them still. The tokenizer's
     ``eos_token`` stays as it is: it ends documents, and templates may write it elsewhere.

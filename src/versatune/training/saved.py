@@ -23,7 +23,7 @@ from versatune.work.calls import within_call
 logger = logging.getLogger(__name__)
 
 MEASURING = 4 * 2**30
-"""Bytes of a GPU that measuring a model takes beside its weights, at most."""
+"""Bytes of a GPU that measuring a model needs besides its weights, at most."""
 
 LEAST = 1e-4
 """The difference, relative to 1 + loss, that two ways of adding up in float32 may make."""
@@ -32,17 +32,16 @@ QUANTIZED = 0.1
 """How far a loss may move with 4 bits: the model is trained with them and saved without them."""
 
 REFUSED = 0.03
-"""A difference that no rounding makes in any type but by twice its :func:`tolerance`."""
+"""Beyond this many times its :func:`tolerance` rounding can't explain a difference."""
 
 
 def check_saved(job: Job) -> None:
     """Compare the model saved in the job's folder with its history.
 
     The round is the one that the model is of: the last, or the best after a rollback; of a model
-    between base and trained the losses are those it was chosen by. A difference
-    beyond the rounding of the coarsest type that lies between (:func:`tolerance`) is warned about:
-    experts chosen by a hair's breadth can make one. Raises VersatuneError when it is so large that
-    the saved model is another one.
+    between base and trained the losses are those it was chosen by. A difference beyond the rounding
+    of the coarsest type in between (:func:`tolerance`) gives a warning: a near tie between experts
+    can cause one. Raises VersatuneError when it is so large that the saved model is another one.
     """
     record = read_json(job.folder / HISTORY)
     wanted = losses_of(record["rows"], record["model_round"])

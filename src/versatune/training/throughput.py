@@ -1,10 +1,10 @@
 """FLOPs of a training step, and what part of the device's peak they are (MFU).
 
-Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B) counts what the mathematics needs,
-once: recomputed activations don't count. A weight that is trained costs 6 FLOPs a token (2 forward,
-2 for the gradient of its input, 2 for its own); a frozen weight of a LoRA training 4. Causal
-attention costs, forward and backward, 6 x layers x heads x size x length of the example, on average
-over its tokens. The head counts where a token is supervised, for it is applied only there.
+Model FLOPs utilisation (PaLM, arXiv 2204.02311, appendix B) counts each needed operation once:
+recomputed activations don't count. A weight that is trained costs 6 FLOPs a token (2 forward, 2 for
+the gradient of its input, 2 for its own); a frozen weight of a LoRA training 4. Causal attention
+costs, forward and backward, 6 x layers x heads x size x length of the example, on average over its
+tokens. The head counts where a token is supervised, for it is applied only there.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""transformers' Trainer with our batches, our loss and whole checkpoints."""
+"""transformers' Trainer with our batches, our loss and complete checkpoints."""
 
 import logging
 import time
@@ -158,7 +158,7 @@ class MixtureTrainer(Trainer):
         return nats.sum() * self.args.world_size / num_items_in_batch
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:  # noqa: ARG002
-        """Not used, and counting would walk over all parameters at every step."""
+        """Not used: counting would visit all parameters at every step."""
         return 0
 
     def summed(self) -> Tensor:

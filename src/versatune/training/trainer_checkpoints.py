@@ -1,4 +1,4 @@
-"""Checkpoints that are complete or do not count.
+"""Checkpoints: only complete ones count.
 
 A checkpoint folder is written first and marked last: ``round.json`` holds the state of the mixture
 and a checksum of every file and of itself, and is what makes the folder count. A folder without it
@@ -47,7 +47,7 @@ def discard_unsound(folder: Path) -> None:
 
 
 def mark(path: Path, state: dict[str, Any]) -> None:
-    """Make a written checkpoint count: its files reach the disk, then their checksums."""
+    """Mark a written checkpoint as complete: flush its files, then write their checksums."""
     files = {}
     for file in filter(Path.is_file, sorted(path.rglob("*"))):
         with file.open("rb") as handle:

@@ -38,7 +38,8 @@ LONG = 512
 """Tokens of the longest example tried, more where the model's configuration names a reach."""
 
 _REACH = ("window", "chunk", "block_size", "topk", "top_k", "local_attention")
-"""In the names of numbers beyond which a token sees less: short examples don't show it."""
+"""Parts of the names of configuration values that limit how far a token sees: short examples don't
+show it."""
 
 _COMPARED = 6
 """Losses of an example that are compared: its last ones, which have the most before them."""
@@ -102,7 +103,7 @@ class Trial:
     def _differs(
         self, layout: Layout, alone: list[list[Tensor]], *, exact: bool = False
     ) -> str | None:
-        """Whether examples have other losses than alone, or with another example before them."""
+        """Whether an example's losses change when packed, or with another example before it."""
         close = EXACT if exact or self._dtype() == torch.float32 else ROUNDED
         for rows, wanted in zip(self.rows, alone, strict=True):
             found = self._losses(layout, rows, exact=exact)
@@ -206,7 +207,7 @@ def on_device(model: Any, device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def in_float32(model: Any) -> Iterator[None]:
-    """The weights of ``model`` in float32 for a while; afterwards they have their bits again."""
+    """The weights of ``model`` in float32 for a while; afterwards they are restored bit by bit."""
     tensors = [t for t in (*model.parameters(), *model.buffers()) if t.is_floating_point()]
     kept = [(t, t.dtype) for t in tensors if t.dtype != torch.float32]
     for tensor, _ in kept:

@@ -1,7 +1,7 @@
 """Attention over packed examples on a GPU: one call for a whole row of examples.
 
 torch's ``varlen_attn`` runs the flash kernel over examples laid end to end. It takes grouped key
-and value heads as they are, and a window; nothing is repeated, padded or looped over.
+and value heads as they are, and a window, without repeating, padding or loops.
 """
 
 import torch

@@ -138,13 +138,13 @@ def fitted(text: str, width: int) -> str:
 
 
 class Paced:
-    """Says yes at most once in that many seconds, and not before the first of them are over."""
+    """True at most once in that many seconds, and not before the first of them have passed."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds, self._last = seconds, time.monotonic()
 
     def due(self) -> bool:
-        """Whether it is time for a line."""
+        """Whether it is time for the next line."""
         now = time.monotonic()
         if now - self._last < self._seconds:
             return False
@@ -209,7 +209,7 @@ def _by_pipeline(names: list[str]) -> str:
 
 
 class ConsoleFormatter(logging.Formatter):
-    """Warnings and errors say that they are."""
+    """Warnings and errors are labelled."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         if record.levelno >= logging.WARNING:

@@ -15,7 +15,7 @@ RETRIES = 2
 
 
 class ParallelParams(Params):
-    """How independent pieces of work (references, comparison runs) share the hardware."""
+    """How independent tasks (reference runs, comparison runs) share the hardware."""
 
     engine: Literal["local", "ray"] = "local"
     """`local` starts processes on this machine. `ray` (extra `ray`) spreads the pieces over the
@@ -61,7 +61,7 @@ _name: ContextVar[str] = ContextVar("name", default="")
 
 
 def within_call() -> bool:
-    """Whether this is work that was asked for beside other work of its kind."""
+    """Whether this call runs beside others."""
     return _receiver.get() is not None
 
 

@@ -48,7 +48,7 @@ class Unchanged(Enum):
 
 
 UNCHANGED = Unchanged.UNCHANGED
-ADVICE = "Set them back, or delete this folder to start over."
+ADVICE = "Restore them, or delete this folder to start over."
 
 
 def _always(_: FolderRef) -> bool:
@@ -77,7 +77,7 @@ class Piece:
 
     @property
     def fingerprint(self) -> str:
-        """What stands for the inputs, and for the folder once it is made."""
+        """The fingerprint of the inputs, and of the finished folder."""
         return fingerprint(self.inputs)
 
 

@@ -2,7 +2,7 @@
 
 A line carries a checksum of itself. A process killed while it appends leaves the beginning of a
 line, which is left out, and the next record has a line of its own; a line that was damaged later is
-found, told and left out.
+reported and left out.
 """
 
 import json
@@ -53,7 +53,7 @@ class Log:
         return [Entry(line, _decoded(line)) for line in text.split("\n") if line]
 
     def records(self) -> list[dict[str, Any]]:
-        """All sound records, in order; how many lines are not is told."""
+        """All valid records, in order; the number of damaged lines is logged."""
         entries = self.entries()
         sound = [entry.record for entry in entries if entry.record is not None]
         if len(sound) < len(entries):

@@ -98,7 +98,7 @@ def test_the_log_says_what_both_stages_lost(
     assert not any("0 rejected" in line.replace("80 rejected", "") for line in said)
     (dropped,) = [line for line in said if "tokenising dropped" in line]
     assert dropped.startswith(
-        f"law: tokenising dropped 82 (82 too_long) rows, first {tmp_path}/law.jsonl:1 ("
+        f"law: tokenising dropped 82 (too_long) rows, first {tmp_path}/law.jsonl:1 ("
     )
     account = [line for line in said if line.startswith("law: 100 rows read")][-1]
     assert "83 (82 too_long, 1 bad_json) rejected; " in account

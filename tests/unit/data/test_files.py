@@ -97,7 +97,7 @@ def test_folders_of_data_files(tmp_path: Path, names: list[str], expected: list[
             {},
             "splits are test_sft, train_sft",
         ),
-        (["a.jsonl"], {"split": "test"}, "names tell no split"),
+        (["a.jsonl"], {"split": "test"}, "names contain no split"),
         (["test_sft-00000-of-00001.parquet"], {}, "no split 'train'; its splits are test_sft"),
         (["a.pdf"], {}, "neither a saved data set nor a folder with data files"),
         ([".git/a.json"], {}, "neither a saved data set"),

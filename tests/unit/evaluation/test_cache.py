@@ -255,4 +255,4 @@ def test_other_models_under_the_key_of_the_version_before(
     warn_renamed.cache_clear()
     both = {"extra_models": {}, "others": {"old": tmp_path}}  # the first is of conf/base
     assert EvaluateParams.model_validate(both).extra_models == {"old": tmp_path}
-    assert "evaluate.others is called evaluate.extra_models now" in caplog.text
+    assert "evaluate.others was renamed to evaluate.extra_models" in caplog.text

@@ -96,7 +96,7 @@ def test_vllm_is_asked_what_transformers_is_asked(
 @pytest.mark.parametrize(
     ("how", "said"),
     [
-        ({"processes": 2, "parallelize": True}, "take one of the two"),
+        ({"processes": 2, "parallelize": True}, "choose one of the two"),
         ({"engine": "vllm", "processes": 2}, "vllm.data_parallel_size"),
         ({"engine": "vllm", "parallelize": True}, "vllm.tensor_parallel_size"),
     ],

@@ -427,8 +427,8 @@ def test_keys_of_the_version_before_are_taken_with_a_line(caplog: pytest.LogCapt
     given = {"name": "foster", "potential": "progress", "potential_source": "reference"}
     params = FosterParams.model_validate(given | {"against": "previous"})
     assert (params.potential_source, params.forgetting_baseline) == ("progress", "previous")
-    assert "strategy.potential is called strategy.potential_source now" in caplog.text
-    assert "strategy.against is called strategy.forgetting_baseline now" in caplog.text
+    assert "strategy.potential was renamed to strategy.potential_source" in caplog.text
+    assert "strategy.against was renamed to strategy.forgetting_baseline" in caplog.text
     with pytest.raises(ValueError, match="potential"):
         DoremiParams.model_validate({"name": "doremi", "potential": "progress"})
 

@@ -127,7 +127,7 @@ def test_two_runs_at_once_are_refused(corpus: Path, tmp_path: Path) -> None:
     params = BaseModelParams(pretrain=TINY)
     with (
         exclusive(tmp_path / ".base.lock", "the base model"),
-        pytest.raises(VersatuneError, match=r"another run is at work on .*base"),
+        pytest.raises(VersatuneError, match=r"another run is working on .*base"),
     ):
         made(params, corpus)
 

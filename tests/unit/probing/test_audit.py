@@ -244,7 +244,7 @@ def test_one_domain_alone_has_no_kappa():
                 "audit": {"n": 200, "judge": {"kind": "person"}},
                 "estimate": {"correction": "em"},
             },
-            "take pacc, acc or none",
+            "use pacc, acc or none",
         ),
         ({"audit": {"n": 200, "judge": {"kind": "classifier"}}}, "the same as judge"),
         ({"audit": {"n": 200}}, "audit.judge.endpoint.server.model is empty"),

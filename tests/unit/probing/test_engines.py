@@ -102,7 +102,7 @@ def test_a_model_with_a_state_has_no_static_cache(
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "state_size": 4}
     mamba = MambaForCausalLM(MambaConfig(vocab_size=400, **shape)).eval()
     monkeypatch.setattr(room, "load_model", lambda *_, **__: mamba)
-    with pytest.raises(VersatuneError, match=r"engine is static.*MambaForCausalLM.*take auto"):
+    with pytest.raises(VersatuneError, match=r"engine is static.*MambaForCausalLM.*use auto"):
         batch(tiny_checkpoint, engine="static")
 
 

@@ -11,7 +11,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from tests.helpers.support import environment
-from versatune.data.config import Domains
+from versatune.data.config import CleanParams, Domains
 from versatune.data.found import find_domains
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef
@@ -101,7 +101,7 @@ def test_own_model_and_data_are_written_checked_and_estimated(
     assert domains.active["chemistry"].evaluation == []
     assert (train.max_length, train.learning_rate) == (256, 2e-5)
     assert (
-        "chemistry.jsonl: 28 rows, 1 (1 empty_output) rejected; 21 to train, 6 held out"
+        "chemistry.jsonl: 28 rows, 1 (empty_output) rejected; 21 to train, 6 held out"
         in done.output
     )
     assert f"empty_output, first {data / 'chemistry.jsonl'}:28" in done.output
@@ -147,22 +147,30 @@ def test_a_terminal_is_asked_for_what_no_option_gives(
     assert set(local(project)["domains"]) == {
         *("law", "chemistry", "medicine", "finance", "science", "code", "other")
     }
-    assert "Memory and time: the forecast says them" in done.output
+    assert "Memory and time: the forecast shows them" in done.output
 
 
 def test_rows_too_long_for_the_model_are_named_before_anything_is_run(
     tmp_path: Path, data: Path, tiny_checkpoint: CheckpointRef
 ) -> None:
-    """One of 28 rows is below the limit of 5 %, two are above it."""
+    """One of 28 rows is below the limit of 5 %, two are above it, 30 of 57 are too many."""
     file, own = data / "chemistry.jsonl", ["--model", str(tiny_checkpoint.path), "--data"]
     long = json.dumps({"prompt": "Why?", "completion": "salt and water " * 300}) + "\n"
     file.write_text(file.read_text().replace(file.read_text().splitlines()[-1] + "\n", long))
     done = init(str(tmp_path / "p"), *own, str(data), "--yes")
-    assert done.exit_code == 0 and "1 (1 too_long) dropped in tokenising" in done.output
+    assert done.exit_code == 0 and "1 (too_long) dropped in tokenising" in done.output
+    assert "max_reject_rate" not in done.output + str(local(tmp_path / "p"))
     file.write_text(long.replace("Why", "How") + file.read_text())
     done = init(str(tmp_path / "q"), *own, str(data), "--yes")
+    assert done.exit_code == 0 and "2 (too_long) dropped in tokenising" in done.output
+    assert "Rows of more than 256 tokens are left out" in done.output
+    assert local(tmp_path / "q")["ingest"] == {"max_reject_rate": 0.5}
+    ingest = read_blocks(tmp_path / "q")["ingest"]
+    assert isinstance(ingest, CleanParams) and ingest.max_reject_rate == 0.5
+    file.write_text(long.replace("Why", "How") * 28 + file.read_text())
+    done = init(str(tmp_path / "r"), *own, str(data), "--yes")
     assert done.exit_code == 1, "as ingest would stop"
-    assert "2 of 29 rows can't be used" in done.output and "the limit is 256" in done.output
+    assert "30 of 57 rows can't be used" in done.output and "the limit is 256" in done.output
 
 
 def test_what_is_read_again_is_said_once(

@@ -70,7 +70,7 @@ def test_a_key_that_stands_twice_is_told_with_both_lines(conf: Path) -> None:
     """YAML's own reader takes the last one, Kedro's names no file."""
     write(conf, {"local/parameters.yml": "train:\n  rounds: 3\n  unit: rows\n  rounds: 4\n"})
     message = refused(conf)
-    assert "conf/local/parameters.yml:4: rounds stands in line 2 already" in message
+    assert "conf/local/parameters.yml:4: rounds is already in line 2" in message
 
 
 @pytest.mark.parametrize("name", ["parameters.yml", "parameters_mine.yml", "parameters/a/b.yml"])
@@ -144,8 +144,8 @@ def test_a_changed_domain_name_is_said(conf: Path, caplog: pytest.LogCaptureFixt
     with caplog.at_level("INFO", logger="versatune"):
         check(loader, Places(loader))
     assert [r.getMessage() for r in caplog.records] == [
-        "The domain 'contract law' is called contract_law from here on.",
-        "The domain 'Tax' is called tax from here on.",
+        "The domain 'contract law' is renamed to contract_law.",
+        "The domain 'Tax' is renamed to tax.",
     ]
 
 

@@ -238,6 +238,17 @@ def test_forgetting_of_nothing_is_a_flat_line_on_a_small_scale() -> None:
     assert list(fig.layout.yaxis2.range) == [0, 0.05]
 
 
+@pytest.mark.parametrize("domains", [SIX, MANY])
+def test_without_references_only_forgetting_is_drawn(domains: tuple[str, ...]) -> None:
+    history = artifacts(domains)["mixture_history"].assign(learnable_potential=None)
+    fig = figures.potential_and_forgetting(history, domains)
+    assert fig.layout.title.text == "What is being forgotten"
+    assert "potential" not in fig.layout.meta["caption"]
+    assert fig.layout.meta["grid"]["panels"] == 1 and "yaxis2" not in fig.layout
+    flat = figures.potential_and_forgetting(history.assign(forgetting_degree=0.0), SIX)
+    assert list(flat.layout.yaxis.range) == [0, 0.05]
+
+
 def test_nothing_to_draw_is_said() -> None:
     nothing = pd.DataFrame(columns=["domain", "metric"])
     for fig in (

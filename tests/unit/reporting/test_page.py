@@ -405,7 +405,7 @@ def test_files_apart_have_a_table_and_no_part_in_the_result() -> None:
     assert (row["domain"], row["task"]) == ("law", "unseen")
     assert row["accuracy"]["change"] == row["nats"]["change"] == changed["law_choice", "acc"]
     page = page_of(results=results)
-    assert "Measured apart" in page and "Measured apart" not in PAGE
+    assert "Shown separately" in page and "Shown separately" not in PAGE
     assert said_by(page).count("unseen") == 1
 
 

@@ -223,7 +223,7 @@ def test_keys_of_the_version_before_are_taken_with_a_word(
     found = ReferenceParams.model_validate(old)
     assert found.train == {"heldout_rows_per_domain": 9, "learning_rate": 1e-4, "seed": 2}
     assert found.max_steps == 5
-    assert "references.heldout_rows is called references.train.heldout_rows_per_domain now" in (
+    assert "references.heldout_rows was renamed to references.train.heldout_rows_per_domain" in (
         caplog.text
     )
     with pytest.raises(ValueError, match="rounds: set by the references"):

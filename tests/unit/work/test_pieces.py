@@ -147,7 +147,7 @@ def test_unfinished_work_is_refused_emptied_or_left_as_the_piece_says(tmp_path: 
 def test_one_process_works_in_a_folder_at_a_time(tmp_path: Path) -> None:
     with (
         exclusive(tmp_path / ".w.lock", "it"),
-        pytest.raises(VersatuneError, match=r"another run is at work on .*w \(lock"),
+        pytest.raises(VersatuneError, match=r"another run is working on .*w \(lock"),
     ):
         make_folder(piece(), tmp_path / "w")
 

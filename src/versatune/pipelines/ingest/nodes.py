@@ -23,7 +23,7 @@ def build_sample(params: SampleParams) -> Piece:
 
 
 def describe_sample(sample_files: FolderRef) -> dict[str, Any]:
-    """What lies where in the sample, its known shares and its counts."""
+    """The sample's files, its known shares and its counts."""
     return describe(sample_files)
 
 
@@ -53,7 +53,7 @@ def tokenize_rows(
 
 
 def report_ingest(clean_data: FolderRef, tokenized: FolderRef) -> dict[str, Any]:
-    """Account for every row that was read, and tell MLflow which data this is."""
+    """Account for every row that was read, and log the data set to MLflow."""
     report = ingest_report(clean_data, tokenized)
     tracking.set_tags({"data_fingerprint": report["data_fingerprint"]})
     units = ("read", "train_rows", "train_tokens", "steering_rows", "report_rows")

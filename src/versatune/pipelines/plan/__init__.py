@@ -1,4 +1,4 @@
-"""What a training is forecast to reach and to take, before it is begun."""
+"""The forecast of a training's result and cost, before it starts."""
 
 from versatune.pipelines.plan.pipeline import create_pipeline
 

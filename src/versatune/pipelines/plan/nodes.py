@@ -39,7 +39,7 @@ def make_forecast(
     references: ReferenceParams,
     train: TrainParams,
 ) -> dict[str, Any]:
-    """What each domain is forecast to reach, what a mix can win, and what training takes."""
+    """The forecast of each domain's loss, of a mix's possible gain, and of the training's cost."""
     from versatune.training.plan import EarlierStages, plan
 
     known = EarlierStages(

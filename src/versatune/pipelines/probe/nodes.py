@@ -35,7 +35,7 @@ def train_judge(
 
 
 def draw_samples(base_model: dict[str, Any], params: ProbeParams, sampler_key: SecretStr) -> Piece:
-    """Draw the samples of the rounds before the first look."""
+    """Draw the samples of the rounds before the first check."""
     from versatune.samplers.make import make_sampler
 
     if params.known_distribution:
@@ -53,7 +53,7 @@ def judge_samples(
     sampler_key: SecretStr,
     kept_answers: Path,
 ) -> Piece:
-    """Judge the samples, and draw more of them, round by round, until it is enough."""
+    """Judge the samples, and draw more, round by round, until the intervals are narrow enough."""
     from versatune.samplers.make import make_sampler
 
     if params.known_distribution:

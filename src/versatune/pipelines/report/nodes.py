@@ -100,7 +100,7 @@ def write_report(
     params: ReportParams,
     **shown: Any,
 ) -> str:
-    """The whole page as text; ``shown``: the figures, and other entries that it shows."""
+    """The page as text; ``shown`` are the figures and its other entries."""
     declared = declared_by(train.objective, train.strategy, reference_losses)
     run, steps = timings.read(params.timings)
     drawn = {name: shown.pop(name) for name in [*shown] if name.startswith("figure_")}

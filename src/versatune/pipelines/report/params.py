@@ -12,7 +12,7 @@ class ReportParams(Params):
     """What the report shows. Top-level key ``report``."""
 
     timings: Path
-    """The file in which each finished step's seconds are noted; may be missing."""
+    """The file with the seconds of each finished step; may be missing."""
     require: RequireParams = RequireParams()
     """What the trained model must reach; `kedro run` ends with exit code 2 when it does not."""
     samples: int = Field(default=120, ge=0)

@@ -1,4 +1,4 @@
-"""Scheduled retraining: what is new, a challenger, and whether it takes over."""
+"""Scheduled retraining: detect new data, train a challenger, decide on its promotion."""
 
 from versatune.pipelines.retrain.pipeline import create_pipeline
 

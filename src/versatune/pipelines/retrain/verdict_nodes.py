@@ -54,7 +54,7 @@ def evaluate_models(
 def decide_promotion(
     retrain_evaluation_items: pd.DataFrame, train: TrainParams, params: RetrainParams
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """How each domain changes, and the promotion rule: does the challenger take over, and why."""
+    """The change of each domain, and the promotion rule's decision with its reasons."""
     changes = promotion.measured(challenger.pair(retrain_evaluation_items))
     tracking.log_metrics({f"change/{c.metric}/{c.domain}": c.value for c in changes})
     verdict = promotion.judge(changes, params.promotion, train.objective)

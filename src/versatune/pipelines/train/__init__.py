@@ -1,4 +1,4 @@
-"""Train the base model while its mixture adapts."""
+"""Train the base model with a mixture that adapts."""
 
 from versatune.pipelines.train.pipeline import create_pipeline
 

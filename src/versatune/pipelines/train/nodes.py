@@ -87,7 +87,7 @@ def log_trained_model(
     train: TrainParams,
     params: TrackingParams,
 ) -> None:
-    """Put the trained model beside the run's numbers, named by its base and its strategy."""
+    """Log the trained model to the run, named after its base and its strategy."""
     if params.log_model:
         made = CheckpointRef.from_manifest(trained_model.path, "trained")
         name = f"{base_model['name']}-{train.strategy.name}"

@@ -7,5 +7,5 @@ class TrackingParams(Params):
     """What MLflow keeps besides numbers."""
 
     log_model: bool = True
-    """Store the trained model in MLflow, once for each checkpoint; its size on disk is the
-    model's. Off for large models that should stay where training left them."""
+    """Store the trained model in MLflow, once for each checkpoint; its size on disk is the model's.
+    Turn it off for large models that should not be copied."""

@@ -1,4 +1,4 @@
-"""Judges: who says which domain a text belongs to, behind one interface.
+"""Judges: they decide which domain a text belongs to, behind one interface.
 
 A judge is a module of this package, named as the field of ``JudgeParams`` that holds its parameters
 (:mod:`versatune.probing.config`): that field is its registration. The module has

@@ -1,4 +1,4 @@
-"""What every judge gives, and the labelled rows that tell how far to believe it."""
+"""The interface of judges, and the labelled rows that measure their errors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ LABELLED = "labelled.safetensors"
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a judge says of n texts."""
+    """A judge's answers on n texts."""
 
     probabilities: Array
     """(n, k); rows sum to 1 where the status is ``ok``, NaN elsewhere."""
@@ -29,7 +29,7 @@ class Judgement:
     vocab_coverage: Array
     """(n,) share of a text's words the judge knows; NaN when the judge can't say."""
     facts: dict[str, int] = field(default_factory=dict)
-    """Counts worth telling: tokens sent and received."""
+    """Counts to report: tokens sent and received."""
 
     @property
     def ok(self) -> np.ndarray:
@@ -58,7 +58,7 @@ class About:
     key: str = "probe.judge"
     """Where the judge's parameters stand, for messages."""
     background: "Background | None" = None
-    """What the base model says unasked; a classifier takes it for a domain without rows, and others
+    """Samples of the base model. A classifier uses them for a domain without rows; other judges
     know such a domain by its description."""
 
 

@@ -1,4 +1,4 @@
-"""Making a judge's scores mean what they say: temperature and one offset a domain."""
+"""Calibration of a judge's scores: a temperature and one offset a domain."""
 
 import numpy as np
 from scipy.optimize import minimize

@@ -51,7 +51,7 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
-    """Stands for the text and everything the question depends on."""
+    """The key of the text and everything the question depends on."""
     status: Status
     content: str
     probabilities: list[float] | None = None
@@ -141,9 +141,9 @@ class Endpoint:
 
     @property
     def advice(self) -> str:
-        """What to do where there are too few answers."""
+        """Advice if there are too few answers."""
         told = f"{self._told[:1].upper()}{self._told[1:]}." if self._told else ""
-        return told or "Take a model that answers in JSON, or another judge."
+        return told or "Use a model that answers in JSON, or another judge."
 
     def _ask(self, item: tuple[str, str]) -> Answer:
         key, text = item

@@ -1,10 +1,10 @@
 """A local instruct model as judge: it scores the domains' labels, generating nothing.
 
-The model reads the text, the domains with their descriptions and the question; the judge takes
-the scores it gives the first token of each label as the next token, behind all that the chat
-template writes before an answer's content. Small models lean towards
-some labels whatever they read, so a temperature and one offset a domain are fitted on half of
-the labelled rows; the other half measures the errors that remain.
+The model reads the text, the domains with their descriptions and the question; the judge takes the
+scores it gives the first token of each label as the next token, behind all that the chat template
+writes before an answer's content. Small models prefer some labels whatever they read, so a
+temperature and one offset a domain are fitted on half of the labelled rows; the other half measures
+the errors that remain.
 """
 
 from collections.abc import Sequence

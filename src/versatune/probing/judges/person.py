@@ -142,7 +142,7 @@ class Person:
 
 
 def text_id(text: str) -> str:
-    """What stands for a text in the file; no spreadsheet takes it for a number."""
+    """The id of a text in the file; no spreadsheet reads it as a number."""
     return "t" + hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -161,7 +161,7 @@ def open_judge(ref: FolderRef, params: PersonParams, about: About) -> Person:
 
 
 def train(clean: FolderRef, params: PersonParams, about: About) -> Piece:
-    """Nothing to train: people are taken at their word."""
+    """Nothing to train: people's labels count as true."""
     domains, file = tuple(clean.metadata["domains"]), file_of(params, about.keep)
     inputs = {"kind": "person", "domains": domains, "file": file}
 

@@ -34,7 +34,7 @@ def shares(history: pd.DataFrame, domains: Sequence[str], unit: str = "tokens") 
     """Share of each domain asked for, and realised in ``unit``, over the rounds."""
     caption = (
         f"Share of {UNITS.get(unit, unit)}. The line is what the mixture asked for, a ring is "
-        "what the round was really made of: a ring on its line means it got what it asked for."
+        "the realised share: a ring on its line means that the two agree."
     )
     fig = figure("Mixture over rounds", caption, 400)
     history = history[history["round"] > 0]
@@ -78,7 +78,7 @@ def held_out_losses(
         )
     caption += (
         " The dotted line is the loss of the round's training rows: where it falls and the "
-        "held-out loss does not, rows are learnt by heart. A ring marks the lowest held-out loss."
+        "held-out loss does not, rows are memorised. A ring marks the lowest held-out loss."
     )
     fig = figure("Held-out and training loss over rounds", caption, 400)
     styles = domain_styles(domains)
@@ -129,18 +129,25 @@ def _lowest(
 
 
 def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> go.Figure:
-    """Learnable potential and forgetting degree over the rounds, beside each other."""
+    """Learnable potential and forgetting degree over the rounds, beside each other.
+
+    Without references there is no potential: only forgetting is drawn.
+    """
+    history = history[history["round"] > 0]
+    columns = {"forgetting_degree": "Forgetting degree"}
+    title = "What is being forgotten"
     caption = (
-        "Learnable potential: how far the held-out loss still lies above the reference, as a part "
-        "of the loss. Forgetting: how far the held-out loss lies above its lowest so far (or above "
+        "Forgetting: how far the held-out loss lies above its lowest so far (or above "
         "the round before, if configured so), 0 if it does not."
     )
-    fig = figure("What is left to learn, what is being forgotten", caption, 420)
-    history = history[history["round"] > 0]
-    columns = {
-        "learnable_potential": "Learnable potential",
-        "forgetting_degree": "Forgetting degree",
-    }
+    if history["learnable_potential"].notna().any():
+        columns = {"learnable_potential": "Learnable potential", **columns}
+        title = "What is left to learn, what is being forgotten"
+        caption = (
+            "Learnable potential: how far the held-out loss still lies above the reference, as a "
+            f"part of the loss. {caption}"
+        )
+    fig = figure(title, caption, 420)
     styles = domain_styles(domains)
     for i, (column, title) in enumerate(columns.items()):
         if len(domains) > MANY:
@@ -164,7 +171,9 @@ def potential_and_forgetting(history: pd.DataFrame, domains: Sequence[str]) -> g
     else:
         fig.update_yaxes(tickformat=".1~%", rangemode="tozero")
         if not history["forgetting_degree"].gt(0).any():
-            fig.update_layout(yaxis2_range=[0, 0.05])
+            fig.update_layout(
+                {axes_of(len(columns) - 1)["yaxis"].replace("y", "yaxis"): {"range": [0, 0.05]}}
+            )
         legend_below(fig)
     return fig
 

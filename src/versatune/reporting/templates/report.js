@@ -120,7 +120,8 @@
     }));
   }
 
-  /* Every table can be taken along as CSV: whole numbers, intervals and verdicts in columns of their own. */
+  /* Every table can be downloaded as CSV: numbers with all digits in the unit that the table shows,
+     intervals and verdicts in columns of their own. */
   const quoted = (value) => {
     const text = String(value ?? "").replace(/\s+/g, " ").trim();
     const safe = /^[=+@\t-]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
@@ -130,15 +131,22 @@
     interval: (cell) => cell.querySelector("small")?.textContent,
     verdict: (cell) => (cell.title ? cell.title.split(",")[0] : cell.querySelector(".chip")?.textContent),
   };
-  const csv = (table) => {
+  const UNIT = /, (%|points)/;
+  const csv = (table, heading) => {
     const rows = [...table.tBodies[0].rows];
     const columns = [...table.tHead.rows[0].cells].flatMap((head, i) => {
       const title = head.textContent;
       const text = (row) => row.cells[i].textContent;
       if (!head.matches(".n")) return [[title, text]];
-      const value = (row) => row.cells[i].dataset.value ?? text(row);
+      const percent = rows.some((row) => row.cells[i].querySelector("b")?.textContent.endsWith("%"));
+      const scaled = percent || UNIT.test(title) || UNIT.test(heading);
+      const value = (row) => {
+        const exact = row.cells[i].dataset.value ?? text(row);
+        return scaled && exact !== "" ? Number((100 * exact).toPrecision(12)) : exact;
+      };
+      const unit = percent && !/%|points/.test(title) ? ", %" : "";
       const more = Object.entries(extras).filter(([, of]) => rows.some((row) => of(row.cells[i])));
-      return [[title, value], ...more.map(([what, of]) => [`${title}: ${what}`, (row) => of(row.cells[i])])];
+      return [[title + unit, value], ...more.map(([what, of]) => [`${title}: ${what}`, (row) => of(row.cells[i])])];
     });
     const lines = [columns.map(([title]) => title), ...rows.map((row) => columns.map(([, of]) => of(row)))];
     return lines.map((line) => line.map(quoted).join(",")).join("\r\n") + "\r\n";
@@ -153,11 +161,12 @@
   for (const table of document.querySelectorAll(".scroll > table")) {
     if (!table.tHead) continue;
     const link = document.createElement("a");
-    const slug = titled(table.parentElement).toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
+    const heading = titled(table.parentElement);
+    const slug = heading.toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "");
     Object.assign(link, { className: "get", href: "#", download: `${slug}.csv`, textContent: "Download CSV" });
     link.addEventListener("click", () => {
       URL.revokeObjectURL(link.href);
-      link.href = URL.createObjectURL(new Blob(["\ufeff" + csv(table)], { type: "text/csv" }));
+      link.href = URL.createObjectURL(new Blob(["\ufeff" + csv(table, heading)], { type: "text/csv" }));
     });
     table.parentElement.after(link);
   }
