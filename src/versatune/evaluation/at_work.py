@@ -1,4 +1,4 @@
-"""lm-evaluation-harness with quiet logging, one bar of ours, and without the hub where configured so."""
+"""lm-evaluation-harness with quiet logging, our bar, and no hub where configured so."""
 
 import contextlib
 import logging

@@ -181,8 +181,7 @@ def test_words_that_end_an_answer_are_supervised_and_followed_by_an_end() -> Non
     ):
         tokenizer = byte_level()
         tokenizer.chat_template = template
-        (example,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
-        assert isinstance(example, Example)
+        ((example,),) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
         said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
         assert said == [f"court{ends[0]}", f"loan{ends[1]}"]
         shown = tokenizer.apply_chat_template(talks, tokenize=False)
@@ -220,9 +219,9 @@ def test_a_row_may_have_a_thought_in_one_turn_and_none_in_the_next(
     talks = [*talk("why", "court"), *talk("what", "loan")]
     talks[1]["reasoning_content"] = "a judge"
     (found,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
-    assert isinstance(found, Example), found
+    assert isinstance(found, list), found
     shown = ""
-    for example in found.all:
+    for example in found:
         at = 0
         for first, end in example.spans:
             before, said = (

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from versatune.evaluation.drift import COLUMNS, drift_row, per_token
-from versatune.evaluation.named_rows import item_scores, named_row, version
+from versatune.evaluation.results import item_scores, named_row, task_version
 from versatune.intervals import wilson
 
 
@@ -38,11 +38,11 @@ def test_a_group_without_a_version_has_those_of_its_members() -> None:
         "versions": {"one": 1.0, "two": 2, "group": "N/A", "known": 3},
         "group_subtasks": {"group": ["two", "inner"], "inner": ["one", "one"], "known": ["one"]},
     }
-    assert version("one", found) == "1.0"
-    assert version("known", found) == "3"
-    assert version("inner", found) == "members: 1.0"
-    assert version("group", found) == "members: 2, members: 1.0"
-    assert version("unknown", found) == "None"
+    assert task_version("one", found) == "1.0"
+    assert task_version("known", found) == "3"
+    assert task_version("inner", found) == "members: 1.0"
+    assert task_version("group", found) == "members: 2, members: 1.0"
+    assert task_version("unknown", found) == "None"
 
 
 def test_a_share_of_items_has_wilsons_interval() -> None:
