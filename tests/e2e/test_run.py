@@ -348,7 +348,7 @@ def test_places_among_the_parameters_are_refused_with_where_places_are(fresh: Pa
     assert done.code == 1 and "Traceback" not in done.output
     said = " ".join(done.error.split())
     for name in names:
-        assert f"{name} (--params): parameters name no places any more" in said
+        assert f"{name} (--params): parameters no longer name output paths" in said
     assert said.count("`data` in globals.yml") == len(names)
     assert not timings.read(fresh / DATA / "08_reporting/timings.json")[1]  # no node ended
 

@@ -128,8 +128,8 @@ def test_parameters_in_whose_place_an_environment_runs_are_named(
             None
             if env == "local"
             else "with --env paper, conf/paper takes the place of conf/local. Not read: "
-            "conf/local/globals.yml (data), conf/local/parameters_a.yml (evaluate, train). What is "
-            "to count belongs in conf/paper too."
+            "conf/local/globals.yml (data), conf/local/parameters_a.yml (evaluate, train). Copy "
+            "what you need to conf/paper."
         )
         caplog.clear()
         check(loader, Places(loader))

@@ -106,7 +106,7 @@ def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
     nothing = {name: {"domains": s["domains"]} for name, s in MADE["strategies"].items()}
     made = MADE | {"missing": "references.mode is none", "headroom": None, "strategies": nothing}
     said = forecast.lines(made)
-    assert said[0].startswith("No forecast: references.mode is none, so nothing says")
+    assert said[0].startswith("No forecast: references.mode is none, so it is not known")
     assert "uniform and proportional" in said[0] and len(said) == 3 + len(SIX)
     assert (
         said[1].split() == ["domain", "passes", "over", "its", "rows"]
