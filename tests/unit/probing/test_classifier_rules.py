@@ -102,7 +102,7 @@ def test_two_domains_have_a_row_each() -> None:
     assert coef.dtype == intercept.dtype == np.float64
 
 
-def known(weak: float = 0.0, other: int | None = 1, max_chars: int = 4) -> Classifier:
+def known(weak: float = 0.0, second: str = "other", max_chars: int = 4) -> Classifier:
     """A text of the word a alone has the logits 2 and 1, one of b 0 and 1."""
     features = Features(100).fit(TEXTS)
     k = features.transform(["a"]).shape[1]
@@ -115,7 +115,7 @@ def known(weak: float = 0.0, other: int | None = 1, max_chars: int = 4) -> Class
         "weak": np.array([weak]),
         "max_chars": np.array([max_chars]),
     }
-    return Classifier(features, weights, other)
+    return Classifier(features, weights, ["law", second])
 
 
 def judged(classifier: Classifier, text: str) -> Judgement:
@@ -135,7 +135,7 @@ def test_logits_are_divided_by_the_temperature() -> None:
 def test_a_weak_text_is_other() -> None:
     assert judged(known(weak=0.7), "a").probabilities.tolist() == [[0, 1]]
     assert judged(known(weak=0.6), "a").probabilities[0, 0] > 0.6
-    assert judged(known(weak=0.7, other=None), "a").probabilities[0, 0] > 0.6
+    assert judged(known(weak=0.7, second="code"), "a").probabilities[0, 0] > 0.6
 
 
 def test_what_is_kept_of_a_training(judge: FolderRef) -> None:

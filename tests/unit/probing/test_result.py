@@ -280,37 +280,37 @@ def estimate(reach: float, sampling: float) -> Estimate:
     return Estimate(share, share - half, share + half, share, share - raw, share + raw)
 
 
-def checks(found: Estimate, audit: Any, stopped: str, missing: float = 0.0) -> list[Any]:
+def checks(found: Estimate, audit: Any, stopped: str, missing: float = 0.0) -> dict[str, str]:
     given = params(estimate={"bootstrap": 100, "too_wide": 0.125}, rounds={"half_width": 0.0625})
     return result.checks(found, CALM, audit, stopped, given, missing, ["law", "other"])
 
 
 def test_what_is_just_good_enough_is_no_doubt() -> None:
     second = {"kind": "endpoint", "answered": FEW_ANSWERS, "shift": CALM}
-    assert checks(estimate(0.0625, 0.01), second, "limit", 0.05) == []
-    assert [c.name for c in checks(estimate(0.125, 0.01), None, "limit")] == ["half_width"]
-    assert checks(estimate(0.125, 0.01), None, "half_width") == []
+    assert checks(estimate(0.0625, 0.01), second, "limit", 0.05) == {}
+    assert list(checks(estimate(0.125, 0.01), None, "limit")) == ["half_width"]
+    assert checks(estimate(0.125, 0.01), None, "half_width") == {}
 
 
 def test_what_would_narrow_an_interval() -> None:
     """Where half of it or more is of sampling, more samples; at just a half too."""
-    (said,) = checks(estimate(0.09375, 0.03125), None, "limit")
-    assert said.says == (
+    (said,) = checks(estimate(0.09375, 0.03125), None, "limit").values()
+    assert said == (
         "intervals reach up to ±0.094, wider than probe.rounds.half_width asks; more samples "
         "(probe.rounds.max_rounds) would narrow them."
     )
-    (said,) = checks(estimate(0.25, 0.03), None, "limit")
-    assert said.says == (
+    (said,) = checks(estimate(0.25, 0.03), None, "limit").values()
+    assert said == (
         "intervals too wide to decide on: law ±0.250, other ±0.250; more labelled rows would "
         "narrow them."
     )
     true = {"kind": "person", "answered": 300, "shift": None}
-    (said,) = checks(estimate(0.25, 0.125), true, "limit")
-    assert said.says.endswith("; more samples (probe.rounds.max_rounds) would narrow them.")
-    (said,) = checks(estimate(0.25, 0.1), true, "limit")
-    assert said.says.endswith("; a larger probe.audit.n would narrow them.")
-    (said,) = checks(estimate(0.25, 0.1), {**true, "shift": CALM}, "limit")
-    assert said.says.endswith(
+    (said,) = checks(estimate(0.25, 0.125), true, "limit").values()
+    assert said.endswith("; more samples (probe.rounds.max_rounds) would narrow them.")
+    (said,) = checks(estimate(0.25, 0.1), true, "limit").values()
+    assert said.endswith("; a larger probe.audit.n would narrow them.")
+    (said,) = checks(estimate(0.25, 0.1), {**true, "shift": CALM}, "limit").values()
+    assert said.endswith(
         "; a larger probe.audit.n, a better second judge or more labelled rows for it would "
         "narrow them."
     )
@@ -319,13 +319,11 @@ def test_what_would_narrow_an_interval() -> None:
 def test_the_way_out_of_doubtful_shares() -> None:
     loud = {"doubtful": True, "confidence_distance": 0.456}
     second = {"kind": "endpoint", "answered": 300, "shift": loud}
-    (said,) = checks(estimate(0.01, 0.01), second, "limit")
-    assert said == result.Check(
-        "shift",
-        "the judge's confidence differs between samples and labelled rows (distance 0.46), so "
-        "these shares may be wrong: take another second judge (probe.audit.judge, now of kind "
-        "endpoint), or set mixture.strategy.name: proportional.",
-    )
+    assert checks(estimate(0.01, 0.01), second, "limit") == {
+        "shift": "the judge's confidence differs between samples and labelled rows (distance "
+        "0.46), so these shares may be wrong: take another second judge (probe.audit.judge, now of "
+        "kind endpoint), or set mixture.strategy.name: proportional.",
+    }
 
 
 def test_a_part_of_an_audit_keeps_its_rows() -> None:
