@@ -7,7 +7,14 @@ from pathlib import Path
 
 from tests.benchmarks.settings.declared import Declared, all_settings
 from tests.benchmarks.settings.runs import Log, longer_rounds, run_once, version
-from tests.benchmarks.settings.schedule import LONGER, OF_LAW, Planned, expanding, fostering
+from tests.benchmarks.settings.schedule import (
+    BUDGETED,
+    LONGER,
+    OF_LAW,
+    Planned,
+    expanding,
+    fostering,
+)
 from tests.benchmarks.settings.world import World, make_world
 
 PHASES = 3
@@ -57,8 +64,9 @@ class Part:
         if self._log.has(self.name, run.label, run.seed, at):
             return
         tolerance = self.declared.setting.tolerance if of_law else 0.0
+        world = self.world.budgeted if run.label == BUDGETED else self.world
         row = run_once(
-            self.world, self.name, run.label, run.spec, run.seed,
+            world, self.name, run.label, run.spec, run.seed,
             of_version=at, tolerance=tolerance,
             rounds=longer_rounds(self.world) if run.label == LONGER else None,
         )  # fmt: skip

@@ -110,7 +110,7 @@ def run_once(
         world.store,
         world.base,
         params,
-        reference_losses=world.known_references if uses_law or needs else None,
+        reference_losses=world.known_references if needs else None,
         traces=world.traces if uses_law else None,
         initial_weights=world.detected,
         detected_shares=world.detected,
@@ -157,6 +157,8 @@ def longer_rounds(world: World) -> int:
 def mix_cost(world: World) -> float:
     """What the runs on mixes cost, in optimiser steps of the setting's training."""
     train, refs = world.run.train, world.run.references
+    if refs.budget is not None:
+        return round(float(world.references["mix_cost"]["mixes"]) * train.steps.total, 1)
     params = refs.of_run(train)
     part = params.per_device_train_batch_size / train.per_device_train_batch_size
     trained = part * refs.mix_steps(train) * refs.mixes

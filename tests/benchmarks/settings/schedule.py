@@ -26,16 +26,20 @@ LATER: dict[str, Spec] = {
     "detected": {"name": "constant"},
     "foster_uniform": {"name": "foster", "start": "uniform"},
     "uniform_longer": {"name": "uniform"},
+    "mixing_law_budget": {"name": "mixing_law"},
 }
-"""The rivals at fair settings, the detected shares kept, and :data:`LONGER`."""
+"""The rivals at fair settings, the detected shares kept, :data:`LONGER`, :data:`BUDGETED`."""
 
 LONGER = "uniform_longer"
 """Equal shares for the steps of ``mixing_law`` and of its runs on mixes, in whole rounds."""
 
+BUDGETED = "mixing_law_budget"
+"""The law by runs on mixes within the default ``references.budget``."""
+
 SHARES = (0.5, 0.3)
 """The target's share in the static sweep, beside 0.7."""
 
-OF_LAW = ("mixing_law", "constrained", "constrained_low")
+OF_LAW = ("mixing_law", "mixing_law_budget", "constrained", "constrained_low")
 """Rows that depend on the version of the forecasting strategies."""
 
 

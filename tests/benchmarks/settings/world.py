@@ -3,7 +3,7 @@
 import codecs
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from versatune.work import ParallelParams, Pieces, make_folder, make_pieces, not
 
 PHRASINGS = 4
 FACTS = Path("data/01_raw/samples")
+BUDGET = 0.1
+"""The default `references.budget` of conf/base."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,18 @@ class World:
     @cached_property
     def references(self) -> dict[str, Any]:
         """Measured on first use; kept run by run."""
-        root, params = self.run.data / "references", self.run.references
+        params = self.run.references
+        root = self.run.data / ("references" if params.budget is None else "references_budget")
         rows = make_folder(not_needed(), root / "rows")
         pieces = reference_runs(self.store, rows, self.base, params, self.run.train)
         made = make_pieces(Pieces(pieces, ParallelParams(workers=1)), root / "runs")
         return reference_losses(self.store, rows, self.base, params, self.run.train, made)
+
+    @cached_property
+    def budgeted(self) -> "World":
+        """The same with runs on mixes alone, within the default budget."""
+        params = self.run.references.model_copy(update={"mode": "mixes", "budget": BUDGET})
+        return replace(self, run=self.run.model_copy(update={"references": params}))
 
     @property
     def known_references(self) -> dict[str, float]:
