@@ -72,7 +72,7 @@ def ours(encoder: Any, rows: list[Messages], batch: int) -> list[Any]:
     tables = []
     batches = (rows[at : at + batch] for at in range(0, len(rows), batch))
     for results in encoder.encode_batches(batches):
-        kept = [e for found in results if not isinstance(found, Exception) for e in found]
+        kept = [e for e in results if not isinstance(e, Exception)]
         tables.append(to_arrow(kept, [0] * len(kept), [""] * len(kept)))
     return tables
 

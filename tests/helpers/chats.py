@@ -285,11 +285,10 @@ def knowing(tokenizer: Any, talks: Sequence[list[dict[str, str]]], loss_below: f
     """A model trained on the supervised tokens of ``talks`` until it knows them by heart."""
     import torch
 
-    from versatune.data.encode import Encoder, EncoderSpec
+    from versatune.data.encode import Encoder, EncoderSpec, Example
 
-    found = Encoder(EncoderSpec.of(tokenizer), 256, "drop").encode(talks)
-    assert all(isinstance(of_talk, list) for of_talk in found), found
-    examples = [of_talk[-1] for of_talk in found]
+    examples = Encoder(EncoderSpec.of(tokenizer), 256, "drop").encode(talks)
+    assert all(isinstance(example, Example) for example in examples), examples
     longest = max(len(example.ids) for example in examples)
     ids = torch.full((len(examples), longest), tokenizer.pad_token_id)
     labels = torch.full((len(examples), longest), -100)

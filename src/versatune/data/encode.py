@@ -72,17 +72,24 @@ class Example:
     spans: Places
     n_bytes: int
     truncated: bool = False
+    earlier: "tuple[Example, ...]" = ()
+    """Further examples of the same conversation, of answers that the template shows differently
+    once others follow; see ``templates.ChatTemplate.examples``."""
+
+    @property
+    def all(self) -> "tuple[Example, ...]":
+        """The examples of the conversation, in the order of their answers."""
+        return (*self.earlier, self)
 
     @property
     def n_supervised(self) -> int:
         return sum(end - first for first, end in self.spans)
 
 
+_NOTHING = Example(np.array([], np.int32), [], 0)
+
 _Rendered = tuple[int, str, list[Span]]
 """Place in the batch, text, answers."""
-
-_Results = list[list[Example] | RejectedError]
-"""For each conversation its examples, or why it has none."""
 
 
 class Encoder:
@@ -108,11 +115,8 @@ class Encoder:
         self._literal.encode_special_tokens = True
         self._control = ControlTokens(spec.tokenizer)
 
-    def encode(self, conversations: Sequence[Messages]) -> _Results:
-        """One result a conversation, in order: its examples in the order of their answers.
-
-        Nearly always one; see ``templates.ChatTemplate.examples``.
-        """
+    def encode(self, conversations: Sequence[Messages]) -> list[Example | RejectedError]:
+        """One result a conversation, in order: its last example, which holds the ``earlier``."""
         return next(self.encode_batches([conversations]))
 
     def encode_rendered(
@@ -121,10 +125,11 @@ class Encoder:
         """Texts that the template has rendered, with any places that are to be found in them."""
         rows = [(number, *row) for number, row in enumerate(rendered)]
         with ThreadPoolExecutor(1) as pool:
-            found = self._label([[] for _ in rows], rows, self._submit(pool, rows))
-        return [each if isinstance(each, RejectedError) else each[0] for each in found]
+            return self._label([_NOTHING] * len(rows), rows, self._submit(pool, rows))
 
-    def encode_batches(self, batches: Iterable[Sequence[Messages]]) -> Iterator[_Results]:
+    def encode_batches(
+        self, batches: Iterable[Sequence[Messages]]
+    ) -> Iterator[list[Example | RejectedError]]:
         """One list of results a batch, in order.
 
         A batch is encoded in another thread (the tokenizer holds no Python lock) while this one
@@ -147,9 +152,11 @@ class Encoder:
         plain = [text if LITERAL[0] not in text else "" for _, text, _ in rendered]
         return pool.submit(self._tokenizer.encode_batch, plain, add_special_tokens=False)
 
-    def _render(self, conversations: Sequence[Messages]) -> tuple[_Results, list[_Rendered]]:
+    def _render(
+        self, conversations: Sequence[Messages]
+    ) -> tuple[list[Example | RejectedError], list[_Rendered]]:
         """Results with the rejected rows filled in, and the others' texts and answers."""
-        results: _Results = []
+        results: list[Example | RejectedError] = []
         rendered: list[_Rendered] = []
         for conversation in conversations:
             messages = loaded(conversation)
@@ -161,15 +168,15 @@ class Encoder:
                 results.append(error)
             else:
                 rendered += [(len(results), each.text, each.spans) for each in examples]
-                results.append([])
+                results.append(_NOTHING)
         return results, rendered
 
     def _label(
         self,
-        results: _Results,
+        results: list[Example | RejectedError],
         rendered: list[_Rendered],
         encodings: "Future[list[Encoding]]",
-    ) -> _Results:
+    ) -> list[Example | RejectedError]:
         pieces: dict[int, list[Example | RejectedError]] = {}
         for (place, text, spans), encoding in zip(rendered, encodings.result(), strict=True):
             try:
@@ -182,17 +189,19 @@ class Encoder:
                 piece = error
             pieces.setdefault(place, []).append(piece)
         for place, of_row in pieces.items():
-            results[place] = self._kept(of_row)
+            results[place] = self._joined(of_row)
         return results
 
-    def _kept(self, pieces: list[Example | RejectedError]) -> list[Example] | RejectedError:
-        """A conversation's examples; whole or not at all unless rows are cut."""
+    def _joined(self, pieces: list[Example | RejectedError]) -> Example | RejectedError:
+        """One result of a conversation's examples; whole or not at all unless rows are cut."""
         kept = [piece for piece in pieces if isinstance(piece, Example)]
         lost = [piece for piece in pieces if isinstance(piece, RejectedError)]
         if not kept or (lost and self.overflow == "drop"):
             return lost[0]
-        kept[-1].truncated |= bool(lost)
-        return kept
+        *earlier, last = kept
+        last.earlier = tuple(earlier)
+        last.truncated |= bool(lost) or any(piece.truncated for piece in earlier)
+        return last
 
     def _locate_literals(self, text: str, spans: list[Span]) -> Located:
         """Encode in pieces: the template's control tokens as such, what a user typed as text."""

@@ -79,7 +79,14 @@ class Encoders:
             whole = [row[0] for row in rows if is_document(row)]
             texts, ended = [w["content"] for w in whole], [w.get("ended", True) for w in whole]
             talks, documents = iter(said), iter(self.documents.encode(texts, ended))
-            yield [next(documents if is_document(row) else talks) for row in rows]
+            results: list[list[Example] | RejectedError] = []
+            for row in rows:
+                if is_document(row):
+                    results.append(next(documents))
+                else:
+                    found = next(talks)
+                    results.append(found if isinstance(found, RejectedError) else [*found.all])
+            yield results
 
 
 def make_shard(task: Task, encoder: Encoders) -> None:

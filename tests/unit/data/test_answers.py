@@ -12,7 +12,7 @@ from tests.helpers.chats import TEMPLATES, TOKENIZERS, byte_level, sentencepiece
 from versatune.data.answers import Answers, stop_tokens
 from versatune.data.conversations import Messages, RejectedError
 from versatune.data.documents import DocumentEncoder, DocumentSpec
-from versatune.data.encode import Encoder, EncoderSpec
+from versatune.data.encode import Encoder, EncoderSpec, Example
 
 ASKED: Messages = [{"role": "user", "content": "what is the law"}]
 CHOICES = ["the court", "the old court", "a loan", "River 12", "(no)"]
@@ -28,9 +28,8 @@ every_tokenizer = pytest.mark.parametrize("kind", TOKENIZERS)
 
 def row(tokenizer: Any, messages: Messages) -> tuple[list[int], int, int]:
     """A training row's ids, and where its last answer begins and ends."""
-    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
-    assert isinstance(examples, list), examples
-    example = examples[-1]
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(example, Example), example
     return example.ids.tolist(), *example.spans[-1]
 
 
@@ -181,7 +180,8 @@ def test_words_that_end_an_answer_are_supervised_and_followed_by_an_end() -> Non
     ):
         tokenizer = byte_level()
         tokenizer.chat_template = template
-        ((example,),) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
+        (example,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
+        assert isinstance(example, Example)
         said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
         assert said == [f"court{ends[0]}", f"loan{ends[1]}"]
         shown = tokenizer.apply_chat_template(talks, tokenize=False)
@@ -219,9 +219,9 @@ def test_a_row_may_have_a_thought_in_one_turn_and_none_in_the_next(
     talks = [*talk("why", "court"), *talk("what", "loan")]
     talks[1]["reasoning_content"] = "a judge"
     (found,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([talks])
-    assert isinstance(found, list), found
+    assert isinstance(found, Example), found
     shown = ""
-    for example in found:
+    for example in found.all:
         at = 0
         for first, end in example.spans:
             before, said = (
@@ -371,9 +371,8 @@ def test_answers_in_the_midst_end_with_the_token_of_the_next_turn() -> None:
     """And the last one too, which the template leaves open."""
     tokenizer = tokenizer_of("bytes", "opened-alone")
     messages = [*talk("why", "the loan"), *talk("what is the law", "the court")]
-    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
-    assert isinstance(examples, list)
-    (example,) = examples
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([messages])
+    assert isinstance(example, Example)
     said = [tokenizer.decode(example.ids[first:end]) for first, end in example.spans]
     assert said == ["\nthe loan<|user|>", "\nthe court<|user|>"]
     text = tokenizer.apply_chat_template(messages, tokenize=False)
@@ -384,9 +383,8 @@ def test_answers_in_the_midst_end_with_the_token_of_the_next_turn() -> None:
 def test_a_thought_takes_the_place_of_the_empty_one(template: str) -> None:
     tokenizer = tokenizer_of("bytes", template)
     answer = {"role": "assistant", "content": "the court", "reasoning_content": "a judge"}
-    (examples,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([[*ASKED, answer]])
-    assert isinstance(examples, list)
-    (example,) = examples
+    (example,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([[*ASKED, answer]])
+    assert isinstance(example, Example)
     text = tokenizer.apply_chat_template([*ASKED, answer], tokenize=False)
     assert tokenizer.decode(example.ids) == text
     ((first, end),) = example.spans

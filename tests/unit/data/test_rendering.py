@@ -119,17 +119,10 @@ def tokenizer(tiny_checkpoint: CheckpointRef) -> Any:
     return found
 
 
-def encode_all(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
-    """The examples of a conversation, or why it has none."""
+def encode(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
     tokenizer.chat_template = template
     (found,) = Encoder(EncoderSpec.of(tokenizer), 4096, "drop").encode([messages])
     return found
-
-
-def encode(tokenizer: Any, template: Any, messages: list[dict[str, Any]]) -> Any:
-    """The last of them."""
-    found = encode_all(tokenizer, template, messages)
-    return found if isinstance(found, RejectedError) else found[-1]
 
 
 def said(tokenizer: Any, example: Example) -> list[str]:
@@ -151,10 +144,10 @@ def test_every_answer_is_supervised_once_as_it_is_asked_for(
     tokenizer: Any, name: str, talk: str
 ) -> None:
     """Independent of how: the prompt of a turn before it, and what the template puts behind it."""
-    found = encode_all(tokenizer, EVERY[name], TALKS[talk])
-    assert isinstance(found, list), found
+    found = encode(tokenizer, EVERY[name], TALKS[talk])
+    assert isinstance(found, Example), found
     seen = []
-    for example in found:
+    for example in found.all:
         for first, end in example.spans:
             seen.append(
                 (tokenizer.decode(example.ids[:first]), tokenizer.decode(example.ids[:end]))
@@ -277,13 +270,13 @@ def test_a_system_turn_that_stands_in_the_prompt_alone_is_used(tokenizer: Any) -
         "{% else %}{{ ' ' + m.content | trim + eos_token }}{% endif %}{% endfor %}"
     )
     talk = [{"role": "system", "content": "Be brief."}, *TALKS["three turns"][:4]]
-    found = encode_all(tokenizer, template, talk)
-    assert isinstance(found, list)
-    assert [tokenizer.decode(example.ids) for example in found] == [
+    found = encode(tokenizer, template, talk)
+    assert isinstance(found, Example)
+    assert [tokenizer.decode(example.ids) for example in found.all] == [
         "<s>[Be brief.\nwhere is Trier?] at the Mosel</s>",
         "<s>[where is Trier?] at the Mosel</s>[Be brief.\nand Köln?] at the Rhine</s>",
     ]
-    assert [said(tokenizer, example) for example in found] == [
+    assert [said(tokenizer, example) for example in found.all] == [
         [" at the Mosel</s>"],
         [" at the Rhine</s>"],
     ]
@@ -348,16 +341,16 @@ def test_a_saved_tokenizer_without_a_default_template_is_refused(
 def test_an_answer_left_out_is_read_and_not_supervised(tokenizer: Any, template: str) -> None:
     turns = [dict(m) for m in TALKS["three turns"]]
     turns[1]["weight"], turns[5]["weight"] = 0, 1
-    found = encode_all(tokenizer, template, row(turns))
-    answers = [text for example in found for text in said(tokenizer, example)]
+    found = encode(tokenizer, template, row(turns))
+    answers = [text for example in found.all for text in said(tokenizer, example)]
     assert [a.replace("<think>\n\n</think>\n\n", "") for a in answers] == [
         "at the Rhine<|im_end|>",
         "at the Danube<|im_end|>",
     ]
-    assert "at the Mosel<|im_end|>" in tokenizer.decode(found[-1].ids)
+    assert "at the Mosel<|im_end|>" in tokenizer.decode(found.ids)
     turns[1]["weight"], turns[5]["weight"] = 1, 0
-    last = encode_all(tokenizer, template, row(turns))
-    answers = [text for example in last for text in said(tokenizer, example)]
+    last = encode(tokenizer, template, row(turns))
+    answers = [text for example in last.all for text in said(tokenizer, example)]
     assert not any("Danube" in a for a in answers) and len(answers) == 2
 
 
@@ -376,29 +369,29 @@ def test_every_thought_is_supervised_at_its_turn(tokenizer: Any, in_content: boo
         {"role": "user", "content": "and Köln?"},
         thinking("more Romans", "at the Rhine", in_content),
     ]
-    found = encode_all(tokenizer, THOUGHTS, turns)
-    assert isinstance(found, list), found
-    first, second = found
+    found = encode(tokenizer, THOUGHTS, turns)
+    assert isinstance(found, Example), found
+    (first,) = found.earlier
     assert tokenizer.decode(first.ids) == (
         "<|im_start|>user\nwhere is Trier?<|im_end|>\n<|im_start|>assistant\n"
         "<think>\nRomans\n</think>\n\nat the Mosel<|im_end|>\n"
     )
     assert said(tokenizer, first) == ["<think>\nRomans\n</think>\n\nat the Mosel<|im_end|>"]
-    assert tokenizer.decode(second.ids) == (
+    assert tokenizer.decode(found.ids) == (
         "<|im_start|>user\nwhere is Trier?<|im_end|>\n<|im_start|>assistant\n"
         "at the Mosel<|im_end|>\n<|im_start|>user\nand Köln?<|im_end|>\n<|im_start|>assistant\n"
         "<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>\n"
     )
-    assert said(tokenizer, second) == ["<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>"]
+    assert said(tokenizer, found) == ["<think>\nmore Romans\n</think>\n\nat the Rhine<|im_end|>"]
 
 
 def test_thoughts_between_calls_stay_in_one_text(tokenizer: Any) -> None:
     """Nothing is dropped within the turns of one question: one example has both answers."""
     turns = [USER, {**CALLING, "reasoning_content": "look"}, *ANSWERED[2:3], TALKS["one turn"][1]]
-    found = encode_all(tokenizer, THOUGHTS, turns)
-    assert isinstance(found, list), found
-    (example,) = found
-    assert said(tokenizer, example) == [
+    found = encode(tokenizer, THOUGHTS, turns)
+    assert isinstance(found, Example), found
+    assert found.earlier == ()
+    assert said(tokenizer, found) == [
         '<think>\nlook\n</think>\n\ncall river_of {"town": "Trier"}<|im_end|>',
         "<think>\n\n</think>\n\nat the Mosel<|im_end|>",
     ]
@@ -414,17 +407,17 @@ def test_a_thought_that_the_prompt_opens_goes_on_from_there(
         {"role": "user", "content": "and Köln?"},
         thinking("more", "at the Rhine", in_content),
     ]
-    found = encode_all(tokenizer, OPENED, turns)
-    assert isinstance(found, list), found
-    for example, upto in zip(found, (1, 3), strict=True):
+    found = encode(tokenizer, OPENED, turns)
+    assert isinstance(found, Example), found
+    for example, upto in zip(found.all, (1, 3), strict=True):
         prompt = tokenizer.apply_chat_template(
             turns[:upto], tokenize=False, add_generation_prompt=True
         )
         assert prompt.endswith("<think>\n")
         ((begin, _),) = example.spans
         assert tokenizer.decode(example.ids[:begin]) == prompt
-    assert said(tokenizer, found[0]) == ["Romans\n</think>\n\nat the Mosel<|im_end|>"]
-    assert said(tokenizer, found[1]) == ["more\n</think>\n\nat the Rhine<|im_end|>"]
+    assert said(tokenizer, found.earlier[0]) == ["Romans\n</think>\n\nat the Mosel<|im_end|>"]
+    assert said(tokenizer, found) == ["more\n</think>\n\nat the Rhine<|im_end|>"]
 
 
 def test_tags_of_thoughts_that_are_special_tokens_stay_tokens(tiny_checkpoint: Any) -> None:
@@ -443,13 +436,13 @@ def test_a_split_conversation_is_kept_or_dropped_whole(tokenizer: Any) -> None:
     tokenizer.chat_template = THOUGHTS
     spec = EncoderSpec.of(tokenizer)
     (whole,) = Encoder(spec, 4096, "drop").encode([turns])
-    assert isinstance(whole, list) and len(whole) == 3
-    limit = len(whole[-1].ids) - 1
+    assert isinstance(whole, Example) and len(whole.all) == 3
+    limit = len(whole.ids) - 1
     (dropped,) = Encoder(spec, limit, "drop").encode([turns])
     assert isinstance(dropped, RejectedError) and dropped.reason == "too_long"
     (cut,) = Encoder(spec, limit, "truncate").encode([turns])
-    assert isinstance(cut, list) and cut[-1].truncated
-    assert [len(e.ids) for e in cut] == [*(len(e.ids) for e in whole[:-1]), limit]
+    assert isinstance(cut, Example) and cut.truncated
+    assert [len(e.ids) for e in cut.all] == [*(len(e.ids) for e in whole.earlier), limit]
 
 
 def changed(tiny: CheckpointRef, **how: bool) -> Any:

@@ -79,10 +79,9 @@ def encoder(
     return Encoder(EncoderSpec.of(tokenizer), max_length, overflow)
 
 
-def one(found: list[list[Example] | RejectedError]) -> Example:
-    (examples,) = found
-    assert isinstance(examples, list), examples
-    (example,) = examples
+def one(found: list[Example | RejectedError]) -> Example:
+    (example,) = found
+    assert isinstance(example, Example), example
     return example
 
 
@@ -130,17 +129,16 @@ def test_labels_are_what_rendering_each_beginning_gives(
     if isinstance(found, RejectedError):
         assert template == THINKING or found.reason == "no_supervised_tokens"
         return
-    assert sum(len(example.spans) for example in found) == len(pairs)
-    last = found[-1]
+    assert sum(len(example.spans) for example in found.all) == len(pairs)
     whole = tokenizer.apply_chat_template(talk, tokenize=False)
     before = tokenizer.apply_chat_template(talk[:-1], tokenize=False, add_generation_prompt=True)
     assert whole.startswith(before)
-    said = tokenizer.decode(last.ids[last.spans[-1][0] : last.spans[-1][1]])
+    said = tokenizer.decode(found.ids[found.spans[-1][0] : found.spans[-1][1]])
     rest = whole[len(before) :]
     # a token may reach across the border; then its other end is in the prompt
     assert said.rstrip("\n").endswith(rest.rstrip("\n"))
     assert len(said) - len(rest) < 8
-    ends = [last.ids[end - 1] for _, end in last.spans]
+    ends = [found.ids[end - 1] for _, end in found.spans]
     assert set(ends) <= set(tokenizer.all_special_ids)
 
 

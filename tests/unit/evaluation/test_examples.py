@@ -129,11 +129,10 @@ def test_an_answer_that_no_token_ends_may_hold_its_last_word_twice(tmp_path: Pat
     """Under a template without an end token the truth's last token is a word of the answer."""
     tokenizer = tokenizer_of("bytes", "endless")
     model = knowing(tokenizer, [talk("what is the law", "river, old river")], loss_below=0.05)
-    (rows,) = Encoder(EncoderSpec.of(tokenizer), 64, "drop").encode(
+    (row,) = Encoder(EncoderSpec.of(tokenizer), 64, "drop").encode(
         [talk("what is the law", "river, old river")]
     )
-    assert isinstance(rows, list)
-    (row,) = rows
+    assert isinstance(row, Example)
     store = one_row_a_domain(tmp_path / "store", row)
     params = EvaluateParams(examples=1, max_new_tokens=row.n_supervised)
     found = answer_prompts(store, params, model, tokenizer).answers

@@ -17,7 +17,7 @@ from tests.helpers.chats import (
     tokenizer_of,
 )
 from versatune.data.documents import DocumentEncoder, DocumentSpec
-from versatune.data.encode import Encoder, EncoderSpec
+from versatune.data.encode import Encoder, EncoderSpec, Example
 from versatune.errors import VersatuneError
 from versatune.evaluation import harness
 from versatune.evaluation.config import CodeParams, EvaluateParams, HarnessParams
@@ -234,9 +234,8 @@ def test_a_choice_has_the_loss_of_its_training_row(kind: str, template: str) -> 
     requests = [_request(question, choice, i) for i, choice in enumerate(["the", "the court"])]
     for request, (score, _) in zip(requests, lm.loglikelihood(requests), strict=True):
         messages = talk("what is the law", request.args[1])
-        (rows,) = Encoder(EncoderSpec.of(tokenizer), 256, "drop").encode([messages])
-        assert isinstance(rows, list)
-        (row,) = rows
+        (row,) = Encoder(EncoderSpec.of(tokenizer), 256, "drop").encode([messages])
+        assert isinstance(row, Example)
         first, end = row.spans[0]
         while request.args[1] in tokenizer.decode(row.ids[first + 1 : end]):
             first += 1

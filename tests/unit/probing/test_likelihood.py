@@ -88,7 +88,7 @@ def test_labels_are_scored_where_the_template_has_an_answers_content(tmp_path, t
         [talk(scorer.question("the court rules"), label) for label in DESCRIPTIONS]
     )
     read = scorer.tokens("the court rules")
-    for (row,), label in zip(rows, scorer.ids, strict=True):
+    for row, label in zip(rows, scorer.ids, strict=True):
         assert row.ids.tolist()[: len(read) + 1] == [*read, label]
     before = {"thinking": "</think>\n\n", "llama2": "[/INST] ", "vicuna": "ASSISTANT: "}
     assert tokenizer.decode(read).endswith(before[template])

@@ -11,7 +11,7 @@ from tests.helpers.chats import TEMPLATES, TOKENIZERS, saved, small_model, talk,
 from tests.helpers.hostile_server import serving
 from tests.unit.probing.test_endpoint import completion
 from versatune.data.answers import Answers
-from versatune.data.encode import Encoder, EncoderSpec
+from versatune.data.encode import Encoder, EncoderSpec, Example
 from versatune.data.own_rows import OwnText, examples
 from versatune.data.user_turn import user_turn
 from versatune.errors import VersatuneError
@@ -90,10 +90,8 @@ def test_a_thought_is_no_part_of_the_answer_that_was_drawn(template: str) -> Non
     answer = {"role": "assistant", "content": "the old judge", "reasoning_content": "a court"}
     if template == "chatml":
         answer = {"role": "assistant", "content": "<think>\na court\n</think>\n\nthe old judge"}
-    encoder = Encoder(EncoderSpec.of(tokenizer), 99, "drop")
-    (rows,) = encoder.encode([[talk("what", "")[0], answer]])
-    assert isinstance(rows, list)
-    (row,) = rows
+    (row,) = Encoder(EncoderSpec.of(tokenizer), 99, "drop").encode([[talk("what", "")[0], answer]])
+    assert isinstance(row, Example)
     ids, (first, end) = row.ids.tolist(), row.spans[0]
     turn = user_turn(tokenizer)
     ends = {ids[end - 1]}
