@@ -216,6 +216,8 @@ def test_the_error_of_a_ratio_of_sums_by_hand() -> None:
     assert ratio_stderr(values, np.ones(3)) == pytest.approx(mean_stderr(values)[1])
     # 2 of 4: 2 - 0.5 * 1 and 0 - 0.5 * 3; sqrt(2/1 * 4.5) / 4
     assert ratio_stderr(np.array([2.0, 0.0]), np.array([1.0, 3.0])) == pytest.approx(0.75)
+    assert ratio_stderr(np.array([2.0]), np.ones(1)) == 0.0
+    assert ratio_stderr(np.array([2.0, 1.0]), np.zeros(2)) == 0.0
 
 
 def test_one_item_and_two_values_are_enough() -> None:

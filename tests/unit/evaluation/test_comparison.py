@@ -19,7 +19,8 @@ from versatune.evaluation.comparison import (
     scores,
     summarise,
 )
-from versatune.evaluation.crossed import row_errors
+from versatune.evaluation.crossed import crossed_stderr, row_errors
+from versatune.evaluation.many_verdicts import with_holm
 from versatune.evaluation.objective import DeclaredObjective
 from versatune.intervals import holm, ratio_stderr
 from versatune.mixing.config import ObjectiveParams
@@ -266,6 +267,31 @@ def test_holm_by_hand() -> None:
         [0.2, 0.04, math.nan, 0.06, 0.06], nan_ok=True
     )
     assert holm([0.6, 0.7]) == pytest.approx([1.0, 1.0])
+
+
+@pytest.mark.parametrize("verdict", ["better", "worse"])
+def test_a_verdict_that_fails_among_many_is_none(verdict: str) -> None:
+    summary = pd.DataFrame(
+        {
+            "strategy": ["foster", "foster", "odm"],
+            "baseline": "uniform",
+            "metric": LOSS,
+            "measure": "gain",
+            "domain": ["law", "code", "law"],
+            "p_value": [0.04, 0.01, 0.6],
+            "verdict": [verdict, verdict, "not distinguishable"],
+        }
+    )
+    made = with_holm(summary)
+    assert made["p_holm"].tolist() == pytest.approx([0.08, 0.03, 0.6])
+    assert made["verdict"].tolist() == ["not distinguishable", verdict, "not distinguishable"]
+
+
+def test_the_error_of_bases_is_at_least_that_of_the_seeds_within_them() -> None:
+    # All bases have the mean 2, so they tell of no spread; variances 2 / 2, 8 / 2 and 0 within.
+    differences = np.array([1.0, 3.0, 0.0, 4.0, 2.0, 2.0])
+    mean, stderr, _ = crossed_stderr(differences, 0.0, list("aabbcc"))
+    assert (mean, stderr) == pytest.approx((2.0, math.sqrt(1 + 4) / 3))
 
 
 def by_row(

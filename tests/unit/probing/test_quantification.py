@@ -198,3 +198,13 @@ def test_em_may_be_stopped_after_a_step():
 def test_em_of_a_text_that_no_domain_explains():
     p = np.array([[1.0, 0.0], [0.0, 0.0]])
     assert em_shares(p, np.array([0.5, 0.5])) == pytest.approx([1.0, 0.0])
+
+
+def test_adjusted_counts_are_of_the_likeliest_domains():
+    # Three of four samples look like the first domain; of its rows all do, of the other's a half.
+    judged = np.array([[0.6, 0.4], [0.9, 0.1], [0.7, 0.3], [0.2, 0.8]])
+    rows = np.array([[0.8, 0.2], [0.6, 0.4], [0.9, 0.1], [0.3, 0.7]])
+    labels = np.array([0, 0, 1, 1])
+    # s + (1 - s) / 2 = 3/4
+    assert correct(judged, rows, labels, "acc") == pytest.approx([0.5, 0.5], abs=1e-6)
+    assert correct(judged, rows, labels, "pacc") != pytest.approx([0.5, 0.5], abs=0.05)
