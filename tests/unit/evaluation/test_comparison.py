@@ -254,7 +254,7 @@ def test_what_holds_for_one_base_is_seldom_called_general() -> None:
 
 def test_more_base_models_do_not_lessen_the_error_from_rows() -> None:
     _, items, _ = three_domains()
-    other = items.assign(score=2 * items["score"])
+    other = items.assign(score=-2 * items["score"])  # together they would cancel out in part
     both = pd.concat([items.assign(base_model=""), other.assign(base_model="second")])
     one = row_errors(items, "accuracy").stderrs(LOSS, "foster", "uniform")
     found = row_errors(both, "accuracy").stderrs(LOSS, "foster", "uniform")
