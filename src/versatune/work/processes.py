@@ -204,7 +204,7 @@ def _named(call: Call, error: BaseException, trace: str) -> BaseException:
 
 
 def _dismiss(workers: list[_Worker]) -> None:
-    """End processes that wait for a call: each ends by itself and cleans up."""
+    """End idle processes. Each exits by itself, so it cleans up."""
     for worker in workers:
         with contextlib.suppress(OSError):  # ended already
             worker.pipe.send(None)
