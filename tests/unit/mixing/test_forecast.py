@@ -66,7 +66,7 @@ def test_where_they_differ_the_room_is_that_of_a_search() -> None:
     uniform = ends(WIDE, UNIFORM).mean()
     assert room.gain == pytest.approx(1 - least / uniform, abs=2e-3)
     assert room.low <= room.gain <= room.high and room.low > 0.01
-    assert "take mixing_law" in room.advice
+    assert "take mixing_law" in room.advice and room.unit == "%"
 
 
 def test_the_room_of_the_worst_gap_is_a_difference() -> None:

@@ -200,6 +200,18 @@ def test_what_others_rows_teach_brings_nobody_to_its_limit() -> None:
     np.testing.assert_allclose(shares, protective_shares(alone, bounds), atol=1e-6)
 
 
+def test_a_margin_lowers_the_limits_that_cant_be_met() -> None:
+    """By so many standard errors of the forecasts at the anchor."""
+    outlook, bounds = weak(5, 1)
+    assert outlook.limits is not None
+    errors = outlook.errors(bounds.keep(outlook.anchor))
+    assert (errors > 0.01).all()
+    careful = protective_shares(replace(outlook, caution_limits=2.0), bounds)
+    lower = protective_shares(replace(outlook, limits=outlook.limits - 2.0 * errors), bounds)
+    np.testing.assert_allclose(careful, lower, atol=1e-9)
+    assert np.abs(careful - protective_shares(outlook, bounds)).max() > 0.01
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_limits_are_searched_with_the_errors_own_derivatives(seed: int) -> None:
     outlook, _ = weak(5, seed)
