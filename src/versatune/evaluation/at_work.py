@@ -10,7 +10,7 @@ from versatune.data import hub
 from versatune.work.bars import Bar, options
 
 LONG = "Running"
-"""Prefixes of the titles of the harness's long bars. The others are short."""
+"""How the titles of the harness's long bars begin. The others are short."""
 
 
 @contextlib.contextmanager
