@@ -48,6 +48,8 @@ class Bounds:
     """Domains whose shares together lie between ``least`` and ``most``."""
     least: float = 0.0
     most: float = 1.0
+    parts: tuple[float, ...] = ()
+    """What each domain has at least of what the targets leave; no more than an equal part."""
 
     def keep(self, weights: Array) -> Array:
         """``weights`` brought within the bounds, ratios kept where they can be."""
@@ -66,9 +68,12 @@ class Bounds:
                 result[part] = 0.0
                 continue
             inside = np.maximum(weights[part], 1e-12)
-            floor = min(self.floor, size / part.sum()) / size
+            floor = np.full(inside.size, min(self.floor, size / part.sum()) / size)
+            if part is not chosen and self.parts:
+                floor = np.maximum(floor, np.array(self.parts)[part])
             cap = 1.0 if part is chosen else max(min(self.cap / size, 1.0), 1.0 / part.sum())
-            result[part] = size * bounded_shares(inside / inside.sum(), floor, max(cap, floor))
+            shares = bounded_shares(inside / inside.sum(), floor, np.maximum(cap, floor))
+            result[part] = size * shares
         return result
 
 

@@ -174,6 +174,8 @@ class Constrained(_Forecasting):
 
     A forecast stays within them by ``margin`` standard errors when training ends, and by a part of
     that before, as large as what is trained: what goes wrong early can still be made up for.
+    The others divide what the targets leave about alike where that keeps the limits: short runs
+    tell little of how few rows keep a domain.
     Where no shares keep all of them, the least violation (:func:`.lookahead.protective_shares`),
     and the targets' share does not rise. The best round is the one with the lowest loss on the
     targets among those in which no other domain is beyond its tolerance for certain.
@@ -189,6 +191,7 @@ class Constrained(_Forecasting):
         self._is_target = np.zeros(len(context.domains), dtype=bool)
         self._is_target[list(self._targets)] = True
         self._lower_bound, self._upper_bound = max(params.floor, self._share.floor), params.cap
+        self._parts = tuple((self._share.others * _least_parts(mix, ~self._is_target)).tolist())
         start = np.maximum(mix, 1e-3)
         for part, size in (
             (self._is_target, self._share.start),
@@ -212,7 +215,7 @@ class Constrained(_Forecasting):
         return super()._next(now)
 
     def _best(self, outlook: Outlook) -> Array:
-        best = best_shares(outlook, self._bounds())
+        best = best_shares(outlook, replace(self._bounds(), parts=self._parts))
         if self._is_target.all() or outlook.meets_limits(best):
             return best
         safe = protective_shares(outlook, self._bounds())
@@ -255,6 +258,15 @@ class Constrained(_Forecasting):
         error = np.zeros_like(now.loss) if stderr is None else np.asarray(stderr)
         broken = objective.broken(now.loss, error) & ~self._is_target
         return None if broken.any() else float((now.loss / objective.first)[self._is_target].mean())
+
+
+def _least_parts(mix: Array, others: Array) -> Array:
+    """Of what the targets leave, an equal part for each other domain, or its part in ``mix`` where
+    that is less: of few rows an equal part would be many passes."""
+    total, n = float(mix[others].sum()), int(others.sum())
+    if total <= 0:
+        return np.zeros(mix.size)
+    return np.where(others, np.minimum(mix / total, 1 / n), 0.0)
 
 
 def _part_way(old: Array, new: Array, part: float) -> Array:

@@ -116,6 +116,17 @@ def test_bounds_keep_shares_and_the_targets_part(weights: list[float], floor: fl
     assert (found >= floor - 1e-9).all()
 
 
+def test_others_keep_a_part_of_what_the_targets_leave() -> None:
+    """0.4 is left: at least 0.08 and 0.12 of it; what remains keeps its ratio."""
+    bounds = Bounds(0.01, 1.0, (0,), 0.2, 0.6, parts=(0.0, 0.2, 0.3, 0.0))
+    np.testing.assert_allclose(
+        bounds.keep(np.array([0.6, 0.01, 0.2, 0.19])), [0.6, 0.08, 0.16410256, 0.15589744]
+    )
+    np.testing.assert_allclose(
+        bounds.keep(np.array([0.6, 0.1, 0.06, 0.24])), [0.6, 0.08235294, 0.12, 0.19764706]
+    )
+
+
 def test_where_all_are_targets_they_share_all() -> None:
     given = np.array([0.5, 0.3, 0.2])
     np.testing.assert_allclose(Bounds(0.0, 1.0, (0, 1, 2), 0.1, 0.8).keep(given), given)

@@ -1,5 +1,6 @@
 """Strategies that forecast: each rule alone, nearly all of them on a law that is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,23 @@ def test_another_part_for_the_targets() -> None:
 def test_the_higher_of_two_floors_counts(floor: float, of_share: float, least: float) -> None:
     spec = constrained(floor=floor, cap=0.95, target_share={"floor": of_share})
     assert make(spec)._bounds() == Bounds(least, 0.95, (0,), 0.4, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("target", "counts", "others", "parts"),
+    [
+        ("law", MIX, 0.7, [0, 0.35, 0.28]),  # half, and two fifths by rows
+        ("law", np.array([0.0, 0.9, 0.1]), 0.5, [0, 0.25, 0.05]),
+        (["law", "code"], MIX, 0.7, [0, 0.7, 0]),
+        ("law", MIX, 0.0, [0, 0, 0]),
+        (["law", "medicine", "code"], MIX, 0.7, [0, 0, 0]),
+    ],
+)
+def test_what_the_others_keep_of_what_the_targets_leave(
+    target: Any, counts: Any, others: float, parts: list[float]
+) -> None:
+    strategy = make(constrained(target, target_share={"others": others}), counts=counts)
+    assert strategy._parts == pytest.approx(tuple(parts))
 
 
 def test_bounds_without_targets() -> None:
@@ -237,13 +255,29 @@ def test_a_round_is_scored_where_no_other_domain_is_beyond_its_limit_for_certain
     assert found is None if score is None else found == pytest.approx(score)
 
 
-def test_shares_that_keep_the_limits_are_taken_as_they_are() -> None:
-    strategy = make(constrained(), base_loss=np.ones(3))
+@pytest.mark.parametrize(("others", "parts"), [(0.0, (0, 0, 0)), (0.7, (0, 0.35, 0.28))])
+def test_shares_that_keep_the_limits_are_taken_as_they_are(
+    others: float, parts: tuple[float, ...]
+) -> None:
+    spec = constrained(target_share={"others": others})
+    strategy = make(spec, base_loss=np.ones(3))
     outlook = strategy._outlook(KEEPS, WHOLE)
-    best = best_shares(outlook, Bounds(0.01, 1.0, (0,), 0.4, 0.9))
+    best = best_shares(outlook, Bounds(0.01, 1.0, (0,), 0.4, 0.9, parts))
     assert outlook.meets_limits(best)
     np.testing.assert_array_equal(strategy._best(outlook), best)
     assert strategy._most == 0.9
+
+
+def test_others_are_alike_only_where_that_keeps_the_limits() -> None:
+    """Medicine needs all that is left: the part that code would get is not kept for it."""
+    strategy = make(constrained(), base_loss=np.ones(3))
+    needs = law([0.06, 0.02, 0.04], nu=[1e-4, 2.0, 1e-4], base=np.ones(3))
+    outlook = strategy._outlook(needs, WHOLE)
+    alike = replace(strategy._bounds(), parts=strategy._parts)
+    assert not outlook.meets_limits(best_shares(outlook, alike))
+    found = strategy._best(outlook)
+    assert found[2] < 0.28 * (1 - found[0])
+    assert outlook.meets_limits(found)
 
 
 @pytest.mark.parametrize(("base", "again"), [(26.0, True), (1000.0, False)])
