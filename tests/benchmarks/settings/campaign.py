@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from tests.benchmarks.settings.declared import Declared, Given, all_settings
+from tests.benchmarks.settings.declared import Declared, Given, Run, all_settings
 from tests.benchmarks.settings.runs import Log, longer_rounds, run_once, version
 from tests.benchmarks.settings.schedule import (
     BUDGETED,
@@ -49,7 +49,7 @@ class Part:
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """Make the runs of a phase that are not there; says what was done."""
-        setting, names = self.declared.setting, list(self.declared.setting.rows)
+        setting, names = self.declared.setting, list(Run.of(self.declared).domains.active)
         if self.target is None:
             planned = fostering(setting, names, self._log, self.name)[number]
         else:
