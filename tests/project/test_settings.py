@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 
 from tests.benchmarks.settings import oracle, pages, tables
-from tests.benchmarks.settings.declared import Declared, Rows, Run, all_settings
+from tests.benchmarks.settings.campaign import Campaign
+from tests.benchmarks.settings.declared import Declared, Given, Rows, Run, all_settings
 from tests.benchmarks.settings.runs import Log
 from tests.benchmarks.settings.schedule import expanding, fostering
 from tests.benchmarks.settings.world import FACTS, altered
 from versatune.demo.facts import load_facts, load_templates
+from versatune.modeling.checkpoints import CheckpointRef
 
 DOMAINS = ["law", "code"]
 
@@ -32,8 +34,8 @@ def test_every_setting_can_be_read_and_has_seeds_of_its_own() -> None:
         declared = Declared(name)
         seeds = declared.setting.seeds
         assert not {seeds.search, *seeds.confirm} & set(seeds.report)
-        if declared.setting.kind != "declared":
-            run = Run.of(declared)
+        run = Run.of(declared)
+        if not isinstance(declared.setting.base, Given):
             assert list(declared.setting.rows) == list(run.domains.active)
             worlds.setdefault(run.seed, set()).add(declared.setting.world or name)
     assert all(len(of) == 1 for of in worlds.values()) and 100 not in worlds
@@ -141,6 +143,56 @@ def test_a_search_waits_for_its_coarse_runs_and_a_log_outlives_a_kill(tmp_path: 
     assert again.has("equal", "mix_00", 30, "") and not again.has("equal", "mix_01", 30, "")
     again.add(row("mix_02", 30, [1.0, 1.0]))
     assert Log(file).has("equal", "mix_02", 30, "")
+
+
+def test_a_log_that_two_processes_write(tmp_path: Path) -> None:
+    one, other = Log(tmp_path / "runs.jsonl"), Log(tmp_path / "runs.jsonl")
+    one.add(row("mix_00", 30, [1.0, 1.0]))
+    other.add(row("mix_01", 30, [1.0, 1.0]))
+    assert [r["strategy"] for r in one.of("equal")] == ["mix_00", "mix_01"]
+    assert other.has("equal", "mix_00", 30, "")
+
+
+def test_a_setting_of_a_given_model_and_given_rows(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run is measured on as many rows as declared; the base model once; a second call makes none."""
+    (tmp_path / "sft").mkdir()
+    for name in ("law", "medicine", "finance", "science", "code", "other"):
+        rows = [
+            {"instruction": f"{name}: what is {n}?", "output": f"It is {n * n}."} for n in range(30)
+        ]
+        lines = "".join(json.dumps(r) + "\n" for r in rows)
+        (tmp_path / "sft" / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+    given = {"model": str(tiny_checkpoint.path), "data": str(tmp_path)}
+    of = Run.of
+
+    def small(declared: Declared) -> Run:
+        run = of(declared)
+        train = {"rounds": 2, "steps_per_round": 1, "max_length": 64, "dtype": "float32"}
+        train["bf16"] = False
+        return run.model_copy(
+            update={
+                "data": tmp_path / "made",
+                "ingest": run.ingest.model_copy(
+                    update={"min_validation_rows": 3, "near_duplicate_threshold": None}
+                ),
+                "tokenize": run.tokenize.model_copy(update={"max_length": 64}),
+                "train": run.train.model_copy(update=train),
+            }
+        )
+
+    monkeypatch.setattr(Run, "of", small)
+    setting = "smollm2_six"
+    done = list(Campaign(tmp_path, [setting], given).phase(0, lambda label: label == "uniform"))
+    assert len(done) == 1 and done[0].startswith("smollm2_six uniform 40 ")
+    (made,) = Log(tmp_path / "runs.jsonl").of(setting)
+    assert made["shares"] == [pytest.approx([1 / 6] * 6, abs=1e-3)] * 2 and made["steps"] == 2
+    before = json.loads((tmp_path / "made" / "before_report.json").read_text())
+    assert made["base"] == list(before["losses"].values()) and made["loss"] != made["base"]
+    again = Campaign(tmp_path, [setting], given)
+    assert list(again.phase(0, lambda label: label == "uniform")) == []
+    assert not list(Campaign(tmp_path, [setting]).phase(0, lambda _: True))
 
 
 def test_static_sweeps_share_what_the_target_leaves() -> None:

@@ -1,10 +1,12 @@
 """The declared settings by real training: run them, then write the tables and pages.
 
     python -m tests.benchmarks.settings run [--settings equal,sizes] [--minutes 60] [--out FOLDER]
+        [--given model=MODEL,data=FOLDER]
     python -m tests.benchmarks.settings tables [--out FOLDER]
     python -m tests.benchmarks.settings pages
 
-``run`` goes on where it was stopped; one process, one thread. Its log is FOLDER/runs.jsonl.
+``run`` goes on where it was stopped; one thread. Its log is FOLDER/runs.jsonl, which several
+processes can share that make different runs (``--labels``).
 ``tables`` writes docs/results/*.csv from the log, ``pages`` docs/settings.md from the CSVs.
 """
 
@@ -13,6 +15,10 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.benchmarks.settings.campaign import Campaign
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -31,6 +37,7 @@ def main() -> None:
     parser.add_argument("--phases", type=int, default=99, help="only the first ones of each")
     parser.add_argument("--labels", help="only these strategies, comma-separated")
     parser.add_argument("--without", default="", help="not these strategies")
+    parser.add_argument("--given", help="model=FOLDER,data=FOLDER for the settings of real models")
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     if given.command == "pages":
@@ -49,13 +56,6 @@ def main() -> None:
     def wanted(label: str) -> bool:
         return label not in without and (not only or label in only)
 
-    run(names, given.out, time.monotonic() + 60 * given.minutes, given.phases, wanted)
-
-
-def run(
-    names: list[str] | None, out: Path, until: float, phases: int, wanted: Callable[[str], bool]
-) -> None:
-    """All settings' first phases, then all second ones, and so on."""
     import torch
 
     from tests.benchmarks.settings.campaign import Campaign
@@ -63,7 +63,13 @@ def run(
 
     torch.set_num_threads(1)
     keep_rows_in_memory()
-    campaign = Campaign(out, names)
+    real = dict(part.split("=", 1) for part in (given.given or "").split(",") if part)
+    campaign = Campaign(given.out, names, real)
+    run(campaign, time.monotonic() + 60 * given.minutes, given.phases, wanted)
+
+
+def run(campaign: "Campaign", until: float, phases: int, wanted: Callable[[str], bool]) -> None:
+    """All settings' first phases, then all second ones, and so on."""
     for phase in range(min(phases, campaign.phases)):
         for done in campaign.phase(phase, wanted):
             print(done, flush=True)

@@ -1,11 +1,11 @@
 """All settings in turns, so that each has a first seed before any has its last."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
-from tests.benchmarks.settings.declared import Declared, all_settings
+from tests.benchmarks.settings.declared import Declared, Given, Run, all_settings
 from tests.benchmarks.settings.runs import Log, longer_rounds, run_once, version
 from tests.benchmarks.settings.schedule import (
     BUDGETED,
@@ -26,8 +26,8 @@ Wanted = Callable[[str], bool]
 class Part:
     """A setting, or one target of it."""
 
-    def __init__(self, name: str, target: str | None, out: Path, log: Log) -> None:
-        self.declared, self.target = Declared(name), target
+    def __init__(self, declared: Declared, target: str | None, out: Path, log: Log) -> None:
+        self.declared, self.target, name = declared, target, declared.name
         self.name = f"{name}/{target}" if target else name
         self._out, self._log = out, log
         self._version = version()
@@ -49,7 +49,7 @@ class Part:
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """Make the runs of a phase that are not there; says what was done."""
-        setting, names = self.declared.setting, list(self.declared.setting.rows)
+        setting, names = self.declared.setting, list(Run.of(self.declared).domains.active)
         if self.target is None:
             planned = fostering(setting, names, self._log, self.name)[number]
         else:
@@ -80,15 +80,20 @@ class Campaign:
 
     phases = PHASES
 
-    def __init__(self, out: Path, names: list[str] | None) -> None:
+    def __init__(
+        self, out: Path, names: list[str] | None, given: Mapping[str, str] | None = None
+    ) -> None:
         log = Log(out / "runs.jsonl")
         self._parts = []
         for name in names or all_settings():
-            setting = Declared(name).setting
+            declared = Declared(name, given)
+            setting = declared.setting
+            if isinstance(setting.base, Given) and not given:
+                continue
             if setting.kind == "foster":
-                self._parts.append(Part(name, None, out, log))
+                self._parts.append(Part(declared, None, out, log))
             elif setting.kind == "expand":
-                self._parts += [Part(name, target, out, log) for target in setting.targets]
+                self._parts += [Part(declared, target, out, log) for target in setting.targets]
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """One phase of every part."""

@@ -1,5 +1,6 @@
 """What ``conf/results/<setting>`` declares: the world (setting.yml), the run (Kedro's blocks)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,6 +47,14 @@ class Base(Params):
     adapted: Adapted | None = None
 
 
+class Given(Params):
+    """A base model and rows that are given on the command line: ``--given model=...,data=...``."""
+
+    report_rows: int | None = Field(None, ge=1)
+    """Rows a domain that results are measured on, and candidates for the oracle; None: all."""
+    adapted: Adapted | None = None
+
+
 class Seeds(Params):
     """Seeds of runs."""
 
@@ -63,7 +72,8 @@ class Setting(Params):
     kind: Literal["foster", "expand", "no_data", "declared"]
     seeds: Seeds
     rows: dict[str, Rows] = Field({})
-    base: Base | None = None
+    base: Base | Given | None = None
+    """None: there is nothing to run here."""
     targets: list[str] = Field([])
     tolerance: float = Field(0.0, ge=0)
     trained_on: list[str] | None = None
@@ -72,11 +82,21 @@ class Setting(Params):
     """The setting whose world this one shares; None: one of its own."""
 
 
-class Declared:
-    """A setting with the parameters of its runs."""
+GIVEN = {"model": "MODEL", "data": "FOLDER"}
+"""What stands for a base model and for rows where none are given: reading needs no more."""
 
-    def __init__(self, name: str, conf: Path = CONF) -> None:
+
+class Declared:
+    """A setting with the parameters of its runs.
+
+    ``given``: the folders of a base model and of rows, where a setting has none of its own.
+    """
+
+    def __init__(
+        self, name: str, given: Mapping[str, str] | None = None, conf: Path = CONF
+    ) -> None:
         self.name = name
+        self.given = GIVEN | dict(given or {})
         folder = conf / "results" / name
         text = (folder / "setting.yml").read_text(encoding="utf-8")
         self.setting = Setting.model_validate(yaml.safe_load(text))
@@ -85,7 +105,9 @@ class Declared:
     def parameters(self) -> dict[str, Any]:
         """Kedro's own reading of the folder over conf/base."""
         env = f"results/{self.name}"
-        loader = OmegaConfigLoader(str(self._conf), env=env, **CONFIG_LOADER_ARGS)
+        loader = OmegaConfigLoader(
+            str(self._conf), env=env, runtime_params=self.given, **CONFIG_LOADER_ARGS
+        )
         return {**loader["parameters"], "globals": loader["globals"]}
 
 

@@ -7,11 +7,13 @@ import json
 import math
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.settings.declared import Given
 from tests.benchmarks.settings.world import World
 from versatune.data.store import Split
 from versatune.modeling.checkpoints import CheckpointRef
@@ -23,13 +25,26 @@ Key = tuple[str, str, int, str]
 STEERED = ("mixing_law", "expand")
 """Strategies whose code the version in a row stands for."""
 
+STATIC = ("uniform", "proportional", "custom")
+"""Strategies whose shares stay: with a given model, which is slow to measure, they train in one
+round, so that they are measured at its ends alone."""
+
 
 class Log:
     """What was run, in a file."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._rows = {_key(row): row for row in read_rows(path)}
+        self._path, self._size = path, -1
+        self._read: dict[Key, Row] = {}
+
+    @property
+    def _rows(self) -> dict[Key, Row]:
+        """Read anew where another process has added to the file."""
+        size = self._path.stat().st_size if self._path.is_file() else 0
+        if size != self._size:
+            self._read = {_key(row): row for row in read_rows(self._path)}
+            self._size = size
+        return self._read
 
     def has(self, setting: str, strategy: str, seed: int, version: str) -> bool:
         """Whether this run is there."""
@@ -37,7 +52,7 @@ class Log:
 
     def of(self, setting: str, version: str | None = None) -> Iterator[Row]:
         """A setting's rows."""
-        for row in self._rows.values():
+        for row in list(self._rows.values()):
             if row["setting"] == setting and version in (None, row["version"]):
                 yield row
 
@@ -49,7 +64,6 @@ class Log:
             if text and not text.endswith("\n"):  # a kill cut the last line short
                 file.write("\n")
             file.write(json.dumps(row) + "\n")
-        self._rows[_key(row)] = row
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -104,8 +118,13 @@ def run_once(
     }
     given = changes | ({"rounds": rounds} if rounds else {})
     params = TrainParams.model_validate(world.run.train.model_dump() | given)
+    whole = params
+    if isinstance(world.setting.base, Given) and strategy["name"] in STATIC:
+        params = params.model_copy(
+            update={"rounds": 1, "steps_per_round": params.rounds * params.steps_per_round}
+        )
     uses_law, needs = params.strategy.uses_law, params.strategy.needs_reference
-    folder = world.run.data / "run"
+    folder = Path(tempfile.mkdtemp(prefix="run_", dir=world.run.data))
     result = train(
         world.store,
         world.base,
@@ -114,18 +133,21 @@ def run_once(
         traces=world.traces if uses_law else None,
         initial_weights=world.detected,
         detected_shares=world.detected,
-        folder=folder,
+        folder=folder / "run",
     )
     searched = seed not in world.setting.seeds.report
     split: Split = "steering" if searched else "report"
-    model = CheckpointRef.of_folder(result.model_ref.path)
-    ends = world.measured(model, (split,))[split]
     history, names = result.history, world.domains
+    last = history[history["round"] == history["round"].max()].set_index("domain")
+    if searched and isinstance(world.setting.base, Given):  # as measured in the end
+        ends = last["validation_loss"].to_dict()
+    else:
+        model = CheckpointRef.of_folder(result.model_ref.path)
+        ends = world.measured(model, (split,))[split]
     by_round = [
         history[history["round"] == r].set_index("domain")["weight"][names].round(4).tolist()
         for r in range(int(history["round"].max()))
     ]
-    last = history[history["round"] == history["round"].max()].set_index("domain")
     row = {
         "setting": setting,
         "strategy": label,
@@ -134,9 +156,9 @@ def run_once(
         "domains": names,
         "split": split,
         "loss": [ends[n] for n in names],
-        "base": [world.before[split][n] for n in names],
+        "base": [world.before(split)[n] for n in names],
         "measured": last["validation_loss"][names].tolist(),
-        "shares": by_round,
+        "shares": by_round * (whole.rounds // params.rounds),
         "steps": int(last["step"].iloc[0]),
         "model_round": result.model_ref.metadata.get("model_round"),
         "cost_steps": params.rounds * params.steps_per_round

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.settings.declared import Adapted, Declared, Rows, Run, Setting
+from tests.benchmarks.settings.declared import Adapted, Base, Declared, Given, Rows, Run, Setting
 from versatune.artifacts import FolderRef, write_atomic
 from versatune.data.clean import clean
 from versatune.data.store import Split, TokenizedSplit
@@ -44,9 +44,12 @@ class World:
         return list(self.store.metadata["domains"])
 
     @property
-    def detected(self) -> dict[str, float]:
-        """The base's shares of the domains: those of its corpus, which the probe estimates."""
-        return dict(SampleParams().shares)
+    def detected(self) -> dict[str, float] | None:
+        """The base's shares of the domains: those of its corpus, which the probe estimates.
+
+        None where the base is a given model.
+        """
+        return None if isinstance(self.setting.base, Given) else dict(SampleParams().shares)
 
     @cached_property
     def references(self) -> dict[str, Any]:
@@ -72,20 +75,28 @@ class World:
     def traces(self) -> dict[str, Any] | None:
         return traces_of(self.references)
 
-    @cached_property
-    def before(self) -> dict[str, dict[str, float]]:
-        """The base model's losses on all steering and all report rows."""
-        return self.measured(self.base, ("steering", "report"))
+    def before(self, split: Split) -> dict[str, float]:
+        """The base model's losses on a split's rows; measured once."""
+        file = self.run.data / f"before_{split}.json"
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if known.get("base") != self.base.fingerprint:
+            losses = self.measured(self.base, (split,))[split]
+            known = {"base": self.base.fingerprint, "losses": losses}
+            write_atomic(file, json.dumps(known))
+        found: dict[str, float] = known["losses"]
+        return found
 
     def measured(
         self, model: CheckpointRef, splits: tuple[Split, ...]
     ) -> dict[str, dict[str, float]]:
-        """Nats per token by split and domain, of all rows of these splits."""
-        loaded, result = load_model(model), {}
+        """Nats per token by split and domain, of the setting's rows of these splits."""
+        loaded, result = load_model(model, dtype=self.run.train.dtype or "auto"), {}
+        base = self.setting.base
+        most = base.report_rows if isinstance(base, Given) else None
         for name in splits:
             rows = TokenizedSplit.load(self.store, name)
             found = heldout_losses(
-                loaded, rows, rows_per_domain=None, batch_tokens=None, progress=False
+                loaded, rows, rows_per_domain=most, batch_tokens=None, progress=False
             )
             result[name] = {domain: h.nats_per_token for domain, h in found.items()}
         return result
@@ -95,14 +106,11 @@ def make_world(declared: Declared) -> World:
     """Make what is not there yet; a killed call goes on."""
     setting, run = declared.setting, Run.of(declared)
     assert setting.base is not None
-    write_rows(setting, run.seed, run.data / "rows")
-    sample = SampleParams(seed=run.seed, documents=setting.base.documents, source=FACTS)
-    make_folder(build(sample), run.data / "sample")
-    pretrain = setting.base.pretrain.model_copy(update={"seed": run.seed})
-    made = make_base(BaseModelParams(pretrain=pretrain), run.data / "sample" / "corpus.jsonl")
-    assert not isinstance(made, CheckpointRef)
-    make_folder(made, run.data / "base")
-    base = pretrained_here(run.data / "base")
+    if isinstance(setting.base, Given):
+        base = CheckpointRef.of_folder(declared.given["model"])
+    else:
+        write_rows(setting, run.seed, run.data / "rows")
+        base = _pretrained(setting.base, run)
     make_folder(clean(run.domains, run.ingest), run.data / "clean")
     cleaned = FolderRef.load(run.data / "clean")
     store = make_folder(
@@ -111,6 +119,16 @@ def make_world(declared: Declared) -> World:
     if setting.base.adapted is not None:
         base = _adapted(setting.base.adapted, run, store, base)
     return World(setting, run, store, base)
+
+
+def _pretrained(how: Base, run: Run) -> CheckpointRef:
+    sample = SampleParams(seed=run.seed, documents=how.documents, source=FACTS)
+    make_folder(build(sample), run.data / "sample")
+    pretrain = how.pretrain.model_copy(update={"seed": run.seed})
+    made = make_base(BaseModelParams(pretrain=pretrain), run.data / "sample" / "corpus.jsonl")
+    assert not isinstance(made, CheckpointRef)
+    make_folder(made, run.data / "base")
+    return pretrained_here(run.data / "base")
 
 
 def _adapted(how: Adapted, run: Run, store: FolderRef, base: CheckpointRef) -> CheckpointRef:
