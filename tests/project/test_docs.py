@@ -215,17 +215,22 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     ]
     assert f"it wins {won[0]} and {won[1]}; " in readme
     targets = newest(project_root / "docs/results/expansion.csv", "target")
-    for setting, said in (
-        ("long_expand", "at {} to {} of the gain"),
-        ("expand", "in {} of 15 runs"),
-    ):
-        found = [targets[setting, name] for name in ("medicine", "code", "finance")]
+    told = {
+        "sample_expand": "size at {} to {} of the gain of",
+        "long_expand": "longer ones at {} to {} and",
+        "expand_long": "and at {} (",
+        "expand": "in {} of 15 runs",
+    }
+    kept = {}
+    for setting, said in told.items():
+        found = [row for (name, _), row in targets.items() if name == setting]
         parts = sorted(float(row["part_of_target_gain"]) for row in found)
-        kept = round(sum(5 * float(row["part_within_tolerance"]) for row in found))
-        if setting == "long_expand":
-            assert kept == 15 and said.format(f"{parts[0]:.2f}", f"{parts[-1]:.2f}") in readme
-        else:
-            assert said.format(kept) in readme
+        each = [int(row["n_seeds"]) * float(row["part_within_tolerance"]) for row in found]
+        kept[setting] = round(sum(each))
+        numbers = kept[setting], *(f"{part:.2f}" for part in (parts[0], parts[-1]))
+        assert said.format(*(numbers[:1] if setting == "expand" else numbers[1:])) in readme
+    wide = sum(n for setting, n in kept.items() if setting != "expand")
+    assert f"every other domain kept in {wide} of 35 runs" in readme
 
 
 def newest(table: Path, by: str) -> dict[tuple[str, str], dict[str, str]]:
