@@ -4,7 +4,7 @@
 The mutants are those that ``make mutate`` tries, drawn as :mod:`tests.benchmarks.mutants` draws
 them. mutmut collects the tests for each of them; here they are collected once, and each mutant is a
 fork in which those tests run that reach its function, the quickest first, up to the first failure.
-Prints each survivor's name, and the count (``mutmut show NAME`` prints what it changes).
+Prints what became of each, and the count (``mutmut show NAME`` prints what a mutant changes).
 
 ``--fixtures`` is for tests that take fixtures of a conftest. Fixtures of modules and of the session
 are made once, before the forks; those that reached the mutant's function are made again with it.
@@ -105,8 +105,7 @@ class Trial:
             mine = sorted((r for r in ran if function in r.reached), key=lambda r: r.seconds)
             found = "killed" if mine and self._dies(name, items, mine) else "survived"
             self.counts[found] += 1
-            if found == "survived":
-                print(name, "survived" if mine else "is reached by no test", flush=True)
+            print(name, found if mine else "is reached by no test", flush=True)
         return True
 
     @pytest.hookimpl(wrapper=True)
