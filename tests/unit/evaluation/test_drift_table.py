@@ -1,6 +1,7 @@
 """The drift table of two tiny models, against torch's own divergence text by text."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -63,6 +64,25 @@ def test_each_domain_is_the_ratio_of_its_texts_sums(
         [stderr, max(low, 0.0), high], rel=1e-3
     )
     assert np.isnan(found.loc["code", ["stderr", "low", "high"]].to_numpy(float)).all()
+
+
+def test_a_batch_holds_no_more_tokens_than_asked(
+    tmp_path: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+
+    def counted(*given: Any, **how: Any) -> Any:
+        model = load_model(*given, **how)
+        embeddings = model.get_input_embeddings()
+        embeddings.register_forward_pre_hook(lambda _, ids: read.append(ids[0].numel()))
+        return model
+
+    monkeypatch.setattr("versatune.evaluation.drift.load_model", counted)
+    params = EvaluateParams(dtype="float32", batch_tokens=20)
+    piece = drift(tiny_checkpoint, tiny_checkpoint, TEXTS, "texts", [], params)
+    ref = make_folder(piece, tmp_path / "drift")
+    assert max(read) <= 20 and len(read) > 2, "two models, more than one batch each"
+    assert pd.read_parquet(ref.path / TABLE)["drift"].tolist() == [0.0, 0.0]
 
 
 def test_texts_are_read_as_documents_or_as_two_turns(tiny_checkpoint: CheckpointRef) -> None:
