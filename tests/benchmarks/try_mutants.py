@@ -99,7 +99,7 @@ class Trial:
         trampoline.set_mutant_under_test("stats")
         _make_fixtures(session)
         ran: list[Ran] = pickle.loads(_forked(lambda: pickle.dumps(self._ran(items)))[1])
-        print(f"{len(ran)} of {len(items)} tests are used")
+        print(f"{len(ran)} of {len(items)} tests are used", flush=True)
         for name in self.names:
             function = name.rpartition("__mutmut_")[0]
             mine = sorted((r for r in ran if function in r.reached), key=lambda r: r.seconds)
@@ -144,6 +144,7 @@ class Trial:
             for fixture in self.kept:
                 if function in self.within[fixture.argname]:
                     fixture.cached_result = None
+                    fixture._finalizers.clear()
             trampoline.set_mutant_under_test(name)
             passed = all(passed for _, passed, _ in _results([items[r.item] for r in mine]))
             return b"survived" if passed else b""

@@ -89,3 +89,13 @@ def test_control_tokens_stay_in_answers_to_conversations_alone(lm: Any) -> None:
     assert lm.tok_decode(ids) == "old river"
     lm.apply_chat_template([{"role": "user", "content": "a"}])
     assert lm.tok_decode(ids) == f"old river{end}"
+
+
+def test_a_thought_leaves_room_for_the_longest_choice(lm: Any) -> None:
+    """Of conversations alone; four tokens more for what stands around it."""
+    text = lm.apply_chat_template([{"role": "user", "content": "a"}])
+    choices = [(text, "law"), (text, "the old river judge of the law"), ("plain", "law " * 99)]
+    requests = [Instance("loglikelihood", {}, pair, 0, ("task", 0, 1)) for pair in choices]
+    tokens = lm.tokenizer(choices[1][1], add_special_tokens=False).input_ids
+    assert lm._room(requests) == len(tokens) + 4
+    assert lm._room(requests[2:]) == 4
