@@ -99,3 +99,12 @@ def test_a_thought_leaves_room_for_the_longest_choice(lm: Any) -> None:
     tokens = lm.tokenizer(choices[1][1], add_special_tokens=False).input_ids
     assert lm._room(requests) == len(tokens) + 4
     assert lm._room(requests[2:]) == 4
+
+
+def test_choices_with_and_without_the_chat_format_keep_their_order(lm: Any) -> None:
+    text = lm.apply_chat_template([{"role": "user", "content": "a"}])
+    pairs = (("the river", " law"), (text, "law"))
+    plain, asked = (Instance("loglikelihood", {}, pair, 0, ("task", 0, 1)) for pair in pairs)
+    ((a, _),), ((b, _),) = lm.loglikelihood([plain], True), lm.loglikelihood([asked], True)
+    found = [score for score, _ in lm.loglikelihood([plain, asked, plain], True)]
+    assert found == pytest.approx([a, b, a], abs=1e-4) and a != pytest.approx(b, abs=1e-2)
