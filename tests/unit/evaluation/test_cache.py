@@ -40,14 +40,16 @@ def test_a_number_is_kept_until_a_library_changes(
 ) -> None:
     def rows() -> pd.DataFrame:
         params = EvaluateParams(rows_per_domain=2)
-        return run.evaluate_checkpoint(
+        found = run.evaluate_checkpoint(
             tiny_checkpoint,
             model="base",
             store=tiny_store,
             tasks=[],
             params=params,
             folder=tmp_path / "kept",
-        ).rows
+        )
+        assert not len(found.answers), "nobody asked for them"
+        return found.rows
 
     first = rows()
     assert all(f"{name} {library_versions()[name]}" in first["versions"][0] for name in LIBRARIES)

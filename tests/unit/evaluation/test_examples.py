@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tests.helpers.chats import knowing, talk, tokenizer_of
+from tests.helpers.chats import knowing, small_model, talk, tokenizer_of
 from versatune.artifacts import FolderRef
 from versatune.data.encode import Encoder, EncoderSpec, Example, to_arrow
 from versatune.data.store import TokenizedSplit
@@ -18,6 +18,7 @@ from versatune.evaluation.examples import (
     answer_prompts,
     both_answers,
     changed_items,
+    scored_items,
 )
 from versatune.evaluation.tasks import LocalTask, read_task
 from versatune.modeling.checkpoints import CheckpointRef, load_model, load_tokenizer
@@ -108,6 +109,54 @@ def test_answers_are_the_greedy_ones_and_end_where_answers_end(
                 logits = model(torch.tensor([ids + made])).logits
             made.append(int(logits[0, -1].argmax()))
         assert row["answer"] == tokenizer.decode(made, skip_special_tokens=True).strip()
+
+
+@pytest.mark.parametrize("whose", ["model", "tokenizer"])
+def test_an_answer_ends_where_the_model_or_its_tokenizer_ends_one(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef, whose: str
+) -> None:
+    model, tokenizer = load_model(tiny_checkpoint, dtype="float32"), load_tokenizer(tiny_checkpoint)
+    split = TokenizedSplit.load(tiny_store, "report")
+    of_row = split.dataset[int(chosen_rows(split, 1)[0][0])]
+    made = of_row["input_ids"][of_row["labels"] == -100].tolist()
+    for _ in range(6):
+        with torch.no_grad():
+            made.append(int(model(torch.tensor([made])).logits[0, -1].argmax()))
+    made = made[-6:]
+    model.generation_config.eos_token_id = made[2] if whose == "model" else None
+    if whose == "tokenizer":
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(made[2])
+    params = EvaluateParams(examples=1, max_new_tokens=6)
+    found = answer_prompts(tiny_store, params, model, tokenizer).answers
+    ended = made[: made.index(made[2]) + 1]
+    said, whole = (tokenizer.decode(m, skip_special_tokens=True).strip() for m in (ended, made))
+    assert found["answer"][0] == said != whole
+
+
+def test_the_truth_is_the_first_answer_of_a_conversation(tmp_path: Path) -> None:
+    tokenizer = tokenizer_of("bytes", "chatml")
+    talks = [*talk("what is the law", "old river"), *talk("where is it", "here")]
+    (row,) = Encoder(EncoderSpec.of(tokenizer), 999, "drop").encode([talks])
+    assert isinstance(row, Example)
+    store = one_row_a_domain(tmp_path / "store", row)
+    params = EvaluateParams(examples=1, max_new_tokens=2)
+    found = answer_prompts(store, params, small_model(tokenizer), tokenizer).answers
+    assert found["truth"].tolist() == ["old river"]
+    assert found["prompt"].str.contains("what is the law").all()
+    assert not found["prompt"].str.contains("river").any()
+
+
+def test_a_row_of_items_by_hand(courts: LocalTask) -> None:
+    about = {"domain": "law", "task": "courts", "metric": "acc_norm"}
+    sample = {
+        "doc": courts.items[1],
+        "filtered_resps": [(-9.0, False), (-3.0, False), (-4.0, False), (-7.0, False)],
+        "acc": 1.0,
+        "acc_norm": 0.0,
+    }
+    assert scored_items(courts, about, [sample]) == [
+        {**about, "item": "courts:2", "score": 0.0, "weight": 1.0, "answer": "it depends"}
+    ]
 
 
 def test_both_models_must_have_been_asked_the_same() -> None:

@@ -144,6 +144,12 @@ def test_questions_longer_than_the_model_are_asked_from_their_end(
     assert harness.measure_local(written(tmp_path, asked), settings, *loaded).rows["n"][0] == 1
 
 
+def test_the_longest_row_of_each_question(tmp_path: Path) -> None:
+    task = written(tmp_path, QUESTIONS[:2])
+    rows = list(harness._texts(task, list(task.items), chat=False))
+    assert rows == ["what is a court drug dose and heart", "why river and map"]
+
+
 def test_texts_match_exactly_up_to_white_space(loaded: tuple[Any, Any], tmp_path: Path) -> None:
     """The model's own greedy answer, found beforehand, is right; another is not."""
     model, tokenizer = loaded
@@ -155,9 +161,11 @@ def test_texts_match_exactly_up_to_white_space(loaded: tuple[Any, Any], tmp_path
         {"question": "why is the judge", "answer": f"{answer} and more"},
     ]
     settings = params(max_new_tokens=6, apply_chat_template=False)
-    found = harness.measure_local(written(tmp_path, items), settings, *loaded)
+    task = written(tmp_path, items)
+    found = harness.measure_local(task, settings, *loaded)
     assert list(found.items["score"]) == [1.0, 0.0]
     assert list(found.rows["metric"]) == ["exact_match"]
+    assert list(found.rows["task_version"]) == [task.fingerprint]
 
 
 @pytest.mark.skipif(refusal() is not None, reason=f"no isolation here: {refusal()}")

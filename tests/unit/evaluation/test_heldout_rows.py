@@ -53,6 +53,19 @@ def test_items_add_up_to_the_loss(tiny_checkpoint: CheckpointRef, tiny_store: Fo
     assert np.isfinite(found.rows["stderr"]).all()
 
 
+def test_a_batch_holds_no_more_tokens_than_asked(
+    tiny_checkpoint: CheckpointRef, tiny_store: FolderRef
+) -> None:
+    model, tokens = load_model(tiny_checkpoint, dtype="float32"), []
+    found = measure_heldout(tiny_store, EvaluateParams(rows_per_domain=5), model)
+    embeddings = model.get_input_embeddings()
+    embeddings.register_forward_pre_hook(lambda _, given: tokens.append(given[0].numel()))
+    small = EvaluateParams(rows_per_domain=5, batch_tokens=70)
+    again = measure_heldout(tiny_store, small, model)
+    assert len(tokens) > 3 and max(tokens) <= 70
+    assert again.rows["value"].tolist() == pytest.approx(found.rows["value"].tolist(), rel=1e-5)
+
+
 @pytest.mark.parametrize("nats", [2.0, 0.5, 0.0])
 def test_bits_have_the_interval_of_the_nats(nats: float) -> None:
     """4 bytes a token; t(2) = 4.3027 times an error of a tenth."""

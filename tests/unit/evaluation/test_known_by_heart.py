@@ -118,7 +118,9 @@ def test_choices_that_the_model_reads_as_one_are_refused(chat: bool, tmp_path: P
 
     folding, trimming = tokenizer_of("bytes", "chatml"), tokenizer_of("bytes", "chatml")
     folding.backend_tokenizer.normalizer = normalizers.Lowercase()
-    trimming.chat_template = trimming.chat_template.replace("m.content", "m.content.rstrip('.')")
+    insists = "{% if messages[0].role != 'user' %}{{ raise_exception('a user begins') }}{% endif %}"
+    trims = trimming.chat_template.replace("m.content", "m.content.rstrip('.')")
+    trimming.chat_template = insists + trims
     for tokenizer, other in ((folding, "Old"), (trimming, "old.")):
         items = [CHOSEN[0], {**CHOSEN[1], "choices": ["old", "river", other], "answer": 1}]
         model = small_model(tokenizer)

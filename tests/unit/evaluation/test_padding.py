@@ -18,7 +18,7 @@ from transformers import (
 from tests.helpers.chats import tokenizer_of
 from versatune.data.answers import Answers, stop_tokens
 from versatune.evaluation.language_model import ConversationLM, language_model
-from versatune.evaluation.padding import reads_padding
+from versatune.evaluation.padding import one_by_one, reads_padding
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3}
 HEADS: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 1, "head_dim": 8}
@@ -60,6 +60,22 @@ def test_a_batch_writes_what_its_rows_write_alone(kind: str) -> None:
         return lm.generate_until([request(text, n) for n, text in enumerate(asked)], True)
 
     assert written(4) == written(1) == [greedily(model, tokenizer, q) for q in questions]
+
+
+def test_one_by_one_by_hand() -> None:
+    """Two prompts in four columns, to six at most; the second writes one token and pads."""
+    given: list[Any] = []
+
+    def generate(ids: torch.Tensor, mask: torch.Tensor, max_length: int) -> torch.Tensor:
+        given.append((ids.tolist(), mask.tolist(), max_length))
+        made = [[7, 8]] if len(given) == 1 else [[9]]
+        return torch.cat([ids, torch.tensor(made)], dim=1)
+
+    context = torch.tensor([[0, 0, 3, 4], [0, 4, 5, 6]])
+    mask = torch.tensor([[0, 0, 1, 1], [0, 1, 1, 1]])
+    found = one_by_one(generate, context, mask, 6, pad=0)
+    assert found.tolist() == [[0, 0, 3, 4, 7, 8], [0, 4, 5, 6, 9, 0]]
+    assert given == [([[3, 4]], [[1, 1]], 4), ([[4, 5, 6]], [[1, 1, 1]], 5)]
 
 
 def greedily(model: Any, tokenizer: Any, question: str) -> str:

@@ -7,9 +7,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
+from versatune.evaluation import measure
 from versatune.evaluation.config import EvaluateParams
 from versatune.evaluation.measure import Part, _join, parts_of
 from versatune.evaluation.results import COLUMNS, ITEM_COLUMNS, Measured, library_versions
@@ -100,6 +102,30 @@ def test_two_parts_of_one_name_are_refused(store: FolderRef, tmp_path: Path) -> 
 def test_a_task_of_its_domains_name_is_called_like_it() -> None:
     titles = [Part(name, {}, lambda *_: None).title for name in ("law-law", "law-law-2", "a-b")]
     assert titles == ["law", "law-law-2", "a-b"]
+
+
+@pytest.mark.parametrize(
+    ("parallelize", "gpus", "devices"), [(True, 3, 3), (True, 0, 1), (False, 3, 1)]
+)
+def test_room_is_that_of_the_devices_that_share_a_model(
+    monkeypatch: pytest.MonkeyPatch, parallelize: bool, gpus: int, devices: int
+) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(measure.torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(measure, "check_room", lambda *_, **how: asked.append(how))
+    monkeypatch.setattr(measure, "load_model", lambda *_, **__: torch.nn.Linear(1, 1))
+    measure._load(CHECKPOINT, EvaluateParams(parallelize=parallelize, dtype="float32"))
+    assert asked == [{"dtype": "float32", "key": "evaluate", "devices": devices}]
+
+
+def test_several_processes_measure_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[Any, int]] = []
+    monkeypatch.setattr(measure.ranks, "together", lambda *given: started.append(given))
+    params = EvaluateParams(processes=2)
+    measure._measure(CHECKPOINT, [], params)
+    ((function, processes),) = started
+    assert processes == 2 and function.func is measure._measure_open
+    assert function.args == (CHECKPOINT, [], params)
 
 
 CHECKPOINT = CheckpointRef(path=Path("model"), fingerprint="checkpoint", name="tuned")

@@ -1,10 +1,13 @@
 """Rows of the evaluation table by hand: intervals of scores, accuracies, names of metrics."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from versatune.evaluation.results import (
+    described_versions,
     metric_values,
     plain_metric,
     score_row,
@@ -80,3 +83,9 @@ def test_names_for_mlflow() -> None:
         "tuned/acc/law": 0.5,
         "tuned/exact_match _strict_/law-bar exam": 0.25,
     }
+
+
+def test_versions_in_one_line() -> None:
+    said = described_versions().split(", ")
+    assert said[0] == f"versatune {version('versatune')}"
+    assert f"transformers {version('transformers')}" in said

@@ -244,6 +244,10 @@ def test_without_packing_each_row_is_one_example_in_the_order_of_its_pass() -> N
     plans = planner([50, 50], packing=False)
     plan = plans.plan_round([0.5, 0.5], plans.initial_state(), 40)
     np.testing.assert_array_equal(plan.offsets, np.arange(41))
+    passes = Passes(plans.starts, seed=0)
+    for domain, start in enumerate((0, 50)):
+        mine = plan.examples[domains_of(plan, plans) == domain] - start
+        np.testing.assert_array_equal(mine, passes.order(domain, 0)[: mine.size])
     longer = plans.plan_round([0.5, 0.5], plans.initial_state(), 60)
     np.testing.assert_array_equal(longer.examples[:40], plan.examples)
     assert all(pending == () for pending in plan.state.pending)

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from versatune.errors import VersatuneError
 from versatune.mixing import formulas
+from versatune.mixing.adaptive import _shown
 from versatune.mixing.config import (
     CustomParams,
     DoremiParams,
@@ -155,6 +156,11 @@ def test_the_reason_names_the_largest_potential_and_not_the_largest_move() -> No
         [0.9, 0.09, 0.01], [6e-6, 3e-4, 2e-4]
     )
     assert reason_of([0.9, 0.09, 0.01], [0.0, 0.10, 0.04]).startswith("most to learn in b (gamma")
+
+
+def test_a_gamma_has_three_places_or_one_digit_where_these_say_nothing() -> None:
+    said = [_shown(gamma) for gamma in (0.0, 5e-4, 4.9e-4, 6e-6, 0.1)]
+    assert said == ["0.000", "0.001", "0.0005", "6e-06", "0.100"]
 
 
 def test_the_reason_says_when_nothing_moves_the_shares() -> None:
@@ -342,7 +348,11 @@ def test_floor_and_cap_hold_for_every_adaptive_strategy() -> None:
     [
         ({"name": "foster"}, Context(DOMAINS, initial=CONTEXT.initial), "reference losses"),
         ({"name": "doremi"}, Context(DOMAINS), "reference losses"),
-        ({"name": "constant"}, Context(DOMAINS), "knowledge distribution"),
+        (
+            {"name": "constant"},
+            Context(DOMAINS),
+            "'constant' needs an initial mixture or a knowledge distribution, and",
+        ),
         ({"name": "inverse"}, Context(DOMAINS), "knowledge distribution"),
         ({"name": "inverse"}, Context(("law",), detected=np.ones(1)), "two domains"),
         ({"name": "proportional"}, Context(DOMAINS), "tokenised store"),
@@ -352,6 +362,7 @@ def test_floor_and_cap_hold_for_every_adaptive_strategy() -> None:
         ({"name": "proportional"}, Context(DOMAINS), "'proportional' needs the counts of the"),
         ({"name": "custom", "weights": {"law": 1.0}}, CONTEXT, "medicine, code"),
         ({"name": "custom", "weights": {"art": 1.0}}, CONTEXT, "no domain 'art'"),
+        ({"name": "custom", "weights": {"art": 1.0}}, CONTEXT, r"strategy\.weights: "),
         ({"name": "odm", "floor": 0.4}, CONTEXT, "strategy.floor"),
     ],
 )

@@ -39,3 +39,9 @@ def test_offsets_make_up_for_what_a_judge_says_too_often():
     assert offsets[0] - offsets[1] == pytest.approx((there + back) / 2, rel=0.02)
     found = apply(2.0 * np.eye(2), temperature, offsets)[:, 0]
     assert found == pytest.approx([0.9 / 1.3, 0.1 / 0.7], abs=0.005)
+
+
+def test_the_temperature_stays_within_bounds():
+    """Always right, by a logit of 0.001: certainty would ask for a T of 0.0003, below e^-4."""
+    temperature, _ = fit(0.001 * np.eye(2), np.array([0, 1]), offsets=False)
+    assert temperature == pytest.approx(np.exp(-4))

@@ -10,7 +10,8 @@ import pytest
 from tests.helpers.hostile_server import chat, garbage, half, late, serving, status
 from tests.helpers.probing import first_samples
 from versatune.errors import VersatuneError
-from versatune.probing.config import EndpointParams
+from versatune.probing.config import EndpointParams, JudgeParams
+from versatune.probing.judges import open_judge
 from versatune.probing.judges.base import About
 from versatune.probing.judges.endpoint import ANSWERS, Endpoint, train
 from versatune.probing.judges.probabilities import parse
@@ -77,8 +78,31 @@ def test_the_question_holds_domains_text_and_schema(tmp_path):
         body = server.requests[0]["body"]
     assert "- law: Courts and contracts." in body["messages"][0]["content"]
     assert body["messages"][1]["content"].count("x") == 101  # with the x of "Text"
-    schema = body["response_format"]["json_schema"]["schema"]
-    assert list(schema["properties"]) == list(DOMAINS)
+    number = {"type": "number", "minimum": 0}
+    schema = {
+        "type": "object",
+        "properties": {"law": number, "medicine": number, "other": number},
+        "required": ["law", "medicine", "other"],
+        "additionalProperties": False,
+    }
+    assert body["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "topics", "strict": True, "schema": schema},
+    }
+    assert list(body["response_format"]["json_schema"]["schema"]["properties"]) == list(DOMAINS)
+
+
+def test_a_server_that_counts_no_tokens(tmp_path):
+    def uncounted(handler, _):
+        message = {"role": "assistant", "content": '{"law": 1}'}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        body = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
+        handler.send(200, json.dumps({**body, "choices": [choice]}).encode())
+
+    with serving(lambda _: uncounted) as server:
+        found = endpoint(server.url, tmp_path).judge(["a"])
+    assert found.probabilities.tolist() == [[1, 0, 0]]
+    assert found.facts == {"prompt_tokens": 0, "completion_tokens": 0}
 
 
 def test_refused_and_unparseable_answers_are_told_apart_and_left_out(tmp_path):
@@ -321,9 +345,22 @@ def test_training_measures_the_endpoints_errors(tmp_path, clean):
         again = made(tmp_path, clean, params)
         assert len(server.requests) == 30
     assert ref == again
-    assert ref.metadata["accuracy"] > 0.9
-    assert ref.metadata["labelled_rows"] == 30
-    assert ref.metadata["prompt_tokens"] == 1200
+    facts = dict(ref.metadata)
+    assert facts.pop("accuracy") > 0.9
+    assert facts == {
+        "kind": "endpoint",
+        "name": "m at an endpoint",
+        "domains": list(DOMAINS),
+        "descriptions": DOMAINS,
+        "labelled_rows": 30,
+        "labelled_without_answer": 0,
+        "labelled_failed": 0,
+        "prompt_tokens": 1200,
+        "completion_tokens": 270,
+    }
+    about = About(keep=tmp_path / "answers")
+    opened = open_judge(ref, JudgeParams(kind="endpoint", endpoint=params), about)
+    assert opened.system == Endpoint(DOMAINS, params, about).system
 
 
 def test_a_judge_made_anew_pays_for_no_answer_twice(tmp_path, clean):
@@ -348,9 +385,12 @@ def test_rows_without_an_answer_are_asked_about_again_by_the_next_run(tmp_path, 
         given = (tmp_path, clean, params)
         ref = made(*given)
         assert (ref.metadata["labelled_rows"], ref.metadata["labelled_failed"]) == (29, 1)
+        piece = train(clean, params, About(DOMAINS, keep=tmp_path / "answers"))
+        assert not piece.enough(ref)
         asked = len(server.requests)
         ref = made(*given)
         assert (ref.metadata["labelled_rows"], ref.metadata["labelled_failed"]) == (30, 0)
+        assert piece.enough(ref)
         assert len(server.requests) - asked == 1
         assert made(*given) == ref
         assert len(server.requests) - asked == 1

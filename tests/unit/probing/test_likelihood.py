@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from tests.helpers.chats import saved, small_model, talk, tokenizer_of
+from tests.helpers.probe_rows import cleaned
 from versatune.data.encode import Encoder, EncoderSpec
 from versatune.errors import VersatuneError
 from versatune.modeling.checkpoints import CheckpointRef, load_model
@@ -94,16 +95,43 @@ def test_labels_are_scored_where_the_template_has_an_answers_content(tmp_path, t
     assert tokenizer.decode(read).endswith(before[template])
 
 
+def test_the_question_is_a_users_where_a_template_insists(tmp_path):
+    tokenizer = tokenizer_of("bytes", "llama2")
+    insists = "{% if messages[0].role != 'user' %}{{ raise_exception('a user begins') }}{% endif %}"
+    tokenizer.chat_template = insists + tokenizer.chat_template
+    model = saved(tmp_path / "judge", tokenizer, small_model(tokenizer))
+    assert Scorer(model, DESCRIPTIONS, params(model)).label == "law"
+
+
 def test_training_calibrates_and_measures_on_other_rows(tmp_path, roomy, clean, texts):
     settings = params(roomy, labelled_per_domain=20)
     ref = make_folder(train(clean, settings, About(DESCRIPTIONS)), tmp_path / "j")
     labelled = Labelled.load(ref)
     assert np.bincount(labelled.labels).tolist() == [10, 10, 10]
+    right = labelled.probabilities.argmax(axis=1) == labelled.labels
+    assert dict(ref.metadata) == {
+        "kind": "likelihood",
+        "name": f"likelihood of labels under {roomy.name}",
+        "domains": list(DESCRIPTIONS),
+        "descriptions": DESCRIPTIONS,
+        "labelled_rows": 30,
+        "accuracy": pytest.approx(right.mean()),
+    }
     assert labelled.probabilities.mean(axis=0) == pytest.approx(np.full(3, 1 / 3), abs=0.1)
     found = Likelihood.load(ref, settings).judge(texts)
     assert found.probabilities.sum(axis=1) == pytest.approx(np.ones(12))
     assert found.ok.all()
     assert make_folder(train(clean, settings, About(DESCRIPTIONS)), tmp_path / "j") == ref
+
+
+def test_a_domain_without_rows_is_trusted_and_gets_no_offset(tmp_path, roomy):
+    pairs = {name: [("the court", "rules")] * 8 for name in ("law", "medicine")}
+    rows = cleaned(tmp_path / "rows", {**pairs, "other": []})
+    ref = make_folder(train(rows, params(roomy), About(DESCRIPTIONS)), tmp_path / "j")
+    assert Likelihood.load(ref, params(roomy)).offsets.tolist() == [0, 0, 0]
+    labelled = Labelled.load(ref)
+    assert np.bincount(labelled.labels).tolist() == [4, 4, 1]
+    assert labelled.probabilities[-1].tolist() == [0, 0, 1]
 
 
 def test_a_model_must_be_named(clean):

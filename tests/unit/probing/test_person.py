@@ -3,10 +3,15 @@
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from versatune.artifacts import FolderRef
 from versatune.errors import VersatuneError
-from versatune.probing.judges.person import Person, text_id
+from versatune.probing.config import PersonParams
+from versatune.probing.judges.base import About, Labelled
+from versatune.probing.judges.person import Person, open_judge, text_id, train
+from versatune.work import make_folder
 
 DOMAINS = ["law", "medicine", "other"]
 TEXTS = ["The court\nruled.", "Take two pills, daily.", " =cmd();+1"]
@@ -51,6 +56,7 @@ def test_what_was_written_is_the_judgement(person):
     assert found.status == ["ok", "ok", "refused", "ok"]
     assert found.probabilities[:2].tolist() == [[0, 1, 0], [1, 0, 0]]
     assert found.probabilities[3].tolist() == [1, 0, 0]
+    assert np.isnan(found.probabilities[2]).all() and np.isnan(found.vocab_coverage).all()
 
 
 def test_texts_that_come_later_are_added_and_what_was_written_stays(person):
@@ -144,3 +150,18 @@ def test_a_folder_in_the_files_place_is_told(tmp_path):
 
 def test_no_id_is_a_number_to_a_spreadsheet():
     assert all(text_id(str(i)).startswith("t") for i in range(3))
+
+
+def test_a_judge_of_people_is_their_file_and_always_right(tmp_path):
+    clean = FolderRef(path=tmp_path, fingerprint="rows", metadata={"domains": DOMAINS})
+    about = About(keep=tmp_path / "answers")
+    ref = make_folder(train(clean, PersonParams(), about), tmp_path / "judge")
+    kind = {"kind": "person", "name": "people, in labels.csv"}
+    assert dict(ref.metadata) == {**kind, "domains": DOMAINS, "accuracy": None}
+    assert Labelled.load(ref).probabilities.tolist() == np.eye(3).tolist()
+    assert Labelled.load(ref).labels.tolist() == [0, 1, 2]
+    opened = open_judge(ref, PersonParams(), about)
+    assert (opened.domains, opened.file) == (DOMAINS, tmp_path / "answers" / "labels.csv")
+    named = PersonParams(file=tmp_path / "other.csv")
+    assert open_judge(ref, named, about).file == tmp_path / "other.csv"
+    assert train(clean, named, about).fingerprint != ref.fingerprint

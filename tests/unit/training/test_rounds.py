@@ -240,9 +240,11 @@ def test_the_history_has_all_its_columns_from_the_base_model_on(split: Tokenized
         **{"seconds": 0.5, "measurement_seconds": 0.5, "reason": "the base model"},
     }
     mixture.rows(0)
-    mixture.finish(4, losses(2.9, 2.5, 2.0), np.array([2.9, np.nan, 2.8]), 10.0, 1.0, of_steps)
+    trained = np.array([2.9, np.nan, 2.8])
+    decision = mixture.finish(4, losses(2.9, 2.5, 2.0), trained, 10.0, 1.0, of_steps)
     row = mixture.history[3]
     assert row.keys() == mixture.history[0].keys()
+    assert decision.reason and row["reason"] == decision.reason
     assert {key: row[key] for key in of_steps} == of_steps
     # Progress of law: 0.1 of 3.
     assert row["learnable_potential"] == pytest.approx(0.1 / 3) and row["forgetting_degree"] == 0
