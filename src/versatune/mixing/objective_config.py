@@ -96,7 +96,7 @@ class TargetShareParams(Params):
     """No domain's share falls below this: the first rows of a domain keep most of it."""
     others: float = Field(0.7, ge=0, le=1)
     """Each other domain gets at least this part of an equal share of what the targets leave (of its
-    share by rows, where that is less), unless the limits can only be met otherwise."""
+    share of the data, where that is less), unless the limits can only be met otherwise."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
