@@ -156,7 +156,7 @@ def test_a_log_that_two_processes_write(tmp_path: Path) -> None:
 def test_a_setting_of_a_given_model_and_given_rows(
     tmp_path: Path, tiny_checkpoint: CheckpointRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run is measured on as many rows as declared; the base model once; a second call makes none."""
+    """The base model is measured once; a run that is there is not made again."""
     (tmp_path / "sft").mkdir()
     for name in ("law", "medicine", "finance", "science", "code", "other"):
         rows = [
