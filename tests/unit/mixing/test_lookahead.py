@@ -68,6 +68,17 @@ def test_without_signal_the_shares_are_exactly_those_to_stay_at() -> None:
     assert (best_shares(outlook(hint, 1.0), Bounds()) == Q).all()
 
 
+def test_the_best_shares_lose_as_much_in_standard_error_as_they_gain() -> None:
+    """Where all shares are within their bounds, the slopes of both together are alike."""
+    known = outlook(law([4.0, 2.0, 2.0], unsure=0.2), 1.0)
+    found = best_shares(known, Bounds())
+    away, spread = found - Q, known.gradient_variance()
+    assert np.abs(away).max() > 0.03
+    gained = known.expected(found)[1]
+    slopes = gained + spread * away / np.sqrt(spread @ away**2)
+    assert np.ptp(slopes) < 1e-3 * np.ptp(gained)
+
+
 @settings(max_examples=30)
 @given(st.integers(0, 10_000))
 def test_more_caution_never_goes_further(seed: int) -> None:
