@@ -204,7 +204,7 @@ def _named(call: Call, error: BaseException, trace: str) -> BaseException:
 
 
 def _dismiss(workers: list[_Worker]) -> None:
-    """End idle processes. Each exits by itself, so it cleans up."""
+    """End the processes that wait for work. Each runs to its own end, as any program does."""
     for worker in workers:
         with contextlib.suppress(OSError):  # ended already
             worker.pipe.send(None)

@@ -143,7 +143,7 @@ def run_once(
         ends = last["validation_loss"].to_dict()
     else:
         model = CheckpointRef.of_folder(result.model_ref.path)
-        ends = world.measured(model, (split,))[split]
+        ends = world.measured(model, split)
     by_round = [
         history[history["round"] == r].set_index("domain")["weight"][names].round(4).tolist()
         for r in range(int(history["round"].max()))

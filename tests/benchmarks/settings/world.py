@@ -80,26 +80,23 @@ class World:
         file = self.run.data / f"before_{split}.json"
         known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         if known.get("base") != self.base.fingerprint:
-            losses = self.measured(self.base, (split,))[split]
+            losses = self.measured(self.base, split)
             known = {"base": self.base.fingerprint, "losses": losses}
             write_atomic(file, json.dumps(known))
         found: dict[str, float] = known["losses"]
         return found
 
-    def measured(
-        self, model: CheckpointRef, splits: tuple[Split, ...]
-    ) -> dict[str, dict[str, float]]:
-        """Nats per token by split and domain, of the setting's rows of these splits."""
-        loaded, result = load_model(model, dtype=self.run.train.dtype or "auto"), {}
+    def measured(self, model: CheckpointRef, split: Split) -> dict[str, float]:
+        """Nats per token by domain, of the setting's rows of a split."""
         base = self.setting.base
-        most = base.report_rows if isinstance(base, Given) else None
-        for name in splits:
-            rows = TokenizedSplit.load(self.store, name)
-            found = heldout_losses(
-                loaded, rows, rows_per_domain=most, batch_tokens=None, progress=False
-            )
-            result[name] = {domain: h.nats_per_token for domain, h in found.items()}
-        return result
+        found = heldout_losses(
+            load_model(model, dtype=self.run.train.dtype),
+            TokenizedSplit.load(self.store, split),
+            rows_per_domain=base.report_rows if isinstance(base, Given) else None,
+            batch_tokens=None,
+            progress=False,
+        )
+        return {domain: h.nats_per_token for domain, h in found.items()}
 
 
 def make_world(declared: Declared) -> World:
