@@ -33,8 +33,8 @@ KEEPS = law([0.06, 0.08, 0.04], nu=[1e-4, 0.01, 0.02])
 
 def make(spec: dict[str, Any], **more: Any) -> Any:
     params: Any = TypeAdapter(StrategyParams).validate_python(spec)
-    given = {"counts": MIX, "base_loss": BASE, "learning": WHOLE, **more}
-    return make_strategy(params, Context(domains=NAMES, **given))
+    given = {"domains": NAMES, "counts": MIX, "base_loss": BASE, "learning": WHOLE, **more}
+    return make_strategy(params, Context(**given))
 
 
 def constrained(target: Any = "law", **more: Any) -> dict[str, Any]:
@@ -121,6 +121,24 @@ def test_what_is_explored_at_first() -> None:
     moved = MIX * np.exp([0.1, -0.1, 0.1])
     np.testing.assert_allclose(strategy.initial(), moved / moved.sum())
     np.testing.assert_allclose(strategy._stay, MIX)
+
+
+@pytest.mark.parametrize(("updates", "explores"), [(0, True), (1, True), (2, False)])
+def test_two_rounds_explore_and_no_more(updates: int, explores: bool) -> None:
+    """Losses that stay say nothing: but for what is explored, the shares are those to stay at.
+
+    Of five domains, since a third round would explore by the third bit of their numbers."""
+    equal, ones, none = np.full(5, 0.2), np.ones(5), np.zeros(5)
+    more = {"domains": [*"abcde"], "counts": equal, "base_loss": ones}
+    strategy = make({"name": "mixing_law", "law": {"explore": 0.1}}, **more)
+    strategy._memory.first, strategy._memory.updates = [1.0] * 5, updates
+    signals = Signals(
+        1, 10, equal, ones, since_base_stderr=np.full(5, 0.01), learning_left=WHOLE / 2
+    )
+    weights, _, _ = strategy._next(RoundMetrics(signals, equal, ones, none, none))
+    expected = strategy._explored(equal, updates) if explores else equal
+    np.testing.assert_allclose(weights, expected)
+    assert np.allclose(strategy._explored(equal, updates), equal) is False
 
 
 @pytest.mark.parametrize(
