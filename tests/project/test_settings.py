@@ -4,13 +4,15 @@ import codecs
 import json
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from tests.benchmarks.settings import oracle, pages, tables
+from tests.benchmarks.settings import memory, oracle, pages, tables
 from tests.benchmarks.settings.campaign import Campaign
 from tests.benchmarks.settings.declared import Declared, Given, Rows, Run, all_settings
 from tests.benchmarks.settings.runs import Log
@@ -90,6 +92,24 @@ def test_parts_and_gains_are_paired_by_seed() -> None:
     assert "gain_over_uniform" not in made["uniform"]
 
 
+def test_tables_of_settings_that_the_log_lacks_stay(tmp_path: Path) -> None:
+    tables.write_tables(tmp_path, tmp_path)
+    log = Log(tmp_path / "runs.jsonl")
+    for setting, loss in (("equal", 1.0), ("expand/law", 2.0)):
+        log.add(row("target_only", 40, [loss, loss], setting) | {"measured": [loss, loss]})
+    tables.write_tables(tmp_path, tmp_path)
+    before = {f.name: f.read_text() for f in tmp_path.glob("*.csv")}
+    assert before["settings_runs.csv"].count("\nequal,target_only") == 2
+    (tmp_path / "runs.jsonl").unlink()
+    log.add(row("uniform", 40, [1.5, 1.5]) | {"measured": [1.5, 1.5]})
+    tables.write_tables(tmp_path, tmp_path)
+    after = (tmp_path / "settings_runs.csv").read_text()
+    assert "target_only" not in after.replace("expand/law,target_only", "")
+    assert after.count("\nexpand/law,") == 2 and after.count("\nequal,uniform") == 2
+    assert (tmp_path / "expansion.csv").read_text() == before["expansion.csv"]
+    assert before["expansion.csv"].count("\nexpand,law,target_only") == 1
+
+
 def test_expansion_counts_the_other_domain_that_fell_most() -> None:
     rows = [
         *(row("target_only", s, [1.0, 5.0 + s], "expand/medicine") for s in range(3)),
@@ -143,6 +163,73 @@ def test_a_search_waits_for_its_coarse_runs_and_a_log_outlives_a_kill(tmp_path: 
     assert again.has("equal", "mix_00", 30, "") and not again.has("equal", "mix_01", 30, "")
     again.add(row("mix_02", 30, [1.0, 1.0]))
     assert Log(file).has("equal", "mix_02", 30, "")
+
+
+def test_a_search_confirms_the_best_of_all_candidates(tmp_path: Path) -> None:
+    log, setting = Log(tmp_path / "runs.jsonl"), Declared("equal").setting
+    names, seeds = list(setting.rows), setting.seeds
+
+    def planned() -> list[tuple[str, int]]:
+        return [(r.label, r.seed) for r in fostering(setting, names, log, "equal")[1]]
+
+    def add(label: str, seed: int, loss: float) -> None:
+        made = row(label, seed, [loss] * len(names))
+        log.add(made | {"domains": names, "shares": [[1 / len(names)] * len(names)]})
+
+    candidates = [f"mix_{i:02d}" for i in range(oracle.COARSE + oracle.FINE)]
+    for i, label in enumerate(candidates[:-1]):
+        add(label, seeds.search, 2 - i / 100)
+    add("uniform", seeds.search, 1.0)
+    add("proportional", seeds.search, 3.0)
+    searched = set(setting.seeds.confirm)
+    assert not any(seed in searched for _, seed in planned())  # one candidate is missing
+    add(candidates[-1], seeds.search, 1.5)
+    best = ["uniform", candidates[-1], candidates[-2]]
+    assert [p for p in planned() if p[1] in searched] == [
+        (b, s) for b in best for s in seeds.confirm
+    ]
+    for label in best[:2]:
+        for seed in seeds.confirm:
+            add(label, seed, 1.0)
+    assert not any(label == "oracle" for label, _ in planned())
+    for seed in seeds.confirm:
+        add(best[2], seed, 1.0)
+    assert sum(label == "oracle" for label, _ in planned()) == len(seeds.report)
+
+
+def test_equal_weights_are_measured_and_tried_once() -> None:
+    model = torch.nn.Linear(2, 1)
+    model.config = SimpleNamespace(_attn_implementation="sdpa")
+    model.set_attn_implementation = lambda name: setattr(model.config, "_attn_implementation", name)
+    split = SimpleNamespace(lengths=np.array([3, 4]), supervised=np.array([1, 2]))
+    called = []
+
+    def measure(*given: Any) -> Any:
+        called.append(given)
+        return np.array([[float(len(called)), 1.0]])
+
+    def choose(model: Any, packing: bool, longest: int, *, bf16: bool) -> str:
+        called.append((packing, longest, bf16))
+        model.config._attn_implementation = "eager"
+        return "packed"
+
+    once, rows = memory.measured_once(measure), np.array([0, 1])
+    first = once(model, split, rows, None)
+    first[:] = 9.0  # the caller's own
+    assert once(model, split, rows, None)[0, 0] == 1.0 and len(called) == 1
+    assert once(model, split, rows[:1], None)[0, 0] == 2.0
+    with torch.autocast("cpu", torch.bfloat16):
+        assert once(model, split, rows, None)[0, 0] == 3.0
+    with torch.no_grad():
+        model.weight += 1e-3
+    assert once(model, split, rows, None)[0, 0] == 4.0
+    tried = memory.chosen_once(choose)
+    assert tried(model, True, 8, bf16=True) == "packed"
+    model.config._attn_implementation = "sdpa"
+    assert tried(model, True, 8, bf16=True) == "packed" and len(called) == 5
+    assert model.config._attn_implementation == "eager"
+    tried(model, True, 8, bf16=False)
+    assert len(called) == 6
 
 
 def test_a_log_that_two_processes_write(tmp_path: Path) -> None:

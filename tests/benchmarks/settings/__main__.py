@@ -7,7 +7,8 @@
 
 ``run`` goes on where it was stopped; one thread. Its log is FOLDER/runs.jsonl, which several
 processes can share that make different runs (``--labels``).
-``tables`` writes docs/results/*.csv from the log, ``pages`` docs/settings.md from the CSVs.
+``tables`` writes docs/results/*.csv: a setting with runs in the log anew, others stay as they are.
+``pages`` writes docs/settings.md from the CSVs.
 """
 
 import argparse
@@ -59,10 +60,10 @@ def main() -> None:
     import torch
 
     from tests.benchmarks.settings.campaign import Campaign
-    from tests.benchmarks.settings.memory import keep_rows_in_memory
+    from tests.benchmarks.settings.memory import do_once
 
     torch.set_num_threads(1)
-    keep_rows_in_memory()
+    do_once()
     real = dict(part.split("=", 1) for part in (given.given or "").split(",") if part)
     campaign = Campaign(given.out, names, real)
     run(campaign, time.monotonic() + 60 * given.minutes, given.phases, wanted)

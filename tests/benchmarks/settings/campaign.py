@@ -35,7 +35,12 @@ class Part:
     @cached_property
     def world(self) -> World:
         """Made when its first run is due."""
-        world = make_world(self.declared)
+        return make_world(self.declared)
+
+    def _note(self) -> None:
+        """What the forecast is made of, for the tables; references are measured by the first run
+        that needs them, so that another process can make runs that need none meanwhile."""
+        world = self.world
         note = {
             "setting": self.name,
             "references": world.references,
@@ -45,7 +50,6 @@ class Part:
         file = self._out / "worlds" / f"{self.name.replace('/', '_')}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(note), encoding="utf-8")
-        return world
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """Make the runs of a phase that are not there; says what was done."""
@@ -63,6 +67,8 @@ class Part:
         at = self._version if of_law else ""
         if self._log.has(self.name, run.label, run.seed, at):
             return
+        if of_law:
+            self._note()
         tolerance = self.declared.setting.tolerance if of_law else 0.0
         world = self.world.budgeted if run.label == BUDGETED else self.world
         row = run_once(

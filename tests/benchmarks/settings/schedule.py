@@ -83,9 +83,13 @@ def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterat
     if any(label not in found for label in labels):
         return
     losses = [found[label]["losses"] for label in labels]
-    for i, mix in enumerate(oracle.fine(mixes, losses, seeds.search), start=len(mixes)):
-        yield Planned(f"mix_{i:02d}", seeds.search, custom(names, mix))
+    closer = oracle.fine(mixes, losses, seeds.search)
+    labels += [f"mix_{i:02d}" for i in range(len(mixes), len(mixes) + len(closer))]
+    for label, mix in zip(labels[len(mixes) :], closer, strict=True):
+        yield Planned(label, seeds.search, custom(names, mix))
     found = by_label(log, name, seeds.search)
+    if any(label not in found for label in (*labels, "uniform", "proportional")):
+        return  # another process makes them
     for label in sorted(found, key=lambda x: found[x]["loss"])[: oracle.BEST]:
         for seed in seeds.confirm:
             yield Planned(label, seed, found[label]["spec"])
@@ -110,7 +114,7 @@ def oracle_mix(setting: Setting, log: Log, name: str) -> list[float] | None:
     seeds = [setting.seeds.search, *setting.seeds.confirm]
     each = [by_label(log, name, seed) for seed in seeds]
     there = set(each[0]).intersection(*each[1:])
-    if not there:
+    if len(there) < oracle.BEST:
         return None
     best = min(there, key=lambda label: sum(found[label]["loss"] for found in each))
     mix: list[float] = each[0][best]["mix"]

@@ -63,14 +63,26 @@ Runs = dict[tuple[str, str], dict[int, Row]]
 
 
 def write_tables(out: Path, folder: Path = RESULTS) -> None:
-    """All tables from the log in ``out``."""
+    """All tables from the log in ``out``; settings that it has no run of stay as they are."""
     rows = read_rows(out / "runs.jsonl")
     reported = [row for row in rows if row["split"] == "report"]
-    _write(folder / "settings.csv", SETTINGS, fostering(reported))
-    _write(folder / "expansion.csv", EXPANSION, expanding(reported))
-    _write(folder / "forecast.csv", FORECAST, forecasts(reported, out))
-    _write(folder / "headroom.csv", HEADROOM, headrooms(reported, out))
-    _write(folder / "settings_runs.csv", RUNS, runs(rows))
+    tables = {
+        "settings": (SETTINGS, fostering(reported)),
+        "expansion": (EXPANSION, expanding(reported)),
+        "forecast": (FORECAST, forecasts(reported, out)),
+        "headroom": (HEADROOM, headrooms(reported, out)),
+        "settings_runs": (RUNS, runs(rows)),
+    }
+    logged = {_setting(row) for row in rows}
+    for name, (columns, made) in tables.items():
+        file = folder / f"{name}.csv"
+        kept = [row for row in _read(file) if _setting(row) not in logged]
+        _write(file, columns, [*kept, *made])
+
+
+def _setting(row: Mapping[str, Any]) -> str:
+    """Without the target."""
+    return str(row["setting"]).partition("/")[0]
 
 
 def runs(rows: list[Row]) -> Iterator[Row]:
@@ -327,7 +339,14 @@ def _one(mine: Mapping[int, Row], key: str) -> Any:
     return next(iter(mine.values()))[key]
 
 
-def _write(path: Path, columns: tuple[str, ...], rows: Iterator[Row]) -> None:
+def _read(path: Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _write(path: Path, columns: tuple[str, ...], rows: list[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, columns, lineterminator="\n")
