@@ -58,16 +58,23 @@ def measured_once(measure: Callable[..., Any]) -> Callable[..., Any]:
     known: dict[tuple[Any, ...], Any] = {}
 
     def measured(
-        model: Any, split: TokenizedSplit, rows: Any, batch_tokens: int | None, *more: Any
+        model: Any,
+        split: TokenizedSplit,
+        rows: Any,
+        batch_tokens: int | None,
+        loss: Any = None,
+        *more: Any,
     ) -> Any:
         lengths, supervised = split.lengths[rows], split.supervised[rows]
+        # Training's own way of calling the model casts by itself, if it casts.
+        cast_to = loss is not None or torch.is_autocast_enabled("cpu")
         key = (
             weights(model),
             (rows.tobytes(), lengths.tobytes(), supervised.tobytes()),
-            (torch.is_autocast_enabled("cpu"), batch_tokens),
+            (cast_to, batch_tokens),
         )
         if key not in known:
-            known[key] = measure(model, split, rows, batch_tokens, *more)
+            known[key] = measure(model, split, rows, batch_tokens, loss, *more)
         return known[key].copy()
 
     return measured
