@@ -57,8 +57,7 @@ the interval on the bad side (0: it is better); ``verdict``: on the difference, 
 Below :data:`MIN_SEEDS` there are no intervals (NaN) and no verdicts (None)."""
 
 ACCURACY = "accuracy"
-"""A domain's mean over its tasks of each task's accuracy
-(:func:`versatune.evaluation.results.task_accuracies`)."""
+"""A domain's mean over its tasks (:func:`versatune.evaluation.results.task_accuracies`)."""
 
 MIN_SEEDS = 3
 """With fewer seeds there is no interval and no verdict: two seeds that happen to agree (as shares
@@ -122,14 +121,17 @@ def summarise(
     """
     rows: list[dict[str, Any]] = []
     declared = declared or DeclaredObjective()
-    row_draws = row_errors(items, ACCURACY)
+    drawn = row_errors(items, ACCURACY)
     for metric in (LOSS, ACCURACY):
         found = scores(comparison, metric)
         base = scores(comparison, metric, "base")
         strategies = list(dict.fromkeys(strategy for strategy, _ in found))
         measures = list(_measures(metric, found, base, target))
         levels = {key: _mean(by_domain) for key, by_domain in found.items()}
+        counts = declared.per_loss(list(base.values())) if metric == LOSS and found else None
         in_points = metric == LOSS and declared.params.kind == "worst"
+        # The largest gap is another domain's in another draw of rows: it counts the seeds alone.
+        draws = None if in_points else drawn
         if metric == LOSS and found:
             errors = _stderrs(comparison)
             levels = {key: declared.value(v, base[key]) for key, v in found.items()}
@@ -139,17 +141,16 @@ def summarise(
             measures.append((BEYOND, ALL, {key: float(len(names)) for key, names in over.items()}))
         for measure, domain, values in measures:
             for strategy in strategies:
-                rows_of = row_draws.stderrs(metric, strategy, baseline)
-                error = _row_error(measure, domain, rows_of, target)
-                row = _paired(values, strategy, baseline, _falls(metric, measure), error)
-                if row:
+                error = _row_error(
+                    measure, domain, drawn.stderrs(metric, strategy, baseline), target
+                )
+                if measure == OBJECTIVE and draws:
+                    error = draws.mean(metric, strategy, baseline, counts)
+                if row := _paired(values, strategy, baseline, _falls(metric, measure), error):
                     rows.append({"metric": metric, "measure": measure, "domain": domain, **row})
-        # The draw of rows is known only for the mean; other objectives count the seeds.
-        draws = row_draws if metric != LOSS or declared.params.kind == "mean" else None
-        rows += _relative_gains(metric, levels, strategies, baseline, in_points, draws)
-        for other in strategies:
-            gains_over = _relative_gains(metric, levels, strategies, other, in_points, draws)
-            rows += [row | {"measure": EACH} for row in gains_over]
+        for against, named in ((baseline, {}), *((s, {"measure": EACH}) for s in strategies)):
+            gained = _relative_gains(metric, levels, strategies, against, in_points, draws, counts)
+            rows += [row | named for row in gained]
         others = next((values for name, _, values in measures if name == "others_change"), {})
         rows += _less_degradation(metric, others, strategies, baseline)
     return with_holm(pd.DataFrame(rows, columns=list(SUMMARY_COLUMNS)))
@@ -278,9 +279,11 @@ def _relative_gains(
     baseline: str,
     in_points: bool,
     draws: RowErrors | None,
+    counts: Mapping[str, float] | None,
 ) -> Iterator[dict[str, Any]]:
     """``levels``: what is compared; a falling loss is a gain. ``in_points``: gains are differences,
-    since the levels are relative gaps already."""
+    since the levels are relative gaps already. ``counts``: how much each domain counts; None alike.
+    """
     sign = -1 if metric == LOSS else 1
     for strategy in strategies:
         both = _both(levels, strategy, baseline)
@@ -290,7 +293,7 @@ def _relative_gains(
         bases = [base_of(s) for s in seeds]
         mine, theirs = (np.array([levels[name, s] for s in seeds]) for name in (strategy, baseline))
         each = sign * (mine - theirs if in_points else relative_gains(mine, theirs))
-        error = draws.mean(metric, strategy, baseline) / float(theirs.mean()) if draws else 0.0
+        error = (draws.mean(metric, strategy, baseline, counts) if draws else 0) / theirs.mean()
         row = difference_row(each, lower_is_better=False, row_stderr=error, bases=bases)
         ends = {"value": row["difference"], "value_low": row["low"], "value_high": row["high"]}
         about = {"metric": metric, "measure": "relative_gain", "domain": ALL}

@@ -78,10 +78,21 @@ class RowErrors:
                 found.setdefault(task.domain, []).append(error)
         return {d: math.hypot(*errors) / len(errors) for d, errors in found.items()}
 
-    def mean(self, metric: str, strategy: str, baseline: str) -> float:
-        """The same of the mean over domains; 0 where rows are not known."""
-        found = self.stderrs(metric, strategy, baseline).values()
-        return math.hypot(*found) / len(found) if found else 0.0
+    def mean(
+        self,
+        metric: str,
+        strategy: str,
+        baseline: str,
+        counts: Mapping[str, float] | None = None,
+    ) -> float:
+        """The same of the mean over domains; 0 where rows are not known.
+
+        ``counts``: how much each domain counts instead of 1 / k.
+        """
+        found = self.stderrs(metric, strategy, baseline)
+        if counts is None:
+            counts = dict.fromkeys(found, 1 / max(1, len(found)))
+        return math.hypot(*(counts[name] * error for name, error in found.items()))
 
 
 def row_errors(items: pd.DataFrame | None, accuracy: str) -> RowErrors:

@@ -1,7 +1,7 @@
 """The declared objective and its tolerance, on the rows that results are of."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -60,6 +60,17 @@ class DeclaredObjective:
         if not np.isfinite([*levels, *base.values()]).all():
             return math.nan
         return self.of(base).value(np.maximum(levels, LEAST))
+
+    def per_loss(self, bases: Sequence[ByDomain]) -> dict[str, float] | None:
+        """What the value falls by for a nat per token of each domain; None where that changes.
+
+        ``bases``: the losses of the base models, of which the mean counts.
+        """
+        mean = {name: math.fsum(b[name] for b in bases) / len(bases) for name in bases[0]}
+        if self.params.kind == "worst" or not np.isfinite(list(mean.values())).all():
+            return None
+        _, each = self.of(mean).surrogate(list(mean.values()))
+        return dict(zip(mean, map(float, each), strict=True))
 
     def beyond(self, loss: ByDomain, base: ByDomain, stderr: ByDomain) -> list[str]:
         """Domains above their limit by more than noise; ``stderr`` of ln(loss / base), by row."""

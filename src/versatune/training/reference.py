@@ -2,9 +2,9 @@
 
 The paper's public code took training losses after memorising, which are near 0 and make every
 learnable potential about 1. Here each domain has its own run with a held-out measurement every few
-steps; the reference is the lowest of these losses, the base model's included. The curve is kept.
-Several times on the way the other domains are measured too (forward passes only), which shows what
-a share of one domain does to the others (:mod:`versatune.mixing.curves`).
+steps; the reference is what it reached (:func:`versatune.mixing.curves.reached`). The curve is
+kept. Where there are no runs on mixes, the other domains are measured several times on the way too
+(forward passes only), which shows what a share of one domain does to the others.
 """
 
 import logging
@@ -71,6 +71,7 @@ def reference_runs(
     if params.mode == "mixes":
         return on_mixes
     runs = params.of_run(train, data.metadata["max_length"])
+    transfer = 0.0 if on_mixes else params.transfer  # runs on mixes say it better
     alone = {
         name: piece_of(
             Training(
@@ -79,7 +80,7 @@ def reference_runs(
                 params=runs,
                 key="references.train",
                 domain=name,
-                all_at=measured_at(runs.rounds, _affordable(data, name, params.transfer, runs)),
+                all_at=measured_at(runs.rounds, _affordable(data, name, transfer, runs)),
                 patience=params.patience,
                 save_model=False,
             )

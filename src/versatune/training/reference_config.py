@@ -62,7 +62,7 @@ class ReferenceParams(Params):
     transfer: float = Field(0.1, ge=0, le=1)
     """Part of a run's cost that measuring it on all other domains may take (forward passes on
     their held-out rows, up to once at every doubling of its steps): they show what a share of one
-    domain does to the others. 0 measures none."""
+    domain does to the others. 0 measures none, as do runs on mixes, which show it better."""
     train: dict[str, Any] = Field(default={})
     """Parameters of training that differ from `train` (`learning_rate: 1.0e-4`); in a block (`lora:
     {r: 8}`) only the given keys. `lr_scheduler_type` is over `max_steps`: a reference without

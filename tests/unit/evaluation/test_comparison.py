@@ -517,7 +517,7 @@ def test_what_was_spared_is_matched_by_seed() -> None:
     assert found["n_seeds"] == 3
 
 
-def test_other_objectives_have_a_line_of_their_own_and_the_error_of_seeds_alone() -> None:
+def test_other_objectives_have_a_line_of_their_own_and_the_errors_of_their_rows() -> None:
     comparison, items, _ = three_domains()
     weights = {"law": 2.0, "code": 1.0, "art": 1.0}
     weighted = DeclaredObjective(ObjectiveParams(kind="weighted", weights=weights))
@@ -531,8 +531,18 @@ def test_other_objectives_have_a_line_of_their_own_and_the_error_of_seeds_alone(
     assert found["difference"] == pytest.approx(-(0.3 / 2 + 0.6 / 4 + 1.2 / 4))
     gain = line(own, measure="relative_gain", strategy="foster", metric=LOSS)
     assert gain["value"] == pytest.approx(0.6 / (8 / 6))
-    assert (gain["low"], gain["high"]) == (-math.inf, math.inf), "the seeds agree"
-    assert line(plain, measure="relative_gain", strategy="foster")["low"] > -math.inf
+    # The seeds agree, so that all error is that of rows, of each domain as much as it counts.
+    each = [line(plain, strategy="foster", domain=d, metric=LOSS, measure="value") for d in weights]
+    errors = [e["high"] - e["difference"] for e in each]
+    half = math.hypot(errors[0] / 2, errors[1] / 4, errors[2] / 4)
+    assert found["high"] - found["difference"] == pytest.approx(half)
+    assert gain["high"] - gain["value"] == pytest.approx(half / (8 / 6))
+    relative = DeclaredObjective(ObjectiveParams(kind="relative"))
+    own = summarise(comparison, "uniform", items=items, declared=relative)
+    found = line(own, measure="objective", strategy="foster", metric=LOSS)
+    base = comparison[comparison["metric"] == LOSS].groupby("domain")["base"].first()
+    parts = [e / base[d] / 3 for e, d in zip(errors, weights, strict=True)]
+    assert found["high"] - found["difference"] == pytest.approx(math.hypot(*parts))
 
 
 @pytest.mark.parametrize(("low", "high", "count"), [(0.1, 0.5, 1.0), (-1.0, 1.6, 0.0)])

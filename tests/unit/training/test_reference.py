@@ -160,6 +160,16 @@ def test_without_transfer_each_run_measures_its_own_domain_alone(
     assert traces_of(found) is None
 
 
+def test_with_runs_on_mixes_each_other_run_measures_its_own_domain_alone(
+    tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
+) -> None:
+    found = measured(tiny_store, tiny_checkpoint, tmp_path / "r", mixes=2, transfer=1.0)
+    for name, entry in found["domains"].items():
+        assert all(set(p["losses"]) == {name} for p in entry["curve"])
+    facts = traces_of(found)
+    assert facts is not None and len(facts["traces"]) == 2
+
+
 def test_a_run_cut_off_while_falling_is_warned_about_and_one_at_rest_is_not(
     tiny_store: FolderRef, tiny_checkpoint: CheckpointRef, tmp_path: Path
 ) -> None:
