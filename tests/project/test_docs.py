@@ -214,6 +214,22 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         for row in (rows[name, "mixing_law"] for name in ("long_wide", "long_steep"))
     ]
     assert f"it wins {won[0]} and {won[1]}; " in readme
+    settings = project_root / "docs/results/settings.csv"
+    of = {(row["setting"], row["strategy"]): row for row in csv.DictReader(settings.open())}
+
+    def gain(strategy: str, digits: int = 1) -> list[str]:
+        both = (of[name, strategy] for name in ("long_wide", "long_steep"))
+        return [f"{float(row['gain_over_uniform']):.{digits}f}" for row in both]
+
+    said = "where a mix can win {} and {} % over equal shares", gain("oracle")
+    budget = "with the default `references.budget` it wins {} and {} %)", gain("mixing_law_budget")
+    doremi = "held-out DoReMi wins as much ({} and {} %)", gain("doremi_heldout")
+    for words, numbers in (said, budget, doremi):
+        assert words.format(*numbers) in readme
+    rooms = csv.DictReader((project_root / "docs/results/headroom.csv").open())
+    room = {r["setting"]: (float(r["headroom"]), float(r["oracle_gain"] or 0)) for r in rooms}
+    told_of = (*room["long_wide"], *room["long_steep"])
+    assert "names {:.1f} of the {:.1f} %, but only {:.1f} of the {:.1f}".format(*told_of) in readme
     targets = newest(project_root / "docs/results/expansion.csv", "target")
     told = {
         "sample_expand": "size at {} to {} of the gain of",

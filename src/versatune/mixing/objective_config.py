@@ -87,7 +87,7 @@ class TargetShareParams(Params):
     """Where the targets' share lies under ``rule: constrained``, all targets together."""
 
     start: float = Field(0.7, gt=0, lt=1)
-    """The first round's."""
+    """The first round's, where no runs on mixes say better."""
     least: float = Field(0.4, ge=0, lt=1)
     """No round's is below."""
     most: float = Field(0.9, gt=0, le=1)
