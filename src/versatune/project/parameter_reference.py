@@ -18,7 +18,9 @@ HEADER = """# Parameters
 
 Made from the parameter models by `kedro parameters`; a test keeps it true. A block is a
 top-level key of `conf/*/parameters_*.yml`; give single values with
-`kedro run --params block.key=value`.
+`kedro run --params block.key=value`. The default counts where no file gives the key:
+`conf/base` gives other values of `train.strategy`, `references` and more, which the other pages
+call the default too.
 """
 
 STRATEGIES = ("train", "strategy")
