@@ -217,9 +217,9 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     settings = project_root / "docs/results/settings.csv"
     of = {(row["setting"], row["strategy"]): row for row in csv.DictReader(settings.open())}
 
-    def gain(strategy: str, digits: int = 1) -> list[str]:
+    def gain(strategy: str) -> list[str]:
         both = (of[name, strategy] for name in ("long_wide", "long_steep"))
-        return [f"{float(row['gain_over_uniform']):.{digits}f}" for row in both]
+        return [f"{float(row['gain_over_uniform']):.1f}" for row in both]
 
     said = "where a mix can win {} and {} % over equal shares", gain("oracle")
     budget = "with the default `references.budget` it wins {} and {} %)", gain("mixing_law_budget")

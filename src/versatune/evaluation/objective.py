@@ -62,7 +62,7 @@ class DeclaredObjective:
         return self.of(base).value(np.maximum(levels, LEAST))
 
     def per_loss(self, bases: Sequence[ByDomain]) -> dict[str, float] | None:
-        """What the value falls by for a nat per token of each domain; None where that changes.
+        """What the value changes by for a nat per token of each domain; None where that varies.
 
         ``bases``: the losses of the base models, of which the mean counts.
         """
