@@ -205,8 +205,8 @@ class MixingLawParams(AdaptiveParams):
     """Which strategy this is."""
     stay: Literal["proportional", "uniform", "initial"] = "uniform"
     """The shares to keep while no others are known to be better: 1/k each, the stratified mix, or
-    the initial mixture. For the mean over domains equal shares were measurably worse than stratified
-    ones in one declared setting only (docs/settings.md)."""
+    the initial mixture. For the mean over domains equal shares were measurably worse than
+    stratified ones in one declared setting only (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt and followed."""
     floor: float = Field(0.01, ge=0, lt=1)
