@@ -57,7 +57,7 @@ class Headroom:
             return f"A mix can gain {numbers}: take mixing_law."
         return (
             f"A mix can gain {numbers}, and whether it is worth steering is open: uniform is safe, "
-            "mixing_law stays with it unless it sees more."
+            "mixing_law leaves it only where it expects to gain more than its standard error."
         )
 
 

@@ -2,12 +2,13 @@
 
     python -m tests.benchmarks.settings run [--settings equal,sizes] [--minutes 60] [--out FOLDER]
         [--given model=MODEL,data=FOLDER]
-    python -m tests.benchmarks.settings tables [--out FOLDER]
+    python -m tests.benchmarks.settings tables [--out FOLDER] [--results FOLDER]
     python -m tests.benchmarks.settings pages
 
 ``run`` goes on where it was stopped; one thread. Its log is FOLDER/runs.jsonl, which several
 processes can share that make different runs (``--labels``).
-``tables`` writes docs/results/*.csv: a setting with runs in the log anew, others stay as they are.
+``tables`` writes docs/results/*.csv: a setting with runs in the log anew, others stay as they are;
+``--results`` writes them elsewhere, where a log has some of the strategies alone.
 ``pages`` writes docs/settings.md from the CSVs.
 """
 
@@ -17,6 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tests.benchmarks.settings import RESULTS
 
 if TYPE_CHECKING:
     from tests.benchmarks.settings.campaign import Campaign
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--without", default="", help="not these strategies")
     parser.add_argument("--given", help="model=FOLDER,data=FOLDER for the settings of real models")
     parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the tables")
     given = parser.parse_args()
     if given.command == "pages":
         from tests.benchmarks.settings.pages import write_pages
@@ -50,7 +54,7 @@ def main() -> None:
     if given.command == "tables":
         from tests.benchmarks.settings.tables import write_tables
 
-        write_tables(given.out)
+        write_tables(given.out, given.results)
         return
     only, without = (set(filter(None, (x or "").split(","))) for x in (given.labels, given.without))
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from tests.benchmarks.settings import RESULTS
+
 PAGES = (Path("docs/settings.md"), Path("docs/results.md"))
-RESULTS = Path("docs/results")
 
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

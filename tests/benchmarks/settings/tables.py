@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.settings import RESULTS
 from tests.benchmarks.settings.declared import Declared, Run
 from tests.benchmarks.settings.runs import Row, read_rows
 from tests.benchmarks.settings.runs import version as version_now
@@ -25,8 +26,6 @@ from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
 from versatune.mixing.traces import read_traces, traces_of
 from versatune.training.budget import learning_by_round
-
-RESULTS = Path("docs/results")
 
 SETTINGS = (
     *("setting", "strategy", "version", "oracle_gain"),
@@ -76,8 +75,10 @@ def write_tables(out: Path, folder: Path = RESULTS) -> None:
     logged = {_setting(row) for row in rows}
     for name, (columns, made) in tables.items():
         file = folder / f"{name}.csv"
-        kept = [row for row in _read(file) if _setting(row) not in logged]
-        _write(file, columns, [*kept, *made])
+        all_rows = [row for row in _read(file) if _setting(row) not in logged]
+        all_rows += made
+        if all_rows or file.is_file():
+            _write(file, columns, all_rows)
 
 
 def _setting(row: Mapping[str, Any]) -> str:
