@@ -230,6 +230,11 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     room = {r["setting"]: (float(r["headroom"]), float(r["oracle_gain"] or 0)) for r in rooms}
     told_of = (*room["long_wide"], *room["long_steep"])
     assert "names {:.1f} of the {:.1f} %, but only {:.1f} of the {:.1f}".format(*told_of) in readme
+    real = *room["smollm2_six"], float(rows["smollm2_six", "mixing_law"]["gain_over_uniform"])
+    assert (
+        "and {:.1f} % on SmolLM2-135M with six real domains, where the best of 20 static mixes "
+        "gains {:.1f} % and `mixing_law` {:.1f} %".format(*real)
+    ) in readme
     targets = newest(project_root / "docs/results/expansion.csv", "target")
     told = {
         "sample_expand": "size at {} to {} of the gain of",

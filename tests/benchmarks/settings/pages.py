@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tests.benchmarks.settings import RESULTS
+from tests.benchmarks.settings.schedule import BUDGETED
 
 PAGES = (Path("docs/settings.md"), Path("docs/results.md"))
 
@@ -54,6 +55,29 @@ def settings_table(results: Path) -> str:
         (
             *("setting", "strategy", "oracle over uniform, %", "part of the oracle's gain"),
             *("over uniform, %", "over stratified, %", "seeds", "cost in steps"),
+        ),
+        lines,
+    )
+
+
+def budget_table(results: Path) -> str:
+    """default_budget/settings.csv: the law within the default ``references.budget``."""
+    found = pd.read_csv(results / "default_budget" / "settings.csv")
+    lines = [
+        (
+            r.setting,
+            _with_interval(r, "gain_over_uniform", "+.2f"),
+            _with_interval(r, "gain_over_proportional", "+.2f"),
+            r.n_seeds,
+            r.steps,
+            f"{r.cost_steps:g}",
+        )
+        for r in found[found["strategy"] == BUDGETED].itertuples()
+    ]
+    return _markdown(
+        (
+            *("setting", "over uniform, %", "over stratified, %", "seeds"),
+            *("steps", "cost in steps"),
         ),
         lines,
     )
@@ -175,13 +199,38 @@ def simulated_expansion_table(results: Path) -> str:
     )
 
 
+def simulated_forecast_table(results: Path) -> str:
+    """simulated_forecast.csv."""
+    found = pd.read_csv(results / "simulated_forecast.csv")
+    lines = [
+        (
+            r.world,
+            f"{r.covered:.2f}",
+            f"{r.headroom_forecast:.2f}",
+            f"{r.headroom_true:.2f}",
+            f"{r.headroom_covered:.2f}",
+            r.n_seeds,
+        )
+        for r in found.itertuples()
+    ]
+    return _markdown(
+        (
+            *("world", "outcomes within the interval", "headroom forecast, %"),
+            *("true headroom, %", "headrooms within the interval", "seeds"),
+        ),
+        lines,
+    )
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "settings": settings_table,
+    "default_budget": budget_table,
     "expansion": expansion_table,
     "forecast": forecast_table,
     "headroom": headroom_table,
     "simulated": simulated_table,
     "simulated_expansion": simulated_expansion_table,
+    "simulated_forecast": simulated_forecast_table,
 }
 
 
