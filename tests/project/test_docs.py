@@ -254,6 +254,24 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     assert f"every other domain kept in {wide} of 35 runs" in readme
 
 
+def test_how_right_the_headroom_was_is_what_its_table_says(project_root: Path) -> None:
+    said = " ".join((project_root / "docs/forecast.md").read_text(encoding="utf-8").split())
+    table = csv.DictReader((project_root / "docs/results/headroom.csv").open())
+    rows = [
+        [float(row[key]) for key in ("headroom_low", "headroom_high", "oracle_gain")]
+        for row in table
+        if row["oracle_gain"]
+    ]
+    assert len(rows) == 14 and "In the fourteen declared settings" in said
+    little = [gain for _, high, gain in rows if high < 1]
+    assert len(little) == 4 and "said `uniform` four times" in said
+    assert f"the best of 20 mixes gained {max(little):.2f} % at most" in said
+    assert max(low for low, _, _ in rows) < 1 and "it never named `mixing_law`" in said
+    assert sum(gain > 1 for _, _, gain in rows) == 2 and "two where more than 1 % could" in said
+    held = sum(low <= gain <= high for low, high, gain in rows)
+    assert held == 10 and "gained in ten of the fourteen" in said
+
+
 def newest(table: Path, by: str) -> dict[tuple[str, str], dict[str, str]]:
     """The last row of each setting of our own strategies at tolerance 0."""
     with table.open(encoding="utf-8") as lines:

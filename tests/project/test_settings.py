@@ -94,6 +94,7 @@ def test_parts_and_gains_are_paired_by_seed() -> None:
 
 def test_tables_of_settings_that_the_log_lacks_stay(tmp_path: Path) -> None:
     tables.write_tables(tmp_path, tmp_path)
+    assert not list(tmp_path.glob("*.csv")), "nothing was run"
     log = Log(tmp_path / "runs.jsonl")
     for setting, loss in (("equal", 1.0), ("expand/law", 1.8)):
         log.add(row("target_only", 40, [loss, loss], setting) | {"measured": [loss, loss]})

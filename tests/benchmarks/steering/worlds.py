@@ -1,10 +1,10 @@
 """Worlds in which a mixture can be steered: what a share does to every domain's held-out loss.
 
 These were written down before any rule was tuned on them (``pretrained`` after that, and no rule
-was tuned on it). Nothing here is of the form that the
-strategies assume: a loss has two parts (a format that all domains teach, and what a domain's own
-rows teach), forgetting goes pair by pair, repeated rows teach less and then harm, and measurements
-are of some rows only, whose losses move differently from the domain's.
+was tuned on it). Nothing here is of the form that the strategies assume: a loss has two parts (a
+format that all domains teach, and what a domain's own rows teach), forgetting goes pair by pair,
+repeated rows teach less and then harm, and measurements are of some rows only, whose losses move
+differently from the domain's.
 
     L_i = e_i + F_i exp(-g_i) + A_i (1 + z_i)^-beta_i + O_i
     dg_i = c_i (x_i + share_format sum_{j != i} x_j) dE              format
