@@ -283,9 +283,65 @@ def test_a_setting_of_a_given_model_and_given_rows(
     assert not list(Campaign(tmp_path, [setting]).phase(0, lambda _: True))
 
 
-def test_static_sweeps_share_what_the_target_leaves() -> None:
+def test_static_sweeps_share_what_the_target_leaves(tmp_path: Path) -> None:
     setting = Declared("expand").setting
-    runs = expanding(setting, list(setting.rows), "code")
+    log = Log(tmp_path / "runs.jsonl")
+    runs = expanding(setting, list(setting.rows), "code", log, "expand/code")
     first = {run.label: run.spec for run in runs[0]}
     assert first["static_0.7"]["weights"]["law"] == pytest.approx(0.06)
     assert first["target_only"]["weights"]["code"] == 1.0
+
+
+def test_the_search_for_a_target_gives_each_other_domain_what_keeps_it() -> None:
+    mixes = np.array(oracle.coarse_of_target(3, 1))
+    np.testing.assert_allclose(mixes[0], [0.45, 0.1, 0.45])
+    assert len(mixes) == oracle.COARSE and np.allclose(mixes.sum(1), 1)
+    # A domain keeps what it has at a share of 0.2, the other at 0.05.
+    gains = np.stack(
+        [0.1 * np.log(mixes[:, 0] / 0.2), mixes[:, 1], 0.1 * np.log(mixes[:, 2] / 0.05)], axis=1
+    )
+    near = oracle.fine_of_target(mixes.tolist(), gains.tolist(), 1, 0.0)
+    assert len(mixes) + len(near) >= 20
+    found = dict(zip(oracle.MARGINS, near, strict=True))
+    np.testing.assert_allclose(found[0.0], [0.2, 0.75, 0.05], atol=0.001)
+    np.testing.assert_allclose(found[0.01], [0.2 * np.e**0.1, 0.724, 0.05 * np.e**0.1], atol=0.001)
+    # A tolerance asks for less of the others.
+    assert oracle.fine_of_target(mixes.tolist(), gains.tolist(), 1, -0.02)[2][1] > 0.79
+
+
+def test_the_oracle_of_a_target_keeps_all_others_in_each_seed(tmp_path: Path) -> None:
+    log, setting = Log(tmp_path / "runs.jsonl"), Declared("expand").setting
+    names, seeds, name = list(setting.rows), setting.seeds, "expand/law"
+
+    def planned() -> list[tuple[str, int, dict[str, Any]]]:
+        runs = expanding(setting, names, "law", log, name)[2]
+        return [(r.label, r.seed, r.spec) for r in runs]
+
+    def add(label: str, seed: int, spec: dict[str, Any], target: float, other: float) -> None:
+        made = row(label, seed, [2 - target] + [2 - other] * 5, name)
+        log.add(made | {"domains": names, "base": [2.0] * 6, "spec": spec})
+
+    coarse = planned()
+    assert [label for label, _, _ in coarse] == [f"mix_{i:02d}" for i in range(oracle.COARSE)]
+    for label, seed, spec in coarse:  # from 0.5 on of the target, the others fall
+        share = spec["weights"]["law"]
+        add(label, seed, spec, share, 0.5 - share)
+    for label, seed, spec in planned()[oracle.COARSE :]:
+        assert seed == seeds.search
+        add(label, seed, spec, 0.2, 0.1)
+    confirmed = planned()[oracle.COARSE + oracle.FINE :]
+    assert [(label, seed) for label, seed, _ in confirmed] == [
+        (label, seed) for label in ("mix_05", "mix_04", "mix_03") for seed in seeds.confirm
+    ]
+    for label, seed, spec in confirmed:
+        falls = label == "mix_05" and seed == seeds.confirm[0]
+        add(label, seed, spec, spec["weights"]["law"], -0.01 if falls else 0.01)
+    found = planned()[-len(seeds.report) :]
+    assert [(label, seed) for label, seed, _ in found] == [("oracle", s) for s in seeds.report]
+    assert found[0][2] == dict(confirmed[2][2]) and confirmed[2][0] == "mix_04"
+
+
+def test_a_setting_that_another_command_runs_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="rehearsal OUT_DIR --setting no_data"):
+        Campaign(tmp_path, ["no_data"])
+    Campaign(tmp_path, None)

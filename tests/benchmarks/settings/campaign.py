@@ -57,7 +57,7 @@ class Part:
         if self.target is None:
             planned = fostering(setting, names, self._log, self.name)[number]
         else:
-            planned = expanding(setting, names, self.target)[number]
+            planned = expanding(setting, names, self.target, self._log, self.name)[number]
         for run in planned:
             if wanted(run.label):
                 yield from self._make(run)
@@ -96,6 +96,11 @@ class Campaign:
             setting = declared.setting
             if isinstance(setting.base, Given) and not given:
                 continue
+            if setting.kind == "no_data" and names:
+                raise SystemExit(
+                    f"{name} is of kind no_data; its runs are made by "
+                    f"`python -m tests.benchmarks.rehearsal OUT_DIR --setting {name}`"
+                )
             if setting.kind == "foster":
                 self._parts.append(Part(declared, None, out, log))
             elif setting.kind == "expand":

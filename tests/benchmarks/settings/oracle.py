@@ -1,4 +1,8 @@
-"""The best static mix of a setting: candidates spread over the simplex, then around the best."""
+"""The best static mix of a setting: candidates spread over the simplex, then around the best.
+
+Where one target is to be raised, the candidates lie on a line: all shares of the target, then what
+each other domain needs at least.
+"""
 
 from collections.abc import Sequence
 
@@ -15,6 +19,9 @@ COARSE, FINE, BEST = 12, 8, 3
 SPREAD, NEAR = 0.8, 0.3
 """Standard deviations of the logarithms of shares: of all candidates, and around the best."""
 
+MARGINS = (-0.01, -0.005, 0.0, 0.005, 0.01, 0.015, 0.02, 0.03)
+"""By how much of its base loss each other domain is to stay below its limit, a mix each."""
+
 
 def coarse(k: int, seed: int) -> list[list[float]]:
     """Mixes by a scrambled Sobol sequence in the logarithms of shares, shape (COARSE, k)."""
@@ -28,6 +35,58 @@ def fine(
     centre = minimiser(np.log(np.maximum(np.array(mixes), 1e-4)), np.array(losses))
     first = np.exp(centre)
     return [_rounded(first / first.sum()), *_around(centre, NEAR, FINE - 1, seed + 1)]
+
+
+def coarse_of_target(k: int, target: int) -> list[list[float]]:
+    """Mixes by the target's share, the others alike, shape (COARSE, k)."""
+    mixes = np.empty((COARSE, k))
+    for mix, share in zip(mixes, np.linspace(0.1, 0.98, COARSE), strict=True):
+        mix[:], mix[target] = (1 - share) / (k - 1), share
+    return [_rounded(mix) for mix in mixes]
+
+
+def fine_of_target(
+    mixes: Sequence[Sequence[float]], changes: Sequence[Sequence[float]], target: int, limit: float
+) -> list[list[float]]:
+    """Mixes that give each other domain what keeps it, and the rest to the target.
+
+    ``changes`` (n, k): each domain's gain since the base as a part of its loss there; ``limit``:
+    the least that is allowed, -0.02 for a tolerance of 2 %. Near the best mix that keeps all, each
+    other domain's gain is fitted as c + g ln x of its share x, which gives the share that it needs
+    for the limit and a margin; shape (len(MARGINS), k).
+    """
+    shares, gains = np.array(mixes), np.array(changes)
+    near = _nearest(shares[:, target], _best_kept(gains, target, limit))
+    found = []
+    for margin in MARGINS:
+        mix = np.zeros(shares.shape[1])
+        for i in set(range(mix.size)) - {target}:
+            slope, at_one = np.polyfit(np.log(shares[near, i]), gains[near, i], 1)
+            needed = np.exp((limit + margin - at_one) / max(slope, 1e-3))
+            mix[i] = np.clip(needed, 0.005, 0.5)
+        mix *= min(1.0, 0.95 / mix.sum())
+        mix[target] = 1 - mix.sum()
+        found.append(_rounded(mix))
+    return found
+
+
+def _best_kept(gains: Array, target: int, limit: float) -> int:
+    return min(range(len(gains)), key=lambda n: kept_first(gains[n : n + 1], target, limit))
+
+
+def _nearest(of_target: Array, best: int) -> Array:
+    """Five mixes whose target's share is nearest the best one's."""
+    nearest: Array = np.argsort(np.abs(of_target - of_target[best]), kind="stable")[:5]
+    return nearest
+
+
+def kept_first(gains: Array, target: int, limit: float) -> tuple[float, float]:
+    """A key that sorts mixes: those that keep all others in each seed, by the target's mean gain.
+
+    ``gains``: of one mix, shape (seeds, k).
+    """
+    least = float(np.delete(gains, target, axis=1).min())
+    return max(0.0, limit - least), -float(gains[:, target].mean())
 
 
 def minimiser(logs: Array, losses: Array) -> Array:

@@ -128,8 +128,10 @@ def custom(names: list[str], mix: list[float]) -> Spec:
     return {"name": "custom", "weights": weights}
 
 
-def expanding(setting: Setting, names: list[str], target: str) -> list[Iterator[Planned]]:
-    """Phases of expanding one target."""
+def expanding(
+    setting: Setting, names: list[str], target: str, log: Log, name: str
+) -> list[Iterator[Planned]]:
+    """Phases of expanding one target, the last one made out as it is reached."""
     first, *rest = setting.seeds.report
 
     def static(share: float) -> Spec:
@@ -153,4 +155,75 @@ def expanding(setting: Setting, names: list[str], target: str) -> list[Iterator[
         yield from of(main, rest)
         yield from of(sweep, setting.seeds.report)
 
-    return [of(main, [first]), further(), iter(())]
+    def best() -> Iterator[Planned]:
+        at = names.index(target)
+        yield from searching_target(setting, names, at, log, name)
+        mix = target_oracle(setting, at, log, name)
+        if mix is not None:
+            for seed in setting.seeds.report:
+                yield Planned("oracle", seed, custom(names, mix))
+
+    return [of(main, [first]), further(), best()]
+
+
+def searching_target(
+    setting: Setting, names: list[str], at: int, log: Log, name: str
+) -> Iterator[Planned]:
+    """As :func:`searching`, for the most of the target that keeps all others."""
+    seeds = setting.seeds
+    coarse = oracle.coarse_of_target(len(names), at)
+
+    def planned(mixes: list[list[float]], start: int) -> list[Planned]:
+        return [
+            Planned(f"mix_{start + i:02d}", seeds.search, custom(names, mix))
+            for i, mix in enumerate(mixes)
+        ]
+
+    first = planned(coarse, 0)
+    yield from first
+    found = changes(log, name, seeds.search)
+    if any(run.label not in found for run in first):
+        return
+    gains = [found[run.label] for run in first]
+    closer = planned(oracle.fine_of_target(coarse, gains, at, -setting.tolerance), len(coarse))
+    yield from closer
+    found = changes(log, name, seeds.search)
+    candidates = {run.label: run for run in (*first, *closer)}
+    if any(label not in found for label in candidates):
+        return  # another process makes them
+    ranked = sorted(
+        candidates,
+        key=lambda label: oracle.kept_first(np.array([found[label]]), at, -setting.tolerance),
+    )
+    for label in ranked[: oracle.BEST]:
+        for seed in seeds.confirm:
+            yield Planned(label, seed, candidates[label].spec)
+
+
+def target_oracle(setting: Setting, at: int, log: Log, name: str) -> list[float] | None:
+    """The mix that keeps all others in each of the search's seeds and raises the target most."""
+    each = [changes(log, name, seed) for seed in (setting.seeds.search, *setting.seeds.confirm)]
+    there = set(each[0]).intersection(*each[1:])
+    if len(there) < oracle.BEST:
+        return None
+    gains = {label: np.array([found[label] for found in each]) for label in there}
+    best = min(sorted(there), key=lambda n: oracle.kept_first(gains[n], at, -setting.tolerance))
+    return mixes_of(log, name, setting.seeds.search)[best]
+
+
+def changes(log: Log, name: str, seed: int) -> dict[str, list[float]]:
+    """Each searched mix's gains since the base, as parts of the base's losses."""
+    return {
+        row["strategy"]: [(b - x) / b for b, x in zip(row["base"], row["loss"], strict=True)]
+        for row in log.of(name)
+        if row["seed"] == seed and row["strategy"].startswith("mix_")
+    }
+
+
+def mixes_of(log: Log, name: str, seed: int) -> dict[str, list[float]]:
+    """Each searched mix's shares."""
+    return {
+        row["strategy"]: list(row["spec"]["weights"].values())
+        for row in log.of(name)
+        if row["seed"] == seed and row["strategy"].startswith("mix_")
+    }
