@@ -125,6 +125,19 @@ def test_expansion_counts_the_other_domain_that_fell_most() -> None:
     assert made["target_only"]["least_other_change"] == pytest.approx(-50)
 
 
+def test_several_targets_count_by_their_mean_gain() -> None:
+    rows = [
+        *(row("target_only", s, [1.0, 2.0, 5.0], "expand_two/law+code") for s in range(3)),
+        *(row("constrained", s, [1.5, 2.5, 3.0], "expand_two/law+code") for s in range(3)),
+    ]
+    for r in rows:
+        r |= {"domains": ["law", "code", "other"], "base": [2.0, 4.0, 3.3]}
+    made = {r["strategy"]: r for r in tables.expanding(rows)}
+    # Halves of both losses, and a quarter and three eighths of them.
+    assert made["constrained"]["part_of_target_gain"] == pytest.approx((0.25 + 0.375) / 1)
+    assert made["constrained"]["least_other_change"] == pytest.approx(100 * 0.3 / 3.3)
+
+
 def test_wrong_answers_are_of_the_same_kind_and_as_many_as_declared() -> None:
     facts, relations = load_facts(FACTS, "finance"), load_templates(FACTS)["finance"]
     plain = altered(facts, Rows(facts=100), relations, random.Random(1))
@@ -290,23 +303,28 @@ def test_static_sweeps_share_what_the_target_leaves(tmp_path: Path) -> None:
     first = {run.label: run.spec for run in runs[0]}
     assert first["static_0.7"]["weights"]["law"] == pytest.approx(0.06)
     assert first["target_only"]["weights"]["code"] == 1.0
+    runs = expanding(setting, list(setting.rows), "code+law", log, "expand/code+law")
+    both = {run.label: run.spec for run in runs[0]}
+    assert both["target_only"]["weights"]["law"] == both["target_only"]["weights"]["code"] == 0.5
+    assert both["static_0.7"]["weights"]["other"] == pytest.approx(0.3 / 4)
+    assert both["constrained"]["target"] == ["code", "law"] and "expand_paper" not in both
 
 
 def test_the_search_for_a_target_gives_each_other_domain_what_keeps_it() -> None:
-    mixes = np.array(oracle.coarse_of_target(3, 1))
+    mixes = np.array(oracle.coarse_of_targets(3, [1]))
     np.testing.assert_allclose(mixes[0], [0.45, 0.1, 0.45])
     assert len(mixes) == oracle.COARSE and np.allclose(mixes.sum(1), 1)
     # A domain keeps what it has at a share of 0.2, the other at 0.05.
     gains = np.stack(
         [0.1 * np.log(mixes[:, 0] / 0.2), mixes[:, 1], 0.1 * np.log(mixes[:, 2] / 0.05)], axis=1
     )
-    near = oracle.fine_of_target(mixes.tolist(), gains.tolist(), 1, 0.0)
+    near = oracle.fine_of_targets(mixes.tolist(), gains.tolist(), [1], 0.0)
     assert len(mixes) + len(near) >= 20
     found = dict(zip(oracle.MARGINS, near, strict=True))
     np.testing.assert_allclose(found[0.0], [0.2, 0.75, 0.05], atol=0.001)
     np.testing.assert_allclose(found[0.01], [0.2 * np.e**0.1, 0.724, 0.05 * np.e**0.1], atol=0.001)
     # A tolerance asks for less of the others.
-    assert oracle.fine_of_target(mixes.tolist(), gains.tolist(), 1, -0.02)[2][1] > 0.79
+    assert oracle.fine_of_targets(mixes.tolist(), gains.tolist(), [1], -0.02)[2][1] > 0.79
 
 
 def test_the_oracle_of_a_target_keeps_all_others_in_each_seed(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Setting(Params):
     base: Base | Given | None = None
     """None: there is nothing to run here."""
     targets: list[str] = Field([])
+    """Each is raised on its own; ``a+b``: both in one training."""
     tolerance: float = Field(0.0, ge=0)
     trained_on: list[str] | None = None
     """Domains with rows to train on; None: all."""

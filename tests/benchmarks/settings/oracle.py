@@ -37,18 +37,28 @@ def fine(
     return [_rounded(first / first.sum()), *_around(centre, NEAR, FINE - 1, seed + 1)]
 
 
-def coarse_of_target(k: int, target: int) -> list[list[float]]:
-    """Mixes by the target's share, the others alike, shape (COARSE, k)."""
-    mixes = np.empty((COARSE, k))
-    for mix, share in zip(mixes, np.linspace(0.1, 0.98, COARSE), strict=True):
-        mix[:], mix[target] = (1 - share) / (k - 1), share
-    return [_rounded(mix) for mix in mixes]
+def coarse_of_targets(k: int, targets: Sequence[int]) -> list[list[float]]:
+    """Mixes by the targets' share, divided alike as that of the others is, shape (COARSE, k)."""
+    return [
+        _rounded(
+            np.array(
+                [
+                    share / len(targets) if i in targets else (1 - share) / (k - len(targets))
+                    for i in range(k)
+                ]
+            )
+        )
+        for share in np.linspace(0.1, 0.98, COARSE)
+    ]
 
 
-def fine_of_target(
-    mixes: Sequence[Sequence[float]], changes: Sequence[Sequence[float]], target: int, limit: float
+def fine_of_targets(
+    mixes: Sequence[Sequence[float]],
+    changes: Sequence[Sequence[float]],
+    targets: Sequence[int],
+    limit: float,
 ) -> list[list[float]]:
-    """Mixes that give each other domain what keeps it, and the rest to the target.
+    """Mixes that give each other domain what keeps it, and the rest to the targets.
 
     ``changes`` (n, k): each domain's gain since the base as a part of its loss there; ``limit``:
     the least that is allowed, -0.02 for a tolerance of 2 %. Near the best mix that keeps all, each
@@ -56,37 +66,34 @@ def fine_of_target(
     for the limit and a margin; shape (len(MARGINS), k).
     """
     shares, gains = np.array(mixes), np.array(changes)
-    near = _nearest(shares[:, target], _best_kept(gains, target, limit))
+    best = min(range(len(gains)), key=lambda n: kept_first(gains[n : n + 1], targets, limit))
+    near = _nearest(shares[:, targets].sum(1), best)
     found = []
     for margin in MARGINS:
         mix = np.zeros(shares.shape[1])
-        for i in set(range(mix.size)) - {target}:
+        for i in set(range(mix.size)) - set(targets):
             slope, at_one = np.polyfit(np.log(shares[near, i]), gains[near, i], 1)
             needed = np.exp((limit + margin - at_one) / max(slope, 1e-3))
             mix[i] = np.clip(needed, 0.005, 0.5)
         mix *= min(1.0, 0.95 / mix.sum())
-        mix[target] = 1 - mix.sum()
+        mix[list(targets)] = (1 - mix.sum()) / len(targets)
         found.append(_rounded(mix))
     return found
 
 
-def _best_kept(gains: Array, target: int, limit: float) -> int:
-    return min(range(len(gains)), key=lambda n: kept_first(gains[n : n + 1], target, limit))
-
-
-def _nearest(of_target: Array, best: int) -> Array:
-    """Five mixes whose target's share is nearest the best one's."""
-    nearest: Array = np.argsort(np.abs(of_target - of_target[best]), kind="stable")[:5]
+def _nearest(of_targets: Array, best: int) -> Array:
+    """Five mixes whose targets' share is nearest the best one's."""
+    nearest: Array = np.argsort(np.abs(of_targets - of_targets[best]), kind="stable")[:5]
     return nearest
 
 
-def kept_first(gains: Array, target: int, limit: float) -> tuple[float, float]:
-    """A key that sorts mixes: those that keep all others in each seed, by the target's mean gain.
+def kept_first(gains: Array, targets: Sequence[int], limit: float) -> tuple[float, float]:
+    """A key that sorts mixes: those that keep all others in each seed, by the targets' mean gain.
 
     ``gains``: of one mix, shape (seeds, k).
     """
-    least = float(np.delete(gains, target, axis=1).min())
-    return max(0.0, limit - least), -float(gains[:, target].mean())
+    least = float(np.delete(gains, targets, axis=1).min())
+    return max(0.0, limit - least), -float(gains[:, targets].mean())
 
 
 def minimiser(logs: Array, losses: Array) -> Array:

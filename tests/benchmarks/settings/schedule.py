@@ -131,20 +131,23 @@ def custom(names: list[str], mix: list[float]) -> Spec:
 def expanding(
     setting: Setting, names: list[str], target: str, log: Log, name: str
 ) -> list[Iterator[Planned]]:
-    """Phases of expanding one target, the last one made out as it is reached."""
+    """Phases of expanding a target, or ``a+b``, the last one made out as it is reached."""
     first, *rest = setting.seeds.report
+    targets = target.split("+")
 
     def static(share: float) -> Spec:
-        others = (1 - share) / (len(names) - 1)
-        return custom(names, [share if n == target else others for n in names])
+        each, others = share / len(targets), (1 - share) / (len(names) - len(targets))
+        return custom(names, [each if n in targets else others for n in names])
 
-    constrained = {"name": "expand", "target": target, "rule": "constrained"}
+    constrained = {"name": "expand", "target": targets, "rule": "constrained"}
     main = {
         "target_only": static(1.0),
         "constrained": constrained,
         "static_0.7": static(0.7),
-        "expand_paper": {"name": "expand", "target": target, "rule": "paper"},
     }
+    if len(targets) == 1:  # the paper's rule raises one
+        constrained["target"] = target
+        main["expand_paper"] = {"name": "expand", "target": target, "rule": "paper"}
     sweep = {f"static_{share}": static(share) for share in SHARES}
     sweep["constrained_low"] = constrained | {"target_share": {"start": 0.3, "least": 0.05}}
 
@@ -156,8 +159,8 @@ def expanding(
         yield from of(sweep, setting.seeds.report)
 
     def best() -> Iterator[Planned]:
-        at = names.index(target)
-        yield from searching_target(setting, names, at, log, name)
+        at = [names.index(name) for name in targets]
+        yield from searching_targets(setting, names, at, log, name)
         mix = target_oracle(setting, at, log, name)
         if mix is not None:
             for seed in setting.seeds.report:
@@ -166,12 +169,12 @@ def expanding(
     return [of(main, [first]), further(), best()]
 
 
-def searching_target(
-    setting: Setting, names: list[str], at: int, log: Log, name: str
+def searching_targets(
+    setting: Setting, names: list[str], at: list[int], log: Log, name: str
 ) -> Iterator[Planned]:
-    """As :func:`searching`, for the most of the target that keeps all others."""
+    """As :func:`searching`, for the most of the targets that keeps all others."""
     seeds = setting.seeds
-    coarse = oracle.coarse_of_target(len(names), at)
+    coarse = oracle.coarse_of_targets(len(names), at)
 
     def planned(mixes: list[list[float]], start: int) -> list[Planned]:
         return [
@@ -185,7 +188,7 @@ def searching_target(
     if any(run.label not in found for run in first):
         return
     gains = [found[run.label] for run in first]
-    closer = planned(oracle.fine_of_target(coarse, gains, at, -setting.tolerance), len(coarse))
+    closer = planned(oracle.fine_of_targets(coarse, gains, at, -setting.tolerance), len(coarse))
     yield from closer
     found = changes(log, name, seeds.search)
     candidates = {run.label: run for run in (*first, *closer)}
@@ -200,8 +203,8 @@ def searching_target(
             yield Planned(label, seed, candidates[label].spec)
 
 
-def target_oracle(setting: Setting, at: int, log: Log, name: str) -> list[float] | None:
-    """The mix that keeps all others in each of the search's seeds and raises the target most."""
+def target_oracle(setting: Setting, at: list[int], log: Log, name: str) -> list[float] | None:
+    """The mix that keeps all others in each of the search's seeds and raises the targets most."""
     each = [changes(log, name, seed) for seed in (setting.seeds.search, *setting.seeds.confirm)]
     there = set(each[0]).intersection(*each[1:])
     if len(there) < oracle.BEST:

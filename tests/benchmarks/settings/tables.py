@@ -176,18 +176,20 @@ def _expanded(
     mine: Mapping[int, Row], alone: Mapping[int, Row], target: str, tolerance: float
 ) -> Row:
     seeds = sorted(set(mine) & set(alone))
-    at = next(iter(mine.values()))["domains"].index(target)
+    domains = next(iter(mine.values()))["domains"]
+    at = [domains.index(name) for name in target.split("+")]
 
     def change(row: Row) -> Any:
         base, loss = np.array(row["base"]), np.array(row["loss"])
         return (base - loss) / base
 
     changes = np.array([change(mine[s]) for s in seeds])
-    full = np.array([change(alone[s])[at] for s in seeds])
+    gained = changes[:, at].mean(axis=1)
+    full = np.array([change(alone[s])[at].mean() for s in seeds])
     least = np.delete(changes, at, axis=1).min(axis=1)
-    low, high = ratio_interval(changes[:, at], full)
+    low, high = ratio_interval(gained, full)
     return {
-        "part_of_target_gain": float(changes[:, at].mean() / full.mean()),
+        "part_of_target_gain": float(gained.mean() / full.mean()),
         "part_of_target_gain_low": low,
         "part_of_target_gain_high": high,
         **interval("least_other_change", 100 * least),
