@@ -1,7 +1,7 @@
 """The table of what was measured, as a CSV and as the page has it."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,9 @@ COLUMNS = (
     *("forgetting_avoided_low", "forgetting_avoided_high", "least_other_change", "drift"),
     *("own_loss_change", "n_seeds"),
 )
+
+GAINS = (0.7, 0.8, 0.9)
+"""Parts of the target's gain at which arms are compared."""
 
 
 def table(world: World, runs: dict[tuple[str, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -53,26 +56,54 @@ def table(world: World, runs: dict[tuple[str, int], list[dict[str, Any]]]) -> li
     return rows
 
 
-def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The table of the page, from rows as the CSV has them."""
+def markdown(rows: Sequence[Mapping[str, Any]], parts: Sequence[float] = PARTS) -> str:
+    """The table of one setting on the page, from rows as the CSV has them."""
     lines = [
-        "| arm | part of the way | part of the target's gain | forgetting avoided "
-        "| least other change | drift | own texts' loss | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        (
+            f"`{row['arm']}`",
+            f"{float(row['part']):g}",
+            _shown(row, "part_of_target_gain"),
+            _shown(row, "forgetting_avoided"),
+            f"{float(row['least_other_change']):+.3f}",
+            f"{float(row['drift']):.3f}",
+            f"{float(row['own_loss_change']):+.3f}",
+            row["n_seeds"],
+        )
+        for row in rows
+        if float(row["part"]) in parts
     ]
+    return _markdown(
+        (
+            *("arm", "part of the way", "part of the target's gain", "forgetting avoided"),
+            *("least other change", "drift", "own texts' loss", "seeds"),
+        ),
+        lines,
+    )
+
+
+def same_gain(rows: Sequence[Mapping[str, Any]], gains: Sequence[float] = GAINS) -> str:
+    """What each arm avoids of the forgetting where it has the same part of the target's gain.
+
+    Between two rows of the CSV by a straight line; empty where an arm does not get so far.
+    """
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for row in rows:
-        gain, avoided = (
-            _shown(row, name) for name in ("part_of_target_gain", "forgetting_avoided")
-        )
-        lines.append(
-            f"| `{row['arm']}` | {float(row['part']):g} | {gain} | {avoided} "
-            f"| {float(row['least_other_change']):+.3f} | {float(row['drift']):.3f} "
-            f"| {float(row['own_loss_change']):+.3f} | {row['n_seeds']} |"
-        )
-    return "\n".join(lines)
+        at = float(row["part_of_target_gain"]), float(row["forgetting_avoided"])
+        found.setdefault((row["setting"], row["arm"]), []).append(at)
+    lines = []
+    for (setting, arm), points in found.items():
+        gained, avoided = zip(*sorted(points), strict=True)
+        at = [f"{np.interp(g, gained, avoided):.2f}" if g <= gained[-1] else "" for g in gains]
+        lines.append((setting, f"`{arm}`", *at))
+    return _markdown(("setting", "arm", *(f"at {g:g} of the gain" for g in gains)), lines)
 
 
-def _shown(row: dict[str, Any], name: str) -> str:
+def _markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    each = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in each)
+
+
+def _shown(row: Mapping[str, Any], name: str) -> str:
     low, high = float(row[f"{name}_low"]), float(row[f"{name}_high"])
     interval = "" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"
     return f"{float(row[name]):.2f}{interval}"
