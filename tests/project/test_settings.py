@@ -285,14 +285,14 @@ def test_a_setting_of_a_given_model_and_given_rows(
 
     monkeypatch.setattr(Run, "of", small)
     setting = "smollm2_six"
-    done = list(Campaign(tmp_path, [setting], given).phase(0, lambda label: label == "uniform"))
+    done = list(Campaign(tmp_path, [setting], given).phase(0, lambda run: run.label == "uniform"))
     assert len(done) == 1 and done[0].startswith("smollm2_six uniform 40 ")
     (made,) = Log(tmp_path / "runs.jsonl").of(setting)
     assert made["shares"] == [pytest.approx([1 / 6] * 6, abs=1e-3)] * 2 and made["steps"] == 2
     before = json.loads((tmp_path / "made" / "before_report.json").read_text())
     assert made["base"] == list(before["losses"].values()) and made["loss"] != made["base"]
     again = Campaign(tmp_path, [setting], given)
-    assert list(again.phase(0, lambda label: label == "uniform")) == []
+    assert list(again.phase(0, lambda run: run.label == "uniform")) == []
     assert not list(Campaign(tmp_path, [setting]).phase(0, lambda _: True))
 
 

@@ -1,12 +1,12 @@
 """The declared settings by real training: run them, then write the tables and pages.
 
     python -m tests.benchmarks.settings run [--settings equal,sizes] [--minutes 60] [--out FOLDER]
-        [--given model=MODEL,data=FOLDER]
+        [--given model=MODEL,data=FOLDER] [--labels uniform,mix_00] [--seeds 40,41]
     python -m tests.benchmarks.settings tables [--out FOLDER] [--results FOLDER]
     python -m tests.benchmarks.settings pages
 
 ``run`` goes on where it was stopped; one thread. Its log is FOLDER/runs.jsonl, which several
-processes can share that make different runs (``--labels``).
+processes can share that make different runs (``--labels``, ``--seeds``).
 ``tables`` writes docs/results/*.csv: a setting with runs in the log anew, others stay as they are;
 ``--results`` writes them elsewhere, where a log has some of the strategies alone.
 ``pages`` writes docs/settings.md from the CSVs.
@@ -23,6 +23,7 @@ from tests.benchmarks.settings import RESULTS
 
 if TYPE_CHECKING:
     from tests.benchmarks.settings.campaign import Campaign
+    from tests.benchmarks.settings.schedule import Planned
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--phases", type=int, default=99, help="only the first ones of each")
     parser.add_argument("--labels", help="only these strategies, comma-separated")
     parser.add_argument("--without", default="", help="not these strategies")
+    parser.add_argument("--seeds", default="", help="only these seeds, comma-separated")
     parser.add_argument("--given", help="model=FOLDER,data=FOLDER for the settings of real models")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the tables")
@@ -56,10 +58,13 @@ def main() -> None:
 
         write_tables(given.out, given.results)
         return
-    only, without = (set(filter(None, (x or "").split(","))) for x in (given.labels, given.without))
+    only, without, seeds = (
+        set(filter(None, (x or "").split(","))) for x in (given.labels, given.without, given.seeds)
+    )
 
-    def wanted(label: str) -> bool:
-        return label not in without and (not only or label in only)
+    def wanted(run: "Planned") -> bool:
+        label = run.label not in without and (not only or run.label in only)
+        return label and (not seeds or str(run.seed) in seeds)
 
     import torch
 
@@ -73,7 +78,9 @@ def main() -> None:
     run(campaign, time.monotonic() + 60 * given.minutes, given.phases, wanted)
 
 
-def run(campaign: "Campaign", until: float, phases: int, wanted: Callable[[str], bool]) -> None:
+def run(
+    campaign: "Campaign", until: float, phases: int, wanted: "Callable[[Planned], bool]"
+) -> None:
     """All settings' first phases, then all second ones, and so on."""
     for phase in range(min(phases, campaign.phases)):
         for done in campaign.phase(phase, wanted):

@@ -19,8 +19,8 @@ from tests.benchmarks.settings.world import World, make_world
 
 PHASES = 3
 
-Wanted = Callable[[str], bool]
-"""Whether a strategy of this label is to be run."""
+Wanted = Callable[[Planned], bool]
+"""Whether a run is to be made."""
 
 
 class Part:
@@ -59,7 +59,7 @@ class Part:
         else:
             planned = expanding(setting, names, self.target, self._log, self.name)[number]
         for run in planned:
-            if wanted(run.label):
+            if wanted(run):
                 yield from self._make(run)
 
     def _make(self, run: Planned) -> Iterator[str]:
