@@ -111,6 +111,21 @@ def test_tables_of_settings_that_the_log_lacks_stay(tmp_path: Path) -> None:
     assert before["expansion.csv"].count("\nexpand,law,target_only") == 1
 
 
+def test_an_expansions_earlier_versions_stay(tmp_path: Path) -> None:
+    def add(log: Log, version: str) -> None:
+        for strategy, of in (("target_only", ""), ("constrained", version)):
+            made = row(strategy, 40, [1.0, 1.8], "expand/law") | {"measured": [1.0, 1.8]}
+            log.add(made | {"version": of})
+
+    for version in ("old", "new", "new"):
+        (tmp_path / "runs.jsonl").unlink(missing_ok=True)
+        add(Log(tmp_path / "runs.jsonl"), version)
+        tables.write_tables(tmp_path, tmp_path)
+    found = pd.read_csv(tmp_path / "expansion.csv").fillna("")
+    assert found["version"].tolist() == ["old", "", "new"]
+    assert (tmp_path / "settings_runs.csv").read_text().count("constrained,old") == 2
+
+
 def test_expansion_counts_the_other_domain_that_fell_most() -> None:
     rows = [
         *(row("target_only", s, [1.0, 5.0 + s], "expand/medicine") for s in range(3)),

@@ -62,7 +62,10 @@ Runs = dict[tuple[str, str], dict[int, Row]]
 
 
 def write_tables(out: Path, folder: Path = RESULTS) -> None:
-    """All tables from the log in ``out``; settings that it has no run of stay as they are."""
+    """All tables from the log in ``out``; settings that it has no run of stay as they are.
+
+    So do an expansion's rows of earlier versions of a strategy.
+    """
     rows = read_rows(out / "runs.jsonl")
     reported = [row for row in rows if row["split"] == "report"]
     tables = {
@@ -73,9 +76,19 @@ def write_tables(out: Path, folder: Path = RESULTS) -> None:
         "settings_runs": (RUNS, runs(rows)),
     }
     logged = {_setting(row) for row in rows}
+    versions = {(_setting(row), row["strategy"], row["version"]) for row in rows}
+    expanded = {_setting(row) for row in rows if "/" in row["setting"]}
+
+    def stays(name: str, row: Mapping[str, Any]) -> bool:
+        setting = _setting(row)
+        if setting not in logged:
+            return True
+        earlier = row.get("version") and (setting, row["strategy"], row["version"]) not in versions
+        return name in ("expansion", "settings_runs") and setting in expanded and bool(earlier)
+
     for name, (columns, made) in tables.items():
         file = folder / f"{name}.csv"
-        all_rows = [row for row in _read(file) if _setting(row) not in logged]
+        all_rows = [row for row in _read(file) if stays(name, row)]
         all_rows += made
         if all_rows or file.is_file():
             _write(file, columns, all_rows)
