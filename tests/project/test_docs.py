@@ -252,6 +252,9 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         assert said.format(*(numbers[:1] if setting == "expand" else numbers[1:])) in readme
     wide = sum(n for setting, n in kept.items() if setting != "expand")
     assert f"every other domain kept in {wide} of 35 runs" in readme
+    both = targets["expand_two", "medicine+code"]
+    assert float(both["part_within_tolerance"]) == 2 / 5
+    assert "with two targets at once in two of five" in readme
 
 
 def test_how_right_the_headroom_was_is_what_its_table_says(project_root: Path) -> None:
