@@ -333,13 +333,13 @@ def test_the_search_for_a_target_gives_each_other_domain_what_keeps_it() -> None
     gains = np.stack(
         [0.1 * np.log(mixes[:, 0] / 0.2), mixes[:, 1], 0.1 * np.log(mixes[:, 2] / 0.05)], axis=1
     )
-    near = oracle.fine_of_targets(mixes.tolist(), gains.tolist(), [1], 0.0)
+    near = oracle.fine_of_targets(mixes.tolist(), gains, [1], 0.0)
     assert len(mixes) + len(near) >= 20
     found = dict(zip(oracle.MARGINS, near, strict=True))
     np.testing.assert_allclose(found[0.0], [0.2, 0.75, 0.05], atol=0.001)
     np.testing.assert_allclose(found[0.01], [0.2 * np.e**0.1, 0.724, 0.05 * np.e**0.1], atol=0.001)
     # A tolerance asks for less of the others.
-    assert oracle.fine_of_targets(mixes.tolist(), gains.tolist(), [1], -0.02)[2][1] > 0.79
+    assert oracle.fine_of_targets(mixes.tolist(), gains, [1], -0.02)[2][1] > 0.79
 
 
 def test_the_oracle_of_a_target_keeps_all_others_in_each_seed(tmp_path: Path) -> None:
@@ -352,7 +352,8 @@ def test_the_oracle_of_a_target_keeps_all_others_in_each_seed(tmp_path: Path) ->
 
     def add(label: str, seed: int, spec: dict[str, Any], target: float, other: float) -> None:
         made = row(label, seed, [2 - target] + [2 - other] * 5, name)
-        log.add(made | {"domains": names, "base": [2.0] * 6, "spec": spec})
+        shares = [list(spec["weights"].values())]
+        log.add(made | {"domains": names, "base": [2.0] * 6, "shares": shares})
 
     coarse = planned()
     assert [label for label, _, _ in coarse] == [f"mix_{i:02d}" for i in range(oracle.COARSE)]

@@ -53,19 +53,16 @@ def coarse_of_targets(k: int, targets: Sequence[int]) -> list[list[float]]:
 
 
 def fine_of_targets(
-    mixes: Sequence[Sequence[float]],
-    changes: Sequence[Sequence[float]],
-    targets: Sequence[int],
-    limit: float,
+    mixes: Sequence[Sequence[float]], gains: Array, targets: Sequence[int], limit: float
 ) -> list[list[float]]:
     """Mixes that give each other domain what keeps it, and the rest to the targets.
 
-    ``changes`` (n, k): each domain's gain since the base as a part of its loss there; ``limit``:
+    ``gains`` (n, k): each domain's fall since the base as a part of its loss there; ``limit``:
     the least that is allowed, -0.02 for a tolerance of 2 %. Near the best mix that keeps all, each
     other domain's gain is fitted as c + g ln x of its share x, which gives the share that it needs
     for the limit and a margin; shape (len(MARGINS), k).
     """
-    shares, gains = np.array(mixes), np.array(changes)
+    shares = np.array(mixes)
     best = min(range(len(gains)), key=lambda n: kept_first(gains[n : n + 1], targets, limit))
     near = _nearest(shares[:, targets].sum(1), best)
     found = []

@@ -1,14 +1,15 @@
 """Which runs a setting has, and in which order: every setting gets a first seed early."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.benchmarks.settings import oracle
 from tests.benchmarks.settings.declared import Setting
-from tests.benchmarks.settings.runs import Log
+from tests.benchmarks.settings.runs import Log, Row
 
 Spec = dict[str, Any]
 
@@ -59,66 +60,79 @@ def fostering(setting: Setting, names: list[str], log: Log, name: str) -> list[I
     def of(specs: dict[str, Spec], seeds: list[int]) -> Iterator[Planned]:
         return (Planned(label, seed, spec) for seed in seeds for label, spec in specs.items())
 
+    search = Search(
+        coarse=oracle.coarse(len(names), setting.seeds.search),
+        fine=lambda found: oracle.fine(
+            [entry["mix"] for entry in found],
+            [entry["loss"] for entry in found],
+            setting.seeds.search,
+        ),
+        key=lambda runs: float(np.mean([run["loss"] for run in runs])),
+        besides=("uniform", "proportional"),
+    )
+
     def best() -> Iterator[Planned]:
-        yield from searching(setting, names, log, name)
-        mix = oracle_mix(setting, log, name)
-        if mix is not None:
-            for seed in setting.seeds.report:
-                yield Planned("oracle", seed, custom(names, mix))
+        yield from searching(search, setting, names, log, name)
         yield from of(FIRST, rest)
 
     return [of(FIRST, [first]), best(), of(LATER, setting.seeds.report)]
 
 
-def searching(setting: Setting, names: list[str], log: Log, name: str) -> Iterator[Planned]:
-    """The oracle's candidates, then those around the best, then the best ones' confirmation."""
-    seeds, k = setting.seeds, len(names)
-    mixes = oracle.coarse(k, seeds.search)
-    for i, mix in enumerate(mixes):
-        yield Planned(f"mix_{i:02d}", seeds.search, custom(names, mix))
-    for label in ("uniform", "proportional"):
-        yield Planned(label, seeds.search, FIRST[label])
-    found = by_label(log, name, seeds.search)
-    labels = [f"mix_{i:02d}" for i in range(len(mixes))]
-    if any(label not in found for label in labels):
+@dataclass(frozen=True)
+class Search:
+    """How the best static mix is looked for.
+
+    ``fine``: further mixes from what the coarse ones came to; ``key``: sorts candidates by their
+    runs, a run a seed; ``besides``: strategies that are candidates too.
+    """
+
+    coarse: list[list[float]]
+    fine: Callable[[list[Row]], list[list[float]]]
+    key: Callable[[list[Row]], Any]
+    besides: tuple[str, ...] = ()
+
+
+def searching(
+    search: Search, setting: Setting, names: list[str], log: Log, name: str
+) -> Iterator[Planned]:
+    """The candidates, then those around the best, then the best ones' confirmation, the oracle.
+
+    What another process has to make first ends it.
+    """
+    seed, confirm = setting.seeds.search, setting.seeds.confirm
+
+    def mixes(of: list[list[float]], start: int) -> dict[str, Spec]:
+        return {f"mix_{start + i:02d}": custom(names, mix) for i, mix in enumerate(of)}
+
+    first = mixes(search.coarse, 0)
+    specs = first | {label: FIRST[label] for label in search.besides}
+    yield from (Planned(label, seed, spec) for label, spec in specs.items())
+    found = by_label(log, name, seed)
+    if not first.keys() <= found.keys():
         return
-    losses = [found[label]["losses"] for label in labels]
-    closer = oracle.fine(mixes, losses, seeds.search)
-    labels += [f"mix_{i:02d}" for i in range(len(mixes), len(mixes) + len(closer))]
-    for label, mix in zip(labels[len(mixes) :], closer, strict=True):
-        yield Planned(label, seeds.search, custom(names, mix))
-    found = by_label(log, name, seeds.search)
-    if any(label not in found for label in (*labels, "uniform", "proportional")):
-        return  # another process makes them
-    for label in sorted(found, key=lambda x: found[x]["loss"])[: oracle.BEST]:
-        for seed in seeds.confirm:
-            yield Planned(label, seed, found[label]["spec"])
+    closer = mixes(search.fine([found[label] for label in first]), len(first))
+    yield from (Planned(label, seed, spec) for label, spec in closer.items())
+    specs |= closer
+    found = by_label(log, name, seed)
+    if not specs.keys() <= found.keys():
+        return
+    best = sorted(specs, key=lambda label: search.key([found[label]]))[: oracle.BEST]
+    yield from (Planned(label, of, specs[label]) for label in best for of in confirm)
+    each = [found, *(by_label(log, name, of) for of in confirm)]
+    if not all(label in runs for label in best for runs in each):
+        return
+    chosen = min(best, key=lambda label: search.key([runs[label] for runs in each]))
+    mix = found[chosen]["mix"]
+    yield from (Planned("oracle", of, custom(names, mix)) for of in setting.seeds.report)
 
 
-def by_label(log: Log, name: str, seed: int) -> dict[str, Any]:
-    """Static candidates of a seed: specs, first shares, mean and own losses on steering rows."""
+def by_label(log: Log, name: str, seed: int) -> dict[str, Row]:
+    """A seed's runs, each with its first shares (``mix``)."""
     return {
-        row["strategy"]: {
-            "loss": float(np.mean(row["loss"])),
-            "losses": row["loss"],
-            "mix": row["shares"][0],
-            "spec": row["spec"],
-        }
+        row["strategy"]: row | {"mix": row["shares"][0]}
         for row in log.of(name)
-        if row["seed"] == seed and row["strategy"].startswith(("mix_", "uniform", "proportional"))
+        if row["seed"] == seed
     }
-
-
-def oracle_mix(setting: Setting, log: Log, name: str) -> list[float] | None:
-    """The mix with the least mean loss on steering rows over the search's seeds; None: not yet."""
-    seeds = [setting.seeds.search, *setting.seeds.confirm]
-    each = [by_label(log, name, seed) for seed in seeds]
-    there = set(each[0]).intersection(*each[1:])
-    if len(there) < oracle.BEST:
-        return None
-    best = min(there, key=lambda label: sum(found[label]["loss"] for found in each))
-    mix: list[float] = each[0][best]["mix"]
-    return mix
 
 
 def custom(names: list[str], mix: list[float]) -> Spec:
@@ -158,75 +172,20 @@ def expanding(
         yield from of(main, rest)
         yield from of(sweep, setting.seeds.report)
 
-    def best() -> Iterator[Planned]:
-        at = [names.index(name) for name in targets]
-        yield from searching_targets(setting, names, at, log, name)
-        mix = target_oracle(setting, at, log, name)
-        if mix is not None:
-            for seed in setting.seeds.report:
-                yield Planned("oracle", seed, custom(names, mix))
-
-    return [of(main, [first]), further(), best()]
-
-
-def searching_targets(
-    setting: Setting, names: list[str], at: list[int], log: Log, name: str
-) -> Iterator[Planned]:
-    """As :func:`searching`, for the most of the targets that keeps all others."""
-    seeds = setting.seeds
-    coarse = oracle.coarse_of_targets(len(names), at)
-
-    def planned(mixes: list[list[float]], start: int) -> list[Planned]:
-        return [
-            Planned(f"mix_{start + i:02d}", seeds.search, custom(names, mix))
-            for i, mix in enumerate(mixes)
-        ]
-
-    first = planned(coarse, 0)
-    yield from first
-    found = changes(log, name, seeds.search)
-    if any(run.label not in found for run in first):
-        return
-    gains = [found[run.label] for run in first]
-    closer = planned(oracle.fine_of_targets(coarse, gains, at, -setting.tolerance), len(coarse))
-    yield from closer
-    found = changes(log, name, seeds.search)
-    candidates = {run.label: run for run in (*first, *closer)}
-    if any(label not in found for label in candidates):
-        return  # another process makes them
-    ranked = sorted(
-        candidates,
-        key=lambda label: oracle.kept_first(np.array([found[label]]), at, -setting.tolerance),
+    at = [names.index(name) for name in targets]
+    search = Search(
+        coarse=oracle.coarse_of_targets(len(names), at),
+        fine=lambda found: oracle.fine_of_targets(
+            [entry["mix"] for entry in found], gains(found), at, -setting.tolerance
+        ),
+        key=lambda runs: oracle.kept_first(gains(runs), at, -setting.tolerance),
     )
-    for label in ranked[: oracle.BEST]:
-        for seed in seeds.confirm:
-            yield Planned(label, seed, candidates[label].spec)
+    searched = searching(search, setting, names, log, name)
+    return [of(main, [first]), further(), searched]
 
 
-def target_oracle(setting: Setting, at: list[int], log: Log, name: str) -> list[float] | None:
-    """The mix that keeps all others in each of the search's seeds and raises the targets most."""
-    each = [changes(log, name, seed) for seed in (setting.seeds.search, *setting.seeds.confirm)]
-    there = set(each[0]).intersection(*each[1:])
-    if len(there) < oracle.BEST:
-        return None
-    gains = {label: np.array([found[label] for found in each]) for label in there}
-    best = min(sorted(there), key=lambda n: oracle.kept_first(gains[n], at, -setting.tolerance))
-    return mixes_of(log, name, setting.seeds.search)[best]
-
-
-def changes(log: Log, name: str, seed: int) -> dict[str, list[float]]:
-    """Each searched mix's gains since the base, as parts of the base's losses."""
-    return {
-        row["strategy"]: [(b - x) / b for b, x in zip(row["base"], row["loss"], strict=True)]
-        for row in log.of(name)
-        if row["seed"] == seed and row["strategy"].startswith("mix_")
-    }
-
-
-def mixes_of(log: Log, name: str, seed: int) -> dict[str, list[float]]:
-    """Each searched mix's shares."""
-    return {
-        row["strategy"]: list(row["spec"]["weights"].values())
-        for row in log.of(name)
-        if row["seed"] == seed and row["strategy"].startswith("mix_")
-    }
+def gains(runs: list[Row]) -> npt.NDArray[np.float64]:
+    """Each domain's fall since the base as a part of its loss there, shape (runs, k)."""
+    base, loss = (np.array([run[key] for run in runs]) for key in ("base", "loss"))
+    found: npt.NDArray[np.float64] = (base - loss) / base
+    return found
