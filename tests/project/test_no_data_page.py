@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.rehearsal.table import COLUMNS, markdown, same_gain, table, write_table
+from tests.benchmarks.rehearsal.table import (
+    COLUMNS,
+    parts_table,
+    same_gain,
+    table,
+    write_table,
+)
 
 SHOWN = (0.5, 0.7, 0.8, 0.9, 1.0)
 """The parts of the way that the page has of the declared setting."""
@@ -25,8 +31,8 @@ def test_the_page_shows_the_tables_of_the_benchmark(
     assert tuple(rows[0]) == COLUMNS
     of = {name: [r for r in rows if r["setting"] == name] for name in ("sample", "no_data")}
     assert sum(map(len, of.values())) == len(rows)
-    assert markdown(of["sample"]) in page
-    assert markdown(of["no_data"], SHOWN) in page
+    assert parts_table(of["sample"]) in page
+    assert parts_table(of["no_data"], SHOWN) in page
     assert same_gain(rows) in page
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from tests.benchmarks.rehearsal import REAL, SHARES
 from tests.benchmarks.rehearsal.start import of_sample, of_setting
-from tests.benchmarks.rehearsal.table import markdown, same_gain, table, write_table
+from tests.benchmarks.rehearsal.table import parts_table, same_gain, table, write_table
 from tests.benchmarks.rehearsal.world import World
 
 
@@ -50,7 +50,7 @@ def main() -> None:
             print(f"{arm}, seed {seed}: done", flush=True)
     rows = table(world, world.done())
     write_table(args.table, rows)
-    print(markdown(rows), same_gain(rows), sep="\n\n")
+    print(parts_table(rows), same_gain(rows), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import numpy as np
 
 from tests.benchmarks.rehearsal import PARTS, REAL, SHARES
 from tests.benchmarks.rehearsal.world import World
+from tests.benchmarks.settings.pages import markdown
 from versatune.intervals import mean_stderr, t_interval
 
 COLUMNS = (
@@ -56,7 +57,7 @@ def table(world: World, runs: dict[tuple[str, int], list[dict[str, Any]]]) -> li
     return rows
 
 
-def markdown(rows: Sequence[Mapping[str, Any]], parts: Sequence[float] = PARTS) -> str:
+def parts_table(rows: Sequence[Mapping[str, Any]], parts: Sequence[float] = PARTS) -> str:
     """The table of one setting on the page, from rows as the CSV has them."""
     lines = [
         (
@@ -72,7 +73,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], parts: Sequence[float] = PARTS) 
         for row in rows
         if float(row["part"]) in parts
     ]
-    return _markdown(
+    return markdown(
         (
             *("arm", "part of the way", "part of the target's gain", "forgetting avoided"),
             *("least other change", "drift", "own texts' loss", "seeds"),
@@ -95,12 +96,7 @@ def same_gain(rows: Sequence[Mapping[str, Any]], gains: Sequence[float] = GAINS)
         gained, avoided = zip(*sorted(points), strict=True)
         at = [f"{np.interp(g, gained, avoided):.2f}" if g <= gained[-1] else "" for g in gains]
         lines.append((setting, f"`{arm}`", *at))
-    return _markdown(("setting", "arm", *(f"at {g:g} of the gain" for g in gains)), lines)
-
-
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
-    each = [head, ["---"] * len(head), *lines]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in each)
+    return markdown(("setting", "arm", *(f"at {g:g} of the gain" for g in gains)), lines)
 
 
 def _shown(row: Mapping[str, Any], name: str) -> str:

@@ -51,7 +51,7 @@ def settings_table(results: Path) -> str:
         )
         for r in found.itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("setting", "strategy", "oracle over uniform, %", "part of the oracle's gain"),
             *("over uniform, %", "over stratified, %", "seeds", "cost in steps"),
@@ -74,7 +74,7 @@ def budget_table(results: Path) -> str:
         )
         for r in found[found["strategy"] == BUDGETED].itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("setting", "over uniform, %", "over stratified, %", "seeds"),
             *("steps", "cost in steps"),
@@ -98,7 +98,7 @@ def expansion_table(results: Path) -> str:
         )
         for r in found.itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("setting", "target", "strategy", "part of the target-only gain"),
             *("least change of another domain, %", "seeds within tolerance", "seeds"),
@@ -131,7 +131,7 @@ def forecast_table(results: Path) -> str:
         )
         for name, group in groups
     ]
-    return _markdown(
+    return markdown(
         ("setting", "domain x run pairs", "within the interval", "mean error, %", "mean size, %"),
         lines,
     )
@@ -149,7 +149,7 @@ def headroom_table(results: Path) -> str:
         )
         for r in found.itertuples()
     ]
-    return _markdown(
+    return markdown(
         ("setting", "forecast headroom, %", "oracle over uniform, %", "spread of marginals"), lines
     )
 
@@ -167,7 +167,7 @@ def simulated_table(results: Path) -> str:
         )
         for r in found[found["part_of_oracle"].notna()].itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("world (oracle over uniform)", "strategy", "part of the oracle's gain"),
             *("over uniform, % (95 %)", "over proportional, % (95 %)"),
@@ -190,7 +190,7 @@ def simulated_expansion_table(results: Path) -> str:
         )
         for r in found[found["part_of_target_gain"].notna()].itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("world", "tolerance", "strategy", "part of target-only gain (95 %)"),
             *("least change of the others within tolerance, % (95 %)", "seeds within"),
@@ -213,7 +213,7 @@ def simulated_forecast_table(results: Path) -> str:
         )
         for r in found.itertuples()
     ]
-    return _markdown(
+    return markdown(
         (
             *("world", "outcomes within the interval", "headroom forecast, %"),
             *("true headroom, %", "headrooms within the interval", "seeds"),
@@ -251,6 +251,7 @@ def _with_interval(row: Any, name: str, spec: str) -> str:
     return f"{value:{spec}} ({low:{spec}} to {high:{spec}})"
 
 
-def _markdown(head: tuple[str, ...], lines: list[tuple[Any, ...]]) -> str:
-    rows = [head, ("---",) * len(head), *lines]
+def markdown(head: Sequence[str], lines: Sequence[Sequence[Any]]) -> str:
+    """A table."""
+    rows = [head, ["---"] * len(head), *lines]
     return "\n".join(f"| {' | '.join(map(str, row))} |" for row in rows)
