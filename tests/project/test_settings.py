@@ -379,3 +379,12 @@ def test_a_setting_that_another_command_runs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="rehearsal OUT_DIR --setting no_data"):
         Campaign(tmp_path, ["no_data"])
     Campaign(tmp_path, None)
+
+
+def test_one_target_of_a_setting_can_be_asked_for(tmp_path: Path) -> None:
+    asked = Campaign(tmp_path, ["sample_expand/code", "equal"])
+    assert [part.name for part in asked._parts] == ["sample_expand/code", "equal"]
+    with pytest.raises(SystemExit, match="sample_expand has no target law: medicine, code"):
+        Campaign(tmp_path, ["sample_expand/law"])
+    with pytest.raises(SystemExit, match="equal has no target code: none"):
+        Campaign(tmp_path, ["equal/code"])

@@ -37,7 +37,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["run", "tables", "pages"])
-    parser.add_argument("--settings", help="comma-separated; all by default")
+    parser.add_argument(
+        "--settings", help="comma-separated, SETTING/TARGET for one target; all by default"
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so long")
     parser.add_argument("--phases", type=int, default=99, help="only the first ones of each")
     parser.add_argument("--labels", help="only these strategies, comma-separated")

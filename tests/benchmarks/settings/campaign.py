@@ -82,7 +82,7 @@ class Part:
 
 
 class Campaign:
-    """Every part, phase by phase."""
+    """Every part, phase by phase. ``names``: settings, or ``SETTING/TARGET`` for one part."""
 
     phases = PHASES
 
@@ -91,9 +91,14 @@ class Campaign:
     ) -> None:
         log = Log(out / "runs.jsonl")
         self._parts = []
-        for name in names or all_settings():
+        for asked in names or all_settings():
+            name, _, of = asked.partition("/")
             declared = Declared(name, given)
             setting = declared.setting
+            if of and of not in setting.targets:
+                raise SystemExit(
+                    f"{name} has no target {of}: {', '.join(setting.targets) or 'none'}"
+                )
             if isinstance(setting.base, Given) and not given:
                 continue
             if setting.kind == "no_data" and names:
@@ -104,7 +109,8 @@ class Campaign:
             if setting.kind == "foster":
                 self._parts.append(Part(declared, None, out, log))
             elif setting.kind == "expand":
-                self._parts += [Part(declared, target, out, log) for target in setting.targets]
+                targets = [of] if of else setting.targets
+                self._parts += [Part(declared, target, out, log) for target in targets]
 
     def phase(self, number: int, wanted: Wanted) -> Iterator[str]:
         """One phase of every part."""
