@@ -123,7 +123,7 @@ class ExpandParams(PotentialParams):
     forgotten."""
     target_share: TargetShareParams = TargetShareParams()
     """Bounds of the targets' share (``rule: constrained``)."""
-    margin: float = Field(1.5, ge=0)
+    margin: float = Field(1.25, ge=0)
     """Standard errors by which forecasts are within the tolerance when training ends; before, as
     large a part of them as is trained (``rule: constrained``). A larger margin protects the others
     more and raises the target less (docs/settings.md)."""

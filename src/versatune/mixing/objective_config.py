@@ -95,8 +95,9 @@ class TargetShareParams(Params):
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain's share falls below this: the first rows of a domain keep most of it."""
     others: float = Field(0.7, ge=0, le=1)
-    """Each other domain gets at least this part of an equal share of what the targets leave (of its
-    share of the data, where that is less), unless the limits can only be met otherwise."""
+    """When training ends, each other domain gets at least this part of an equal share of what the
+    targets leave (of its share of the data, where that is less), and at first all of it; in between
+    in proportion to what is trained. Less only where the limits can't be met otherwise."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:

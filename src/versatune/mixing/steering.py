@@ -174,8 +174,8 @@ class Constrained(_Forecasting):
 
     A forecast stays within them by ``margin`` standard errors when training ends, and by a part of
     that before, as large as what is trained: what goes wrong early can still be made up for.
-    The others divide what the targets leave about alike where that keeps the limits: short runs
-    tell little of how few rows keep a domain.
+    The others divide what the targets leave alike at first, where that keeps the limits, and less
+    so the more the training itself has told: short runs tell little of how few rows keep a domain.
     Where no shares keep all of them, the least violation (:func:`.lookahead.protective_shares`),
     and the targets' share does not rise. The best round is the one with the lowest loss on the
     targets among those in which no other domain is beyond its tolerance for certain.
@@ -191,7 +191,7 @@ class Constrained(_Forecasting):
         self._is_target = np.zeros(len(context.domains), dtype=bool)
         self._is_target[list(self._targets)] = True
         self._lower_bound, self._upper_bound = max(params.floor, self._share.floor), params.cap
-        self._parts = tuple((self._share.others * _least_parts(mix, ~self._is_target)).tolist())
+        self._alike = _least_parts(mix, ~self._is_target)
         start = np.maximum(mix, 1e-3)
         for part, size in (
             (self._is_target, self._share.start),
@@ -211,11 +211,11 @@ class Constrained(_Forecasting):
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         self._held, self._most = float(now.weights[self._is_target].sum()), self._share.most
         left, whole = now.signals.learning_left, self.context.learning
-        self._done = 1.0 if left is None or not whole else 1 - left / whole
+        self._done = 1.0 if left is None or not whole else max(1 - left / whole, 0.0)
         return super()._next(now)
 
     def _best(self, outlook: Outlook) -> Array:
-        best = best_shares(outlook, replace(self._bounds(), parts=self._parts))
+        best = best_shares(outlook, replace(self._bounds(), parts=self._parts()))
         if self._is_target.all() or outlook.meets_limits(best):
             return best
         safe = protective_shares(outlook, self._bounds())
@@ -224,6 +224,11 @@ class Constrained(_Forecasting):
             return best if outlook.meets_limits(best) else safe
         self._most = min(max(self._held, self._share.least), self._share.most)
         return protective_shares(outlook, self._bounds())
+
+    def _parts(self) -> tuple[float, ...]:
+        """What each other domain has at least of what the targets leave, now."""
+        kept = 1 - (1 - self._share.others) * self._done
+        return tuple((kept * self._alike).tolist())
 
     def _outlook(self, law: Law, learning: float) -> Outlook:
         objective = self._objective()

@@ -84,20 +84,26 @@ def test_the_higher_of_two_floors_counts(floor: float, of_share: float, least: f
 
 
 @pytest.mark.parametrize(
-    ("target", "counts", "others", "parts"),
+    ("target", "counts", "others", "done", "parts"),
     [
-        ("law", MIX, 0.7, [0, 0.35, 0.28]),  # half, and two fifths by rows
-        ("law", np.array([0.0, 0.9, 0.1]), 0.5, [0, 0.25, 0.05]),
-        (["law", "code"], MIX, 0.7, [0, 0.7, 0]),
-        ("law", MIX, 0.0, [0, 0, 0]),
-        (["law", "medicine", "code"], MIX, 0.7, [0, 0, 0]),
+        ("law", MIX, 0.7, 0.0, [0, 0.5, 0.4]),  # half, and two fifths by rows
+        ("law", MIX, 0.7, 0.5, [0, 0.425, 0.34]),
+        ("law", MIX, 0.7, 1.0, [0, 0.35, 0.28]),
+        ("law", np.array([0.0, 0.9, 0.1]), 0.5, 1.0, [0, 0.25, 0.05]),
+        (["law", "code"], MIX, 0.7, 1.0, [0, 0.7, 0]),
+        ("law", MIX, 0.0, 0.25, [0, 0.375, 0.3]),
+        ("law", MIX, 0.0, 1.0, [0, 0, 0]),
+        (["law", "medicine", "code"], MIX, 0.7, 0.0, [0, 0, 0]),
     ],
 )
 def test_what_the_others_keep_of_what_the_targets_leave(
-    target: Any, counts: Any, others: float, parts: list[float]
+    target: Any, counts: Any, others: float, done: float, parts: list[float]
 ) -> None:
+    """At first an equal part or that by rows, when training ends ``others`` of it."""
     strategy = make(constrained(target, target_share={"others": others}), counts=counts)
-    assert strategy._parts == pytest.approx(tuple(parts))
+    assert strategy._done == 0
+    strategy._done = done
+    assert strategy._parts() == pytest.approx(tuple(parts))
 
 
 def test_bounds_without_targets() -> None:
@@ -279,6 +285,7 @@ def test_shares_that_keep_the_limits_are_taken_as_they_are(
 ) -> None:
     spec = constrained(target_share={"others": others})
     strategy = make(spec, base_loss=np.ones(3))
+    strategy._done = 1.0
     outlook = strategy._outlook(KEEPS, WHOLE)
     best = best_shares(outlook, Bounds(0.01, 1.0, (0,), 0.4, 0.9, parts))
     assert outlook.meets_limits(best)
@@ -291,7 +298,7 @@ def test_others_are_alike_only_where_that_keeps_the_limits() -> None:
     strategy = make(constrained(), base_loss=np.ones(3))
     needs = law([0.06, 0.02, 0.04], nu=[1e-4, 2.0, 1e-4], base=np.ones(3))
     outlook = strategy._outlook(needs, WHOLE)
-    alike = replace(strategy._bounds(), parts=strategy._parts)
+    alike = replace(strategy._bounds(), parts=strategy._parts())
     assert not outlook.meets_limits(best_shares(outlook, alike))
     found = strategy._best(outlook)
     assert found[2] < 0.28 * (1 - found[0])
