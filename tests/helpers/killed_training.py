@@ -3,6 +3,7 @@
 Usage: killed_training.py STORE CHECKPOINT OUT. Writes OUT/<scenario>/, one trained folder each.
 """
 
+import gc
 import os
 import signal
 import sys
@@ -88,6 +89,7 @@ SCENARIOS: dict[str, tuple[dict[str, Any], list[Moment]]] = {
 def main() -> None:
     store = FolderRef.load(sys.argv[1])
     base = CheckpointRef.of_folder(sys.argv[2], name="tiny")
+    gc.freeze()  # each training collects garbage: what was imported is none
     for name, (changes, moments) in SCENARIOS.items():
         folder = Path(sys.argv[3]) / name.replace(" ", "_").replace(",", "")
         params = TrainParams.model_validate({**PARAMS, **changes})

@@ -1,6 +1,7 @@
 """Retraining on a tiny real model, a real registry, and every interruption."""
 
 import errno
+import gc
 import itertools
 import json
 import multiprocessing
@@ -452,6 +453,7 @@ def killed_retraining(house: House, uri: str, when: str, name: str, call: int) -
         return result
 
     setattr(pkgutil.resolve_name(owner), attribute, dying)
+    gc.freeze()  # trainings collect garbage: what was imported is none
     torch.set_num_threads(1)
     mlflow.set_tracking_uri(uri)
     mlflow.set_experiment("t")
