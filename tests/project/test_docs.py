@@ -213,7 +213,7 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         f"{float(row['gain_over_uniform_high']):.1f})"
         for row in (rows[name, "mixing_law"] for name in ("long_wide", "long_steep"))
     ]
-    assert f"it wins {won[0]} and {won[1]}; " in readme
+    assert f"it wins {won[0]} and {won[1]}, and " in readme
     settings = project_root / "docs/results/settings.csv"
     of = {(row["setting"], row["strategy"]): row for row in csv.DictReader(settings.open())}
 
@@ -222,7 +222,7 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         return [f"{float(row['gain_over_uniform']):.1f}" for row in both]
 
     said = "where a mix can win {} and {} % over equal shares", gain("oracle")
-    budget = "with the default `references.budget` it wins {} and {} %)", gain("mixing_law_budget")
+    budget = ", and {} and {} % with the default `references.budget`;", gain("mixing_law_budget")
     doremi = "held-out DoReMi wins as much ({} and {} %)", gain("doremi_heldout")
     for words, numbers in (said, budget, doremi):
         assert words.format(*numbers) in readme
