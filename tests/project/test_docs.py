@@ -256,6 +256,10 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     assert float(both["part_within_tolerance"]) == 1
     part = float(both["part_of_target_gain"])
     assert f"with two targets at once in five of five, at {part:.2f}" in readme
+    real_model = targets["smollm2_six_expand", "medicine"]
+    assert float(real_model["part_within_tolerance"]) == 1
+    part = float(real_model["part_of_target_gain"])
+    assert f"run after that: five of five, at {part:.2f}" in readme
 
 
 def test_how_right_the_headroom_was_is_what_its_table_says(project_root: Path) -> None:
