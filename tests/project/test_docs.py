@@ -226,6 +226,16 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     doremi = "held-out DoReMi wins as much ({} and {} %)", gain("doremi_heldout")
     for words, numbers in (said, budget, doremi):
         assert words.format(*numbers) in readme
+    default = project_root / "docs/results/default_budget/settings.csv"
+    law = [row for row in csv.DictReader(default.open()) if row["strategy"] == "mixing_law_budget"]
+    assert len(law) == 10 and "no room for short runs in ten of the others" in readme
+    behind = sorted(
+        -float(row["gain_over_uniform"]) for row in law if float(row["gain_over_uniform_high"]) < 0
+    )
+    assert (
+        "is {2:.1f}, {1:.1f} and {0:.1f} % behind equal shares in three of them".format(*behind)
+        in readme
+    )
     rooms = csv.DictReader((project_root / "docs/results/headroom.csv").open())
     room = {r["setting"]: (float(r["headroom"]), float(r["oracle_gain"] or 0)) for r in rooms}
     told_of = (*room["long_wide"], *room["long_steep"])
