@@ -49,6 +49,7 @@ class World:
         )
         self._first = load_model(start.base)
         self._before = self.losses(self._first)
+        print(f"own texts: {self._before['own']:.3f} nats under the base model", flush=True)
 
     def _rehearse(self, domains: Domains, folder: Path) -> None:
         """What a user does who has rows of the target alone."""
