@@ -209,6 +209,9 @@ class MixingLawParams(AdaptiveParams):
     stratified ones in one declared setting only (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt and followed."""
+    reach: float = Field(1.5, ge=1)
+    """Where no run before the training measured what shares do: the most a share may be above or
+    below the one it stays at, as a factor (docs/settings.md)."""
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain's share falls below this."""
 

@@ -42,8 +42,9 @@ first brought down, and only among shares that differ little in them does the ob
 class Bounds:
     """Where shares may lie."""
 
-    floor: float = 0.0
-    cap: float = 1.0
+    floor: float | tuple[float, ...] = 0.0
+    """Of all shares, or each one's; so is ``cap``."""
+    cap: float | tuple[float, ...] = 1.0
     targets: tuple[int, ...] = ()
     """Domains whose shares together lie between ``least`` and ``most``."""
     least: float = 0.0
@@ -60,6 +61,8 @@ class Bounds:
         total = float(np.clip(weights[chosen].sum(), self.least, self.most))
         if chosen.all():
             total = 1.0
+        floors = np.broadcast_to(self.floor, weights.shape)
+        caps = np.broadcast_to(self.cap, weights.shape)
         result = np.empty_like(weights)
         for part, size in ((chosen, total), (~chosen, 1 - total)):
             if not part.any():
@@ -68,10 +71,10 @@ class Bounds:
                 result[part] = 0.0
                 continue
             inside = np.maximum(weights[part], 1e-12)
-            floor = np.full(inside.size, min(self.floor, size / part.sum()) / size)
+            floor = np.minimum(floors[part], size / part.sum()) / size
             if part is not chosen and self.parts:
                 floor = np.maximum(floor, np.array(self.parts)[part])
-            cap = 1.0 if part is chosen else max(min(self.cap / size, 1.0), 1.0 / part.sum())
+            cap = 1.0 if part is chosen else np.clip(caps[part] / size, 1.0 / part.sum(), 1.0)
             shares = bounded_shares(inside / inside.sum(), floor, np.maximum(cap, floor))
             result[part] = size * shares
         return result

@@ -163,10 +163,24 @@ class _Forecasting(Adaptive):
 
 
 class MixingLaw(_Forecasting):
-    """The shares with the best forecast of the declared objective."""
+    """The shares with the best forecast of the declared objective.
+
+    Without runs before the training no share goes further than a factor of ``reach`` from the one
+    it stays at: the first rounds tell little of shares that they did not have, and less of what is
+    forgotten with them.
+    """
 
     def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:
+        self._reach = params.reach
         super().__init__(params, context, stay, stay)
+
+    def _best(self, outlook: Outlook) -> Array:
+        bounds = self._bounds()
+        if not self.context.traces:
+            least = np.maximum(self._stay / self._reach, self._floor)
+            most = np.minimum(self._stay * self._reach, self._cap)
+            bounds = Bounds(tuple(least.tolist()), tuple(most.tolist()))
+        return best_shares(outlook, bounds)
 
 
 class Constrained(_Forecasting):

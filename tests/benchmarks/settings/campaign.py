@@ -67,10 +67,10 @@ class Part:
         at = self._version if of_law else ""
         if self._log.has(self.name, run.label, run.seed, at):
             return
-        if of_law and run.label != BUDGETED:  # it has runs on mixes of its own
+        if of_law and run.label not in BUDGETED:  # it has runs on mixes of its own
             self._note()
         tolerance = self.declared.setting.tolerance if of_law else 0.0
-        world = self.world.budgeted if run.label == BUDGETED else self.world
+        world = self.world.budgeted if run.label in BUDGETED else self.world
         row = run_once(
             world, self.name, run.label, run.spec, run.seed,
             of_version=at, tolerance=tolerance,

@@ -72,7 +72,7 @@ def budget_table(results: Path) -> str:
             r.steps,
             f"{r.cost_steps:g}",
         )
-        for r in found[found["strategy"] == BUDGETED].itertuples()
+        for r in found[found["strategy"].isin(BUDGETED)].itertuples()
     ]
     return markdown(
         (
@@ -83,9 +83,16 @@ def budget_table(results: Path) -> str:
     )
 
 
-def expansion_table(results: Path) -> str:
-    """expansion.csv, each strategy's newest version."""
+def budget_expansion_table(results: Path) -> str:
+    """default_budget/expansion.csv: ``expand`` within the default ``references.budget``."""
+    return expansion_table(results / "default_budget", BUDGETED)
+
+
+def expansion_table(results: Path, strategies: Sequence[str] = ()) -> str:
+    """expansion.csv, each strategy's newest version; ``strategies``: these alone."""
     found = _newest(results / "expansion.csv", ["setting", "target", "strategy"])
+    if strategies:
+        found = found[found["strategy"].isin(strategies)]
     lines = [
         (
             r.setting,
@@ -225,6 +232,7 @@ def simulated_forecast_table(results: Path) -> str:
 TABLES: dict[str, Callable[[Path], str]] = {
     "settings": settings_table,
     "default_budget": budget_table,
+    "default_budget_expansion": budget_expansion_table,
     "expansion": expansion_table,
     "forecast": forecast_table,
     "headroom": headroom_table,

@@ -34,13 +34,13 @@ LATER: dict[str, Spec] = {
 LONGER = "uniform_longer"
 """Equal shares for the steps of ``mixing_law`` and of its runs on mixes, in whole rounds."""
 
-BUDGETED = "mixing_law_budget"
-"""The law by runs on mixes within the default ``references.budget``."""
+BUDGETED = ("mixing_law_budget", "constrained_budget")
+"""The law, and ``expand``, by runs on mixes within the default ``references.budget``."""
 
 SHARES = (0.5, 0.3)
 """The target's share in the static sweep, beside 0.7."""
 
-OF_LAW = ("mixing_law", "mixing_law_budget", "constrained", "constrained_low")
+OF_LAW = ("mixing_law", "constrained", "constrained_low", *BUDGETED)
 """Rows that depend on the version of the forecasting strategies."""
 
 
@@ -164,6 +164,7 @@ def expanding(
         main["expand_paper"] = {"name": "expand", "target": target, "rule": "paper"}
     sweep = {f"static_{share}": static(share) for share in SHARES}
     sweep["constrained_low"] = constrained | {"target_share": {"start": 0.3, "least": 0.05}}
+    sweep["constrained_budget"] = constrained
 
     def of(specs: dict[str, Spec], seeds: list[int]) -> Iterator[Planned]:
         return (Planned(label, seed, spec) for seed in seeds for label, spec in specs.items())

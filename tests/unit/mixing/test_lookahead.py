@@ -138,6 +138,17 @@ def test_others_keep_a_part_of_what_the_targets_leave() -> None:
     )
 
 
+def test_each_share_can_have_bounds_of_its_own() -> None:
+    """Without targets: 0.1 and 0.3 are the bounds, the third takes the rest."""
+    bounds = Bounds((0.1, 0.0, 0.2), (0.5, 0.3, 1.0))
+    np.testing.assert_allclose(bounds.keep(np.array([0.05, 0.6, 0.35])), [0.1, 0.3, 0.6])
+    # Of the others' 0.4 the second has 0.15 at most, and the third 0.1 at least.
+    bounds = Bounds((0.0, 0.0, 0.1, 0.0), (1.0, 0.15, 1.0, 1.0), (0,), 0.2, 0.6)
+    np.testing.assert_allclose(
+        bounds.keep(np.array([0.6, 0.3, 0.02, 0.08])), [0.6, 0.15, 0.1, 0.15]
+    )
+
+
 def test_where_all_are_targets_they_share_all() -> None:
     given = np.array([0.5, 0.3, 0.2])
     np.testing.assert_allclose(Bounds(0.0, 1.0, (0, 1, 2), 0.1, 0.8).keep(given), given)

@@ -407,3 +407,47 @@ def test_runs_before_decide_the_first_shares() -> None:
     for missing in ({"learning": None}, {"base_loss": None}):
         plain = make(spec, **{"base_loss": base, "traces": (trace,), **missing})
         np.testing.assert_allclose(plain.initial(), 1 / 3)
+
+
+# Only the first domain's rows teach anything: by this law it would get all of them.
+STEEP = law([0.6, 1e-6, 1e-6])
+
+
+@pytest.mark.parametrize(
+    ("reach", "floor", "cap", "shares"),
+    [
+        (2.0, 0.01, 1.0, [2 / 3, 1 / 6, 1 / 6]),
+        (1.5, 0.01, 1.0, [0.5, None, None]),
+        (1.0, 0.01, 1.0, [1 / 3, 1 / 3, 1 / 3]),
+        (10.0, 0.2, 1.0, [0.6, 0.2, 0.2]),
+        (10.0, 0.01, 0.4, [0.4, None, None]),
+    ],
+)
+def test_without_runs_before_shares_stay_within_reach(
+    reach: float, floor: float, cap: float, shares: list[float | None]
+) -> None:
+    """Of those to stay at, and within floor and cap."""
+    spec = {"name": "mixing_law", "law": {"caution": 0.0}, "reach": reach}
+    strategy = make({**spec, "floor": floor, "cap": cap})
+    best = strategy._best(strategy._outlook(STEEP, WHOLE))
+    for found, wanted in zip(best, shares, strict=True):
+        assert wanted is None or found == pytest.approx(wanted, abs=2e-3)
+    assert best.sum() == pytest.approx(1)
+    assert (best >= max(floor, 1 / 3 / reach) - 1e-9).all()
+    assert (best <= min(cap, reach / 3) + 1e-9).all()
+
+
+def test_with_runs_before_no_reach_bounds_the_shares() -> None:
+    trace = Trace.begin(np.ones(3)).then(MIX, 20.0, 0.0, None, np.full(3, 0.9), np.full(3, 0.01))
+    spec = {"name": "mixing_law", "law": {"caution": 0.0}, "reach": 1.0}
+    strategy = make(spec, base_loss=np.ones(3), traces=(trace,))
+    best = strategy._best(strategy._outlook(STEEP, WHOLE))
+    np.testing.assert_array_equal(best, best_shares(strategy._outlook(STEEP, WHOLE), Bounds(0.01)))
+    assert best[0] > 0.7
+
+
+def test_shares_to_stay_at_that_differ_are_reached_from_each_on_its_own() -> None:
+    spec = {"name": "mixing_law", "stay": "proportional", "law": {"caution": 0.0}}
+    strategy = make(spec)
+    best = strategy._best(strategy._outlook(STEEP, WHOLE))
+    np.testing.assert_allclose(best, [0.5 + 0.5 / 3, 0.2, 0.4 / 3], atol=2e-3)
