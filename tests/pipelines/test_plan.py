@@ -237,7 +237,7 @@ def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
     made, _ = run(
         tmp_path, tiny_store, tiny_checkpoint, references_of(harmful, base), {}, REFERENCES,
         strategy={"name": "expand", "target": "coding", "rule": "constrained",
-                  "law": {"explore": 0.0}},
+                  "explore": 0.0},
         rounds=1, steps_per_round=20,
     )  # fmt: skip
     assert made["targets"] == ["code"] and made["strategy"] == "expand"

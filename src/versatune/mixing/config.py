@@ -129,6 +129,9 @@ class ExpandParams(PotentialParams):
     more and raises the target less (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt (``rule: constrained``)."""
+    explore: float = Field(0.3, ge=0, le=1)
+    """Where no run before the training measured what shares do: by how much the logarithms of
+    shares change, up or down, in the first two rounds (``rule: constrained``)."""
     sigma: float = Field(4.0, ge=0)
     """The step size of a closed gate towards what is being forgotten (not given in the paper;
     chosen on validation data, docs/results.md)."""
@@ -188,7 +191,7 @@ class ExpandParams(PotentialParams):
 
 
 _OF_OTHER_RULE = {
-    "paper": frozenset({"target_share", "margin", "law"}),
+    "paper": frozenset({"target_share", "margin", "law", "explore"}),
     "constrained": frozenset(
         {"sigma", "epsilon", "delta", "target_cap", "when_closed", "guard", "start"}
     ),
@@ -209,6 +212,9 @@ class MixingLawParams(AdaptiveParams):
     stratified ones in one declared setting only (docs/settings.md)."""
     law: LawParams = LawParams()
     """How the effect of shares is learnt and followed."""
+    explore: float = Field(0.2, ge=0, le=1)
+    """Where no run before the training measured what shares do: by how much the logarithms of
+    shares change, up or down, in the first two rounds. Without it nothing tells what shares do."""
     reach: float = Field(1.5, ge=1)
     """Where no run before the training measured what shares do: the most a share may be above or
     below the one it stays at, as a factor (docs/settings.md)."""

@@ -78,9 +78,6 @@ class LawParams(Params):
     """How far, in logarithms of shares, an update between rounds goes towards the best shares."""
     misfit: float = Field(0.3, ge=0)
     """By what part of itself a change of a held-out loss may be off the law, besides noise."""
-    explore: float = Field(0.3, ge=0, le=1)
-    """Known changes of the logarithms of shares in the first two rounds where no run before the
-    training measured what shares do: without them nothing tells it."""
 
 
 class TargetShareParams(Params):

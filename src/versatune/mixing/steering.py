@@ -52,6 +52,7 @@ class _Forecasting(Adaptive):
             raise VersatuneError(f"{too_many_domains(params.name, len(context.domains))}.")
         super().__init__(params, context, start)
         self._law: LawParams = params.law
+        self._explore = params.explore
         # Of ln(l / l(0)), now: how far held-out rows may stand for their domain.
         self._doubt = np.zeros(len(context.domains))
         self._supply: Supply | None = None
@@ -143,10 +144,10 @@ class _Forecasting(Adaptive):
 
     def _explored(self, weights: Array, number: int) -> Array:
         """``weights`` with every domain a known part more or less, by the bits of its number."""
-        if self._law.explore == 0:
+        if self._explore == 0:
             return weights
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
-        return self._bounds().keep(normalised(weights * np.exp(self._law.explore * sign)))
+        return self._bounds().keep(normalised(weights * np.exp(self._explore * sign)))
 
     def _reason(self, outlook: Outlook, best: Array) -> str:
         objective = self._objective()

@@ -36,8 +36,10 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
 
 def settings_table(results: Path) -> str:
-    """settings.csv, each strategy's newest version."""
+    """settings.csv, each strategy's newest version; :func:`budget_table` has what keeps to a
+    budget."""
     found = _newest(results / "settings.csv", ["setting", "strategy"])
+    found = found[~found["strategy"].isin(BUDGETED)]
     lines = [
         (
             r.setting,
@@ -66,6 +68,8 @@ def budget_table(results: Path) -> str:
     lines = [
         (
             r.setting,
+            _number(r.oracle_gain, "+.2f"),
+            _with_interval(r, "part_of_oracle", ".2f"),
             _with_interval(r, "gain_over_uniform", "+.2f"),
             _with_interval(r, "gain_over_proportional", "+.2f"),
             r.n_seeds,
@@ -76,8 +80,8 @@ def budget_table(results: Path) -> str:
     ]
     return markdown(
         (
-            *("setting", "over uniform, %", "over stratified, %", "seeds"),
-            *("steps", "cost in steps"),
+            *("setting", "oracle over uniform, %", "part of the oracle's gain"),
+            *("over uniform, %", "over stratified, %", "seeds", "steps", "cost in steps"),
         ),
         lines,
     )

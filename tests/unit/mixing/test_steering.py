@@ -92,13 +92,13 @@ def test_measured_slopes_decide_the_first_round_already() -> None:
 
 def test_noise_alone_leaves_equal_shares_exactly_as_they_are() -> None:
     """Losses that jump about, and standard errors that say so."""
-    run = Run(make({"name": "mixing_law", "law": {"explore": 0.0}}, None), law([1e-6] * 3), 0.3)
+    run = Run(make({"name": "mixing_law", "explore": 0.0}, None), law([1e-6] * 3), 0.3)
     for _ in range(5):
         np.testing.assert_array_equal(run.go_on().weights, np.full(3, 1 / 3))
 
 
 def test_what_is_explored_is_known_and_ends() -> None:
-    run = Run(make({"name": "mixing_law"}, None), law([1e-6] * 3), noise=0.3)
+    run = Run(make({"name": "mixing_law", "explore": 0.3}, None), law([1e-6] * 3), noise=0.3)
     first = run.strategy.initial()
     np.testing.assert_allclose(np.abs(np.log(3 * first)), 0.3, atol=0.16)
     shares = [run.go_on().weights for _ in range(3)]
@@ -120,7 +120,7 @@ def test_signal_moves_shares_to_where_more_is_won() -> None:
 def test_without_runs_before_the_rounds_themselves_tell() -> None:
     """The third domain learns nothing: its rows go to the others before the training ends."""
     truth = law([0.1, 0.1, 1e-6])
-    spec = {"name": "mixing_law", "law": {"explore": 0.6, "caution": 0.3}}
+    spec = {"name": "mixing_law", "explore": 0.6, "law": {"caution": 0.3}}
     steered = Run(make(spec, None), truth, 0.001, rounds=12)
     while steered.round < 10:
         steered.go_on()

@@ -42,7 +42,7 @@ def constrained(target: Any = "law", **more: Any) -> dict[str, Any]:
         "name": "expand",
         "rule": "constrained",
         "target": target,
-        "law": {"explore": 0.0},
+        "explore": 0.0,
         **more,
     }
 
@@ -109,7 +109,7 @@ def test_what_the_others_keep_of_what_the_targets_leave(
 def test_bounds_without_targets() -> None:
     spec = {"name": "mixing_law", "floor": 0.02, "cap": 0.8, "stay": "proportional"}
     assert make(spec)._bounds() == Bounds(0.02, 0.8)
-    limited = make({**spec, "floor": 0.25, "law": {"explore": 0.0}})
+    limited = make({**spec, "floor": 0.25, "explore": 0.0})
     np.testing.assert_allclose(limited._stay, [0.469, 0.281, 0.25], atol=5e-4)
     np.testing.assert_array_equal(limited.initial(), limited._stay)
 
@@ -123,7 +123,7 @@ def test_how_often_rows_would_be_seen_is_kept() -> None:
 
 def test_what_is_explored_at_first() -> None:
     """A tenth up or down, by the lowest bit of the domain's number; nothing if it is 0."""
-    strategy = make({"name": "mixing_law", "stay": "proportional", "law": {"explore": 0.1}})
+    strategy = make({"name": "mixing_law", "stay": "proportional", "explore": 0.1})
     moved = MIX * np.exp([0.1, -0.1, 0.1])
     np.testing.assert_allclose(strategy.initial(), moved / moved.sum())
     np.testing.assert_allclose(strategy._stay, MIX)
@@ -136,7 +136,7 @@ def test_two_rounds_explore_and_no_more(updates: int, explores: bool) -> None:
     Of five domains, since a third round would explore by the third bit of their numbers."""
     equal, ones, none = np.full(5, 0.2), np.ones(5), np.zeros(5)
     more = {"domains": [*"abcde"], "counts": equal, "base_loss": ones}
-    strategy = make({"name": "mixing_law", "law": {"explore": 0.1}}, **more)
+    strategy = make({"name": "mixing_law", "explore": 0.1}, **more)
     strategy._memory.first, strategy._memory.updates = [1.0] * 5, updates
     signals = Signals(
         1, 10, equal, ones, since_base_stderr=np.full(5, 0.01), learning_left=WHOLE / 2

@@ -53,7 +53,7 @@ def test_a_hundred_domains_are_taken() -> None:
 def test_the_first_two_rounds_explore_by_the_bits_of_the_domains_numbers() -> None:
     """A factor of e^0.3 up or down: of domain j by bit 0 of j in the first, by bit 1 in the
     second round."""
-    strategy = make({"name": "mixing_law", "law": {"explore": 0.3}}, None)
+    strategy = make({"name": "mixing_law", "explore": 0.3}, None)
     first = np.exp(0.3 * np.array([1, -1, 1]))
     np.testing.assert_allclose(strategy.initial(), first / first.sum(), rtol=1e-6)
     noise = np.full(3, 10.0)
