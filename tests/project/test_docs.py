@@ -213,7 +213,7 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         f"{float(row['gain_over_uniform_high']):.1f})"
         for row in (rows[name, "mixing_law"] for name in ("long_wide", "long_steep"))
     ]
-    assert f"it wins {won[0]} and {won[1]}, and " in readme
+    assert f"it wins {won[0]} and {won[1]}; " in readme
     settings = project_root / "docs/results/settings.csv"
     of = {(row["setting"], row["strategy"]): row for row in csv.DictReader(settings.open())}
 
@@ -222,20 +222,46 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
         return [f"{float(row['gain_over_uniform']):.1f}" for row in both]
 
     said = "where a mix can win {} and {} % over equal shares", gain("oracle")
-    budget = ", and {} and {} % with the default `references.budget`;", gain("mixing_law_budget")
     doremi = "held-out DoReMi wins as much ({} and {} %)", gain("doremi_heldout")
-    for words, numbers in (said, budget, doremi):
+    for words, numbers in (said, doremi):
         assert words.format(*numbers) in readme
-    default = project_root / "docs/results/default_budget/settings.csv"
-    law = [row for row in csv.DictReader(default.open()) if row["strategy"] == "mixing_law_budget"]
-    assert len(law) == 10 and "no room for short runs in ten of the others" in readme
-    behind = sorted(
-        -float(row["gain_over_uniform"]) for row in law if float(row["gain_over_uniform_high"]) < 0
+    default = newest(project_root / "docs/results/default_budget/settings.csv", "strategy")
+    law = {name: row for (name, of), row in default.items() if of == "mixing_law_budget"}
+    wide, steep = law.pop("long_wide"), of["long_steep", "mixing_law_budget"]
+    won_at_default = (
+        float(wide["gain_over_uniform"]),
+        float(wide["oracle_gain"]),
+        float(steep["gain_over_uniform"]),
     )
+    words = "wins {:.1f} of {:.1f} % (a base made anew) and {:.1f} %, and is in ten others at most "
+    behind = max(
+        -min(float(row["gain_over_uniform"]), float(row["gain_over_proportional"]))
+        for row in law.values()
+    )
+    assert len(law) == 10
+    assert words.format(*won_at_default) + f"{behind:.1f} % behind" in readme
+    expanded = newest(project_root / "docs/results/default_budget/expansion.csv", "target")
+    alone = {
+        key: row
+        for key, row in expanded.items()
+        if row["strategy"] == "constrained_budget" and "+" not in row["target"]
+    }
+    seeds = [int(row["n_seeds"]) for row in alone.values()]
+    within = [float(row["part_within_tolerance"]) for row in alone.values()]
+    kept_runs = round(sum(n * part for n, part in zip(seeds, within, strict=True)))
+    parts = {
+        name: sorted(
+            f"{float(row['part_of_target_gain']):.2f}"
+            for (of_setting, _), row in alone.items()
+            if of_setting == name
+        )
+        for name in ("sample_expand", "long_expand", "expand_long")
+    }
     assert (
-        "is {2:.1f}, {1:.1f} and {0:.1f} % behind equal shares in three of them".format(*behind)
-        in readme
-    )
+        f"kept in {kept_runs} of {sum(seeds)} runs, at {parts['sample_expand'][0]} to "
+        f"{parts['sample_expand'][-1]}, {parts['long_expand'][0]} to {parts['long_expand'][-1]} "
+        f"and {parts['expand_long'][0]} in these three"
+    ) in readme
     rooms = csv.DictReader((project_root / "docs/results/headroom.csv").open())
     room = {r["setting"]: (float(r["headroom"]), float(r["oracle_gain"] or 0)) for r in rooms}
     told_of = (*room["long_wide"], *room["long_steep"])

@@ -16,7 +16,7 @@ from tests.benchmarks.settings import memory, oracle, pages, tables
 from tests.benchmarks.settings.campaign import Campaign
 from tests.benchmarks.settings.declared import Declared, Given, Rows, Run, all_settings
 from tests.benchmarks.settings.runs import Log
-from tests.benchmarks.settings.schedule import expanding, fostering
+from tests.benchmarks.settings.schedule import KNOWN, expanding, fostering, known_oracle
 from tests.benchmarks.settings.world import FACTS, altered
 from versatune.demo.facts import load_facts, load_templates
 from versatune.modeling.checkpoints import CheckpointRef
@@ -224,6 +224,31 @@ def test_a_search_confirms_the_best_of_all_candidates(tmp_path: Path) -> None:
     for seed in seeds.confirm:
         add(best[2], seed, 1.0)
     assert sum(label == "oracle" for label, _ in planned()) == len(seeds.report)
+
+
+def test_a_log_without_a_search_has_the_oracle_that_is_known(tmp_path: Path) -> None:
+    log, setting = Log(tmp_path / "runs.jsonl"), Declared("long_wide").setting
+    names = list(setting.rows)
+
+    def planned() -> list[Any]:
+        later = list(fostering(setting, names, log, "long_wide")[2])
+        return [run for run in later if run.label == KNOWN]
+
+    assert [run.seed for run in planned()] == setting.seeds.report
+    mix, whole = planned()[0].spec["weights"], known_oracle("long_wide")
+    assert whole is not None and list(mix) == names
+    assert mix == pytest.approx({n: x / sum(whole.values()) for n, x in whole.items()})
+    assert known_oracle("no such setting") is None
+    log.add(row("mix_00", setting.seeds.search, [1.0, 1.0], "long_wide"))
+    assert not planned()
+
+
+def test_the_known_oracle_stands_for_one_that_was_searched() -> None:
+    losses = {"uniform": 3 * [2.0], KNOWN: 3 * [1.8], "mixing_law_budget": 3 * [1.9]}
+    rows = [row(name, seed, [x, x]) for name, of in losses.items() for seed, x in enumerate(of)]
+    made = {r["strategy"]: r for r in tables.fostering(rows)}
+    assert made["mixing_law_budget"]["oracle_gain"] == pytest.approx(10)
+    assert made["mixing_law_budget"]["part_of_oracle"] == pytest.approx(0.5)
 
 
 def test_equal_weights_are_measured_and_tried_once() -> None:

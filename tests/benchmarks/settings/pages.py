@@ -36,10 +36,10 @@ def filled(text: str, results: Path = RESULTS) -> str:
 
 
 def settings_table(results: Path) -> str:
-    """settings.csv, each strategy's newest version; :func:`budget_table` has what keeps to a
-    budget."""
+    """settings.csv, each strategy's newest version, but for what :func:`budget_table` has."""
     found = _newest(results / "settings.csv", ["setting", "strategy"])
-    found = found[~found["strategy"].isin(BUDGETED)]
+    newer = pd.read_csv(results / "default_budget" / "settings.csv")["setting"]
+    found = found[~(found["strategy"].isin(BUDGETED) & found["setting"].isin(newer))]
     lines = [
         (
             r.setting,
@@ -64,7 +64,7 @@ def settings_table(results: Path) -> str:
 
 def budget_table(results: Path) -> str:
     """default_budget/settings.csv: the law within the default ``references.budget``."""
-    found = pd.read_csv(results / "default_budget" / "settings.csv")
+    found = _newest(results / "default_budget" / "settings.csv", ["setting", "strategy"])
     lines = [
         (
             r.setting,

@@ -1,13 +1,15 @@
 """Which runs a setting has, and in which order: every setting gets a first seed early."""
 
+import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tests.benchmarks.settings import oracle
+from tests.benchmarks.settings import RESULTS, oracle
 from tests.benchmarks.settings.declared import Setting
 from tests.benchmarks.settings.runs import Log, Row
 
@@ -33,6 +35,9 @@ LATER: dict[str, Spec] = {
 
 LONGER = "uniform_longer"
 """Equal shares for the steps of ``mixing_law`` and of its runs on mixes, in whole rounds."""
+
+KNOWN = "oracle_known"
+"""The oracle that docs/results/settings_runs.csv has, in a log without a search of its own."""
 
 BUDGETED = ("mixing_law_budget", "constrained_budget")
 """The law, and ``expand``, by runs on mixes within the default ``references.budget``."""
@@ -75,7 +80,13 @@ def fostering(setting: Setting, names: list[str], log: Log, name: str) -> list[I
         yield from searching(search, setting, names, log, name)
         yield from of(FIRST, rest)
 
-    return [of(FIRST, [first]), best(), of(LATER, setting.seeds.report)]
+    def later() -> Iterator[Planned]:
+        yield from of(LATER, setting.seeds.report)
+        mix = None if by_label(log, name, setting.seeds.search) else known_oracle(name)
+        if mix is not None:
+            yield from of({KNOWN: custom(names, [mix[n] for n in names])}, setting.seeds.report)
+
+    return [of(FIRST, [first]), best(), later()]
 
 
 @dataclass(frozen=True)
@@ -124,6 +135,15 @@ def searching(
     chosen = min(best, key=lambda label: search.key([runs[label] for runs in each]))
     mix = found[chosen]["mix"]
     yield from (Planned("oracle", of, custom(names, mix)) for of in setting.seeds.report)
+
+
+def known_oracle(name: str, results: Path = RESULTS) -> dict[str, float] | None:
+    """A setting's oracle as settings_runs.csv has it, a share by domain."""
+    with (results / "settings_runs.csv").open(encoding="utf-8", newline="") as file:
+        rows = [
+            r for r in csv.DictReader(file) if (r["setting"], r["strategy"]) == (name, "oracle")
+        ]
+    return {row["domain"]: float(row["share"]) for row in rows} or None
 
 
 def by_label(log: Log, name: str, seed: int) -> dict[str, Row]:

@@ -17,7 +17,7 @@ from tests.benchmarks.settings import RESULTS
 from tests.benchmarks.settings.declared import Declared, Run
 from tests.benchmarks.settings.runs import Row, read_rows
 from tests.benchmarks.settings.runs import version as version_now
-from tests.benchmarks.settings.schedule import OF_LAW
+from tests.benchmarks.settings.schedule import KNOWN, OF_LAW
 from versatune.intervals import mean_stderr, ratio_interval, t_interval
 from versatune.mixing.config import ObjectiveParams
 from versatune.mixing.forecast import INTERVAL, follow, headroom, simulated
@@ -128,7 +128,7 @@ def fostering(rows: list[Row]) -> Iterator[Row]:
         if "/" in setting or ("uniform", "") not in found:
             continue
         uniform, proportional = found["uniform", ""], found.get(("proportional", ""), {})
-        best = found.get(("oracle", ""), {})
+        best = found.get(("oracle", "")) or found.get((KNOWN, ""), {})
         oracle = gains(best, uniform) if best else None
         for (strategy, version), mine in found.items():
             gain = gains(mine, uniform)
