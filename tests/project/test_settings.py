@@ -239,6 +239,8 @@ def test_a_log_without_a_search_has_the_oracle_that_is_known(tmp_path: Path) -> 
     assert whole is not None and list(mix) == names
     assert mix == pytest.approx({n: x / sum(whole.values()) for n, x in whole.items()})
     assert known_oracle("no such setting") is None
+    log.add(row("uniform", setting.seeds.search, [1.0, 1.0], "long_wide"))
+    assert len(planned()) == len(setting.seeds.report)
     log.add(row("mix_00", setting.seeds.search, [1.0, 1.0], "long_wide"))
     assert not planned()
 

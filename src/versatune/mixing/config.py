@@ -216,8 +216,9 @@ class MixingLawParams(AdaptiveParams):
     """Where no run before the training measured what shares do: by how much the logarithms of
     shares change, up or down, in the first two rounds. Without it nothing tells what shares do."""
     reach: float = Field(1.5, ge=1)
-    """Where no run before the training measured what shares do: the most a share may be above or
-    below the one it stays at, as a factor (docs/settings.md)."""
+    """Where no run before the training measured what shares do: the shares that an update goes
+    towards are within this factor of those it stays at. What it explores comes on top
+    (docs/settings.md)."""
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain's share falls below this."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from versatune.domains import choose
 from versatune.errors import VersatuneError
-from versatune.mixing.adaptive import Adaptive
+from versatune.mixing.adaptive import SAME, Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
 from versatune.mixing.law import Law
@@ -92,8 +92,13 @@ class _Forecasting(Adaptive):
         whole = self.context.learning or learning + left
         outlook = self._outlook(self._fitted(trace, whole), whole)
         best = self._best(outlook)
-        stays = np.array_equal(best, self._stay)
-        new = best if stays else self._bounds().keep(_part_way(now.weights, best, self._law.move))
+        if np.allclose(best, self._stay, rtol=0, atol=SAME):
+            best = self._stay
+        new = (
+            best
+            if best is self._stay
+            else self._bounds().keep(_part_way(now.weights, best, self._law.move))
+        )
         if not self.context.traces and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
         return new, self._reason(outlook, best), None
@@ -166,9 +171,9 @@ class _Forecasting(Adaptive):
 class MixingLaw(_Forecasting):
     """The shares with the best forecast of the declared objective.
 
-    Without runs before the training no share goes further than a factor of ``reach`` from the one
-    it stays at: the first rounds tell little of shares that they did not have, and less of what is
-    forgotten with them.
+    Without runs before the training it goes towards shares within a factor of ``reach`` of those
+    to stay at: the first rounds tell little of shares that they did not have, and less of what is
+    forgotten with them. What it explores comes on top.
     """
 
     def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:

@@ -65,8 +65,8 @@ class MixBudget:
                 f"references.budget ({self.budget:.0%} of the training) has no room for two runs "
                 f"on mixes of {LEAST_STEPS} steps, and shorter ones are too noisy, so there are "
                 "none: without runs on single domains (references.mode: measure) there is no "
-                "forecast, and mixing_law learns only from its own rounds and keeps near the "
-                "shares it starts from (strategy.reach). Train more steps, set references.budget: "
+                "forecast, and mixing_law learns only from its own rounds and stays near "
+                "strategy.stay (strategy.reach). Train more steps, set references.budget: "
                 "null, or choose uniform."
             )
         if self.part + self.control > self.budget + 1e-9:

@@ -146,7 +146,7 @@ def run_once(
         ends = world.measured(model, split)
     by_round = [
         history[history["round"] == r].set_index("domain")["weight"][names].round(4).tolist()
-        for r in range(int(history["round"].max()))
+        for r in range(1, int(history["round"].max()) + 1)
     ]
     row = {
         "setting": setting,

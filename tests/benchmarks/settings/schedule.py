@@ -82,7 +82,8 @@ def fostering(setting: Setting, names: list[str], log: Log, name: str) -> list[I
 
     def later() -> Iterator[Planned]:
         yield from of(LATER, setting.seeds.report)
-        mix = None if by_label(log, name, setting.seeds.search) else known_oracle(name)
+        searched = any(row["strategy"].startswith("mix_") for row in log.of(name))
+        mix = None if searched else known_oracle(name)
         if mix is not None:
             yield from of({KNOWN: custom(names, [mix[n] for n in names])}, setting.seeds.report)
 

@@ -129,6 +129,23 @@ def test_what_is_explored_at_first() -> None:
     np.testing.assert_allclose(strategy._stay, MIX)
 
 
+@pytest.mark.parametrize("k", [3, 6, 7, 13])
+def test_without_signal_the_shares_are_those_to_stay_at_at_once(k: int) -> None:
+    """Whatever the last ones were; a sixth six times is not quite 1, and goes back all the same."""
+    equal, ones, none = np.full(k, 1 / k), np.ones(k), np.zeros(k)
+    more = {"domains": [f"d{j}" for j in range(k)], "counts": equal, "base_loss": ones}
+    strategy = make({"name": "mixing_law"}, **more)
+    strategy._memory.first, strategy._memory.updates = [1.0] * k, 2
+    weights = strategy.initial()
+    assert np.abs(weights - 1 / k).max() > 0.01
+    signals = Signals(
+        2, 10, weights, ones, since_base_stderr=np.full(k, 0.5), learning_left=WHOLE / 2
+    )
+    new, said, _ = strategy._next(RoundMetrics(signals, weights, ones, none, none))
+    np.testing.assert_allclose(new, equal, rtol=0, atol=1e-12)
+    assert "no shares are clearly better" in said
+
+
 @pytest.mark.parametrize(("updates", "explores"), [(0, True), (1, True), (2, False)])
 def test_two_rounds_explore_and_no_more(updates: int, explores: bool) -> None:
     """Losses that stay say nothing: but for what is explored, the shares are those to stay at.
