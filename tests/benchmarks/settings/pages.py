@@ -126,24 +126,31 @@ def _newest(path: Path, keys: list[str]) -> pd.DataFrame:
 
 
 def forecast_table(results: Path) -> str:
-    """forecast.csv in sums: how often the 90 % interval holds the outcome."""
+    """forecast.csv in sums: how often the 90 % interval holds the outcome, and how many times as
+    wide it would have to be, on both sides of the forecast, to hold 90 %."""
     found = pd.read_csv(results / "forecast.csv")
     held = (found["low"] <= found["outcome"]) & (found["outcome"] <= found["high"])
     error = 100 * (found["predicted"] - found["outcome"]) / found["outcome"]
-    found = found.assign(held=held, error=error, size=error.abs())
+    away = found["outcome"] - found["predicted"]
+    side = (found["high"] - found["predicted"]).where(away > 0, found["predicted"] - found["low"])
+    found = found.assign(held=held, error=error, size=error.abs(), wider=away.abs() / side)
     groups: list[tuple[Any, pd.DataFrame]] = [*found.groupby("setting", sort=False), ("all", found)]
     lines = [
         (
             name,
             len(group),
             f"{group['held'].mean():.2f}",
+            f"{group['wider'].quantile(0.9):.2f}",
             f"{group['error'].mean():+.1f}",
             f"{group['size'].mean():.1f}",
         )
         for name, group in groups
     ]
     return markdown(
-        ("setting", "domain x run pairs", "within the interval", "mean error, %", "mean size, %"),
+        (
+            *("setting", "domain x run pairs", "within the interval"),
+            *("times as wide for 0.90", "mean error, %", "mean size, %"),
+        ),
         lines,
     )
 
