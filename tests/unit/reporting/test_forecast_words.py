@@ -116,6 +116,24 @@ def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
     assert forecast.outcome(made, RUN["mixture_history"], LOSSES).empty
 
 
+@pytest.mark.parametrize(
+    ("missing", "way"),
+    [
+        ("references.mode is none", "references.mode: mixes makes one"),
+        (
+            "references.budget leaves no room for runs that measure what shares do",
+            "more training steps, or references.budget: null, make room for one.",
+        ),
+        (
+            "no run before the training measured what shares do (references.mixes)",
+            "references.mixes: 2 makes one.",
+        ),
+    ],
+)
+def test_the_way_to_a_forecast_is_not_what_is_set_already(missing: str, way: str) -> None:
+    assert f"need no forecast; {way}" in forecast.advice(MADE | {"missing": missing})
+
+
 def test_the_outcome_is_that_of_the_model_on_the_rows_of_the_forecast() -> None:
     table = forecast.outcome(MADE, RUN["mixture_history"], LOSSES).set_index("domain")
     last = RUN["mixture_history"].query("round == 8").set_index("domain")["validation_loss"]
