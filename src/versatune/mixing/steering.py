@@ -10,7 +10,7 @@ import numpy as np
 
 from versatune.domains import choose
 from versatune.errors import VersatuneError
-from versatune.mixing.adaptive import SAME, Adaptive
+from versatune.mixing.adaptive import HARDLY, SAME, Adaptive
 from versatune.mixing.config import ExpandParams, LawParams, MixingLawParams, StrategyParams
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop
 from versatune.mixing.law import Law
@@ -101,7 +101,7 @@ class _Forecasting(Adaptive):
         )
         if not self.context.traces and memory.updates < EXPLORING_ROUNDS:
             new = self._explored(new, memory.updates)
-        return new, self._reason(outlook, best), None
+        return new, self._reason(outlook, best, new), None
 
     def _trace(self) -> Trace:
         """What was recorded so far."""
@@ -154,7 +154,7 @@ class _Forecasting(Adaptive):
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
         return self._bounds().keep(normalised(weights * np.exp(self._explore * sign)))
 
-    def _reason(self, outlook: Outlook, best: Array) -> str:
+    def _reason(self, outlook: Outlook, best: Array, _new: Array) -> str:
         objective = self._objective()
         stay = objective.value(outlook.forecast(self._stay)[0])
         gain = stay - objective.value(outlook.forecast(best)[0])
@@ -262,12 +262,15 @@ class Constrained(_Forecasting):
             caution_limits=margin,
         )
 
-    def _reason(self, outlook: Outlook, best: Array) -> str:
+    def _reason(self, outlook: Outlook, best: Array, new: Array) -> str:
         objective = self._objective()
-        ends = outlook.forecast(best)[0]
-        excess = np.where(self._is_target, -np.inf, objective.excess(ends) / objective.first)
+        over = objective.excess(outlook.forecast(best)[0], self._doubt)
+        excess = np.where(self._is_target, -np.inf, over / objective.first)
         tightest, names = int(np.argmax(excess)), self.context.domains
-        said = f"targets at {best[self._is_target].sum():.3f} of the shares"
+        now, then = new[self._is_target].sum(), best[self._is_target].sum()
+        said = f"targets at {now:.3f} of the shares"
+        if abs(now - then) >= HARDLY:
+            said += f", on the way to {then:.3f}"
         if not np.isfinite(excess[tightest]):
             return said
         if not outlook.meets_limits(best):

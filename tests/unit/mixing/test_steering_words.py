@@ -24,7 +24,10 @@ from versatune.mixing.strategies import StrategyParams, make_strategy
 from versatune.mixing.traces import Trace
 
 SAID = r"forecast (\d\.\d{4}) at the end, (\d\.\d{4}) better with more (\w+)"
-TIGHTEST = r"targets at (\d\.\d{3}) of the shares; (\w+) is forecast to end ([+-]\d+\.\d) % against"
+TIGHTEST = (
+    r"targets at (\d\.\d{3}) of the shares(?:, on the way to \d\.\d{3})?; (\w+) is forecast to "
+    r"end ([+-]\d+\.\d) % against"
+)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +97,7 @@ def test_what_is_said_of_limits() -> None:
     decision = make(CONSTRAINED, FORGETS).update(signals(np.array([0.7, 0.15, 0.15])))
     found = re.search(TIGHTEST, decision.reason)
     assert found is not None and decision.reason.endswith(" its tolerance, the tightest")
+    assert float(found[1]) == pytest.approx(decision.weights[0], abs=6e-4)
     assert 0.4 <= float(found[1]) <= 0.9 and found[2] in ("medicine", "code")
     assert float(found[3]) <= 0 and "can't" not in decision.reason
     every = make({**CONSTRAINED, "target": ["law", "medicine", "code"]}, FORGETS)
