@@ -60,3 +60,13 @@ def expected_path(
             return path[:best] if decision.stop == "rollback" else path
         weights = decision.weights
     return path
+
+
+def over_steps(path: Path, steps: Sequence[int]) -> Array:
+    """The mean share of each domain (k,) over the steps of a path; ``steps``: of each round.
+
+    Rows are drawn by steps, however much is learnt from them. A path that ended early has its own
+    rounds alone.
+    """
+    shares = np.array([weights for weights, _ in path])
+    return np.asarray(np.average(shares, axis=0, weights=steps[: len(path)]))

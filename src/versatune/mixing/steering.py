@@ -21,6 +21,7 @@ from versatune.mixing.shares import Array, normalised
 from versatune.mixing.traces import Trace
 
 NO_STDERR = "no standard errors of the changes: noise can't be told from signal"
+TRIES = "the next round tries shares around these"
 EXPLORING_ROUNDS = 2
 
 MOST_DOMAINS = 100
@@ -99,9 +100,10 @@ class _Forecasting(Adaptive):
             if best is self._stay
             else self._bounds().keep(_part_way(now.weights, best, self._law.move))
         )
-        if not self.context.traces and memory.updates < EXPLORING_ROUNDS:
-            new = self._explored(new, memory.updates)
-        return new, self._reason(outlook, best, new), None
+        tries = not self.context.traces and memory.updates < EXPLORING_ROUNDS
+        new = self._explored(new, memory.updates) if tries else new
+        reason = self._reason(outlook, best, new)
+        return new, f"{reason}; {TRIES}" if tries and self._explore else reason, None
 
     def _trace(self) -> Trace:
         """What was recorded so far."""
@@ -148,10 +150,15 @@ class _Forecasting(Adaptive):
         return Bounds(self._floor, self._cap)
 
     def _explored(self, weights: Array, number: int) -> Array:
-        """``weights`` with every domain a known part more or less, by the bits of its number."""
+        """``weights`` with every domain a known part more or less, by the bits of its number.
+
+        Of two domains, whose second bits are alike, the other way round the second time.
+        """
         if self._explore == 0:
             return weights
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
+        if weights.size == 2 and number:
+            sign = np.array([-1, 1])
         return self._bounds().keep(normalised(weights * np.exp(self._explore * sign)))
 
     def _reason(self, outlook: Outlook, best: Array, _new: Array) -> str:

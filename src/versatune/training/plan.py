@@ -16,7 +16,7 @@ from versatune.mixing.config import (
     UniformParams,
 )
 from versatune.mixing.curves import points_of
-from versatune.mixing.expected import expected_path
+from versatune.mixing.expected import expected_path, over_steps
 from versatune.mixing.forecast import Path, forecast
 from versatune.mixing.interface import Context
 from versatune.mixing.law_fit import fit
@@ -67,8 +67,8 @@ def plan(
 ) -> dict[str, Any]:
     """The content of forecast.json.
 
-    ``strategies``: by name the mean ``weight`` and ``passes`` of each domain and, where the
-    references measured what a share does, its forecast ``loss`` with a 90 % interval, the
+    ``strategies``: by name the mean ``weight`` over steps and ``passes`` of each domain and, where
+    the references measured what a share does, its forecast ``loss`` with a 90 % interval, the
     ``objective`` and its ``gain`` over equal shares. ``headroom`` and ``advice``: what the best
     static mix gains. ``missing``: why there is no forecast, else None. ``training`` and
     ``references``: what they take. ``made_for``: the parameters of training.
@@ -104,6 +104,8 @@ def plan(
         paths[chosen] = steered
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
         told = forecast(domains, law, objective, paths, passes)
+        for name, weight in zip(domains, over_steps(steered, train.steps.of), strict=True):
+            told["strategies"][chosen]["domains"][name]["weight"] = float(weight)
     budget = Budget(train, split, paths[chosen][0][0])
     _add_passes(told, domains, budget)
     return {

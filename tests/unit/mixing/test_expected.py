@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from tests.helpers.laws import law, run
 from versatune.mixing.config import ConstantParams, StrategyParams
-from versatune.mixing.expected import expected_path
+from versatune.mixing.expected import expected_path, over_steps
 from versatune.mixing.forecast import Path, Simulation, follow
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop, Strategy
 from versatune.mixing.law import Law
@@ -127,3 +127,10 @@ def test_a_strategy_is_told_what_a_training_would_tell_it(monkeypatch: pytest.Mo
         error = np.maximum(noise * np.abs(np.log(losses / base)), 1e-4)
         np.testing.assert_allclose(signals.since_base_stderr, error)
         assert error[2] == 1e-4 < error[0]
+
+
+def test_rows_are_drawn_by_steps_and_not_by_what_is_learnt() -> None:
+    """The second round has half of the learning amount of the first, and as many steps."""
+    path = [(np.array([0.7, 0.3]), 20.0), (np.array([0.9, 0.1]), 10.0)]
+    np.testing.assert_allclose(over_steps(path, (50, 50)), [0.8, 0.2])
+    np.testing.assert_allclose(over_steps(path, (10, 30, 60)), [0.85, 0.15])  # ended early

@@ -485,3 +485,12 @@ def test_shares_to_stay_at_that_differ_are_reached_from_each_on_its_own() -> Non
     strategy = make(spec)
     best = strategy._best(strategy._outlook(STEEP, WHOLE))
     np.testing.assert_allclose(best, [0.5 + 0.5 / 3, 0.2, 0.4 / 3], atol=2e-3)
+
+
+def test_of_two_domains_each_is_raised_once() -> None:
+    """Their numbers, 0 and 1, have no second bit that differs."""
+    equal = np.full(2, 0.5)
+    strategy = make({"name": "mixing_law"}, domains=("law", "code"), counts=equal, base_loss=equal)
+    first, second = (strategy._explored(equal, number) for number in (0, 1))
+    assert first[0] > 0.55 and second[1] > 0.55
+    np.testing.assert_allclose(first, second[::-1])

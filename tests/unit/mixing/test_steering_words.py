@@ -19,7 +19,7 @@ from tests.unit.mixing.test_steering import (
 )
 from versatune.mixing.config import MixingLawParams
 from versatune.mixing.interface import Context, Signals
-from versatune.mixing.steering import NO_STDERR, learns_effects, too_many_domains
+from versatune.mixing.steering import NO_STDERR, TRIES, learns_effects, too_many_domains
 from versatune.mixing.strategies import StrategyParams, make_strategy
 from versatune.mixing.traces import Trace
 
@@ -63,8 +63,10 @@ def test_the_first_two_rounds_explore_by_the_bits_of_the_domains_numbers() -> No
     second = np.exp(0.3 * np.array([1, 1, -1]))
     decision = strategy.update(signals(np.full(3, 1 / 3), since_base_stderr=noise))
     np.testing.assert_allclose(decision.weights, second / second.sum(), rtol=1e-6)
+    assert decision.reason.endswith(f"no shares are clearly better; {TRIES}")
     decision = strategy.update(signals(np.full(3, 1 / 3), since_base_stderr=noise))
     np.testing.assert_allclose(decision.weights, np.full(3, 1 / 3))
+    assert decision.reason.endswith("no shares are clearly better")
 
 
 def test_a_move_is_a_part_of_the_way_in_logarithms() -> None:
