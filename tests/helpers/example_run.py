@@ -145,7 +145,7 @@ def _forecast(domains: tuple[str, ...], base: np.ndarray, final: np.ndarray) -> 
             "gain": better,
             "gain_low": better - 0.002,
             "gain_high": better + 0.002,
-            "within_tolerance": False,
+            "above_tolerance": [domains[0]],
             "domains": {
                 d: {
                     "weight": 1 / k,
@@ -168,6 +168,7 @@ def _forecast(domains: tuple[str, ...], base: np.ndarray, final: np.ndarray) -> 
         "strategy": "foster",
         "targets": [],
         "missing": None,
+        "remedy": None,
         "base": dict(zip(domains, base.tolist(), strict=True)),
         "tolerance_broken": [domains[0]],
         "training": {

@@ -27,7 +27,7 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import heldout_losses
 from versatune.pipelines.plan import create_pipeline
 from versatune.training import ReferenceParams, TrainParams
-from versatune.training.plan import EarlierStages, speed_before
+from versatune.training.plan import EarlierStages, speed_before, what_is_missing
 
 NAMES = ("law", "medicine", "code")
 TRAIN: dict[str, Any] = {
@@ -245,6 +245,72 @@ def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
     assert 0.2 <= code["weight"] <= 0.7 and code["loss"] < base["code"]
     assert made["tolerance_broken"] == ["law", "medicine"]
     assert made["training"]["seconds"] is None and made["references_seconds"] is None
+
+
+def test_a_training_that_its_guard_ends_sees_rows_as_often_as_it_trains(
+    tmp_path: Path,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    base: dict[str, float],
+) -> None:
+    """It would stop after the first of four rounds; its cost is told in case it doesn't."""
+    harmful = law([0.02, 0.02, 0.1], nu=[5.0, 5.0, 1e-4])
+    guard = {"action": "stop", "threshold": 1e-6, "patience": 1}
+    made, _ = run(
+        tmp_path, tiny_store, tiny_checkpoint, references_of(harmful, base), {}, REFERENCES,
+        strategy={"name": "expand", "target": "code", "rule": "paper", "guard": guard},
+        rounds=4, steps_per_round=20, lr_scheduler_type="constant", warmup_ratio=0.0,
+    )  # fmt: skip
+    chosen, detected = (made["strategies"][name]["domains"] for name in ("expand", "detected"))
+    shares = np.array([[d[n]["weight"] for n in NAMES] for d in (chosen, detected)])
+    seen = np.array([[d[n]["passes"] for n in NAMES] for d in (chosen, detected)])
+    rows = np.array([tiny_store.metadata["train"][n]["supervised_tokens"] for n in NAMES])
+    np.testing.assert_allclose((seen * rows)[0] / (seen * rows)[0].sum(), shares[0])
+    np.testing.assert_allclose(seen[0], seen[1] / 4)
+    assert made["training"]["steps"] == 80
+
+
+def test_a_training_that_learns_nothing_has_no_forecast(
+    tmp_path: Path,
+    tiny_store: FolderRef,
+    tiny_checkpoint: CheckpointRef,
+    measured: tuple[dict[str, Any], dict[str, FolderRef]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One step of warm-up has a rate of 0."""
+    with caplog.at_level(logging.INFO):
+        made, _ = run(
+            tmp_path, tiny_store, tiny_checkpoint, *measured, REFERENCES,
+            rounds=1, steps_per_round=1, warmup_ratio=0.1,
+        )  # fmt: skip
+    assert made["headroom"] is None and made["tolerance_broken"] is None
+    assert "No forecast: every step is warm-up, at a learning rate of 0" in caplog.text
+    assert "a lower train.warmup_ratio leave steps that learn" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("asked", "why", "remedy"),
+    [
+        ({"mode": "none"}, "references.mode is none", "references.mode: mixes makes one"),
+        (
+            {"mode": "mixes", "budget": 0.1},
+            "references.budget leaves no room",
+            "more training steps, or references.budget: null, make room for one",
+        ),
+        (
+            {"mode": "measure", "mixes": 0},
+            "no run before the training",
+            "references.mixes: 2 makes one",
+        ),
+    ],
+)
+def test_the_way_to_a_forecast_is_not_what_is_set_already(
+    asked: dict[str, Any], why: str, remedy: str
+) -> None:
+    params = ReferenceParams.model_validate(asked)
+    nothing = {"domains": {name: {"curve": []} for name in NAMES}, "mixes": []}
+    found = what_is_missing(params, nothing, 10.0)
+    assert found is not None and found.why.startswith(why) and found.remedy.startswith(remedy)
 
 
 def test_the_default_pipeline_trains_when_the_forecast_is_there() -> None:

@@ -1,11 +1,12 @@
 """The shares that a strategy is expected to take: its own code, simulated with a mixing law."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from versatune.mixing.config import StrategyParams
-from versatune.mixing.forecast import Path, Simulation
+from versatune.mixing.forecast import Path, Simulation, change_error
 from versatune.mixing.interface import Context, Signals
 from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
@@ -33,7 +34,7 @@ def expected_path(
     best round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
-    strategy = make_strategy(params, context)
+    strategy = make_strategy(params, replace(context, rounds=learning.size))
     first = np.asarray(context.base_loss, dtype=np.float64)
     simulation = Simulation(law.likeliest(), float(learning.sum()), context.passes)
     weights, path, best = strategy.initial(), list[tuple[Array, float]](), 0
@@ -48,7 +49,7 @@ def expected_path(
                 weights,
                 losses,
                 train_loss=losses,
-                since_base_stderr=np.maximum(noise * np.abs(np.log(losses / first)), LEAST_NOISE),
+                since_base_stderr=np.maximum(change_error(noise, losses, first), LEAST_NOISE),
                 learning=part,
                 rate=float(rates[number - 1]),
                 learning_left=float(learning[number:].sum()),

@@ -65,7 +65,7 @@ class Simulation:
     """A training that goes as a law says, stretch by stretch."""
 
     def __init__(self, law: Law, learning: float, passes: Array | None) -> None:
-        """``learning``: of all stretches. ``passes`` (k,): how many times they would all go over
+        """``learning``: of the whole training. ``passes`` (k,): how many times it would go over
         each domain's rows at a share of 1, spent as learning is; None: no row is repeated."""
         self._law, self._learning, self._exposure = law, learning, law.start()
         self._supply = None if passes is None else Supply(np.zeros(law.base.size), passes)
@@ -87,14 +87,16 @@ class Simulation:
         return self._law.losses(self._exposure, rate)
 
 
-def follow(law: Law, path: Path, passes: Array | None = None) -> Array:
+def follow(
+    law: Law, path: Path, passes: Array | None = None, learning: float | None = None
+) -> Array:
     """Losses at the end of ``path`` by draw of the law, shape (n, k).
 
-    ``passes`` (k,) as in :class:`Simulation`.
+    ``passes`` (k,) and ``learning`` as in :class:`Simulation`; None: the path is all of it.
     """
-    simulation = Simulation(law, sum(learning for _, learning in path), passes)
-    for weights, learning in path:
-        simulation.go(weights, learning)
+    simulation = Simulation(law, learning or sum(part for _, part in path), passes)
+    for weights, part in path:
+        simulation.go(weights, part)
     return simulation.losses()
 
 
@@ -103,12 +105,14 @@ LOWEST = 0.02
 :data:`.lookahead.HIGHEST`. Drawn laws can say more, no training."""
 
 
-def simulated(law: Law, path: Path, passes: Array | None = None, seed: int = 0) -> Array:
+def simulated(
+    law: Law, path: Path, passes: Array | None = None, learning: float | None = None
+) -> Array:
     """As :func:`follow`, each draw with what the law leaves unexplained, from :data:`LOWEST`
-    to the highest end. The same seed draws the same, so that two paths are compared law by law.
+    to the highest end. It draws the same for every path, so that two are compared law by law.
     """
-    rng = np.random.default_rng(seed)
-    ends = follow(law, path, passes)
+    rng = np.random.default_rng(0)
+    ends = follow(law, path, passes, learning)
     with np.errstate(over="ignore"):
         ends = ends * np.exp(UNEXPLAINED * rng.standard_normal(ends.shape))
     return np.clip(ends, LOWEST * law.base, HIGHEST * law.base)
@@ -152,16 +156,19 @@ def forecast(
     law: Law,
     objective: Objective,
     paths: Mapping[str, Path],
+    learning: float,
     passes: Array | None = None,
+    noise: Array | None = None,
 ) -> dict[str, Any]:
     """The part of forecast.json that the law tells: by path where it ends, and the headroom.
 
-    All paths should spend the same learning amount; that of the first is taken for the best
-    static mix, which is added as ``best``. ``gain`` is over
+    ``learning``: of the whole training; a path that ends early spends less. The best static mix is
+    added as ``best``. ``gain`` is over
     equal shares, by :meth:`.Objective.gain`. ``passes``: how many times the whole training would
-    go over each domain's rows at a share of 1; None: none repeats.
+    go over each domain's rows at a share of 1; None: none repeats. ``noise`` (k,): the standard
+    error of a change of ln(loss) as a part of it, which tolerances in standard errors go by.
+    ``above_tolerance``: the domains that end above their tolerance by the likeliest law.
     """
-    learning = float(sum(part for _, part in next(iter(paths.values()))))
     room = headroom(law, learning, objective, passes)
     likeliest, k = law.likeliest(), law.base.size
     uniform = [(np.full(k, 1 / k), learning)]
@@ -169,8 +176,9 @@ def forecast(
     equals = np.array([objective.value(e) for e in simulated(law, uniform, passes)])
     strategies = {}
     for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
-        end = follow(likeliest, path, passes)[0]
-        ends = simulated(law, path, passes)
+        end = follow(likeliest, path, passes, learning)[0]
+        ends = simulated(law, path, passes, learning)
+        over = objective.excess(end, None if noise is None else change_error(noise, end, law.base))
         low, high = np.quantile(ends, INTERVAL, axis=0)
         values = np.array([objective.value(e) for e in ends])
         gains = np.quantile(objective.gain(values, equals), INTERVAL)
@@ -181,7 +189,7 @@ def forecast(
             "gain": float(objective.gain(objective.value(end), equal)),
             "gain_low": float(gains[0]),
             "gain_high": float(gains[1]),
-            "within_tolerance": objective.meets_tolerance(end),
+            "above_tolerance": [d for d, by in zip(domains, over, strict=True) if by > 0],
             "domains": {
                 domain: {
                     "weight": float(_mean_shares(path)[j]),
@@ -199,6 +207,11 @@ def forecast(
         "advice": room.advice,
         "strategies": strategies,
     }
+
+
+def change_error(noise: Array, loss: Array, base: Array) -> Array:
+    """The standard error of ln(loss / base), if it is ``noise`` of that change; shape (k,)."""
+    return np.asarray(noise * np.abs(np.log(loss / base)))
 
 
 def _mean_shares(path: Path) -> Array:

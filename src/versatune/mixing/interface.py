@@ -47,6 +47,8 @@ class Context:
     """The learning amount of the whole training: learning rate over its peak, summed over steps."""
     passes: Array | None = None
     """How many times the whole training would pass over each domain's rows at a share of 1."""
+    rounds: int | None = None
+    """How many rounds the training has; None when not known."""
 
 
 @dataclass(frozen=True)

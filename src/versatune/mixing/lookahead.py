@@ -112,6 +112,10 @@ class Outlook:
         by_share = np.where(ends < highest, inner * slopes, 0.0)
         return float(np.mean(values)), by_share.mean(0)
 
+    def ends(self, weights: Array) -> Array:
+        """Losses at the end by draw of the law, (n, k), as far as trainings go."""
+        return np.minimum(self._drawn(weights)[0], HIGHEST * self.law.base)
+
     def errors(self, weights: Array) -> Array:
         """Standard errors of the forecast losses, shape (k,), by the law's uncertainty."""
         result: Array = self._drawn(weights)[0].std(0)

@@ -15,11 +15,14 @@ Array = intervals.Array
 SUM_TOLERANCE = 1e-6
 """How far from 1 the sum of shares may be before it counts as a mistake."""
 
+ROUNDED = 1e-14
+"""How far from 1 the sum of shares may be after rounding: dividing by it changes them again."""
+
 
 def shares(weights: npt.ArrayLike) -> Array:
     """``weights`` checked to be shares: shape (k,), none negative, sum 1 (within 1e-6).
 
-    Returned rescaled to sum to 1 as exactly as floating point can.
+    Returned rescaled to sum to 1 as exactly as floating point can; as they are where they do.
     """
     values = vector("weights", weights)
     if (values < 0).any():
@@ -27,7 +30,7 @@ def shares(weights: npt.ArrayLike) -> Array:
     total = float(values.sum())
     if abs(total - 1) > SUM_TOLERANCE:
         raise ValueError(f"weights must sum to 1, got {total:.8g}")
-    return values / total
+    return values if abs(total - 1) <= ROUNDED else values / total
 
 
 def bounded_shares(weights: npt.ArrayLike, floor: npt.ArrayLike, cap: npt.ArrayLike) -> Array:

@@ -67,15 +67,18 @@ class _Forecasting(Adaptive):
             law = self._fitted(Trace.begin(base), context.learning)
             outlook = self._outlook(law, context.learning)
             self._start = self._best(outlook)
-        elif not context.traces:
+        elif self._explores(0):
             self._start = self._explored(self._start, 0)
 
     def _next(self, now: RoundMetrics) -> tuple[Array, str, Stop | None]:
         signals, memory = now.signals, self._memory
+        unmoved = now.weights if self.context.traces else self._stay
         if signals.since_base_stderr is None:
-            return now.weights, NO_STDERR, None
+            return unmoved, NO_STDERR, None
+        explores = self._explores(memory.updates)
         if memory.first is None:
-            return now.weights, "first measurement: no change to learn from yet", None
+            new = self._explored(unmoved, memory.updates) if explores else unmoved
+            return new, "first measurement: no change to learn from yet", None
         learning = 1.0 if signals.learning is None else signals.learning
         trace = self._trace().then(
             now.weights,
@@ -100,10 +103,15 @@ class _Forecasting(Adaptive):
             if best is self._stay
             else self._bounds().keep(_part_way(now.weights, best, self._law.move))
         )
-        tries = not self.context.traces and memory.updates < EXPLORING_ROUNDS
-        new = self._explored(new, memory.updates) if tries else new
+        new = self._explored(new, memory.updates) if explores else new
         reason = self._reason(outlook, best, new)
-        return new, f"{reason}; {TRIES}" if tries and self._explore else reason, None
+        return new, f"{reason}; {TRIES}" if explores else reason, None
+
+    def _explores(self, number: int) -> bool:
+        """Whether round ``number``, from 0 on, tries shares: a later one must learn from it."""
+        rounds = self.context.rounds
+        told = bool(self.context.traces) or (rounds is not None and number + 1 >= rounds)
+        return self._explore > 0 and number < EXPLORING_ROUNDS and not told
 
     def _trace(self) -> Trace:
         """What was recorded so far."""
@@ -154,8 +162,6 @@ class _Forecasting(Adaptive):
 
         Of two domains, whose second bits are alike, the other way round the second time.
         """
-        if self._explore == 0:
-            return weights
         sign = 1 - 2 * ((np.arange(weights.size) >> number) & 1)
         if weights.size == 2 and number:
             sign = np.array([-1, 1])
@@ -163,16 +169,16 @@ class _Forecasting(Adaptive):
 
     def _reason(self, outlook: Outlook, best: Array, _new: Array) -> str:
         objective = self._objective()
-        stay = objective.value(outlook.forecast(self._stay)[0])
-        gain = stay - objective.value(outlook.forecast(best)[0])
-        if np.array_equal(best, self._stay) or round(gain, 4) <= 0:
-            return f"forecast {objective.told(stay)} at the end; no shares are clearly better"
-        names = self.context.domains
-        up = int(np.argmax(best / self._stay))
-        return (
-            f"forecast {objective.told(stay - gain)} at the end, "
-            f"{objective.told(gain, change=True)} better with more {names[up]}"
+        stay, then = (
+            float(np.mean([objective.value(end) for end in outlook.ends(weights)]))
+            for weights in (self._stay, best)
         )
+        if np.array_equal(best, self._stay):
+            return f"forecast {objective.told(stay)} at the end; no shares are clearly better"
+        up = self.context.domains[int(np.argmax(best - self._stay))]
+        gain = objective.told(stay - then, change=True)
+        better = f"{gain} better" if round(stay - then, 4) > 0 else "hardly better"
+        return f"forecast {objective.told(then)} at the end, {better} with more {up}"
 
 
 class MixingLaw(_Forecasting):

@@ -69,15 +69,10 @@ def advice(forecast: Mapping[str, Any]) -> str:
             return told
         aim = formats.comma(forecast["targets"])
         return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
-    missing = str(forecast["missing"])
-    way = "references.mode: mixes makes one, for a tenth of the training's steps"
-    if "references.budget" in missing:
-        way = "more training steps, or references.budget: null, make room for one"
-    elif "references.mixes" in missing:
-        way = "references.mixes: 2 makes one"
+    remedy = forecast.get("remedy", "run the plan pipeline again")  # a file of an older version
     return (
-        f"No forecast: {missing}, so it is not known what a mix can gain. "
-        f"uniform and proportional need no forecast; {way}."
+        f"No forecast: {forecast['missing']}, so it is not known what a mix can gain. "
+        f"uniform and proportional need no forecast; {remedy}."
     )
 
 

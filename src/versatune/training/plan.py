@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,57 +70,64 @@ def plan(
     ``strategies``: by name the mean ``weight`` over steps and ``passes`` of each domain and, where
     the references measured what a share does, its forecast ``loss`` with a 90 % interval, the
     ``objective`` and its ``gain`` over equal shares. ``headroom`` and ``advice``: what the best
-    static mix gains. ``missing``: why there is no forecast, else None. ``training`` and
-    ``references``: what they take. ``made_for``: the parameters of training.
+    static mix gains. ``missing``: why there is no forecast, and ``remedy``: what gives one; else
+    None. ``training``: what the whole of it takes; passes are of the rounds that the strategy
+    trains. ``made_for``: the parameters of training.
     Raises VersatuneError when training could not begin with these parameters.
     """
     split, steering = (TokenizedSplit.load(store, name) for name in ("train", "steering"))
     domains, loss = split.domains, _base_losses(store, known)
     context = _context(split, train, known, loss)
     learning = learning_by_round(train)
+    whole = float(learning.sum())
     paths: dict[str, Path] = {
-        name: [(weights, float(learning.sum()))] for name, weights in _static(context).items()
+        name: [(weights, whole)] for name, weights in _static(context).items()
     }
-    missing = what_is_missing(references, known.references)
+    missing = what_is_missing(references, known.references, whole)
     facts = None if missing else traces_of(known.references)
     chosen = _label(train.strategy, paths)
+    part = 1.0
     if facts is None:
         start = make_strategy(train.strategy, context).initial()
-        paths[chosen] = [(start, float(learning.sum()))]
+        paths[chosen] = [(start, whole)]
         told = _without_law(domains, train, paths)
     else:
         traces, passes = read_traces(facts), _passes_alone(train, split, context)
-        law = fit(traces, loss, learning=float(learning.sum()))
+        law, noise = fit(traces, loss, learning=whole), _noise(traces)
         given = traces if train.strategy.uses_law else ()
         steered = expected_path(
             train.strategy,
-            replace(context, traces=given, learning=float(learning.sum()), passes=passes),
+            replace(context, traces=given, learning=whole, passes=passes),
             law,
             learning,
             rate_by_round(train),
-            _noise(traces),
+            noise,
             train.steps.ends,
         )
         paths[chosen] = steered
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
-        told = forecast(domains, law, objective, paths, passes)
+        told = forecast(domains, law, objective, paths, whole, passes, noise)
         for name, weight in zip(domains, over_steps(steered, train.steps.of), strict=True):
             told["strategies"][chosen]["domains"][name]["weight"] = float(weight)
+        part = train.steps.ends[len(steered) - 1] / train.steps.total
     budget = Budget(train, split, paths[chosen][0][0])
-    _add_passes(told, domains, budget)
+    _add_passes(told, domains, budget, {chosen: part})
+    targets = _targets(train.strategy)
+    over = told["strategies"][chosen].get("above_tolerance")
     return {
         **told,
         "strategy": chosen,
-        "targets": _targets(train.strategy),
-        "missing": missing,
+        "targets": targets,
+        "missing": missing and missing.why,
+        "remedy": missing and missing.remedy,
         "base": dict(zip(domains, loss.tolist(), strict=True)),
-        "tolerance_broken": _broken(told, train, domains, loss, context.reference_loss, chosen),
+        "tolerance_broken": None if over is None else [n for n in over if n not in targets],
         "training": _training(
             base,
             train,
             steering,
             budget,
-            told["strategies"][chosen],
+            _weights(told["strategies"][chosen], domains),
             speed_before(references, known),
         ),
         "references_seconds": seconds_of(known.runs) if known.runs else None,
@@ -136,14 +143,37 @@ def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -
     return np.array([alone.passes(one)[j] for j, one in enumerate(np.eye(len(split.domains)))])
 
 
-def what_is_missing(references: ReferenceParams, losses: Mapping[str, Any]) -> str | None:
-    """Why there is no forecast; None where the runs measured what a share does."""
+class Missing(NamedTuple):
+    """Why there is no forecast, and what gives one; both as parts of sentences."""
+
+    why: str
+    remedy: str
+
+
+def what_is_missing(
+    references: ReferenceParams, losses: Mapping[str, Any], learning: float
+) -> Missing | None:
+    """None where the runs measured what a share does, and the training's ``learning`` isn't 0."""
+    if learning <= 0:
+        return Missing(
+            "every step is warm-up, at a learning rate of 0",
+            "more training steps or a lower train.warmup_ratio leave steps that learn",
+        )
     if references.mode == "none":
-        return "references.mode is none"
+        return Missing(
+            "references.mode is none",
+            "references.mode: mixes makes one, for a tenth of the training's steps",
+        )
     if traces_of(losses) is None:
         if references.mixes and references.budget is not None:
-            return "references.budget leaves no room for runs that measure what shares do"
-        return "no run before the training measured what shares do (references.mixes)"
+            return Missing(
+                "references.budget leaves no room for runs that measure what shares do",
+                "more training steps, or references.budget: null, make room for one",
+            )
+        return Missing(
+            "no run before the training measured what shares do (references.mixes)",
+            "references.mixes: 2 makes one",
+        )
     return None
 
 
@@ -248,25 +278,18 @@ def _without_law(
     }
 
 
-def _add_passes(told: Mapping[str, Any], domains: Sequence[str], budget: Budget) -> None:
-    for entry in told["strategies"].values():
-        by_domain = entry["domains"]
-        weights = np.array([by_domain[name]["weight"] for name in domains])
-        for name, seen in zip(domains, budget.passes(weights), strict=True):
-            by_domain[name]["passes"] = float(seen) if np.isfinite(seen) else None
+def _add_passes(
+    told: Mapping[str, Any], domains: Sequence[str], budget: Budget, parts: Mapping[str, float]
+) -> None:
+    """``parts``: of the steps, by strategy, where it does not train for all of them."""
+    for strategy, entry in told["strategies"].items():
+        passes = parts.get(strategy, 1.0) * budget.passes(_weights(entry, domains))
+        for name, seen in zip(domains, passes, strict=True):
+            entry["domains"][name]["passes"] = float(seen) if np.isfinite(seen) else None
 
 
-def _broken(
-    told: Mapping[str, Any], train: TrainParams, domains: Sequence[str], loss: Array,
-    reference: Array | None, chosen: str,
-) -> list[str] | None:  # fmt: skip
-    """Domains that the chosen strategy is forecast to leave above their tolerance."""
-    if told["headroom"] is None:
-        return None
-    objective = make_objective(train.objective, tuple(domains), loss, reference)
-    ends = np.array([told["strategies"][chosen]["domains"][name]["loss"] for name in domains])
-    over = zip(domains, objective.excess(ends) > 0, strict=True)
-    return [name for name, beyond in over if beyond and name not in _targets(train.strategy)]
+def _weights(strategy: Mapping[str, Any], domains: Sequence[str]) -> Array:
+    return np.array([strategy["domains"][name]["weight"] for name in domains])
 
 
 def _targets(strategy: StrategyParams) -> list[str]:
@@ -290,11 +313,10 @@ def speed_before(references: ReferenceParams, known: EarlierStages) -> Speed | N
 
 def _training(
     base: CheckpointRef, train: TrainParams, steering: TokenizedSplit, budget: Budget,
-    chosen: Mapping[str, Any], speed: Speed | None,
+    weights: Array, speed: Speed | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The cost of the chosen strategy's training."""
-    seen = [entry["passes"] for entry in chosen["domains"].values()]
-    spent = budget.spent(np.array([0.0 if p is None else p for p in seen]))
+    """The cost of all steps at the mean ``weights`` (k,) of the chosen strategy."""
+    spent = budget.spent(budget.passes(weights))
     return {
         "steps": train.steps.total,
         "tokens": round(spent.tokens),

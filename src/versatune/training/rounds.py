@@ -210,6 +210,7 @@ class Mixture:
                 objective=self.params.objective,
                 traces=self._traces(),
                 learning=float(self._learning.sum()),
+                rounds=self._learning.size,
                 passes=self.planner.passes_alone(
                     realised_shares(counts), self.params.steps.total * self._rows_per_step
                 ),

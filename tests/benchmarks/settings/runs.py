@@ -124,14 +124,15 @@ def run_once(
             update={"rounds": 1, "steps_per_round": params.rounds * params.steps_per_round}
         )
     uses_law, needs = params.strategy.uses_law, params.strategy.needs_reference
+    references = world.with_references if needs else world
     folder = Path(tempfile.mkdtemp(prefix="run_", dir=world.run.data))
     result = train(
         world.store,
         world.base,
         params,
-        reference_losses=world.known_references if needs else None,
+        reference_losses=references.known_references if needs else None,
         traces=world.traces if uses_law else None,
-        initial_weights=world.detected,
+        initial_weights=world.initial,
         detected_shares=world.detected,
         folder=folder / "run",
     )
@@ -162,7 +163,7 @@ def run_once(
         "steps": int(last["step"].iloc[0]),
         "model_round": result.model_ref.metadata.get("model_round"),
         "cost_steps": params.rounds * params.steps_per_round
-        + (mix_cost(world) if uses_law else reference_steps(world) if needs else 0),
+        + (mix_cost(world) if uses_law else reference_steps(references) if needs else 0),
         "spec": dict(strategy),
         "tolerance": tolerance,
     }

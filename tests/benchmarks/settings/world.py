@@ -38,6 +38,8 @@ class World:
     run: Run
     store: FolderRef
     base: CheckpointRef
+    alone: bool = False
+    """Whether its references are :attr:`with_references`'."""
 
     @property
     def domains(self) -> list[str]:
@@ -51,11 +53,19 @@ class World:
         """
         return None if isinstance(self.setting.base, Given) else dict(SampleParams().shares)
 
+    @property
+    def initial(self) -> dict[str, float]:
+        """Shares to start from: the base's, or those of the data, as where a probe is in doubt."""
+        rows = self.store.metadata["train"]
+        total = sum(entry["supervised_tokens"] for entry in rows.values())
+        return self.detected or {n: rows[n]["supervised_tokens"] / total for n in self.domains}
+
     @cached_property
     def references(self) -> dict[str, Any]:
         """Measured on first use; kept run by run."""
         params = self.run.references
-        root = self.run.data / ("references" if params.budget is None else "references_budget")
+        folder = "references" if params.budget is None else "references_budget"
+        root = self.run.data / ("references_alone" if self.alone else folder)
         rows = make_folder(not_needed(), root / "rows")
         pieces = reference_runs(self.store, rows, self.base, params, self.run.train)
         made = make_pieces(Pieces(pieces, ParallelParams(workers=1)), root / "runs")
@@ -66,6 +76,15 @@ class World:
         """The same with runs on mixes alone, within the default budget."""
         params = self.run.references.model_copy(update={"mode": "mixes", "budget": BUDGET})
         return replace(self, run=self.run.model_copy(update={"references": params}))
+
+    @cached_property
+    def with_references(self) -> "World":
+        """The same with runs on single domains, where the setting makes runs on mixes alone."""
+        params = self.run.references
+        if params.mode == "measure":
+            return self
+        params = params.model_copy(update={"mode": "measure", "mixes": 0, "transfer": 0.0})
+        return replace(self, run=self.run.model_copy(update={"references": params}), alone=True)
 
     @property
     def known_references(self) -> dict[str, float]:

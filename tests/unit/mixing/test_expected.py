@@ -85,6 +85,19 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
     assert len(path) == rounds
 
 
+@pytest.mark.parametrize("rounds", [1, 2, 3])
+def test_the_strategy_knows_how_many_rounds_there_are(rounds: int) -> None:
+    """Only a round that a later one can learn from tries shares."""
+    params: Any = TypeAdapter(StrategyParams).validate_python({"name": "mixing_law"})
+    context = Context(domains=("law", "medicine", "code"), base_loss=ONES, counts=ONES)
+    flat, noise = law([1e-6] * 3), np.full(3, 10.0)
+    path = expected_path(
+        params, context, flat, LEARNING[:rounds], RATES[:rounds], noise, ENDS[:rounds]
+    )
+    tried = [not np.allclose(weights, UNIFORM) for weights, _ in path]
+    assert tried == [True, True, False][-rounds:] if rounds > 1 else tried == [False]
+
+
 class Recorder(Strategy):
     """Keeps what it is told, and goes from mix to mix."""
 

@@ -1,6 +1,7 @@
 """Forecasts: what a mix is to reach, with intervals that hold it, and what there is to win."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from versatune.mixing.forecast import (
 )
 from versatune.mixing.law import Law
 from versatune.mixing.objective import Objective, make_objective
+from versatune.mixing.shares import Array
 
 DOMAINS = ("law", "medicine", "code")
 ONES = np.ones(3)
@@ -79,7 +81,7 @@ def test_the_room_of_the_worst_gap_is_a_difference() -> None:
     assert room.low <= room.gain <= room.high < 0.5
     assert room.gain == pytest.approx(0.0 - least, abs=0.05)
     assert "points of the largest gap" in room.advice and "%" not in room.advice
-    told = forecast(DOMAINS, WIDE, worst, {"uniform": [(UNIFORM, 1.0)]})
+    told = forecast(DOMAINS, WIDE, worst, {"uniform": [(UNIFORM, 1.0)]}, 1.0)
     assert told["strategies"]["best"]["gain"] == pytest.approx(-least)
 
 
@@ -120,7 +122,7 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
         "uniform": [(UNIFORM, 1.0)],
         "steered": [(UNIFORM, 0.5), (np.array([0.1, 0.6, 0.3]), 0.5)],
     }
-    found = json.loads(json.dumps(forecast(DOMAINS, WIDE, objective(), paths)))
+    found = json.loads(json.dumps(forecast(DOMAINS, WIDE, objective(), paths, 1.0)))
     assert list(found["strategies"]) == ["uniform", "steered", "best"]
     steered = found["strategies"]["steered"]
     assert steered["domains"]["medicine"]["weight"] == pytest.approx((1 / 3 + 0.6) / 2)
@@ -130,13 +132,44 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
             assert domain["low"] <= domain["loss"] <= domain["high"]
     best, uniform = (found["strategies"][n]["objective"] for n in ("best", "uniform"))
     assert 1 - best / uniform == pytest.approx(found["headroom"]["gain"], rel=0.05)
-    assert found["strategies"]["uniform"]["within_tolerance"]
+    assert found["strategies"]["uniform"]["above_tolerance"] == []
+
+
+def test_a_path_that_ends_early_has_seen_its_part_of_the_passes() -> None:
+    """Half of a training of eight passes at a share of 1 is four, however early it ends."""
+    mix, passes = np.array([0.6, 0.2, 0.2]), np.full(3, 8.0)
+    paths: dict[str, Path] = {"whole": [(mix, 1.0)], "half": [(mix, 0.5)]}
+    found = forecast(DOMAINS, ALIKE, objective(), paths, 1.0, passes)
+    half = found["strategies"]["half"]["domains"]
+    expected = follow(ALIKE.likeliest(), paths["half"], passes / 2)[0]
+    np.testing.assert_allclose([half[name]["loss"] for name in DOMAINS], expected)
+    assert (expected < follow(ALIKE.likeliest(), paths["half"], passes)[0]).all()
+
+
+def test_a_tolerance_in_standard_errors_is_in_those_of_the_change() -> None:
+    """Medicine and code end above the base, by r, with a standard error of n ln(1 + r). Two of
+    these are more than r for medicine's n and less for code's, a third."""
+    forgets = law([2.0, 0.0, 0.0], nu=[0.0, 2.0, 2.0])
+    paths: dict[str, Path] = {"steered": [(np.array([0.9, 0.05, 0.05]), 1.0)]}
+    loss = follow(forgets.likeliest(), paths["steered"])[0]
+    assert (loss[1:] > 1.01).all()
+
+    def over(tolerance: Any, noise: Array | None) -> list[str]:
+        aim = make_objective(ObjectiveParams(tolerance=tolerance), DOMAINS, ONES)
+        found = forecast(DOMAINS, forgets, aim, paths, 1.0, noise=noise)
+        return list(found["strategies"]["steered"]["above_tolerance"])
+
+    two: Any = {"stderrs": 2.0}
+    part = np.array([0.5, 0.55 * (loss[1] - 1) / np.log(loss[1]), 1 / 3])
+    assert over(0.0, None) == over(two, None) == ["medicine", "code"]
+    assert over(two, part) == ["code"]
+    assert over(float(loss[1]) - 0.999, None) == []
 
 
 def test_the_forecast_is_of_rows_that_are_seen_again() -> None:
     """Every number of it: the paths' ends and intervals, the best mix and what it gains."""
     passes, path = np.array([200.0, 4.0, 4.0]), [(np.array([0.6, 0.2, 0.2]), 1.0)]
-    found = forecast(DOMAINS, ALIKE, objective(), {"given": path}, passes)
+    found = forecast(DOMAINS, ALIKE, objective(), {"given": path}, 1.0, passes)
     entry, best = (found["strategies"][name] for name in ("given", "best"))
     each = [entry["domains"][name] for name in DOMAINS]
     likeliest = follow(ALIKE.likeliest(), path, passes)[0]

@@ -216,6 +216,16 @@ def test_bounds_hold_for_shares_of_any_size(sizes: list[float], low: float, high
     assert (np.diff(found[np.argsort(weights)]) >= -1e-12).all()
 
 
+@given(st.integers(1, 300), st.integers(0, 2**32 - 1), st.booleans())
+def test_shares_are_left_as_they_are(k: int, seed: int, equal: bool) -> None:
+    """Checked or bounded once more, they don't change by a rounding."""
+    sizes = np.ones(k) if equal else np.random.default_rng(seed).dirichlet(np.ones(k))
+    once = shares(sizes / sizes.sum())
+    np.testing.assert_array_equal(shares(once), once)
+    kept = bounded_shares(once, 0.1 / k, min(1.0, 3.0 / k))
+    np.testing.assert_array_equal(bounded_shares(kept, 0.1 / k, min(1.0, 3.0 / k)), kept)
+
+
 @given(measured(), st.floats(0, 5), st.floats(0, 1))
 def test_rivals_keep_shares_shares(
     case: tuple[np.ndarray, np.ndarray, np.ndarray], eta: float, smoothing: float

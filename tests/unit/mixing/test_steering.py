@@ -266,7 +266,7 @@ def test_a_resumed_strategy_goes_on_exactly(spec: dict[str, Any], known: Law | N
 
 
 def test_without_standard_errors_nothing_is_taken_for_signal() -> None:
-    strategy = make({"name": "mixing_law"}, None)
+    strategy = make({"name": "mixing_law"}, WIDE)
     decision = strategy.update(Signals(1, 1, COUNTS, np.array([0.1, 0.9, 0.9])))
     np.testing.assert_array_equal(decision.weights, COUNTS)
     assert "no standard errors" in decision.reason

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
+from tests.helpers.laws import law
 from tests.unit.mixing.test_steering import (
     BOLD,
     CONSTRAINED,
@@ -67,6 +68,50 @@ def test_the_first_two_rounds_explore_by_the_bits_of_the_domains_numbers() -> No
     decision = strategy.update(signals(np.full(3, 1 / 3), since_base_stderr=noise))
     np.testing.assert_allclose(decision.weights, np.full(3, 1 / 3))
     assert decision.reason.endswith("no shares are clearly better")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "explores"),
+    [(1, (False, False)), (2, (True, False)), (3, (True, True)), (None, (True, True))],
+)
+def test_a_round_that_nothing_learns_from_tries_nothing(
+    rounds: int | None, explores: tuple[bool, bool]
+) -> None:
+    strategy = make({"name": "mixing_law"}, None, rounds=rounds)
+    first = strategy.initial()
+    decision = strategy.update(signals(first, since_base_stderr=np.full(3, 10.0)))
+    found = [not np.allclose(x, 1 / 3) for x in (first, decision.weights)]
+    assert found == [*explores] and decision.reason.endswith(TRIES) is explores[1]
+
+
+@pytest.mark.parametrize(("known", "back"), [(None, True), (WIDE, False)])
+def test_what_was_tried_does_not_stay_without_standard_errors(known: Any, back: bool) -> None:
+    """Nothing can be learnt from it. Shares by runs before the training are no trial."""
+    strategy = make({"name": "mixing_law"}, known)
+    first = strategy.initial()
+    decision = strategy.update(signals(first, since_base_stderr=None))
+    assert decision.reason == NO_STDERR and np.abs(first - 1 / 3).max() > 0.01
+    np.testing.assert_allclose(decision.weights, np.full(3, 1 / 3) if back else first)
+
+
+def test_the_reason_is_of_the_laws_that_the_shares_are_of() -> None:
+    """Of the likeliest law code's rows teach nothing, by all others they teach most."""
+    strategy: Any = make({"name": "mixing_law"}, WIDE)
+    known = law([0.6, 0.2, 1e-5])
+    known.numbers[1:] = known.numbers[1:, ::-1]
+    outlook, more = strategy._outlook(known, WHOLE), np.array([0.2, 0.3, 0.5])
+    said = strategy._reason(outlook, more, more)
+    stay, then = (outlook.ends(x).mean() for x in (np.full(3, 1 / 3), more))
+    assert said == f"forecast {then:.4f} at the end, {stay - then:.4f} better with more code"
+    worse = strategy._reason(outlook, more[::-1], more)
+    assert worse.endswith("at the end, hardly better with more law")
+
+
+def test_a_domain_without_a_share_to_stay_at_is_not_the_one_with_more() -> None:
+    strategy: Any = make({"name": "mixing_law", "stay": "proportional"}, WIDE)
+    strategy._stay = np.array([0.5, 0.5, 0.0])
+    said = strategy._reason(strategy._outlook(WIDE, WHOLE), np.array([0.6, 0.4, 0.0]), COUNTS)
+    assert "with more law" in said
 
 
 def test_a_move_is_a_part_of_the_way_in_logarithms() -> None:
@@ -139,7 +184,8 @@ def test_what_is_said_where_nothing_is_learnt() -> None:
     unknown = make_strategy(MixingLawParams(), Context(("a", "b", "c"), counts=COUNTS))
     first = unknown.update(signals(COUNTS))
     assert first.reason == "first measurement: no change to learn from yet"
-    np.testing.assert_array_equal(first.weights, COUNTS)
+    second = np.exp(0.2 * np.array([1, 1, -1]))  # the trial that the second round makes anyway
+    np.testing.assert_allclose(first.weights, second / second.sum())
     assert "no change" not in unknown.update(signals(COUNTS)).reason
 
 

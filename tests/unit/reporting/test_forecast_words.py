@@ -104,9 +104,11 @@ def test_the_best_static_mix_is_named_where_it_is_told_from_equal_shares(
 
 def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
     nothing = {name: {"domains": s["domains"]} for name, s in MADE["strategies"].items()}
-    made = MADE | {"missing": "references.mode is none", "headroom": None, "strategies": nothing}
+    made = MADE | {"headroom": None, "strategies": nothing}
+    made |= {"missing": "references.mode is none", "remedy": "references.mode: mixes makes one"}
     said = forecast.lines(made)
     assert said[0].startswith("No forecast: references.mode is none, so it is not known")
+    assert said[0].endswith("need no forecast; references.mode: mixes makes one.")
     assert "uniform and proportional" in said[0] and len(said) == 3 + len(SIX)
     assert (
         said[1].split() == ["domain", "passes", "over", "its", "rows"]
@@ -116,22 +118,10 @@ def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
     assert forecast.outcome(made, RUN["mixture_history"], LOSSES).empty
 
 
-@pytest.mark.parametrize(
-    ("missing", "way"),
-    [
-        ("references.mode is none", "references.mode: mixes makes one"),
-        (
-            "references.budget leaves no room for runs that measure what shares do",
-            "more training steps, or references.budget: null, make room for one.",
-        ),
-        (
-            "no run before the training measured what shares do (references.mixes)",
-            "references.mixes: 2 makes one.",
-        ),
-    ],
-)
-def test_the_way_to_a_forecast_is_not_what_is_set_already(missing: str, way: str) -> None:
-    assert f"need no forecast; {way}" in forecast.advice(MADE | {"missing": missing})
+def test_a_forecast_of_an_older_version_says_to_run_the_plan_again() -> None:
+    old = MADE | {"missing": "references.mode is none"}
+    del old["remedy"]
+    assert "need no forecast; run the plan pipeline again." in forecast.advice(old)
 
 
 def test_the_outcome_is_that_of_the_model_on_the_rows_of_the_forecast() -> None:
