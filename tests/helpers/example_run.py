@@ -169,6 +169,7 @@ def _forecast(domains: tuple[str, ...], base: np.ndarray, final: np.ndarray) -> 
         "targets": [],
         "missing": None,
         "remedy": None,
+        "ends_early": None,
         "base": dict(zip(domains, base.tolist(), strict=True)),
         "tolerance_broken": [domains[0]],
         "training": {

@@ -27,7 +27,8 @@ from versatune.modeling.checkpoints import CheckpointRef, load_model
 from versatune.modeling.heldout import heldout_losses
 from versatune.pipelines.plan import create_pipeline
 from versatune.training import ReferenceParams, TrainParams
-from versatune.training.plan import EarlierStages, speed_before, what_is_missing
+from versatune.training.plan import EarlierStages, speed_before
+from versatune.training.plan_words import passes_warnings, what_is_missing
 
 NAMES = ("law", "medicine", "code")
 TRAIN: dict[str, Any] = {
@@ -198,8 +199,6 @@ def test_without_references_it_measures_the_base_and_says_what_it_cannot_tell(
     ],
 )
 def test_a_cap_that_will_be_passed_is_told_before_training(rule: str, then: str) -> None:
-    from versatune.training.plan import passes_warnings
-
     train = TrainParams.model_validate(TRAIN | {"epoch_cap": {"legal": 2.0}, "on_exhausted": rule})
     seen = {"law": 2.5, "medicine": 3.9, "code": None}
     said = passes_warnings({n: {"passes": p, "weight": 0.1} for n, p in seen.items()}, train)
@@ -247,27 +246,48 @@ def test_expansion_is_forecast_for_its_target_and_counts_whom_it_leaves_behind(
     assert made["training"]["seconds"] is None and made["references_seconds"] is None
 
 
+@pytest.mark.parametrize(
+    ("action", "end"),
+    [
+        ("stop", "after round 5 of 8."),
+        ("rollback", "after round 5 of 8, with the model of round 3."),
+        ("none", None),
+    ],
+)
 def test_a_training_that_its_guard_ends_sees_rows_as_often_as_it_trains(
     tmp_path: Path,
     tiny_store: FolderRef,
     tiny_checkpoint: CheckpointRef,
     base: dict[str, float],
+    caplog: pytest.LogCaptureFixture,
+    action: str,
+    end: str | None,
 ) -> None:
-    """It would stop after the first of four rounds; its cost is told in case it doesn't."""
-    harmful = law([0.02, 0.02, 0.1], nu=[5.0, 5.0, 1e-4])
-    guard = {"action": "stop", "threshold": 1e-6, "patience": 1}
+    """Rows count until training ends, whichever round it goes back to; its cost is told in case it
+    doesn't end."""
+    harmful = law([0.02, 0.02, 0.1], nu=[0.02, 0.02, 1e-4])
+    guard = {"action": action, "threshold": 0.018, "patience": 2}
+    paper = {
+        "rule": "paper",
+        "potential_source": "progress",
+        "epsilon": 1e6,
+        "delta": 0.15,
+        "target_cap": 0.95,
+    }
+    caplog.set_level(logging.INFO)
     made, _ = run(
         tmp_path, tiny_store, tiny_checkpoint, references_of(harmful, base), {}, REFERENCES,
-        strategy={"name": "expand", "target": "code", "rule": "paper", "guard": guard},
-        rounds=4, steps_per_round=20, lr_scheduler_type="constant", warmup_ratio=0.0,
+        strategy={"name": "expand", "target": "code", "guard": guard, **paper},
+        rounds=8, steps_per_round=40, lr_scheduler_type="constant", warmup_ratio=0.0,
     )  # fmt: skip
     chosen, detected = (made["strategies"][name]["domains"] for name in ("expand", "detected"))
     shares = np.array([[d[n]["weight"] for n in NAMES] for d in (chosen, detected)])
     seen = np.array([[d[n]["passes"] for n in NAMES] for d in (chosen, detected)])
-    rows = np.array([tiny_store.metadata["train"][n]["supervised_tokens"] for n in NAMES])
-    np.testing.assert_allclose((seen * rows)[0] / (seen * rows)[0].sum(), shares[0])
-    np.testing.assert_allclose(seen[0], seen[1] / 4)
-    assert made["training"]["steps"] == 80
+    per_share = (seen / shares).mean(axis=1)
+    assert per_share[0] == pytest.approx(per_share[1] * (0.625 if end else 1.0), rel=0.05)
+    said = "The guard is forecast to end the training"
+    assert f"{said} {end}" in caplog.text if end else said not in caplog.text
+    assert made["training"]["steps"] == 320
 
 
 def test_a_training_that_learns_nothing_has_no_forecast(
@@ -281,11 +301,13 @@ def test_a_training_that_learns_nothing_has_no_forecast(
     with caplog.at_level(logging.INFO):
         made, _ = run(
             tmp_path, tiny_store, tiny_checkpoint, *measured, REFERENCES,
-            rounds=1, steps_per_round=1, warmup_ratio=0.1,
+            rounds=1, steps_per_round=1, warmup_ratio=0.1, strategy={"name": "mixing_law"},
         )  # fmt: skip
     assert made["headroom"] is None and made["tolerance_broken"] is None
     assert "No forecast: every step is warm-up, at a learning rate of 0" in caplog.text
-    assert "a lower train.warmup_ratio leave steps that learn" in caplog.text
+    assert "more training steps, or train.warmup_ratio: 0, leave one that learns" in caplog.text
+    shares = [d["weight"] for d in made["strategies"]["mixing_law"]["domains"].values()]
+    np.testing.assert_allclose(shares, 1 / 3)  # nothing is tried in the only round
 
 
 @pytest.mark.parametrize(

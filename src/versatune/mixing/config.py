@@ -131,7 +131,8 @@ class ExpandParams(PotentialParams):
     """How the effect of shares is learnt (``rule: constrained``)."""
     explore: float = Field(0.3, ge=0, le=1)
     """Where no run before the training measured what shares do: by how much the logarithms of
-    shares change, up or down, in the first two rounds (``rule: constrained``)."""
+    shares change, up or down, in the first two rounds, but not in the last (``rule:
+    constrained``)."""
     sigma: float = Field(4.0, ge=0)
     """The step size of a closed gate towards what is being forgotten (not given in the paper;
     chosen on validation data, docs/results.md)."""
@@ -214,7 +215,8 @@ class MixingLawParams(AdaptiveParams):
     """How the effect of shares is learnt and followed."""
     explore: float = Field(0.2, ge=0, le=1)
     """Where no run before the training measured what shares do: by how much the logarithms of
-    shares change, up or down, in the first two rounds. Without it nothing tells what shares do."""
+    shares change, up or down, in the first two rounds, but not in the last. Without it nothing
+    tells what shares do."""
     reach: float = Field(1.5, ge=1)
     """Where no run before the training measured what shares do: the shares that an update goes
     towards are within this factor of those it stays at. What it explores comes on top

@@ -2,18 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
 from versatune.mixing.config import StrategyParams
-from versatune.mixing.forecast import Path, Simulation, change_error
+from versatune.mixing.forecast import Noise, Path, Simulation
 from versatune.mixing.interface import Context, Signals
 from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
 from versatune.mixing.strategies import make_strategy
 
-LEAST_NOISE = 1e-4
-"""Of a measured change: no strategy is played with measurements that have no error at all."""
+
+class Expected(NamedTuple):
+    """What a strategy is expected to do."""
+
+    trained: Path
+    """The shares of each round that is trained, and its learning amount."""
+    kept: int
+    """How many of these rounds the model has behind it that is kept; less than all of them where
+    training goes back to its best round."""
+
+    @property
+    def path(self) -> Path:
+        """Of the model that is kept."""
+        return self.trained[: self.kept]
 
 
 def expected_path(
@@ -22,16 +35,15 @@ def expected_path(
     law: Law,
     learning: Array,
     rates: Array,
-    noise: Array,
+    noise: Noise,
     ends: Sequence[int],
-) -> Path:
+) -> Expected:
     """The shares of each round, and its learning amount, if losses go as ``law`` says.
 
     ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
     (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
-    end, ``ends`` (rounds,) the steps until then. ``noise`` (k,): the standard error of a change of
-    ln(loss) as a part of that change. A strategy that stops spends less; one that goes back to its
-    best round ends there. Raises VersatuneError when ``context`` lacks what the strategy needs.
+    end, ``ends`` (rounds,) the steps until then. A strategy that stops spends less. Raises
+    VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
     strategy = make_strategy(params, replace(context, rounds=learning.size))
@@ -49,7 +61,7 @@ def expected_path(
                 weights,
                 losses,
                 train_loss=losses,
-                since_base_stderr=np.maximum(change_error(noise, losses, first), LEAST_NOISE),
+                since_base_stderr=noise.error(losses, first),
                 learning=part,
                 rate=float(rates[number - 1]),
                 learning_left=float(learning[number:].sum()),
@@ -58,9 +70,9 @@ def expected_path(
         )
         best = number if decision.best else best
         if decision.stop is not None:
-            return path[:best] if decision.stop == "rollback" else path
+            return Expected(path, best if decision.stop == "rollback" else len(path))
         weights = decision.weights
-    return path
+    return Expected(path, len(path))
 
 
 def over_steps(path: Path, steps: Sequence[int]) -> Array:

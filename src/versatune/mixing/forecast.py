@@ -6,7 +6,7 @@ training. Intervals are of 90 %.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +30,20 @@ and a law of eight numbers is not exact."""
 
 WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""
+
+
+class Noise(NamedTuple):
+    """Standard errors of changes of ln(loss), paired by row, as runs before the training had them;
+    shape (k,) each."""
+
+    part: Array
+    """As a part of the change."""
+    least: Array
+    """Of a change that is small."""
+
+    def error(self, loss: Array, base: Array) -> Array:
+        """That of ln(loss / base), shape (k,)."""
+        return np.asarray(np.maximum(self.part * np.abs(np.log(loss / base)), self.least))
 
 
 @dataclass(frozen=True)
@@ -88,16 +102,21 @@ class Simulation:
 
 
 def follow(
-    law: Law, path: Path, passes: Array | None = None, learning: float | None = None
+    law: Law,
+    path: Path,
+    passes: Array | None = None,
+    learning: float | None = None,
+    rate: float = 0.0,
 ) -> Array:
     """Losses at the end of ``path`` by draw of the law, shape (n, k).
 
     ``passes`` (k,) and ``learning`` as in :class:`Simulation`; None: the path is all of it.
+    ``rate``: the learning rate over its peak there.
     """
     simulation = Simulation(law, learning or sum(part for _, part in path), passes)
     for weights, part in path:
         simulation.go(weights, part)
-    return simulation.losses()
+    return simulation.losses(rate)
 
 
 LOWEST = 0.02
@@ -106,13 +125,17 @@ LOWEST = 0.02
 
 
 def simulated(
-    law: Law, path: Path, passes: Array | None = None, learning: float | None = None
+    law: Law,
+    path: Path,
+    passes: Array | None = None,
+    learning: float | None = None,
+    rate: float = 0.0,
 ) -> Array:
     """As :func:`follow`, each draw with what the law leaves unexplained, from :data:`LOWEST`
     to the highest end. It draws the same for every path, so that two are compared law by law.
     """
     rng = np.random.default_rng(0)
-    ends = follow(law, path, passes, learning)
+    ends = follow(law, path, passes, learning, rate)
     with np.errstate(over="ignore"):
         ends = ends * np.exp(UNEXPLAINED * rng.standard_normal(ends.shape))
     return np.clip(ends, LOWEST * law.base, HIGHEST * law.base)
@@ -158,15 +181,16 @@ def forecast(
     paths: Mapping[str, Path],
     learning: float,
     passes: Array | None = None,
-    noise: Array | None = None,
+    noise: Noise | None = None,
+    early: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The part of forecast.json that the law tells: by path where it ends, and the headroom.
 
-    ``learning``: of the whole training; a path that ends early spends less. The best static mix is
-    added as ``best``. ``gain`` is over
-    equal shares, by :meth:`.Objective.gain`. ``passes``: how many times the whole training would
-    go over each domain's rows at a share of 1; None: none repeats. ``noise`` (k,): the standard
-    error of a change of ln(loss) as a part of it, which tolerances in standard errors go by.
+    ``learning``: of the whole training. A path that ends early spends less, and ends at the
+    learning rate (over its peak) that ``early`` has for it; others are annealed. The best static
+    mix is added as ``best``. ``gain`` is over equal shares, by :meth:`.Objective.gain`.
+    ``passes``: how many times the whole training would go over each domain's rows at a share of 1;
+    None: none repeats. ``noise``: what tolerances in standard errors go by; None: these are 0.
     ``above_tolerance``: the domains that end above their tolerance by the likeliest law.
     """
     room = headroom(law, learning, objective, passes)
@@ -176,9 +200,10 @@ def forecast(
     equals = np.array([objective.value(e) for e in simulated(law, uniform, passes)])
     strategies = {}
     for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
-        end = follow(likeliest, path, passes, learning)[0]
-        ends = simulated(law, path, passes, learning)
-        over = objective.excess(end, None if noise is None else change_error(noise, end, law.base))
+        rate = (early or {}).get(name, 0.0)
+        end = follow(likeliest, path, passes, learning, rate)[0]
+        ends = simulated(law, path, passes, learning, rate)
+        over = objective.excess(end, noise.error(end, law.base) if noise else None)
         low, high = np.quantile(ends, INTERVAL, axis=0)
         values = np.array([objective.value(e) for e in ends])
         gains = np.quantile(objective.gain(values, equals), INTERVAL)
@@ -209,11 +234,7 @@ def forecast(
     }
 
 
-def change_error(noise: Array, loss: Array, base: Array) -> Array:
-    """The standard error of ln(loss / base), if it is ``noise`` of that change; shape (k,)."""
-    return np.asarray(noise * np.abs(np.log(loss / base)))
-
-
 def _mean_shares(path: Path) -> Array:
-    total = sum(learning for _, learning in path)
-    return np.asarray(sum(weights * (learning / total) for weights, learning in path))
+    parts = [learning for _, learning in path]
+    weights = np.array([weights for weights, _ in path])
+    return np.asarray(np.average(weights, axis=0, weights=parts if any(parts) else None))

@@ -22,7 +22,7 @@ ROUNDED = 1e-14
 def shares(weights: npt.ArrayLike) -> Array:
     """``weights`` checked to be shares: shape (k,), none negative, sum 1 (within 1e-6).
 
-    Returned rescaled to sum to 1 as exactly as floating point can; as they are where they do.
+    Returned rescaled to sum to 1, and as they are where they do but for rounding.
     """
     values = vector("weights", weights)
     if (values < 0).any():

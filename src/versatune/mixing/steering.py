@@ -78,7 +78,8 @@ class _Forecasting(Adaptive):
         explores = self._explores(memory.updates)
         if memory.first is None:
             new = self._explored(unmoved, memory.updates) if explores else unmoved
-            return new, "first measurement: no change to learn from yet", None
+            said = "first measurement: no change to learn from yet"
+            return new, f"{said}; {TRIES}" if explores else said, None
         learning = 1.0 if signals.learning is None else signals.learning
         trace = self._trace().then(
             now.weights,
@@ -111,7 +112,8 @@ class _Forecasting(Adaptive):
         """Whether round ``number``, from 0 on, tries shares: a later one must learn from it."""
         rounds = self.context.rounds
         told = bool(self.context.traces) or (rounds is not None and number + 1 >= rounds)
-        return self._explore > 0 and number < EXPLORING_ROUNDS and not told
+        some = self._explore > 0 and len(self.context.domains) > 1
+        return some and number < EXPLORING_ROUNDS and not told
 
     def _trace(self) -> Trace:
         """What was recorded so far."""

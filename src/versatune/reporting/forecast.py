@@ -22,7 +22,7 @@ TIE = 0.0005
 def lines(forecast: Mapping[str, Any]) -> list[str]:
     """The forecast in a few plain lines: what to do, what it rests on, what training takes."""
     said = [advice(forecast)]
-    said += filter(None, (about_chosen(forecast), best_mix(forecast)))
+    said += filter(None, (about_chosen(forecast), early_end(forecast), best_mix(forecast)))
     if forecast["headroom"] is not None:
         each = [
             f"{named(name)} {_objective(forecast, entry['objective'])}"
@@ -57,7 +57,7 @@ def _by_domain(forecast: Mapping[str, Any]) -> list[str]:
 def said(forecast: Mapping[str, Any]) -> list[str]:
     """The report's lines above the tables: the advice, the chosen strategy, its cost."""
     about = about_chosen(forecast)
-    spoken = (advice(forecast), about, best_mix(forecast), takes(forecast))
+    spoken = (advice(forecast), about, early_end(forecast), best_mix(forecast), takes(forecast))
     return [*filter(None, spoken), *forecast["warnings"]]
 
 
@@ -69,7 +69,8 @@ def advice(forecast: Mapping[str, Any]) -> str:
             return told
         aim = formats.comma(forecast["targets"])
         return f"The aim is {aim}. If it were all domains: {told[0].lower()}{told[1:]}"
-    remedy = forecast.get("remedy", "run the plan pipeline again")  # a file of an older version
+    # A file of an older version has none.
+    remedy = forecast.get("remedy", "run the plan pipeline again to see what makes one")
     return (
         f"No forecast: {forecast['missing']}, so it is not known what a mix can gain. "
         f"uniform and proportional need no forecast; {remedy}."
@@ -97,6 +98,18 @@ def about_chosen(forecast: Mapping[str, Any]) -> str | None:
             f"the tolerance ({formats.comma(over)})"
         )
     return "; ".join(parts) + "." if parts else None
+
+
+def early_end(forecast: Mapping[str, Any]) -> str | None:
+    """That the strategy is forecast to end the training, and with which model."""
+    ended = forecast.get("ends_early")
+    if not ended:
+        return None
+    back = f", with the model of round {ended['kept']}" if ended["kept"] < ended["after"] else ""
+    return (
+        f"The guard is forecast to end the training after round {ended['after']} of "
+        f"{ended['of']}{back}."
+    )
 
 
 def unit(forecast: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from versatune.mixing.config import (
 )
 from versatune.mixing.curves import points_of
 from versatune.mixing.expected import expected_path, over_steps
-from versatune.mixing.forecast import Path, forecast
+from versatune.mixing.forecast import Noise, Path, forecast
 from versatune.mixing.interface import Context
 from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
@@ -29,7 +29,6 @@ from versatune.training.budget import learning_by_round, rate_by_round
 from versatune.training.config import TrainParams
 from versatune.training.costs import (
     FORWARD,
-    MANY_PASSES,
     Budget,
     Speed,
     needs,
@@ -37,10 +36,14 @@ from versatune.training.costs import (
     seconds_to_train,
     speed_of,
 )
+from versatune.training.plan_words import passes_warnings, what_is_missing
 from versatune.training.reference_config import ReferenceParams
 
 USUAL_NOISE = 0.2
 """The standard error of a change as a part of it, where no curve measured one."""
+
+LEAST_NOISE = 1e-4
+"""No strategy is played with measurements that have no error at all."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,9 @@ def plan(
     the references measured what a share does, its forecast ``loss`` with a 90 % interval, the
     ``objective`` and its ``gain`` over equal shares. ``headroom`` and ``advice``: what the best
     static mix gains. ``missing``: why there is no forecast, and ``remedy``: what gives one; else
-    None. ``training``: what the whole of it takes; passes are of the rounds that the strategy
-    trains. ``made_for``: the parameters of training.
+    None. ``ends_early``: after which round of how many, and which round's model is kept, where the
+    strategy is forecast to end the training. ``training``: what the whole of it takes; passes are
+    of the rounds that are trained. ``made_for``: the parameters of training.
     Raises VersatuneError when training could not begin with these parameters.
     """
     split, steering = (TokenizedSplit.load(store, name) for name in ("train", "steering"))
@@ -86,30 +90,33 @@ def plan(
     missing = what_is_missing(references, known.references, whole)
     facts = None if missing else traces_of(known.references)
     chosen = _label(train.strategy, paths)
-    part = 1.0
+    ended = None
     if facts is None:
         start = make_strategy(train.strategy, context).initial()
         paths[chosen] = [(start, whole)]
         told = _without_law(domains, train, paths)
     else:
         traces, passes = read_traces(facts), _passes_alone(train, split, context)
-        law, noise = fit(traces, loss, learning=whole), _noise(traces)
-        given = traces if train.strategy.uses_law else ()
-        steered = expected_path(
-            train.strategy,
-            replace(context, traces=given, learning=whole, passes=passes),
-            law,
-            learning,
-            rate_by_round(train),
-            noise,
-            train.steps.ends,
+        law, noise, rates = fit(traces, loss, learning=whole), _noise(traces), rate_by_round(train)
+        known_to_it = replace(
+            context,
+            traces=traces if train.strategy.uses_law else (),
+            learning=whole,
+            passes=passes,
         )
-        paths[chosen] = steered
+        steered = expected_path(
+            train.strategy, known_to_it, law, learning, rates, noise, train.steps.ends
+        )
+        paths[chosen] = steered.path
+        early = {} if steered.kept == rates.size else {chosen: float(rates[steered.kept - 1])}
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
-        told = forecast(domains, law, objective, paths, whole, passes, noise)
-        for name, weight in zip(domains, over_steps(steered, train.steps.of), strict=True):
+        told = forecast(domains, law, objective, paths, whole, passes, noise, early)
+        weights = over_steps(steered.trained, train.steps.of)
+        for name, weight in zip(domains, weights, strict=True):
             told["strategies"][chosen]["domains"][name]["weight"] = float(weight)
-        part = train.steps.ends[len(steered) - 1] / train.steps.total
+        if (after := len(steered.trained)) < rates.size:
+            ended = {"after": after, "of": rates.size, "kept": steered.kept}
+    part = train.steps.ends[ended["after"] - 1] / train.steps.total if ended else 1.0
     budget = Budget(train, split, paths[chosen][0][0])
     _add_passes(told, domains, budget, {chosen: part})
     targets = _targets(train.strategy)
@@ -120,6 +127,7 @@ def plan(
         "targets": targets,
         "missing": missing and missing.why,
         "remedy": missing and missing.remedy,
+        "ends_early": ended,
         "base": dict(zip(domains, loss.tolist(), strict=True)),
         "tolerance_broken": None if over is None else [n for n in over if n not in targets],
         "training": _training(
@@ -141,71 +149,6 @@ def _passes_alone(train: TrainParams, split: TokenizedSplit, context: Context) -
     assert context.counts is not None
     alone = Budget(train, split, context.counts / context.counts.sum())
     return np.array([alone.passes(one)[j] for j, one in enumerate(np.eye(len(split.domains)))])
-
-
-class Missing(NamedTuple):
-    """Why there is no forecast, and what gives one; both as parts of sentences."""
-
-    why: str
-    remedy: str
-
-
-def what_is_missing(
-    references: ReferenceParams, losses: Mapping[str, Any], learning: float
-) -> Missing | None:
-    """None where the runs measured what a share does, and the training's ``learning`` isn't 0."""
-    if learning <= 0:
-        return Missing(
-            "every step is warm-up, at a learning rate of 0",
-            "more training steps or a lower train.warmup_ratio leave steps that learn",
-        )
-    if references.mode == "none":
-        return Missing(
-            "references.mode is none",
-            "references.mode: mixes makes one, for a tenth of the training's steps",
-        )
-    if traces_of(losses) is None:
-        if references.mixes and references.budget is not None:
-            return Missing(
-                "references.budget leaves no room for runs that measure what shares do",
-                "more training steps, or references.budget: null, make room for one",
-            )
-        return Missing(
-            "no run before the training measured what shares do (references.mixes)",
-            "references.mixes: 2 makes one",
-        )
-    return None
-
-
-def passes_warnings(domains: Mapping[str, Mapping[str, Any]], train: TrainParams) -> list[str]:
-    """Warnings about domains that are seen often, or more often than their cap; ``domains`` of a
-    strategy."""
-    said, often = [], []
-    for name, entry in domains.items():
-        seen, cap = entry["passes"], _cap(train, name)
-        if seen is None:
-            said.append(f"{name} has a share of {entry['weight']:.3f} and no training rows.")
-        elif cap is not None and seen > cap:
-            then = {
-                "repeat": "it is repeated anyway",
-                "redistribute": "its share then goes to the others",
-                "stop": "training will stop with an error",
-            }[train.on_exhausted]
-            said.append(f"{name} would be seen {seen:.1f} times; its epoch_cap is {cap:g}: {then}.")
-        elif seen > MANY_PASSES:
-            often.append(f"{name} {seen:.1f}")
-    if often:
-        said.append(
-            f"Rows are seen more than {MANY_PASSES:g} times ({', '.join(often)}). Later passes "
-            "teach less; the forecast takes that into account. Add rows, train fewer steps, or "
-            "lower the shares (train.epoch_cap with on_exhausted: redistribute)."
-        )
-    return said
-
-
-def _cap(train: TrainParams, name: str) -> float | None:
-    cap = train.epoch_cap
-    return cap.get(canonical(name)) if isinstance(cap, dict) else cap
 
 
 def _base_losses(store: FolderRef, known: EarlierStages) -> Array:
@@ -231,6 +174,7 @@ def _context(
         reference_loss=None if None in losses else np.array(losses, dtype=np.float64),
         base_loss=loss,
         objective=train.objective,
+        rounds=train.rounds,
     )
 
 
@@ -249,13 +193,14 @@ def _label(strategy: StrategyParams, paths: Mapping[str, Path]) -> str:
     return strategy.name if same or strategy.name not in paths else f"{strategy.name} (chosen)"
 
 
-def _noise(traces: Sequence[Trace]) -> Array:
-    """The standard error of a change of ln(loss) as a part of it, by runs before the training."""
+def _noise(traces: Sequence[Trace]) -> Noise:
+    """Standard errors by the runs before the training."""
     changes = [np.abs(np.log(t.losses[1:] / t.losses[0])) for t in traces]
     parts = [t.stderrs[1:] / np.maximum(c, 1e-6) for t, c in zip(traces, changes, strict=True)]
     every = np.vstack(parts)
     every[(every == 0) | np.isnan(every)] = USUAL_NOISE
-    return np.asarray(np.median(every, axis=0))
+    errors = np.median(np.vstack([t.stderrs[1:] for t in traces]), axis=0)
+    return Noise(np.asarray(np.median(every, axis=0)), np.maximum(errors, LEAST_NOISE))
 
 
 def _without_law(

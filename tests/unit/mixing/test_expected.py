@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from tests.helpers.laws import law, run
 from versatune.mixing.config import ConstantParams, StrategyParams
 from versatune.mixing.expected import expected_path, over_steps
-from versatune.mixing.forecast import Path, Simulation, follow
+from versatune.mixing.forecast import Noise, Path, Simulation, follow
 from versatune.mixing.interface import Context, RoundMetrics, Signals, Stop, Strategy
 from versatune.mixing.law import Law
 from versatune.mixing.shares import Array
@@ -17,7 +17,7 @@ from versatune.mixing.shares import Array
 ONES = np.ones(3)
 UNIFORM = ONES / 3
 LEARNING = np.array([0.5, 0.3, 0.2])
-NOISE = np.full(3, 0.05)
+NOISE = Noise(np.full(3, 0.05), np.full(3, 1e-4))
 RATES = np.array([0.8, 0.4, 0.0])
 ENDS = (10, 20, 30)
 STEEP = law([8.0, 1.0, 0.05])
@@ -34,7 +34,7 @@ def path_of(strategy: dict[str, Any], truth: Law, **known: Any) -> Path:
         learning=1.0,
         **known,
     )
-    return expected_path(params, context, truth, LEARNING, RATES, NOISE, ENDS)
+    return expected_path(params, context, truth, LEARNING, RATES, NOISE, ENDS).path
 
 
 def test_a_fixed_mix_stays_and_spends_all() -> None:
@@ -61,10 +61,12 @@ def test_foster_moves_by_what_the_rounds_leave_to_learn() -> None:
     np.testing.assert_allclose(path[1][0], grown / grown.sum())
 
 
-@pytest.mark.parametrize(("action", "rounds"), [("rollback", 1), ("stop", 3), ("none", 6)])
-def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) -> None:
-    """Rows of law make the others forget: their mean rise is above the threshold from the first
-    round within which it was not."""
+@pytest.mark.parametrize(
+    ("action", "kept", "trained"), [("rollback", 1, 3), ("stop", 3, 3), ("none", 6, 6)]
+)
+def test_a_training_that_its_guard_ends_spends_less(action: str, kept: int, trained: int) -> None:
+    """Rows of law make the others forget: their mean rise is above the threshold from the second
+    round on, and goes on for the two that end the training."""
     harmful = law([2.0, 0.0, 0.0], nu=[0.0, 20.0, 20.0])
     params: Any = TypeAdapter(StrategyParams).validate_python(
         {
@@ -81,8 +83,8 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, rounds: int) ->
         reference_loss=0.1 * ONES,
     )
     learning, rates = np.array([0.05, 0.2, 0.2] * 2), np.zeros(6)
-    path = expected_path(params, context, harmful, learning, rates, NOISE, range(10, 70, 10))
-    assert len(path) == rounds
+    found = expected_path(params, context, harmful, learning, rates, NOISE, range(10, 70, 10))
+    assert (len(found.path), len(found.trained)) == (kept, trained)
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
@@ -90,10 +92,10 @@ def test_the_strategy_knows_how_many_rounds_there_are(rounds: int) -> None:
     """Only a round that a later one can learn from tries shares."""
     params: Any = TypeAdapter(StrategyParams).validate_python({"name": "mixing_law"})
     context = Context(domains=("law", "medicine", "code"), base_loss=ONES, counts=ONES)
-    flat, noise = law([1e-6] * 3), np.full(3, 10.0)
+    flat, noise = law([1e-6] * 3), Noise(np.full(3, 10.0), np.full(3, 1e-4))
     path = expected_path(
         params, context, flat, LEARNING[:rounds], RATES[:rounds], noise, ENDS[:rounds]
-    )
+    ).path
     tried = [not np.allclose(weights, UNIFORM) for weights, _ in path]
     assert tried == [True, True, False][-rounds:] if rounds > 1 else tried == [False]
 
@@ -113,11 +115,11 @@ class Recorder(Strategy):
 def test_a_strategy_is_told_what_a_training_would_tell_it(monkeypatch: pytest.MonkeyPatch) -> None:
     passes, base = np.array([6.0, 4.0, 2.0]), np.array([2.0, 1.0, 3.0])
     truth = law([2.0, 1.0, 0.5], nu=0.1, tau=0.2, base=base, repeats=2.0)
-    noise = np.array([0.1, 0.2, 1e-6])
+    noise = Noise(np.array([0.1, 0.2, 1e-6]), np.array([1e-9, 1e-9, 1e-4]))
     context = Context(domains=("law", "medicine", "code"), base_loss=base, passes=passes)
     strategy = Recorder(context)
     monkeypatch.setattr("versatune.mixing.expected.make_strategy", lambda *_: strategy)
-    path = expected_path(ConstantParams(), context, truth, LEARNING, RATES, noise, ENDS)
+    path = expected_path(ConstantParams(), context, truth, LEARNING, RATES, noise, ENDS).path
 
     mix = np.array([0.5, 0.3, 0.2])
     mixes = [mix, np.roll(mix, 1), np.roll(mix, 2)]
@@ -137,9 +139,9 @@ def test_a_strategy_is_told_what_a_training_would_tell_it(monkeypatch: pytest.Mo
         np.testing.assert_allclose(signals.validation_loss, losses)
         np.testing.assert_allclose(signals.train_loss, losses)
         np.testing.assert_allclose(signals.passes, seen)
-        error = np.maximum(noise * np.abs(np.log(losses / base)), 1e-4)
-        np.testing.assert_allclose(signals.since_base_stderr, error)
-        assert error[2] == 1e-4 < error[0]
+        error = noise.part * np.abs(np.log(losses / base))
+        np.testing.assert_allclose(signals.since_base_stderr, [error[0], error[1], 1e-4])
+        assert error[2] < 1e-4 < error[0]
 
 
 def test_rows_are_drawn_by_steps_and_not_by_what_is_learnt() -> None:

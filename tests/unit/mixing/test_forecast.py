@@ -12,6 +12,7 @@ from versatune.mixing.forecast import (
     INTERVAL,
     LAWS,
     UNEXPLAINED,
+    Noise,
     Path,
     Simulation,
     follow,
@@ -21,7 +22,6 @@ from versatune.mixing.forecast import (
 )
 from versatune.mixing.law import Law
 from versatune.mixing.objective import Objective, make_objective
-from versatune.mixing.shares import Array
 
 DOMAINS = ("law", "medicine", "code")
 ONES = np.ones(3)
@@ -146,23 +146,45 @@ def test_a_path_that_ends_early_has_seen_its_part_of_the_passes() -> None:
     assert (expected < follow(ALIKE.likeliest(), paths["half"], passes)[0]).all()
 
 
+def test_a_path_that_ends_early_is_not_annealed() -> None:
+    """The rate there adds exp(tau eta); of the whole path nothing is left of it."""
+    hot = law([1.0, 1.0, 1.0], tau=0.1)
+    paths: dict[str, Path] = {"whole": [(UNIFORM, 1.0)], "early": [(UNIFORM, 1.0)]}
+    found = forecast(DOMAINS, hot, objective(), paths, 1.0, early={"early": 0.5})
+    whole, early = (found["strategies"][name]["domains"]["law"] for name in paths)
+    for key in ("loss", "low", "high"):
+        assert early[key] == pytest.approx(whole[key] * np.exp(0.05))
+
+
+def test_a_path_on_which_nothing_is_learnt_has_its_shares() -> None:
+    """Going back to a first round of warm-up alone."""
+    paths: dict[str, Path] = {"back": [(np.array([0.5, 0.3, 0.2]), 0.0)]}
+    found = forecast(DOMAINS, WIDE, objective(), paths, 1.0)["strategies"]["back"]
+    each = [found["domains"][name] for name in DOMAINS]
+    assert [d["weight"] for d in each] == pytest.approx([0.5, 0.3, 0.2])
+    np.testing.assert_allclose([d["loss"] for d in each], WIDE.base)
+
+
 def test_a_tolerance_in_standard_errors_is_in_those_of_the_change() -> None:
-    """Medicine and code end above the base, by r, with a standard error of n ln(1 + r). Two of
-    these are more than r for medicine's n and less for code's, a third."""
+    """Medicine and code end above the base, by r, with a standard error of n ln(1 + r), or what the
+    runs before had of a small change. Two of these are more than r for medicine's n and less for
+    code's, a third."""
     forgets = law([2.0, 0.0, 0.0], nu=[0.0, 2.0, 2.0])
     paths: dict[str, Path] = {"steered": [(np.array([0.9, 0.05, 0.05]), 1.0)]}
     loss = follow(forgets.likeliest(), paths["steered"])[0]
     assert (loss[1:] > 1.01).all()
 
-    def over(tolerance: Any, noise: Array | None) -> list[str]:
+    def over(tolerance: Any, noise: Noise | None) -> list[str]:
         aim = make_objective(ObjectiveParams(tolerance=tolerance), DOMAINS, ONES)
         found = forecast(DOMAINS, forgets, aim, paths, 1.0, noise=noise)
         return list(found["strategies"]["steered"]["above_tolerance"])
 
     two: Any = {"stderrs": 2.0}
-    part = np.array([0.5, 0.55 * (loss[1] - 1) / np.log(loss[1]), 1 / 3])
+    noise = Noise(np.array([0.5, 0.55 * (loss[1] - 1) / np.log(loss[1]), 1 / 3]), np.zeros(3))
     assert over(0.0, None) == over(two, None) == ["medicine", "code"]
-    assert over(two, part) == ["code"]
+    assert over(two, noise) == ["code"]
+    assert over(two, noise._replace(least=np.array([0.0, 0.0, 0.51 * (loss[2] - 1)]))) == []
+    assert over(0.0, noise) == ["medicine", "code"]
     assert over(float(loss[1]) - 0.999, None) == []
 
 

@@ -84,6 +84,16 @@ def test_a_round_that_nothing_learns_from_tries_nothing(
     assert found == [*explores] and decision.reason.endswith(TRIES) is explores[1]
 
 
+def test_of_one_domain_nothing_is_tried() -> None:
+    strategy = make_strategy(MixingLawParams(), Context(("a",), counts=np.ones(1)))
+    assert strategy.initial() == [1.0]
+    for _ in range(2):
+        told = Signals(
+            1, 1, np.ones(1), np.ones(1), since_base_stderr=np.ones(1), learning_left=1.0
+        )
+        assert TRIES not in strategy.update(told).reason
+
+
 @pytest.mark.parametrize(("known", "back"), [(None, True), (WIDE, False)])
 def test_what_was_tried_does_not_stay_without_standard_errors(known: Any, back: bool) -> None:
     """Nothing can be learnt from it. Shares by runs before the training are no trial."""
@@ -183,7 +193,7 @@ def test_what_is_said_where_nothing_is_learnt() -> None:
     np.testing.assert_array_equal(done.weights, COUNTS)
     unknown = make_strategy(MixingLawParams(), Context(("a", "b", "c"), counts=COUNTS))
     first = unknown.update(signals(COUNTS))
-    assert first.reason == "first measurement: no change to learn from yet"
+    assert first.reason == f"first measurement: no change to learn from yet; {TRIES}"
     second = np.exp(0.2 * np.array([1, 1, -1]))  # the trial that the second round makes anyway
     np.testing.assert_allclose(first.weights, second / second.sum())
     assert "no change" not in unknown.update(signals(COUNTS)).reason

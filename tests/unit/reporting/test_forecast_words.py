@@ -121,7 +121,10 @@ def test_without_a_forecast_it_says_why_and_what_would_give_one() -> None:
 def test_a_forecast_of_an_older_version_says_to_run_the_plan_again() -> None:
     old = MADE | {"missing": "references.mode is none"}
     del old["remedy"]
-    assert "need no forecast; run the plan pipeline again." in forecast.advice(old)
+    assert (
+        "need no forecast; run the plan pipeline again to see what makes one."
+        in forecast.advice(old)
+    )
 
 
 def test_the_outcome_is_that_of_the_model_on_the_rows_of_the_forecast() -> None:
