@@ -459,21 +459,27 @@ STEEP = law([0.6, 1e-6, 1e-6])
         (10.0, 0.01, 0.4, [0.4, None, None]),
     ],
 )
-@pytest.mark.parametrize("runs", [0, 2])
-def test_shares_stay_within_reach(
-    runs: int, reach: float, floor: float, cap: float, shares: list[float | None]
+def test_without_runs_before_shares_stay_within_reach(
+    reach: float, floor: float, cap: float, shares: list[float | None]
 ) -> None:
-    """Of those to stay at, and within floor and cap; with runs before and without."""
+    """Of those to stay at, and within floor and cap."""
     spec = {"name": "mixing_law", "law": {"caution": 0.0}, "reach": reach}
-    trace = Trace.begin(np.ones(3)).then(MIX, 20.0, 0.0, None, np.full(3, 0.9), np.full(3, 0.01))
-    more = {"traces": (trace,) * runs, "base_loss": np.ones(3)}
-    strategy = make({**spec, "floor": floor, "cap": cap}, **more)
+    strategy = make({**spec, "floor": floor, "cap": cap})
     best = strategy._best(strategy._outlook(STEEP, WHOLE))
     for found, wanted in zip(best, shares, strict=True):
         assert wanted is None or found == pytest.approx(wanted, abs=2e-3)
     assert best.sum() == pytest.approx(1)
     assert (best >= max(floor, 1 / 3 / reach) - 1e-9).all()
     assert (best <= min(cap, reach / 3) + 1e-9).all()
+
+
+def test_with_runs_before_no_reach_bounds_the_shares() -> None:
+    trace = Trace.begin(np.ones(3)).then(MIX, 20.0, 0.0, None, np.full(3, 0.9), np.full(3, 0.01))
+    spec = {"name": "mixing_law", "law": {"caution": 0.0}, "reach": 1.0}
+    strategy = make(spec, base_loss=np.ones(3), traces=(trace,))
+    best = strategy._best(strategy._outlook(STEEP, WHOLE))
+    np.testing.assert_array_equal(best, best_shares(strategy._outlook(STEEP, WHOLE), Bounds(0.01)))
+    assert best[0] > 0.7
 
 
 def test_shares_to_stay_at_that_differ_are_reached_from_each_on_its_own() -> None:
