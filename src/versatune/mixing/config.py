@@ -218,8 +218,9 @@ class MixingLawParams(AdaptiveParams):
     shares change, up or down, in the first two rounds, but not in the last. Without it nothing
     tells what shares do."""
     reach: float = Field(1.5, ge=1)
-    """The shares that an update goes towards are within this factor of those it stays at. What it
-    explores comes on top (docs/settings.md)."""
+    """Where no run before the training measured what shares do: the shares that an update goes
+    towards are within this factor of those it stays at. What it explores comes on top
+    (docs/settings.md)."""
     floor: float = Field(0.01, ge=0, lt=1)
     """No domain's share falls below this."""
 

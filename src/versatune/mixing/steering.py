@@ -186,9 +186,9 @@ class _Forecasting(Adaptive):
 class MixingLaw(_Forecasting):
     """The shares with the best forecast of the declared objective.
 
-    It goes towards shares within a factor of ``reach`` of those to stay at: short runs and the
-    first rounds tell little of shares that they did not have, and less of what is forgotten with
-    them. What it explores comes on top.
+    Without runs before the training it goes towards shares within a factor of ``reach`` of those
+    to stay at: the first rounds tell little of shares that they did not have, and less of what is
+    forgotten with them. What it explores comes on top.
     """
 
     def __init__(self, params: MixingLawParams, context: Context, stay: Array) -> None:
@@ -196,9 +196,12 @@ class MixingLaw(_Forecasting):
         super().__init__(params, context, stay, stay)
 
     def _best(self, outlook: Outlook) -> Array:
-        least = np.maximum(self._stay / self._reach, self._floor)
-        most = np.minimum(self._stay * self._reach, self._cap)
-        return best_shares(outlook, Bounds(tuple(least.tolist()), tuple(most.tolist())))
+        bounds = self._bounds()
+        if not self.context.traces:
+            least = np.maximum(self._stay / self._reach, self._floor)
+            most = np.minimum(self._stay * self._reach, self._cap)
+            bounds = Bounds(tuple(least.tolist()), tuple(most.tolist()))
+        return best_shares(outlook, bounds)
 
 
 class Constrained(_Forecasting):
