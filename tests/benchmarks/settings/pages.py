@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from tests.benchmarks.settings import RESULTS
-from tests.benchmarks.settings.schedule import BUDGETED
+from tests.benchmarks.settings.schedule import BUDGETED, OF_LAW
 
 PAGES = (Path("docs/settings.md"), Path("docs/results.md"))
 
@@ -63,11 +63,13 @@ def settings_table(results: Path) -> str:
 
 
 def budget_table(results: Path) -> str:
-    """default_budget/settings.csv: the law within the default ``references.budget``."""
+    """default_budget/settings.csv: the law within the default ``references.budget``, and without
+    one in the same worlds."""
     found = _newest(results / "default_budget" / "settings.csv", ["setting", "strategy"])
     lines = [
         (
             r.setting,
+            _name(r),
             _number(r.oracle_gain, "+.2f"),
             _with_interval(r, "part_of_oracle", ".2f"),
             _with_interval(r, "gain_over_uniform", "+.2f"),
@@ -76,11 +78,11 @@ def budget_table(results: Path) -> str:
             r.steps,
             f"{r.cost_steps:g}",
         )
-        for r in found[found["strategy"].isin(BUDGETED)].itertuples()
+        for r in found[found["strategy"].isin(OF_LAW)].itertuples()
     ]
     return markdown(
         (
-            *("setting", "oracle over uniform, %", "part of the oracle's gain"),
+            *("setting", "strategy", "oracle over uniform, %", "part of the oracle's gain"),
             *("over uniform, %", "over stratified, %", "seeds", "steps", "cost in steps"),
         ),
         lines,
