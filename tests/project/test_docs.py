@@ -226,18 +226,30 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     for words, numbers in (best, doremi):
         assert words.format(*numbers) in readme
     default = newest(project_root / "docs/results/default_budget/settings.csv", "strategy")
-    law = {name: row for (name, of), row in default.items() if of == "mixing_law_budget"}
-    wide = law.pop("long_wide")
-    behind = max(
-        -min(float(row["gain_over_uniform"]), float(row["gain_over_proportional"]))
-        for row in law.values()
+    budget, full = (
+        {name: row for (name, of), row in default.items() if of == law}
+        for law in ("mixing_law_budget", "mixing_law")
     )
-    words = (
-        "wins {:.1f} of {:.1f} % (the first of the two, with a newly trained base), and is in ten "
-        "others at most {:.1f} % behind"
-    )
-    gained = float(wide["gain_over_uniform"]), float(wide["oracle_gain"])
-    assert len(law) == 10 and words.format(*gained, behind) in readme
+    winning = [(budget.pop(name), full.pop(name)) for name in ("long_wide", "long_steep")]
+    won = [float(row["gain_over_uniform"]) for pair in winning for row in pair]
+    most = [float(row["oracle_gain"]) for row, _ in winning]
+    behind = {
+        law: sorted(
+            -min(float(row["gain_over_uniform"]), float(row["gain_over_proportional"]))
+            for row in rows.values()
+        )
+        for law, rows in (("budget", budget), ("full", full))
+    }
+    assert len(budget) == len(full) == 10
+    worst, next_worst = behind["full"][-1], behind["full"][-2]
+    assert (
+        f"it wins {won[1]:.1f} of {most[0]:.1f} and {won[3]:.1f} of {most[1]:.1f} %, and is "
+        f"{worst:.1f} % behind in the one and at most {next_worst:.1f} % in nine"
+    ) in readme
+    assert (
+        f"then it wins {won[0]:.1f} of the {most[0]:.1f} and {won[2]:.1f} of the {most[1]:.1f} %, "
+        f"and is in ten others at most {behind['budget'][-1]:.1f} % behind"
+    ) in readme
     expanded = newest(project_root / "docs/results/default_budget/expansion.csv", "target", ())
     alone = {
         key: row
