@@ -248,7 +248,8 @@ def test_the_readmes_numbers_are_those_of_the_results(project_root: Path) -> Non
     ) in readme
     assert (
         f"with it, it wins {won[0]:.1f} of the {most[0]:.1f} and (here with short runs) "
-        f"{won[2]:.1f} of the {most[1]:.1f} %, and is in ten others at most {behind['budget'][-1]:.1f} % behind"
+        f"{won[2]:.1f} of the {most[1]:.1f} %, and is in ten others at most "
+        f"{behind['budget'][-1]:.1f} % behind"
     ) in readme
     expanded = newest(project_root / "docs/results/default_budget/expansion.csv", "target", ())
     alone = {
