@@ -1,7 +1,6 @@
 """The shares that a strategy is expected to take: its own code, simulated with a mixing law."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -40,13 +39,13 @@ def expected_path(
 ) -> Expected:
     """The shares of each round, and its learning amount, if losses go as ``law`` says.
 
-    ``context`` holds what the strategy would know in training, ``base_loss`` among it; ``learning``
+    ``context`` holds what the strategy would know in training, ``base_loss`` among it. ``learning``
     (rounds,) is what each round spends, ``rates`` (rounds,) the learning rate over its peak at its
     end, ``ends`` (rounds,) the steps until then. A strategy that stops spends less. Raises
     VersatuneError when ``context`` lacks what the strategy needs.
     """
     assert context.base_loss is not None
-    strategy = make_strategy(params, replace(context, rounds=learning.size))
+    strategy = make_strategy(params, context)
     first = np.asarray(context.base_loss, dtype=np.float64)
     simulation = Simulation(law.likeliest(), float(learning.sum()), context.passes)
     weights, path, best = strategy.initial(), list[tuple[Array, float]](), 0

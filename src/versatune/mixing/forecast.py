@@ -32,6 +32,22 @@ WORTH = 0.01
 """A gain over equal shares below this is not worth steering for: seeds differ by as much."""
 
 
+class Route(NamedTuple):
+    """What a strategy trains on."""
+
+    path: Path
+    """Of the model that is kept."""
+    weights: Array
+    """The mean share of each domain over all steps that are trained, (k,)."""
+    rate: float = 0.0
+    """The learning rate over its peak where the path ends; 0: it is annealed."""
+
+
+def static(weights: Array, learning: float) -> Route:
+    """The route of one mix, kept for ``learning``."""
+    return Route([(weights, learning)], weights)
+
+
 class Noise(NamedTuple):
     """Standard errors of changes of ln(loss), paired by row, as runs before the training had them;
     shape (k,) each."""
@@ -124,21 +140,14 @@ LOWEST = 0.02
 :data:`.lookahead.HIGHEST`. Drawn laws can say more, no training."""
 
 
-def simulated(
-    law: Law,
-    path: Path,
-    passes: Array | None = None,
-    learning: float | None = None,
-    rate: float = 0.0,
-) -> Array:
-    """As :func:`follow`, each draw with what the law leaves unexplained, from :data:`LOWEST`
-    to the highest end. It draws the same for every path, so that two are compared law by law.
+def scattered(ends: Array, base: Array) -> Array:
+    """The ends of :func:`follow` (n, k), each with what the law leaves unexplained, from
+    :data:`LOWEST` to the highest end; ``base`` (k,) are the base model's losses. It draws the same
+    for every path, so that two are compared law by law.
     """
-    rng = np.random.default_rng(0)
-    ends = follow(law, path, passes, learning, rate)
+    drawn = np.random.default_rng(0).standard_normal(ends.shape)
     with np.errstate(over="ignore"):
-        ends = ends * np.exp(UNEXPLAINED * rng.standard_normal(ends.shape))
-    return np.clip(ends, LOWEST * law.base, HIGHEST * law.base)
+        return np.clip(ends * np.exp(UNEXPLAINED * drawn), LOWEST * base, HIGHEST * base)
 
 
 def headroom(
@@ -158,16 +167,16 @@ def headroom(
     bounds = Bounds(floor=0.01 if k < 50 else 0.0)
     expected = best_shares(outlook, bounds)
 
-    def gains(law: Law, best: Array, drawn: Callable[[Law, Path, Array | None], Array]) -> Array:
-        ends = [drawn(law, [(weights, learning)], passes) for weights in (uniform, best)]
-        even, better = (np.array([objective.value(end) for end in each]) for each in ends)
+    def gains(law: Law, best: Array, drawn: Callable[[Array], Array]) -> Array:
+        ends = (follow(law, [(weights, learning)], passes) for weights in (uniform, best))
+        even, better = (np.array([objective.value(end) for end in drawn(each)]) for each in ends)
         return objective.gain(better, even)
 
     own = np.empty(min(LAWS, law.numbers.shape[0]))
     for i in range(own.size):
         one = replace(law, numbers=law.numbers[i : i + 1])
-        own[i] = gains(one, best_shares(replace(outlook, law=one), bounds), follow)[0]
-    each = gains(law, expected, simulated)
+        own[i] = gains(one, best_shares(replace(outlook, law=one), bounds), np.asarray)[0]
+    each = gains(law, expected, lambda ends: scattered(ends, law.base))
     point, low = float(each.mean()), float(np.quantile(each, INTERVAL[0]))
     high = float(np.quantile(own, INTERVAL[1]))
     unit = POINTS.get(objective.kind, "%")
@@ -178,34 +187,35 @@ def forecast(
     domains: Sequence[str],
     law: Law,
     objective: Objective,
-    paths: Mapping[str, Path],
+    routes: Mapping[str, Route],
     learning: float,
     passes: Array | None = None,
     noise: Noise | None = None,
-    early: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The part of forecast.json that the law tells: by path where it ends, and the headroom.
+    """The part of forecast.json that the law tells: by route where it ends, and the headroom.
 
-    ``learning``: of the whole training. A path that ends early spends less, and ends at the
-    learning rate (over its peak) that ``early`` has for it; others are annealed. The best static
+    ``learning``: of the whole training; a route that ends early spends less. The best static
     mix is added as ``best``. ``gain`` is over equal shares, by :meth:`.Objective.gain`.
     ``passes``: how many times the whole training would go over each domain's rows at a share of 1;
     None: none repeats. ``noise``: what tolerances in standard errors go by; None: these are 0.
     ``above_tolerance``: the domains that end above their tolerance by the likeliest law.
     """
     room = headroom(law, learning, objective, passes)
-    likeliest, k = law.likeliest(), law.base.size
-    uniform = [(np.full(k, 1 / k), learning)]
-    equal = objective.value(follow(likeliest, uniform, passes)[0])
-    equals = np.array([objective.value(e) for e in simulated(law, uniform, passes)])
+    k = law.base.size
+
+    def ends_of(route: Route) -> tuple[Array, Array, Array]:
+        """By the likeliest law (k,), by all as they may scatter (n, k), and these objectives."""
+        ends = follow(law, route.path, passes, learning, route.rate)
+        drawn = scattered(ends, law.base)
+        return ends[0], drawn, np.array([objective.value(each) for each in drawn])
+
+    first, _, equals = ends_of(static(np.full(k, 1 / k), learning))
+    equal = objective.value(first)
     strategies = {}
-    for name, path in [*paths.items(), ("best", [(room.weights, learning)])]:
-        rate = (early or {}).get(name, 0.0)
-        end = follow(likeliest, path, passes, learning, rate)[0]
-        ends = simulated(law, path, passes, learning, rate)
+    for name, route in {**routes, "best": static(room.weights, learning)}.items():
+        end, drawn, values = ends_of(route)
         over = objective.excess(end, noise.error(end, law.base) if noise else None)
-        low, high = np.quantile(ends, INTERVAL, axis=0)
-        values = np.array([objective.value(e) for e in ends])
+        low, high = np.quantile(drawn, INTERVAL, axis=0)
         gains = np.quantile(objective.gain(values, equals), INTERVAL)
         strategies[name] = {
             "objective": objective.value(end),
@@ -217,7 +227,7 @@ def forecast(
             "above_tolerance": [d for d, by in zip(domains, over, strict=True) if by > 0],
             "domains": {
                 domain: {
-                    "weight": float(_mean_shares(path)[j]),
+                    "weight": float(route.weights[j]),
                     "loss": float(end[j]),
                     "low": float(low[j]),
                     "high": float(high[j]),
@@ -232,9 +242,3 @@ def forecast(
         "advice": room.advice,
         "strategies": strategies,
     }
-
-
-def _mean_shares(path: Path) -> Array:
-    parts = [learning for _, learning in path]
-    weights = np.array([weights for weights, _ in path])
-    return np.asarray(np.average(weights, axis=0, weights=parts if any(parts) else None))

@@ -17,7 +17,7 @@ from versatune.mixing.config import (
 )
 from versatune.mixing.curves import points_of
 from versatune.mixing.expected import expected_path, over_steps
-from versatune.mixing.forecast import Noise, Path, forecast
+from versatune.mixing.forecast import Noise, Route, forecast, static
 from versatune.mixing.interface import Context
 from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
@@ -84,17 +84,15 @@ def plan(
     context = _context(split, train, known, loss)
     learning = learning_by_round(train)
     whole = float(learning.sum())
-    paths: dict[str, Path] = {
-        name: [(weights, whole)] for name, weights in _static(context).items()
-    }
+    routes = {name: static(weights, whole) for name, weights in _static(context).items()}
     missing = what_is_missing(references, known.references, whole)
     facts = None if missing else traces_of(known.references)
-    chosen = _label(train.strategy, paths)
+    chosen = _label(train.strategy, routes)
     ended = None
     if facts is None:
         start = make_strategy(train.strategy, context).initial()
-        paths[chosen] = [(start, whole)]
-        told = _without_law(domains, train, paths)
+        routes[chosen] = static(start, whole)
+        told = _without_law(domains, train, routes)
     else:
         traces, passes = read_traces(facts), _passes_alone(train, split, context)
         law, noise, rates = fit(traces, loss, learning=whole), _noise(traces), rate_by_round(train)
@@ -107,17 +105,17 @@ def plan(
         steered = expected_path(
             train.strategy, known_to_it, law, learning, rates, noise, train.steps.ends
         )
-        paths[chosen] = steered.path
-        early = {} if steered.kept == rates.size else {chosen: float(rates[steered.kept - 1])}
+        routes[chosen] = Route(
+            steered.path,
+            over_steps(steered.trained, train.steps.of),
+            0.0 if steered.kept == rates.size else float(rates[steered.kept - 1]),
+        )
         objective = make_objective(train.objective, domains, loss, context.reference_loss)
-        told = forecast(domains, law, objective, paths, whole, passes, noise, early)
-        weights = over_steps(steered.trained, train.steps.of)
-        for name, weight in zip(domains, weights, strict=True):
-            told["strategies"][chosen]["domains"][name]["weight"] = float(weight)
+        told = forecast(domains, law, objective, routes, whole, passes, noise)
         if (after := len(steered.trained)) < rates.size:
             ended = {"after": after, "of": rates.size, "kept": steered.kept}
     part = train.steps.ends[ended["after"] - 1] / train.steps.total if ended else 1.0
-    budget = Budget(train, split, paths[chosen][0][0])
+    budget = Budget(train, split, routes[chosen].path[0][0])
     _add_passes(told, domains, budget, {chosen: part})
     targets = _targets(train.strategy)
     over = told["strategies"][chosen].get("above_tolerance")
@@ -135,7 +133,7 @@ def plan(
             train,
             steering,
             budget,
-            _weights(told["strategies"][chosen], domains),
+            routes[chosen].weights,
             speed_before(references, known),
         ),
         "references_seconds": seconds_of(known.runs) if known.runs else None,
@@ -187,10 +185,10 @@ def _static(context: Context) -> dict[str, Array]:
     }
 
 
-def _label(strategy: StrategyParams, paths: Mapping[str, Path]) -> str:
+def _label(strategy: StrategyParams, routes: Mapping[str, Route]) -> str:
     """The chosen strategy's name, distinct from a fixed mix of the same name."""
     same = strategy in (UniformParams(), ProportionalParams())
-    return strategy.name if same or strategy.name not in paths else f"{strategy.name} (chosen)"
+    return strategy.name if same or strategy.name not in routes else f"{strategy.name} (chosen)"
 
 
 def _noise(traces: Sequence[Trace]) -> Noise:
@@ -204,7 +202,7 @@ def _noise(traces: Sequence[Trace]) -> Noise:
 
 
 def _without_law(
-    domains: Sequence[str], train: TrainParams, paths: Mapping[str, Path]
+    domains: Sequence[str], train: TrainParams, routes: Mapping[str, Route]
 ) -> dict[str, Any]:
     """As :func:`forecast`, with only shares: a chosen strategy's are those it starts with."""
     return {
@@ -215,10 +213,10 @@ def _without_law(
         "strategies": {
             name: {
                 "domains": {
-                    domain: {"weight": float(path[0][0][j])} for j, domain in enumerate(domains)
+                    domain: {"weight": float(route.weights[j])} for j, domain in enumerate(domains)
                 }
             }
-            for name, path in paths.items()
+            for name, route in routes.items()
         },
     }
 
@@ -228,13 +226,10 @@ def _add_passes(
 ) -> None:
     """``parts``: of the steps, by strategy, where it does not train for all of them."""
     for strategy, entry in told["strategies"].items():
-        passes = parts.get(strategy, 1.0) * budget.passes(_weights(entry, domains))
+        weights = np.array([entry["domains"][name]["weight"] for name in domains])
+        passes = parts.get(strategy, 1.0) * budget.passes(weights)
         for name, seen in zip(domains, passes, strict=True):
             entry["domains"][name]["passes"] = float(seen) if np.isfinite(seen) else None
-
-
-def _weights(strategy: Mapping[str, Any], domains: Sequence[str]) -> Array:
-    return np.array([strategy["domains"][name]["weight"] for name in domains])
 
 
 def _targets(strategy: StrategyParams) -> list[str]:

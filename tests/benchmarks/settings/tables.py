@@ -20,7 +20,7 @@ from tests.benchmarks.settings.runs import version as version_now
 from tests.benchmarks.settings.schedule import KNOWN, OF_LAW
 from versatune.intervals import mean_stderr, ratio_interval, t_interval
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.forecast import INTERVAL, follow, headroom, simulated
+from versatune.mixing.forecast import INTERVAL, follow, headroom, scattered
 from versatune.mixing.law import Law
 from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
@@ -235,7 +235,7 @@ def forecasts(rows: list[Row], out: Path) -> Iterator[Row]:
         if key not in told:
             shares = zip(row["shares"], known.learning, strict=True)
             path = [(np.array(x), float(e)) for x, e in shares]
-            told[key] = simulated(known.law, path, known.passes)
+            told[key] = scattered(follow(known.law, path, known.passes), known.law.base)
         ends = told[key]
         low, high = np.quantile(ends, INTERVAL, axis=0)
         middle = np.median(ends, axis=0)

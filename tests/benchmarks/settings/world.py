@@ -38,8 +38,6 @@ class World:
     run: Run
     store: FolderRef
     base: CheckpointRef
-    alone: bool = False
-    """Whether its references are :attr:`with_references`'."""
 
     @property
     def domains(self) -> list[str]:
@@ -65,7 +63,7 @@ class World:
         """Measured on first use; kept run by run."""
         params = self.run.references
         folder = "references" if params.budget is None else "references_budget"
-        root = self.run.data / ("references_alone" if self.alone else folder)
+        root = self.run.data / (folder if params.mixes else "references_alone")
         rows = make_folder(not_needed(), root / "rows")
         pieces = reference_runs(self.store, rows, self.base, params, self.run.train)
         made = make_pieces(Pieces(pieces, ParallelParams(workers=1)), root / "runs")
@@ -84,7 +82,7 @@ class World:
         if params.mode == "measure":
             return self
         params = params.model_copy(update={"mode": "measure", "mixes": 0, "transfer": 0.0})
-        return replace(self, run=self.run.model_copy(update={"references": params}), alone=True)
+        return replace(self, run=self.run.model_copy(update={"references": params}))
 
     @property
     def known_references(self) -> dict[str, float]:

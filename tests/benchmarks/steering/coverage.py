@@ -26,7 +26,7 @@ from tests.benchmarks.steering.worlds import (
     budget,
 )
 from versatune.mixing.config import ObjectiveParams
-from versatune.mixing.forecast import INTERVAL, headroom, simulated
+from versatune.mixing.forecast import INTERVAL, follow, headroom, scattered
 from versatune.mixing.law_fit import fit
 from versatune.mixing.objective import make_objective
 
@@ -59,7 +59,7 @@ def row_of(name: str, seeds: range) -> dict[str, Any]:
         base = uniform
         for mix in (uniform, 0.6 * np.eye(k)[0] + 0.4 * uniform, rng.dirichlet(np.full(k, 2.0))):
             base, end = trained(world, mix, parts, seed)
-            ends = simulated(law, [(mix, STEPS * total)], passes)
+            ends = scattered(follow(law, [(mix, STEPS * total)], passes), law.base)
             low, high = np.quantile(ends, INTERVAL, axis=0)
             held.append((end >= low) & (end <= high))
         objective = make_objective(ObjectiveParams(), DOMAINS, base)

@@ -88,10 +88,12 @@ def test_a_training_that_its_guard_ends_spends_less(action: str, kept: int, trai
 
 
 @pytest.mark.parametrize("rounds", [1, 2, 3])
-def test_the_strategy_knows_how_many_rounds_there_are(rounds: int) -> None:
+def test_what_the_rounds_try_is_expected_too(rounds: int) -> None:
     """Only a round that a later one can learn from tries shares."""
     params: Any = TypeAdapter(StrategyParams).validate_python({"name": "mixing_law"})
-    context = Context(domains=("law", "medicine", "code"), base_loss=ONES, counts=ONES)
+    context = Context(
+        domains=("law", "medicine", "code"), base_loss=ONES, counts=ONES, rounds=rounds
+    )
     flat, noise = law([1e-6] * 3), Noise(np.full(3, 10.0), np.full(3, 1e-4))
     path = expected_path(
         params, context, flat, LEARNING[:rounds], RATES[:rounds], noise, ENDS[:rounds]

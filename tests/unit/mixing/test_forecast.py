@@ -13,12 +13,13 @@ from versatune.mixing.forecast import (
     LAWS,
     UNEXPLAINED,
     Noise,
-    Path,
+    Route,
     Simulation,
     follow,
     forecast,
     headroom,
-    simulated,
+    scattered,
+    static,
 )
 from versatune.mixing.law import Law
 from versatune.mixing.objective import Objective, make_objective
@@ -81,7 +82,7 @@ def test_the_room_of_the_worst_gap_is_a_difference() -> None:
     assert room.low <= room.gain <= room.high < 0.5
     assert room.gain == pytest.approx(0.0 - least, abs=0.05)
     assert "points of the largest gap" in room.advice and "%" not in room.advice
-    told = forecast(DOMAINS, WIDE, worst, {"uniform": [(UNIFORM, 1.0)]}, 1.0)
+    told = forecast(DOMAINS, WIDE, worst, {"uniform": static(UNIFORM, 1.0)}, 1.0)
     assert told["strategies"]["best"]["gain"] == pytest.approx(-least)
 
 
@@ -108,7 +109,7 @@ def test_nine_of_ten_intervals_hold_what_comes() -> None:
     """True laws drawn as the one that was measured says, and what no law explains."""
     rng, path = np.random.default_rng(7), [(np.array([0.5, 0.3, 0.2]), 1.0)]
     known = law([3.0, 2.0, 1.0], nu=0.2, unsure=0.4)
-    low, high = np.quantile(simulated(known, path), (0.05, 0.95), axis=0)
+    low, high = np.quantile(scattered(follow(known, path), ONES), (0.05, 0.95), axis=0)
     others = law([3.0, 2.0, 1.0], nu=0.2)
     others.numbers[1:, :, :2] += 0.4 * rng.standard_normal((96, 3, 2))
     ends = follow(others, path)[1:]
@@ -118,11 +119,12 @@ def test_nine_of_ten_intervals_hold_what_comes() -> None:
 
 
 def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
-    paths: dict[str, Path] = {
-        "uniform": [(UNIFORM, 1.0)],
-        "steered": [(UNIFORM, 0.5), (np.array([0.1, 0.6, 0.3]), 0.5)],
+    turned = np.array([0.1, 0.6, 0.3])
+    routes = {
+        "uniform": static(UNIFORM, 1.0),
+        "steered": Route([(UNIFORM, 0.5), (turned, 0.5)], (UNIFORM + turned) / 2),
     }
-    found = json.loads(json.dumps(forecast(DOMAINS, WIDE, objective(), paths, 1.0)))
+    found = json.loads(json.dumps(forecast(DOMAINS, WIDE, objective(), routes, 1.0)))
     assert list(found["strategies"]) == ["uniform", "steered", "best"]
     steered = found["strategies"]["steered"]
     assert steered["domains"]["medicine"]["weight"] == pytest.approx((1 / 3 + 0.6) / 2)
@@ -138,31 +140,23 @@ def test_the_forecast_is_small_json_with_each_path_and_the_best() -> None:
 def test_a_path_that_ends_early_has_seen_its_part_of_the_passes() -> None:
     """Half of a training of eight passes at a share of 1 is four, however early it ends."""
     mix, passes = np.array([0.6, 0.2, 0.2]), np.full(3, 8.0)
-    paths: dict[str, Path] = {"whole": [(mix, 1.0)], "half": [(mix, 0.5)]}
-    found = forecast(DOMAINS, ALIKE, objective(), paths, 1.0, passes)
+    routes = {"whole": static(mix, 1.0), "half": static(mix, 0.5)}
+    found = forecast(DOMAINS, ALIKE, objective(), routes, 1.0, passes)
     half = found["strategies"]["half"]["domains"]
-    expected = follow(ALIKE.likeliest(), paths["half"], passes / 2)[0]
+    expected = follow(ALIKE.likeliest(), routes["half"].path, passes / 2)[0]
     np.testing.assert_allclose([half[name]["loss"] for name in DOMAINS], expected)
-    assert (expected < follow(ALIKE.likeliest(), paths["half"], passes)[0]).all()
+    assert (expected < follow(ALIKE.likeliest(), routes["half"].path, passes)[0]).all()
 
 
 def test_a_path_that_ends_early_is_not_annealed() -> None:
     """The rate there adds exp(tau eta); of the whole path nothing is left of it."""
     hot = law([1.0, 1.0, 1.0], tau=0.1)
-    paths: dict[str, Path] = {"whole": [(UNIFORM, 1.0)], "early": [(UNIFORM, 1.0)]}
-    found = forecast(DOMAINS, hot, objective(), paths, 1.0, early={"early": 0.5})
-    whole, early = (found["strategies"][name]["domains"]["law"] for name in paths)
+    whole_way = static(UNIFORM, 1.0)
+    routes = {"whole": whole_way, "early": whole_way._replace(rate=0.5)}
+    found = forecast(DOMAINS, hot, objective(), routes, 1.0)
+    whole, early = (found["strategies"][name]["domains"]["law"] for name in routes)
     for key in ("loss", "low", "high"):
         assert early[key] == pytest.approx(whole[key] * np.exp(0.05))
-
-
-def test_a_path_on_which_nothing_is_learnt_has_its_shares() -> None:
-    """Going back to a first round of warm-up alone."""
-    paths: dict[str, Path] = {"back": [(np.array([0.5, 0.3, 0.2]), 0.0)]}
-    found = forecast(DOMAINS, WIDE, objective(), paths, 1.0)["strategies"]["back"]
-    each = [found["domains"][name] for name in DOMAINS]
-    assert [d["weight"] for d in each] == pytest.approx([0.5, 0.3, 0.2])
-    np.testing.assert_allclose([d["loss"] for d in each], WIDE.base)
 
 
 def test_a_tolerance_in_standard_errors_is_in_those_of_the_change() -> None:
@@ -170,13 +164,13 @@ def test_a_tolerance_in_standard_errors_is_in_those_of_the_change() -> None:
     runs before had of a small change. Two of these are more than r for medicine's n and less for
     code's, a third."""
     forgets = law([2.0, 0.0, 0.0], nu=[0.0, 2.0, 2.0])
-    paths: dict[str, Path] = {"steered": [(np.array([0.9, 0.05, 0.05]), 1.0)]}
-    loss = follow(forgets.likeliest(), paths["steered"])[0]
+    routes = {"steered": static(np.array([0.9, 0.05, 0.05]), 1.0)}
+    loss = follow(forgets.likeliest(), routes["steered"].path)[0]
     assert (loss[1:] > 1.01).all()
 
     def over(tolerance: Any, noise: Noise | None) -> list[str]:
         aim = make_objective(ObjectiveParams(tolerance=tolerance), DOMAINS, ONES)
-        found = forecast(DOMAINS, forgets, aim, paths, 1.0, noise=noise)
+        found = forecast(DOMAINS, forgets, aim, routes, 1.0, noise=noise)
         return list(found["strategies"]["steered"]["above_tolerance"])
 
     two: Any = {"stderrs": 2.0}
@@ -191,25 +185,27 @@ def test_a_tolerance_in_standard_errors_is_in_those_of_the_change() -> None:
 def test_the_forecast_is_of_rows_that_are_seen_again() -> None:
     """Every number of it: the paths' ends and intervals, the best mix and what it gains."""
     passes, path = np.array([200.0, 4.0, 4.0]), [(np.array([0.6, 0.2, 0.2]), 1.0)]
-    found = forecast(DOMAINS, ALIKE, objective(), {"given": path}, 1.0, passes)
+    found = forecast(DOMAINS, ALIKE, objective(), {"given": Route(path, path[0][0])}, 1.0, passes)
     entry, best = (found["strategies"][name] for name in ("given", "best"))
     each = [entry["domains"][name] for name in DOMAINS]
     likeliest = follow(ALIKE.likeliest(), path, passes)[0]
-    drawn = simulated(ALIKE, path, passes)
+    drawn = scattered(follow(ALIKE, path, passes), ONES)
     np.testing.assert_allclose([d["loss"] for d in each], likeliest)
     ends = np.quantile(drawn, INTERVAL, axis=0)
     np.testing.assert_allclose([[d[end] for d in each] for end in ("low", "high")], ends)
     even = [(UNIFORM, 1.0)]
     equal = follow(ALIKE.likeliest(), even, passes)[0].mean()
     assert entry["gain"] == pytest.approx(1 - likeliest.mean() / equal)
-    gains = 1 - drawn.mean(1) / simulated(ALIKE, even, passes).mean(1)
+    gains = 1 - drawn.mean(1) / scattered(follow(ALIKE, even, passes), ONES).mean(1)
     low, high = np.quantile(gains, INTERVAL)
     assert (entry["gain_low"], entry["gain_high"]) == pytest.approx((low, high))
     # Rows of the first domain wear off, so the best mix has fewer of them.
     shares = np.array([best["domains"][name]["weight"] for name in DOMAINS])
     assert shares[0] < 0.25
     room = headroom(ALIKE, 1.0, objective(), passes)
-    mixed, plain = (simulated(ALIKE, [(x, 1.0)], passes).mean(1) for x in (room.weights, UNIFORM))
+    mixed, plain = (
+        scattered(follow(ALIKE, [(x, 1.0)], passes), ONES).mean(1) for x in (room.weights, UNIFORM)
+    )
     gains = 1 - mixed / plain
     assert room.gain == pytest.approx(gains.mean())
     assert room.low == pytest.approx(np.quantile(gains, INTERVAL[0]))
@@ -224,6 +220,6 @@ def test_no_end_is_beyond_what_a_model_that_forgets_all_has() -> None:
     """Drawn laws say 1,000 times the loss; no training does."""
     loss = np.array([2.0, 3.0, 4.0])
     unsure = law([0.1, 0.1, 0.1], nu=5.0, b=3.0, base=loss, unsure=4.0)
-    ends = simulated(unsure, [(np.array([0.8, 0.1, 0.1]), 5.0)])
+    ends = scattered(follow(unsure, [(np.array([0.8, 0.1, 0.1]), 5.0)]), loss)
     assert (ends <= 3 * loss + 1e-12).all() and (ends >= 0.02 * loss - 1e-12).all()
     assert np.isclose(ends, 3 * loss).any()
